@@ -1,0 +1,38 @@
+/**
+ * The access word: what kind of access is translated.
+ * Bits 4:1 are those of the page-fault error code, so that the core indexes its
+ * permission table with them directly.
+ */
+import type { BitLayout } from "./bits.js";
+
+export const ACCESS: BitLayout = {
+  prefix: "ACCESS",
+  title: "Access word",
+  source: "x86-paging",
+  fields: [
+    { name: "WRITE", low: 1, meaning: "data write" },
+    { name: "USER", low: 2, meaning: "CPL 3" },
+    { name: "FETCH", low: 4, meaning: "instruction fetch" },
+    {
+      name: "IMPLICIT",
+      low: 8,
+      meaning: "implicit supervisor access (descriptor tables, TSS): supervisor whatever the CPL",
+    },
+    { name: "AC", low: 9, meaning: "EFLAGS.AC=1: explicit supervisor data accesses are exempt from SMAP" },
+    { name: "PROBE", low: 10, meaning: "no accessed or dirty bit is set" },
+  ],
+};
+
+/**
+ * Access flags, to be OR-ed. An access without `Write` and `Fetch` is a data read;
+ * `Write` and `Fetch` together are refused with a RangeError.
+ */
+export const Access = {
+  Read: 0,
+  Write: 1 << 1,
+  User: 1 << 2,
+  Fetch: 1 << 4,
+  Implicit: 1 << 8,
+  Ac: 1 << 9,
+  Probe: 1 << 10,
+} as const;

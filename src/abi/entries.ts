@@ -1,0 +1,87 @@
+/** Paging-structure entries, one layout per format. */
+import type { BitLayout } from "./bits.js";
+
+/** 8-byte entries of PAE, 4-level and 5-level paging (and NPT), all levels but the PAE PDPTE. */
+export const PTE: BitLayout = {
+  prefix: "PTE",
+  title: "Paging-structure entry (8 bytes)",
+  source: 'SDM vol. 3, "4-Level Paging and 5-Level Paging" and "PAE Paging"; APM vol. 2, "Long-Mode Page Translation"',
+  fields: [
+    { name: "P", low: 0, meaning: "present" },
+    { name: "RW", low: 1, meaning: "writable" },
+    { name: "US", low: 2, meaning: "user accesses allowed" },
+    { name: "PWT", low: 3, meaning: "page-level write-through" },
+    { name: "PCD", low: 4, meaning: "page-level cache disable" },
+    { name: "A", low: 5, meaning: "accessed" },
+    { name: "D", low: 6, meaning: "dirty (leaf entries)" },
+    { name: "PS", low: 7, meaning: "maps a large page (PAT in a level-1 entry)" },
+    { name: "G", low: 8, meaning: "global (leaf entries)" },
+    { name: "ADDRESS", low: 12, width: 40, meaning: "physical address of the table or page" },
+    { name: "PKEY", low: 59, width: 4, meaning: "protection key (leaf entries of 4- and 5-level paging)" },
+    { name: "XD", low: 63, meaning: "execute-disable" },
+  ],
+};
+
+/** 4-byte entries of 32-bit paging. */
+export const PTE32: BitLayout = {
+  prefix: "PTE32",
+  title: "Paging-structure entry (4 bytes)",
+  source: 'SDM vol. 3, "32-Bit Paging"',
+  fields: [
+    { name: "P", low: 0, meaning: "present" },
+    { name: "RW", low: 1, meaning: "writable" },
+    { name: "US", low: 2, meaning: "user accesses allowed" },
+    { name: "PWT", low: 3, meaning: "page-level write-through" },
+    { name: "PCD", low: 4, meaning: "page-level cache disable" },
+    { name: "A", low: 5, meaning: "accessed" },
+    { name: "D", low: 6, meaning: "dirty (leaf entries)" },
+    { name: "PS", low: 7, meaning: "maps a 4 MiB page (CR4.PSE=1; PAT in a level-1 entry)" },
+    { name: "G", low: 8, meaning: "global (leaf entries)" },
+    { name: "ADDRESS", low: 12, width: 20, meaning: "physical address of the table or page" },
+  ],
+};
+
+/** Fields of a 4 MiB page's PDE that differ from PTE32. */
+export const PDE4M: BitLayout = {
+  prefix: "PDE4M",
+  title: "PDE that maps a 4 MiB page",
+  source: 'SDM vol. 3, "32-Bit Paging" (format of a 32-bit PDE that maps a 4-MByte page)',
+  fields: [
+    { name: "PAT", low: 12, meaning: "page-attribute table index, high bit" },
+    { name: "ADDRESS_HIGH", low: 13, width: 8, meaning: "bits 39:32 of the page's address (PSE-36)" },
+    { name: "ADDRESS", low: 22, width: 10, meaning: "bits 31:22 of the page's address" },
+  ],
+};
+
+/** PAE page-directory-pointer-table entries: no rights, no accessed bit. */
+export const PDPTE_PAE: BitLayout = {
+  prefix: "PDPTE_PAE",
+  title: "PAE page-directory-pointer-table entry",
+  source: 'SDM vol. 3, "PDPTE Registers"',
+  fields: [
+    { name: "P", low: 0, meaning: "present" },
+    { name: "PWT", low: 3, meaning: "page-level write-through" },
+    { name: "PCD", low: 4, meaning: "page-level cache disable" },
+    { name: "ADDRESS", low: 12, width: 40, meaning: "physical address of the page directory" },
+  ],
+};
+
+/** EPT entries, all levels. */
+export const EPT: BitLayout = {
+  prefix: "EPT",
+  title: "EPT paging-structure entry",
+  source: 'SDM vol. 3, "The Extended Page Table Mechanism (EPT)"',
+  fields: [
+    { name: "R", low: 0, meaning: "read access" },
+    { name: "W", low: 1, meaning: "write access" },
+    { name: "X", low: 2, meaning: "execute access (supervisor-mode addresses only with mode-based execute control)" },
+    { name: "MEMTYPE", low: 3, width: 3, meaning: "memory type (leaf entries)" },
+    { name: "IPAT", low: 6, meaning: "ignore the guest's PAT (leaf entries)" },
+    { name: "PS", low: 7, meaning: "maps a large page" },
+    { name: "A", low: 8, meaning: "accessed (EPTP bit 6 set)" },
+    { name: "D", low: 9, meaning: "dirty (leaf entries, EPTP bit 6 set)" },
+    { name: "XU", low: 10, meaning: "execute access for user-mode addresses (mode-based execute control)" },
+    { name: "ADDRESS", low: 12, width: 40, meaning: "physical address of the table or page" },
+    { name: "SVE", low: 63, meaning: "suppress #VE (leaf and not-present entries)" },
+  ],
+};

@@ -1,0 +1,35 @@
+/** What a processor reports of a failed translation. */
+import type { BitLayout } from "./bits.js";
+
+export const PFERR: BitLayout = {
+  prefix: "PFERR",
+  title: "Page-fault error code",
+  source: 'SDM vol. 3, "Page-Fault Exceptions"; APM vol. 2, "Nested versus Guest Page Faults, Fault Ordering"',
+  fields: [
+    { name: "P", low: 0, meaning: "the translation was present (rights or reserved bits)" },
+    { name: "W", low: 1, meaning: "write" },
+    { name: "U", low: 2, meaning: "user-mode access" },
+    { name: "RSVD", low: 3, meaning: "a reserved bit was set" },
+    { name: "I", low: 4, meaning: "instruction fetch" },
+    { name: "PK", low: 5, meaning: "protection key" },
+    { name: "GUEST_FINAL", low: 32, meaning: "nested: fault on the final guest-physical address" },
+    { name: "GUEST_PAGE", low: 33, meaning: "nested: fault on a guest page table" },
+  ],
+};
+
+export const EPT_QUAL: BitLayout = {
+  prefix: "EPT_QUAL",
+  title: "Exit qualification of an EPT violation",
+  source: 'SDM vol. 3, "Exit Qualification for EPT Violations"',
+  fields: [
+    { name: "READ", low: 0, meaning: "data read" },
+    { name: "WRITE", low: 1, meaning: "data write" },
+    { name: "FETCH", low: 2, meaning: "instruction fetch" },
+    { name: "READABLE", low: 3, meaning: "the address was readable" },
+    { name: "WRITABLE", low: 4, meaning: "the address was writable" },
+    { name: "EXECUTABLE", low: 5, meaning: "the address was executable (supervisor with mode-based execute control)" },
+    { name: "USER_EXECUTABLE", low: 6, meaning: "the address was user-executable (mode-based execute control)" },
+    { name: "GVA_VALID", low: 7, meaning: "the guest linear address is valid" },
+    { name: "GVA_FINAL", low: 8, meaning: "the access was to the translated address, not to a guest page table" },
+  ],
+};

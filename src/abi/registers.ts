@@ -1,0 +1,69 @@
+/** Control-register bits that paging depends on. */
+import type { BitLayout } from "./bits.js";
+
+const CONTROL_REGISTERS = 'SDM vol. 3, "Control Registers"';
+
+export const CR0: BitLayout = {
+  prefix: "CR0",
+  title: "CR0",
+  source: CONTROL_REGISTERS,
+  fields: [
+    { name: "PE", low: 0, meaning: "protected mode" },
+    { name: "WP", low: 16, meaning: "supervisor writes respect read-only pages" },
+    { name: "CD", low: 30, meaning: "caches disabled" },
+    { name: "PG", low: 31, meaning: "paging enabled" },
+  ],
+};
+
+export const CR3: BitLayout = {
+  prefix: "CR3",
+  title: "CR3",
+  source: 'SDM vol. 3, "Paging" (use of CR3 with each paging mode)',
+  fields: [
+    { name: "PWT", low: 3, meaning: "write-through for the root table (CR4.PCIDE=0)" },
+    { name: "PCD", low: 4, meaning: "root table uncached (CR4.PCIDE=0)" },
+    { name: "LAM_U57", low: 61, meaning: "user addresses carry metadata in bits 62:57" },
+    { name: "LAM_U48", low: 62, meaning: "user addresses carry metadata in bits 62:48" },
+    { name: "NOFLUSH", low: 63, meaning: "MOV CR3 keeps the PCID's TLB entries (never stored)" },
+  ],
+};
+
+export const CR4: BitLayout = {
+  prefix: "CR4",
+  title: "CR4",
+  source: CONTROL_REGISTERS,
+  fields: [
+    { name: "PSE", low: 4, meaning: "4 MiB pages in 32-bit paging" },
+    { name: "PAE", low: 5, meaning: "8-byte paging-structure entries" },
+    { name: "PGE", low: 7, meaning: "global pages" },
+    { name: "LA57", low: 12, meaning: "5-level paging" },
+    { name: "PCIDE", low: 17, meaning: "process-context identifiers" },
+    { name: "SMEP", low: 20, meaning: "no supervisor fetches from user pages" },
+    { name: "SMAP", low: 21, meaning: "no supervisor data accesses to user pages" },
+    { name: "PKE", low: 22, meaning: "protection keys for user-mode addresses (PKRU)" },
+    { name: "PKS", low: 24, meaning: "protection keys for supervisor-mode addresses (IA32_PKRS)" },
+    { name: "LAM_SUP", low: 28, meaning: "supervisor addresses carry metadata above bit 56 or 47" },
+  ],
+};
+
+export const EFER: BitLayout = {
+  prefix: "EFER",
+  title: "IA32_EFER",
+  source: 'SDM vol. 3, "Extended Feature Enable Register"',
+  fields: [
+    { name: "LME", low: 8, meaning: "long mode enabled" },
+    { name: "LMA", low: 10, meaning: "long mode active" },
+    { name: "NXE", low: 11, meaning: "execute-disable bit enabled" },
+  ],
+};
+
+export const EPTP: BitLayout = {
+  prefix: "EPTP",
+  title: "Extended-page-table pointer",
+  source: 'SDM vol. 3, "Extended-Page-Table Pointer (EPTP)"',
+  fields: [
+    { name: "MEMTYPE", low: 0, width: 3, meaning: "memory type of the EPT structures (0 uncacheable, 6 write-back)" },
+    { name: "WALK_LENGTH", low: 3, width: 3, meaning: "EPT page-walk length minus 1 (3 or 4)" },
+    { name: "AD", low: 6, meaning: "accessed and dirty flags enabled" },
+  ],
+};

@@ -1,0 +1,224 @@
+/**
+ * The walking interface that the Wasm core and the reference share.
+ * Addresses are bigint; a number is taken where an integer up to 2^53 is enough.
+ */
+
+/** An unsigned 64-bit value: a bigint, or a number that is an integer from 0 to 2^53-1. */
+export type U64 = bigint | number;
+
+/** Which second-source of truth a walk follows where hardware and KVM's software walk differ. */
+export type RuleSet = "architecture" | "kvm-6.1";
+
+/** Contiguous guest-physical RAM. */
+export interface SlotConfig {
+  /** First guest-physical address, a multiple of 4096. */
+  readonly gpa: U64;
+  /** Size in bytes, a multiple of 4096. */
+  readonly size: number;
+  /** Accessed and dirty bits are never written here. Default false. */
+  readonly readOnly?: boolean;
+}
+
+/** Pages read on demand: a memory dump, say. */
+export interface PageSource {
+  /**
+   * Reads the 4 KiB page at guest frame number `gfn` into `into` (4096 bytes).
+   * Returns false where the source has no such page.
+   */
+  readPage(gfn: bigint, into: Uint8Array): boolean;
+}
+
+/** Guest-physical memory: RAM slots, or a sparse read-only source. */
+export interface MemoryConfig {
+  readonly slots?: readonly SlotConfig[];
+  readonly source?: PageSource;
+}
+
+export interface GuestMemory {
+  /** Copies `bytes` to guest-physical address `gpa`; throws MemoryRangeError outside the slots. */
+  write(gpa: U64, bytes: Uint8Array): void;
+  /** Copies `length` bytes from guest-physical address `gpa`; throws MemoryRangeError outside the memory. */
+  read(gpa: U64, length: number): Uint8Array;
+  writeU32(gpa: U64, value: number): void;
+  readU32(gpa: U64): number;
+  writeU64(gpa: U64, value: bigint): void;
+  readU64(gpa: U64): bigint;
+}
+
+/** Processor features that change which bits are reserved. All default to what is named here. */
+export interface CpuFeatures {
+  /** 1 GiB pages (CPUID 80000001H:EDX.Page1GB). Default true. */
+  readonly page1g?: boolean;
+  /** PSE-36 (CPUID 01H:EDX.PSE-36). Default true. */
+  readonly pse36?: boolean;
+  /** Bit 8 of a PML4E and PML5E is reserved, as the APM says of AMD processors. Default false. */
+  readonly amdReservedBit8?: boolean;
+}
+
+/** Registers and options of a space that translates guest linear addresses. */
+export interface AddressSpaceConfig {
+  readonly cr0: U64;
+  readonly cr3: U64;
+  readonly cr4: U64;
+  readonly efer: U64;
+  /** MAXPHYADDR, 32 to 52. Default 52. */
+  readonly maxPhysAddr?: number;
+  readonly cpu?: CpuFeatures;
+  /** Default "architecture". */
+  readonly rules?: RuleSet;
+  /** PKRU, 32 bits. Default 0. */
+  readonly pkru?: number;
+  /** IA32_PKRS, 32 bits. Default 0. */
+  readonly pkrs?: number;
+  /**
+   * PAE PDPTEs: "latched" are read when the space is made or its registers are set (native, VMX);
+   * "live" are read in each walk and fault there (AMD guests under nested paging). Default "latched".
+   */
+  readonly pdptes?: "latched" | "live";
+  /** With latched PDPTEs: these four values instead of the ones at CR3 (a VMCS has fields for them). */
+  readonly pdpteValues?: readonly [bigint, bigint, bigint, bigint];
+  /** Memory-encryption bit (C-bit) that is stripped from every guest entry. Default 0n. */
+  readonly encryptionMask?: bigint;
+  /** No bit is reserved and XD counts whatever EFER.NXE says: for reading dumps. Default false. */
+  readonly lenient?: boolean;
+  /** The EPT or NPT space through which every table access and the final address go. */
+  readonly secondStage?: AddressSpace;
+}
+
+/** Options of a space that translates guest-physical addresses by EPT. */
+export interface EptConfig {
+  /** EPT pointer; bits 5:3 give the walk length (3 or 4), bit 6 enables accessed and dirty flags. */
+  readonly eptp: U64;
+  readonly maxPhysAddr?: number;
+  /** 1 GiB pages. Default true. */
+  readonly page1g?: boolean;
+  /** 2 MiB pages. Default true. */
+  readonly page2m?: boolean;
+  /** Execute-only translations are supported. Default true. */
+  readonly executeOnly?: boolean;
+  /** Mode-based execute control. Default false. */
+  readonly modeBasedExecute?: boolean;
+  readonly rules?: RuleSet;
+}
+
+/** Options of a space that translates guest-physical addresses by NPT, in any of the legacy formats. */
+export interface NptConfig {
+  /** nCR3. */
+  readonly ncr3: U64;
+  /** The host's CR0; PG and WP matter. Default 0x80010001. */
+  readonly cr0?: U64;
+  /** The host's CR4; PAE, PSE and LA57 matter. Default 0x20. */
+  readonly cr4?: U64;
+  /** The host's EFER; LMA and NXE matter. Default 0xd00. */
+  readonly efer?: U64;
+  readonly maxPhysAddr?: number;
+  readonly cpu?: CpuFeatures;
+  readonly encryptionMask?: bigint;
+  readonly rules?: RuleSet;
+}
+
+/** Rights of a translation, ANDed over all levels. */
+export interface Rights {
+  readonly read: boolean;
+  readonly write: boolean;
+  readonly user: boolean;
+  /** Fetches (supervisor-mode ones, with EPT mode-based execute control). */
+  readonly execute: boolean;
+  /** EPT mode-based execute control: fetches from user-mode addresses. Equals `execute` elsewhere. */
+  readonly userExecute: boolean;
+}
+
+/** A successful translation. */
+export interface Mapped {
+  readonly ok: true;
+  readonly status: 0;
+  /** Physical address: in a two-stage space the final one, after the second stage. */
+  readonly pa: bigint;
+  /** In a two-stage space the guest-physical address that the first stage gave, else equal to `pa`. */
+  readonly gpa: bigint;
+  /** Page size in bytes of the (first-stage) leaf: 4096, 2 MiB, 4 MiB, 1 GiB; 4096 with paging off. */
+  readonly pageSize: number;
+  /** Rights of the (first-stage) walk. */
+  readonly rights: Rights;
+  /** Protection key of the leaf, 0 where there is none. */
+  readonly protectionKey: number;
+  /** Leaf's global bit. */
+  readonly global: boolean;
+  /** EPT: memory type (bits 5:3 of the leaf); other formats: PAT index (PAT<<2 | PCD<<1 | PWT). */
+  readonly memoryType: number;
+}
+
+/** A failed translation. */
+export interface Fault {
+  readonly ok: false;
+  readonly status: number;
+  /** 14 for PageFault, 13 for NonCanonical, else undefined (a VM exit or no event at all). */
+  readonly vector: 13 | 14 | undefined;
+  /** Page-fault error code, exit qualification or EXITINFO1; 0n where there is none. */
+  readonly errorCode: bigint;
+  /** The faulting address: CR2, or the guest-physical address of a second-stage fault. */
+  readonly address: bigint;
+  /** Which translation faulted. */
+  readonly stage: "guest" | "second";
+  /** Level of the entry that faulted, 5 to 1; 0 where no entry was read. */
+  readonly level: number;
+  /** Physical address of the entry that faulted (before the second stage), 0n where no entry was read. */
+  readonly entryAddress: bigint;
+  /** The entry that faulted, 0n where no entry was read. */
+  readonly entry: bigint;
+}
+
+export type Translation = Mapped | Fault;
+
+/** One entry that a walk read, in order. */
+export interface WalkStep {
+  /** "guest" for the first stage; "second" for an EPT or NPT entry read on its behalf. */
+  readonly stage: "guest" | "second";
+  /** 5 to 1; a PAE PDPTE is level 3. */
+  readonly level: number;
+  /** Physical address of the entry in its own stage's space. */
+  readonly address: bigint;
+  readonly entry: bigint;
+}
+
+export interface Walk {
+  readonly address: bigint;
+  readonly result: Translation;
+  readonly steps: readonly WalkStep[];
+}
+
+/** One leaf entry found by enumeration. */
+export interface Leaf {
+  /** First linear (or guest-physical) address, sign-extended in 4- and 5-level paging, as unsigned 64 bits. */
+  readonly va: bigint;
+  /** First physical address. */
+  readonly pa: bigint;
+  /** Size in bytes. */
+  readonly size: bigint;
+  readonly rights: Rights;
+  /** The leaf entry itself. */
+  readonly entry: bigint;
+  /** Level of the leaf, 1 to 3. */
+  readonly level: number;
+}
+
+export interface AddressSpace {
+  /** "none" | "32bit" | "pae" | "4level" | "5level" | "ept4" | "ept5" */
+  readonly mode: PagingMode;
+  /** Translates one address. Never throws for a fault. */
+  translate(address: U64, access?: number): Translation;
+  /** The same with every entry that was read. Never sets accessed or dirty bits. */
+  walk(address: U64, access?: number): Walk;
+  /** Every leaf in ascending order of table index, i.e. of unsigned address. Rejects two-stage spaces (UnsupportedError). */
+  leaves(): IterableIterator<Leaf>;
+}
+
+export type PagingMode = "none" | "32bit" | "pae" | "4level" | "5level" | "ept4" | "ept5";
+
+/** What the Wasm core and the reference both are. */
+export interface PagingEngine {
+  createMemory(config: MemoryConfig): GuestMemory;
+  createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): AddressSpace;
+  createEpt(memory: GuestMemory, config: EptConfig): AddressSpace;
+  createNpt(memory: GuestMemory, config: NptConfig): AddressSpace;
+}
