@@ -2,10 +2,10 @@
  * Must-be-zero bits of the entries, [bit 7][level - 1], one function a format.
  * Bit 7 of a level-1 entry is PAT, so both halves are the same there.
  */
-import { EPT_IPAT, EPT_MEMTYPE, EPT_PS, PTE_G, PTE_PS, PTE_XD } from "../abi/bits";
+import { EPT_IPAT, EPT_MEMTYPE, EPT_PS, PTE_G, PTE_PS } from "../abi/bits";
 import {
-  FEATURE_AMD_BIT8, FEATURE_KVM, FEATURE_LENIENT, FEATURE_PAGE_1G, FEATURE_PAGE_2M, FEATURE_PSE36,
-  MODE_32BIT, MODE_EPT4, MODE_PAE,
+  FEATURE_AMD_BIT8, FEATURE_KVM, FEATURE_LENIENT, FEATURE_PAGE_1G, FEATURE_PAGE_2M, FEATURE_PSE36, MODE_32BIT,
+  MODE_PAE,
 } from "../abi/codes";
 import { SPACE_FEATURES, SPACE_MAXPHYADDR, SPACE_RESERVED } from "../abi/layout";
 

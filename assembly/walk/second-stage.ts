@@ -1,9 +1,11 @@
 /** The second stage of a two-dimensional walk: which access it sees, and for whom. */
 import { EPTP_AD, PFERR_I, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
-import { FEATURE_KVM, KIND_EPT, RIGHT_USER, STATUS_OK, WALK_GUEST_TABLE, WALK_LINEAR, WALK_PROBE, WALK_TRACE } from "../abi/codes";
 import {
-  SPACE_CR3, SPACE_FEATURES, SPACE_KIND,
-  UPDATE_ADDRESS, UPDATE_SIZE_OF, UPDATE_STAGE, WORK_UPDATES, WORK_UPDATE_COUNT,
+  FEATURE_KVM, KIND_EPT, RIGHT_USER, STATUS_OK, WALK_GUEST_TABLE, WALK_LINEAR, WALK_PROBE, WALK_TRACE,
+} from "../abi/codes";
+import {
+  SPACE_CR3, SPACE_FEATURES, SPACE_KIND, UPDATE_ADDRESS, UPDATE_SIZE_OF, UPDATE_STAGE, WORK_UPDATES,
+  WORK_UPDATE_COUNT,
 } from "../abi/layout";
 import { walkEpt } from "./ept";
 import { walkLegacy } from "./legacy";
