@@ -117,7 +117,8 @@ function derive(known: Concepts): Concepts {
   const passthrough = get("passthrough") === 1;
   put("level_promoted", !direct && (passthrough || (fourByte && level > 2)));
   const promoted = get("level_promoted") === 1;
-  put("guest_level", direct ? 0 : !promoted ? level : fourByte ? 2 : 4);
+  const ownLevel = level <= 5 ? level : undefined;
+  put("guest_level", direct ? 0 : !promoted ? ownLevel : fourByte ? 2 : 4);
   put("passthrough", promoted && level === 5 && get("guest_level") === 4);
   put("pae_root", level === 3 ? undefined : 0);
   // A layout without the field has no such pages.

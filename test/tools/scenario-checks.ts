@@ -1,17 +1,27 @@
 /** The comparisons behind check-recordings.ts, one state snapshot at a time. */
 import {
   type CpuRole,
+  childRole,
+  convertRole,
   cpuRole,
   joinCpuRole,
   kvm61DirectRoot,
   kvm61NestedEptRoot,
   kvm61NestedNptRoot,
   kvm61ShadowRoot,
+  layoutOf,
   nestedEptCpuRole,
   nestedNptCpuRole,
   ROLE_CR0_WP,
+  ROLE_GUEST_LEVEL,
+  ROLE_LEVEL_PROMOTED,
+  ROLE_PAE_ROOT,
   ROLE_SMAP_ANDNOT_WP,
   ROLE_SMEP_ANDNOT_WP,
+  roleAccess,
+  roleIsDirect,
+  roleIsInvalid,
+  roleLevel,
   tdpLevel,
 } from "../../src/role/index.js";
 
@@ -33,7 +43,7 @@ export interface Snapshot {
   root_mmu?: Mmu;
   guest_mmu?: Mmu;
   nested_mmu?: Mmu;
-  sps?: { role: Hex; gfn: Hex; e: Record<string, Hex> }[];
+  sps?: { role: Hex; gfn: Hex; spt: Hex; e: Record<string, Hex> }[];
 }
 
 export interface Scenario {
@@ -127,10 +137,30 @@ export function checkScenario(scenario: Scenario, tally: Tally, name: string): v
       else tally.compare(`CPU role, ${use}`, snap.root_mmu.cpu_role, hex(joinCpuRole(cpu)), where);
       tally.compare(`root role, ${use}`, snap.root_mmu.root_role, hex(root), where);
     }
+    checkChildRoles(snap, tally, where);
     const guest = nested.get(snap.vcpu);
     if (snap.guest_mmu && guest && snap.guest_mmu.cpu_role !== "0x0") {
       tally.compare("CPU role, nested tables", snap.guest_mmu.cpu_role, hex(joinCpuRole(guest.cpu)), where);
       tally.compare("root role, nested tables", snap.guest_mmu.root_role, hex(guest.root), where);
+    }
+  }
+}
+
+const ADDRESS = 0xffffffffff000n;
+const PROJECT_ONLY = ROLE_LEVEL_PROMOTED | ROLE_PAE_ROOT | ROLE_GUEST_LEVEL;
+
+/** Every page that an entry of another page leads to has the child role of that entry. */
+function checkChildRoles(snap: Snapshot, tally: Tally, where: string): void {
+  const pages = new Map((snap.sps ?? []).map((page) => [BigInt(page.spt), Number(page.role)]));
+  for (const page of snap.sps ?? []) {
+    const parent = convertRole({ base: Number(page.role) }, layoutOf("5.19"), layoutOf("project")).role.base;
+    // A zapped page keeps its entries' children only until they are zapped too.
+    if (roleLevel(parent) === 1 || roleIsInvalid(parent)) continue;
+    for (const [index, entry] of Object.entries(page.e)) {
+      const child = pages.get(BigInt(entry) & ADDRESS);
+      if (child === undefined || (BigInt(entry) & 0x80n) !== 0n || roleIsInvalid(child)) continue;
+      const computed = childRole(parent, Number(index), roleIsDirect(child), roleAccess(child)) & ~PROJECT_ONLY;
+      tally.compare("child role", hex(child), hex(computed >>> 0), `${where} parent ${page.role} entry ${index}`);
     }
   }
 }
