@@ -91,107 +91,110 @@
 /** that value */
 // @ts-ignore: decorator
 @inline export const VM_PDPTE_VALUE: usize = 200;
+/** 1: every fault asks the host for its page */
+// @ts-ignore: decorator
+@inline export const VM_ASK_HOST: usize = 208;
 /** generation of valid shadow pages, 0 or 1 */
 // @ts-ignore: decorator
-@inline export const VM_VALID_GEN: usize = 208;
+@inline export const VM_VALID_GEN: usize = 212;
 /** shadow pages in use */
 // @ts-ignore: decorator
-@inline export const VM_USED: usize = 212;
+@inline export const VM_USED: usize = 216;
 /** limit on them */
 // @ts-ignore: decorator
-@inline export const VM_MAX: usize = 216;
+@inline export const VM_MAX: usize = 220;
 /** shadow pages that shadow guest tables */
 // @ts-ignore: decorator
-@inline export const VM_INDIRECT: usize = 220;
+@inline export const VM_INDIRECT: usize = 224;
 /** 1: every vCPU has to drop obsolete roots */
 // @ts-ignore: decorator
-@inline export const VM_ROOT_REQUEST: usize = 224;
+@inline export const VM_ROOT_REQUEST: usize = 228;
 /** remote TLB flushes */
 // @ts-ignore: decorator
-@inline export const VM_FLUSHES: usize = 228;
+@inline export const VM_FLUSHES: usize = 232;
 /** free list of DESC records */
 // @ts-ignore: decorator
-@inline export const VM_DESC_FREE: usize = 232;
+@inline export const VM_DESC_FREE: usize = 236;
 /** its length */
 // @ts-ignore: decorator
-@inline export const VM_DESC_COUNT: usize = 236;
+@inline export const VM_DESC_COUNT: usize = 240;
 /** list of freed pages that the host has not collected */
 // @ts-ignore: decorator
-@inline export const VM_FREED: usize = 240;
+@inline export const VM_FREED: usize = 244;
 /** pointer to u32 headers by linear page number */
 // @ts-ignore: decorator
-@inline export const VM_PAGE_MAP: usize = 244;
+@inline export const VM_PAGE_MAP: usize = 248;
 /** pointer to the buckets of pages by gfn */
 // @ts-ignore: decorator
-@inline export const VM_CHAINS: usize = 248;
+@inline export const VM_CHAINS: usize = 252;
 /** pointers to SLOTSET records: normal and SMM */
 // @ts-ignore: decorator
-@inline export const VM_SLOTS: usize = 252;
+@inline export const VM_SLOTS: usize = 256;
 /** list head (next, previous) of the active pages */
 // @ts-ignore: decorator
-@inline export const VM_ACTIVE: usize = 260;
+@inline export const VM_ACTIVE: usize = 264;
 /** list head of the pages being zapped */
 // @ts-ignore: decorator
-@inline export const VM_INVALID: usize = 268;
+@inline export const VM_INVALID: usize = 272;
 /** pointer to EVENT records, 0: events are off */
 // @ts-ignore: decorator
-@inline export const VM_EVENTS: usize = 276;
+@inline export const VM_EVENTS: usize = 280;
 /** number of records */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_CAPACITY: usize = 280;
+@inline export const VM_EVENT_CAPACITY: usize = 284;
 /** records not yet drained */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_COUNT: usize = 284;
+@inline export const VM_EVENT_COUNT: usize = 288;
 /** records that did not fit */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_LOST: usize = 288;
+@inline export const VM_EVENT_LOST: usize = 292;
 /** page faults */
 // @ts-ignore: decorator
-@inline export const VM_PF_TAKEN: usize = 292;
+@inline export const VM_PF_TAKEN: usize = 296;
 /** of them fixed */
 // @ts-ignore: decorator
-@inline export const VM_PF_FIXED: usize = 296;
+@inline export const VM_PF_FIXED: usize = 300;
 /** of them spurious */
 // @ts-ignore: decorator
-@inline export const VM_PF_SPURIOUS: usize = 300;
+@inline export const VM_PF_SPURIOUS: usize = 304;
 /** of them to be emulated */
 // @ts-ignore: decorator
-@inline export const VM_PF_EMULATE: usize = 304;
+@inline export const VM_PF_EMULATE: usize = 308;
 /** shadow pages zapped */
 // @ts-ignore: decorator
-@inline export const VM_ZAPPED: usize = 308;
+@inline export const VM_ZAPPED: usize = 312;
 /** of them because of write flooding or misaligned writes */
 // @ts-ignore: decorator
-@inline export const VM_FLOODED: usize = 312;
+@inline export const VM_FLOODED: usize = 316;
 /** of them because of the page limit */
 // @ts-ignore: decorator
-@inline export const VM_RECYCLED: usize = 316;
+@inline export const VM_RECYCLED: usize = 320;
 /** emulated writes to shadowed pages */
 // @ts-ignore: decorator
-@inline export const VM_PTE_WRITES: usize = 320;
+@inline export const VM_PTE_WRITES: usize = 324;
 /** pages that are unsync */
 // @ts-ignore: decorator
-@inline export const VM_UNSYNC: usize = 324;
+@inline export const VM_UNSYNC: usize = 328;
 /** pages refused by the assertion on the role in sync */
 // @ts-ignore: decorator
-@inline export const VM_SYNC_MISMATCH: usize = 328;
+@inline export const VM_SYNC_MISMATCH: usize = 332;
 /** internal assertions that failed */
 // @ts-ignore: decorator
-@inline export const VM_BROKEN: usize = 332;
+@inline export const VM_BROKEN: usize = 336;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 336;
+@inline export const VM_WALK_COUNT: usize = 340;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 340;
+@inline export const VM_WALK_PAGES: usize = 344;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 468;
+@inline export const VM_PATH_PARENT: usize = 472;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 492;
+@inline export const VM_PATH_INDEX: usize = 496;
 // @ts-ignore: decorator
-@inline export const VM_SIZE_OF: usize = 520;
+@inline export const VM_SIZE_OF: u32 = 520;
 
 // Memslots of one address space
 /** memslots generation; bit 63: an update is in progress */
@@ -207,7 +210,7 @@
 // @ts-ignore: decorator
 @inline export const SLOTSET_SLOTS: usize = 16;
 // @ts-ignore: decorator
-@inline export const SLOTSET_SIZE_OF: usize = 272;
+@inline export const SLOTSET_SIZE_OF: u32 = 272;
 
 // Memslot
 /** first gfn */
@@ -247,7 +250,7 @@
 // @ts-ignore: decorator
 @inline export const MEMSLOT_DIRTY: usize = 64;
 // @ts-ignore: decorator
-@inline export const MEMSLOT_SIZE_OF: usize = 72;
+@inline export const MEMSLOT_SIZE_OF: u32 = 72;
 
 // Shadow page
 /** gfn of the shadowed table, or first gfn of a direct page */
@@ -299,7 +302,7 @@
 // @ts-ignore: decorator
 @inline export const SP_UNSYNC_BITMAP: usize = 96;
 // @ts-ignore: decorator
-@inline export const SP_SIZE_OF: usize = 160;
+@inline export const SP_SIZE_OF: u32 = 160;
 
 // Block of an rmap
 /** next block */
@@ -312,7 +315,7 @@
 // @ts-ignore: decorator
 @inline export const DESC_SPTES: usize = 8;
 // @ts-ignore: decorator
-@inline export const DESC_SIZE_OF: usize = 64;
+@inline export const DESC_SIZE_OF: u32 = 64;
 
 // Paging context
 /** CPU role, page-role half */
@@ -373,7 +376,7 @@
 // @ts-ignore: decorator
 @inline export const MMU_SHADOW_BAD_MT_XWR: usize = 320;
 // @ts-ignore: decorator
-@inline export const MMU_SIZE_OF: usize = 328;
+@inline export const MMU_SIZE_OF: u32 = 328;
 
 // vCPU
 /** pointer to the VM record */
@@ -515,7 +518,7 @@
 // @ts-ignore: decorator
 @inline export const VCPU_REQ_PAGE: usize = 448;
 // @ts-ignore: decorator
-@inline export const VCPU_SIZE_OF: usize = 456;
+@inline export const VCPU_SIZE_OF: u32 = 456;
 
 // Trace event
 /** EV_* */
@@ -540,7 +543,7 @@
 // @ts-ignore: decorator
 @inline export const EVENT_Z: usize = 32;
 // @ts-ignore: decorator
-@inline export const EVENT_SIZE_OF: usize = 40;
+@inline export const EVENT_SIZE_OF: u32 = 40;
 
 // Codes
 // @ts-ignore: decorator

@@ -43,6 +43,7 @@ import {
   VCPU_MMU,
   VCPU_VM,
   VM_ACCESSED,
+  VM_ASK_HOST,
   VM_INVALIDATE_END,
   VM_INVALIDATE_IN_PROGRESS,
   VM_INVALIDATE_SEQ,
@@ -178,13 +179,15 @@ function fastFault(vcpu: usize): u32 {
     }
   }
   if (tracing(vm)) {
-    emit(vm, EV_FAST_PAGE_FAULT, error, result, <u32>spteAddress(vm, sptep), address, spte, load<u64>(sptep));
+    const place = spteAddress(vm, sptep);
+    const outcome = result | (<u32>(place >> 32) << 8);
+    emit(vm, EV_FAST_PAGE_FAULT, error, outcome, <u32>place, address, spte, load<u64>(sptep));
   }
   return result;
 }
 
 /** Finds the host page; RET_PF_CONTINUE, NEED_HOST_PAGE, or an end of the fault. */
-function findHostPage(vcpu: usize): u32 {
+function findHostPage(vcpu: usize, answered: bool): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   const slot: usize = load<u32>(vcpu, VCPU_F_SLOT);
   const write = (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_W) != 0;
@@ -201,7 +204,8 @@ function findHostPage(vcpu: usize): u32 {
     return RET_PF_CONTINUE;
   }
   const page = load<u64>(hostPage(slot, load<u64>(vcpu, VCPU_F_GFN)));
-  if (!(page & HOST_PRESENT) || (write && !(page & HOST_WRITABLE))) {
+  const ask = load<u32>(vm, VM_ASK_HOST) != 0 && !answered;
+  if (ask || !(page & HOST_PRESENT) || (write && !(page & HOST_WRITABLE))) {
     store<u32>(vcpu, STAGE_HOST_PAGE, VCPU_F_STAGE);
     return NEED_HOST_PAGE;
   }
@@ -225,12 +229,12 @@ function isStale(vcpu: usize): bool {
 }
 
 /** From the host page on. */
-function mapFault(vcpu: usize): u32 {
+function mapFault(vcpu: usize, answered: bool): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   const mmu: usize = load<u32>(vcpu, VCPU_MMU);
   const direct = isDirect(vcpu);
   const error = load<u32>(vcpu, VCPU_F_ERROR);
-  const found = findHostPage(vcpu);
+  const found = findHostPage(vcpu, answered);
   if (found != RET_PF_CONTINUE) return found;
   if (load<u64>(vcpu, VCPU_F_PFN) == PFN_READ_ONLY) return RET_PF_EMULATE;
   const access = direct ? ACC_ALL : load<u32>(vcpu, VCPU_GW_PTE_ACCESS);
@@ -279,7 +283,7 @@ function startFault(vcpu: usize): u32 {
     store<u32>(vcpu, load<u32>(vm, VM_TDP) != 0 ? 3 : 2, VCPU_F_MAX_LEVEL);
   } else store<u32>(vcpu, selfChanging(vcpu) ? 1 : load<u32>(vcpu, VCPU_GW_LEVEL), VCPU_F_MAX_LEVEL);
   store<u32>(vcpu, load<u32>(vm, VM_INVALIDATE_SEQ), VCPU_F_SEQ);
-  return mapFault(vcpu);
+  return mapFault(vcpu, false);
 }
 
 function finish(vcpu: usize, result: u32): u32 {
@@ -309,6 +313,6 @@ export function fault(vcpu: usize, address: u64, error: u32, prefetch: u32): u32
 /** Goes on after NEED_HOST_PAGE (the slot's host page is set) or NEED_PAGE (REQ_PAGE is set). */
 export function faultResume(vcpu: usize): u32 {
   const result =
-    load<u32>(vcpu, VCPU_F_STAGE) == STAGE_HOST_PAGE ? mapFault(vcpu) : fetchResume(vcpu, !isDirect(vcpu));
+    load<u32>(vcpu, VCPU_F_STAGE) == STAGE_HOST_PAGE ? mapFault(vcpu, true) : fetchResume(vcpu, !isDirect(vcpu));
   return finish(vcpu, result);
 }

@@ -10,7 +10,7 @@ import { clearMmioInfo } from "./mmio";
 import { firstInChain } from "./page";
 import { changePage, forRange, protectHuge, relogMasked } from "./range";
 import { markDirty } from "./slot";
-import { adoptPage, invalidatePage, syncRoot } from "./sync";
+import { adoptPage, invalidatePage, syncPage, syncRoot } from "./sync";
 import { commitZap, makeRoom, putRoot, setLimit, unprotectGfn, zapAllFast } from "./zap";
 
 export function vmInit(vm: usize): void {
@@ -68,6 +68,11 @@ export function forgetMmio(vcpu: usize, high: u32, low: u32): void {
 
 export function syncFromRoot(vcpu: usize, root: usize): void {
   syncRoot(vcpu, root);
+}
+
+/** Synchronises one page as the current context would; -1 where the role does not fit it. */
+export function syncAssert(vcpu: usize, sp: usize): i32 {
+  return syncPage(vcpu, sp);
 }
 
 export function rootPut(vm: usize, sp: usize): void {

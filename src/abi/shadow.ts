@@ -36,6 +36,7 @@ export const VM: RecordLayout = {
     { name: "TDP", type: "u32", meaning: "1: two-dimensional paging" },
     { name: "DEFAULT_PDPTE", type: "u32", meaning: "1: unused entries of a pae_root hold VM_PDPTE_VALUE" },
     { name: "PDPTE_VALUE", type: "u64", meaning: "that value" },
+    { name: "ASK_HOST", type: "u32", meaning: "1: every fault asks the host for its page" },
     { name: "VALID_GEN", type: "u32", meaning: "generation of valid shadow pages, 0 or 1" },
     { name: "USED", type: "u32", meaning: "shadow pages in use" },
     { name: "MAX", type: "u32", meaning: "limit on them" },
