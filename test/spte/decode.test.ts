@@ -15,6 +15,7 @@ import {
   legacyReserved,
   type SpteFormat,
   type SpteMasks,
+  withMmioMark,
 } from "../../src/spte/index.js";
 
 const LEGACY = legacyMasks({ physBits: 40 });
@@ -120,6 +121,17 @@ describe("decoding", () => {
 
   it("refuses an encryption value outside its mask", () => {
     expect(() => eptMasks({ physBits: 46, encryption: { mask: 1n, value: 2n } })).toThrow(ConfigError);
+  });
+});
+
+describe("the mark of MMIO entries", () => {
+  it.each([
+    ["the generation", 1n << 62n, 1n << 62n],
+    ["bit 11", 1n << 11n, 1n << 11n],
+    ["a guest frame number", 1n << 20n, 1n << 20n],
+    ["a value outside the mask", 1n, 3n],
+  ])("must not need %s", (_, mask, value) => {
+    expect(() => withMmioMark(LEGACY, mask, value)).toThrow(ConfigError);
   });
 });
 
