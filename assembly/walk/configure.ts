@@ -109,7 +109,7 @@ function rootLevelOf(mode: u32): u32 {
 function largeLevelsOf(mode: u32, pse: bool, features: u32): u32 {
   if (mode == MODE_NONE) return 0;
   if (mode == MODE_32BIT) return pse ? 1 << 2 : 0;
-  const level3: u32 = mode >= MODE_4LEVEL && (features & FEATURE_PAGE_1G) != 0 ? 1 << 3 : 0;
+  const level3: u32 = mode >= MODE_4LEVEL && (features & (FEATURE_PAGE_1G | FEATURE_LENIENT)) != 0 ? 1 << 3 : 0;
   return (1 << 2) | level3;
 }
 
@@ -138,13 +138,12 @@ function fetchCode(space: usize, mode: u32): u32 {
   return smep || xd ? <u32>PFERR_I : 0;
 }
 
-/** Protection keys exist in long mode only, and not at the nested level (SDM "Protection Keys"). KVM 6.1 has no PKS. */
+/** Protection keys exist in long mode only, and not at the nested level (SDM "Protection Keys"). */
 function setKeys(space: usize, mode: u32): void {
   const guestLong = load<u32>(space, SPACE_KIND) == KIND_GUEST && mode >= MODE_4LEVEL;
   const cr4 = load<u32>(space, SPACE_CR4);
-  const pks = (cr4 & CR4_PKS) != 0 && (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) == 0;
   store<u32>(space, guestLong && (cr4 & CR4_PKE) != 0 ? load<u32>(space, SPACE_PKRU) : 0, SPACE_KEYS_USER);
-  store<u32>(space, guestLong && pks ? load<u32>(space, SPACE_PKRS) : 0, SPACE_KEYS_SUPERVISOR);
+  store<u32>(space, guestLong && (cr4 & CR4_PKS) != 0 ? load<u32>(space, SPACE_PKRS) : 0, SPACE_KEYS_SUPERVISOR);
 }
 
 /** SDM "Linear-Address Masking": LAM_U57 wins over LAM_U48; CR4.LAM_SUP follows the paging mode. */

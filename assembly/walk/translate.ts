@@ -1,5 +1,5 @@
 /** One access through one address space: masking, canonical check, the walk or walks, accessed and dirty bits. */
-import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_USER, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
+import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
 import {
   KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_MISSING_PAGE, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
 } from "../abi/codes";
@@ -108,7 +108,7 @@ function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32)
   let status: u32;
   if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
     const read = kind == 0 ? <u32>PFERR_U : 0;
-    const userAddress = access & ACCESS_USER ? <u32>PFERR_RSVD : 0;
+    const userAddress = guestCode(access) & <u32>PFERR_U ? <u32>PFERR_RSVD : 0;
     status = walkEpt(space, work, gpa, kind | read | userAddress, flags);
   } else {
     status = walkLegacy(space, work, gpa, kind | <u32>PFERR_U, flags);
