@@ -149,7 +149,7 @@
 /** physical address */
 // @ts-ignore: decorator
 @inline export const WORK_PA: usize = 0;
-/** what the first stage gave */
+/** what the first stage gave; equal to PA where there is only one stage */
 // @ts-ignore: decorator
 @inline export const WORK_GPA: usize = 8;
 /** error code or exit qualification */
@@ -223,7 +223,7 @@
 @inline export const STEP_SIZE_OF: u32 = 24;
 
 // One entry whose accessed or dirty bit is to be set
-/** linear address of the entry */
+/** linear address of the entry, 0 where it is in read-only memory */
 // @ts-ignore: decorator
 @inline export const UPDATE_POINTER: usize = 0;
 /** 4 or 8 */

@@ -18,11 +18,11 @@ import { NOT_READ, NO_MEMORY } from "../abi/codes";
   return resolveElsewhere(memory, gpa);
 }
 
-/** Whether the entry at `gpa` may be written; called only for addresses that `resolve` found. */
-export function isWritable(memory: usize, gpa: u64): bool {
-  if (load<u32>(memory, MEMORY_SPARSE)) return false;
+/** `pointer`, which `resolve` gave for `gpa`, or 0 where that memory is never written. */
+export function writable(memory: usize, gpa: u64, pointer: u32): u32 {
+  if (load<u32>(memory, MEMORY_SPARSE)) return 0;
   const slot = findSlot(memory, gpa);
-  return slot != 0 && load<u32>(slot, SLOT_READ_ONLY) == 0;
+  return slot != 0 && load<u32>(slot, SLOT_READ_ONLY) == 0 ? pointer : 0;
 }
 
 function resolveElsewhere(memory: usize, gpa: u64): u32 {

@@ -111,7 +111,7 @@ export const WORK: RecordLayout = {
   title: "Results of a walk",
   fields: [
     { name: "PA", type: "u64", meaning: "physical address" },
-    { name: "GPA", type: "u64", meaning: "what the first stage gave" },
+    { name: "GPA", type: "u64", meaning: "what the first stage gave; equal to PA where there is only one stage" },
     { name: "CODE", type: "u64", meaning: "error code or exit qualification" },
     { name: "ADDRESS", type: "u64", meaning: "faulting address" },
     { name: "ENTRY", type: "u64", meaning: "leaf or faulting entry" },
@@ -147,7 +147,7 @@ export const UPDATE: RecordLayout = {
   prefix: "UPDATE",
   title: "One entry whose accessed or dirty bit is to be set",
   fields: [
-    { name: "POINTER", type: "u32", meaning: "linear address of the entry" },
+    { name: "POINTER", type: "u32", meaning: "linear address of the entry, 0 where it is in read-only memory" },
     { name: "BYTES", type: "u32", meaning: "4 or 8" },
     { name: "OLD", type: "u64", meaning: "the value that the walk read" },
     { name: "NEW", type: "u64", meaning: "the value to store" },

@@ -96,8 +96,11 @@ export class EptStage implements SecondStage {
    * of "Exit Qualification for EPT Violations"). Loading the PDPTE registers remains a read.
    */
   #dataAccess(access: StageAccess): DataAccess {
-    if (access.purpose === "table") return { read: true, write: this.settings.accessedDirty, fetch: false };
-    return { read: !access.write && !access.fetch, write: access.write, fetch: access.fetch };
+    if (access.purpose === "table") {
+      return { read: true, write: this.settings.accessedDirty || access.kvm, fetch: false };
+    }
+    if (access.purpose === "pdptes") return { read: true, write: access.kvm, fetch: false };
+    return { read: access.kvm || (!access.write && !access.fetch), write: access.write, fetch: access.fetch };
   }
 
   #denied(rights: EptRights, access: StageAccess, data: DataAccess): boolean {

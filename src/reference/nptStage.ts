@@ -61,7 +61,7 @@ export class NptStage implements SecondStage {
     // Nested accesses are user accesses, and those to the guest's own tables are writes, even to read them.
     const nested: MemoryAccess = {
       write: onTable || access.write,
-      fetch: !onTable && access.fetch,
+      fetch: access.fetch,
       user: true,
       implicit: false,
       ac: false,

@@ -74,7 +74,7 @@ export class GuestPhysicalSpace extends ReferenceSpace {
   protected override probe(address: bigint, access: MemoryAccess, trace: Trace): Translation {
     const outcome = this.stage.translateGpa(
       address,
-      { purpose: "direct", write: access.write, fetch: access.fetch, userAddress: access.user },
+      { purpose: "direct", write: access.write, fetch: access.fetch, userAddress: access.user, kvm: false },
       trace,
     );
     return isFault(outcome) ? outcome : outcome.mapped;

@@ -24,12 +24,14 @@ import {
   roleLevel,
   tdpLevel,
 } from "../../src/role/index.js";
+import { checkSptes, recordedMasks, type SpteContext } from "./spte-checks.js";
 
 type Hex = string;
 
 export interface Mmu {
   cpu_role: Hex;
   root_role: Hex;
+  grsvd?: Hex[];
   szero?: Hex[];
   pae_root?: { e: Record<string, Hex> };
 }
@@ -105,6 +107,12 @@ export function checkScenario(scenario: Scenario, tally: Tally, name: string): v
     guestMaxPhysAddr: config.guest_maxphyaddr,
   });
   const adBits = BigInt(config.masks.shadow_accessed_mask ?? 0) !== 0n;
+  const context: SpteContext = {
+    format: config.ept === 1 ? "ept" : tdp ? "npt" : "shadow",
+    masks: recordedMasks(scenario),
+    tdp,
+    maxPageLevel: Number(config.masks.max_huge_page_level),
+  };
   const nested = new Map<number, { cpu: CpuRole; root: number }>();
   for (const step of scenario.steps) {
     for (const event of step.events) {
@@ -138,6 +146,7 @@ export function checkScenario(scenario: Scenario, tally: Tally, name: string): v
       tally.compare(`root role, ${use}`, snap.root_mmu.root_role, hex(root), where);
     }
     checkChildRoles(snap, tally, where);
+    checkSptes(snap, context, tally, where);
     const guest = nested.get(snap.vcpu);
     if (snap.guest_mmu && guest && snap.guest_mmu.cpu_role !== "0x0") {
       tally.compare("CPU role, nested tables", snap.guest_mmu.cpu_role, hex(joinCpuRole(guest.cpu)), where);
