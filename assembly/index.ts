@@ -1,0 +1,5 @@
+export { insertPage } from "./memory/resolve";
+export { configure } from "./walk/configure";
+export { enumerate, startEnumeration } from "./walk/enumerate";
+export { checkPdptes, loadPdptes } from "./walk/pdptes";
+export { explain, translate, translateBatch, translateWide } from "./walk/translate";

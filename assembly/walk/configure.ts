@@ -1,0 +1,143 @@
+/** Deriving what a walk needs from registers, features and MAXPHYADDR. Runs when one of them changes, never in a walk. */
+import {
+  CR0_PG, CR3_LAM_U48, CR3_LAM_U57, CR3_NOFLUSH, CR4_LAM_SUP, CR4_LA57, CR4_PAE, CR4_PKE, CR4_PKS, CR4_PSE, CR4_SMEP,
+  EFER_LMA, EFER_NXE, EPTP_WALK_LENGTH, EPTP_WALK_LENGTH_SHIFT, PFERR_I, PTE32_ADDRESS, PTE_ADDRESS, PTE_XD,
+} from "../abi/bits";
+import {
+  FEATURE_KVM, FEATURE_LENIENT, FEATURE_PAGE_1G, FEATURE_PAGE_2M, KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_4LEVEL,
+  MODE_5LEVEL, MODE_EPT4, MODE_EPT5, MODE_NONE, MODE_PAE,
+} from "../abi/codes";
+import {
+  SPACE_ADDRESS_MASK, SPACE_CR0, SPACE_CR3, SPACE_CR4, SPACE_EFER, SPACE_ENCRYPTION, SPACE_FEATURES,
+  SPACE_FETCH_CODE, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_LAM_SUPERVISOR, SPACE_LAM_USER,
+  SPACE_LARGE_LEVELS, SPACE_MAXPHYADDR, SPACE_MODE, SPACE_PKRS, SPACE_PKRU, SPACE_ROOT, SPACE_ROOT_LEVEL,
+  SPACE_WIDTH, SPACE_XD_MASK,
+} from "../abi/layout";
+import { setPermissions } from "./permissions";
+import { bits, setEptReserved, setLegacyReserved } from "./reserved";
+
+/** Fills the derived fields of `space`. Returns false, and changes nothing, where CR3 has reserved bits set (#GP). */
+export function configure(space: usize): bool {
+  if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
+    configureEpt(space);
+    return true;
+  }
+  const mode = legacyMode(space);
+  if (hasReservedCr3(space, mode)) return false;
+  configureLegacy(space, mode);
+  return true;
+}
+
+/** SDM "Paging Modes and Control Bits". */
+function legacyMode(space: usize): u32 {
+  const cr4 = load<u32>(space, SPACE_CR4);
+  if (!(load<u32>(space, SPACE_CR0) & CR0_PG)) return MODE_NONE;
+  if (!(cr4 & CR4_PAE)) return MODE_32BIT;
+  if (!(load<u32>(space, SPACE_EFER) & EFER_LMA)) return MODE_PAE;
+  return cr4 & CR4_LA57 ? MODE_5LEVEL : MODE_4LEVEL;
+}
+
+/** MOV CR3 raises #GP for address bits from MAXPHYADDR up; bit 63 is never stored, 62:61 are LAM's. Long mode only. */
+function hasReservedCr3(space: usize, mode: u32): bool {
+  if (mode < MODE_4LEVEL || load<u32>(space, SPACE_FEATURES) & FEATURE_LENIENT) return false;
+  const cr3 = load<u64>(space, SPACE_CR3) & ~load<u64>(space, SPACE_ENCRYPTION);
+  const allowed = CR3_LAM_U48 | CR3_LAM_U57 | CR3_NOFLUSH;
+  return (cr3 & bits(load<u32>(space, SPACE_MAXPHYADDR), 63) & ~allowed) != 0;
+}
+
+function configureLegacy(space: usize, mode: u32): void {
+  const features = load<u32>(space, SPACE_FEATURES);
+  const cr4 = load<u32>(space, SPACE_CR4);
+  const lenient = (features & FEATURE_LENIENT) != 0;
+  const nxe = (load<u32>(space, SPACE_EFER) & EFER_NXE) != 0 || lenient;
+  const addressMask = (mode == MODE_32BIT ? <u64>PTE32_ADDRESS : PTE_ADDRESS) & ~load<u64>(space, SPACE_ENCRYPTION);
+  const pse = mode == MODE_32BIT && (cr4 & CR4_PSE) != 0;
+
+  store<u32>(space, mode, SPACE_MODE);
+  store<u32>(space, rootLevelOf(mode), SPACE_ROOT_LEVEL);
+  store<u32>(space, largeLevelsOf(mode, pse, features), SPACE_LARGE_LEVELS);
+  store<u64>(space, rootOf(load<u64>(space, SPACE_CR3), mode, addressMask), SPACE_ROOT);
+  store<u64>(space, addressMask, SPACE_ADDRESS_MASK);
+  store<u64>(space, nxe && mode != MODE_32BIT ? PTE_XD : 0, SPACE_XD_MASK);
+  store<u32>(space, widthOf(mode), SPACE_WIDTH);
+  store<u32>(space, fetchCode(space, mode, nxe), SPACE_FETCH_CODE);
+  setKeys(space, mode);
+  setMasking(space, mode);
+  setLegacyReserved(space, mode, pse, nxe ? 0 : PTE_XD);
+  setPermissions(space, nxe);
+}
+
+function configureEpt(space: usize): void {
+  const eptp = load<u64>(space, SPACE_CR3);
+  const level = <u32>((eptp & EPTP_WALK_LENGTH) >> EPTP_WALK_LENGTH_SHIFT) + 1;
+  const mode = level == 5 ? MODE_EPT5 : MODE_EPT4;
+  const features = load<u32>(space, SPACE_FEATURES);
+  store<u32>(space, mode, SPACE_MODE);
+  store<u32>(space, level, SPACE_ROOT_LEVEL);
+  const large: u32 = (features & FEATURE_PAGE_2M ? 1 << 2 : 0) | (features & FEATURE_PAGE_1G ? 1 << 3 : 0);
+  store<u32>(space, large, SPACE_LARGE_LEVELS);
+  store<u64>(space, eptp & PTE_ADDRESS, SPACE_ROOT);
+  store<u64>(space, PTE_ADDRESS, SPACE_ADDRESS_MASK);
+  store<u32>(space, widthOf(mode), SPACE_WIDTH);
+  setEptReserved(space, mode);
+  setPermissions(space, true);
+}
+
+function rootLevelOf(mode: u32): u32 {
+  if (mode == MODE_NONE) return 0;
+  if (mode == MODE_32BIT) return 2;
+  if (mode == MODE_PAE) return 3;
+  return mode == MODE_4LEVEL ? 4 : 5;
+}
+
+/** Where PS maps a page: level 2 (CR4.PSE in 32-bit paging; always with 8-byte entries), level 3 in long mode. */
+function largeLevelsOf(mode: u32, pse: bool, features: u32): u32 {
+  if (mode == MODE_NONE) return 0;
+  if (mode == MODE_32BIT) return pse ? 1 << 2 : 0;
+  const level3: u32 = mode >= MODE_4LEVEL && (features & FEATURE_PAGE_1G) != 0 ? 1 << 3 : 0;
+  return (1 << 2) | level3;
+}
+
+/** CR3's address bits: 31:12 in 32-bit paging, 31:5 in PAE, MAXPHYADDR-1:12 in long mode. */
+function rootOf(cr3: u64, mode: u32, addressMask: u64): u64 {
+  if (mode == MODE_PAE) return cr3 & 0xffffffe0;
+  return cr3 & addressMask & (mode == MODE_32BIT ? 0xffffffff : PTE_ADDRESS);
+}
+
+/** Bits of an address that tables translate. */
+function widthOf(mode: u32): u32 {
+  if (mode == MODE_4LEVEL || mode == MODE_EPT4) return 48;
+  return mode == MODE_5LEVEL || mode == MODE_EPT5 ? 57 : 32;
+}
+
+/**
+ * The fetch bit is reported with CR4.SMEP, and with EFER.NXE where entries have an XD bit (SDM "Page-Fault Exceptions").
+ * KVM reports it for NXE in every mode. NPT reports by the host's NXE.
+ */
+function fetchCode(space: usize, mode: u32, nxe: bool): u32 {
+  const guest = load<u32>(space, SPACE_KIND) == KIND_GUEST;
+  const smep = guest && (load<u32>(space, SPACE_CR4) & CR4_SMEP) != 0;
+  const xd = nxe && (mode >= MODE_PAE || (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0);
+  return smep || xd ? <u32>PFERR_I : 0;
+}
+
+/** Protection keys exist in long mode only, and not at the nested level (SDM "Protection Keys"). KVM 6.1 has no PKS. */
+function setKeys(space: usize, mode: u32): void {
+  const guestLong = load<u32>(space, SPACE_KIND) == KIND_GUEST && mode >= MODE_4LEVEL;
+  const cr4 = load<u32>(space, SPACE_CR4);
+  const pks = (cr4 & CR4_PKS) != 0 && (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) == 0;
+  store<u32>(space, guestLong && (cr4 & CR4_PKE) != 0 ? load<u32>(space, SPACE_PKRU) : 0, SPACE_KEYS_USER);
+  store<u32>(space, guestLong && pks ? load<u32>(space, SPACE_PKRS) : 0, SPACE_KEYS_SUPERVISOR);
+}
+
+/** SDM "Linear-Address Masking": LAM_U57 wins over LAM_U48; CR4.LAM_SUP follows the paging mode. */
+function setMasking(space: usize, mode: u32): void {
+  const guestLong = load<u32>(space, SPACE_KIND) == KIND_GUEST && mode >= MODE_4LEVEL;
+  const cr3 = load<u64>(space, SPACE_CR3);
+  let user: u32 = 0;
+  if (cr3 & CR3_LAM_U57) user = 57;
+  else if (cr3 & CR3_LAM_U48) user = 48;
+  const supervisor: u32 = load<u32>(space, SPACE_CR4) & CR4_LAM_SUP ? widthOf(mode) : 0;
+  store<u32>(space, guestLong ? user : 0, SPACE_LAM_USER);
+  store<u32>(space, guestLong ? supervisor : 0, SPACE_LAM_SUPERVISOR);
+}

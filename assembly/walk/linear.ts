@@ -1,0 +1,33 @@
+/** Linear addresses before the walk: masking (LAM) and the canonical check. */
+import { MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK } from "../abi/codes";
+import { SPACE_LAM_SUPERVISOR, SPACE_LAM_USER, SPACE_MODE, SPACE_WIDTH } from "../abi/layout";
+
+/** `address` with bit `width - 1` copied to every higher bit. */
+// @ts-ignore: decorator
+@inline export function signExtend(address: u64, width: u32): u64 {
+  const unused: u64 = 64 - width;
+  return <u64>(<i64>(address << unused) >> <i64>unused);
+}
+
+/**
+ * Removes the metadata of a data access to a tagged address (SDM "Linear-Address Masking"): bit 63 says whether the
+ * user or the supervisor setting applies; bits 62 down to the width are replaced by a copy of the bit below, bit 63 stays,
+ * so that the canonical check still requires bit 47 or 56 to equal bit 63. Fetches and implicit accesses never come here.
+ */
+// @ts-ignore: decorator
+@inline export function untag(space: usize, address: u64): u64 {
+  const width = <i64>address < 0 ? load<u32>(space, SPACE_LAM_SUPERVISOR) : load<u32>(space, SPACE_LAM_USER);
+  if (width == 0) return address;
+  const top: u64 = 0x8000000000000000;
+  return (signExtend(address, width) & ~top) | (address & top);
+}
+
+/** STATUS_OK, or STATUS_NON_CANONICAL: in 4- and 5-level paging not sign-extended, elsewhere wider than 32 bits. */
+// @ts-ignore: decorator
+@inline export function checkCanonical(space: usize, address: u64): u32 {
+  const width = load<u32>(space, SPACE_WIDTH);
+  if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL) {
+    return signExtend(address, width) == address ? STATUS_OK : STATUS_NON_CANONICAL;
+  }
+  return address >> width == 0 ? STATUS_OK : STATUS_NON_CANONICAL;
+}

@@ -1,0 +1,54 @@
+/** Loading the four PAE PDPTEs, as MOV to CR3, CR0 and CR4 do (SDM "PDPTE Registers"). */
+import { PTE_P } from "../abi/bits";
+import { NOT_READ, STATUS_OK, STATUS_PAGE_FAULT, WALK_GUEST_TABLE, WALK_PROBE } from "../abi/codes";
+import { SPACE_MEMORY, SPACE_PDPTES, SPACE_ROOT, SPACE_SECOND, SPACE_WORK, WORK_SECOND_PA } from "../abi/layout";
+import { resolve } from "../memory/resolve";
+import { reservedBits } from "./reserved";
+import { fail, failUnread } from "./result";
+import { tableCode, walkSecondStage } from "./second-stage";
+
+/**
+ * Latches the PDPTEs at the root of `space`. Returns STATUS_OK, the status of a second-stage or memory failure, or
+ * STATUS_PAGE_FAULT where a present PDPTE has reserved bits set (the processor raises #GP there, not #PF). Latches
+ * nothing unless all four are good.
+ */
+export function loadPdptes(space: usize): u32 {
+  const work = load<u32>(space, SPACE_WORK);
+  for (let pass = 0; pass < 2; pass++) {
+    for (let index: u32 = 0; index < 4; index++) {
+      const entryAddress = load<u64>(space, SPACE_ROOT) + (index << 3);
+      let hostAddress = entryAddress;
+      const second = load<u32>(space, SPACE_SECOND);
+      if (second) {
+        const flags = WALK_PROBE | WALK_GUEST_TABLE;
+        const status = walkSecondStage(second, work, entryAddress, tableCode(space, second), flags);
+        if (status != STATUS_OK) return status;
+        hostAddress = load<u64>(work, WORK_SECOND_PA);
+      }
+      const pointer = resolve(load<u32>(space, SPACE_MEMORY), hostAddress);
+      if (pointer >= NOT_READ) return failUnread(work, pointer, hostAddress, entryAddress, 0, 3, entryAddress);
+      const entry = load<u64>(pointer);
+      if (pass == 0) {
+        const status = checkPdpte(space, index, entryAddress, entry);
+        if (status != STATUS_OK) return status;
+      } else {
+        store<u64>(space + (index << 3), entry, SPACE_PDPTES);
+      }
+    }
+  }
+  return STATUS_OK;
+}
+
+/** Checks four values that were given instead of read: STATUS_OK, or STATUS_PAGE_FAULT as in `loadPdptes`. */
+export function checkPdptes(space: usize): u32 {
+  for (let index: u32 = 0; index < 4; index++) {
+    const status = checkPdpte(space, index, 0, load<u64>(space + (index << 3), SPACE_PDPTES));
+    if (status != STATUS_OK) return status;
+  }
+  return STATUS_OK;
+}
+
+function checkPdpte(space: usize, index: u32, entryAddress: u64, entry: u64): u32 {
+  if (!(entry & PTE_P) || !(entry & reservedBits(space, 3, entry))) return STATUS_OK;
+  return fail(load<u32>(space, SPACE_WORK), STATUS_PAGE_FAULT, 0, index, 0, 3, entryAddress, entry);
+}

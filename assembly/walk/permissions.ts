@@ -1,0 +1,90 @@
+/**
+ * Permission checks as table look-ups. The table has one 16-bit word for each value of error-code bits 4:1
+ * (W, U, the position of RSVD, I/D), and in each word bit r is set where rights combination r denies the access.
+ * The RSVD position means for legacy formats that SMAP does not apply (EFLAGS.AC=1 and not implicit), for EPT that
+ * the linear address is a user-mode one. In EPT the U position means a data read.
+ */
+import { CR0_WP, CR4_SMAP, CR4_SMEP, PFERR_I, PFERR_PK, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
+import {
+  FEATURE_MODE_BASED_EXECUTE, KIND_EPT, KIND_GUEST, MODE_NONE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_USER_EXECUTE,
+  RIGHT_WRITE,
+} from "../abi/codes";
+import {
+  SPACE_CR0, SPACE_CR4, SPACE_FEATURES, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_MODE,
+  SPACE_PERMISSIONS,
+} from "../abi/layout";
+
+/** Position of the word for `code` (error-code bits 4:1), in bytes from SPACE_PERMISSIONS: bits 4:1 are twice the index. */
+// @ts-ignore: decorator
+@inline function wordOffset(code: u32): u32 {
+  return code & 0x1e;
+}
+
+/** Whether `rights` deny the access that error-code bits 4:1 of `code` describe. */
+// @ts-ignore: decorator
+@inline export function denies(space: usize, code: u32, rights: u32): bool {
+  return ((<u32>load<u16>(space + wordOffset(code), SPACE_PERMISSIONS) >> rights) & 1) != 0;
+}
+
+/** Rebuilds the table; needed only when CR0.WP, CR4.SMEP or CR4.SMAP changes, or the mode. `xd`: EFER.NXE counts. */
+export function setPermissions(space: usize, xd: bool): void {
+  const ept = load<u32>(space, SPACE_KIND) == KIND_EPT;
+  for (let code: u32 = 0; code < 0x20; code += 2) {
+    let word: u32 = 0;
+    for (let rights: u32 = 0; rights < 16; rights++) {
+      const denied = ept ? eptDenies(space, code, rights) : legacyDenies(space, code, rights, xd);
+      if (denied) word |= <u32>1 << rights;
+    }
+    store<u16>(space + wordOffset(code), <u16>word, SPACE_PERMISSIONS);
+  }
+}
+
+/** SDM "Access Rights": supervisor-mode and user-mode accesses to user-mode and supervisor-mode addresses. */
+function legacyDenies(space: usize, code: u32, rights: u32, xd: bool): bool {
+  const user = (code & <u32>PFERR_U) != 0;
+  const write = (code & <u32>PFERR_W) != 0;
+  const fetch = (code & <u32>PFERR_I) != 0;
+  const userAddress = (rights & RIGHT_USER) != 0;
+  if (user && !userAddress) return true;
+  if (fetch && xd && !(rights & RIGHT_EXECUTE)) return true;
+  const guest = load<u32>(space, SPACE_KIND) == KIND_GUEST;
+  // The nested level sees user accesses only, so WP, SMEP and SMAP are not asked there (APM "Nested Paging").
+  const writeProtect = user || (load<u32>(space, SPACE_CR0) & CR0_WP) != 0;
+  if (write && writeProtect && !(rights & RIGHT_WRITE)) return true;
+  if (user || !userAddress || !guest || load<u32>(space, SPACE_MODE) == MODE_NONE) return false;
+  const cr4 = load<u32>(space, SPACE_CR4);
+  if (fetch) return (cr4 & CR4_SMEP) != 0;
+  return (cr4 & CR4_SMAP) != 0 && !(code & <u32>PFERR_RSVD);
+}
+
+/** SDM "EPT Violations"; mode-based execute control has a right of its own for user-mode linear addresses. */
+function eptDenies(space: usize, code: u32, rights: u32): bool {
+  const userAddress = (code & <u32>PFERR_RSVD) != 0;
+  const modeBased = (load<u32>(space, SPACE_FEATURES) & FEATURE_MODE_BASED_EXECUTE) != 0;
+  const execute = modeBased && userAddress ? RIGHT_USER_EXECUTE : RIGHT_EXECUTE;
+  if (code & <u32>PFERR_U && !(rights & RIGHT_USER)) return true;
+  if (code & <u32>PFERR_W && !(rights & RIGHT_WRITE)) return true;
+  return (code & <u32>PFERR_I) != 0 && !(rights & execute);
+}
+
+/**
+ * The PK bit of the error code where the protection key denies this data access, else 0.
+ * PKRU governs user-mode addresses for both kinds of access, IA32_PKRS supervisor-mode addresses for supervisor
+ * accesses; write-disable binds a supervisor write only with CR0.WP=1 (SDM "Protection Keys").
+ */
+// @ts-ignore: decorator
+@inline export function keyDenial(space: usize, code: u32, rights: u32, key: u32): u32 {
+  const userAddress = (rights & RIGHT_USER) != 0;
+  const keys = userAddress ? load<u32>(space, SPACE_KEYS_USER) : load<u32>(space, SPACE_KEYS_SUPERVISOR);
+  return keys == 0 ? 0 : keyDenialBy(space, keys >> (key << 1), code, userAddress);
+}
+
+function keyDenialBy(space: usize, key: u32, code: u32, userAddress: bool): u32 {
+  const user = (code & <u32>PFERR_U) != 0;
+  if (code & <u32>PFERR_I || (user && !userAddress)) return 0;
+  const accessDisable = (key & 1) != 0;
+  const writeDisable = (key & 2) != 0;
+  if (accessDisable) return <u32>PFERR_PK;
+  if (!writeDisable || !(code & <u32>PFERR_W)) return 0;
+  return user || (load<u32>(space, SPACE_CR0) & CR0_WP) != 0 ? <u32>PFERR_PK : 0;
+}

@@ -1,0 +1,120 @@
+/** One access through one address space: masking, canonical check, the walk or walks, accessed and dirty bits. */
+import {
+  ACCESS_AC, ACCESS_FETCH, ACCESS_IMPLICIT, ACCESS_PROBE, ACCESS_USER, ACCESS_WRITE, PFERR_RSVD, PFERR_U,
+} from "../abi/bits";
+import {
+  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_MISSING_PAGE, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
+} from "../abi/codes";
+import {
+  SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_WORK, WORK_CODE, WORK_GPA, WORK_PA, WORK_RIGHTS, WORK_SECOND_PA,
+  WORK_TRACE_COUNT, WORK_UPDATE_COUNT,
+} from "../abi/layout";
+import { walkEpt } from "./ept";
+import { walkLegacy } from "./legacy";
+import { checkCanonical, untag } from "./linear";
+import { fail, promoteSecondLeaf } from "./result";
+import { checkTableWrites, finalCode, walkSecondStage } from "./second-stage";
+import { applyUpdates } from "./updates";
+
+/** Bit 63 of a batch result marks a fault. */
+// @ts-ignore: decorator
+@inline const BATCH_FAULT: u64 = 1 << 63;
+
+/**
+ * Translates `high:low` for the ACCESS_* word `access`. Returns the physical address (at most 52 bits, exact), or
+ * -1 - (status << 16 | error code); the details are in the space's WORK record.
+ */
+export function translate(space: usize, high: u32, low: u32, access: u32): f64 {
+  return translateWide(space, ((<u64>high) << 32) | low, access);
+}
+
+/** The same with the address in one piece, which JavaScript passes as a BigInt. */
+export function translateWide(space: usize, address: u64, access: u32): f64 {
+  const status = run(space, address, access, 0);
+  const work = load<u32>(space, SPACE_WORK);
+  if (status == STATUS_OK) return <f64>load<u64>(work, WORK_PA);
+  return -1 - <f64>((status << 16) | (load<u32>(work, WORK_CODE) & 0xffff));
+}
+
+/** The same for people: every entry that is read goes into the trace, nothing is changed. Returns the status. */
+export function explain(space: usize, address: u64, access: u32): u32 {
+  const work = load<u32>(space, SPACE_WORK);
+  store<u32>(work, 0, WORK_TRACE_COUNT);
+  return run(space, address, access | ACCESS_PROBE, WALK_TRACE);
+}
+
+/**
+ * Translates `count` addresses (u64 each) from `input` to `output`: u64 physical addresses, or
+ * bit 63 | status << 16 | error code. Returns how many were done: fewer than `count` where a page of a sparse memory has
+ * to be read first. Faults do not stop it.
+ */
+export function translateBatch(space: usize, input: usize, output: usize, count: u32, access: u32): u32 {
+  const work = load<u32>(space, SPACE_WORK);
+  for (let i: u32 = 0; i < count; i++) {
+    const status = run(space, load<u64>(input + (i << 3)), access, 0);
+    if (status == STATUS_MISSING_PAGE) return i;
+    const result = status == STATUS_OK
+      ? load<u64>(work, WORK_PA)
+      : BATCH_FAULT | (status << 16) | (load<u32>(work, WORK_CODE) & 0xffff);
+    store<u64>(output + (i << 3), result);
+  }
+  return count;
+}
+
+function run(space: usize, address: u64, access: u32, flags: u32): u32 {
+  const work = load<u32>(space, SPACE_WORK);
+  if (access & ACCESS_PROBE) flags |= WALK_PROBE;
+  while (true) {
+    store<u32>(work, 0, WORK_UPDATE_COUNT);
+    const status = load<u32>(space, SPACE_KIND) == KIND_GUEST
+      ? runGuest(space, work, address, access, flags)
+      : runSecond(space, work, address, access, flags);
+    if (status != STATUS_OK || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) return status;
+  }
+}
+
+function runGuest(space: usize, work: usize, address: u64, access: u32, flags: u32): u32 {
+  let linear = address;
+  if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && !(access & (ACCESS_FETCH | ACCESS_IMPLICIT))) {
+    linear = untag(space, address);
+  }
+  if (checkCanonical(space, linear) != STATUS_OK) return fail(work, STATUS_NON_CANONICAL, 0, address, 0, 0, 0, 0);
+
+  const code = guestCode(access);
+  let status = walkLegacy(space, work, linear, code, flags);
+  if (status != STATUS_OK) return status;
+  const second = load<u32>(space, SPACE_SECOND);
+  if (!second) return STATUS_OK;
+  status = checkTableWrites(space, second, work, flags);
+  if (status != STATUS_OK) return status;
+  const gpa = load<u64>(work, WORK_GPA);
+  status = walkSecondStage(second, work, gpa, finalCode(space, second, code, load<u32>(work, WORK_RIGHTS)), flags);
+  if (status == STATUS_OK) store<u64>(work, load<u64>(work, WORK_SECOND_PA), WORK_PA);
+  return status;
+}
+
+/** A guest-physical address given directly: EPT takes reads as its U position, NPT sees the final access of a guest. */
+function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32): u32 {
+  const kind = access & (ACCESS_WRITE | ACCESS_FETCH);
+  let status: u32;
+  if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
+    const read = kind == 0 ? <u32>PFERR_U : 0;
+    const userAddress = access & ACCESS_USER ? <u32>PFERR_RSVD : 0;
+    status = walkEpt(space, work, gpa, kind | read | userAddress, flags);
+  } else {
+    status = walkLegacy(space, work, gpa, kind | <u32>PFERR_U, flags);
+  }
+  if (status == STATUS_OK) promoteSecondLeaf(work, gpa);
+  return status;
+}
+
+/**
+ * Error-code bits 4:1 of a guest's access. Implicit accesses are supervisor ones whatever the CPL, and SMAP binds them
+ * whatever EFLAGS.AC (SDM "Access Rights"); bit 3 means that SMAP does not apply.
+ */
+// @ts-ignore: decorator
+@inline function guestCode(access: u32): u32 {
+  const kind = access & (ACCESS_WRITE | ACCESS_FETCH);
+  if (access & ACCESS_IMPLICIT) return kind;
+  return kind | (access & ACCESS_USER) | (access & ACCESS_AC ? <u32>PFERR_RSVD : 0);
+}

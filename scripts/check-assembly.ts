@@ -1,0 +1,35 @@
+/** Lints the AssemblyScript sources, whose decorators other linters cannot read: unused imports, long lines, long files. */
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+const MAX_LINE = 130;
+const MAX_FILE = 500;
+
+function problemsOf(path: string, text: string): string[] {
+  const problems: string[] = [];
+  const name = relative(root, path);
+  const body = text.replace(/^import [\s\S]*?;$/gm, "");
+  for (const [, names] of text.matchAll(/^import \{([\s\S]*?)\} from/gm)) {
+    for (const one of names!.split(",").map((part) => part.trim())) {
+      if (one !== "" && !new RegExp(`\\b${one}\\b`).test(body)) problems.push(`${name}: unused import ${one}`);
+    }
+  }
+  const lines = text.split("\n");
+  lines.forEach((line, index) => {
+    if (line.length > MAX_LINE) problems.push(`${name}:${index + 1}: ${line.length} characters, at most ${MAX_LINE}`);
+    if (/[ \t]+$/.test(line)) problems.push(`${name}:${index + 1}: white space at the end of the line`);
+  });
+  if (!name.startsWith(join("assembly", "abi")) && lines.length > MAX_FILE) {
+    problems.push(`${name}: ${lines.length} lines, at most ${MAX_FILE}`);
+  }
+  return problems;
+}
+
+const files = readdirSync(join(root, "assembly"), { recursive: true, encoding: "utf8" })
+  .filter((name) => name.endsWith(".ts"))
+  .map((name) => join(root, "assembly", name));
+const problems = files.flatMap((path) => problemsOf(path, readFileSync(path, "utf8")));
+for (const problem of problems) console.error(problem);
+process.exitCode = problems.length === 0 ? 0 : 1;

@@ -1,0 +1,245 @@
+/**
+ * The records in linear memory that the core and the host share. Every record is
+ * reached by a pointer; the core keeps no data at fixed addresses, so it can live
+ * beside a caller's own data in an imported memory.
+ */
+
+export type FieldType = "u16" | "u32" | "u64";
+
+export interface RecordField {
+  readonly name: string;
+  readonly type: FieldType;
+  /** Number of elements, 1 if absent. */
+  readonly count?: number;
+  readonly meaning: string;
+}
+
+export interface RecordLayout {
+  /** Prefix of the generated offsets, e.g. `SPACE` gives `SPACE_CR3`. */
+  readonly prefix: string;
+  readonly title: string;
+  readonly fields: readonly RecordField[];
+}
+
+const SIZE: Record<FieldType, number> = { u16: 2, u32: 4, u64: 8 };
+
+/** RAM slots and the page table of a sparse memory. */
+export const MEMORY: RecordLayout = {
+  prefix: "MEMORY",
+  title: "Guest-physical memory",
+  fields: [
+    { name: "SLOTS", type: "u32", meaning: "pointer to SLOT records in ascending order of address" },
+    { name: "SLOT_COUNT", type: "u32", meaning: "number of slots" },
+    { name: "LAST_SLOT", type: "u32", meaning: "pointer to the slot that was hit last" },
+    { name: "SPARSE", type: "u32", meaning: "1: pages come from a source on demand and are never written" },
+    { name: "PAGES", type: "u32", meaning: "pointer to the open-addressing table of PAGE records" },
+    { name: "PAGE_MASK", type: "u32", meaning: "capacity of that table minus 1 (a power of two minus 1)" },
+  ],
+};
+
+export const SLOT: RecordLayout = {
+  prefix: "SLOT",
+  title: "RAM slot",
+  fields: [
+    { name: "BASE", type: "u64", meaning: "first guest-physical address" },
+    { name: "SIZE", type: "u64", meaning: "bytes" },
+    { name: "LINEAR", type: "u32", meaning: "linear address of the first byte" },
+    { name: "READ_ONLY", type: "u32", meaning: "1: accessed and dirty bits are never written" },
+  ],
+};
+
+export const PAGE: RecordLayout = {
+  prefix: "PAGE",
+  title: "Page of a sparse memory",
+  fields: [
+    { name: "KEY", type: "u64", meaning: "guest frame number + 1; 0 is a free place" },
+    {
+      name: "LINEAR",
+      type: "u32",
+      meaning: "linear address of its 4096 bytes, or NO_MEMORY where the source has none",
+    },
+    { name: "PAD", type: "u32", meaning: "unused" },
+  ],
+};
+
+/** An address space: what the host sets, then what `configure` derives of it. */
+export const SPACE: RecordLayout = {
+  prefix: "SPACE",
+  title: "Address space",
+  fields: [
+    { name: "KIND", type: "u32", meaning: "KIND_GUEST, KIND_EPT or KIND_NPT" },
+    { name: "FEATURES", type: "u32", meaning: "FEATURE_* bits" },
+    { name: "MAXPHYADDR", type: "u32", meaning: "32 to 52" },
+    { name: "CR0", type: "u32", meaning: "CR0" },
+    { name: "CR4", type: "u32", meaning: "CR4, low half" },
+    { name: "EFER", type: "u32", meaning: "IA32_EFER, low half" },
+    { name: "CR3", type: "u64", meaning: "CR3, nCR3 or EPTP" },
+    { name: "ENCRYPTION", type: "u64", meaning: "memory-encryption bits stripped from entries" },
+    { name: "PKRU", type: "u32", meaning: "PKRU" },
+    { name: "PKRS", type: "u32", meaning: "IA32_PKRS" },
+    { name: "MEMORY", type: "u32", meaning: "pointer to the MEMORY record that holds the tables" },
+    { name: "SECOND", type: "u32", meaning: "pointer to the second stage's SPACE, 0 for none" },
+    { name: "WORK", type: "u32", meaning: "pointer to the WORK record that results go to" },
+    { name: "MODE", type: "u32", meaning: "derived: MODE_*" },
+    { name: "ROOT_LEVEL", type: "u32", meaning: "derived: level of the root table, 0 with paging off" },
+    { name: "LARGE_LEVELS", type: "u32", meaning: "derived: bit n set where PS in a level-n entry maps a page" },
+    { name: "ROOT", type: "u64", meaning: "derived: physical address of the root table" },
+    { name: "ADDRESS_MASK", type: "u64", meaning: "derived: address bits of an entry" },
+    { name: "XD_MASK", type: "u64", meaning: "derived: bit 63 where it means no-execute, else 0" },
+    { name: "WIDTH", type: "u32", meaning: "derived: bits of a linear (or guest-physical) address" },
+    { name: "FETCH_CODE", type: "u32", meaning: "derived: the fetch bit where error codes report it, else 0" },
+    { name: "KEYS_USER", type: "u32", meaning: "derived: PKRU where it applies, else 0" },
+    { name: "KEYS_SUPERVISOR", type: "u32", meaning: "derived: IA32_PKRS where it applies, else 0" },
+    { name: "LAM_USER", type: "u32", meaning: "derived: width of an untagged user address, 0 for no masking" },
+    { name: "LAM_SUPERVISOR", type: "u32", meaning: "derived: width of an untagged supervisor address, 0 for none" },
+    { name: "RESERVED", type: "u64", count: 10, meaning: "derived: must-be-zero bits, [bit 7][level - 1]" },
+    {
+      name: "PERMISSIONS",
+      type: "u16",
+      count: 16,
+      meaning: "derived: denied rights combinations by error-code bits 4:1",
+    },
+    { name: "PDPTES", type: "u64", count: 4, meaning: "latched PAE PDPTEs" },
+  ],
+};
+
+/** What a walk leaves behind: its result, the entries it read and the entries to update. One per core instance. */
+export const WORK: RecordLayout = {
+  prefix: "WORK",
+  title: "Results of a walk",
+  fields: [
+    { name: "PA", type: "u64", meaning: "physical address" },
+    { name: "GPA", type: "u64", meaning: "what the first stage gave" },
+    { name: "CODE", type: "u64", meaning: "error code or exit qualification" },
+    { name: "ADDRESS", type: "u64", meaning: "faulting address" },
+    { name: "ENTRY", type: "u64", meaning: "leaf or faulting entry" },
+    { name: "ENTRY_ADDRESS", type: "u64", meaning: "its physical address in its own stage" },
+    { name: "LEVEL", type: "u32", meaning: "its level, 0 where no entry was read" },
+    { name: "STAGE", type: "u32", meaning: "0 guest, 1 second" },
+    { name: "RIGHTS", type: "u32", meaning: "RIGHT_* bits, ANDed over all levels" },
+    { name: "SECOND_RIGHTS", type: "u32", meaning: "the same of the last second-stage walk" },
+    { name: "SECOND_PA", type: "u64", meaning: "physical address that the last second-stage walk gave" },
+    { name: "SECOND_ENTRY", type: "u64", meaning: "its leaf" },
+    { name: "SECOND_ENTRY_ADDRESS", type: "u64", meaning: "physical address of that leaf" },
+    { name: "SECOND_LEVEL", type: "u32", meaning: "level of that leaf, 0 with paging off" },
+    { name: "MISSING_GFN", type: "u64", meaning: "frame to read for Status.MissingPage" },
+    { name: "TRACE_COUNT", type: "u32", meaning: "entries traced; counting stops at WORK_TRACE's capacity" },
+    { name: "UPDATE_COUNT", type: "u32", meaning: "entries whose accessed or dirty bit is to be set" },
+    { name: "TRACE", type: "u64", count: 3 * 48, meaning: "STEP records" },
+    { name: "UPDATES", type: "u64", count: 5 * 48, meaning: "UPDATE records" },
+  ],
+};
+
+export const STEP: RecordLayout = {
+  prefix: "STEP",
+  title: "One entry that a walk read",
+  fields: [
+    { name: "ADDRESS", type: "u64", meaning: "physical address of the entry in its own stage" },
+    { name: "ENTRY", type: "u64", meaning: "its value" },
+    { name: "LEVEL", type: "u32", meaning: "its level" },
+    { name: "STAGE", type: "u32", meaning: "0 guest, 1 second" },
+  ],
+};
+
+export const UPDATE: RecordLayout = {
+  prefix: "UPDATE",
+  title: "One entry whose accessed or dirty bit is to be set",
+  fields: [
+    { name: "POINTER", type: "u32", meaning: "linear address of the entry" },
+    { name: "BYTES", type: "u32", meaning: "4 or 8" },
+    { name: "OLD", type: "u64", meaning: "the value that the walk read" },
+    { name: "NEW", type: "u64", meaning: "the value to store" },
+    { name: "ADDRESS", type: "u64", meaning: "its physical address in its own stage" },
+    { name: "STAGE", type: "u32", meaning: "0 guest, 1 second" },
+  ],
+};
+
+/** Where an enumeration stands; survives any number of calls. */
+export const CURSOR: RecordLayout = {
+  prefix: "CURSOR",
+  title: "Position of an enumeration",
+  fields: [
+    { name: "LEVEL", type: "u32", meaning: "level of the table being read, 0 when done" },
+    { name: "STATUS", type: "u32", meaning: "why the last call stopped early: a Status" },
+    { name: "TABLE", type: "u64", count: 6, meaning: "by level: physical address of the table" },
+    { name: "BASE", type: "u64", count: 6, meaning: "by level: first address that the table translates" },
+    { name: "INDEX", type: "u32", count: 6, meaning: "by level: next index" },
+    { name: "RIGHTS", type: "u32", count: 6, meaning: "by level: rights accumulated above that table" },
+  ],
+};
+
+export const LEAF: RecordLayout = {
+  prefix: "LEAF",
+  title: "One mapping of an enumeration",
+  fields: [
+    { name: "VA", type: "u64", meaning: "first address" },
+    { name: "PA", type: "u64", meaning: "first physical address" },
+    { name: "ENTRY", type: "u64", meaning: "the leaf entry" },
+    { name: "RIGHTS", type: "u32", meaning: "RIGHT_* bits" },
+    { name: "LEVEL", type: "u32", meaning: "level of the leaf" },
+  ],
+};
+
+export const RECORDS: readonly RecordLayout[] = [MEMORY, SLOT, PAGE, SPACE, WORK, STEP, UPDATE, CURSOR, LEAF];
+
+/** Entries that WORK has room for: 5 guest entries, each and the result behind up to 5 second-stage ones, is 35. */
+export const WORK_CAPACITY = 48;
+
+/** Numbers that cross the boundary but belong to no record. */
+export const CODES = {
+  KIND_GUEST: 0,
+  KIND_EPT: 1,
+  KIND_NPT: 2,
+
+  MODE_NONE: 0,
+  MODE_32BIT: 1,
+  MODE_PAE: 2,
+  MODE_4LEVEL: 3,
+  MODE_5LEVEL: 4,
+  MODE_EPT4: 5,
+  MODE_EPT5: 6,
+
+  FEATURE_PAGE_1G: 1 << 0,
+  FEATURE_PAGE_2M: 1 << 1,
+  FEATURE_PSE36: 1 << 2,
+  FEATURE_AMD_BIT8: 1 << 3,
+  FEATURE_EXECUTE_ONLY: 1 << 4,
+  FEATURE_MODE_BASED_EXECUTE: 1 << 5,
+  FEATURE_LIVE_PDPTES: 1 << 6,
+  FEATURE_LENIENT: 1 << 7,
+  FEATURE_KVM: 1 << 8,
+
+  RIGHT_EXECUTE: 1 << 0,
+  RIGHT_WRITE: 1 << 1,
+  /** User-mode addresses; readable in an EPT entry. */
+  RIGHT_USER: 1 << 2,
+  /** EPT mode-based execute control: execute for user-mode addresses. */
+  RIGHT_USER_EXECUTE: 1 << 3,
+
+  /** `resolve`: nothing is there. */
+  NO_MEMORY: 0xffffffff,
+  /** `resolve`: the page has to be read from the source first. */
+  NOT_READ: 0xfffffffe,
+
+  WALK_PROBE: 1 << 0,
+  WALK_TRACE: 1 << 1,
+  /** The walk stands in for a guest's own table access (nested error code bit 33). */
+  WALK_GUEST_TABLE: 1 << 2,
+  /** The walk translates on behalf of a linear address. */
+  WALK_LINEAR: 1 << 3,
+
+  WORK_CAPACITY,
+} as const;
+
+/** Byte offsets of a record's fields, and its size rounded up to 8. */
+export function offsetsOf(layout: RecordLayout): { offsets: Record<string, number>; size: number } {
+  const offsets: Record<string, number> = {};
+  let at = 0;
+  for (const field of layout.fields) {
+    const size = SIZE[field.type];
+    at = Math.ceil(at / size) * size;
+    offsets[field.name] = at;
+    at += size * (field.count ?? 1);
+  }
+  return { offsets, size: Math.ceil(at / 8) * 8 };
+}

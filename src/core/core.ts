@@ -1,0 +1,72 @@
+/** The Wasm core: one instance over one linear memory, with any number of memories and address spaces in it. */
+import type { AddressSpaceConfig, EptConfig, GuestMemory, NptConfig, PagingEngine } from "../api.js";
+import { ConfigError } from "../errors.js";
+import { type CoreExports, instantiate } from "./exports.js";
+import { LinearMemory, type Region } from "./linear-memory.js";
+import { CoreMemory, type CoreMemoryConfig, RamMemory, SparseMemory } from "./memory.js";
+import { workRecord } from "./results.js";
+import { CoreSpace } from "./space.js";
+import { eptFields, guestFields, nptFields, type SpaceFields } from "./space-config.js";
+
+/** 4 GiB, the most that 32-bit linear memory can be. */
+const MAXIMUM_PAGES = 65536;
+
+export interface CoreOptions {
+  /** The linear memory to work in, e.g. an emulator's own. Default: a new one that grows as needed. */
+  readonly memory?: WebAssembly.Memory;
+  /** The part of `memory` that the core may use for its own records; required with `memory`. */
+  readonly region?: Region;
+}
+
+export class Core implements PagingEngine {
+  readonly #exports: CoreExports;
+  readonly #linear: LinearMemory;
+  readonly #work: number;
+
+  constructor(module: WebAssembly.Module, options: CoreOptions = {}) {
+    if ((options.memory === undefined) !== (options.region === undefined)) {
+      throw new ConfigError("memory and region go together: the region says which part of the memory the core may use");
+    }
+    const memory = options.memory ?? new WebAssembly.Memory({ initial: 4, maximum: MAXIMUM_PAGES });
+    this.#linear = new LinearMemory(memory, options.region);
+    this.#work = this.#linear.allocate(workRecord.size);
+    this.#exports = instantiate(module, memory);
+  }
+
+  /** The linear memory that everything lives in. */
+  get linearMemory(): WebAssembly.Memory {
+    return this.#linear.memory;
+  }
+
+  /** Guest-physical memory. Throws ConfigError for a bad layout, OutOfMemoryError where it does not fit. */
+  createMemory(config: CoreMemoryConfig): CoreMemory {
+    const { slots, source } = config;
+    if (source !== undefined) {
+      if (slots !== undefined) throw new ConfigError("a memory has slots or a source, not both");
+      return new SparseMemory(this.#exports, this.#linear, source, config.cachedPages);
+    }
+    return new RamMemory(this.#exports, this.#linear, slots ?? []);
+  }
+
+  /** A space that translates guest linear addresses. */
+  createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): CoreSpace {
+    return this.#space(memory, guestFields(config), config);
+  }
+
+  /** A space that translates guest-physical addresses by EPT. */
+  createEpt(memory: GuestMemory, config: EptConfig): CoreSpace {
+    return this.#space(memory, eptFields(config));
+  }
+
+  /** A space that translates guest-physical addresses by NPT. */
+  createNpt(memory: GuestMemory, config: NptConfig): CoreSpace {
+    return this.#space(memory, nptFields(config));
+  }
+
+  #space(memory: GuestMemory, fields: SpaceFields, config?: AddressSpaceConfig): CoreSpace {
+    if (!(memory instanceof CoreMemory) || memory.linear !== this.#linear) {
+      throw new ConfigError("the memory was not created by this core");
+    }
+    return new CoreSpace(this.#exports, this.#work, memory, fields, config);
+  }
+}

@@ -1,0 +1,28 @@
+/** The Wasm module's exports, as JavaScript sees them. The only place that names them. */
+
+export interface CoreExports {
+  /** Registers a page of a sparse memory; `linear` is NO_MEMORY where the source has none. */
+  insertPage(memory: number, gfn: bigint, linear: number): void;
+  /** Derives a space's fields; 0 where CR3 has reserved bits set, and then nothing has changed. */
+  configure(space: number): number;
+  /** Latches PAE PDPTEs; a Status, PageFault meaning reserved bits. */
+  loadPdptes(space: number): number;
+  /** Checks PDPTEs that were given; a Status as `loadPdptes`. */
+  checkPdptes(space: number): number;
+  /** Physical address, or -1 - (status << 16 | error code). */
+  translate(space: number, high: number, low: number, access: number): number;
+  /** The same for an address in one piece. */
+  translateWide(space: number, address: bigint, access: number): number;
+  /** Number of addresses done; fewer than `count` where a page has to be read first. */
+  translateBatch(space: number, input: number, output: number, count: number, access: number): number;
+  /** A Status; the entries read are in WORK_TRACE. */
+  explain(space: number, address: bigint, access: number): number;
+  startEnumeration(space: number, cursor: number): void;
+  /** Number of LEAF records written. */
+  enumerate(space: number, cursor: number, output: number, capacity: number): number;
+}
+
+/** Instantiates `module` over `memory`. */
+export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): CoreExports {
+  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as CoreExports;
+}

@@ -1,0 +1,144 @@
+/** The linear memory: its views, refreshed in one place, and the allocator of the part that belongs to the core. */
+import { ConfigError, OutOfMemoryError } from "../errors.js";
+
+const PAGE = 65536;
+/** Every allocation is a multiple of this, so that 8-byte fields are aligned for atomic access. */
+const GRAIN = 16;
+/** The first bytes stay unused, so that no record has address 0. */
+const FIRST = 64;
+
+/** Part of a caller's memory that the core may use, in bytes. */
+export interface Region {
+  readonly base: number;
+  readonly size: number;
+}
+
+interface Gap {
+  start: number;
+  end: number;
+}
+
+/** Views and allocation over one WebAssembly.Memory. */
+export class LinearMemory {
+  #buffer: ArrayBufferLike;
+  #u8: Uint8Array;
+  #u32: Uint32Array;
+  #u64: BigUint64Array;
+  /** Free ranges in ascending order, never adjacent. */
+  readonly #gaps: Gap[];
+  #end: number;
+  readonly #growable: boolean;
+
+  constructor(
+    readonly memory: WebAssembly.Memory,
+    region?: Region,
+  ) {
+    const length = memory.buffer.byteLength;
+    if (region !== undefined && (region.base < 0 || region.base + region.size > length)) {
+      throw new ConfigError(`region ${region.base}+${region.size} lies outside the memory of ${length} bytes`);
+    }
+    const start = region === undefined ? FIRST : Math.ceil(Math.max(region.base, FIRST) / GRAIN) * GRAIN;
+    this.#end = region === undefined ? length : region.base + region.size;
+    this.#growable = region === undefined;
+    this.#gaps = [{ start, end: Math.floor(this.#end / GRAIN) * GRAIN }];
+    this.#buffer = memory.buffer;
+    this.#u8 = new Uint8Array(this.#buffer);
+    this.#u32 = new Uint32Array(this.#buffer);
+    this.#u64 = new BigUint64Array(this.#buffer);
+  }
+
+  get u8(): Uint8Array {
+    this.#refresh();
+    return this.#u8;
+  }
+
+  get u32(): Uint32Array {
+    this.#refresh();
+    return this.#u32;
+  }
+
+  get u64(): BigUint64Array {
+    this.#refresh();
+    return this.#u64;
+  }
+
+  /** A fresh DataView; for the rare unaligned access. */
+  view(): DataView {
+    return new DataView(this.memory.buffer);
+  }
+
+  /** Growing detaches every view, whoever grew the memory. */
+  #refresh(): void {
+    if (this.#buffer === this.memory.buffer) return;
+    this.#buffer = this.memory.buffer;
+    this.#u8 = new Uint8Array(this.#buffer);
+    this.#u32 = new Uint32Array(this.#buffer);
+    this.#u64 = new BigUint64Array(this.#buffer);
+  }
+
+  /**
+   * Allocates `size` zeroed bytes at a multiple of `alignment` (a power of two, at least 16).
+   * Throws OutOfMemoryError, with nothing changed, where neither a gap nor growth can hold them.
+   */
+  allocate(size: number, alignment = GRAIN): number {
+    const bytes = Math.ceil(Math.max(size, 1) / GRAIN) * GRAIN;
+    let address = this.#take(bytes, alignment);
+    if (address === undefined) {
+      this.#grow(bytes + alignment);
+      address = this.#take(bytes, alignment);
+    }
+    if (address === undefined) throw new OutOfMemoryError(`${bytes} bytes of linear memory are not free`);
+    this.u8.fill(0, address, address + bytes);
+    return address;
+  }
+
+  /** Gives back what `allocate(size)` returned. */
+  free(address: number, size: number): void {
+    const end = address + Math.ceil(Math.max(size, 1) / GRAIN) * GRAIN;
+    let index = this.#gaps.findIndex((gap) => gap.start >= end);
+    if (index === -1) index = this.#gaps.length;
+    const before = this.#gaps[index - 1];
+    const after = this.#gaps[index];
+    const joinsBefore = before !== undefined && before.end === address;
+    const joinsAfter = after !== undefined && after.start === end;
+    if (joinsBefore && joinsAfter) {
+      before.end = after.end;
+      this.#gaps.splice(index, 1);
+    } else if (joinsBefore) before.end = end;
+    else if (joinsAfter) after.start = address;
+    else this.#gaps.splice(index, 0, { start: address, end });
+  }
+
+  /** Bytes that are free without growing. */
+  get freeBytes(): number {
+    return this.#gaps.reduce((sum, gap) => sum + gap.end - gap.start, 0);
+  }
+
+  #take(bytes: number, alignment: number): number | undefined {
+    for (let index = 0; index < this.#gaps.length; index++) {
+      const gap = this.#gaps[index]!;
+      const address = Math.ceil(gap.start / alignment) * alignment;
+      if (address + bytes > gap.end) continue;
+      const rest = { start: address + bytes, end: gap.end };
+      const kept = [];
+      if (address > gap.start) kept.push({ start: gap.start, end: address });
+      if (rest.end > rest.start) kept.push(rest);
+      this.#gaps.splice(index, 1, ...kept);
+      return address;
+    }
+    return undefined;
+  }
+
+  #grow(bytes: number): void {
+    if (!this.#growable) return;
+    const pages = Math.ceil(bytes / PAGE);
+    try {
+      this.memory.grow(pages);
+    } catch {
+      throw new OutOfMemoryError(`linear memory of ${this.#end} bytes cannot grow by ${pages * PAGE} bytes`);
+    }
+    const start = this.#end;
+    this.#end += pages * PAGE;
+    this.free(start, pages * PAGE);
+  }
+}

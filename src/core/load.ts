@@ -1,0 +1,31 @@
+/** Loading the core. Nothing is compiled before one of these is called. */
+import { Core, type CoreOptions } from "./core.js";
+import { WASM_BASE64 } from "./wasm.generated.js";
+
+/** Where the Wasm may come from: default is the copy inside this package. */
+export type WasmSource = WebAssembly.Module | BufferSource | Response | PromiseLike<Response> | URL | string;
+
+/** Compiles and instantiates the core. `source` may be a compiled module, its bytes, a Response, or a URL to fetch. */
+export async function load(source?: WasmSource, options?: CoreOptions): Promise<Core> {
+  return new Core(await compile(source), options);
+}
+
+/** The same without waiting; from the package's own copy, a module or bytes. */
+export function loadSync(source?: WebAssembly.Module | BufferSource, options?: CoreOptions): Core {
+  if (source instanceof WebAssembly.Module) return new Core(source, options);
+  return new Core(new WebAssembly.Module(source ?? wasmBytes()), options);
+}
+
+/** The Wasm module that the package carries. */
+export function wasmBytes(): Uint8Array<ArrayBuffer> {
+  const text = atob(WASM_BASE64);
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+async function compile(source: WasmSource | undefined): Promise<WebAssembly.Module> {
+  if (source === undefined) return WebAssembly.compile(wasmBytes());
+  if (source instanceof WebAssembly.Module) return source;
+  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return WebAssembly.compile(source);
+  const response = typeof source === "string" || source instanceof URL ? fetch(source) : source;
+  return WebAssembly.compile(await (await response).arrayBuffer());
+}

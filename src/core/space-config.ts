@@ -1,0 +1,149 @@
+/** Checking a configuration and writing it into a SPACE record. */
+import { bitOf, CODES, CR0, CR4, EFER, EPTP, SPACE } from "../abi/index.js";
+import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RuleSet } from "../api.js";
+import { ConfigError } from "../errors.js";
+import type { LinearMemory } from "./linear-memory.js";
+import { toU32, toU64 } from "./numbers.js";
+import { RecordType } from "./record.js";
+
+export const spaceRecord = new RecordType(SPACE);
+
+/** What a space is made of, checked and in the form that the core takes. */
+export interface SpaceFields {
+  readonly kind: number;
+  readonly features: number;
+  readonly maxPhysAddr: number;
+  readonly cr0: bigint;
+  readonly cr3: bigint;
+  readonly cr4: bigint;
+  readonly efer: bigint;
+  readonly encryption: bigint;
+  readonly pkru: number;
+  readonly pkrs: number;
+  readonly pdptes: readonly [bigint, bigint, bigint, bigint] | undefined;
+}
+
+/** Checks a guest's configuration. Throws ConfigError or RangeError naming the value. */
+export function guestFields(config: AddressSpaceConfig): SpaceFields {
+  const live = config.pdptes === "live" ? CODES.FEATURE_LIVE_PDPTES : 0;
+  if (config.pdptes !== undefined && config.pdptes !== "live" && config.pdptes !== "latched") {
+    throw new ConfigError(`pdptes is ${config.pdptes}, expected "latched" or "live"`);
+  }
+  if (live !== 0 && config.pdpteValues !== undefined) {
+    throw new ConfigError('pdpteValues are given with pdptes "live", expected "latched"');
+  }
+  const lenient = config.lenient ? CODES.FEATURE_LENIENT : 0;
+  const fields: SpaceFields = {
+    kind: CODES.KIND_GUEST,
+    features: cpuFeatures(config.cpu) | rulesFeature(config.rules) | live | lenient,
+    maxPhysAddr: checkMaxPhysAddr(config.maxPhysAddr),
+    cr0: toU64(config.cr0, "CR0"),
+    cr3: toU64(config.cr3, "CR3"),
+    cr4: toU64(config.cr4, "CR4"),
+    efer: toU64(config.efer, "EFER"),
+    encryption: toU64(config.encryptionMask ?? 0n, "encryptionMask"),
+    pkru: toU32(config.pkru ?? 0, "PKRU"),
+    pkrs: toU32(config.pkrs ?? 0, "PKRS"),
+    pdptes: config.pdpteValues?.map((value, index) => toU64(value, `PDPTE ${index}`)) as SpaceFields["pdptes"],
+  };
+  checkRegisters(fields);
+  return fields;
+}
+
+/** Checks an EPT configuration. */
+export function eptFields(config: EptConfig): SpaceFields {
+  const eptp = toU64(config.eptp, "EPTP");
+  const levels = ((eptp & bitOf(EPTP, "WALK_LENGTH")) >> 3n) + 1n;
+  if (levels !== 4n && levels !== 5n) {
+    throw new ConfigError(`EPTP 0x${eptp.toString(16)} has a walk length of ${levels}, expected 4 or 5`);
+  }
+  const memoryType = eptp & bitOf(EPTP, "MEMTYPE");
+  if (memoryType !== 0n && memoryType !== 6n) {
+    throw new ConfigError(`EPTP 0x${eptp.toString(16)} has memory type ${memoryType}, expected 0 or 6`);
+  }
+  const features =
+    ((config.page1g ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
+    ((config.page2m ?? true) ? CODES.FEATURE_PAGE_2M : 0) |
+    ((config.executeOnly ?? true) ? CODES.FEATURE_EXECUTE_ONLY : 0) |
+    (config.modeBasedExecute ? CODES.FEATURE_MODE_BASED_EXECUTE : 0) |
+    rulesFeature(config.rules);
+  return {
+    kind: CODES.KIND_EPT,
+    features,
+    maxPhysAddr: checkMaxPhysAddr(config.maxPhysAddr),
+    cr0: 0n,
+    cr3: eptp,
+    cr4: 0n,
+    efer: 0n,
+    encryption: 0n,
+    pkru: 0,
+    pkrs: 0,
+    pdptes: undefined,
+  };
+}
+
+/** Checks an NPT configuration. */
+export function nptFields(config: NptConfig): SpaceFields {
+  const fields: SpaceFields = {
+    kind: CODES.KIND_NPT,
+    // Under NPT PDPTEs are read in each walk (APM "Nested Paging").
+    features: cpuFeatures(config.cpu) | rulesFeature(config.rules) | CODES.FEATURE_LIVE_PDPTES,
+    maxPhysAddr: checkMaxPhysAddr(config.maxPhysAddr),
+    cr0: toU64(config.cr0 ?? 0x80010001, "CR0"),
+    cr3: toU64(config.ncr3, "nCR3"),
+    cr4: toU64(config.cr4 ?? 0x20, "CR4"),
+    efer: toU64(config.efer ?? 0xd00, "EFER"),
+    encryption: toU64(config.encryptionMask ?? 0n, "encryptionMask"),
+    pkru: 0,
+    pkrs: 0,
+    pdptes: undefined,
+  };
+  checkRegisters(fields);
+  return fields;
+}
+
+function cpuFeatures(cpu: CpuFeatures | undefined): number {
+  return (
+    CODES.FEATURE_PAGE_2M |
+    ((cpu?.page1g ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
+    ((cpu?.pse36 ?? true) ? CODES.FEATURE_PSE36 : 0) |
+    (cpu?.amdReservedBit8 ? CODES.FEATURE_AMD_BIT8 : 0)
+  );
+}
+
+function rulesFeature(rules: RuleSet | undefined): number {
+  if (rules === undefined || rules === "architecture") return 0;
+  if (rules === "kvm-6.1") return CODES.FEATURE_KVM;
+  throw new ConfigError(`rules is ${rules}, expected "architecture" or "kvm-6.1"`);
+}
+
+function checkMaxPhysAddr(value = 52): number {
+  if (Number.isInteger(value) && value >= 32 && value <= 52) return value;
+  throw new ConfigError(`maxPhysAddr is ${value}, expected an integer from 32 to 52`);
+}
+
+/** Combinations that no processor can be in (SDM "Paging Modes and Control Bits"). */
+function checkRegisters(fields: SpaceFields): void {
+  if ((fields.cr0 & bitOf(CR0, "PG")) === 0n) return;
+  if ((fields.cr0 & bitOf(CR0, "PE")) === 0n) throw new ConfigError("CR0.PG is set without CR0.PE");
+  const longMode = (fields.efer & bitOf(EFER, "LMA")) !== 0n;
+  if (longMode && (fields.cr4 & bitOf(CR4, "PAE")) === 0n) throw new ConfigError("EFER.LMA is set without CR4.PAE");
+}
+
+/** Writes the fields into the SPACE record at `pointer`; the derived ones are up to the core's `configure`. */
+export function writeFields(linear: LinearMemory, pointer: number, fields: SpaceFields): void {
+  const low = (value: bigint) => Number(value & 0xffffffffn);
+  spaceRecord.set32(linear, pointer, "KIND", fields.kind);
+  spaceRecord.set32(linear, pointer, "FEATURES", fields.features);
+  spaceRecord.set32(linear, pointer, "MAXPHYADDR", fields.maxPhysAddr);
+  spaceRecord.set32(linear, pointer, "CR0", low(fields.cr0));
+  spaceRecord.set32(linear, pointer, "CR4", low(fields.cr4));
+  spaceRecord.set32(linear, pointer, "EFER", low(fields.efer));
+  spaceRecord.set64(linear, pointer, "CR3", fields.cr3);
+  spaceRecord.set64(linear, pointer, "ENCRYPTION", fields.encryption);
+  spaceRecord.set32(linear, pointer, "PKRU", fields.pkru);
+  spaceRecord.set32(linear, pointer, "PKRS", fields.pkrs);
+  fields.pdptes?.forEach((value, index) => {
+    spaceRecord.set64(linear, pointer, "PDPTES", value, index);
+  });
+}

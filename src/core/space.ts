@@ -1,0 +1,253 @@
+/** An address space of the Wasm core. */
+import { ACCESS, Access, bitOf, CODES, CURSOR, Status } from "../abi/index.js";
+import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
+import { ConfigError, GeneralProtectionError, MemoryRangeError, UnsupportedError } from "../errors.js";
+import type { CoreExports } from "./exports.js";
+import type { LinearMemory } from "./linear-memory.js";
+import type { CoreMemory } from "./memory.js";
+import { toU64 } from "./numbers.js";
+import { RecordType } from "./record.js";
+import { leafRecord, MODES, readLeaf, readSteps, readTranslation, workRecord } from "./results.js";
+import { guestFields, type SpaceFields, spaceRecord, writeFields } from "./space-config.js";
+
+const cursorRecord = new RecordType(CURSOR);
+/** Leaves that one call into the core may list. */
+const LEAF_BATCH = 1024;
+const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
+/** `translate` gives this for a page that has to be read first; no error code comes with it. */
+const MISSING = -1 - (Status.MissingPage << 16);
+
+/** Splits what `translateFast` returned for a fault. */
+export function decodeFault(result: number): { status: number; errorCode: number } {
+  const packed = -1 - result;
+  return { status: packed >>> 16, errorCode: packed & 0xffff };
+}
+
+export class CoreSpace implements AddressSpace {
+  /** Linear address of the SPACE record, the first argument of the core's calls. */
+  readonly pointer: number;
+  readonly #exports: CoreExports;
+  readonly #linear: LinearMemory;
+  readonly #work: number;
+  readonly #second: CoreSpace | undefined;
+  #config: AddressSpaceConfig | undefined;
+  #mode: PagingMode;
+  #disposed = false;
+
+  /** Throws GeneralProtectionError where loading the registers would raise #GP; nothing stays allocated then. */
+  constructor(
+    exports: CoreExports,
+    work: number,
+    readonly memory: CoreMemory,
+    fields: SpaceFields,
+    config?: AddressSpaceConfig,
+  ) {
+    const second = config?.secondStage;
+    if (second !== undefined && !(second instanceof CoreSpace && second.#config === undefined)) {
+      throw new ConfigError("secondStage is not an EPT or NPT space of this core");
+    }
+    if (second !== undefined && second.memory !== memory) {
+      throw new ConfigError("secondStage lies in another memory than the address space");
+    }
+    this.#exports = exports;
+    this.#linear = memory.linear;
+    this.#work = work;
+    this.#config = config;
+    this.#second = second;
+    this.pointer = this.#linear.allocate(spaceRecord.size);
+    try {
+      spaceRecord.set32(this.#linear, this.pointer, "MEMORY", memory.pointer);
+      spaceRecord.set32(this.#linear, this.pointer, "SECOND", second?.pointer ?? 0);
+      spaceRecord.set32(this.#linear, this.pointer, "WORK", work);
+      this.#mode = this.#apply(fields);
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
+  }
+
+  get mode(): PagingMode {
+    return this.#mode;
+  }
+
+  /**
+   * Loads other registers or options, as MOV to a control register does: latched PDPTEs are read again.
+   * Throws what creating the space would; nothing has changed then.
+   */
+  update(changes: Partial<AddressSpaceConfig>): void {
+    if (this.#config === undefined) throw new UnsupportedError("EPT and NPT spaces are not updated, make a new one");
+    if ("secondStage" in changes && changes.secondStage !== this.#config.secondStage) {
+      throw new UnsupportedError("the second stage of a space cannot be changed, make a new space");
+    }
+    const config = { ...this.#config, ...changes };
+    const fields = guestFields(config);
+    const before = this.#linear.u8.slice(this.pointer, this.pointer + spaceRecord.size);
+    try {
+      this.#mode = this.#apply(fields);
+      this.#config = config;
+    } catch (error) {
+      this.#linear.u8.set(before, this.pointer);
+      throw error;
+    }
+  }
+
+  translate(address: U64, access: number = Access.Read): Translation {
+    const status = this.#run(address, checkAccess(access));
+    return readTranslation(this.#linear, this.#work, this.#mode, status);
+  }
+
+  /**
+   * The fast call: translates `high:low` (two unsigned 32-bit halves) for a word of Access flags, which is not checked.
+   * Returns the physical address, or a negative number for `decodeFault`.
+   */
+  translateFast(high: number, low: number, access: number): number {
+    const result = this.#exports.translate(this.pointer, high, low, access);
+    return result === MISSING ? this.#translateAgain(high, low, access) : result;
+  }
+
+  /**
+   * Translates `input` into `output`, which must be as long, and returns the number of faults.
+   * An output is a physical address, or bit 63 | status << 16 | error code.
+   */
+  translateBatch(input: BigUint64Array, output: BigUint64Array, access: number = Access.Read): number {
+    if (output.length < input.length) {
+      throw new RangeError(`output has room for ${output.length} addresses, expected at least ${input.length}`);
+    }
+    checkAccess(access);
+    const bytes = input.length * 8;
+    const from = this.#linear.allocate(bytes * 2);
+    try {
+      this.#linear.u64.set(input, from / 8);
+      const to = from + bytes;
+      for (let done = 0; done < input.length; ) {
+        const at = done * 8;
+        done += this.#exports.translateBatch(this.pointer, from + at, to + at, input.length - done, access);
+        if (done < input.length) this.#supply();
+      }
+      output.set(this.#linear.u64.subarray(to / 8, to / 8 + input.length));
+    } finally {
+      this.#linear.free(from, bytes * 2);
+    }
+    let faults = 0;
+    for (let index = 0; index < input.length; index++) if (output[index]! >> 63n !== 0n) faults++;
+    return faults;
+  }
+
+  walk(address: U64, access: number = Access.Read): Walk {
+    const at = toU64(address, "address");
+    checkAccess(access);
+    let status = this.#exports.explain(this.pointer, at, access);
+    while (status === Status.MissingPage) {
+      this.#supply();
+      status = this.#exports.explain(this.pointer, at, access);
+    }
+    return {
+      address: at,
+      result: readTranslation(this.#linear, this.#work, this.#mode, status),
+      steps: readSteps(this.#linear, this.#work),
+    };
+  }
+
+  *leaves(): IterableIterator<Leaf> {
+    if (this.#second !== undefined) throw new UnsupportedError("the leaves of a two-stage space cannot be listed");
+    const cursor = this.#linear.allocate(cursorRecord.size);
+    const output = this.#linear.allocate(LEAF_BATCH * leafRecord.size);
+    try {
+      this.#exports.startEnumeration(this.pointer, cursor);
+      while (cursorRecord.get32(this.#linear, cursor, "LEVEL") !== 0) {
+        const count = this.#exports.enumerate(this.pointer, cursor, output, LEAF_BATCH);
+        const status = cursorRecord.get32(this.#linear, cursor, "STATUS");
+        for (let index = 0; index < count; index++) {
+          yield readLeaf(this.#linear, output + index * leafRecord.size, this.#mode);
+        }
+        if (status === Status.MissingPage) {
+          const level = cursorRecord.get32(this.#linear, cursor, "LEVEL");
+          this.memory.supply(cursorRecord.get64(this.#linear, cursor, "TABLE", level) >> 12n);
+        } else if (status !== Status.Ok) this.#throwTableOutside(cursor);
+      }
+    } finally {
+      this.#linear.free(output, LEAF_BATCH * leafRecord.size);
+      this.#linear.free(cursor, cursorRecord.size);
+    }
+  }
+
+  /** Frees the space. Idempotent. */
+  dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#linear.free(this.pointer, spaceRecord.size);
+  }
+
+  #apply(fields: SpaceFields): PagingMode {
+    writeFields(this.#linear, this.pointer, fields);
+    if (this.#exports.configure(this.pointer) === 0) {
+      throw new GeneralProtectionError(
+        `CR3 0x${fields.cr3.toString(16)} has bits at or above MAXPHYADDR ${fields.maxPhysAddr} set`,
+      );
+    }
+    const mode = MODES[spaceRecord.get32(this.#linear, this.pointer, "MODE")]!;
+    const live = (fields.features & CODES.FEATURE_LIVE_PDPTES) !== 0;
+    if (mode === "pae" && !live) this.#latchPdptes(fields.pdptes !== undefined);
+    return mode;
+  }
+
+  #latchPdptes(given: boolean): void {
+    if (given) {
+      this.#requireGoodPdptes(this.#exports.checkPdptes(this.pointer));
+      return;
+    }
+    let status = this.#exports.loadPdptes(this.pointer);
+    while (status === Status.MissingPage) {
+      this.#supply();
+      status = this.#exports.loadPdptes(this.pointer);
+    }
+    this.#requireGoodPdptes(status);
+  }
+
+  #requireGoodPdptes(status: number): void {
+    if (status === Status.Ok) return;
+    const at = workRecord.get64(this.#linear, this.#work, "ENTRY_ADDRESS").toString(16);
+    const entry = workRecord.get64(this.#linear, this.#work, "ENTRY").toString(16);
+    if (status === Status.PageFault)
+      throw new GeneralProtectionError(`PDPTE 0x${entry} at 0x${at} has reserved bits set`);
+    throw new GeneralProtectionError(`the PDPTE at 0x${at} cannot be read`);
+  }
+
+  #run(address: U64, access: number): number {
+    const at = toU64(address, "address");
+    let result = this.#exports.translateWide(this.pointer, at, access);
+    while (result === MISSING) {
+      this.#supply();
+      result = this.#exports.translateWide(this.pointer, at, access);
+    }
+    return result < 0 ? decodeFault(result).status : Status.Ok;
+  }
+
+  #translateAgain(high: number, low: number, access: number): number {
+    let result: number;
+    do {
+      this.#supply();
+      result = this.#exports.translate(this.pointer, high, low, access);
+    } while (result === MISSING);
+    return result;
+  }
+
+  /** Reads the page that the last call found missing. */
+  #supply(): void {
+    this.memory.supply(workRecord.get64(this.#linear, this.#work, "MISSING_GFN"));
+  }
+
+  #throwTableOutside(cursor: number): never {
+    const level = cursorRecord.get32(this.#linear, cursor, "LEVEL");
+    const table = cursorRecord.get64(this.#linear, cursor, "TABLE", level);
+    throw new MemoryRangeError(`the level-${level} table at 0x${table.toString(16)} lies outside the memory`);
+  }
+}
+
+function checkAccess(access: number): number {
+  const exclusive = Access.Write | Access.Fetch;
+  if (!Number.isInteger(access) || (access & ~ACCESS_BITS) !== 0 || (access & exclusive) === exclusive) {
+    throw new RangeError(`access is ${access}, expected Access flags without both Write and Fetch`);
+  }
+  return access;
+}
