@@ -25,12 +25,16 @@ export const RSM_INSTRUCTION = "0faa";
 /** One vCPU's registers at a point of a recording. */
 interface VcpuState {
   registers: ControlRegisters;
+  /** PAE PDPTEs as last latched by a load of CR3, CR0, CR4 or EFER. */
+  pdptes: Pdptes;
   /** L2 is running, entered like this. */
   nested: NestedEntry | undefined;
   smmPending: boolean;
   /** Registers that RSM restores. */
   saved: ControlRegisters | undefined;
 }
+
+export type Pdptes = readonly [bigint, bigint, bigint, bigint];
 
 export type ReadMemory = (gpa: bigint, length: number) => Uint8Array;
 
@@ -50,6 +54,7 @@ export class CpuTracker {
     if (state === undefined) {
       state = {
         registers: { cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n },
+        pdptes: [0n, 0n, 0n, 0n],
         nested: undefined,
         smmPending: false,
         saved: undefined,
@@ -70,14 +75,28 @@ export class CpuTracker {
     return state.nested?.registers ?? state.registers;
   }
 
+  /** The PDPTEs that a PAE guest of this vCPU walks from. */
+  pdptes(vcpu: number): Pdptes {
+    return this.state(vcpu).pdptes;
+  }
+
+  /** Loads the PDPTEs at CR3, as a MOV to a control register does in PAE paging. */
+  private latch(vcpu: number): void {
+    const { cr3 } = this.effective(vcpu);
+    const read = (index: bigint): bigint => fromBytes(this.readMemory((cr3 & 0xffffffe0n) + index * 8n, 8));
+    this.state(vcpu).pdptes = [read(0n), read(1n), read(2n), read(3n)];
+  }
+
   vmmStep(step: Step): void {
     for (const input of step.inputs) if (input.kind === "smi") this.pendingSmi = true;
   }
 
   beginStep(step: GuestStep): void {
+    const first = !this.has(step.vcpu);
     const state = this.state(step.vcpu);
     state.registers = step.pre;
     state.nested = undefined;
+    if (first) this.latch(step.vcpu);
     if (this.pendingSmi) {
       this.pendingSmi = false;
       state.smmPending = true;
@@ -86,7 +105,10 @@ export class CpuTracker {
   }
 
   endStep(step: GuestStep): void {
-    this.state(step.vcpu).registers = step.post;
+    const state = this.state(step.vcpu);
+    const moved = state.registers.cr3 !== step.post.cr3;
+    state.registers = step.post;
+    if (moved) this.latch(step.vcpu);
   }
 
   /** Registers in SMM: enter_smm clears PE, EM, TS and PG, CR4 and EFER. */
@@ -107,13 +129,16 @@ export class CpuTracker {
         // LMA follows CR0.PG where LME is set (SDM vol. 3, "IA-32e Mode Operation").
         const active = (event.cr0 & CR0_PG) !== 0n && (efer & EFER_LME) !== 0n;
         change({ cr0: event.cr0, efer: active ? efer | EFER_LMA : efer & ~EFER_LMA });
+        this.latch(step.vcpu);
         break;
       }
       case "set_cr3":
         change({ cr3: event.cr3 & ~CR3_NOFLUSH });
+        this.latch(step.vcpu);
         break;
       case "set_cr4":
         change({ cr4: event.cr4 });
+        this.latch(step.vcpu);
         break;
       case "kvm_msr":
         if (event.write === 1 && event.ecx === MSR_EFER) change({ efer: (event.data & ~EFER_LMA) | (efer & EFER_LMA) });
@@ -133,9 +158,11 @@ export class CpuTracker {
         break;
       case "kvm_nested_vmenter":
         state.nested = this.nestedEntry(step, event, index);
+        this.latch(step.vcpu);
         break;
       case "kvm_nested_vmexit_inject":
         state.nested = undefined;
+        this.latch(step.vcpu);
         break;
     }
   }
