@@ -43,6 +43,8 @@ export interface GuestMemory {
   readU32(gpa: U64): number;
   writeU64(gpa: U64, value: bigint): void;
   readU64(gpa: U64): bigint;
+  /** Gives back what an engine holds for this memory; idempotent. Neither it nor its spaces may be used afterwards. */
+  dispose?(): void;
 }
 
 /** Processor features that change which bits are reserved. All default to what is named here. */
@@ -211,6 +213,8 @@ export interface AddressSpace {
   walk(address: U64, access?: number): Walk;
   /** Every leaf in ascending order of table index, i.e. of unsigned address. Rejects two-stage spaces (UnsupportedError). */
   leaves(): IterableIterator<Leaf>;
+  /** Gives back what an engine holds for this space, not its memory; idempotent. It may not be used afterwards. */
+  dispose?(): void;
 }
 
 export type PagingMode = "none" | "32bit" | "pae" | "4level" | "5level" | "ept4" | "ept5";

@@ -127,17 +127,23 @@
 /** derived: width of an untagged supervisor address, 0 for none */
 // @ts-ignore: decorator
 @inline export const SPACE_LAM_SUPERVISOR: usize = 116;
+/** derived: 1 where the fast walk may be tried */
+// @ts-ignore: decorator
+@inline export const SPACE_FAST: usize = 120;
+/** derived: P, A and RESERVED together, [bit 7][level - 1] */
+// @ts-ignore: decorator
+@inline export const SPACE_FAST_MASK: usize = 128;
 /** derived: must-be-zero bits, [bit 7][level - 1] */
 // @ts-ignore: decorator
-@inline export const SPACE_RESERVED: usize = 120;
+@inline export const SPACE_RESERVED: usize = 208;
 /** derived: denied rights combinations by error-code bits 4:1 */
 // @ts-ignore: decorator
-@inline export const SPACE_PERMISSIONS: usize = 200;
+@inline export const SPACE_PERMISSIONS: usize = 288;
 /** latched PAE PDPTEs */
 // @ts-ignore: decorator
-@inline export const SPACE_PDPTES: usize = 232;
+@inline export const SPACE_PDPTES: usize = 320;
 // @ts-ignore: decorator
-@inline export const SPACE_SIZE_OF: u32 = 264;
+@inline export const SPACE_SIZE_OF: u32 = 352;
 
 // Results of a walk
 /** physical address */

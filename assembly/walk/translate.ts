@@ -1,7 +1,5 @@
 /** One access through one address space: masking, canonical check, the walk or walks, accessed and dirty bits. */
-import {
-  ACCESS_AC, ACCESS_FETCH, ACCESS_IMPLICIT, ACCESS_PROBE, ACCESS_USER, ACCESS_WRITE, PFERR_RSVD, PFERR_U,
-} from "../abi/bits";
+import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_USER, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
 import {
   KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_MISSING_PAGE, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
 } from "../abi/codes";
@@ -9,7 +7,9 @@ import {
   SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_WORK, WORK_CODE, WORK_GPA, WORK_PA, WORK_RIGHTS, WORK_SECOND_PA,
   WORK_TRACE_COUNT, WORK_UPDATE_COUNT,
 } from "../abi/layout";
+import { guestCode, isMasked } from "./access";
 import { walkEpt } from "./ept";
+import { NOT_FAST, walkFast } from "./fast";
 import { walkLegacy } from "./legacy";
 import { checkCanonical, untag } from "./linear";
 import { fail, promoteSecondLeaf } from "./result";
@@ -25,7 +25,9 @@ import { applyUpdates } from "./updates";
  * -1 - (status << 16 | error code); the details are in the space's WORK record.
  */
 export function translate(space: usize, high: u32, low: u32, access: u32): f64 {
-  return translateWide(space, ((<u64>high) << 32) | low, access);
+  const address = ((<u64>high) << 32) | low;
+  const fast = walkFast(space, address, access);
+  return fast != NOT_FAST ? <f64>fast : translateWide(space, address, access);
 }
 
 /** The same with the address in one piece, which JavaScript passes as a BigInt. */
@@ -51,7 +53,13 @@ export function explain(space: usize, address: u64, access: u32): u32 {
 export function translateBatch(space: usize, input: usize, output: usize, count: u32, access: u32): u32 {
   const work = load<u32>(space, SPACE_WORK);
   for (let i: u32 = 0; i < count; i++) {
-    const status = run(space, load<u64>(input + (i << 3)), access, 0);
+    const address = load<u64>(input + (i << 3));
+    const fast = walkFast(space, address, access);
+    if (fast != NOT_FAST) {
+      store<u64>(output + (i << 3), fast);
+      continue;
+    }
+    const status = run(space, address, access, 0);
     if (status == STATUS_MISSING_PAGE) return i;
     const result = status == STATUS_OK
       ? load<u64>(work, WORK_PA)
@@ -75,9 +83,7 @@ function run(space: usize, address: u64, access: u32, flags: u32): u32 {
 
 function runGuest(space: usize, work: usize, address: u64, access: u32, flags: u32): u32 {
   let linear = address;
-  if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && !(access & (ACCESS_FETCH | ACCESS_IMPLICIT))) {
-    linear = untag(space, address);
-  }
+  if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access)) linear = untag(space, address);
   if (checkCanonical(space, linear) != STATUS_OK) return fail(work, STATUS_NON_CANONICAL, 0, address, 0, 0, 0, 0);
 
   const code = guestCode(access);
@@ -106,15 +112,4 @@ function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32)
   }
   if (status == STATUS_OK) promoteSecondLeaf(work, gpa);
   return status;
-}
-
-/**
- * Error-code bits 4:1 of a guest's access. Implicit accesses are supervisor ones whatever the CPL, and SMAP binds them
- * whatever EFLAGS.AC (SDM "Access Rights"); bit 3 means that SMAP does not apply.
- */
-// @ts-ignore: decorator
-@inline function guestCode(access: u32): u32 {
-  const kind = access & (ACCESS_WRITE | ACCESS_FETCH);
-  if (access & ACCESS_IMPLICIT) return kind;
-  return kind | (access & ACCESS_USER) | (access & ACCESS_AC ? <u32>PFERR_RSVD : 0);
 }

@@ -92,6 +92,8 @@ export const SPACE: RecordLayout = {
     { name: "KEYS_SUPERVISOR", type: "u32", meaning: "derived: IA32_PKRS where it applies, else 0" },
     { name: "LAM_USER", type: "u32", meaning: "derived: width of an untagged user address, 0 for no masking" },
     { name: "LAM_SUPERVISOR", type: "u32", meaning: "derived: width of an untagged supervisor address, 0 for none" },
+    { name: "FAST", type: "u32", meaning: "derived: 1 where the fast walk may be tried" },
+    { name: "FAST_MASK", type: "u64", count: 10, meaning: "derived: P, A and RESERVED together, [bit 7][level - 1]" },
     { name: "RESERVED", type: "u64", count: 10, meaning: "derived: must-be-zero bits, [bit 7][level - 1]" },
     {
       name: "PERMISSIONS",

@@ -125,12 +125,10 @@ export class CoreSpace implements AddressSpace {
         if (done < input.length) this.#supply();
       }
       output.set(this.#linear.u64.subarray(to / 8, to / 8 + input.length));
+      return this.#countFaults(to, input.length);
     } finally {
       this.#linear.free(from, bytes * 2);
     }
-    let faults = 0;
-    for (let index = 0; index < input.length; index++) if (output[index]! >> 63n !== 0n) faults++;
-    return faults;
   }
 
   walk(address: U64, access: number = Access.Read): Walk {
@@ -176,6 +174,14 @@ export class CoreSpace implements AddressSpace {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#linear.free(this.pointer, spaceRecord.size);
+  }
+
+  /** Faults among batch results: those with bit 63 set. */
+  #countFaults(results: number, count: number): number {
+    const words = this.#linear.u32;
+    let faults = 0;
+    for (let index = 0; index < count; index++) faults += words[results / 4 + index * 2 + 1]! >>> 31;
+    return faults;
   }
 
   #apply(fields: SpaceFields): PagingMode {

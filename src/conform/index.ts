@@ -1,0 +1,12 @@
+/** Page-walk vectors: reading them, and judging an engine by them. */
+export { accessWord, runVector, type VectorOutcome } from "./runVector.js";
+export { type ConformanceOptions, type ConformanceSummary, runVectors } from "./summary.js";
+export {
+  parseVector,
+  readVectors,
+  type VectorEntry,
+  type VectorMode,
+  type VectorResult,
+  type WalkVector,
+} from "./vector.js";
+export { VectorError } from "./vectorError.js";

@@ -1,0 +1,41 @@
+/** Runs a stream of vectors and counts. */
+import type { PagingEngine } from "../api.js";
+import { runVector, type VectorOutcome } from "./runVector.js";
+import type { WalkVector } from "./vector.js";
+
+export interface ConformanceSummary {
+  passed: number;
+  failed: number;
+  /** The first failures, in order. */
+  readonly failures: VectorOutcome[];
+}
+
+export interface ConformanceOptions {
+  /** How many failures are kept. Default 10. */
+  readonly keepFailures?: number;
+  /** Called after each vector: for a progress display. */
+  readonly onVector?: (summary: Readonly<ConformanceSummary>) => void;
+  /** A summary to go on counting in: for several files. */
+  readonly into?: ConformanceSummary;
+}
+
+/** Runs every vector; what is thrown while reading them (a VectorError) passes through. */
+export async function runVectors(
+  engine: PagingEngine,
+  vectors: AsyncIterable<WalkVector> | Iterable<WalkVector>,
+  options: ConformanceOptions = {},
+): Promise<ConformanceSummary> {
+  const { keepFailures = 10, onVector, into } = options;
+  const summary: ConformanceSummary = into ?? { passed: 0, failed: 0, failures: [] };
+  for await (const vector of vectors) {
+    const outcome = runVector(engine, vector);
+    if (outcome.passed) {
+      summary.passed++;
+    } else {
+      summary.failed++;
+      if (summary.failures.length < keepFailures) summary.failures.push(outcome);
+    }
+    onVector?.(summary);
+  }
+  return summary;
+}

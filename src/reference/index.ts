@@ -1,0 +1,89 @@
+/**
+ * The reference: the guest walk in plain TypeScript with BigInt, written from the manuals and independent of the
+ * WebAssembly core, which is compared with it. Clear before fast.
+ */
+import type {
+  AddressSpace,
+  AddressSpaceConfig,
+  EptConfig,
+  GuestMemory,
+  MemoryConfig,
+  NptConfig,
+  PagingEngine,
+} from "../api.js";
+import { ConfigError } from "../errors.js";
+import { readEptConfig } from "./eptFormat.js";
+import { EptStage } from "./eptWalk.js";
+import { formatOf } from "./formats.js";
+import { PhysicalMemory } from "./memory.js";
+import { NptStage, nestedRegisters } from "./nptStage.js";
+import { loadPdptes } from "./pdptes.js";
+import { readRegisters } from "./registers.js";
+import type { SecondStage } from "./secondStage.js";
+import { GuestPhysicalSpace, LinearSpace } from "./spaces.js";
+import { configChoice } from "./values.js";
+
+/** A new engine. Its memories and second stages are its own: another engine's are refused with a ConfigError. */
+export function createReference(): PagingEngine {
+  return new ReferenceEngine();
+}
+
+class ReferenceEngine implements PagingEngine {
+  readonly #memories = new WeakSet<GuestMemory>();
+  readonly #guestPhysical = new WeakMap<AddressSpace, GuestPhysicalSpace>();
+
+  createMemory(config: MemoryConfig): GuestMemory {
+    const memory = new PhysicalMemory(config);
+    this.#memories.add(memory);
+    return memory;
+  }
+
+  createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): AddressSpace {
+    const physical = this.#own(memory);
+    const registers = readRegisters(config);
+    const secondStage = this.#secondStage(config.secondStage);
+    const pdptes = configChoice(config.pdptes ?? "latched", ["latched", "live"], "pdptes");
+    if (config.pdpteValues !== undefined && config.pdpteValues.length !== 4) {
+      throw new ConfigError(`pdpteValues has ${String(config.pdpteValues.length)} values: expected 4`);
+    }
+    const latched =
+      registers.mode === "pae" && pdptes === "latched"
+        ? loadPdptes(registers, physical, secondStage, config.pdpteValues)
+        : undefined;
+    return new LinearSpace({
+      registers,
+      format: formatOf(registers),
+      memory: physical,
+      secondStage,
+      latched,
+      stage: "guest",
+    });
+  }
+
+  createEpt(memory: GuestMemory, config: EptConfig): AddressSpace {
+    return this.#register(new GuestPhysicalSpace(new EptStage(readEptConfig(config), this.#own(memory))));
+  }
+
+  createNpt(memory: GuestMemory, config: NptConfig): AddressSpace {
+    return this.#register(new GuestPhysicalSpace(new NptStage(nestedRegisters(config), this.#own(memory))));
+  }
+
+  #own(memory: GuestMemory): PhysicalMemory {
+    if (!(memory instanceof PhysicalMemory) || !this.#memories.has(memory)) {
+      throw new ConfigError("the memory was made by another engine");
+    }
+    return memory;
+  }
+
+  #register(space: GuestPhysicalSpace): AddressSpace {
+    this.#guestPhysical.set(space, space);
+    return space;
+  }
+
+  #secondStage(space: AddressSpace | undefined): SecondStage | undefined {
+    if (space === undefined) return undefined;
+    const known = this.#guestPhysical.get(space);
+    if (known === undefined) throw new ConfigError("secondStage must be an EPT or NPT space made by this engine");
+    return known.stage;
+  }
+}

@@ -1,0 +1,52 @@
+/** What happens to a linear address before any table is read: LAM and the canonical check. */
+import type { MemoryAccess } from "./access.js";
+import type { Registers } from "./registers.js";
+import { bits } from "./values.js";
+
+/**
+ * The linear address that paging translates, undefined where it is not canonical
+ * (in the 32-bit modes: where it is wider than 32 bits).
+ */
+export function linearAddress(registers: Registers, access: MemoryAccess, address: bigint): bigint | undefined {
+  switch (registers.mode) {
+    case "none":
+    case "32bit":
+    case "pae":
+      return address <= 0xffffffffn ? address : undefined;
+    default: {
+      const width = registers.mode === "5level" ? 57 : 48;
+      const untagged = maskMetadata(registers, access, address);
+      if (untagged === undefined) return undefined;
+      const top = bits(width - 1, 63);
+      const upper = untagged & top;
+      return upper === 0n || upper === top ? untagged : undefined;
+    }
+  }
+}
+
+/**
+ * Linear-address masking (SDM vol. 1, "Linear-Address Masking"): the metadata bits below bit 63 are replaced by the
+ * sign bit of the masked width (bit 47 or 56), which itself must equal bit 63. User or supervisor is told by bit 63
+ * alone. Explicit data accesses only.
+ *
+ * Masking comes before paging, so CR2 receives the masked address: the metadata is not reported.
+ */
+function maskMetadata(registers: Registers, access: MemoryAccess, address: bigint): bigint | undefined {
+  if (access.fetch || access.implicit) return address;
+  const signBit = maskedSignBit(registers, address);
+  if (signBit === undefined) return address;
+  const negative = address >> 63n;
+  if (((address >> BigInt(signBit)) & 1n) !== negative) return undefined;
+  const metadata = bits(signBit + 1, 62);
+  return negative === 1n ? address | metadata : address & ~metadata;
+}
+
+function maskedSignBit(registers: Registers, address: bigint): 47 | 56 | undefined {
+  if (address >> 63n === 1n) {
+    if (!registers.lamSup) return undefined;
+    return registers.mode === "5level" ? 56 : 47;
+  }
+  // LAM_U57 has precedence where both are set.
+  if (registers.lamU57) return 56;
+  return registers.lamU48 ? 47 : undefined;
+}

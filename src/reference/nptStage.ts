@@ -1,0 +1,96 @@
+/** Nested paging (APM vol. 2, "Nested Paging"): a legacy format walked with the host's registers. */
+import { bitOf } from "../abi/bits.js";
+import { PFERR } from "../abi/faults.js";
+import { Status } from "../abi/status.js";
+import type { Fault, NptConfig } from "../api.js";
+import type { MemoryAccess } from "./access.js";
+import { type FaultSite, pageFault } from "./faults.js";
+import { formatOf } from "./formats.js";
+import { type LegacyTables, walkLegacy } from "./legacyWalk.js";
+import type { PhysicalMemory } from "./memory.js";
+import { type Registers, readRegisters } from "./registers.js";
+import type { SecondStage, StageAccess, StageMapped } from "./secondStage.js";
+import type { Trace } from "./trace.js";
+
+const GUEST_FINAL = bitOf(PFERR, "GUEST_FINAL");
+const GUEST_PAGE = bitOf(PFERR, "GUEST_PAGE");
+
+/** The host's registers as the nested walk uses them. Throws what readRegisters throws. */
+export function nestedRegisters(config: NptConfig): Registers {
+  const registers = readRegisters({
+    ...config,
+    cr0: config.cr0 ?? 0x80010001n,
+    cr3: config.ncr3,
+    cr4: config.cr4 ?? 0x20n,
+    efer: config.efer ?? 0xd00n,
+  });
+  return {
+    ...registers,
+    // Neither SMAP nor protection keys apply at the nested level, and there are no tagged pointers.
+    // KVM keeps the host's SMEP for one purpose: to decide whether a fetch is reported.
+    smep: registers.rules === "kvm-6.1" && registers.smep,
+    smap: false,
+    pke: false,
+    pks: false,
+    lamU48: false,
+    lamU57: false,
+    lamSup: false,
+  };
+}
+
+export class NptStage implements SecondStage {
+  readonly tables: LegacyTables;
+
+  constructor(
+    readonly registers: Registers,
+    readonly memory: PhysicalMemory,
+  ) {
+    this.tables = {
+      registers,
+      format: formatOf(registers),
+      memory,
+      secondStage: undefined,
+      // Nested PAE tables have no PDPTE registers.
+      latched: undefined,
+      stage: "second",
+    };
+  }
+
+  translateGpa(gpa: bigint, access: StageAccess, trace: Trace): StageMapped | Fault {
+    const onTable = access.purpose === "table" || access.purpose === "pdptes";
+    // Nested accesses are user accesses, and those to the guest's own tables are writes, even to read them.
+    const nested: MemoryAccess = {
+      write: onTable || access.write,
+      fetch: !onTable && access.fetch,
+      user: true,
+      implicit: false,
+      ac: false,
+      // The flags are the first stage's to commit or drop; none is gathered twice.
+      probe: false,
+    };
+    const fault = (result: Fault): Fault => nestedFault(result, onTable);
+    if (gpa >= this.#end()) {
+      const site: FaultSite = { level: this.tables.format?.levels[0]?.level ?? 0, entryAddress: 0n, entry: 0n };
+      return fault(pageFault(this.registers, nested, gpa, site, "notPresent"));
+    }
+    const result = walkLegacy(this.tables, gpa, nested, trace);
+    return result.ok ? { mapped: result, updateFault: undefined } : fault(result);
+  }
+
+  /** First guest-physical address that the format cannot translate. */
+  #end(): bigint {
+    return 1n << BigInt(this.tables.format?.width ?? 32);
+  }
+}
+
+/** #NPF: the page-fault error code of the nested walk, and which access of the guest it stopped. */
+function nestedFault(result: Fault, onTable: boolean): Fault {
+  if (result.status !== Status.PageFault) return result;
+  return {
+    ...result,
+    status: Status.NestedPageFault,
+    vector: undefined,
+    errorCode: result.errorCode | (onTable ? GUEST_PAGE : GUEST_FINAL),
+    stage: "second",
+  };
+}

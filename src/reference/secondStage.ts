@@ -1,0 +1,43 @@
+/** What a first-stage walk asks of a second stage (EPT or NPT). */
+import type { Fault, Mapped } from "../api.js";
+import type { Trace } from "./trace.js";
+
+/** Why a guest-physical address is translated. */
+export type Purpose =
+  /** The caller translates a guest-physical address by itself. */
+  | "direct"
+  /** The address of an entry of the guest's paging structures. */
+  | "table"
+  /** The latched PDPTEs, read by MOV to CR3. */
+  | "pdptes"
+  /** The translation of the linear address. */
+  | "final";
+
+export interface StageAccess {
+  readonly purpose: Purpose;
+  readonly write: boolean;
+  readonly fetch: boolean;
+  /** EPT mode-based execute control: the linear address is a user-mode one. */
+  readonly userAddress: boolean;
+}
+
+export interface StageMapped {
+  readonly mapped: Mapped;
+  /**
+   * The fault of setting an accessed or dirty flag in the guest entry at this address; undefined where the
+   * second stage lets it be written.
+   */
+  readonly updateFault: Fault | undefined;
+}
+
+export interface SecondStage {
+  /** Translates a guest-physical address; entries read and bits to set go to `trace`. */
+  translateGpa(gpa: bigint, access: StageAccess, trace: Trace): StageMapped | Fault;
+}
+
+export function isFault(outcome: StageMapped | Fault): outcome is Fault {
+  return "ok" in outcome;
+}
+
+/** An access of the walk to one of the guest's paging-structure entries. */
+export const TABLE_ACCESS: StageAccess = { purpose: "table", write: false, fetch: false, userAddress: false };

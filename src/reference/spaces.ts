@@ -1,0 +1,82 @@
+/** The address spaces that callers hold. */
+import { Access } from "../abi/access.js";
+import type { AddressSpace, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
+import { UnsupportedError } from "../errors.js";
+import { decodeAccess, type MemoryAccess } from "./access.js";
+import { EptStage } from "./eptWalk.js";
+import { nonCanonical } from "./faults.js";
+import { eptLeaves, legacyLeaves } from "./leaves.js";
+import { type LegacyTables, walkLegacy } from "./legacyWalk.js";
+import { linearAddress } from "./linearAddress.js";
+import type { NptStage } from "./nptStage.js";
+import { isFault } from "./secondStage.js";
+import { Trace } from "./trace.js";
+import { toU64 } from "./values.js";
+
+abstract class ReferenceSpace implements AddressSpace {
+  abstract readonly mode: PagingMode;
+  abstract leaves(): IterableIterator<Leaf>;
+  /** The walk itself: sets nothing, gathers entries read and bits to set in `trace`. */
+  protected abstract probe(address: bigint, access: MemoryAccess, trace: Trace): Translation;
+
+  translate(address: U64, access: number = Access.Read): Translation {
+    const trace = new Trace();
+    const decoded = decodeAccess(access);
+    const result = this.probe(toU64(address, "address"), decoded, trace);
+    if (result.ok && !decoded.probe) trace.commit();
+    return result;
+  }
+
+  walk(address: U64, access: number = Access.Read): Walk {
+    const trace = new Trace();
+    const from = toU64(address, "address");
+    const result = this.probe(from, decodeAccess(access), trace);
+    return { address: from, result, steps: trace.steps };
+  }
+}
+
+/** Translates linear addresses, in one stage or two. */
+export class LinearSpace extends ReferenceSpace {
+  readonly mode: PagingMode;
+
+  constructor(readonly tables: LegacyTables) {
+    super();
+    this.mode = tables.registers.mode;
+  }
+
+  leaves(): IterableIterator<Leaf> {
+    if (this.tables.secondStage !== undefined) {
+      throw new UnsupportedError("leaves() of a space with a second stage: enumerate each stage by itself");
+    }
+    return legacyLeaves(this.tables);
+  }
+
+  protected override probe(address: bigint, access: MemoryAccess, trace: Trace): Translation {
+    const linear = linearAddress(this.tables.registers, access, address);
+    return linear === undefined ? nonCanonical(address) : walkLegacy(this.tables, linear, access, trace);
+  }
+}
+
+/** Translates guest-physical addresses by EPT or NPT; may serve as a second stage. */
+export class GuestPhysicalSpace extends ReferenceSpace {
+  readonly mode: PagingMode;
+
+  constructor(readonly stage: EptStage | NptStage) {
+    super();
+    this.mode =
+      stage instanceof EptStage ? (stage.settings.rootLevel === 4 ? "ept4" : "ept5") : stage.tables.registers.mode;
+  }
+
+  leaves(): IterableIterator<Leaf> {
+    return this.stage instanceof EptStage ? eptLeaves(this.stage) : legacyLeaves(this.stage.tables);
+  }
+
+  protected override probe(address: bigint, access: MemoryAccess, trace: Trace): Translation {
+    const outcome = this.stage.translateGpa(
+      address,
+      { purpose: "direct", write: access.write, fetch: access.fetch, userAddress: access.user },
+      trace,
+    );
+    return isFault(outcome) ? outcome : outcome.mapped;
+  }
+}
