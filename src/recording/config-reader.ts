@@ -58,6 +58,7 @@ export function readConfig(field: JsonField): RecordingConfig {
       if (triple.length !== 3) item.fail("[hva, size, page size]");
       return { hva: triple[0]!.u64(), size: triple[1]!.u64(), pageSize: triple[2]!.u64() };
     }),
+    pdpteAccessedAllowed: optionalFlag("kvm_pdpte_bit5_patch"),
     // Only recordings of Intel hosts say whether EPT is used.
     intel: field.get("ept").present,
   };

@@ -37,6 +37,8 @@ export interface RecordingConfig {
   readonly manualDirtyLog: number;
   /** Host memory on larger pages: the rest is on 4 KiB ones. */
   readonly backing: readonly { readonly hva: bigint; readonly size: bigint; readonly pageSize: bigint }[];
+  /** The recorded kernel treats bit 5 of a PAE PDPTE as not reserved (`kvm_pdpte_bit5_patch`). */
+  readonly pdpteAccessedAllowed: boolean;
   /** True where the processor is an Intel one. */
   readonly intel: boolean;
 }

@@ -58,6 +58,8 @@ export interface ReplayVmConfig {
     readonly nx: boolean;
   };
   readonly masks: RecordedMasks;
+  /** Bit 5 of a PAE PDPTE is not reserved for the guest: the emulated processor sets Accessed there. */
+  readonly pdpteAccessedAllowed: boolean;
   /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: bit 0 manual protect, bit 1 initially set. */
   readonly manualDirtyLog: number;
   /**
@@ -137,10 +139,7 @@ export interface NestedEntry {
   readonly registers: ControlRegisters;
 }
 
-/**
- * The host's answer to a pin of one page (hva_to_pfn). `level` is the size at which the host maps it (1 to 3):
- * an upper bound for the size of the SPTE, before memslot alignment and page tracking.
- */
+/** The host's answer to a pin of one page (hva_to_pfn). */
 export interface HostPage {
   readonly pfn: bigint;
   readonly writable: boolean;
@@ -162,6 +161,11 @@ export interface ReplayHost {
   pinAtomic(hva: bigint): bigint | undefined;
   /** Size at which the host maps hva now: 1, 2 or 3 (host_pfn_mapping_level). */
   mappingLevel(hva: bigint): number;
+  /**
+   * A page fault is injected into the guest that runs (mmu->inject_page_fault). Where L1 intercepts it, the
+   * replayer calls `exitNested` from here, as the kernel's vendor code does, before the handler returns.
+   */
+  injectPageFault(vcpu: number, fault: { readonly errorCode: number; readonly address: bigint }): void;
 }
 
 /** One shadow page, in the order of the VM's list of active pages. */
@@ -221,7 +225,7 @@ export interface MmuState {
   readonly pages: readonly ShadowPageState[];
 }
 
-/** Roots that INVPCID, INVEPT and VMPTRLD ask for. */
+/** The MMU under replay. */
 export interface ReplayTarget {
   /** Kinds of events that this target emits; the comparator lists the others as not compared. */
   readonly emits: ReadonlySet<string>;

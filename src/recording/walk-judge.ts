@@ -7,7 +7,7 @@
 import { bitOf } from "../abi/bits.js";
 import { CR0, CR4, EFER } from "../abi/registers.js";
 import { Access, type AddressSpace, type GuestMemory, type PagingEngine, type Translation } from "../index.js";
-import { CpuTracker } from "./cpu-tracker.js";
+import { CpuTracker, type Pdptes } from "./cpu-tracker.js";
 import { isTraceEvent, type RecordedEvent } from "./events.js";
 import { GuestMemoryTracker } from "./guest-memory.js";
 import { fromBytes, toBytes } from "./host-memory.js";
@@ -15,11 +15,13 @@ import type { GuestStep, Recording } from "./recording.js";
 import type { ControlRegisters, NestedEntry } from "./target.js";
 import { printEvent } from "./trace-text.js";
 
+const CR0_PE = bitOf(CR0, "PE");
 const CR0_PG = bitOf(CR0, "PG");
 const CR4_PAE = bitOf(CR4, "PAE");
 const EFER_LMA = bitOf(EFER, "LMA");
 const RFLAGS_AC = 1n << 18n;
 const PAGE_MASK = ~0xfffn;
+const PDPTE_ACCESSED = 1n << 5n;
 
 const PFERR_P = 1;
 const PFERR_W = 2;
@@ -192,16 +194,30 @@ export class WalkJudge {
     const config = this.recording.config;
     const page1g = !this.recording.cpuidEdits.some((edit) => edit.fn === 0x80000001 && (edit.clear & (1 << 26)) !== 0);
     const pae = (registers.cr4 & CR4_PAE) !== 0n && (registers.efer & EFER_LMA) === 0n;
-    const live = config.npt && second === undefined;
+    const pdptes = pae ? this.pdptes(step, registers, second) : undefined;
     const space = this.engine.createAddressSpace(this.memory, {
       ...registers,
       maxPhysAddr: config.guestMaxPhysAddr,
       cpu: { page1g, amdReservedBit8: !config.intel },
       rules: "kvm-6.1",
-      ...(pae && !live ? { pdpteValues: this.cpu.pdptes(step.vcpu) } : { pdptes: "live" as const }),
+      ...(pdptes === undefined ? {} : { pdpteValues: pdptes }),
       ...(second === undefined ? {} : { secondStage: second }),
     });
     return { space, format: legacyEntry(registers.cr4), kind: "guest" };
+  }
+
+  /**
+   * The PDPTEs of a PAE walk: latched, but read anew under NPT, where the emulated processor sets Accessed in them
+   * and the recorded kernel was made not to mind (`pdpteAccessedAllowed`).
+   */
+  private pdptes(step: GuestStep, registers: ControlRegisters, second: AddressSpace | undefined): Pdptes | undefined {
+    const config = this.recording.config;
+    if (second !== undefined) return undefined;
+    if (!config.npt) return this.cpu.pdptes(step.vcpu);
+    const allowed = config.pdpteAccessedAllowed ? ~PDPTE_ACCESSED : ~0n;
+    const read = (index: bigint): bigint =>
+      this.tracker.readU64((registers.cr3 & 0xffffffe0n) + index * 8n) & BigInt.asUintN(64, allowed);
+    return [read(0n), read(1n), read(2n), read(3n)];
   }
 
   private secondStage(nested: NestedEntry): Stage {
@@ -225,7 +241,7 @@ export class WalkJudge {
     if (stage.kind === "none") throw new RangeError("no second stage");
     const space = this.engine.createNpt(this.memory, {
       ncr3: stage.ncr3,
-      cr0: stage.hostCr0,
+      cr0: stage.hostCr0 | CR0_PE,
       cr4: stage.hostCr4,
       efer: stage.hostEfer,
       maxPhysAddr,
@@ -240,7 +256,10 @@ export class WalkJudge {
     const access = accessOf(pferr, stage.kind === "guest" ? step : undefined);
     const walk = stage.space.walk(address, access);
     const events: WalkEvent[] = [{ ev: "kvm_mmu_pagetable_walk", addr: address, pferr }];
-    for (const { level, entry } of walk.steps) events.push({ ev: "kvm_mmu_paging_element", pte: entry, level });
+    for (const item of walk.steps) {
+      const hidden = stage.space.mode === "pae" && item.level === 3 ? this.pdpteAccessed(stage, item.address) : 0n;
+      events.push({ ev: "kvm_mmu_paging_element", pte: item.entry | hidden, level: item.level });
+    }
     if (!walk.result.ok) {
       events.push({ ev: "kvm_mmu_walker_error", pferr: walkerError(walk.result, pferr, stage) });
       return { events, page: undefined };
@@ -255,6 +274,12 @@ export class WalkJudge {
       this.memory.write(at, before[position]!);
     });
     return { events, page: result.ok ? result.gpa & PAGE_MASK : undefined };
+  }
+
+  /** The Accessed bit of a live PDPTE, which `pdptes` hid from the engine. */
+  private pdpteAccessed(stage: Stage, at: bigint): bigint {
+    const { npt, pdpteAccessedAllowed } = this.recording.config;
+    return npt && pdpteAccessedAllowed && stage.kind === "guest" ? this.tracker.readU64(at) & PDPTE_ACCESSED : 0n;
   }
 
   /** A walk of L2's own tables: each table access and the final address go through L1's second stage. */
