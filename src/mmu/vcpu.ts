@@ -114,6 +114,17 @@ export class Vcpu {
     return this.#guestMode;
   }
 
+  /** The MMIO access that is remembered: `gva` is 0 for none. */
+  get mmioInfo(): { gva: bigint; gfn: bigint; access: number; generation: bigint } {
+    const { linear } = this.vm;
+    return {
+      gva: vcpuRecord.get64(linear, this.pointer, "MMIO_GVA"),
+      gfn: vcpuRecord.get64(linear, this.pointer, "MMIO_GFN"),
+      access: vcpuRecord.get32(linear, this.pointer, "MMIO_ACCESS"),
+      generation: vcpuRecord.get64(linear, this.pointer, "MMIO_GENERATION"),
+    };
+  }
+
   get inSmm(): boolean {
     return this.#smm;
   }

@@ -13,7 +13,7 @@ import { type EncryptionHooks, MemoryCaches } from "./memory-cache.js";
 import { flagsOf, type Memslot, Memslots, type SlotConfig } from "./memslots.js";
 import { PageHash } from "./page-hash.js";
 import { PAGE_WORD, pageRecord, VCPU_WORD, VM_WORD, vcpuRecord, vmRecord } from "./records.js";
-import { type ShadowPage, shadowPages } from "./snapshot.js";
+import { readPage, type ShadowPage, shadowPages } from "./snapshot.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
 
 /** KVM's SPTE masks, without `shadow_` and `_mask`. */
@@ -517,6 +517,19 @@ export class VirtualMachine {
   /** Every active page, newest first. */
   pages(): ShadowPage[] {
     return shadowPages(this);
+  }
+
+  /** Every page in use: the active ones, then roots that were zapped and wait for their last reference. */
+  allPages(): ShadowPage[] {
+    const active = this.pages();
+    const seen = new Set(active.map((page) => page.pointer));
+    const roots = new Set(this.vcpus.flatMap((vcpu) => vcpu.roots.pages()).filter((page) => !seen.has(page)));
+    return [...active, ...[...roots].map((page) => readPage(this, page))];
+  }
+
+  /** Sets accessed or dirty bits in an SPTE, as the processor does. */
+  setHardwareBits(page: ShadowPage, index: number, bits: bigint): void {
+    this.linear.u64[page.table / 8 + index]! |= bits;
   }
 
   /** Checks every invariant of the structures; an empty list means that they hold. */
