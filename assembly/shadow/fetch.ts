@@ -105,8 +105,10 @@ function keepSmall(vcpu: usize, spte: u64, level: u32): void {
 function requested(vcpu: usize): void {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   if (!tracing(vm)) return;
-  const pfn = load<u64>(vcpu, VCPU_F_PFN);
-  emit(vm, EV_SPTE_REQUESTED, load<u32>(vcpu, VCPU_F_GOAL_LEVEL), 0, 0, load<u64>(vcpu, VCPU_F_GFN), pfn, 0);
+  const level = load<u32>(vcpu, VCPU_F_GOAL_LEVEL);
+  const gfn = load<u64>(vcpu, VCPU_F_GFN);
+  const page = load<u64>(vcpu, VCPU_F_PFN) | ((gfn & (pagesOf(level) - 1)) << 12);
+  emit(vm, EV_SPTE_REQUESTED, level, 0, 0, gfn, page, 0);
 }
 
 function wait(vcpu: usize, stage: u32, sptep: usize, level: u32): u32 {

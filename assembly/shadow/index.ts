@@ -5,7 +5,7 @@ import { fault, faultResume } from "./fault";
 import { walkGuest } from "./guest-walk";
 import { guestWrite } from "./guest-write";
 import { listInit } from "./list";
-import { createPage } from "./make-page";
+import { createPage, linkRootChild, requestRootChild } from "./make-page";
 import { clearMmioInfo } from "./mmio";
 import { firstInChain } from "./page";
 import { changePage, forRange, protectHuge, relogMasked } from "./range";
@@ -43,6 +43,14 @@ export function requestAdopt(vcpu: usize, sp: usize): u32 {
 export function requestCreate(vcpu: usize, sp: usize): void {
   createPage(vcpu, sp);
   store<u32>(vcpu, <u32>sp, VCPU_REQ_PAGE);
+}
+
+export function rootChildRequest(vcpu: usize, root: usize, index: u32): u32 {
+  return requestRootChild(vcpu, root, index);
+}
+
+export function rootChildLink(vcpu: usize, root: usize, index: u32): void {
+  linkRootChild(vcpu, root, index);
 }
 
 export function walk(vcpu: usize, mmu: usize, gw: usize, high: u32, low: u32, code: u32): u32 {

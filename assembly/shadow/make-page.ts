@@ -1,5 +1,5 @@
 // Asking for a shadow page, initialising a fresh one, linking it.
-import { ROLE_ACCESS, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../abi/role";
+import { ROLE_ACCESS, ROLE_DIRECT, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../abi/role";
 import {
   EV_GET_PAGE,
   MMU_PDPTES,
@@ -13,12 +13,14 @@ import {
   SP_PDPTES,
   SP_ROLE,
   SP_ROOT_COUNT,
+  SP_SHADOWED,
   SP_UNSYNC,
   SP_UNSYNC_BITMAP,
   SP_UNSYNC_CHILDREN,
   VCPU_MMU,
   VCPU_REQ_GFN,
   VCPU_REQ_LOW,
+  VCPU_REQ_PAGE,
   VCPU_REQ_ROLE,
   VCPU_VM,
   VM_ACTIVE,
@@ -26,6 +28,7 @@ import {
   VM_USED,
   VM_VALID_GEN,
 } from "../abi/shadow";
+import { ACC_ALL, SPTE_ADDRESS } from "../abi/spte";
 import { isLarge, isPresent } from "../spte/predicates";
 import { pdpteSpte, tableSpte } from "../spte/make";
 import { emitPage } from "./event";
@@ -75,6 +78,33 @@ export function requestChild(vcpu: usize, sptep: usize, gfn: u64, direct: bool, 
   return true;
 }
 
+/**
+ * Asks for the page below entry `index` of a root table that shadows less than a whole level of the guest's: of a
+ * promoted page, a PAE guest's page-directory pointers, or a direct PAE root. Returns 0 where nothing belongs there, 1 where a page is
+ * wanted, 2 where it is linked already (it counts as just walked then).
+ */
+export function requestRootChild(vcpu: usize, sp: usize, index: u32): u32 {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const sptep = tableOf(sp) + (<usize>index << 3);
+  const role = roleOf(sp);
+  const direct = (role & ROLE_DIRECT) != 0;
+  let gfn = gfnOf(sp);
+  if (direct) gfn += <u64>index << 18;
+  else if (!(role & ROLE_LEVEL_PROMOTED)) {
+    const pdpte = load<u64>(sp + (<usize>index << 3), SP_PDPTES);
+    if (!(pdpte & 1)) return 0;
+    gfn = (pdpte & SPTE_ADDRESS) >> 12;
+  }
+  if (requestChild(vcpu, sptep, gfn, direct, ACC_ALL)) return 1;
+  store<u32>(childOf(vm, load<u64>(sptep)), 0, SP_FLOOD);
+  return 2;
+}
+
+/** Links the page that was asked for. */
+export function linkRootChild(vcpu: usize, sp: usize, index: u32): void {
+  linkPage(load<u32>(vcpu, VCPU_VM), tableOf(sp) + (<usize>index << 3), load<u32>(vcpu, VCPU_REQ_PAGE));
+}
+
 /** Counts a page that shadows a guest table, and takes write access to the table away. */
 function account(vm: usize, sp: usize): void {
   store<u32>(vm, load<u32>(vm, VM_INDIRECT) + 1, VM_INDIRECT);
@@ -109,6 +139,8 @@ export function createPage(vcpu: usize, sp: usize): void {
   if (low & LOW_LATCHED) memory.copy(sp + SP_PDPTES, <usize>load<u32>(vcpu, VCPU_MMU) + MMU_PDPTES, 32);
   const table = tableOf(sp);
   memory.fill(table, 0, 4096);
+  const translations: usize = load<u32>(sp, SP_SHADOWED);
+  if (translations != 0) memory.fill(translations, 0, 4096);
   const empty = emptyEntry(vm, sp);
   if (empty != 0) for (let i: usize = 0; i < 4; i++) store<u64>(table + (i << 3), empty);
   listAdd(linkOf(sp), vm + VM_ACTIVE);

@@ -1,5 +1,5 @@
 // Zapping: an entry, a page with everything that leads to and from it, the oldest pages, the obsolete ones.
-import { ROLE_GUEST_MODE, ROLE_INVALID } from "../abi/role";
+import { ROLE_GUEST_MODE, ROLE_INVALID, ROLE_PAE_ROOT } from "../abi/role";
 import {
   EV_PREPARE_ZAP,
   EV_ZAP_ALL_FAST,
@@ -24,7 +24,7 @@ import {
 import { isLast, isMmio, isPresent } from "../spte/predicates";
 import { emit, emitPage, tracing } from "./event";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
-import { chainRemove, childOf, gfnOf, hasGptes, isObsolete, levelOf, roleOf, spaceOf } from "./page";
+import { chainRemove, childOf, gfnOf, hasGptes, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
 import { rmapFirst, rmapRemove, rmapSptep } from "./rmap";
 import { changeLpage, changeTrack, findSlot } from "./slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
@@ -76,7 +76,15 @@ function unlinkChildren(vm: usize, sp: usize): u32 {
 
 function unlinkParents(vm: usize, sp: usize): void {
   const head = sp + SP_PARENTS;
-  while (load<u32>(head) != 0) dropParent(vm, sp, rmapSptep(rmapFirst(head)));
+  while (load<u32>(head) != 0) {
+    const sptep = rmapSptep(rmapFirst(head));
+    // A table right below a pae_root in use is part of the root: vCPUs fill the gap before they run on.
+    const parent = pageOf(vm, sptep);
+    if ((roleOf(parent) & ROLE_PAE_ROOT) != 0 && load<u32>(parent, SP_ROOT_COUNT) != 0) {
+      store<u32>(vm, 1, VM_ROOT_REQUEST);
+    }
+    dropParent(vm, sp, sptep);
+  }
 }
 
 function zapUnsyncChildren(vm: usize, parent: usize): u32 {

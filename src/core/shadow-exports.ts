@@ -5,6 +5,8 @@ export interface ShadowExports {
   pageFaultResume(vcpu: number): number;
   requestAdopt(vcpu: number, page: number): number;
   requestCreate(vcpu: number, page: number): void;
+  rootChildRequest(vcpu: number, root: number, index: number): number;
+  rootChildLink(vcpu: number, root: number, index: number): void;
   walk(vcpu: number, mmu: number, result: number, high: number, low: number, code: number): number;
   pteWrite(vcpu: number, high: number, low: number, bytes: number): void;
   unprotect(vm: number, gfnHigh: number, gfnLow: number): number;

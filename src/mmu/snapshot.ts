@@ -23,7 +23,9 @@ export interface ShadowPage {
   readonly low: number;
   /** Non-zero SPTEs by index. */
   readonly entries: ReadonlyMap<number, bigint>;
-  /** gfn << 12 | access that stands behind each SPTE; empty where the page has no translations of its own. */
+  /**
+   * gfn << 12 | access that stands, or last stood, behind each SPTE; empty where the page has no translations of its own.
+   */
   readonly shadowed: ReadonlyMap<number, bigint>;
 }
 
@@ -38,9 +40,9 @@ export function readPage(vm: VirtualMachine, pointer: number): ShadowPage {
   const shadowed = new Map<number, bigint>();
   for (let index = 0; index < 512; index++) {
     const spte = linear.u64[table / 8 + index]!;
-    if (spte === 0n) continue;
-    entries.set(index, spte);
-    if (array !== 0) shadowed.set(index, linear.u64[array / 8 + index]!);
+    if (spte !== 0n) entries.set(index, spte);
+    const translation = array === 0 ? 0n : linear.u64[array / 8 + index]!;
+    if (translation !== 0n) shadowed.set(index, translation);
   }
   const low = (role & ROLE_PAE_ROOT) !== 0;
   return {

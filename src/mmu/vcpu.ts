@@ -5,6 +5,7 @@ import {
   type CpuRole,
   cpuRole,
   ROLE_DIRECT,
+  ROLE_LEVEL_PROMOTED,
   ROLE_PAE_ROOT,
   roleLevel,
   shadowRoot,
@@ -38,7 +39,7 @@ export interface FaultOptions {
 }
 
 /** Work that waits for the next entry to the guest. */
-const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16 } as const;
+const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16, fillRoot: 32 } as const;
 
 const CR0 = { pe: 1, et: 0x10, wp: 0x10000, nw: 0x2000_0000, cd: 0x4000_0000, pg: 0x8000_0000 } as const;
 const CR4 = {
@@ -139,7 +140,7 @@ export class Vcpu {
 
   /** Every vCPU gets this when a root in use was zapped. */
   requestObsoleteRoots(): void {
-    this.#requests |= REQUEST.freeObsoleteRoots;
+    this.#requests |= REQUEST.freeObsoleteRoots | REQUEST.fillRoot;
   }
 
   /**
@@ -151,6 +152,7 @@ export class Vcpu {
     if (requests !== 0) {
       this.#requests = 0;
       if (requests & REQUEST.freeObsoleteRoots) this.#freeObsoleteRoots();
+      if (requests & REQUEST.fillRoot && this.roots.current.page !== 0) this.#fillRoot(this.roots.current.page);
       if (requests & REQUEST.sync) this.#syncRoots();
       if (requests & REQUEST.flushGuest) {
         this.#syncRoots();
@@ -207,7 +209,31 @@ export class Vcpu {
     const page = vm.providePage(this);
     pageRecord.set32(vm.linear, page, "ROOT_COUNT", pageRecord.get32(vm.linear, page, "ROOT_COUNT") + 1);
     this.roots.setCurrent({ page, pgd });
+    this.#fillRoot(page);
     this.#syncRoots();
+  }
+
+  /**
+   * Links the tables right below a root that stands above the guest's own tables or holds its PDPTEs, down to level 2:
+   * from here on the guest's writes to its top-level tables are seen, as a kernel with special roots sees them.
+   */
+  #fillRoot(page: number): void {
+    const { vm } = this;
+    const role = vm.linear.u32[(page >>> 2) + PAGE_WORD.role]!;
+    const low = vm.linear.u32[(page >>> 2) + PAGE_WORD.low]!;
+    const level = roleLevel(role);
+    const stands = (role & (ROLE_PAE_ROOT | ROLE_LEVEL_PROMOTED)) !== 0 || low !== 0;
+    if (!stands || level < 3 || (role & ROLE_DIRECT && !(role & ROLE_PAE_ROOT))) return;
+    for (let index = 0; index < (level === 3 ? 4 : 1); index++) {
+      vm.caches.topUp(false);
+      if (vm.exports.rootChildRequest(this.pointer, page, index) === 1) {
+        vm.providePage(this);
+        vm.exports.rootChildLink(this.pointer, page, index);
+        vm.settle();
+      }
+      const child = vm.childPage(page, index);
+      if (level > 3 && child !== 0) this.#fillRoot(child);
+    }
   }
 
   #checkVisible(gfn: bigint): void {
@@ -398,7 +424,7 @@ export class Vcpu {
     const role = this.rootMmu.rootRole;
     const wanted = role & ROLE_DIRECT ? (role | this.vm.staleDirectRoleBits) >>> 0 : role;
     if (!this.roots.switchTo(this.#cr3, wanted, this.#low(this.#cr3))) return;
-    this.#requests |= REQUEST.loadPgd;
+    this.#requests |= REQUEST.loadPgd | REQUEST.fillRoot;
     this.#forgetMmio();
     if (!(role & ROLE_DIRECT)) pageRecord.set32(this.vm.linear, this.roots.current.page, "FLOOD", 0);
   }

@@ -302,6 +302,15 @@ export class VirtualMachine {
     this.#peekAbsent();
   }
 
+  /** The page that entry `index` of a page links to, 0 for none. */
+  childPage(page: number, index: number): number {
+    const { linear } = this;
+    const spte = linear.u64[linear.u32[(page >>> 2) + PAGE_WORD.spt]! / 8 + index]!;
+    if ((spte & 0x800n) === 0n) return 0;
+    const table = Number(spte & 0xffff_f000n);
+    return linear.u32[(vmRecord.get32(linear, this.pointer, "PAGE_MAP") >>> 2) + (table >>> 12)]!;
+  }
+
   isObsolete(page: number): boolean {
     const words = this.linear.u32;
     return (

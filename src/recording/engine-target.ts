@@ -254,8 +254,9 @@ class EngineTarget implements ReplayTarget {
 
   state(id: number): MmuState {
     const vcpu = this.#vcpu(id);
-    const pages = this.#vm.allPages();
-    const addresses = new Map(pages.map((page) => [page.pointer, page.hostAddress]));
+    const pages = this.#vm.pages();
+    // Roots may be zapped already: they have addresses, but are no active pages.
+    const addresses = new Map(this.#vm.allPages().map((page) => [page.pointer, page.hostAddress]));
     const mmio = vcpu.mmioInfo;
     return {
       rootMmu: contextState(vcpu, addresses),
