@@ -1,0 +1,43 @@
+/** Addresses from a file or standard input: the first column of each line. */
+import { createReadStream } from "node:fs";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+import { CliError } from "./errors.js";
+import type { CliIo } from "./io.js";
+import { parseHex } from "./values.js";
+
+/** Reads `path`, or standard input for `-`. Empty lines and lines that begin with # are passed over. */
+export async function readAddresses(io: CliIo, path: string): Promise<bigint[]> {
+  const name = path === "-" ? "standard input" : path;
+  const addresses: bigint[] = [];
+  let number = 0;
+  for await (const line of linesOf(path === "-" ? io.stdin : createReadStream(path), name)) {
+    number++;
+    const column = /^\s*([^\s#]\S*)/.exec(line)?.[1];
+    if (column === undefined) continue;
+    addresses.push(addressOf(column, `${name}: line ${number}`));
+  }
+  return addresses;
+}
+
+function addressOf(text: string, where: string): bigint {
+  try {
+    return parseHex(text.replace(/:$/, ""));
+  } catch {
+    throw new CliError(`${where}: expected a hexadecimal address of at most 64 bits, found ${text.slice(0, 40)}`);
+  }
+}
+
+async function* linesOf(input: Readable, name: string): AsyncIterable<string> {
+  let failure: Error | undefined;
+  input.on("error", (error) => {
+    failure ??= error;
+    lines.close();
+  });
+  const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY });
+  yield* lines;
+  if (failure !== undefined) {
+    const reason = /^E[A-Z]+: ([^,]+)/.exec(failure.message)?.[1] ?? failure.message;
+    throw new CliError(`${name}: cannot be read: ${reason}`);
+  }
+}

@@ -1,0 +1,85 @@
+/** `x86-paging find`: who maps a physical page. */
+import type { Command } from "commander";
+import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
+import type { CliContext } from "../context.js";
+import {
+  addDumpOptions,
+  addStructureOptions,
+  type DumpOptions,
+  inspect,
+  openSpace,
+  type StructureCliOptions,
+} from "../dump-options.js";
+import { ExitCode } from "../errors.js";
+import { startProgress } from "../progress.js";
+import { hex, hex16, parseHexList } from "../values.js";
+
+interface FindOptions extends DumpOptions, StructureCliOptions {
+  json?: boolean;
+}
+
+export function registerFind(program: Command, context: CliContext): void {
+  const command = program
+    .command("find")
+    .description("find all virtual addresses that map guest-physical addresses")
+    .argument("<file>", "ELF core, LiME or raw dump; gzip is accepted")
+    .argument("<gpa...>", "guest-physical addresses in hexadecimal", parseHexList)
+    .option("--json", "one JSON object a line");
+  addStructureOptions(addDumpOptions(command))
+    .addHelpText(
+      "after",
+      "\nPrints `gpa va size uwx` for each mapping: the address asked for, the virtual address that translates to it, the page size and the effective rights.\n" +
+        "\nExamples:\n  x86-paging find vm.elf 0x1f974000\n  x86-paging find vm.elf.gz 1f974000 fee00000 --json",
+    )
+    .action((file: string, gpas: bigint[], options: FindOptions) => find(context, file, gpas, options));
+}
+
+async function find(context: CliContext, file: string, gpas: bigint[], options: FindOptions): Promise<void> {
+  const open = await openSpace(context, file, options, true);
+  const { dump, mode, space } = open;
+  try {
+    if (mode === "none") {
+      context.note(`${dump.name}: paging is off, nothing is mapped`);
+      context.exitCode = ExitCode.Negative;
+      return;
+    }
+    const structure = inspect(context, open, options);
+    const progress = startProgress(context.io, "searching", structure.leaves);
+    const wanted = [...new Set(gpas)].sort((a, b) => (a < b ? -1 : 1));
+    const lowest = wanted[0]!;
+    const highest = wanted[wanted.length - 1]!;
+    const found = new Set<bigint>();
+    let done = 0;
+    try {
+      for (const leaf of space.leaves()) {
+        if (++done % 4096 === 0) progress.update(done);
+        if (leaf.pa > highest || leaf.pa + leaf.size <= lowest) continue;
+        for (const gpa of wanted) {
+          if (gpa < leaf.pa || gpa >= leaf.pa + leaf.size) continue;
+          found.add(gpa);
+          const va = leaf.va + (gpa - leaf.pa);
+          const { user, write, execute } = leaf.rights;
+          const wait = context.out.line(
+            options.json
+              ? JSON.stringify({
+                  gpa: hex(gpa),
+                  va: hex(va),
+                  pageSize: Number(leaf.size),
+                  user,
+                  writable: write,
+                  executable: execute,
+                })
+              : `${hex(gpa)} ${hex16(va)} ${pageSizeName(leaf.size)} ${rightsLetters(leaf.rights)}`,
+          );
+          if (wait !== undefined) await wait;
+        }
+      }
+    } finally {
+      progress.stop();
+    }
+    for (const gpa of wanted) if (!found.has(gpa)) context.note(`${dump.name}: nothing maps ${hex(gpa)}`);
+    if (found.size === 0) context.exitCode = ExitCode.Negative;
+  } finally {
+    dump.close();
+  }
+}

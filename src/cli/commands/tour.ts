@@ -1,0 +1,158 @@
+/** `x86-paging tour`: what a dump is, a few walks, and a summary of its mappings. */
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Command } from "commander";
+import { Access } from "../../abi/access.js";
+import { bitOf } from "../../abi/bits.js";
+import { CR4 } from "../../abi/registers.js";
+import type { Leaf } from "../../api.js";
+import { pageSizeName } from "../../maps/leaves.js";
+import { modeTitle } from "../../maps/mode.js";
+import { mergeRuns, type Run } from "../../maps/runs.js";
+import type { TableStructureSummary } from "../../maps/structure.js";
+import type { CliContext } from "../context.js";
+import {
+  addDumpOptions,
+  addStructureOptions,
+  type DumpOptions,
+  inspect,
+  type OpenSpace,
+  openSpace,
+  type StructureCliOptions,
+} from "../dump-options.js";
+import { CliError } from "../errors.js";
+import { hex, hex16, sizeText } from "../values.js";
+import { walkLines } from "../walk-text.js";
+
+/** The dump that comes with the package, as seen from src/cli/commands and dist/cli/commands. */
+const EXAMPLE = fileURLToPath(new URL("../../../examples/debian-amd64-la57.elf.gz", import.meta.url));
+
+const TOP_RUNS = 5;
+
+export function registerTour(program: Command, context: CliContext): void {
+  const command = program
+    .command("tour")
+    .description("show what a dump is, a few decoded walks, and a summary of its mappings")
+    .argument(
+      "[file]",
+      "ELF core, LiME or raw dump; without it, the page tables of a Debian guest that come with this package",
+    );
+  addStructureOptions(addDumpOptions(command))
+    .addHelpText("after", "\nExamples:\n  x86-paging tour\n  x86-paging tour vm.elf.gz")
+    .action((file: string | undefined, options: DumpOptions & StructureCliOptions) => tour(context, file, options));
+}
+
+async function tour(
+  context: CliContext,
+  file: string | undefined,
+  options: DumpOptions & StructureCliOptions,
+): Promise<void> {
+  if (file === undefined && !existsSync(EXAMPLE)) throw new CliError(`${EXAMPLE}: the example is missing; name a FILE`);
+  const open = await openSpace(context, file ?? EXAMPLE, { ...options, quiet: true }, true);
+  try {
+    const structure = open.mode === "none" ? undefined : inspect(context, open, options);
+    describe(context, open, structure);
+    if (structure === undefined) return;
+    const survey = surveyOf(open.space.leaves());
+    showWalks(context, open, survey);
+    showSummary(context, structure, survey);
+  } finally {
+    open.dump.close();
+  }
+}
+
+function heading(context: CliContext, text: string): void {
+  context.out.line("");
+  context.out.line(context.style("bold", text));
+}
+
+function describe(context: CliContext, open: OpenSpace, structure: TableStructureSummary | undefined): void {
+  const { dump, mode, registers } = open;
+  const row = (label: string, value: string) => context.out.line(`  ${label.padEnd(11)} ${value}`);
+  context.out.line(context.style("bold", dump.name));
+  for (const fact of dump.facts) row(fact.label, fact.value);
+  const release = /^OSRELEASE=(.*)$/m.exec(dump.vmcoreinfo ?? "")?.[1];
+  if (release !== undefined) row("system", `Linux ${release} (VMCOREINFO)`);
+  const cpu = dump.cpus[0];
+  if (cpu !== undefined) row("processors", `${dump.cpus.length}; the first at RIP ${hex(cpu.rip)}, CPL ${cpu.cpl}`);
+  row("mode", modeTitle(mode));
+  for (const name of ["cr0", "cr3", "cr4", "efer"] as const) {
+    row(name.toUpperCase(), `${hex(registers[name]).padEnd(20)} ${context.style("dim", registers.origin[name])}`);
+  }
+  row(
+    "MAXPHYADDR",
+    `${String(registers.maxPhysAddr).padEnd(20)} ${context.style("dim", registers.origin.maxPhysAddr)}`,
+  );
+  if (structure !== undefined && mode !== "32bit") {
+    row("XD", structure.executeDisableSeen ? "bit 63 is in use, so EFER.NXE is set" : "bit 63 is set in no entry");
+  }
+}
+
+/** What one pass over all leaves finds. */
+interface Survey {
+  /** Leaves and bytes by what they are, e.g. "user rw-". */
+  readonly groups: Map<string, { pages: Map<number, number>; bytes: bigint }>;
+  readonly largest: Run[];
+  readonly examples: bigint[];
+}
+
+function surveyOf(leaves: Iterable<Leaf>): Survey {
+  const groups: Survey["groups"] = new Map();
+  const examples = new Map<string, bigint>();
+  const count = function* (): Iterable<Leaf> {
+    for (const leaf of leaves) {
+      const { user, write, execute } = leaf.rights;
+      const key = `${user ? "user  " : "kernel"} r${write ? "w" : "-"}${execute ? "x" : "-"}`;
+      let group = groups.get(key);
+      if (group === undefined) {
+        group = { pages: new Map(), bytes: 0n };
+        groups.set(key, group);
+      }
+      const size = Number(leaf.size);
+      group.pages.set(size, (group.pages.get(size) ?? 0) + 1);
+      group.bytes += leaf.size;
+      const kind = `${user} ${size}`;
+      if (!examples.has(kind)) examples.set(kind, leaf.va);
+      yield leaf;
+    }
+  };
+  let largest: Run[] = [];
+  for (const run of mergeRuns(count())) {
+    if (largest.length < TOP_RUNS || run.size > largest[largest.length - 1]!.size) {
+      largest = [...largest, run].sort((a, b) => (a.size === b.size ? 0 : a.size > b.size ? -1 : 1)).slice(0, TOP_RUNS);
+    }
+  }
+  return { groups, largest, examples: [...examples.values()] };
+}
+
+function showWalks(context: CliContext, open: OpenSpace, survey: Survey): void {
+  heading(context, "Walks");
+  const { dump, mode, registers, space } = open;
+  const how = { mode, pse: (registers.cr4 & bitOf(CR4, "PSE")) !== 0n };
+  const rip = dump.cpus[0]?.rip;
+  const addresses = [...(rip === undefined ? [] : [rip]), ...survey.examples, 0n];
+  for (const address of [...new Set(addresses)]) {
+    for (const line of walkLines(space.walk(address, Access.Probe | Access.Ac), how, context.style)) {
+      context.out.line(`  ${line}`);
+    }
+  }
+}
+
+function showSummary(context: CliContext, structure: TableStructureSummary, survey: Survey): void {
+  heading(context, "Mappings");
+  const sizes = [...structure.leavesBySize].map(([size, count]) => `${count} of ${pageSizeName(size)}`);
+  context.out.line(`  ${structure.leaves} pages: ${sizes.join(", ") || "none"}`);
+  const tables = [...structure.tablesByLevel].map(([level, count]) => `${count} of level ${level}`);
+  context.out.line(`  in tables: ${tables.join(", ")}`);
+  for (const [key, group] of [...survey.groups].sort(([a], [b]) => (a < b ? 1 : -1))) {
+    const pages = [...group.pages].map(([size, count]) => `${count} x ${pageSizeName(size)}`).join(", ");
+    context.out.line(`  ${key}  ${sizeText(group.bytes).padStart(10)}  ${pages}`);
+  }
+  heading(context, "Largest ranges");
+  for (const run of survey.largest) {
+    const end = BigInt.asUintN(64, run.va + run.size);
+    context.out.line(
+      `  ${hex16(run.va)}-${hex16(end)} ${sizeText(run.size).padStart(10)} of ${pageSizeName(run.pageSize)} pages -> ${hex(run.pa)}`,
+    );
+  }
+}

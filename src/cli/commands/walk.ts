@@ -1,0 +1,130 @@
+/** `x86-paging walk`: translates addresses, entry by entry. */
+import { type Command, Option } from "commander";
+import { Access } from "../../abi/access.js";
+import { bitOf } from "../../abi/bits.js";
+import { CR4 } from "../../abi/registers.js";
+import { Status } from "../../abi/status.js";
+import type { PagingMode, Walk } from "../../api.js";
+import { readAddresses } from "../address-list.js";
+import type { CliContext } from "../context.js";
+import { addDumpOptions, type DumpOptions, openSpace } from "../dump-options.js";
+import { CliError, ExitCode } from "../errors.js";
+import { hex, hex16, parseHex } from "../values.js";
+import { faultReason, walkJson, walkLines } from "../walk-text.js";
+
+interface WalkOptions extends DumpOptions {
+  from?: string;
+  format: "text" | "gva2gpa";
+  access?: "read" | "write" | "fetch";
+  user?: boolean;
+  strict?: boolean;
+  partial?: boolean;
+  json?: boolean;
+}
+
+export function registerWalk(program: Command, context: CliContext): void {
+  const command = program
+    .command("walk")
+    .description("walk the page tables for each address, entry by entry")
+    .argument("<file>", "ELF core, LiME or raw dump; gzip is accepted")
+    .argument("[gva...]", "virtual addresses in hexadecimal; - reads them from standard input")
+    .option("--from <file>", "read more addresses from the first column of a file (- for standard input)")
+    .addOption(
+      new Option("--format <format>", "for people, or as QEMU's monitor command gva2gpa prints it")
+        .choices(["text", "gva2gpa"])
+        .default("text"),
+    )
+    .addOption(
+      new Option("--access <kind>", "check the rights of this access instead of none").choices([
+        "read",
+        "write",
+        "fetch",
+      ]),
+    )
+    .option("--user", "with --access: an access from user mode (CPL 3)")
+    .option("--strict", "apply the processor's reserved-bit and NXE rules, which dumps are not read with otherwise")
+    .option("--partial", "take an address whose table is not in the dump as not mapped")
+    .option("--json", "one JSON object a line");
+  addDumpOptions(command)
+    .addHelpText(
+      "after",
+      "\nExamples:\n  x86-paging walk vm.elf ffffffff81000000\n  x86-paging walk vm.elf.gz 7ffc68f1f5f8 --access write --user\n" +
+        "  x86-paging walk vm.elf --from addresses.txt --format gva2gpa\n  x86-paging walk memory.lime 401000 --cr3 0x1087a000 --json",
+    )
+    .action((file: string, gvas: string[], options: WalkOptions) => walk(context, file, gvas, options));
+}
+
+async function walk(context: CliContext, file: string, gvas: string[], options: WalkOptions): Promise<void> {
+  if (options.json && options.format === "gva2gpa") throw new CliError("--json: expected --format text, found gva2gpa");
+  const addresses = await gather(context, gvas, options.from);
+  const open = await openSpace(context, file, options, options.strict !== true);
+  const { dump, mode, space, registers } = open;
+  try {
+    const access = accessOf(options);
+    const how = { mode, pse: (registers.cr4 & bitOf(CR4, "PSE")) !== 0n };
+    const results: string[] = [];
+    let mapped = 0;
+    for (const address of addresses) {
+      const result = space.walk(options.format === "gva2gpa" ? debugAddress(address, mode) : address, access);
+      refuseOutside(result, dump.name, options.partial === true);
+      if (result.result.ok) mapped++;
+      if (options.format === "gva2gpa") results.push(gva2gpaLine(address, result));
+      else if (options.json) results.push(walkJson(result, how));
+      else results.push(walkLines(result, how, context.style).join("\n"));
+    }
+    for (const text of results) {
+      const wait = context.out.line(text);
+      if (wait !== undefined) await wait;
+    }
+    if (mapped === 0) context.exitCode = ExitCode.Negative;
+  } finally {
+    dump.close();
+  }
+}
+
+async function gather(context: CliContext, gvas: string[], from: string | undefined): Promise<bigint[]> {
+  const addresses: bigint[] = [];
+  for (const gva of gvas) {
+    if (gva === "-") {
+      addresses.push(...(await readAddresses(context.io, "-")));
+      continue;
+    }
+    try {
+      addresses.push(parseHex(gva));
+    } catch {
+      throw new CliError(`${gva}: expected a hexadecimal address of at most 64 bits`);
+    }
+  }
+  if (from !== undefined) for (const address of await readAddresses(context.io, from)) addresses.push(address);
+  if (addresses.length === 0) throw new CliError("expected addresses to walk, found none");
+  return addresses;
+}
+
+/** Without --access nothing but presence matters: a supervisor read that SMAP does not restrict. */
+function accessOf(options: WalkOptions): number {
+  if (options.access === undefined) {
+    if (options.user) throw new CliError("--user: expected --access with it");
+    return Access.Probe | Access.Ac;
+  }
+  const kind = { read: Access.Read, write: Access.Write, fetch: Access.Fetch }[options.access];
+  return Access.Probe | kind | (options.user ? Access.User : 0);
+}
+
+/** QEMU's debug walk (x86_cpu_get_phys_page_attrs_debug) does not look at address bits above 31 outside long mode. */
+function debugAddress(address: bigint, mode: PagingMode): bigint {
+  return mode === "32bit" || mode === "pae" ? BigInt.asUintN(32, address) : address;
+}
+
+/** `%#lx` prints 0 without 0x. */
+function gva2gpaLine(address: bigint, { result }: Walk): string {
+  const answer = result.ok ? `gpa: ${result.pa === 0n ? "0" : hex(result.pa)}` : "Unmapped";
+  return `${hex16(address)} ${answer}`;
+}
+
+/** An address whose table is missing is neither mapped nor unmapped: nothing is known about it. */
+function refuseOutside(walk: Walk, file: string, partial: boolean): void {
+  if (walk.result.ok || walk.result.status !== Status.OutsideMemory || partial) return;
+  const last = walk.steps[walk.steps.length - 1];
+  const from = last === undefined ? "" : `, which the entry at ${hex(last.address)} points to`;
+  throw new CliError(`${file}: ${hex16(walk.address)}: ${faultReason(walk)}${from} (--partial goes on without it)`);
+}

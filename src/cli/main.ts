@@ -1,0 +1,71 @@
+/** The `x86-paging` command. */
+import { Command, CommanderError } from "commander";
+import { registerFind } from "./commands/find.js";
+import { registerMaps } from "./commands/maps.js";
+import { registerPte } from "./commands/pte.js";
+import { registerTour } from "./commands/tour.js";
+import { registerWalk } from "./commands/walk.js";
+import { CliContext } from "./context.js";
+import { ExitCode } from "./errors.js";
+import { type CliIo, processIo } from "./io.js";
+import { OutputClosed } from "./output.js";
+
+/** Every command, in the order of the help text. */
+const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
+  registerWalk,
+  registerMaps,
+  registerFind,
+  registerPte,
+  registerTour,
+];
+
+/**
+ * Runs the command with arguments as in `process.argv.slice(2)` and returns the exit code: 0 success, 1 nothing mapped
+ * or a difference, 2 bad usage or bad input. Never throws.
+ */
+export async function main(argv: readonly string[], io: CliIo = processIo()): Promise<number> {
+  const context = new CliContext(io);
+  const program = buildProgram(context);
+  try {
+    await program.parseAsync([...argv], { from: "user" });
+    await context.out.flush();
+    return context.exitCode;
+  } catch (error) {
+    if (error instanceof OutputClosed) return context.exitCode;
+    // commander has printed its message already.
+    if (error instanceof CommanderError) {
+      await context.out.flush().catch(() => {});
+      return error.exitCode === 0 ? ExitCode.Success : ExitCode.Failure;
+    }
+    context.note(`error: ${oneLine(error)}`);
+    return ExitCode.Failure;
+  }
+}
+
+function buildProgram(context: CliContext): Command {
+  const program = new Command("x86-paging")
+    .description("Walks, lists and searches x86 page tables in memory dumps.")
+    .showHelpAfterError("(--help shows the usage)")
+    .addHelpText("after", "\nExit codes: 0 success, 1 nothing mapped or a difference, 2 bad usage or bad input.");
+  configure(program, context);
+  for (const register of COMMANDS) register(program, context);
+  for (const command of program.commands) configure(command, context);
+  return program;
+}
+
+/** Makes commander throw instead of ending the process, and write where the command writes. */
+function configure(command: Command, context: CliContext): void {
+  command.exitOverride().configureOutput({
+    writeOut: (text) => {
+      context.out.line(text.replace(/\n$/, ""));
+    },
+    writeErr: (text) => {
+      context.io.stderr.write(text);
+    },
+  });
+}
+
+function oneLine(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/\s*\n\s*/g, " ");
+}

@@ -1,0 +1,14 @@
+/** Colour on terminals, plain text elsewhere. */
+import { styleText } from "node:util";
+import type { CliIo } from "./io.js";
+
+type Format = Parameters<typeof styleText>[0];
+
+/** Styles text, or leaves it alone. */
+export type Styler = (format: Format, text: string) => string;
+
+/** Colour is used only on a terminal, and not where NO_COLOR is set (no-color.org) or the terminal is dumb. */
+export function stylerFor(stream: { readonly isTTY?: boolean | undefined }, env: CliIo["env"]): Styler {
+  const colour = stream.isTTY === true && !env.NO_COLOR && env.TERM !== "dumb";
+  return colour ? (format, text) => styleText(format, text) : (_, text) => text;
+}

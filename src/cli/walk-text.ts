@@ -1,0 +1,105 @@
+/** A walk as text and as JSON. */
+import { Status } from "../abi/status.js";
+import type { PagingMode, Walk } from "../api.js";
+import { type DecodedEntry, decodeEntry, type EntryMode, entryName } from "../maps/entry.js";
+import { pageSizeName } from "../maps/leaves.js";
+import type { Styler } from "./style.js";
+import { hex, hex16 } from "./values.js";
+
+/** How entries are to be read. */
+export interface WalkText {
+  readonly mode: PagingMode;
+  /** CR4.PSE. */
+  readonly pse: boolean;
+}
+
+/** Lines for people: the address, each entry with its place, value and meaning, and the outcome. */
+export function walkLines(walk: Walk, how: WalkText, style: Styler): string[] {
+  const lines = [style("bold", hex16(walk.address))];
+  for (const step of walk.steps) {
+    const entry = decodeEntry(how.mode as EntryMode, step.level, step.entry, how.pse);
+    const where = `${entry.name.padEnd(5)} at ${hex16(step.address)}`;
+    lines.push(
+      `  ${where} = ${hex16(step.entry)}  ${target(entry).padEnd(22)} ${style("cyan", flags(entry))}`.trimEnd(),
+    );
+  }
+  lines.push(`  ${outcome(walk, style)}`);
+  return lines;
+}
+
+/** One object, addresses as hexadecimal strings. */
+export function walkJson(walk: Walk, how: WalkText): string {
+  const { result } = walk;
+  return JSON.stringify({
+    gva: hex(walk.address),
+    steps: walk.steps.map((step) => {
+      const entry = decodeEntry(how.mode as EntryMode, step.level, step.entry, how.pse);
+      return {
+        name: entry.name,
+        level: step.level,
+        address: hex(step.address),
+        entry: hex(step.entry),
+        kind: entry.kind,
+        target: entry.address === undefined ? null : hex(entry.address),
+        fields: entry.fields.map((field) => ({ name: field.name, value: hex(field.value) })),
+      };
+    }),
+    result: result.ok
+      ? {
+          mapped: true,
+          gpa: hex(result.pa),
+          pageSize: result.pageSize,
+          user: result.rights.user,
+          writable: result.rights.write,
+          executable: result.rights.execute,
+          protectionKey: result.protectionKey,
+          global: result.global,
+          pat: result.memoryType,
+        }
+      : {
+          mapped: false,
+          reason: faultReason(walk),
+          vector: result.vector ?? null,
+          errorCode: hex(result.errorCode),
+          level: result.level,
+        },
+  });
+}
+
+function target(entry: DecodedEntry): string {
+  if (entry.kind === "not present") return "not present";
+  if (entry.kind === "table") return `table ${hex(entry.address!)}`;
+  return `${pageSizeName(entry.pageSize!)} page ${hex(entry.address!)}`;
+}
+
+function flags(entry: DecodedEntry): string {
+  return entry.fields.map((field) => (field.value === 1n ? field.name : `${field.name}=${hex(field.value)}`)).join(" ");
+}
+
+function outcome(walk: Walk, style: Styler): string {
+  const { result } = walk;
+  if (!result.ok) return style("red", `not mapped: ${faultReason(walk)}`);
+  const { rights } = result;
+  const words = [
+    `${pageSizeName(result.pageSize)} page`,
+    rights.user ? "user" : "supervisor",
+    rights.write ? "writable" : "read-only",
+    rights.execute ? "executable" : "no-execute",
+  ];
+  if (result.global) words.push("global");
+  if (result.protectionKey !== 0) words.push(`key ${result.protectionKey}`);
+  return `${style("green", `gpa ${hex(result.pa)}`)}  ${words.join(", ")}`;
+}
+
+/** Why an address is not mapped, or not accessible. */
+export function faultReason(walk: Walk): string {
+  const { result } = walk;
+  if (result.ok) return "";
+  if (result.status === Status.NonCanonical) return "the address is not canonical";
+  if (result.status === Status.OutsideMemory) return "a table is not in the dump";
+  const code = `page fault, error code ${hex(result.errorCode)}`;
+  const name = entryName(result.level);
+  if ((result.errorCode & 1n) === 0n) return `the ${name} is not present (${code})`;
+  if ((result.errorCode & 8n) !== 0n) return `reserved bits in the ${name} (${code})`;
+  return `the access is not allowed (${code})`;
+}

@@ -1,0 +1,51 @@
+/** Random access to the bytes of a file, whatever holds them. */
+import { DumpError } from "./errors.js";
+
+/** Bytes that can be read anywhere, synchronously. */
+export interface ByteSource {
+  /** For error messages. */
+  readonly name: string;
+  /** Length in bytes. */
+  readonly size: number;
+  /** Reads up to `into.length` bytes at `offset` and returns how many there were; less than asked only at the end. */
+  read(offset: number, into: Uint8Array): number;
+}
+
+/** A byte source over bytes in memory. */
+export class MemoryByteSource implements ByteSource {
+  readonly name: string;
+  readonly size: number;
+  readonly #bytes: Uint8Array;
+
+  constructor(bytes: Uint8Array | ArrayBuffer, name = "dump") {
+    this.#bytes = bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
+    this.name = name;
+    this.size = this.#bytes.length;
+  }
+
+  read(offset: number, into: Uint8Array): number {
+    const part = this.#bytes.subarray(offset, offset + into.length);
+    into.set(part);
+    return part.length;
+  }
+}
+
+/**
+ * Reads exactly `length` bytes at `offset`.
+ * Throws a DumpError that calls the wanted bytes `what` when the file ends before.
+ */
+export function readExactly(source: ByteSource, offset: number, length: number, what: string): DataView {
+  if (offset + length > source.size) {
+    throw new DumpError(
+      source.name,
+      offset,
+      `expected ${what} (${length} bytes), but the file ends at 0x${source.size.toString(16)}`,
+    );
+  }
+  const bytes = new Uint8Array(length);
+  const got = source.read(offset, bytes);
+  if (got !== length) {
+    throw new DumpError(source.name, offset, `expected ${what} (${length} bytes), but only ${got} could be read`);
+  }
+  return new DataView(bytes.buffer);
+}

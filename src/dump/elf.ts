@@ -1,0 +1,250 @@
+/** ELF core files that hold guest-physical memory (QEMU's dump-guest-memory, kdump's /proc/vmcore). */
+import type { ByteSource } from "./byte-source.js";
+import { readExactly } from "./byte-source.js";
+import type { DumpMachine } from "./dump.js";
+import { DumpError } from "./errors.js";
+import type { Extent } from "./extents.js";
+import { type Notes, readNotes } from "./notes.js";
+
+const ELFCLASS32 = 1;
+const ELFCLASS64 = 2;
+const ELFDATA2LSB = 1;
+const ET_CORE = 4;
+const EM_386 = 3;
+const EM_X86_64 = 62;
+const PT_LOAD = 1;
+const PT_NOTE = 4;
+/** e_phnum when the real count does not fit into 16 bits; it is then in sh_info of section header 0. */
+const PN_XNUM = 0xffff;
+
+/** More program headers than this are refused: a file that claims them is broken or made to keep a reader busy. */
+const MAX_PROGRAM_HEADERS = 2 ** 22;
+/** Program headers are read in pieces of at most this many bytes. */
+const TABLE_CHUNK = 2 ** 20;
+/** Physical addresses of x86 have at most 52 bits. */
+const PHYSICAL_LIMIT = 2 ** 52;
+
+/** Byte offsets of the fields that a reader of memory dumps needs, by class. */
+interface ElfLayout {
+  readonly bits: 32 | 64;
+  readonly headerSize: number;
+  readonly phoff: number;
+  readonly shoff: number;
+  readonly phentsize: number;
+  readonly phnum: number;
+  readonly sectionHeaderSize: number;
+  readonly shInfo: number;
+  readonly programHeaderSize: number;
+  readonly pOffset: number;
+  readonly pVaddr: number;
+  readonly pPaddr: number;
+  readonly pFilesz: number;
+  readonly pMemsz: number;
+}
+
+const ELF32: ElfLayout = {
+  bits: 32,
+  headerSize: 52,
+  phoff: 28,
+  shoff: 32,
+  phentsize: 42,
+  phnum: 44,
+  sectionHeaderSize: 40,
+  shInfo: 28,
+  programHeaderSize: 32,
+  pOffset: 4,
+  pVaddr: 8,
+  pPaddr: 12,
+  pFilesz: 16,
+  pMemsz: 20,
+};
+
+const ELF64: ElfLayout = {
+  bits: 64,
+  headerSize: 64,
+  phoff: 32,
+  shoff: 40,
+  phentsize: 54,
+  phnum: 56,
+  sectionHeaderSize: 64,
+  shInfo: 44,
+  programHeaderSize: 56,
+  pOffset: 8,
+  pVaddr: 16,
+  pPaddr: 24,
+  pFilesz: 32,
+  pMemsz: 40,
+};
+
+/** What an ELF core says. */
+export interface ElfCore {
+  readonly bits: 32 | 64;
+  readonly machine: DumpMachine;
+  readonly segments: number;
+  readonly extents: readonly Extent[];
+  readonly notes: Notes;
+}
+
+export function isElf(head: Uint8Array): boolean {
+  return head[0] === 0x7f && head[1] === 0x45 && head[2] === 0x4c && head[3] === 0x46;
+}
+
+/**
+ * Reads the headers and notes of an ELF core; no memory is read.
+ *
+ * e_ehsize, p_align and the order of the tables are not relied upon: QEMU writes e_ehsize 8, p_align 0 and the section
+ * headers before the program headers. Throws a DumpError for anything that does not fit into the file.
+ */
+export function readElfCore(source: ByteSource): ElfCore {
+  const ident = readExactly(source, 0, 16, "an ELF header");
+  const elfClass = ident.getUint8(4);
+  if (elfClass !== ELFCLASS32 && elfClass !== ELFCLASS64) {
+    throw new DumpError(source.name, 4, `expected ELF class 1 (32-bit) or 2 (64-bit), found ${elfClass}`);
+  }
+  const byteOrder = ident.getUint8(5);
+  if (byteOrder !== ELFDATA2LSB) {
+    throw new DumpError(source.name, 5, `expected ELF data encoding 1 (little endian), found ${byteOrder}`);
+  }
+  const layout = elfClass === ELFCLASS64 ? ELF64 : ELF32;
+  const header = readExactly(source, 0, layout.headerSize, `an ELF${layout.bits} header`);
+  const type = header.getUint16(16, true);
+  if (type !== ET_CORE) throw new DumpError(source.name, 16, `expected ELF type 4 (core file), found ${type}`);
+  const machine = header.getUint16(18, true);
+  if (machine !== EM_X86_64 && machine !== EM_386) {
+    throw new DumpError(source.name, 18, `expected ELF machine 62 (x86-64) or 3 (i386), found ${machine}`);
+  }
+  const table = locateProgramHeaders(source, header, layout);
+  const { extents, noteSegments, segments } = readProgramHeaders(source, layout, table);
+  const notes: Notes = { cpus: [], prstatusCount: 0, vmcoreinfo: undefined };
+  for (const segment of noteSegments) readNotes(source, segment.offset, segment.size, notes);
+  return { bits: layout.bits, machine: machine === EM_X86_64 ? "x86_64" : "i386", segments, extents, notes };
+}
+
+interface ProgramHeaderTable {
+  readonly offset: number;
+  readonly count: number;
+  readonly entrySize: number;
+}
+
+function locateProgramHeaders(source: ByteSource, header: DataView, layout: ElfLayout): ProgramHeaderTable {
+  const word = (view: DataView, at: number) => (layout.bits === 64 ? u64(view, at) : view.getUint32(at, true));
+  const offset = word(header, layout.phoff);
+  const entrySize = header.getUint16(layout.phentsize, true);
+  let count = header.getUint16(layout.phnum, true);
+  if (count === PN_XNUM) {
+    const sections = word(header, layout.shoff);
+    if (sections === 0) {
+      throw new DumpError(
+        source.name,
+        layout.shoff,
+        "e_phnum is PN_XNUM: expected section header 0 with the number of program headers, found no section headers",
+      );
+    }
+    const what = "section header 0 with the number of program headers";
+    count = readExactly(source, sections, layout.sectionHeaderSize, what).getUint32(layout.shInfo, true);
+  }
+  if (count === 0) throw new DumpError(source.name, layout.phnum, "expected program headers, found none");
+  if (entrySize < layout.programHeaderSize) {
+    const least = layout.programHeaderSize;
+    throw new DumpError(
+      source.name,
+      layout.phentsize,
+      `expected program headers of ${least} bytes or more, found e_phentsize ${entrySize}`,
+    );
+  }
+  if (count > MAX_PROGRAM_HEADERS) {
+    const limit = MAX_PROGRAM_HEADERS;
+    throw new DumpError(source.name, layout.phnum, `expected at most ${limit} program headers, found ${count}`);
+  }
+  if (offset + count * entrySize > source.size) {
+    throw new DumpError(
+      source.name,
+      offset,
+      `expected ${count} program headers of ${entrySize} bytes, but the file ends at 0x${source.size.toString(16)}`,
+    );
+  }
+  return { offset, count, entrySize };
+}
+
+interface FilePart {
+  readonly offset: number;
+  readonly size: number;
+}
+
+function readProgramHeaders(
+  source: ByteSource,
+  layout: ElfLayout,
+  table: ProgramHeaderTable,
+): { extents: Extent[]; noteSegments: FilePart[]; segments: number } {
+  const extents: Extent[] = [];
+  const noteSegments: FilePart[] = [];
+  const allOnes = layout.bits === 64 ? 2 ** 64 : 2 ** 32 - 1;
+  let segments = 0;
+  let addressed = 0;
+  const perChunk = Math.max(1, Math.floor(TABLE_CHUNK / table.entrySize));
+  for (let first = 0; first < table.count; first += perChunk) {
+    const count = Math.min(perChunk, table.count - first);
+    const chunkAt = table.offset + first * table.entrySize;
+    const chunk = readExactly(source, chunkAt, count * table.entrySize, "program headers");
+    for (let i = 0; i < count; i++) {
+      const base = i * table.entrySize;
+      const type = chunk.getUint32(base, true);
+      if (type !== PT_LOAD && type !== PT_NOTE) continue;
+      const field = (at: number) => (layout.bits === 64 ? u64(chunk, base + at) : chunk.getUint32(base + at, true));
+      const offset = field(layout.pOffset);
+      const fileSize = field(layout.pFilesz);
+      const at = chunkAt + base;
+      const number = first + i;
+      if (fileSize > 0 && offset + fileSize > source.size) {
+        throw new DumpError(
+          source.name,
+          at,
+          `segment ${number}: expected bytes 0x${offset.toString(16)} to 0x${(offset + fileSize).toString(16)}, ` +
+            `but the file ends at 0x${source.size.toString(16)}`,
+        );
+      }
+      if (type === PT_NOTE) {
+        noteSegments.push({ offset, size: fileSize });
+        continue;
+      }
+      segments++;
+      const physical = field(layout.pPaddr);
+      // /proc/kcore and kdump mark segments that have only a linear address so.
+      if (physical >= allOnes) continue;
+      // p_memsz 0 beside a p_filesz means that the writer left it out.
+      const memorySize = field(layout.pMemsz) || fileSize;
+      if (fileSize > memorySize) {
+        throw new DumpError(source.name, at, `segment ${number}: expected p_filesz of at most p_memsz, found more`);
+      }
+      if (physical + memorySize > PHYSICAL_LIMIT) {
+        throw new DumpError(
+          source.name,
+          at,
+          `segment ${number}: expected physical addresses below 2^52, found 0x${physical.toString(16)} ` +
+            `+ 0x${memorySize.toString(16)}`,
+        );
+      }
+      if (physical !== 0 || field(layout.pVaddr) === 0) addressed++;
+      if (fileSize > 0) extents.push({ gpa: physical, size: fileSize, offset });
+      // QEMU writes p_offset -1 for a linear mapping of something that is no RAM: it is not in the dump. Otherwise
+      // what p_memsz has more than p_filesz is memory that was left out because it is zero.
+      if (memorySize > fileSize && offset < allOnes) {
+        extents.push({ gpa: physical + fileSize, size: memorySize - fileSize, offset: undefined });
+      }
+    }
+  }
+  if (segments > 1 && addressed === 0) {
+    throw new DumpError(
+      source.name,
+      table.offset,
+      "expected segments with physical addresses, found none: this is the core of a process, not of a machine",
+    );
+  }
+  if (extents.length === 0) throw new DumpError(source.name, table.offset, "expected memory segments, found none");
+  return { extents, noteSegments, segments };
+}
+
+/** A 64-bit field as a number: exact below 2^53, and never less than 2^53 for what is not. 2^64-1 gives 2^64. */
+function u64(view: DataView, at: number): number {
+  return view.getUint32(at + 4, true) * 2 ** 32 + view.getUint32(at, true);
+}

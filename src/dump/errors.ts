@@ -1,0 +1,20 @@
+/** What is wrong with a dump file. */
+import { PagingError } from "../errors.js";
+
+/**
+ * A dump cannot be read. The message is one line that names the file, the byte offset and what was expected.
+ * Always thrown while the dump is opened, never from a page read of a dump that opened (but for I/O errors of a live file).
+ */
+export class DumpError extends PagingError {
+  override name = "DumpError";
+  /** The file's name as the caller gave it. */
+  readonly file: string;
+  /** Byte offset in the file (in the inflated bytes of a gzip file), or undefined where no single offset is at fault. */
+  readonly offset: number | undefined;
+
+  constructor(file: string, offset: number | undefined, problem: string) {
+    super(offset === undefined ? `${file}: ${problem}` : `${file}: offset 0x${offset.toString(16)}: ${problem}`);
+    this.file = file;
+    this.offset = offset;
+  }
+}

@@ -1,0 +1,69 @@
+import { readFileSync } from "node:fs";
+import { gzipSync } from "node:zlib";
+import { describe, expect, it } from "vitest";
+import { DumpError, openDumpAsync } from "../../src/dump/browser.js";
+import { elfCore, page } from "./builders.js";
+
+const core = elfCore({
+  segments: [
+    { gpa: 0x1000n, bytes: page(1) },
+    { gpa: 0x100_0000n, bytes: page(0, 0x10_0000) },
+    { gpa: 0x200_0000n, bytes: page(2) },
+  ],
+});
+
+describe("openDumpAsync", () => {
+  it.each<[string, () => Blob | ArrayBuffer | Uint8Array]>([
+    ["bytes", () => core],
+    ["an ArrayBuffer", () => core.slice().buffer],
+    ["a Blob", () => new Blob([core as BlobPart])],
+    ["gzip bytes", () => new Uint8Array(gzipSync(core))],
+    ["a gzip Blob", () => new Blob([gzipSync(core) as BlobPart])],
+  ])("opens %s", async (_, input) => {
+    const { dump, fetching } = await openDumpAsync(input());
+    const into = page(0xee);
+    expect(await fetching(() => dump.pageSource.readPage(0x2000n, into))).toBe(true);
+    expect(into).toEqual(page(2));
+    expect(await fetching(() => dump.pageSource.readPage(0x1001n, into))).toBe(true);
+    expect(into).toEqual(page(0));
+    expect(await fetching(() => dump.pageSource.readPage(0x2001n, into))).toBe(false);
+  });
+
+  it("reads only the needed pieces of a Blob", async () => {
+    const blob = new Blob([core as BlobPart]);
+    let fetched = 0;
+    const slice = blob.slice.bind(blob);
+    blob.slice = (start, end, type) => {
+      fetched += Math.min(end!, blob.size) - start!;
+      return slice(start, end, type);
+    };
+    const { dump, fetching } = await openDumpAsync(blob);
+    await fetching(() => dump.pageSource.readPage(0x2000n, page(0)));
+    expect(fetched).toBeLessThan(blob.size / 1.5);
+  });
+
+  it("refuses a gzip that breaks off, and a Blob that is no dump, naming it", async () => {
+    const packed = new Uint8Array(gzipSync(core));
+    await expect(openDumpAsync(packed.subarray(0, packed.length - 9), { name: "x.gz" })).rejects.toThrow(
+      /^x\.gz: broken or incomplete gzip data/,
+    );
+    await expect(openDumpAsync(new Blob(["hello"]), { name: "y" })).rejects.toThrow(DumpError);
+  });
+});
+
+describe("the shared readers and the browser entry", () => {
+  it("reach no Node built-in", () => {
+    const seen = new Set<string>();
+    const visit = (url: URL) => {
+      if (seen.has(url.pathname)) return;
+      seen.add(url.pathname);
+      const text = readFileSync(url, "utf8");
+      for (const [, specifier] of text.matchAll(/(?:from|import)\s*\(?"([^"]+)"/g)) {
+        expect(specifier, url.pathname).toMatch(/^\.{1,2}\//);
+        visit(new URL(specifier!.replace(/\.js$/, ".ts"), url));
+      }
+    };
+    visit(new URL("../../src/dump/browser.ts", import.meta.url));
+    expect(seen.size).toBeGreaterThan(8);
+  });
+});

@@ -1,0 +1,74 @@
+import { describe, expect, it } from "vitest";
+import { DumpError, MemoryByteSource, openDump } from "../../src/dump/index.js";
+import { concat, elfCore, limeRange, page } from "./builders.js";
+
+const open = (bytes: Uint8Array, rawOffset?: bigint) =>
+  openDump(new MemoryByteSource(bytes, "test.lime"), rawOffset === undefined ? {} : { rawOffset });
+
+function readPage(dump: ReturnType<typeof open>, gfn: bigint): Uint8Array | undefined {
+  const into = page(0xee);
+  return dump.pageSource.readPage(gfn, into) ? into : undefined;
+}
+
+describe("LiME", () => {
+  it("reads ranges, also above 4 GiB and with odd lengths", () => {
+    const dump = open(
+      concat(
+        limeRange(0x1000n, page(1, 0x9c00 - 0x1000)),
+        limeRange(0x10_0000n, page(2)),
+        limeRange(0x2_0000_0000n, page(3)),
+      ),
+    );
+    expect(dump.format).toBe("lime");
+    expect(dump.machine).toBeUndefined();
+    expect(readPage(dump, 1n)).toEqual(page(1));
+    expect(readPage(dump, 9n)).toEqual(concat(page(1, 0xc00), page(0, 0x400)));
+    expect(readPage(dump, 0xan)).toBeUndefined();
+    expect(readPage(dump, 0x100n)).toEqual(page(2));
+    expect(readPage(dump, 0x20_0000n)).toEqual(page(3));
+    expect(dump.ranges.length).toBe(3);
+  });
+
+  it.each<[string, Uint8Array, number, RegExp]>([
+    ["a range beyond the file", limeRange(0x1000n, page(1), { last: 0x2fffn }), 0, /expected 8192 bytes.*file ends/],
+    ["a truncated second header", concat(limeRange(0n, page(1)), page(0, 20)), 4128, /LiME range header \(32 bytes\)/],
+    [
+      "a second header with another magic",
+      concat(limeRange(0n, page(1)), page(0, 32)),
+      4128,
+      /LiME magic 0x4c694d45, found 0x0/,
+    ],
+    ["another version", limeRange(0n, page(1), { version: 2 }), 4, /version 1, found 2/],
+    ["a range that ends before it starts", limeRange(0x5000n, page(1), { last: 0x1000n }), 8, /expected a range/],
+    ["addresses above 2^52", limeRange(1n << 52n, page(1)), 8, /below 2\^52/],
+  ])("refuses %s", (_, bytes, offset, message) => {
+    let error: unknown;
+    try {
+      open(bytes);
+    } catch (caught) {
+      error = caught;
+    }
+    expect(error).toBeInstanceOf(DumpError);
+    expect((error as DumpError).message).toMatch(message);
+    expect((error as DumpError).offset).toBe(offset);
+  });
+});
+
+describe("raw", () => {
+  it("puts the file's first byte at the given address, aligned or not", () => {
+    const dump = open(page(7, 0x1800), 0x1_0000_0800n);
+    expect(dump.format).toBe("raw");
+    expect(readPage(dump, 0x10_0000n)).toEqual(concat(page(0, 0x800), page(7, 0x800)));
+    expect(readPage(dump, 0x10_0001n)).toEqual(page(7));
+    expect(readPage(dump, 0x10_0002n)).toBeUndefined();
+  });
+
+  it("does not look at the content", () => {
+    expect(open(elfCore(), 0n).format).toBe("raw");
+  });
+
+  it("refuses an empty file and addresses above 2^52", () => {
+    expect(() => open(new Uint8Array(0), 0n)).toThrow(/empty file/);
+    expect(() => open(page(1), (1n << 52n) - 4095n)).toThrow(DumpError);
+  });
+});
