@@ -27,15 +27,23 @@ export function pageKey(page: { readonly gfn: bigint; readonly role: number }): 
   return `gfn ${page.gfn.toString(16)} role ${recordedRole(page.role).toString(16)}`;
 }
 
-/** Names shadow pages by (gfn, role) instead of by address: those that live at one point of a replay. */
+/**
+ * Names shadow pages by (gfn, role) instead of by address: those of one state, or of the states before and after a
+ * step. An address that two pages had in turn names neither.
+ */
 export class PageNames {
-  private readonly names = new Map<bigint, string>();
+  private readonly names = new Map<bigint, string | undefined>();
 
   constructor(...states: readonly (readonly AnyPage[])[]) {
-    for (const pages of states) for (const page of pages) this.names.set(page.hpa, pageKey(page));
+    for (const pages of states) {
+      for (const page of pages) {
+        const key = pageKey(page);
+        this.names.set(page.hpa, this.names.has(page.hpa) && this.names.get(page.hpa) !== key ? undefined : key);
+      }
+    }
   }
 
-  /** Name of the page at `hpa`; undefined where none is known. */
+  /** Name of the page at `hpa`; undefined where none is known, or more than one. */
   name(hpa: bigint): string | undefined {
     return this.names.get(hpa);
   }

@@ -75,7 +75,10 @@ class Replayer {
   private readonly differences: StepDifference[] = [];
   private readonly eventCounts = new Map<string, number>();
   private readonly notCompared = new Map<string, number>();
+  /** Last state of each vCPU's contexts, and of the VM as a whole on both sides. */
   private readonly snapshots = new Map<number, Snapshot>();
+  private lastSnapshot: Snapshot | undefined;
+  private lastState: MmuState | undefined;
   private player: StepPlayer | undefined;
   private emitted: TaggedEvent[] = [];
   private modes: readonly RootMode[] = [];
@@ -135,13 +138,11 @@ class Replayer {
     };
   }
 
-  private begin(step: Step): MmuState | undefined {
+  private begin(step: Step): void {
     this.emitted = [];
-    const vcpu = step.snapshot.vcpu;
-    this.modes = rootModes(step.events, this.snapshots.get(vcpu));
+    this.modes = rootModes(step.events, this.snapshots.get(step.snapshot.vcpu));
     this.mode = this.modes[0] ?? ORDINARY;
     this.host.beginStep(step);
-    return this.snapshots.has(vcpu) ? this.target.state(vcpu) : undefined;
   }
 
   private position(index: number): void {
@@ -151,7 +152,7 @@ class Replayer {
 
   private guestStep(step: GuestStep): void {
     if (!this.cpu.has(step.vcpu)) this.target.createVcpu(step.vcpu, step.pre);
-    const before = this.begin(step);
+    this.begin(step);
     this.tracker.beginStep(step);
     this.cpu.beginStep(step);
     this.target.setRflags(step.vcpu, step.cpl === 0 ? step.rflags : 2n);
@@ -176,7 +177,7 @@ class Replayer {
     this.tracker.endStep();
     this.registers(step);
     this.cpu.endStep(step);
-    this.end(step, before);
+    this.end(step);
   }
 
   private quietly(action: () => void): void {
@@ -222,7 +223,7 @@ class Replayer {
   }
 
   private vmmStep(step: VmmStep): void {
-    const before = this.begin(step);
+    this.begin(step);
     this.tracker.vmmStep(step);
     this.cpu.vmmStep(step);
     const answers = [...step.answers];
@@ -254,9 +255,22 @@ class Replayer {
     }
     step.events.forEach((event, index) => {
       this.position(index);
-      notify(event, this.target, this.host, this.tracker);
+      const young = notify(event, this.target, this.host, this.tracker);
+      if (young !== undefined) this.age(step, index, young);
     });
-    this.end(step, before);
+    this.end(step);
+  }
+
+  /** The answer of an ageing notifier: the recorded one is that of all slots that the range meets. */
+  private age(step: Step, index: number, young: boolean): void {
+    let recorded: boolean | undefined;
+    for (const event of step.events.slice(index + 1)) {
+      if (event.ev === "kvm_age_hva" || event.ev === "kvm_test_age_hva") break;
+      if (event.ev === "age_gfn_ret" || event.ev === "test_age_gfn_ret")
+        recorded = (recorded ?? false) || event.ret !== 0;
+    }
+    if (recorded !== undefined && recorded !== young)
+      this.add(step, { kind: "result", where: "age", recorded: String(recorded), replayed: String(young) });
   }
 
   private dirtyLog(step: Step, recorded: readonly bigint[], replayed: readonly bigint[]): void {
@@ -270,7 +284,7 @@ class Replayer {
   }
 
   /** Compares the step's events and the state after it. */
-  private end(step: Step, before: MmuState | undefined): void {
+  private end(step: Step): void {
     const { vcpu } = step.snapshot;
     const state = this.target.state(vcpu);
     const { masks, pageOffset } = this.recording.config;
@@ -279,8 +293,8 @@ class Replayer {
       emits: this.emits,
       pageOffset,
       hardwareBits,
-      recordedNames: new PageNames(this.snapshots.get(vcpu)?.pages ?? [], step.snapshot.pages),
-      replayedNames: new PageNames(before?.pages ?? [], state.pages),
+      recordedNames: new PageNames(this.lastSnapshot?.pages ?? [], step.snapshot.pages),
+      replayedNames: new PageNames(this.lastState?.pages ?? [], state.pages),
       rules: this.rules,
     };
     const tagged = step.events.map((event, index) => ({
@@ -306,8 +320,9 @@ class Replayer {
     });
     for (const difference of found) this.add(step, difference);
     for (const [hpa, index, bits] of hardware) this.target.setHardwareBits(hpa, index, bits);
-    // The state is the VM's, so it is the last one for every vCPU; only the contexts are this vCPU's.
     this.snapshots.set(vcpu, step.snapshot);
+    this.lastSnapshot = step.snapshot;
+    this.lastState = state;
     this.host.endStep(step);
   }
 }
