@@ -89,7 +89,12 @@ interface Prediction {
   readonly page: bigint | undefined;
 }
 
-export class WalkJudge {
+/** Does every walk of `recording` again with `engine` and compares the events. */
+export function judgeWalks(recording: Recording, engine: PagingEngine): WalkReport {
+  return new WalkJudge(recording, engine).run();
+}
+
+class WalkJudge {
   private readonly tracker: GuestMemoryTracker;
   private readonly cpu: CpuTracker;
   private memory!: GuestMemory;

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/access.js";
 import { Status } from "../../src/abi/status.js";
 import { ConfigError, MemoryRangeError, UnsupportedError } from "../../src/errors.js";
-import { createReference } from "../../src/reference/index.js";
+import { createEngine } from "../engine.js";
 import {
   A,
   CR0,
@@ -303,7 +303,7 @@ describe("configurations that contradict themselves are refused", () => {
   });
 
   it("a second stage that is another engine's or no second stage, a memory of another engine", () => {
-    const other = createReference();
+    const other = createEngine();
     const foreign = other.createMemory({ slots: [{ gpa: 0, size: 4096 }] });
     expect(() => engine.createAddressSpace(foreign, longMode())).toThrow(ConfigError);
     const ept = other.createEpt(foreign, { eptp: 0x1en });

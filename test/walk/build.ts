@@ -9,7 +9,7 @@ import type {
   NptConfig,
   Translation,
 } from "../../src/api.js";
-import { createReference } from "../../src/reference/index.js";
+import { createEngine } from "../engine.js";
 
 /** Entry bits. */
 export const P = 1n;
@@ -52,7 +52,7 @@ export const PD = 0x3000n;
 export const PT = 0x4000n;
 export const PAGE = 0x5000n;
 
-export const engine = createReference();
+export const engine = createEngine();
 
 export function ram(size = 1 << 20): GuestMemory {
   return engine.createMemory({ slots: [{ gpa: 0, size }] });
