@@ -3,6 +3,8 @@ import { Command, CommanderError } from "commander";
 import { registerFind } from "./commands/find.js";
 import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
+import { registerRole } from "./commands/role.js";
+import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
 import { registerWalk } from "./commands/walk.js";
 import { CliContext } from "./context.js";
@@ -16,6 +18,8 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerMaps,
   registerFind,
   registerPte,
+  registerRole,
+  registerSpte,
   registerTour,
 ];
 
@@ -45,16 +49,16 @@ export async function main(argv: readonly string[], io: CliIo = processIo()): Pr
 function buildProgram(context: CliContext): Command {
   const program = new Command("x86-paging")
     .description("Walks, lists and searches x86 page tables in memory dumps.")
-    .showHelpAfterError("(--help shows the usage)")
     .addHelpText("after", "\nExit codes: 0 success, 1 nothing mapped or a difference, 2 bad usage or bad input.");
   configure(program, context);
+  // Commands inherit what is configured before they are added.
   for (const register of COMMANDS) register(program, context);
-  for (const command of program.commands) configure(command, context);
   return program;
 }
 
-/** Makes commander throw instead of ending the process, and write where the command writes. */
+/** Makes commander throw instead of ending the process, and write where the command writes; subcommands as well. */
 function configure(command: Command, context: CliContext): void {
+  for (const subcommand of command.commands) configure(subcommand, context);
   command.exitOverride().configureOutput({
     writeOut: (text) => {
       context.out.line(text.replace(/\n$/, ""));
@@ -66,6 +70,11 @@ function configure(command: Command, context: CliContext): void {
 }
 
 function oneLine(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
+  const message =
+    (error as NodeJS.ErrnoException).syscall === "write"
+      ? `the output cannot be written: ${(error as Error).message}`
+      : error instanceof Error
+        ? error.message
+        : String(error);
   return message.replace(/\s*\n\s*/g, " ");
 }

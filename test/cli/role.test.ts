@@ -1,16 +1,14 @@
 import { describe, expect, it } from "vitest";
-import { roleCommand } from "../../src/cli/commands/role.js";
-import { spteCommand } from "../../src/cli/commands/spte.js";
 import { ERAS } from "../../src/role/index.js";
-import { runCommand } from "./run.js";
+import { run } from "./run.js";
 
-const role = (...args: string[]) => runCommand(roleCommand, ...args);
-const spte = (...args: string[]) => runCommand(spteCommand, ...args);
+const role = (...args: string[]) => run(["role", ...args]);
+const spte = (...args: string[]) => run(["spte", ...args]);
 
 describe("x86-paging role", () => {
   it("decodes a CPU role in the 6.1 layout by default", async () => {
-    const { stdout, exitCode } = await role("0x8100003704");
-    expect(exitCode).toBe(0);
+    const { stdout, code } = await role("0x8100003704");
+    expect(code).toBe(0);
     expect(stdout.split("\n").slice(0, 4)).toEqual([
       "0x8100003704  CPU role, 5.19 to 6.13",
       "  l4 8-byte q0 wux nxe ad",
@@ -90,15 +88,15 @@ describe("x86-paging role", () => {
     [["convert", "3704"], /--to <kernel>' not specified/],
     [["convert", "zz", "--to", "5.4"], /expected a hexadecimal number/],
   ])("refuses %j with one line and exit code 2", async (args, message) => {
-    const { exitCode, stdout, stderr } = await role(...args);
-    expect([exitCode, stdout]).toEqual([2, ""]);
+    const { code, stdout, stderr } = await role(...args);
+    expect([code, stdout]).toEqual([2, ""]);
     expect(stderr).toMatch(message);
     expect(stderr.trimEnd()).not.toContain("\n");
   });
 
   it("shows the layouts and examples in its help", async () => {
-    const { stdout, exitCode } = await role("--help");
-    expect(exitCode).toBe(0);
+    const { stdout, code } = await role("--help");
+    expect(code).toBe(0);
     for (const era of ERAS) expect(stdout).toContain(`  ${era} `);
     expect(stdout).toContain("Examples:");
   });
@@ -106,8 +104,8 @@ describe("x86-paging role", () => {
 
 describe("x86-paging spte", () => {
   it("decodes a leaf", async () => {
-    const { stdout, exitCode } = await spte("29cbe63", "--format", "shadow");
-    expect(exitCode).toBe(0);
+    const { stdout, code } = await spte("29cbe63", "--format", "shadow");
+    expect(code).toBe(0);
     expect(stdout).toContain("00000000029cbe63  shadow: leaf\n  address 0x29cb000, rights rwx supervisor\n");
     expect(stdout).toContain("  MMU_WRITABLE   KVM may make the entry writable without its lock\n");
   });
@@ -157,8 +155,8 @@ describe("x86-paging spte", () => {
     [["1", "--format", "npt", "--mmio-mask", "1001"], /lies in the entry's guest frame number/],
     [["--format", "ept"], /missing required argument/],
   ])("refuses %j with one line and exit code 2", async (args, message) => {
-    const { exitCode, stdout, stderr } = await spte(...args);
-    expect([exitCode, stdout]).toEqual([2, ""]);
+    const { code, stdout, stderr } = await spte(...args);
+    expect([code, stdout]).toEqual([2, ""]);
     expect(stderr).toMatch(message);
     expect(stderr.trimEnd()).not.toContain("\n");
   });

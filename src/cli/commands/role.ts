@@ -1,5 +1,5 @@
 /** `x86-paging role`: decodes, encodes and converts role words. */
-import { Command, InvalidArgumentError } from "commander";
+import { type Command, InvalidArgumentError } from "commander";
 import { fieldOf } from "../../abi/bits.js";
 import { ConfigError } from "../../errors.js";
 import {
@@ -16,8 +16,8 @@ import {
   roleTraceText,
   splitRole,
 } from "../../role/index.js";
-import { type CommandFrame, type CommandIo, confine, ioOf } from "./command-io.js";
-import { hex, parseWord, parseWords } from "./values.js";
+import type { CliContext } from "../context.js";
+import { hex, parseHex, parseHexList } from "../values.js";
 
 interface RoleOptions {
   kernel?: string;
@@ -33,19 +33,15 @@ const LAYOUT_LIST = roleLayouts()
   .map((layout) => `  ${layout.era.padEnd(8)} ${layout.kernels}`)
   .join("\n");
 
-/** Adds `role` to the frame's program. */
-export function registerRole(program: Command, frame: CommandFrame): void {
-  program.addCommand(roleCommand(ioOf(frame)));
-}
-
 /** The `role` command. Bad words and fields are errors of type CommanderError or ConfigError: one line, exit code 2. */
-export function roleCommand(io: CommandIo): Command {
-  const command = new Command("role")
+export function registerRole(program: Command, context: CliContext): void {
+  const command = program
+    .command("role")
     .description("decode, encode and convert role words of KVM's shadow pages and vCPUs")
     .argument(
       "[word...]",
       "page roles (32 bits) or CPU roles (64 bits: extended role above the page role), in hexadecimal",
-      parseWords,
+      parseHexList,
     )
     .option("--kernel <name>", KERNEL_HELP)
     .option("--all", "print fields that are zero, too")
@@ -63,8 +59,8 @@ export function roleCommand(io: CommandIo): Command {
       const options = self.opts<RoleOptions>();
       const layout = layoutOfKernel(options.kernel ?? DEFAULT_KERNEL);
       for (const [index, word] of words.entries()) {
-        if (index > 0 && !options.json) io.stdout("");
-        printRole(io, layout, splitRole(word), options);
+        if (index > 0 && !options.json) context.out.line("");
+        printRole(context, layout, splitRole(word), options);
       }
     });
   command
@@ -77,21 +73,22 @@ export function roleCommand(io: CommandIo): Command {
       const options = self.optsWithGlobals<RoleOptions>();
       const layout = layoutOfKernel(options.kernel ?? DEFAULT_KERNEL);
       const role = encodeFields(layout, fields);
-      if (options.json) printRole(io, layout, role, options);
-      else io.stdout(hexRole(role));
+      if (options.json) printRole(context, layout, role, options);
+      else context.out.line(hexRole(role));
     });
   command
     .command("convert")
     .description("the same role in another kernel's layout, with a report of what that cannot hold")
-    .argument("<word>", "page role or CPU role in hexadecimal", parseWord)
+    .argument("<word>", "page role or CPU role in hexadecimal", parseHex)
     .option("--from <kernel>", `kernel of the word (default: ${DEFAULT_KERNEL})`)
     .requiredOption("--to <kernel>", "kernel of the result")
     .option("--json", "print a JSON object")
-    .action((word: bigint, _options: unknown, self: Command) => convert(io, splitRole(word), self.optsWithGlobals()));
-  return confine(command, io);
+    .action((word: bigint, _options: unknown, self: Command) =>
+      convert(context, splitRole(word), self.optsWithGlobals()),
+    );
 }
 
-function printRole(io: CommandIo, layout: RoleLayout, role: RoleWords, options: RoleOptions): void {
+function printRole(context: CliContext, layout: RoleLayout, role: RoleWords, options: RoleOptions): void {
   const { base, ext } = decodeRole(layout, role);
   if (options.json) {
     const half = (word: number, decoded: DecodedWord) => ({
@@ -100,22 +97,24 @@ function printRole(io: CommandIo, layout: RoleLayout, role: RoleWords, options: 
       unknown: hex(decoded.unknown),
     });
     const extended = ext && { ext: half(role.ext!, ext) };
-    io.stdout(JSON.stringify({ word: hexRole(role), layout: layout.era, base: half(role.base, base), ...extended }));
+    context.out.line(
+      JSON.stringify({ word: hexRole(role), layout: layout.era, base: half(role.base, base), ...extended }),
+    );
     return;
   }
-  io.stdout(`${hexRole(role)}  ${ext ? "CPU role" : "page role"}, ${layout.kernels}`);
+  context.out.line(`${hexRole(role)}  ${ext ? "CPU role" : "page role"}, ${layout.kernels}`);
   const access = layout.base.fields.find((field) => field.name === "access");
   const traceable = access?.width === 3 && "has_4_byte_gpte" in base.fields && "efer_nx" in base.fields;
-  if (traceable) io.stdout(`  ${roleTraceText(role.base)}`);
-  printFields(io, layout, layout.base, base, options);
+  if (traceable) context.out.line(`  ${roleTraceText(role.base)}`);
+  printFields(context, layout, layout.base, base, options);
   if (ext) {
-    io.stdout(`  extended role ${hex(role.ext!)}`);
-    printFields(io, layout, layout.ext, ext, options);
+    context.out.line(`  extended role ${hex(role.ext!)}`);
+    printFields(context, layout, layout.ext, ext, options);
   }
 }
 
 function printFields(
-  io: CommandIo,
+  context: CliContext,
   layout: RoleLayout,
   half: RoleLayout["base"],
   decoded: DecodedWord,
@@ -124,10 +123,10 @@ function printFields(
   for (const [name, value] of Object.entries(decoded.fields)) {
     if (value === 0 && !all) continue;
     const shown = name === "access" ? accessText(layout, value) : String(value);
-    io.stdout(`  ${name.padEnd(16)} ${shown.padStart(4)}  ${fieldOf(half, name).meaning}`);
+    context.out.line(`  ${name.padEnd(16)} ${shown.padStart(4)}  ${fieldOf(half, name).meaning}`);
   }
   if (decoded.unknown !== 0)
-    io.stdout(`  ${"unknown".padEnd(16)} ${hex(decoded.unknown)}  bits that this layout has no field for`);
+    context.out.line(`  ${"unknown".padEnd(16)} ${hex(decoded.unknown)}  bits that this layout has no field for`);
 }
 
 function parseFields(text: string, previous: ReadonlyMap<string, string> | undefined): Map<string, string> {
@@ -167,20 +166,20 @@ function fieldValue(layout: RoleLayout, name: string, text: string): number {
   throw new ConfigError(`${name}=${text}: expected a decimal or 0x hexadecimal number`);
 }
 
-function convert(io: CommandIo, role: RoleWords, options: RoleOptions): void {
+function convert(context: CliContext, role: RoleWords, options: RoleOptions): void {
   const from = layoutOfKernel(options.from ?? options.kernel ?? DEFAULT_KERNEL);
   const to = layoutOfKernel(options.to!);
   const { role: converted, lost, assumed, unknown } = convertRole(role, from, to);
   const dropped = hexRole(unknown);
   if (options.json) {
     const report = { lost, assumed, unknown: dropped };
-    io.stdout(
+    context.out.line(
       JSON.stringify({ from: from.era, to: to.era, word: hexRole(role), converted: hexRole(converted), ...report }),
     );
     return;
   }
-  io.stdout(hexRole(converted));
-  for (const { field, value } of lost) io.stdout(`  lost     ${field}=${value}`);
-  for (const field of assumed) io.stdout(`  assumed  ${field}=0, ${from.kernels} does not say`);
-  if (dropped !== "0x0") io.stdout(`  unknown  ${dropped}: bits that the word's layout has no field for`);
+  context.out.line(hexRole(converted));
+  for (const { field, value } of lost) context.out.line(`  lost     ${field}=${value}`);
+  for (const field of assumed) context.out.line(`  assumed  ${field}=0, ${from.kernels} does not say`);
+  if (dropped !== "0x0") context.out.line(`  unknown  ${dropped}: bits that the word's layout has no field for`);
 }

@@ -1,5 +1,5 @@
 /** `x86-paging spte`: decodes shadow page-table entries. */
-import { Command, Option } from "commander";
+import { type Command, Option } from "commander";
 import {
   brokenInvariants,
   type DecodedSpte,
@@ -10,8 +10,8 @@ import {
   type SpteMasks,
   withMmioMark,
 } from "../../spte/index.js";
-import { type CommandFrame, type CommandIo, confine, ioOf } from "./command-io.js";
-import { hex, parseNumber, parseWord, parseWords } from "./values.js";
+import type { CliContext } from "../context.js";
+import { hex, parseHex, parseHexList, parseInteger } from "../values.js";
 
 interface SpteOptions {
   format: SpteFormat;
@@ -28,31 +28,27 @@ interface SpteOptions {
   json?: boolean;
 }
 
-/** Adds `spte` to the frame's program. */
-export function registerSpte(program: Command, frame: CommandFrame): void {
-  program.addCommand(spteCommand(ioOf(frame)));
-}
-
 /** The `spte` command. Bad words and options are errors of type CommanderError or ConfigError: one line, exit code 2. */
-export function spteCommand(io: CommandIo): Command {
-  const command = new Command("spte")
+export function registerSpte(program: Command, context: CliContext): void {
+  program
+    .command("spte")
     .description("decode shadow page-table entries of KVM (Linux 6.1)")
-    .argument("<word...>", "entries in hexadecimal", parseWords)
+    .argument("<word...>", "entries in hexadecimal", parseHexList)
     .addOption(
       new Option("--format <format>", "what the tables are: shadow paging, NPT or EPT")
         .choices(["shadow", "npt", "ept"])
         .makeOptionMandatory(),
     )
-    .option("--level <n>", "level of the table that holds the entry, 1 to 5", parseNumber(1, 5))
+    .option("--level <n>", "level of the table that holds the entry, 1 to 5", parseInteger(1, 5))
     .option("--pdpte", "the entry is one of a PAE root's four")
-    .option("--maxphyaddr <bits>", "the host's MAXPHYADDR, 32 to 52", parseNumber(32, 52), 46)
-    .option("--l1tf <bits>", "the host has the L1TF bug; address bits of its L1 data cache", parseNumber(36, 46))
+    .option("--maxphyaddr <bits>", "the host's MAXPHYADDR, 32 to 52", parseInteger(32, 52), 46)
+    .option("--l1tf <bits>", "the host has the L1TF bug; address bits of its L1 data cache", parseInteger(36, 46))
     .option("--no-ad", "ept: the tables have no accessed and dirty bits")
     .option("--no-exec-only", "ept: the processor does not support execute-only entries")
-    .option("--encryption <mask>", "memory-encryption bits", parseWord)
-    .option("--mmio-mask <mask>", "shadow_mmio_mask, if not the format's own", parseWord)
-    .option("--mmio-value <value>", "shadow_mmio_value; 0: MMIO is not cached", parseWord)
-    .option("--nonpresent-mask <mask>", "shadow_nonpresent_or_rsvd_mask, instead of --l1tf", parseWord)
+    .option("--encryption <mask>", "memory-encryption bits", parseHex)
+    .option("--mmio-mask <mask>", "shadow_mmio_mask, if not the format's own", parseHex)
+    .option("--mmio-value <value>", "shadow_mmio_value; 0: MMIO is not cached", parseHex)
+    .option("--nonpresent-mask <mask>", "shadow_nonpresent_or_rsvd_mask, instead of --l1tf", parseHex)
     .option("--json", "one JSON object an entry")
     .addHelpText(
       "after",
@@ -68,11 +64,10 @@ export function spteCommand(io: CommandIo): Command {
         ...(options.pdpte && { pdpte: true }),
       };
       for (const [index, word] of words.entries()) {
-        if (index > 0 && !options.json) io.stdout("");
-        print(io, decodeSpte(word, decodeOptions), masks, options);
+        if (index > 0 && !options.json) context.out.line("");
+        print(context, decodeSpte(word, decodeOptions), masks, options);
       }
     });
-  return confine(command, io);
 }
 
 function masksOf(options: SpteOptions): SpteMasks {
@@ -112,13 +107,13 @@ const KINDS: Readonly<Record<DecodedSpte["kind"], string>> = {
   "not-present": "not present, and nothing that KVM stores",
 };
 
-function print(io: CommandIo, decoded: DecodedSpte, masks: SpteMasks, options: SpteOptions): void {
+function print(context: CliContext, decoded: DecodedSpte, masks: SpteMasks, options: SpteOptions): void {
   const { word, kind, address, rights, mmio, fields, unknown } = decoded;
   // Without the level, small leaves are checked as 4 KiB ones; no invariant of theirs depends on the size.
   const level = options.level ?? (kind === "non-leaf" ? 2 : 1);
   const broken = brokenInvariants(word, { masks, level });
   if (options.json) {
-    io.stdout(
+    context.out.line(
       JSON.stringify({
         word: hex(word),
         format: options.format,
@@ -133,20 +128,20 @@ function print(io: CommandIo, decoded: DecodedSpte, masks: SpteMasks, options: S
     );
     return;
   }
-  io.stdout(`${word.toString(16).padStart(16, "0")}  ${options.format}: ${KINDS[kind]}`);
+  context.out.line(`${word.toString(16).padStart(16, "0")}  ${options.format}: ${KINDS[kind]}`);
   if (mmio) {
-    io.stdout(
+    context.out.line(
       `  gfn ${hex(mmio.gfn)} (gpa ${hex(mmio.gfn << 12n)}), access ${mmio.access}, generation ${mmio.generation}`,
     );
   }
-  if (rights) io.stdout(`  address ${hex(address!)}, rights ${rightsText(decoded, options.format)}`);
+  if (rights) context.out.line(`  address ${hex(address!)}, rights ${rightsText(decoded, options.format)}`);
   for (const field of fields) {
     if (mmio) continue;
     const value = field.value === 1n ? "" : ` = ${hex(field.value)}`;
-    io.stdout(`  ${field.name.padEnd(14)} ${field.meaning}${value}`);
+    context.out.line(`  ${field.name.padEnd(14)} ${field.meaning}${value}`);
   }
-  if (unknown !== 0n) io.stdout(`  ${"unknown".padEnd(14)} ${hex(unknown)}: bits that mean nothing here`);
-  for (const text of broken) io.stdout(`  ${"broken".padEnd(14)} ${text}`);
+  if (unknown !== 0n) context.out.line(`  ${"unknown".padEnd(14)} ${hex(unknown)}: bits that mean nothing here`);
+  for (const text of broken) context.out.line(`  ${"broken".padEnd(14)} ${text}`);
 }
 
 function rightsText({ rights }: DecodedSpte, format: SpteFormat): string {
