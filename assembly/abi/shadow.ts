@@ -106,7 +106,7 @@
 /** shadow pages that shadow guest tables */
 // @ts-ignore: decorator
 @inline export const VM_INDIRECT: usize = 224;
-/** 1: every vCPU has to drop obsolete roots */
+/** bit 0: every vCPU has to drop obsolete roots; bit 1: a root has a gap */
 // @ts-ignore: decorator
 @inline export const VM_ROOT_REQUEST: usize = 228;
 /** remote TLB flushes */
@@ -295,14 +295,17 @@
 /** 1: stands where a huge page was forbidden */
 // @ts-ignore: decorator
 @inline export const SP_NO_HUGE: usize = 60;
+/** 1: a pae_root lost a table below it and has to be filled */
+// @ts-ignore: decorator
+@inline export const SP_GAP: usize = 64;
 /** latched PDPTEs of a PAE root */
 // @ts-ignore: decorator
-@inline export const SP_PDPTES: usize = 64;
+@inline export const SP_PDPTES: usize = 72;
 /** entries below which a page is unsync */
 // @ts-ignore: decorator
-@inline export const SP_UNSYNC_BITMAP: usize = 96;
+@inline export const SP_UNSYNC_BITMAP: usize = 104;
 // @ts-ignore: decorator
-@inline export const SP_SIZE_OF: u32 = 160;
+@inline export const SP_SIZE_OF: u32 = 168;
 
 // Block of an rmap
 /** next block */

@@ -5,6 +5,7 @@ import {
   MMU_PDPTES,
   SP_CHAIN,
   SP_FLOOD,
+  SP_GAP,
   SP_GENERATION,
   SP_GFN,
   SP_LOW,
@@ -135,6 +136,7 @@ export function createPage(vcpu: usize, sp: usize): void {
   store<u32>(sp, 0, SP_CHAIN);
   store<u32>(sp, low, SP_LOW);
   store<u32>(sp, 0, SP_NO_HUGE);
+  store<u32>(sp, 0, SP_GAP);
   memory.fill(sp + SP_UNSYNC_BITMAP, 0, 64);
   if (low & LOW_LATCHED) memory.copy(sp + SP_PDPTES, <usize>load<u32>(vcpu, VCPU_MMU) + MMU_PDPTES, 32);
   const table = tableOf(sp);

@@ -4,6 +4,7 @@ import {
   EV_PREPARE_ZAP,
   EV_ZAP_ALL_FAST,
   SP_CHAIN,
+  SP_GAP,
   SP_LINK,
   SP_PARENTS,
   SP_ROLE,
@@ -81,7 +82,8 @@ function unlinkParents(vm: usize, sp: usize): void {
     // A table right below a pae_root in use is part of the root: vCPUs fill the gap before they run on.
     const parent = pageOf(vm, sptep);
     if ((roleOf(parent) & ROLE_PAE_ROOT) != 0 && load<u32>(parent, SP_ROOT_COUNT) != 0) {
-      store<u32>(vm, 1, VM_ROOT_REQUEST);
+      store<u32>(parent, 1, SP_GAP);
+      store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 2, VM_ROOT_REQUEST);
     }
     dropParent(vm, sp, sptep);
   }
@@ -136,7 +138,7 @@ function prepareZap(vm: usize, sp: usize): u32 {
     store<u32>(vm, load<u32>(vm, VM_USED) - 1, VM_USED);
   } else zappedRoot = !isObsolete(vm, sp);
   store<u32>(sp, role | ROLE_INVALID, SP_ROLE);
-  if (zappedRoot) store<u32>(vm, 1, VM_ROOT_REQUEST);
+  if (zappedRoot) store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
   return zapped | unstable;
 }
 
@@ -213,7 +215,7 @@ export function setLimit(vm: usize, limit: u32): void {
 export function zapAllFast(vm: usize): void {
   if (tracing(vm)) emit(vm, EV_ZAP_ALL_FAST, 0, load<u32>(vm, VM_VALID_GEN), load<u32>(vm, VM_USED), 0, 0, 0);
   store<u32>(vm, load<u32>(vm, VM_VALID_GEN) ^ 1, VM_VALID_GEN);
-  store<u32>(vm, 1, VM_ROOT_REQUEST);
+  store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
   const head = vm + VM_ACTIVE;
   for (let link = previousOf(head); link != head; ) {
     const sp = pageOfLink(link);

@@ -224,6 +224,7 @@ export class Vcpu {
     const level = roleLevel(role);
     const stands = (role & (ROLE_PAE_ROOT | ROLE_LEVEL_PROMOTED)) !== 0 || low !== 0;
     if (!stands || level < 3 || (role & ROLE_DIRECT && !(role & ROLE_PAE_ROOT))) return;
+    pageRecord.set32(vm.linear, page, "GAP", 0);
     for (let index = 0; index < (level === 3 ? 4 : 1); index++) {
       vm.caches.topUp(false);
       if (vm.exports.rootChildRequest(this.pointer, page, index) === 1) {

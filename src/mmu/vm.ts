@@ -217,9 +217,14 @@ export class VirtualMachine {
     const words = this.linear.u32;
     const record = this.pointer >>> 2;
     if (words[record + VM_WORD.freed] !== 0) this.#collectFreed();
-    if (words[record + VM_WORD.rootRequest] !== 0) {
+    const request = words[record + VM_WORD.rootRequest]!;
+    if (request !== 0) {
       words[record + VM_WORD.rootRequest] = 0;
-      for (const vcpu of this.vcpus) vcpu.requestObsoleteRoots();
+      // A gap matters only in a root that a vCPU uses now: a previous root is filled when it comes back.
+      const gap = this.vcpus.some(({ roots: { current } }) => {
+        return current.page !== 0 && pageRecord.get32(this.linear, current.page, "GAP") !== 0;
+      });
+      if (request & 1 || gap) for (const vcpu of this.vcpus) vcpu.requestObsoleteRoots();
     }
   }
 

@@ -29,6 +29,8 @@ export interface EventContext {
   readonly recordedNames: PageNames;
   readonly replayedNames: PageNames;
   readonly rules: RuleCounts;
+  /** Special roots were in use in this recording, now or before. */
+  readonly specialSeen?: boolean;
 }
 
 /** Probes that only say how special roots were loaded. */
@@ -92,7 +94,15 @@ function differingFields(
   const level = typeof recorded.level === "number" ? recorded.level : undefined;
   return Object.entries(kinds)
     .filter(([field, kind]) => !sameField(kind, field, recorded[field], replayed[field], level, context))
+    .filter(([field]) => !usedPages(field, context))
     .map(([field]) => field);
+}
+
+/** Number of shadow pages, of which this project has others where the recorded kernel has special roots. */
+function usedPages(field: string, context: EventContext): boolean {
+  if (field !== "mmu_used_pages" || context.specialSeen !== true) return false;
+  context.rules.use("special-root-used");
+  return true;
 }
 
 function sameField(

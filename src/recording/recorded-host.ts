@@ -20,6 +20,7 @@ export class RecordedHost implements ReplayHost {
   /** Frames by page address in host-virtual memory. */
   private readonly frames = new Map<bigint, bigint>();
   private readonly present = new Set<bigint>();
+  private readonly shared = new Set<bigint>();
   private readOnlyBefore = new Set<bigint>();
   private readOnlyAfter = new Set<bigint>();
   private events: readonly RecordedEvent[] = [];
@@ -40,9 +41,21 @@ export class RecordedHost implements ReplayHost {
         if (hva !== undefined) this.map(hva, pfn + offset);
       }
     }
+    this.findShared();
+  }
+
+  /** Frames that lie at several addresses (the zero page, merged pages) are read-only until a write copies them. */
+  private findShared(): void {
+    const first = new Map<bigint, bigint>();
+    for (const [page, pfn] of this.frames) {
+      const other = first.get(pfn);
+      if (other === undefined) first.set(pfn, page);
+      else for (const one of [page, other]) this.shared.add(one);
+    }
   }
 
   private map(hva: bigint, pfn: bigint): void {
+    if (this.frames.get(hva & PAGE_MASK) !== pfn) this.shared.delete(hva & PAGE_MASK);
     this.frames.set(hva & PAGE_MASK, pfn);
     this.present.add(hva & PAGE_MASK);
   }
@@ -84,7 +97,7 @@ export class RecordedHost implements ReplayHost {
   current(hva: bigint): HostPage | undefined {
     const page = hva & PAGE_MASK;
     const pfn = this.frames.get(page);
-    return pfn === undefined || !this.present.has(page) ? undefined : { pfn, writable: !this.readOnlyAfter.has(page) };
+    return pfn === undefined || !this.present.has(page) ? undefined : { pfn, writable: !this.readOnlyAfter.has(page) && !this.shared.has(page) };
   }
 
   /** The frame that the kernel found for `hva` in the fault that is being replayed. */
@@ -113,14 +126,15 @@ export class RecordedHost implements ReplayHost {
     const pfn = this.requested(hva) ?? this.frames.get(page);
     if (pfn === undefined) return undefined;
     this.map(page, pfn);
-    const readOnly = this.readOnlyAfter.has(page) || this.readOnlyBefore.has(page) || copied;
+    const readOnly = this.readOnlyAfter.has(page) || this.readOnlyBefore.has(page) || this.shared.has(page) || copied;
     if (write) this.readOnlyBefore.delete(page);
     return { pfn, writable: write || !readOnly };
   }
 
   pinAtomic(hva: bigint): bigint | undefined {
     const page = hva & PAGE_MASK;
-    if (!this.present.has(page) || this.readOnlyAfter.has(page) || this.readOnlyBefore.has(page)) return undefined;
+    const readOnly = this.readOnlyAfter.has(page) || this.readOnlyBefore.has(page) || this.shared.has(page);
+    if (!this.present.has(page) || readOnly) return undefined;
     return this.frames.get(page);
   }
 

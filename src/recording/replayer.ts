@@ -83,6 +83,7 @@ class Replayer {
   private emitted: TaggedEvent[] = [];
   private modes: readonly RootMode[] = [];
   private mode = ORDINARY;
+  private specialSeen = false;
   private smiPending = false;
   /** The tracker's own writes reach the target; what KVM writes, the target has written itself. */
   private forwarding = true;
@@ -236,7 +237,8 @@ class Replayer {
         case "getDirtyLog": {
           const gfns = this.target.getDirtyLog(0, input.slot);
           const answer = answers.find((item) => item.kind === "dirtyLog" && item.slot === input.slot);
-          if (answer?.kind === "dirtyLog") this.dirtyLog(step, answer.gfns, gfns);
+          const base = (this.tracker.slots.get(0, input.slot)?.gpa ?? 0n) >> 12n;
+          if (answer?.kind === "dirtyLog") this.dirtyLog(step, answer.gfns, gfns.map((gfn) => gfn + base));
           break;
         }
         case "clearDirtyLog":
@@ -289,7 +291,9 @@ class Replayer {
     const state = this.target.state(vcpu);
     const { masks, pageOffset } = this.recording.config;
     const hardwareBits = masks.accessed | masks.dirty;
+    this.specialSeen ||= this.modes.some(({ special }) => special);
     const context = {
+      specialSeen: this.specialSeen,
       emits: this.emits,
       pageOffset,
       hardwareBits,
@@ -316,6 +320,7 @@ class Replayer {
     const found = StateComparator.compare(step.snapshot, state, {
       hardwareBits,
       rules: this.rules,
+      specialSeen: this.specialSeen,
       onHardwareBits: (hpa, index, bits) => hardware.push([hpa, index, bits]),
     });
     for (const difference of found) this.add(step, difference);
