@@ -610,7 +610,8 @@ export class Vcpu {
     vcpuRecord.set32(this.vm.linear, this.pointer, "GUEST_MODE", guestMode ? 1 : 0);
     this.#setRegisters(registers);
     this.#initRoles();
-    this.#requests |= REQUEST.sync | REQUEST.flushCurrent;
+    // Without a tag of its own for L2's translations VMX flushes everything, SVM the current root's.
+    this.#requests |= this.vm.virtualization === "vmx" ? REQUEST.flushGuest : REQUEST.sync | REQUEST.flushCurrent;
     this.#newPgd();
     this.vm.events.collect(this.id);
   }

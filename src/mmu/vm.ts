@@ -55,6 +55,8 @@ export interface HostMemory {
 
 export interface VirtualMachineConfig {
   readonly masks: VmMasks;
+  /** Decides what a switch to and from a nested guest flushes. Default "svm". */
+  readonly virtualization?: "svm" | "vmx";
   /** Host MAXPHYADDR less what encryption takes, 32 to 52. Default 52. */
   readonly hostPhysicalBits?: number;
   /** MAXPHYADDR of the guest's CPUID. Default the host's. */
@@ -105,6 +107,7 @@ export class VirtualMachine {
   readonly hash: PageHash;
   readonly events: EventBuffer;
   readonly limits: FormatLimits;
+  readonly virtualization: "svm" | "vmx";
   readonly minimumRootLevel: number;
   readonly staleDirectRoleBits: number;
   readonly vcpus: Vcpu[] = [];
@@ -135,6 +138,7 @@ export class VirtualMachine {
         throw new ConfigError(`${name} is ${value}, expected 32 to 52`);
       }
     }
+    this.virtualization = config.virtualization ?? "svm";
     this.minimumRootLevel = config.minimumRootLevel ?? 3;
     this.staleDirectRoleBits = config.staleDirectRoleBits ?? 0;
     this.manualDirtyLog = config.manualDirtyLog ?? 0;

@@ -73,6 +73,7 @@ class EngineTarget implements ReplayTarget {
       hostPhysicalBits: masks.physBits,
       guestPhysicalBits: config.guest.maxPhysAddr,
       guestPage1g: config.guest.page1g,
+      virtualization: config.vendor === "amd" ? "svm" : "vmx",
       guestAmd: config.vendor === "amd",
       maxHugeLevel: masks.maxHugePageLevel,
       nxHugePages: config.nxHugePages,

@@ -90,6 +90,9 @@ export class RecordedHost implements ReplayHost {
 
   /** The host no longer maps [start, end). */
   unmapped(start: bigint, end: bigint): void {
+    // A notice of one whole 2 MiB block of small pages says that the block's page table was split or changed as one
+    // (split_huge_pmd, mprotect): its pages stay where they are.
+    if (end - start === LARGE_PAGE && start % LARGE_PAGE === 0n && this.mappingLevel(start) === 1) return;
     for (let hva = start & PAGE_MASK; hva < end; hva += 1n << PAGE_SHIFT) this.present.delete(hva);
   }
 

@@ -4,8 +4,7 @@ import type { CpuTracker } from "./cpu-tracker.js";
 import { RSM_INSTRUCTION } from "./cpu-tracker.js";
 import type { EventOf, RecordedEvent } from "./events.js";
 import type { GuestMemoryTracker } from "./guest-memory.js";
-import { fromBytes, toBytes } from "./host-memory.js";
-import { locate } from "./locate.js";
+import { toBytes } from "./host-memory.js";
 import type { RecordedHost } from "./recorded-host.js";
 import type { GuestStep, Recording } from "./recording.js";
 import type { GuestWalkOutcome, ReplayTarget } from "./target.js";
@@ -22,6 +21,7 @@ const EXIT_VMX_LAST = 0x1b;
 const EXIT_INVPCID = 0x3a;
 const MSR_EFER = 0xc0000080;
 const EVENT_VALID = 0x80000000;
+const PCID = 0xfffn;
 
 const PFERR_P = 1n;
 const PFERR_W = 2n;
@@ -184,6 +184,17 @@ export class StepPlayer {
     if (event.ev === "pte_write") this.hooks.memory(event.gpa, toBytes(event.new, event.bytes));
   }
 
+  /**
+   * The last exit interrupted the delivery of an event: EXITINTINFO on SVM; on VMX the IDT-vectoring information, which
+   * the tracepoint gives as info2 (its intr_info is the exit's own exception).
+   */
+  private isEventDelivery(): boolean {
+    if (this.lastExit === undefined) return false;
+    const { intel } = this.recording.config;
+    const info = intel ? Number(this.lastExit.info2 & 0xffffffffn) : this.lastExit.intr_info;
+    return (info & EVENT_VALID) !== 0;
+  }
+
   private exitNested(): void {
     this.target.exitNested(this.vcpu, this.step.pre);
   }
@@ -220,18 +231,36 @@ export class StepPlayer {
         break;
       case EXIT_INVPCID:
         this.walkOperands(index, rest);
-        if (rest.every((later) => later.ev !== "kvm_inj_exception")) this.invpcid();
+        if (rest.every((later) => later.ev !== "kvm_inj_exception")) this.invpcid(rest);
         break;
     }
   }
 
-  /** INVPCID's descriptor (SDM vol. 2, "INVPCID"): PCID in bits 11:0, the address in the second qword. */
-  private invpcid(): void {
-    const read = (gpa: bigint, length: number): Uint8Array => this.tracker.readGpa(gpa, length);
-    const at = locate(this.cpu.effective(this.vcpu), this.step.gva, read);
-    if (at === undefined) return;
-    const pcid = Number(fromBytes(read(at, 8)) & 0xfffn);
-    this.target.invpcid(this.vcpu, Number(this.step.value), pcid, fromBytes(read(at + 8n, 8)));
+  /**
+   * INVPCID. Its descriptor is not in a recording (the VMM takes it away again): the address and PCID of type 0 are
+   * in the event, the PCID of type 1 is that of the roots that were freed or synchronised because of it.
+   */
+  private invpcid(rest: readonly RecordedEvent[]): void {
+    const type = Number(this.step.value);
+    if (type === 0) {
+      const event = rest.find((later) => later.ev === "invpcid_gva");
+      if (event?.ev === "invpcid_gva") this.target.invpcid(this.vcpu, type, Number(event.pcid), event.gva);
+    } else if (type === 1) {
+      const pcid = this.pcidOfRoots(rest);
+      if (pcid !== undefined) this.target.invpcid(this.vcpu, type, pcid, 0n);
+    } else this.target.invpcid(this.vcpu, type, 0, 0n);
+  }
+
+  private pcidOfRoots(rest: readonly RecordedEvent[]): number | undefined {
+    const freed = rest.find((event) => event.ev === "free_roots");
+    const { previousRoots } = this.target.state(this.vcpu).rootMmu;
+    if (freed?.ev === "free_roots") {
+      // KVM_MMU_ROOT_CURRENT is bit 0, the previous roots follow.
+      const root = previousRoots.find((_, index) => ((freed.roots >> BigInt(index + 1)) & 1n) !== 0n);
+      if (root !== undefined) return Number(root.pgd & PCID);
+    }
+    if (rest.some((event) => event.ev === "sync_roots")) return Number(this.cpu.effective(this.vcpu).cr3 & PCID);
+    return undefined;
   }
 
   /** The walks for an instruction's memory operand come before what the instruction does. */
@@ -276,7 +305,7 @@ export class StepPlayer {
       address,
       errorCode: ept && !misconfiguration ? pferrOfQualification(errorCode) : errorCode,
       ...(ept && !misconfiguration ? { exitQualification: errorCode } : {}),
-      eventDelivery: ((this.lastExit?.intr_info ?? 0) & EVENT_VALID) !== 0,
+      eventDelivery: this.isEventDelivery(),
     });
     // What the target's callbacks have not asked for happens at the latest now.
     this.notifierInFault();
