@@ -141,7 +141,7 @@ class Replayer {
 
   private begin(step: Step): void {
     this.emitted = [];
-    this.modes = rootModes(step.events, this.snapshots.get(step.snapshot.vcpu));
+    this.modes = rootModes(step.events, this.snapshots.get(step.snapshot.vcpu), step.snapshot);
     this.mode = this.modes[0] ?? ORDINARY;
     this.host.beginStep(step);
   }

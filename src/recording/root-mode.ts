@@ -11,8 +11,11 @@ export interface RootMode {
 /** Levels of a root that mmu_alloc_root makes for a special one: its four level-2 pages. */
 const ORDINARY_ROOT_LEVEL = 4;
 
-/** The mode of the roots at each event of a step; `before` is the state that the step began with. */
-export function rootModes(events: readonly RecordedEvent[], before: Snapshot | undefined): RootMode[] {
+/**
+ * The mode of the roots at each event of a step, between the state `before` that it began with (undefined for a
+ * vCPU's first step) and the state `after`. L2 under nested paging runs on the roots of guest_mmu.
+ */
+export function rootModes(events: readonly RecordedEvent[], before: Snapshot | undefined, after: Snapshot): RootMode[] {
   let special = false;
   if (before !== undefined) {
     const active = before.active === "guest_mmu" ? before.guestMmu : before.rootMmu;
@@ -23,6 +26,10 @@ export function rootModes(events: readonly RecordedEvent[], before: Snapshot | u
   }
   let loading = false;
   return events.map((event, index) => {
+    if (event.ev === "kvm_nested_vmenter" && event.tdp_enabled !== 0 && after.guestMmu !== undefined)
+      special = usesSpecialRoots(after.guestMmu);
+    if (event.ev === "kvm_nested_vmexit_inject" && after.guestMmu !== undefined)
+      special = usesSpecialRoots(after.rootMmu);
     if (event.ev === "mmu_load") {
       loading = true;
       for (const later of events.slice(index)) {

@@ -110,7 +110,11 @@ export class StepPlayer {
   injectPageFault(): void {
     if (this.fault === undefined) return;
     for (let index = this.fault.start; index < this.fault.end; index++) {
-      if (this.events[index]!.ev === "kvm_nested_vmexit_inject") this.once(index, () => this.exitNested());
+      if (this.events[index]!.ev !== "kvm_nested_vmexit_inject") continue;
+      this.once(index, () => {
+        this.hooks.position(index);
+        this.exitNested();
+      });
     }
   }
 

@@ -1,0 +1,138 @@
+import { isProbeEvent, isTraceEvent, type MmuEvent, PROBE_EVENTS, TRACE_EVENTS } from "../../src/recording/events.js";
+import { HostMemory } from "../../src/recording/host-memory.js";
+import type { Recording, Snapshot } from "../../src/recording/recording.js";
+import type { MmuState, ReplayTarget, ReplayTargetFactory } from "../../src/recording/target.js";
+
+/** A call that the replayer made. */
+export type Call = readonly [name: string, ...args: unknown[]];
+
+export interface Playback {
+  readonly factory: ReplayTargetFactory;
+  readonly calls: Call[];
+}
+
+export interface PlaybackOptions {
+  readonly changeEvents?: (events: MmuEvent[], step: number) => MmuEvent[];
+  readonly changeState?: (state: MmuState, step: number) => MmuState;
+  /** Called in a page fault, as an MMU that looks its page up does. */
+  readonly pinInFault?: (address: bigint) => bigint | undefined;
+  readonly emits?: ReadonlySet<string>;
+}
+
+/**
+ * A target that plays the recording back: whatever it is asked, after each step it has emitted the recorded
+ * events and is in the recorded state. It says nothing about an MMU, but everything about who drives and compares.
+ */
+export function playback(recording: Recording, options: PlaybackOptions = {}): Playback {
+  const calls: Call[] = [];
+  const { pageOffset } = recording.config;
+  const factory: ReplayTargetFactory = (_config, host, sink) => {
+    const memory = new HostMemory();
+    let step = 0;
+    const log =
+      <T>(name: string, result: T) =>
+      (...args: unknown[]): T => {
+        calls.push([name, ...args]);
+        return result;
+      };
+    const answer = () => recording.steps[step]!.answers.find((item) => item.kind === "dirtyLog");
+    const young = () =>
+      recording.steps[step]!.events.some(
+        (event) => (event.ev === "age_gfn_ret" || event.ev === "test_age_gfn_ret") && event.ret !== 0,
+      );
+    const target: ReplayTarget = {
+      emits: options.emits ?? new Set([...Object.keys(TRACE_EVENTS), ...Object.keys(PROBE_EVENTS)]),
+      writeHost: (hva, bytes) => memory.write(hva, bytes),
+      readHost: (hva, length) => memory.read(hva, length),
+      setSlot: log("setSlot", undefined),
+      createVcpu: log("createVcpu", undefined),
+      enterGuest: log("enterGuest", undefined),
+      // A guest step begins: what its walks and emulated writes will do to memory is done now.
+      setRflags: () => {
+        const current = recording.steps[step]!;
+        for (const { gpa, after } of current.kind === "guest" ? current.memoryChanges : [])
+          memory.write(recording.slots[0]!.hva + gpa, bytesOf(after));
+      },
+      setGuestRegisters: log("setGuestRegisters", undefined),
+      pageFault: (vcpu, fault) => {
+        calls.push(["pageFault", vcpu, fault]);
+        const hva = options.pinInFault?.(fault.address);
+        if (hva !== undefined) calls.push(["pinned", host.pin(hva, (fault.errorCode & 2n) !== 0n)]);
+        return { result: "fixed" };
+      },
+      guestWalk: (...args) => {
+        calls.push(["guestWalk", ...args]);
+        return { ok: true, gpa: 0n };
+      },
+      injectEmulatedFault: log("injectEmulatedFault", undefined),
+      emulatedWrite: log("emulatedWrite", undefined),
+      markDirty: log("markDirty", undefined),
+      writeCr0: log("writeCr0", undefined),
+      writeCr3: log("writeCr3", undefined),
+      writeCr4: log("writeCr4", undefined),
+      writeEfer: log("writeEfer", undefined),
+      invlpg: log("invlpg", undefined),
+      invpcid: log("invpcid", undefined),
+      invept: log("invept", undefined),
+      releaseGuestMmu: log("releaseGuestMmu", undefined),
+      enterNested: log("enterNested", undefined),
+      exitNested: log("exitNested", undefined),
+      enterSmm: log("enterSmm", undefined),
+      leaveSmm: log("leaveSmm", undefined),
+      setSregs: log("setSregs", undefined),
+      getDirtyLog: () => {
+        const found = answer();
+        return found?.kind === "dirtyLog" ? [...found.gfns] : [];
+      },
+      clearDirtyLog: log("clearDirtyLog", undefined),
+      setMmuPages: log("setMmuPages", undefined),
+      unmapRange: log("unmapRange", undefined),
+      changePte: log("changePte", undefined),
+      age: () => young(),
+      testAge: () => young(),
+      setHardwareBits: log("setHardwareBits", undefined),
+      state: () => {
+        const recorded = recording.steps[step]!;
+        let events = recorded.events
+          .filter((event) => isTraceEvent(event.ev) || isProbeEvent(event.ev))
+          .map((event) => ({ ...event, ...physical(event, pageOffset) }) as unknown as MmuEvent);
+        if (options.changeEvents !== undefined) events = options.changeEvents(events, recorded.n);
+        for (const event of events) sink(event);
+        step++;
+        const state = stateOf(recorded.snapshot);
+        return options.changeState?.(state, recorded.n) ?? state;
+      },
+    };
+    return target;
+  };
+  return { factory, calls };
+}
+
+/** A target knows host-physical addresses of SPTEs only. */
+function physical(event: object, pageOffset: bigint): object {
+  if (!("sptep" in event) || typeof event.sptep !== "bigint") return {};
+  return event.sptep >= pageOffset ? { sptep: event.sptep - pageOffset } : {};
+}
+
+function bytesOf(value: bigint): Uint8Array {
+  return new Uint8Array(BigUint64Array.of(value).buffer);
+}
+
+function stateOf(snapshot: Snapshot): MmuState {
+  const { guestMmu, nestedMmu } = snapshot;
+  return {
+    active: snapshot.active,
+    walking: snapshot.walking,
+    usedPages: snapshot.usedPages,
+    validGen: snapshot.validGen,
+    mmio: snapshot.mmio,
+    rootMmu: snapshot.rootMmu,
+    ...(guestMmu === undefined ? {} : { guestMmu }),
+    ...(nestedMmu === undefined ? {} : { nestedMmu }),
+    pages: snapshot.pages.map((page) => ({
+      ...page,
+      fullRole: page.role,
+      shadowed: page.shadowed ?? new Map<number, bigint>(),
+    })),
+  };
+}
