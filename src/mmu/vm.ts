@@ -214,6 +214,9 @@ export class VirtualMachine {
   dispose(): void {
     for (const vcpu of this.vcpus) vcpu.dispose();
     this.vcpus.length = 0;
+    // Every page goes back the usual way, so that low pages are encrypted again.
+    this.exports.zapAll(this.pointer);
+    this.settle();
     this.slots.dispose();
     this.caches.dispose();
     this.#memory.release();
