@@ -555,6 +555,11 @@ export class VirtualMachine {
     return shadowPages(this);
   }
 
+  /** One page by its header's linear address. */
+  page(pointer: number): ShadowPage {
+    return readPage(this, pointer);
+  }
+
   /** Every page in use: the active ones, then roots that were zapped and wait for their last reference. */
   allPages(): ShadowPage[] {
     const active = this.pages();
