@@ -1,6 +1,8 @@
 /** The `x86-paging` command. */
 import { Command, CommanderError } from "commander";
+import { registerConform } from "./commands/conform.js";
 import { registerFind } from "./commands/find.js";
+import { registerFuzz } from "./commands/fuzz.js";
 import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
 import { registerRole } from "./commands/role.js";
@@ -18,6 +20,8 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerMaps,
   registerFind,
   registerPte,
+  registerConform,
+  registerFuzz,
   registerRole,
   registerSpte,
   registerTour,
