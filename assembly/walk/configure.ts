@@ -1,7 +1,8 @@
 /** Deriving what a walk needs from registers, features and MAXPHYADDR. Runs when one of them changes, never in a walk. */
 import {
   CR0_PG, CR3_LAM_U48, CR3_LAM_U57, CR3_NOFLUSH, CR4_LAM_SUP, CR4_LA57, CR4_PAE, CR4_PKE, CR4_PKS, CR4_PSE, CR4_SMEP,
-  EFER_LMA, EFER_NXE, EPTP_WALK_LENGTH, EPTP_WALK_LENGTH_SHIFT, PFERR_I, PTE32_ADDRESS, PTE_ADDRESS, PTE_A, PTE_P, PTE_XD,
+  EFER_LMA, EFER_NXE, EPTP_WALK_LENGTH, EPTP_WALK_LENGTH_SHIFT, PFERR_I, PTE32_ADDRESS, PTE_ADDRESS, PTE_A, PTE_P,
+  PTE_XD,
 } from "../abi/bits";
 import {
   FEATURE_KVM, FEATURE_LENIENT, FEATURE_PAGE_1G, FEATURE_PAGE_2M, KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_4LEVEL,
@@ -60,7 +61,7 @@ function configureLegacy(space: usize, mode: u32): void {
   store<u64>(space, addressMask, SPACE_ADDRESS_MASK);
   store<u64>(space, nxe && mode != MODE_32BIT ? PTE_XD : 0, SPACE_XD_MASK);
   store<u32>(space, widthOf(mode), SPACE_WIDTH);
-  store<u32>(space, fetchCode(space, mode, nxe), SPACE_FETCH_CODE);
+  store<u32>(space, fetchCode(space, mode), SPACE_FETCH_CODE);
   setKeys(space, mode);
   setMasking(space, mode);
   setLegacyReserved(space, mode, pse, nxe ? 0 : PTE_XD);
@@ -108,7 +109,7 @@ function rootLevelOf(mode: u32): u32 {
 function largeLevelsOf(mode: u32, pse: bool, features: u32): u32 {
   if (mode == MODE_NONE) return 0;
   if (mode == MODE_32BIT) return pse ? 1 << 2 : 0;
-  const level3: u32 = mode >= MODE_4LEVEL && (features & FEATURE_PAGE_1G) != 0 ? 1 << 3 : 0;
+  const level3: u32 = mode >= MODE_4LEVEL && (features & (FEATURE_PAGE_1G | FEATURE_LENIENT)) != 0 ? 1 << 3 : 0;
   return (1 << 2) | level3;
 }
 
@@ -126,22 +127,23 @@ function widthOf(mode: u32): u32 {
 
 /**
  * The fetch bit is reported with CR4.SMEP, and with EFER.NXE where entries have an XD bit (SDM "Page-Fault Exceptions").
- * KVM reports it for NXE in every mode. NPT reports by the host's NXE.
+ * KVM reports it for NXE in every mode. NPT reports by the host's NXE, in KVM's walk also by the host's SMEP.
  */
-function fetchCode(space: usize, mode: u32, nxe: bool): u32 {
+function fetchCode(space: usize, mode: u32): u32 {
+  const kvm = (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0;
   const guest = load<u32>(space, SPACE_KIND) == KIND_GUEST;
-  const smep = guest && (load<u32>(space, SPACE_CR4) & CR4_SMEP) != 0;
-  const xd = nxe && (mode >= MODE_PAE || (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0);
+  const smep = (guest || kvm) && (load<u32>(space, SPACE_CR4) & CR4_SMEP) != 0;
+  const nxe = (load<u32>(space, SPACE_EFER) & EFER_NXE) != 0;
+  const xd = nxe && (mode >= MODE_PAE || kvm);
   return smep || xd ? <u32>PFERR_I : 0;
 }
 
-/** Protection keys exist in long mode only, and not at the nested level (SDM "Protection Keys"). KVM 6.1 has no PKS. */
+/** Protection keys exist in long mode only, and not at the nested level (SDM "Protection Keys"). */
 function setKeys(space: usize, mode: u32): void {
   const guestLong = load<u32>(space, SPACE_KIND) == KIND_GUEST && mode >= MODE_4LEVEL;
   const cr4 = load<u32>(space, SPACE_CR4);
-  const pks = (cr4 & CR4_PKS) != 0 && (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) == 0;
   store<u32>(space, guestLong && (cr4 & CR4_PKE) != 0 ? load<u32>(space, SPACE_PKRU) : 0, SPACE_KEYS_USER);
-  store<u32>(space, guestLong && pks ? load<u32>(space, SPACE_PKRS) : 0, SPACE_KEYS_SUPERVISOR);
+  store<u32>(space, guestLong && (cr4 & CR4_PKS) != 0 ? load<u32>(space, SPACE_PKRS) : 0, SPACE_KEYS_SUPERVISOR);
 }
 
 /** SDM "Linear-Address Masking": LAM_U57 wins over LAM_U48; CR4.LAM_SUP follows the paging mode. */

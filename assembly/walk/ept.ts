@@ -5,15 +5,15 @@ import {
   EPT_QUAL_EXECUTABLE, EPT_R, EPT_W, EPT_X, EPT_XU, PFERR_I, PFERR_U, PFERR_W,
 } from "../abi/bits";
 import {
-  FEATURE_EXECUTE_ONLY, FEATURE_MODE_BASED_EXECUTE, NOT_READ, RIGHT_EXECUTE, RIGHT_USER, RIGHT_USER_EXECUTE,
-  RIGHT_WRITE, STATUS_EPT_MISCONFIGURATION, STATUS_EPT_VIOLATION, STATUS_OK, WALK_GUEST_TABLE, WALK_LINEAR,
-  WALK_PROBE, WALK_TRACE,
+  FEATURE_EXECUTE_ONLY, FEATURE_KVM, FEATURE_MODE_BASED_EXECUTE, NOT_READ, NO_MEMORY, RIGHT_EXECUTE, RIGHT_USER,
+  RIGHT_USER_EXECUTE, RIGHT_WRITE, STATUS_EPT_MISCONFIGURATION, STATUS_EPT_VIOLATION, STATUS_OK, WALK_GUEST_TABLE,
+  WALK_LINEAR, WALK_PROBE, WALK_TRACE,
 } from "../abi/codes";
 import {
   SPACE_ADDRESS_MASK, SPACE_CR3, SPACE_FEATURES, SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_ROOT, SPACE_ROOT_LEVEL,
   SPACE_WIDTH,
 } from "../abi/layout";
-import { isWritable, resolve } from "../memory/resolve";
+import { resolve, writable } from "../memory/resolve";
 import { denies } from "./permissions";
 import { reservedBits } from "./reserved";
 import { fail, failUnread, setSecondLeaf, trace, wantUpdate } from "./result";
@@ -40,7 +40,13 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
     const shift: u64 = 12 + <u64>(level - 1) * 9;
     const entryAddress = table + (((gpa >> shift) & 511) << 3);
     const pointer = resolve(memory, entryAddress);
-    if (pointer >= NOT_READ) return failUnread(work, pointer, entryAddress, gpa, 1, level, entryAddress);
+    if (pointer >= NOT_READ) {
+      // As in the legacy walk: KVM takes such a table for a not-present entry.
+      if (pointer == NO_MEMORY && (features & FEATURE_KVM) != 0) {
+        return violation(space, work, 0, gpa, code, flags, level, entryAddress, 0);
+      }
+      return failUnread(work, pointer, entryAddress, gpa, 1, level, entryAddress);
+    }
     const entry = load<u64>(pointer);
     if (flags & WALK_TRACE) trace(work, 1, level, entryAddress, entry);
 
@@ -53,8 +59,8 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
 
     if (accessedDirty && !(flags & WALK_PROBE)) {
       const wanted = entry | EPT_A | (leaf && (code & <u32>PFERR_W) != 0 ? EPT_D : 0);
-      if (wanted != entry && isWritable(memory, entryAddress)) {
-        wantUpdate(work, 1, pointer, 8, entryAddress, entry, wanted);
+      if (wanted != entry) {
+        wantUpdate(work, 1, writable(memory, entryAddress, pointer), 8, entryAddress, entry, wanted);
       }
     }
     if (!leaf) {

@@ -15,7 +15,7 @@ import {
   SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_FETCH_CODE, SPACE_KIND, SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_MODE,
   SPACE_PDPTES, SPACE_ROOT, SPACE_ROOT_LEVEL, SPACE_SECOND, SPACE_WIDTH, SPACE_XD_MASK, WORK_SECOND_PA,
 } from "../abi/layout";
-import { isWritable, resolve } from "../memory/resolve";
+import { resolve, writable } from "../memory/resolve";
 import { denies, keyDenial } from "./permissions";
 import { reservedBits } from "./reserved";
 import { fail, failUnread, setGuestLeaf, setSecondLeaf, trace, wantUpdate } from "./result";
@@ -71,7 +71,7 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
       pointer = resolve(memory, hostAddress);
       if (pointer >= NOT_READ) {
         // KVM's walk takes a table that no slot holds for a not-present entry.
-        if (pointer == NO_MEMORY && guest && (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0) {
+        if (pointer == NO_MEMORY && (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0) {
           return pageFault(space, work, 0, address, code, flags, level, entryAddress, 0);
         }
         return failUnread(work, pointer, hostAddress, address, stage, level, entryAddress);
@@ -97,8 +97,8 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
     if (!(flags & WALK_PROBE)) {
       const dirty = leaf && (code & <u32>PFERR_W) != 0 ? PTE_D : 0;
       const wanted = entry | PTE_A | dirty;
-      if (wanted != entry && isWritable(memory, hostAddress)) {
-        wantUpdate(work, stage, pointer, bytes, entryAddress, entry, wanted);
+      if (wanted != entry) {
+        wantUpdate(work, stage, writable(memory, hostAddress, pointer), bytes, entryAddress, entry, wanted);
       }
     }
     if (!leaf) {

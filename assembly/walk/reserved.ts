@@ -7,7 +7,7 @@ import {
   FEATURE_AMD_BIT8, FEATURE_KVM, FEATURE_LENIENT, FEATURE_PAGE_1G, FEATURE_PAGE_2M, FEATURE_PSE36, MODE_32BIT,
   MODE_PAE,
 } from "../abi/codes";
-import { SPACE_FEATURES, SPACE_MAXPHYADDR, SPACE_RESERVED } from "../abi/layout";
+import { SPACE_ENCRYPTION, SPACE_FEATURES, SPACE_MAXPHYADDR, SPACE_RESERVED } from "../abi/layout";
 
 /** Bits `low` to `high`, both included; none where low > high. */
 // @ts-ignore: decorator
@@ -16,8 +16,9 @@ import { SPACE_FEATURES, SPACE_MAXPHYADDR, SPACE_RESERVED } from "../abi/layout"
 }
 
 function setReserved(space: usize, level: u32, small: u64, large: u64): void {
-  store<u64>(space + ((level - 1) << 3), small, SPACE_RESERVED);
-  store<u64>(space + ((level - 1 + 5) << 3), large, SPACE_RESERVED);
+  const checked = ~load<u64>(space, SPACE_ENCRYPTION);
+  store<u64>(space + ((level - 1) << 3), small & checked, SPACE_RESERVED);
+  store<u64>(space + ((level - 1 + 5) << 3), large & checked, SPACE_RESERVED);
 }
 
 /** The must-be-zero bits of `entry` at `level`. */

@@ -26,9 +26,10 @@ export function setSecondLeaf(work: usize, address: u64, rights: u32, level: u32
 }
 
 /** Makes the second stage's result the walk's own: for a space that is used without a first stage. */
-export function promoteSecondLeaf(work: usize, gpa: u64): void {
-  store<u64>(work, gpa, WORK_GPA);
-  store<u64>(work, load<u64>(work, WORK_SECOND_PA), WORK_PA);
+export function promoteSecondLeaf(work: usize): void {
+  const address = load<u64>(work, WORK_SECOND_PA);
+  store<u64>(work, address, WORK_GPA);
+  store<u64>(work, address, WORK_PA);
   store<u32>(work, load<u32>(work, WORK_SECOND_RIGHTS), WORK_RIGHTS);
   setEntry(
     work, 1, load<u32>(work, WORK_SECOND_LEVEL),

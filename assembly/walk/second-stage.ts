@@ -26,6 +26,16 @@ export function walkSecondStage(second: usize, work: usize, gpa: u64, code: u32,
   return writesTables(space, second) ? <u32>PFERR_U | <u32>PFERR_W : <u32>PFERR_U;
 }
 
+/**
+ * The same for loading the PDPTE registers, which stays a read to EPT whatever its accessed and dirty flags (SDM
+ * "Accessed and Dirty Flags for EPT"); KVM's load_pdptrs asks for both.
+ */
+export function pdpteCode(space: usize, second: usize): u32 {
+  const kvm = (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0;
+  const write = kvm || load<u32>(second, SPACE_KIND) != KIND_EPT;
+  return write ? <u32>PFERR_U | <u32>PFERR_W : <u32>PFERR_U;
+}
+
 // @ts-ignore: decorator
 @inline function writesTables(space: usize, second: usize): bool {
   if (load<u32>(second, SPACE_KIND) != KIND_EPT) return true;

@@ -1,5 +1,5 @@
 /** One access through one address space: masking, canonical check, the walk or walks, accessed and dirty bits. */
-import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_USER, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
+import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
 import {
   KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_MISSING_PAGE, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
 } from "../abi/codes";
@@ -38,11 +38,14 @@ export function translateWide(space: usize, address: u64, access: u32): f64 {
   return -1 - <f64>((status << 16) | (load<u32>(work, WORK_CODE) & 0xffff));
 }
 
-/** The same for people: every entry that is read goes into the trace, nothing is changed. Returns the status. */
+/**
+ * The same for people: every entry that is read goes into the trace, nothing is changed. Returns the status that
+ * `translate` would give, so accesses that would set a bit are checked for that.
+ */
 export function explain(space: usize, address: u64, access: u32): u32 {
   const work = load<u32>(space, SPACE_WORK);
   store<u32>(work, 0, WORK_TRACE_COUNT);
-  return run(space, address, access | ACCESS_PROBE, WALK_TRACE);
+  return run(space, address, access, WALK_TRACE);
 }
 
 /**
@@ -77,7 +80,7 @@ function run(space: usize, address: u64, access: u32, flags: u32): u32 {
     const status = load<u32>(space, SPACE_KIND) == KIND_GUEST
       ? runGuest(space, work, address, access, flags)
       : runSecond(space, work, address, access, flags);
-    if (status != STATUS_OK || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) return status;
+    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) return status;
   }
 }
 
@@ -105,11 +108,11 @@ function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32)
   let status: u32;
   if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
     const read = kind == 0 ? <u32>PFERR_U : 0;
-    const userAddress = access & ACCESS_USER ? <u32>PFERR_RSVD : 0;
+    const userAddress = guestCode(access) & <u32>PFERR_U ? <u32>PFERR_RSVD : 0;
     status = walkEpt(space, work, gpa, kind | read | userAddress, flags);
   } else {
     status = walkLegacy(space, work, gpa, kind | <u32>PFERR_U, flags);
   }
-  if (status == STATUS_OK) promoteSecondLeaf(work, gpa);
+  if (status == STATUS_OK) promoteSecondLeaf(work);
   return status;
 }

@@ -12,6 +12,7 @@ export function applyUpdates(work: usize): bool {
   for (let i: u32 = 0; i < count; i++) {
     const update = work + WORK_UPDATES + i * UPDATE_SIZE_OF;
     const pointer = load<u32>(update, UPDATE_POINTER);
+    if (pointer == 0) continue;
     const old = load<u64>(update, UPDATE_OLD);
     const updated = load<u64>(update, UPDATE_NEW);
     if (load<u32>(update, UPDATE_BYTES) == 4) {

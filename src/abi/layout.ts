@@ -31,8 +31,7 @@ export const MEMORY: RecordLayout = {
     { name: "SLOTS", type: "u32", meaning: "pointer to SLOT records in ascending order of address" },
     { name: "SLOT_COUNT", type: "u32", meaning: "number of slots" },
     { name: "LAST_SLOT", type: "u32", meaning: "pointer to the slot that was hit last" },
-    { name: "SPARSE", type: "u32", meaning: "1: pages come from a source on demand and are never written" },
-    { name: "PAGES", type: "u32", meaning: "pointer to the open-addressing table of PAGE records" },
+    { name: "PAGES", type: "u32", meaning: "pointer to the open-addressing table of PAGE records, 0 without a source" },
     { name: "PAGE_MASK", type: "u32", meaning: "capacity of that table minus 1 (a power of two minus 1)" },
   ],
 };
@@ -50,7 +49,7 @@ export const SLOT: RecordLayout = {
 
 export const PAGE: RecordLayout = {
   prefix: "PAGE",
-  title: "Page of a sparse memory",
+  title: "Page that was read from a source",
   fields: [
     { name: "KEY", type: "u64", meaning: "guest frame number + 1; 0 is a free place" },
     {
@@ -111,7 +110,7 @@ export const WORK: RecordLayout = {
   title: "Results of a walk",
   fields: [
     { name: "PA", type: "u64", meaning: "physical address" },
-    { name: "GPA", type: "u64", meaning: "what the first stage gave" },
+    { name: "GPA", type: "u64", meaning: "what the first stage gave; equal to PA where there is only one stage" },
     { name: "CODE", type: "u64", meaning: "error code or exit qualification" },
     { name: "ADDRESS", type: "u64", meaning: "faulting address" },
     { name: "ENTRY", type: "u64", meaning: "leaf or faulting entry" },
@@ -147,7 +146,7 @@ export const UPDATE: RecordLayout = {
   prefix: "UPDATE",
   title: "One entry whose accessed or dirty bit is to be set",
   fields: [
-    { name: "POINTER", type: "u32", meaning: "linear address of the entry" },
+    { name: "POINTER", type: "u32", meaning: "linear address of the entry, 0 where it is in read-only memory" },
     { name: "BYTES", type: "u32", meaning: "4 or 8" },
     { name: "OLD", type: "u64", meaning: "the value that the walk read" },
     { name: "NEW", type: "u64", meaning: "the value to store" },

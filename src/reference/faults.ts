@@ -50,7 +50,8 @@ export function pageFault(
  * KVM reports it with NXE in 32-bit paging, too (walk_addr_generic).
  */
 function fetchReported(registers: Registers): boolean {
-  return registers.smep || (registers.nxe && (registers.mode !== "32bit" || registers.rules === "kvm-6.1"));
+  const wideEntries = registers.mode !== "none" && registers.mode !== "32bit";
+  return registers.smep || (registers.nxe && (wideEntries || registers.rules === "kvm-6.1"));
 }
 
 /** #GP(0) (or #SS) for a linear address that paging cannot translate. The address is reported as it was given. */

@@ -4,8 +4,8 @@ import { PTE } from "../abi/entries.js";
 import { GeneralProtectionError } from "../errors.js";
 import type { PhysicalMemory } from "./memory.js";
 import type { Registers } from "./registers.js";
-import { pdpteReserved } from "./reservedBits.js";
-import { isFault, type SecondStage } from "./secondStage.js";
+import { pdpteReserved } from "./reserved-bits.js";
+import { isFault, type SecondStage, tableAccess } from "./second-stage.js";
 import { Trace } from "./trace.js";
 import { configU64, hex } from "./values.js";
 
@@ -43,11 +43,7 @@ function readAll(registers: Registers, memory: PhysicalMemory, secondStage: Seco
   let pa = gpa;
   if (secondStage !== undefined) {
     // The bits that the trace gathers are dropped: loading registers is a probe.
-    const outcome = secondStage.translateGpa(
-      gpa,
-      { purpose: "pdptes", write: false, fetch: false, userAddress: false },
-      new Trace(),
-    );
+    const outcome = secondStage.translateGpa(gpa, tableAccess("pdptes", registers.rules === "kvm-6.1"), new Trace());
     if (isFault(outcome)) {
       throw new GeneralProtectionError(
         `the PDPTEs at ${hex(gpa)} cannot be read: the second stage fails at level ${outcome.level} (status ${outcome.status})`,

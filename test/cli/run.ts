@@ -1,37 +1,30 @@
-/** Runs the command in this process. */
-import { PassThrough, Readable, Writable } from "node:stream";
-import { main } from "../../src/cli/main.js";
+/** Runs a stand-alone command as the frame does. */
+import { type Command, CommanderError } from "commander";
+import type { CommandIo } from "../../src/cli/commands/command-io.js";
 
-export interface RunResult {
-  readonly code: number;
+export interface CommandResult {
+  readonly exitCode: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-class Collector extends Writable {
-  text = "";
-  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
-    this.text += chunk.toString();
-    done();
+/** Arguments after the command's name; errors become exit code 2 and one line, as in the frame. */
+export async function runCommand(build: (io: CommandIo) => Command, ...args: string[]): Promise<CommandResult> {
+  let stdout = "";
+  let stderr = "";
+  const io: CommandIo = {
+    stdout: (text) => {
+      stdout += `${text}\n`;
+    },
+    stderr: (text) => {
+      stderr += `${text}\n`;
+    },
+  };
+  try {
+    await build(io).parseAsync(args, { from: "user" });
+    return { exitCode: 0, stdout, stderr };
+  } catch (error) {
+    if (error instanceof CommanderError) return { exitCode: error.exitCode === 0 ? 0 : 2, stdout, stderr };
+    return { exitCode: 2, stdout, stderr: `${stderr}error: ${(error as Error).message}\n` };
   }
 }
-
-export interface RunOptions {
-  readonly stdin?: string;
-  readonly env?: Record<string, string>;
-  /** Standard output is a terminal. */
-  readonly terminal?: boolean;
-  /** Standard error is a terminal. */
-  readonly errorTerminal?: boolean;
-}
-
-export async function run(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const stdout = Object.assign(new Collector(), { isTTY: options.terminal });
-  const stderr = Object.assign(new Collector(), { isTTY: options.errorTerminal });
-  const stdin = options.stdin === undefined ? new PassThrough() : Readable.from([options.stdin]);
-  const code = await main(args, { stdin, stdout, stderr, env: options.env ?? {} });
-  return { code, stdout: stdout.text, stderr: stderr.text };
-}
-
-export const fixture = (name: string, file = "pt.elf.gz") =>
-  new URL(`../fixtures/dumps/${name}/${file}`, import.meta.url).pathname;

@@ -3,10 +3,10 @@ import { bitOf } from "../abi/bits.js";
 import { EPT_QUAL } from "../abi/faults.js";
 import { Status } from "../abi/status.js";
 import type { Fault, Rights } from "../api.js";
-import { type EptSettings, ept, eptIsLeaf, eptMisconfigured, eptPresent, eptShift } from "./eptFormat.js";
+import { type EptSettings, ept, eptIsLeaf, eptMisconfigured, eptPresent, eptShift } from "./ept-format.js";
 import { type FaultSite, outsideMemory } from "./faults.js";
 import type { PhysicalMemory } from "./memory.js";
-import type { SecondStage, StageAccess, StageMapped } from "./secondStage.js";
+import type { SecondStage, StageAccess, StageMapped } from "./second-stage.js";
 import type { EntryUpdate, Trace } from "./trace.js";
 import { bits } from "./values.js";
 
@@ -96,8 +96,11 @@ export class EptStage implements SecondStage {
    * of "Exit Qualification for EPT Violations"). Loading the PDPTE registers remains a read.
    */
   #dataAccess(access: StageAccess): DataAccess {
-    if (access.purpose === "table") return { read: true, write: this.settings.accessedDirty, fetch: false };
-    return { read: !access.write && !access.fetch, write: access.write, fetch: access.fetch };
+    if (access.purpose === "table") {
+      return { read: true, write: this.settings.accessedDirty || access.kvm, fetch: false };
+    }
+    if (access.purpose === "pdptes") return { read: true, write: access.kvm, fetch: false };
+    return { read: access.kvm || (!access.write && !access.fetch), write: access.write, fetch: access.fetch };
   }
 
   #denied(rights: EptRights, access: StageAccess, data: DataAccess): boolean {

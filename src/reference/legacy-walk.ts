@@ -11,9 +11,9 @@ import { type Format, isGlobal, isLeaf, type LevelFormat, pageAddress, patIndex,
 import type { PhysicalMemory } from "./memory.js";
 import { pdptAddress } from "./pdptes.js";
 import { ALL_RIGHTS, narrow, rightsDeny } from "./permissions.js";
-import { keyDenies, protectionKey } from "./protectionKeys.js";
+import { keyDenies, protectionKey } from "./protection-keys.js";
 import type { Registers } from "./registers.js";
-import { isFault, type SecondStage, TABLE_ACCESS } from "./secondStage.js";
+import { isFault, type SecondStage, tableAccess } from "./second-stage.js";
 import type { Trace } from "./trace.js";
 
 const P = bitOf(PTE, "P");
@@ -107,6 +107,10 @@ export function walkLegacy(tables: LegacyTables, address: bigint, access: Memory
   throw new Error("a level-1 entry is always a leaf");
 }
 
+function isKvm(tables: LegacyTables): boolean {
+  return tables.registers.rules === "kvm-6.1";
+}
+
 /** PAE PDPTEs have no rights and no accessed flag. */
 export function isPaePdpte(tables: LegacyTables, level: LevelFormat): boolean {
   return tables.registers.mode === "pae" && level.level === 3;
@@ -127,7 +131,7 @@ function readEntry(
   let pa = entryAddress;
   let updateFault: Fault | undefined;
   if (tables.secondStage !== undefined) {
-    const outcome = tables.secondStage.translateGpa(entryAddress, TABLE_ACCESS, trace);
+    const outcome = tables.secondStage.translateGpa(entryAddress, tableAccess("table", isKvm(tables)), trace);
     if (isFault(outcome)) return outcome;
     pa = outcome.mapped.pa;
     updateFault = outcome.updateFault;
@@ -188,7 +192,13 @@ function finish(tables: LegacyTables, access: MemoryAccess, trace: Trace, mapped
   if (tables.secondStage === undefined) return mapped;
   const outcome = tables.secondStage.translateGpa(
     mapped.gpa,
-    { purpose: "final", write: access.write, fetch: access.fetch, userAddress: mapped.rights.user },
+    {
+      purpose: "final",
+      write: access.write,
+      fetch: access.fetch,
+      userAddress: mapped.rights.user,
+      kvm: isKvm(tables),
+    },
     trace,
   );
   return isFault(outcome) ? outcome : { ...mapped, pa: outcome.mapped.pa };

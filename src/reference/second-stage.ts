@@ -19,6 +19,11 @@ export interface StageAccess {
   readonly fetch: boolean;
   /** EPT mode-based execute control: the linear address is a user-mode one. */
   readonly userAddress: boolean;
+  /**
+   * KVM's software walk makes the access: it asks for read and write access to every guest table, also to the PDPTEs,
+   * and adds a read to every final access (paging_tmpl.h `nested_access`; `load_pdptrs`; `translate_nested_gpa`).
+   */
+  readonly kvm: boolean;
 }
 
 export interface StageMapped {
@@ -39,5 +44,7 @@ export function isFault(outcome: StageMapped | Fault): outcome is Fault {
   return "ok" in outcome;
 }
 
-/** An access of the walk to one of the guest's paging-structure entries. */
-export const TABLE_ACCESS: StageAccess = { purpose: "table", write: false, fetch: false, userAddress: false };
+/** An access of the walk to the guest's paging-structure entries. */
+export function tableAccess(purpose: "table" | "pdptes", kvm: boolean): StageAccess {
+  return { purpose, write: false, fetch: false, userAddress: false, kvm };
+}

@@ -1,0 +1,122 @@
+/** Running one scenario through two engines and listing where they differ. */
+import type { AddressSpace, GuestMemory, PagingEngine } from "../api.js";
+import { PagingError, UnsupportedError } from "../errors.js";
+import type { AccessStep, Scenario } from "./scenario.js";
+
+/** What one engine made of a scenario, in a form that compares by text. */
+export interface Outcome {
+  /** Name of the error that creating the spaces gave, if any. */
+  readonly refused: string | undefined;
+  readonly modes: readonly string[];
+  readonly translations: readonly string[];
+  readonly walks: readonly string[];
+  readonly leaves: readonly string[];
+  /** Every entry that was placed, as it is afterwards. */
+  readonly memory: readonly string[];
+}
+
+/** Most leaves that are compared: an odd bit can turn a table into a map of everything. */
+const MAX_LEAVES = 600;
+
+/** Differences between what `left` and `right` make of the scenario, one line each; none where they agree. */
+export function compareEngines(left: PagingEngine, right: PagingEngine, scenario: Scenario): string[] {
+  const a = runScenario(left, scenario);
+  const b = runScenario(right, scenario);
+  const lines: string[] = [];
+  if (a.refused !== b.refused) lines.push(`creation: ${a.refused ?? "accepted"} / ${b.refused ?? "accepted"}`);
+  for (const part of ["modes", "translations", "walks", "leaves", "memory"] as const) {
+    const count = Math.max(a[part].length, b[part].length);
+    for (let index = 0; index < count; index++) {
+      const [x, y] = [a[part][index], b[part][index]];
+      if (x !== y) lines.push(`${part}[${index}]: ${x ?? "nothing"} / ${y ?? "nothing"}`);
+    }
+  }
+  return lines;
+}
+
+/** Runs every access of the scenario in order. */
+export function runScenario(engine: PagingEngine, scenario: Scenario): Outcome {
+  const memory = engine.createMemory({ slots: scenario.slots });
+  const spaces: AddressSpace[] = [];
+  try {
+    const inSlots = scenario.entries.filter((entry) => isBacked(scenario, entry.address));
+    for (const entry of inSlots) {
+      if (entry.bytes === 4) memory.writeU32(entry.address, Number(entry.value));
+      else memory.writeU64(entry.address, entry.value);
+    }
+    const refused = createSpaces(engine, memory, scenario, spaces);
+    const space = spaces[spaces.length - 1];
+    const usable = refused === undefined && space !== undefined;
+    const walks = usable ? scenario.accesses.map((step) => walkText(space, step)) : [];
+    const translations = usable
+      ? scenario.accesses.map((step) => text(space.translate(step.address, step.access)))
+      : [];
+    return {
+      refused,
+      modes: spaces.map((one) => one.mode),
+      translations,
+      walks,
+      leaves: usable ? leafTexts(space) : [],
+      memory: inSlots.map((entry) => {
+        const value = entry.bytes === 4 ? BigInt(memory.readU32(entry.address)) : memory.readU64(entry.address);
+        return `${entry.address.toString(16)}=${value.toString(16)}`;
+      }),
+    };
+  } finally {
+    for (const one of spaces) one.dispose?.();
+    memory.dispose?.();
+  }
+}
+
+function isBacked(scenario: Scenario, address: bigint): boolean {
+  return scenario.slots.some((slot) => address >= slot.gpa && address + 8n <= slot.gpa + BigInt(slot.size));
+}
+
+function createSpaces(
+  engine: PagingEngine,
+  memory: GuestMemory,
+  scenario: Scenario,
+  spaces: AddressSpace[],
+): string | undefined {
+  try {
+    const { second, guest } = scenario;
+    if (second?.kind === "ept") spaces.push(engine.createEpt(memory, second.config));
+    if (second?.kind === "npt") spaces.push(engine.createNpt(memory, second.config));
+    if (guest === undefined) return undefined;
+    const secondStage = spaces[0];
+    spaces.push(engine.createAddressSpace(memory, secondStage === undefined ? guest : { ...guest, secondStage }));
+    return undefined;
+  } catch (error) {
+    if (error instanceof PagingError) return error.name;
+    throw error;
+  }
+}
+
+function walkText(space: AddressSpace, step: AccessStep): string {
+  const walk = space.walk(step.address, step.access);
+  return text({ result: walk.result, steps: walk.steps });
+}
+
+function leafTexts(space: AddressSpace): string[] {
+  const texts: string[] = [];
+  try {
+    for (const leaf of space.leaves()) {
+      texts.push(text(leaf));
+      if (texts.length === MAX_LEAVES) break;
+    }
+  } catch (error) {
+    // A table outside memory, or a two-stage space: which of them must agree, the wording need not.
+    if (!(error instanceof PagingError)) throw error;
+    texts.push(error instanceof UnsupportedError ? "unsupported" : error.name);
+  }
+  return texts;
+}
+
+/** JSON with keys in order and bigints in hexadecimal. */
+function text(value: unknown): string {
+  return JSON.stringify(value, (_key, one) => {
+    if (typeof one === "bigint") return `0x${one.toString(16)}`;
+    if (typeof one !== "object" || one === null || Array.isArray(one)) return one;
+    return Object.fromEntries(Object.entries(one).sort(([a], [b]) => (a < b ? -1 : 1)));
+  });
+}

@@ -1,0 +1,181 @@
+/**
+ * The masks that let one construction path serve every SPTE format. KVM sets them once, for its
+ * module; here they are a VM's. Names are the kernel's, without `shadow_` and `_mask`.
+ */
+import { bitOf } from "../abi/bits.js";
+import { EPT } from "../abi/entries.js";
+import { NONPRESENT_OR_RSVD_BITS, REMOVED_SPTE, SPTE_EPT, SPTE_LEGACY } from "../abi/spte.js";
+import { ConfigError } from "../errors.js";
+
+/** "shadow" and "npt" share the legacy format and differ only in what the tables translate. */
+export type SpteFormat = "shadow" | "npt" | "ept";
+
+export interface SpteMasks {
+  /** User right; read right in EPT. */
+  readonly user: bigint;
+  /** 0n without accessed bits. */
+  readonly accessed: bigint;
+  /** 0n without dirty bits. */
+  readonly dirty: bigint;
+  /** Set to forbid execution, 0n in EPT. */
+  readonly nx: bigint;
+  /** Set to allow execution, 0n in the legacy format. */
+  readonly x: bigint;
+  /** Set in every present entry; 0n where execute-only entries are supported. */
+  readonly present: bigint;
+  /** All bits that may be used for memory encryption. */
+  readonly me: bigint;
+  /** Encryption bits that are set in entries that map encrypted memory. */
+  readonly meValue: bigint;
+  /** Bits that hold the memory type, 0n if the format has none. */
+  readonly memtype: bigint;
+  /** Rights that access tracking takes away, 0n if it is not used. */
+  readonly accTrack: bigint;
+  readonly hostWritable: bigint;
+  readonly mmuWritable: bigint;
+  /** An entry is MMIO if `entry & mmio == mmioValue`; `mmioValue` is 0n where MMIO is not cached. */
+  readonly mmio: bigint;
+  readonly mmioValue: bigint;
+  /** Rights that an MMIO entry keeps. */
+  readonly mmioAccess: bigint;
+  /** Address bits that are set in every non-present entry with content, against L1TF. */
+  readonly nonpresentOrRsvd: bigint;
+  /** Address bits of an MMIO entry below `nonpresentOrRsvd`. */
+  readonly lowerGfn: bigint;
+  /** Physical-address bits that SPTEs do not reserve, 32 to 52. */
+  readonly physBits: number;
+}
+
+export interface MaskOptions {
+  /** Host MAXPHYADDR as CPUID reports it, bits that encryption takes included; 32 to 52. */
+  readonly physBits: number;
+  /** MAXPHYADDR less the bits that encryption takes. Default `physBits`. */
+  readonly addressBits?: number;
+  /**
+   * Physical-address bits of the L1 data cache where the processor has the L1TF bug, else absent
+   * (boot_cpu_data.x86_cache_bits; below 47).
+   */
+  readonly l1tfCacheBits?: number;
+  /** Bits that memory encryption may use, and those that encrypted memory has. Default none. */
+  readonly encryption?: { readonly mask: bigint; readonly value: bigint };
+  /** Whether MMIO accesses are cached in SPTEs. Default true. */
+  readonly mmioCaching?: boolean;
+}
+
+export interface EptMaskOptions extends MaskOptions {
+  /** Accessed and dirty bits in EPT entries. Default true. */
+  readonly accessedDirty?: boolean;
+  /** Execute-only entries are supported. Default true. */
+  readonly executeOnly?: boolean;
+}
+
+const ADDRESS_BITS = 52;
+const PAGE_SHIFT = 12;
+
+const legacy = (name: string): bigint => bitOf(SPTE_LEGACY, name);
+const ept = (name: string): bigint => bitOf(SPTE_EPT, name);
+const EPT_RWX = bitOf(EPT, "R") | bitOf(EPT, "W") | bitOf(EPT, "X");
+
+/** Bits `low` to `high`, both included; 0n if there are none. */
+export function bitRange(low: number, high: number): bigint {
+  return high < low ? 0n : ((1n << BigInt(high - low + 1)) - 1n) << BigInt(low);
+}
+
+function l1tfMasks(options: MaskOptions): Pick<SpteMasks, "nonpresentOrRsvd" | "lowerGfn"> {
+  const { physBits, addressBits = physBits, l1tfCacheBits } = options;
+  if (!Number.isInteger(physBits) || physBits < 32 || physBits > ADDRESS_BITS) {
+    throw new ConfigError(`physBits is ${physBits}: expected 32 to 52`);
+  }
+  if (l1tfCacheBits === undefined || l1tfCacheBits >= ADDRESS_BITS - NONPRESENT_OR_RSVD_BITS) {
+    return { nonpresentOrRsvd: 0n, lowerGfn: bitRange(PAGE_SHIFT, addressBits - 1) };
+  }
+  const low = l1tfCacheBits - NONPRESENT_OR_RSVD_BITS;
+  return { nonpresentOrRsvd: bitRange(low, l1tfCacheBits - 1), lowerGfn: bitRange(PAGE_SHIFT, low - 1) };
+}
+
+function encryptionMasks({ encryption }: MaskOptions): Pick<SpteMasks, "me" | "meValue"> {
+  const { mask: me, value: meValue } = encryption ?? { mask: 0n, value: 0n };
+  if ((meValue & ~me) !== 0n) {
+    throw new ConfigError(`encryption value 0x${meValue.toString(16)} is not within its mask 0x${me.toString(16)}`);
+  }
+  return { me, meValue };
+}
+
+/**
+ * Masks of shadow paging and NPT (kvm_mmu_reset_all_pte_masks).
+ * @throws ConfigError for values out of range.
+ */
+export function legacyMasks(options: MaskOptions): SpteMasks {
+  // A reserved address bit makes an MMIO access fault with RSVD=1; with 52 address bits there is none.
+  const hasMmio = options.physBits < ADDRESS_BITS;
+  const mmio = hasMmio ? legacy("MMIO_RSVD") | legacy("P") : 0n;
+  return {
+    user: legacy("US"),
+    accessed: legacy("A"),
+    dirty: legacy("D"),
+    nx: legacy("NX"),
+    x: 0n,
+    present: legacy("P"),
+    ...encryptionMasks(options),
+    memtype: 0n,
+    accTrack: 0n,
+    hostWritable: legacy("HOST_WRITABLE"),
+    mmuWritable: legacy("MMU_WRITABLE"),
+    mmio,
+    mmioValue: options.mmioCaching === false ? 0n : mmio,
+    mmioAccess: legacy("RW") | legacy("US"),
+    ...l1tfMasks(options),
+    physBits: options.physBits,
+  };
+}
+
+/**
+ * Masks of EPT (kvm_mmu_set_ept_masks).
+ * @throws ConfigError for values out of range.
+ */
+export function eptMasks(options: EptMaskOptions): SpteMasks {
+  const { accessedDirty = true, executeOnly = true } = options;
+  return {
+    user: ept("R"),
+    accessed: accessedDirty ? ept("A") : 0n,
+    dirty: accessedDirty ? ept("D") : 0n,
+    nx: 0n,
+    x: ept("X"),
+    present: executeOnly ? 0n : ept("R"),
+    ...encryptionMasks(options),
+    memtype: ept("MEMTYPE") | ept("IPAT"),
+    accTrack: EPT_RWX,
+    hostWritable: ept("HOST_WRITABLE"),
+    mmuWritable: ept("MMU_WRITABLE"),
+    // Writable but not readable: an EPT misconfiguration, which exits at once.
+    mmio: EPT_RWX,
+    mmioValue: options.mmioCaching === false ? 0n : ept("W") | ept("X"),
+    mmioAccess: 0n,
+    ...l1tfMasks(options),
+    physBits: options.physBits,
+  };
+}
+
+/** Bits that may mark an MMIO entry: not the generation's, nor bit 11 (SPTE_MMIO_ALLOWED_MASK). */
+const MMIO_ALLOWED = (1n << 63n) | bitRange(12, 51) | bitRange(0, 2);
+
+/**
+ * The masks with another mark of MMIO entries (kvm_mmu_set_mmio_spte_mask).
+ * @param value what `entry & mask` equals in MMIO entries; 0n where MMIO is not cached.
+ * @throws ConfigError for a mark that other parts of an entry need.
+ */
+export function withMmioMark(masks: SpteMasks, mask: bigint, value: bigint): SpteMasks {
+  const hex = (bits: bigint) => `0x${bits.toString(16)}`;
+  if ((mask & ~MMIO_ALLOWED) !== 0n) {
+    throw new ConfigError(`MMIO mask ${hex(mask)}: expected bits 63, 51:12 and 2:0 only`);
+  }
+  if ((value & ~mask) !== 0n) throw new ConfigError(`MMIO value ${hex(value)} has bits outside the mask ${hex(mask)}`);
+  const moved = masks.nonpresentOrRsvd << BigInt(NONPRESENT_OR_RSVD_BITS);
+  if ((value & (masks.lowerGfn | moved)) !== 0n) {
+    throw new ConfigError(`MMIO value ${hex(value)} lies in the entry's guest frame number`);
+  }
+  if (value !== 0n && (REMOVED_SPTE & mask) === value) {
+    throw new ConfigError(`MMIO value ${hex(value)} would also match the removed entry ${hex(REMOVED_SPTE)}`);
+  }
+  return { ...masks, mmio: mask, mmioValue: value };
+}

@@ -1,0 +1,159 @@
+import { describe, expect, it } from "vitest";
+import type { AddressSpace, GuestMemory, PagingEngine, Translation } from "../../src/api.js";
+import { parseVector, runVector, runVectors } from "../../src/conform/index.js";
+import { createEngine } from "../engine.js";
+import { faultingVector, sampleVector } from "./sample.js";
+
+const parse = (vector: Record<string, unknown>) => parseVector(JSON.stringify(vector), 1);
+
+/** The reference with its answers and effects bent. */
+function bent(change: (result: Translation, memory: GuestMemory) => Translation): PagingEngine {
+  const engine = createEngine();
+  return {
+    createMemory: (config) => engine.createMemory(config),
+    createEpt: (memory, config) => engine.createEpt(memory, config),
+    createNpt: (memory, config) => engine.createNpt(memory, config),
+    createAddressSpace: (memory, config): AddressSpace => {
+      const space = engine.createAddressSpace(memory, config);
+      return {
+        mode: space.mode,
+        translate: (address, access) => change(space.translate(address, access), memory),
+        walk: (address, access) => space.walk(address, access),
+        leaves: () => space.leaves(),
+      };
+    },
+  };
+}
+
+describe("an engine is judged by", () => {
+  it("passing when everything agrees", () => {
+    expect(runVector(createEngine(), parse(sampleVector()))).toMatchObject({ passed: true, differences: [] });
+    expect(runVector(createEngine(), parse(faultingVector()))).toMatchObject({ passed: true, differences: [] });
+  });
+
+  it("the physical address", () => {
+    const outcome = runVector(
+      bent((result) => (result.ok ? { ...result, pa: result.pa + 1n } : result)),
+      parse(sampleVector()),
+    );
+    expect(outcome).toMatchObject({ passed: false, differences: ["result: pa 0x5124, expected pa 0x5123"] });
+  });
+
+  it("the error code and CR2", () => {
+    const code = runVector(
+      bent((result) => (result.ok ? result : { ...result, errorCode: 5n })),
+      parse(faultingVector()),
+    );
+    expect(code.differences).toEqual(["result: #PF(0x5) at 0x123, expected #PF(0x7) at 0x123"]);
+    const cr2 = runVector(
+      bent((result) => (result.ok ? result : { ...result, address: 0n })),
+      parse(faultingVector()),
+    );
+    expect(cr2.differences).toEqual(["result: #PF(0x7) at 0x0, expected #PF(0x7) at 0x123"]);
+  });
+
+  it("the flags of every entry after a success", () => {
+    const outcome = runVector(
+      bent((result, memory) => {
+        memory.writeU64(0x3000n, 0x4007n);
+        return result;
+      }),
+      parse(sampleVector()),
+    );
+    expect(outcome.differences).toEqual(["level 2 entry at 0x3000: 0x4007, expected 0x4027"]);
+  });
+
+  it("entries that change on a fault, unless a processor may do that", () => {
+    const engine = bent((result, memory) => {
+      memory.writeU64(0x1000n, 0x2027n);
+      return result;
+    });
+    expect(runVector(engine, parse(faultingVector())).differences).toEqual([
+      "level 4 entry at 0x1000: 0x2027, expected 0x2007",
+    ]);
+    const tolerant = faultingVector();
+    (tolerant.entries as Record<string, unknown>[])[0]!.afterAlt = "0x2027";
+    expect(runVector(engine, parse(tolerant)).passed).toBe(true);
+  });
+
+  it("`expected`, with what was recorded of the entries left aside", () => {
+    const vector = faultingVector();
+    vector.expected = vector.result;
+    vector.result = { ok: true, pa: "0x5123" };
+    (vector.entries as Record<string, unknown>[])[0]!.after = "0x2027";
+    expect(runVector(createEngine(), parse(vector)).passed).toBe(true);
+  });
+
+  it("#GP at MOV CR3 for reserved bits of a PDPTE", () => {
+    const vector = {
+      ...sampleVector(),
+      mode: "pae",
+      efer: "0x0",
+      pdptes: ["0x2003", "0x0", "0x0", "0x0"],
+      entries: [{ level: 3, gpa: "0x1000", before: "0x2003", after: "0x2003" }],
+      result: { ok: false, vector: 13, errorCode: "0x0" },
+    };
+    expect(runVector(createEngine(), parse(vector)).passed).toBe(true);
+    const loaded = { ...vector, result: { ok: false, vector: 14, errorCode: "0x6", cr2: "0x123" } };
+    expect(runVector(createEngine(), parse(loaded)).differences[0]).toContain("#GP when registers are loaded");
+    const valid = {
+      ...vector,
+      pdptes: ["0x0", "0x0", "0x0", "0x0"],
+      entries: [{ level: 3, gpa: "0x1000", before: "0x0", after: "0x0" }],
+    };
+    expect(runVector(createEngine(), parse(valid)).differences).toEqual([
+      "result: the PDPTEs were loaded, expected #GP(0) at MOV CR3",
+    ]);
+  });
+
+  it("#GP(0) for an address that is not canonical", () => {
+    const vector = { ...faultingVector(), gva: "0x800000000000", result: { ok: false, vector: 13, errorCode: "0x0" } };
+    expect(runVector(createEngine(), parse(vector)).passed).toBe(true);
+  });
+
+  it("what it throws", () => {
+    const outcome = runVector(
+      bent(() => {
+        throw new RangeError("trap");
+      }),
+      parse(sampleVector()),
+    );
+    expect(outcome.differences).toEqual(["the engine threw RangeError: trap"]);
+  });
+});
+
+describe("running many vectors", () => {
+  it("counts, keeps the first failures and goes on counting", async () => {
+    const wrong = { ...sampleVector(), result: { ok: true, pa: "0x0" } };
+    const vectors = [sampleVector(), wrong, wrong, wrong].map(parse);
+    const progress: number[] = [];
+    const summary = await runVectors(createEngine(), vectors, {
+      keepFailures: 2,
+      onVector: ({ passed, failed }) => progress.push(passed + failed),
+    });
+    expect(summary).toMatchObject({ passed: 1, failed: 3 });
+    expect(summary.failures).toHaveLength(2);
+    expect(progress).toEqual([1, 2, 3, 4]);
+    expect(await runVectors(createEngine(), vectors, { into: summary })).toMatchObject({ passed: 2, failed: 6 });
+  });
+
+  it("gives back every memory and space, also when the engine throws", () => {
+    let live = 0;
+    const engine = createEngine();
+    const counting: PagingEngine = {
+      ...bent((result) => result),
+      createMemory: (config) => {
+        live++;
+        return Object.assign(engine.createMemory(config), { dispose: () => live-- });
+      },
+      createAddressSpace: (memory, config) => {
+        if (config.cr3 !== 0x1000n) throw new Error("no");
+        live++;
+        return Object.assign(engine.createAddressSpace(memory, config), { dispose: () => live-- });
+      },
+    };
+    runVector(counting, parse(sampleVector()));
+    runVector(counting, parse({ ...sampleVector(), cr3: "0x2000" }));
+    expect(live).toBe(0);
+  });
+});
