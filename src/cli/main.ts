@@ -52,11 +52,14 @@ export async function main(argv: readonly string[], io: CliIo = processIo()): Pr
 
 function buildProgram(context: CliContext): Command {
   const program = new Command("x86-paging")
-    .description("Walks, lists and searches x86 page tables in memory dumps.")
+    .description(
+      "Walks, lists and searches x86 page tables in memory dumps; decodes entries, shadow entries and roles of KVM's MMU.",
+    )
     .addHelpText("after", "\nExit codes: 0 success, 1 nothing mapped or a difference, 2 bad usage or bad input.");
   configure(program, context);
   // Commands inherit what is configured before they are added.
   for (const register of COMMANDS) register(program, context);
+  keepErrorsOnOneLine(program);
   return program;
 }
 
@@ -71,6 +74,12 @@ function configure(command: Command, context: CliContext): void {
       context.io.stderr.write(text);
     },
   });
+}
+
+/** commander puts its suggestions ("Did you mean ...?") on a line of their own. */
+function keepErrorsOnOneLine(command: Command): void {
+  command.configureOutput({ outputError: (text, write) => write(`${text.trim().replace(/\s*\n\s*/g, " ")}\n`) });
+  for (const sub of command.commands) keepErrorsOnOneLine(sub);
 }
 
 function oneLine(error: unknown): string {

@@ -5,7 +5,7 @@ import { Writable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { main } from "../../src/cli/main.js";
 import { type CpuRegisters, elfCore, limeRange, page, qemuNote, table32, table64 } from "../dump/builders.js";
-import { fixture, run } from "./run.js";
+import { fixture, run } from "./run-main.js";
 
 let directory: string;
 beforeAll(() => {
@@ -54,6 +54,9 @@ describe("bad usage ends with 2 and one line", () => {
     [["pte", "0", "--level", "5"], /--level: expected 1 to 4/],
     [["pte", "100000000", "--mode", "32bit"], /expected an entry of 32 bits/],
     [["find", "x"], /missing required argument 'gpa'/],
+    [["role", "xyz"], /expected a hexadecimal number/],
+    [["role", "encode", "--kernal", "6.1"], /unknown option '--kernal' \(Did you mean --kernel\?\)/],
+    [["spte", "0"], /required option .--format/],
   ])("%j", async (args, message) => {
     const { code, stdout, stderr } = await run(args);
     expect(stderr).toMatch(message);
@@ -68,7 +71,7 @@ describe("bad usage ends with 2 and one line", () => {
     expect(stderr).toMatch(/Usage: x86-paging/);
   });
 
-  it.each([["walk"], ["maps"], ["find"], ["pte"], ["tour"]])(
+  it.each([["walk"], ["maps"], ["find"], ["pte"], ["role"], ["spte"], ["tour"]])(
     "%s --help shows examples and ends with 0",
     async (name) => {
       const { code, stdout } = await run([name!, "--help"]);
