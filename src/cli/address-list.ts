@@ -1,6 +1,5 @@
 /** Addresses from a file or standard input: the first column of each line. */
 import { createReadStream } from "node:fs";
-import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import { CliError } from "./errors.js";
 import type { CliIo } from "./io.js";
@@ -29,15 +28,18 @@ function addressOf(text: string, where: string): bigint {
 }
 
 async function* linesOf(input: Readable, name: string): AsyncIterable<string> {
-  let failure: Error | undefined;
-  input.on("error", (error) => {
-    failure ??= error;
-    lines.close();
-  });
-  const lines = createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY });
-  yield* lines;
-  if (failure !== undefined) {
-    const reason = /^E[A-Z]+: ([^,]+)/.exec(failure.message)?.[1] ?? failure.message;
-    throw new CliError(`${name}: cannot be read: ${reason}`);
+  const decoder = new TextDecoder();
+  let rest = "";
+  try {
+    for await (const chunk of input) {
+      const lines = (rest + (typeof chunk === "string" ? chunk : decoder.decode(chunk, { stream: true }))).split("\n");
+      rest = lines.pop()!;
+      yield* lines;
+    }
+  } catch (error) {
+    const { message, syscall } = error as NodeJS.ErrnoException;
+    if (syscall === undefined) throw error;
+    throw new CliError(`${name}: cannot be read: ${/^E[A-Z]+: ([^,]+)/.exec(message)?.[1] ?? message}`);
   }
+  if (rest !== "") yield rest;
 }

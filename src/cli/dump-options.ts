@@ -1,8 +1,8 @@
 /** Options of the commands that open a dump, and what they lead to. */
 import { type Command, Option } from "commander";
-import type { AddressSpace, PagingMode } from "../api.js";
+import type { AddressSpace, PageSource, PagingMode } from "../api.js";
 import { type Dump, type DumpRegisters, openDumpFile, registersFromDump } from "../dump/node.js";
-import { TableStructureError } from "../errors.js";
+import { ConfigError, GeneralProtectionError, TableStructureError } from "../errors.js";
 import { modeTitle, pagingModeOf } from "../maps/mode.js";
 import { DEFAULT_MAX_MAPPINGS, inspectTables, type TableStructureSummary } from "../maps/structure.js";
 import type { CliContext } from "./context.js";
@@ -22,6 +22,8 @@ export interface DumpOptions {
   maxphyaddr?: number;
   engine: EngineName;
   quiet?: boolean;
+  /** Tables that are not in the dump count as empty. */
+  partial?: boolean;
 }
 
 export function addDumpOptions(command: Command): Command {
@@ -48,7 +50,7 @@ export interface OpenSpace {
   readonly space: AddressSpace;
 }
 
-/** Bits of CR4 that restrict what a supervisor may touch: SMEP, SMAP, PKE, PKS have no say in what is mapped. */
+/** Opens the dump, finds the registers, and makes an address space of them; throws before anything is printed. */
 export async function openSpace(
   context: CliContext,
   file: string,
@@ -73,7 +75,9 @@ export async function openSpace(
   try {
     const registers = registersFromDump(dump, { ...options, maxPhysAddr: options.maxphyaddr });
     const engine = await context.engine(options.engine);
-    const memory = engine.createMemory({ source: dump.pageSource });
+    const memory = engine.createMemory({
+      source: options.partial ? zeroWhereMissing(dump.pageSource) : dump.pageSource,
+    });
     const { cr0, cr3, cr4, efer, maxPhysAddr } = registers;
     const space = engine.createAddressSpace(memory, { cr0, cr3, cr4, efer, maxPhysAddr, lenient });
     const mode = pagingModeOf(registers);
@@ -81,8 +85,22 @@ export async function openSpace(
     return { dump, registers, mode, space };
   } catch (error) {
     dump.close();
+    // The engine does not know the file's name.
+    if (error instanceof GeneralProtectionError || error instanceof ConfigError) {
+      throw new CliError(`${dump.name}: ${error.message}`);
+    }
     throw error;
   }
+}
+
+/** Pages that a dump does not have, as zeros: a missing table then maps nothing. */
+function zeroWhereMissing(source: PageSource): PageSource {
+  return {
+    readPage(gfn, into) {
+      if (!source.readPage(gfn, into)) into.fill(0);
+      return true;
+    },
+  };
 }
 
 function sayWhatIsInferred(context: CliContext, registers: DumpRegisters, mode: PagingMode, lenient: boolean): void {
@@ -98,6 +116,7 @@ function sayWhatIsInferred(context: CliContext, registers: DumpRegisters, mode: 
 }
 
 export interface StructureCliOptions {
+  quiet?: boolean;
   maxMappings: number;
   partial?: boolean;
   cyclic: "refuse" | "follow";
@@ -128,6 +147,13 @@ export function inspect(context: CliContext, open: OpenSpace, options: Structure
       allowMissing: options.partial ?? false,
       allowCycles: options.cyclic === "follow",
     });
+    if (!options.quiet && /NXE assumed/.test(registers.origin.efer)) {
+      context.note(
+        structure.executeDisableSeen
+          ? "bit 63 (XD) is in use, so NXE=1 holds"
+          : "bit 63 (XD) is set in no present entry, so NXE makes no difference",
+      );
+    }
     if (structure.missingTables > 0) {
       const one = structure.missingTables === 1;
       context.note(
@@ -142,7 +168,7 @@ export function inspect(context: CliContext, open: OpenSpace, options: Structure
       ? " (--cyclic follow allows it)"
       : /not in the dump/.test(error.message)
         ? " (--partial goes on without it)"
-        : /mappings/.test(error.message)
+        : /at most/.test(error.message)
           ? " (--max-mappings allows more)"
           : "";
     throw new CliError(`${dump.name}: ${error.message}${hint}`);

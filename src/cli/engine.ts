@@ -6,6 +6,6 @@ export type EngineName = (typeof ENGINE_NAMES)[number];
 
 /** Loads an engine; neither is loaded before it is asked for. */
 export async function loadEngine(name: EngineName): Promise<PagingEngine> {
-  const module = `../${name}-stub.js`;
-  return ((await import(module)) as { createStub(): PagingEngine }).createStub();
+  if (name === "reference") return (await import("../reference/index.js")).createReference();
+  return (await import("../core/index.js")).loadSync();
 }

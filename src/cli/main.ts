@@ -45,11 +45,10 @@ export async function main(argv: readonly string[], io: CliIo = processIo()): Pr
 function buildProgram(context: CliContext): Command {
   const program = new Command("x86-paging")
     .description("Walks, lists and searches x86 page tables in memory dumps.")
-    .showHelpAfterError("(--help shows the usage)")
     .addHelpText("after", "\nExit codes: 0 success, 1 nothing mapped or a difference, 2 bad usage or bad input.");
   configure(program, context);
+  // Commands inherit what is configured before they are added.
   for (const register of COMMANDS) register(program, context);
-  for (const command of program.commands) configure(command, context);
   return program;
 }
 
@@ -66,6 +65,11 @@ function configure(command: Command, context: CliContext): void {
 }
 
 function oneLine(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
+  const message =
+    (error as NodeJS.ErrnoException).syscall === "write"
+      ? `the output cannot be written: ${(error as Error).message}`
+      : error instanceof Error
+        ? error.message
+        : String(error);
   return message.replace(/\s*\n\s*/g, " ");
 }

@@ -10,5 +10,7 @@ export type Styler = (format: Format, text: string) => string;
 /** Colour is used only on a terminal, and not where NO_COLOR is set (no-color.org) or the terminal is dumb. */
 export function stylerFor(stream: { readonly isTTY?: boolean | undefined }, env: CliIo["env"]): Styler {
   const colour = stream.isTTY === true && !env.NO_COLOR && env.TERM !== "dumb";
-  return colour ? (format, text) => styleText(format, text) : (_, text) => text;
+  if (!colour) return (_, text) => text;
+  // Newer versions of styleText look at the process's own streams unless told not to.
+  return (format, text) => styleText(format, text, { validateStream: false });
 }

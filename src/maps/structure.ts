@@ -12,11 +12,14 @@ import { pagingModeOf } from "./mode.js";
 
 /** Mappings beyond this many are refused unless the caller says otherwise. */
 export const DEFAULT_MAX_MAPPINGS = 100_000_000;
+/** A table has 512 entries to look at: one path to a table counts as this many mappings. */
+const MAPPINGS_PER_VISIT = 16;
 /** Entries looked at when cycles behind shared tables are searched, before the tables are refused as too entangled. */
 const CYCLE_SEARCH_BUDGET = 50_000_000;
 
 export interface StructureOptions {
-  /** More leaves than this are refused, aliases counted as often as they are reached. Default 100 million. */
+  /** More leaves than this are refused, aliases counted as often as they are reached. Default 100 million.
+   * Paths to tables are limited to a sixteenth of it. */
   readonly maxMappings?: number;
   /** Count tables that are not in the source instead of refusing them. Default false. */
   readonly allowMissing?: boolean;
@@ -65,11 +68,12 @@ interface TableFormat {
   readonly entrySize: 4 | 8;
 }
 
-/** Leaves below one table: of level 1, 2 and 3. */
+/** Leaves below one table: of level 1, 2 and 3; and how many tables enumeration goes through to find them. */
 interface LeafCounts {
   level1: number;
   level2: number;
   level3: number;
+  visits: number;
 }
 
 /** Where a table was found. */
@@ -112,12 +116,13 @@ class Inspection {
 
   run(): TableStructureSummary {
     const mode = this.#mode;
-    if (mode === "none") return this.#summary({ level1: 0, level2: 0, level3: 0 });
+    if (mode === "none") return this.#summary(noLeaves());
     const levels = { "32bit": 2, pae: 3, "4level": 4, "5level": 5, ept4: 4, ept5: 5 }[mode];
     const root = Number((this.#registers.cr3 & (levels > 3 ? 0xf_ffff_ffff_f000n : 0xffff_f000n)) >> 12n);
     const counts = this.#inspect(root, levels, undefined);
     if (this.#options.allowCycles !== true) this.#findHiddenCycles();
     this.#checkLimit(counts.level1 + counts.level2 + counts.level3);
+    this.#checkVisits(counts.visits);
     return this.#summary(counts);
   }
 
@@ -131,7 +136,7 @@ class Inspection {
     const key = keyOf(frame, level);
     const known = this.#seen.get(key);
     if (known !== undefined) return known;
-    const counts: LeafCounts = { level1: 0, level2: 0, level3: 0 };
+    const counts = noLeaves();
     const words = this.#read(frame, level);
     if (words === undefined) {
       if (this.#options.allowMissing !== true) {
@@ -160,6 +165,7 @@ class Inspection {
       counts.level1 += below.level1;
       counts.level2 += below.level2;
       counts.level3 += below.level3;
+      counts.visits += below.visits;
     }
     if (level === 1) counts.level1 += own;
     else if (level === 2) counts.level2 += own;
@@ -250,6 +256,15 @@ class Inspection {
     }
   }
 
+  /** Shared empty tables have no leaves, but enumeration would go through them once for each path. */
+  #checkVisits(visits: number): void {
+    const limit = Math.max(1, Math.floor(this.#maxMappings / MAPPINGS_PER_VISIT));
+    // Distinct tables cost no more than the dump's size.
+    if (visits > limit && visits > this.#seen.size) {
+      throw new TableStructureError(`expected at most ${limit} paths to tables, found ${visits}`);
+    }
+  }
+
   #summary(counts: LeafCounts): TableStructureSummary {
     const sizes: [number, number][] = [
       [PAGE, counts.level1],
@@ -271,6 +286,10 @@ class Inspection {
       executeDisableSeen: this.#executeDisableSeen,
     };
   }
+}
+
+function noLeaves(): LeafCounts {
+  return { level1: 0, level2: 0, level3: 0, visits: 1 };
 }
 
 function keyOf(frame: number, level: number): number {

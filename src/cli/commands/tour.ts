@@ -1,5 +1,6 @@
 /** `x86-paging tour`: what a dump is, a few walks, and a summary of its mappings. */
 import { existsSync } from "node:fs";
+import { relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { Access } from "../../abi/access.js";
@@ -48,9 +49,9 @@ async function tour(
   options: DumpOptions & StructureCliOptions,
 ): Promise<void> {
   if (file === undefined && !existsSync(EXAMPLE)) throw new CliError(`${EXAMPLE}: the example is missing; name a FILE`);
-  const open = await openSpace(context, file ?? EXAMPLE, { ...options, quiet: true }, true);
+  const open = await openSpace(context, file ?? relative(process.cwd(), EXAMPLE), { ...options, quiet: true }, true);
   try {
-    const structure = open.mode === "none" ? undefined : inspect(context, open, options);
+    const structure = open.mode === "none" ? undefined : inspect(context, open, { ...options, quiet: true });
     describe(context, open, structure);
     if (structure === undefined) return;
     const survey = surveyOf(open.space.leaves());

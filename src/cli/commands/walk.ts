@@ -56,11 +56,11 @@ export function registerWalk(program: Command, context: CliContext): void {
 
 async function walk(context: CliContext, file: string, gvas: string[], options: WalkOptions): Promise<void> {
   if (options.json && options.format === "gva2gpa") throw new CliError("--json: expected --format text, found gva2gpa");
+  const access = accessOf(options);
   const addresses = await gather(context, gvas, options.from);
   const open = await openSpace(context, file, options, options.strict !== true);
   const { dump, mode, space, registers } = open;
   try {
-    const access = accessOf(options);
     const how = { mode, pse: (registers.cr4 & bitOf(CR4, "PSE")) !== 0n };
     const results: string[] = [];
     let mapped = 0;

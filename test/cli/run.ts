@@ -1,0 +1,34 @@
+/** Runs the command in this process. */
+import { PassThrough, Readable, Writable } from "node:stream";
+import { main } from "../../src/cli/main.js";
+
+export interface RunResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+class Collector extends Writable {
+  text = "";
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString();
+    done();
+  }
+}
+
+export interface RunOptions {
+  readonly stdin?: string;
+  readonly env?: Record<string, string>;
+  readonly terminal?: boolean;
+}
+
+export async function run(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  const stdout = Object.assign(new Collector(), { isTTY: options.terminal });
+  const stderr = Object.assign(new Collector(), { isTTY: false });
+  const stdin = options.stdin === undefined ? new PassThrough() : Readable.from([options.stdin]);
+  const code = await main(args, { stdin, stdout, stderr, env: options.env ?? {} });
+  return { code, stdout: stdout.text, stderr: stderr.text };
+}
+
+export const fixture = (name: string, file = "pt.elf.gz") =>
+  new URL(`../fixtures/dumps/${name}/${file}`, import.meta.url).pathname;
