@@ -28,7 +28,7 @@ export interface PageSource {
   readPage(gfn: bigint, into: Uint8Array): boolean;
 }
 
-/** Guest-physical memory: RAM slots, or a sparse read-only source. */
+/** Guest-physical memory: RAM slots and, behind them, the pages of a source, which are never written. */
 export interface MemoryConfig {
   readonly slots?: readonly SlotConfig[];
   readonly source?: PageSource;

@@ -10,15 +10,12 @@
 /** pointer to the slot that was hit last */
 // @ts-ignore: decorator
 @inline export const MEMORY_LAST_SLOT: usize = 8;
-/** 1: pages come from a source on demand and are never written */
+/** pointer to the open-addressing table of PAGE records, 0 without a source */
 // @ts-ignore: decorator
-@inline export const MEMORY_SPARSE: usize = 12;
-/** pointer to the open-addressing table of PAGE records */
-// @ts-ignore: decorator
-@inline export const MEMORY_PAGES: usize = 16;
+@inline export const MEMORY_PAGES: usize = 12;
 /** capacity of that table minus 1 (a power of two minus 1) */
 // @ts-ignore: decorator
-@inline export const MEMORY_PAGE_MASK: usize = 20;
+@inline export const MEMORY_PAGE_MASK: usize = 16;
 // @ts-ignore: decorator
 @inline export const MEMORY_SIZE_OF: u32 = 24;
 
@@ -38,7 +35,7 @@
 // @ts-ignore: decorator
 @inline export const SLOT_SIZE_OF: u32 = 24;
 
-// Page of a sparse memory
+// Page that was read from a source
 /** guest frame number + 1; 0 is a free place */
 // @ts-ignore: decorator
 @inline export const PAGE_KEY: usize = 0;

@@ -1,7 +1,7 @@
 /** Guest-physical to linear addresses. */
 import {
-  MEMORY_LAST_SLOT, MEMORY_PAGES, MEMORY_PAGE_MASK, MEMORY_SLOTS, MEMORY_SLOT_COUNT, MEMORY_SPARSE, PAGE_KEY,
-  PAGE_LINEAR, PAGE_SIZE_OF, SLOT_BASE, SLOT_LINEAR, SLOT_READ_ONLY, SLOT_SIZE, SLOT_SIZE_OF,
+  MEMORY_LAST_SLOT, MEMORY_PAGES, MEMORY_PAGE_MASK, MEMORY_SLOTS, MEMORY_SLOT_COUNT, PAGE_KEY, PAGE_LINEAR,
+  PAGE_SIZE_OF, SLOT_BASE, SLOT_LINEAR, SLOT_READ_ONLY, SLOT_SIZE, SLOT_SIZE_OF,
 } from "../abi/layout";
 import { NOT_READ, NO_MEMORY } from "../abi/codes";
 
@@ -20,15 +20,13 @@ import { NOT_READ, NO_MEMORY } from "../abi/codes";
 
 /** `pointer`, which `resolve` gave for `gpa`, or 0 where that memory is never written. */
 export function writable(memory: usize, gpa: u64, pointer: u32): u32 {
-  if (load<u32>(memory, MEMORY_SPARSE)) return 0;
   const slot = findSlot(memory, gpa);
   return slot != 0 && load<u32>(slot, SLOT_READ_ONLY) == 0 ? pointer : 0;
 }
 
 function resolveElsewhere(memory: usize, gpa: u64): u32 {
-  if (load<u32>(memory, MEMORY_SPARSE)) return findPage(memory, gpa);
   const slot = findSlot(memory, gpa);
-  if (slot == 0) return NO_MEMORY;
+  if (slot == 0) return load<u32>(memory, MEMORY_PAGES) ? findPage(memory, gpa) : NO_MEMORY;
   store<u32>(memory, slot, MEMORY_LAST_SLOT);
   return load<u32>(slot, SLOT_LINEAR) + <u32>(gpa - load<u64>(slot, SLOT_BASE));
 }

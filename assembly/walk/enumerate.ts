@@ -1,7 +1,7 @@
 /** Listing every mapping of an address space, in ascending order of table index, in as many calls as the caller likes. */
 import { PTE_P } from "../abi/bits";
 import {
-  FEATURE_LIVE_PDPTES, KIND_EPT, MODE_32BIT, MODE_4LEVEL, MODE_EPT4, MODE_PAE, NOT_READ, STATUS_OK,
+  FEATURE_LIVE_PDPTES, KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_PAE, NOT_READ, STATUS_OK,
 } from "../abi/codes";
 import {
   CURSOR_BASE, CURSOR_INDEX, CURSOR_LEVEL, CURSOR_RIGHTS, CURSOR_STATUS, CURSOR_TABLE, LEAF_ENTRY, LEAF_LEVEL,
@@ -137,7 +137,7 @@ function mapsByEpt(space: usize, level: u32, entry: u64): bool {
 function writeLeaf(space: usize, leaf: usize, level: u32, address: u64, entry: u64, rights: u32): void {
   const mode = load<u32>(space, SPACE_MODE);
   const offsetMask: u64 = ((<u64>1) << shiftOf(space, level)) - 1;
-  const signed = mode >= MODE_4LEVEL && mode < MODE_EPT4;
+  const signed = mode >= MODE_4LEVEL && load<u32>(space, SPACE_KIND) == KIND_GUEST;
   store<u64>(leaf, signed ? signExtend(address, load<u32>(space, SPACE_WIDTH)) : address, LEAF_VA);
   store<u64>(leaf, pageAddress(space, level, entry, offsetMask), LEAF_PA);
   store<u64>(leaf, entry, LEAF_ENTRY);

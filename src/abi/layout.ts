@@ -31,8 +31,7 @@ export const MEMORY: RecordLayout = {
     { name: "SLOTS", type: "u32", meaning: "pointer to SLOT records in ascending order of address" },
     { name: "SLOT_COUNT", type: "u32", meaning: "number of slots" },
     { name: "LAST_SLOT", type: "u32", meaning: "pointer to the slot that was hit last" },
-    { name: "SPARSE", type: "u32", meaning: "1: pages come from a source on demand and are never written" },
-    { name: "PAGES", type: "u32", meaning: "pointer to the open-addressing table of PAGE records" },
+    { name: "PAGES", type: "u32", meaning: "pointer to the open-addressing table of PAGE records, 0 without a source" },
     { name: "PAGE_MASK", type: "u32", meaning: "capacity of that table minus 1 (a power of two minus 1)" },
   ],
 };
@@ -50,7 +49,7 @@ export const SLOT: RecordLayout = {
 
 export const PAGE: RecordLayout = {
   prefix: "PAGE",
-  title: "Page of a sparse memory",
+  title: "Page that was read from a source",
   fields: [
     { name: "KEY", type: "u64", meaning: "guest frame number + 1; 0 is a free place" },
     {

@@ -3,6 +3,8 @@ import { Command, CommanderError } from "commander";
 import { registerFind } from "./commands/find.js";
 import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
+import { registerRole } from "./commands/role.js";
+import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
 import { registerWalk } from "./commands/walk.js";
 import { CliContext } from "./context.js";
@@ -16,6 +18,8 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerMaps,
   registerFind,
   registerPte,
+  registerRole,
+  registerSpte,
   registerTour,
 ];
 
@@ -52,8 +56,9 @@ function buildProgram(context: CliContext): Command {
   return program;
 }
 
-/** Makes commander throw instead of ending the process, and write where the command writes. */
+/** Makes commander throw instead of ending the process, and write where the command writes; subcommands as well. */
 function configure(command: Command, context: CliContext): void {
+  for (const subcommand of command.commands) configure(subcommand, context);
   command.exitOverride().configureOutput({
     writeOut: (text) => {
       context.out.line(text.replace(/\n$/, ""));

@@ -1,5 +1,5 @@
 /** Typed reading of a JSON object's fields; every mismatch is a VectorError that names line and field. */
-import { VectorError } from "./vectorError.js";
+import { VectorError } from "./vector-error.js";
 
 const HEX = /^0x[0-9a-fA-F]{1,16}$/;
 

@@ -1,5 +1,5 @@
 /** Page-walk vectors: reading them, and judging an engine by them. */
-export { accessWord, runVector, type VectorOutcome } from "./runVector.js";
+export { accessWord, runVector, type VectorOutcome } from "./run-vector.js";
 export { type ConformanceOptions, type ConformanceSummary, runVectors } from "./summary.js";
 export {
   parseVector,
@@ -9,4 +9,4 @@ export {
   type VectorResult,
   type WalkVector,
 } from "./vector.js";
-export { VectorError } from "./vectorError.js";
+export { VectorError } from "./vector-error.js";

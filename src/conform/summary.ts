@@ -1,6 +1,6 @@
 /** Runs a stream of vectors and counts. */
 import type { PagingEngine } from "../api.js";
-import { runVector, type VectorOutcome } from "./runVector.js";
+import { runVector, type VectorOutcome } from "./run-vector.js";
 import type { WalkVector } from "./vector.js";
 
 export interface ConformanceSummary {

@@ -3,7 +3,7 @@ import type { AddressSpaceConfig, EptConfig, GuestMemory, NptConfig, PagingEngin
 import { ConfigError } from "../errors.js";
 import { type CoreExports, instantiate } from "./exports.js";
 import { LinearMemory, type Region } from "./linear-memory.js";
-import { CoreMemory, type CoreMemoryConfig, RamMemory, SparseMemory } from "./memory.js";
+import { CoreMemory, type CoreMemoryConfig } from "./memory.js";
 import { workRecord } from "./results.js";
 import { CoreSpace } from "./space.js";
 import { eptFields, guestFields, nptFields, type SpaceFields } from "./space-config.js";
@@ -40,12 +40,7 @@ export class Core implements PagingEngine {
 
   /** Guest-physical memory. Throws ConfigError for a bad layout, OutOfMemoryError where it does not fit. */
   createMemory(config: CoreMemoryConfig): CoreMemory {
-    const { slots, source } = config;
-    if (source !== undefined) {
-      if (slots !== undefined) throw new ConfigError("a memory has slots or a source, not both");
-      return new SparseMemory(this.#exports, this.#linear, source, config.cachedPages);
-    }
-    return new RamMemory(this.#exports, this.#linear, slots ?? []);
+    return new CoreMemory(this.#exports, this.#linear, config);
   }
 
   /** A space that translates guest linear addresses. */

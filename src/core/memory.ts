@@ -1,16 +1,18 @@
-/** Guest-physical memory in linear memory: RAM slots, or a sparse read-only memory whose pages are read on demand. */
-import { CODES, MEMORY, PAGE, SLOT } from "../abi/index.js";
+/** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
+import { MEMORY, SLOT } from "../abi/index.js";
 import type { GuestMemory, PageSource, SlotConfig, U64 } from "../api.js";
-import { ConfigError, MemoryRangeError, UnsupportedError } from "../errors.js";
+import { ConfigError, MemoryRangeError } from "../errors.js";
 import type { CoreExports } from "./exports.js";
 import type { LinearMemory } from "./linear-memory.js";
 import { toU32, toU64 } from "./numbers.js";
+import { PageCache } from "./page-cache.js";
 import { RecordType } from "./record.js";
 
 const PAGE_BYTES = 4096;
 const memoryRecord = new RecordType(MEMORY);
 const slotRecord = new RecordType(SLOT);
-const pageRecord = new RecordType(PAGE);
+/** 64 MiB. */
+const DEFAULT_CACHED_PAGES = 16384;
 
 /** A slot whose RAM may already lie in the caller's own linear memory. */
 export interface CoreSlotConfig extends SlotConfig {
@@ -29,34 +31,73 @@ interface Slot {
   readonly gpa: bigint;
   readonly size: number;
   readonly linear: number;
-  readonly owned: boolean;
   readonly readOnly: boolean;
 }
 
-/** What RAM and sparse memories have in common: a MEMORY record that the core walks through. */
-export abstract class CoreMemory implements GuestMemory {
+/** RAM slots and, behind them, the pages of a source: a MEMORY record that the core walks through. */
+export class CoreMemory implements GuestMemory {
   /** Linear address of the MEMORY record. */
   readonly pointer: number;
+  readonly #slots: Slot[];
+  readonly #slotTable: number;
+  readonly #cache: PageCache | undefined;
+  /** What the memory holds, to be freed with it. */
+  readonly #owned: [address: number, size: number][] = [];
   #disposed = false;
 
-  protected constructor(
-    protected readonly exports: CoreExports,
+  /** Throws ConfigError for misaligned or overlapping slots, OutOfMemoryError where they do not fit. */
+  constructor(
+    exports: CoreExports,
     readonly linear: LinearMemory,
-    pointer: number,
+    config: CoreMemoryConfig,
   ) {
-    this.pointer = pointer;
+    const checked = checkSlots(config.slots ?? [], linear);
+    try {
+      this.pointer = this.#allocate(memoryRecord.size);
+      this.#slots = checked.map((slot) => ({
+        ...slot,
+        linear: slot.linear ?? this.#allocate(slot.size, PAGE_BYTES),
+      }));
+      // One record more than there are slots: an empty slot to start with where there is none.
+      this.#slotTable = this.#allocate(slotRecord.size * (checked.length + 1));
+      if (config.source !== undefined) {
+        const pages = config.cachedPages ?? DEFAULT_CACHED_PAGES;
+        this.#cache = new PageCache(exports, linear, this.pointer, config.source, pages);
+      }
+    } catch (error) {
+      for (const [address, size] of this.#owned) linear.free(address, size);
+      throw error;
+    }
+    this.#publish();
   }
 
-  abstract write(gpa: U64, bytes: Uint8Array): void;
-  abstract read(gpa: U64, length: number): Uint8Array;
-  protected abstract release(): void;
-
   /**
-   * Reads the page that a walk found missing. Only a sparse memory has such pages.
-   * Throws what the source throws.
+   * Reads the page that a walk found missing. Throws what the source throws.
    */
-  supply(_gfn: bigint): void {
-    throw new UnsupportedError("this memory has no source of pages");
+  supply(gfn: bigint): void {
+    this.#cache?.supply(gfn);
+  }
+
+  /** Copies `bytes` to `gpa`. Throws MemoryRangeError, with nothing written, where a byte lies outside the slots. */
+  write(gpa: U64, bytes: Uint8Array): void {
+    let at = 0;
+    for (const piece of this.#pieces(gpa, bytes.length, false)) {
+      this.linear.u8.set(bytes.subarray(at, at + piece.length), piece.linear);
+      at += piece.length;
+    }
+  }
+
+  /** Copies `length` bytes from `gpa`. Throws MemoryRangeError where a byte lies neither in a slot nor in the source. */
+  read(gpa: U64, length: number): Uint8Array {
+    const pieces = this.#pieces(gpa, length, true);
+    const bytes = new Uint8Array(length);
+    let at = 0;
+    for (const piece of pieces) {
+      const from = piece.page ?? this.linear.u8.subarray(piece.linear, piece.linear + piece.length);
+      bytes.set(from, at);
+      at += piece.length;
+    }
+    return bytes;
   }
 
   writeU32(gpa: U64, value: number): void {
@@ -72,112 +113,81 @@ export abstract class CoreMemory implements GuestMemory {
   }
 
   readU32(gpa: U64): number {
-    const bytes = this.read(gpa, 4);
-    return new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true);
+    return new DataView(this.read(gpa, 4).buffer).getUint32(0, true);
   }
 
   readU64(gpa: U64): bigint {
-    const bytes = this.read(gpa, 8);
-    return new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+    return new DataView(this.read(gpa, 8).buffer).getBigUint64(0, true);
   }
 
   /** Frees what the memory holds; address spaces over it must not be used any more. Idempotent. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.release();
-    this.linear.free(this.pointer, memoryRecord.size);
+    this.#cache?.dispose();
+    for (const [address, size] of this.#owned) this.linear.free(address, size);
   }
-}
 
-/** RAM in slots. */
-export class RamMemory extends CoreMemory {
-  readonly #slots: Slot[];
-  readonly #slotTable: number;
+  #allocate(size: number, alignment?: number): number {
+    const address = this.linear.allocate(size, alignment);
+    this.#owned.push([address, size]);
+    return address;
+  }
 
-  /** Throws ConfigError for misaligned or overlapping slots, OutOfMemoryError where RAM cannot be allocated. */
-  constructor(exports: CoreExports, linear: LinearMemory, configs: readonly CoreSlotConfig[]) {
-    const checked = checkSlots(configs, linear);
-    const taken: [address: number, size: number][] = [];
-    const take = (size: number, alignment?: number) => {
-      const address = linear.allocate(size, alignment);
-      taken.push([address, size]);
-      return address;
-    };
-    try {
-      const pointer = take(memoryRecord.size);
-      const slots = checked.map((slot) => ({
-        ...slot,
-        owned: slot.linear === undefined,
-        linear: slot.linear ?? take(slot.size, PAGE_BYTES),
-      }));
-      // One record more than there are slots: an empty slot to start with where there is none.
-      const slotTable = take(slotRecord.size * (slots.length + 1));
-      super(exports, linear, pointer);
-      this.#slots = slots;
-      this.#slotTable = slotTable;
-    } catch (error) {
-      for (const [address, size] of taken) linear.free(address, size);
-      throw error;
-    }
+  #publish(): void {
     this.#slots.forEach((slot, index) => {
       const record = this.#slotTable + index * slotRecord.size;
-      slotRecord.set64(linear, record, "BASE", slot.gpa);
-      slotRecord.set64(linear, record, "SIZE", BigInt(slot.size));
-      slotRecord.set32(linear, record, "LINEAR", slot.linear);
-      slotRecord.set32(linear, record, "READ_ONLY", slot.readOnly ? 1 : 0);
+      slotRecord.set64(this.linear, record, "BASE", slot.gpa);
+      slotRecord.set64(this.linear, record, "SIZE", BigInt(slot.size));
+      slotRecord.set32(this.linear, record, "LINEAR", slot.linear);
+      slotRecord.set32(this.linear, record, "READ_ONLY", slot.readOnly ? 1 : 0);
     });
-    memoryRecord.set32(linear, this.pointer, "SLOTS", this.#slotTable);
-    memoryRecord.set32(linear, this.pointer, "SLOT_COUNT", this.#slots.length);
-    memoryRecord.set32(linear, this.pointer, "LAST_SLOT", this.#slotTable);
+    memoryRecord.set32(this.linear, this.pointer, "SLOTS", this.#slotTable);
+    memoryRecord.set32(this.linear, this.pointer, "SLOT_COUNT", this.#slots.length);
+    memoryRecord.set32(this.linear, this.pointer, "LAST_SLOT", this.#slotTable);
   }
 
-  /** Copies `bytes` to `gpa`. Throws MemoryRangeError, with nothing written, where a byte lies outside the slots. */
-  write(gpa: U64, bytes: Uint8Array): void {
-    const pieces = this.#pieces(gpa, bytes.length);
-    let at = 0;
-    for (const [address, length] of pieces) {
-      this.linear.u8.set(bytes.subarray(at, at + length), address);
-      at += length;
-    }
-  }
-
-  read(gpa: U64, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
-    let at = 0;
-    for (const [address, size] of this.#pieces(gpa, length)) {
-      bytes.set(this.linear.u8.subarray(address, address + size), at);
-      at += size;
-    }
-    return bytes;
-  }
-
-  protected release(): void {
-    for (const slot of this.#slots) if (slot.owned) this.linear.free(slot.linear, slot.size);
-    this.linear.free(this.#slotTable, slotRecord.size * (this.#slots.length + 1));
-  }
-
-  /** Linear ranges of a guest-physical range; adjoining slots are crossed. */
-  #pieces(gpa: U64, length: number): [address: number, length: number][] {
+  /** Where the bytes of a guest-physical range are, page by page at most; every one is found before this returns. */
+  #pieces(gpa: U64, length: number, fromSource: boolean): Piece[] {
     let at = toU64(gpa, "guest-physical address");
     let left = length;
-    const pieces: [number, number][] = [];
+    const pieces: Piece[] = [];
     while (left > 0) {
-      const slot = this.#slots.find((one) => at >= one.gpa && at < one.gpa + BigInt(one.size));
-      if (slot === undefined) {
-        throw new MemoryRangeError(`guest-physical address 0x${at.toString(16)} lies in no slot`);
+      const piece = this.#slotPiece(at, left) ?? (fromSource ? this.#sourcePiece(at, left) : undefined);
+      if (piece === undefined) {
+        throw new MemoryRangeError(`guest-physical address 0x${at.toString(16)} is not backed by memory`);
       }
-      const offset = Number(at - slot.gpa);
-      const size = Math.min(left, slot.size - offset);
-      pieces.push([slot.linear + offset, size]);
-      at += BigInt(size);
-      left -= size;
+      pieces.push(piece);
+      at += BigInt(piece.length);
+      left -= piece.length;
     }
     return pieces;
   }
+
+  #slotPiece(at: bigint, most: number): Piece | undefined {
+    const slot = this.#slots.find((one) => at >= one.gpa && at < one.gpa + BigInt(one.size));
+    if (slot === undefined) return undefined;
+    const offset = Number(at - slot.gpa);
+    return { linear: slot.linear + offset, length: Math.min(most, slot.size - offset), page: undefined };
+  }
+
+  #sourcePiece(at: bigint, most: number): Piece | undefined {
+    const page = new Uint8Array(PAGE_BYTES);
+    if (!this.#cache?.read(at >> 12n, page)) return undefined;
+    const offset = Number(at & 0xfffn);
+    const length = Math.min(most, PAGE_BYTES - offset);
+    return { linear: 0, length, page: page.subarray(offset, offset + length) };
+  }
 }
 
-type CheckedSlot = Omit<Slot, "linear" | "owned"> & { linear: number | undefined };
+/** Consecutive bytes: in linear memory, or a copy from the source. */
+interface Piece {
+  readonly linear: number;
+  readonly length: number;
+  readonly page: Uint8Array | undefined;
+}
+
+type CheckedSlot = Omit<Slot, "linear"> & { readonly linear: number | undefined };
 
 function checkSlots(configs: readonly CoreSlotConfig[], linear: LinearMemory): CheckedSlot[] {
   const slots = configs.map((config) => {
@@ -207,111 +217,4 @@ function checkSlots(configs: readonly CoreSlotConfig[], linear: LinearMemory): C
     }
   });
   return slots;
-}
-
-/** Pages of a source, read when a walk first needs them. Never written, so accessed and dirty bits stay. */
-export class SparseMemory extends CoreMemory {
-  readonly #source: PageSource;
-  readonly #limit: number;
-  /** Pages of the pool in the order in which they were allocated, reused from the start after a flush. */
-  readonly #pool: number[] = [];
-  #used = 0;
-  #entries = 0;
-  #table: number;
-  #capacity = 256;
-
-  constructor(exports: CoreExports, linear: LinearMemory, source: PageSource, cachedPages = 16384) {
-    if (!Number.isInteger(cachedPages) || cachedPages < 64) {
-      throw new ConfigError(`cachedPages is ${cachedPages}, expected an integer of at least 64`);
-    }
-    const pointer = linear.allocate(memoryRecord.size + slotRecord.size);
-    super(exports, linear, pointer);
-    this.#source = source;
-    this.#limit = cachedPages;
-    try {
-      this.#table = linear.allocate(this.#capacity * pageRecord.size);
-    } catch (error) {
-      linear.free(pointer, memoryRecord.size + slotRecord.size);
-      throw error;
-    }
-    // The slot behind the record is empty: `resolve` always falls through to the page table.
-    memoryRecord.set32(linear, pointer, "LAST_SLOT", pointer + memoryRecord.size);
-    memoryRecord.set32(linear, pointer, "SPARSE", 1);
-    this.#publishTable();
-  }
-
-  override supply(gfn: bigint): void {
-    const page = new Uint8Array(PAGE_BYTES);
-    const present = this.#source.readPage(gfn, page);
-    if (this.#used === this.#limit || this.#entries >= this.#limit * 4) this.#flush();
-    if ((this.#entries + 1) * 2 > this.#capacity) this.#rehash(this.#capacity * 2);
-    let address: number = CODES.NO_MEMORY;
-    if (present) {
-      address = this.#pool[this.#used] ?? this.#allocatePage();
-      this.#used++;
-      this.linear.u8.set(page, address);
-    }
-    this.exports.insertPage(this.pointer, gfn, address);
-    this.#entries++;
-  }
-
-  write(_gpa: U64, _bytes: Uint8Array): void {
-    throw new UnsupportedError("a memory that is read from a source cannot be written");
-  }
-
-  read(gpa: U64, length: number): Uint8Array {
-    const bytes = new Uint8Array(length);
-    const page = new Uint8Array(PAGE_BYTES);
-    let at = toU64(gpa, "guest-physical address");
-    for (let done = 0; done < length; ) {
-      const offset = Number(at % BigInt(PAGE_BYTES));
-      const size = Math.min(length - done, PAGE_BYTES - offset);
-      if (!this.#source.readPage(at / BigInt(PAGE_BYTES), page)) {
-        throw new MemoryRangeError(`guest-physical address 0x${at.toString(16)} is not in the source`);
-      }
-      bytes.set(page.subarray(offset, offset + size), done);
-      done += size;
-      at += BigInt(size);
-    }
-    return bytes;
-  }
-
-  protected release(): void {
-    for (const address of this.#pool) this.linear.free(address, PAGE_BYTES);
-    this.linear.free(this.#table, this.#capacity * pageRecord.size);
-    this.linear.free(this.pointer + memoryRecord.size, slotRecord.size);
-  }
-
-  #allocatePage(): number {
-    const address = this.linear.allocate(PAGE_BYTES, PAGE_BYTES);
-    this.#pool.push(address);
-    return address;
-  }
-
-  /** Forgets every page; walks hold no pointers between calls. */
-  #flush(): void {
-    this.linear.u8.fill(0, this.#table, this.#table + this.#capacity * pageRecord.size);
-    this.#used = 0;
-    this.#entries = 0;
-  }
-
-  #rehash(capacity: number): void {
-    const table = this.linear.allocate(capacity * pageRecord.size);
-    const [oldTable, oldCapacity] = [this.#table, this.#capacity];
-    this.#table = table;
-    this.#capacity = capacity;
-    this.#publishTable();
-    for (let index = 0; index < oldCapacity; index++) {
-      const record = oldTable + index * pageRecord.size;
-      const key = pageRecord.get64(this.linear, record, "KEY");
-      if (key === 0n) continue;
-      this.exports.insertPage(this.pointer, key - 1n, pageRecord.get32(this.linear, record, "LINEAR"));
-    }
-    this.linear.free(oldTable, oldCapacity * pageRecord.size);
-  }
-
-  #publishTable(): void {
-    memoryRecord.set32(this.linear, this.pointer, "PAGES", this.#table);
-    memoryRecord.set32(this.linear, this.pointer, "PAGE_MASK", this.#capacity - 1);
-  }
 }

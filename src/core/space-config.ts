@@ -1,5 +1,5 @@
 /** Checking a configuration and writing it into a SPACE record. */
-import { bitOf, CODES, CR0, CR4, EFER, EPTP, SPACE } from "../abi/index.js";
+import { bitOf, CODES, CR0, CR4, EFER, EPTP, PTE, SPACE } from "../abi/index.js";
 import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RuleSet } from "../api.js";
 import { ConfigError } from "../errors.js";
 import type { LinearMemory } from "./linear-memory.js";
@@ -37,14 +37,16 @@ export function guestFields(config: AddressSpaceConfig): SpaceFields {
     kind: CODES.KIND_GUEST,
     features: cpuFeatures(config.cpu) | rulesFeature(config.rules) | live | lenient,
     maxPhysAddr: checkMaxPhysAddr(config.maxPhysAddr),
-    cr0: toU64(config.cr0, "CR0"),
-    cr3: toU64(config.cr3, "CR3"),
-    cr4: toU64(config.cr4, "CR4"),
-    efer: toU64(config.efer, "EFER"),
-    encryption: toU64(config.encryptionMask ?? 0n, "encryptionMask"),
-    pkru: toU32(config.pkru ?? 0, "PKRU"),
-    pkrs: toU32(config.pkrs ?? 0, "PKRS"),
-    pdptes: config.pdpteValues?.map((value, index) => toU64(value, `PDPTE ${index}`)) as SpaceFields["pdptes"],
+    cr0: toU64(config.cr0, "CR0", ConfigError),
+    cr3: toU64(config.cr3, "CR3", ConfigError),
+    cr4: toU64(config.cr4, "CR4", ConfigError),
+    efer: toU64(config.efer, "EFER", ConfigError),
+    encryption: checkEncryption(config.encryptionMask),
+    pkru: toU32(config.pkru ?? 0, "PKRU", ConfigError),
+    pkrs: toU32(config.pkrs ?? 0, "PKRS", ConfigError),
+    pdptes: config.pdpteValues?.map((value, index) =>
+      toU64(value, `PDPTE ${index}`, ConfigError),
+    ) as SpaceFields["pdptes"],
   };
   checkRegisters(fields);
   return fields;
@@ -52,7 +54,7 @@ export function guestFields(config: AddressSpaceConfig): SpaceFields {
 
 /** Checks an EPT configuration. */
 export function eptFields(config: EptConfig): SpaceFields {
-  const eptp = toU64(config.eptp, "EPTP");
+  const eptp = toU64(config.eptp, "EPTP", ConfigError);
   const levels = ((eptp & bitOf(EPTP, "WALK_LENGTH")) >> 3n) + 1n;
   if (levels !== 4n && levels !== 5n) {
     throw new ConfigError(`EPTP 0x${eptp.toString(16)} has a walk length of ${levels}, expected 4 or 5`);
@@ -60,6 +62,10 @@ export function eptFields(config: EptConfig): SpaceFields {
   const memoryType = eptp & bitOf(EPTP, "MEMTYPE");
   if (memoryType !== 0n && memoryType !== 6n) {
     throw new ConfigError(`EPTP 0x${eptp.toString(16)} has memory type ${memoryType}, expected 0 or 6`);
+  }
+  const maxPhysAddr = checkMaxPhysAddr(config.maxPhysAddr);
+  if (eptp >> BigInt(maxPhysAddr) !== 0n) {
+    throw new ConfigError(`EPTP 0x${eptp.toString(16)} has bits at or above MAXPHYADDR ${maxPhysAddr} set`);
   }
   const features =
     ((config.page1g ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
@@ -70,7 +76,7 @@ export function eptFields(config: EptConfig): SpaceFields {
   return {
     kind: CODES.KIND_EPT,
     features,
-    maxPhysAddr: checkMaxPhysAddr(config.maxPhysAddr),
+    maxPhysAddr,
     cr0: 0n,
     cr3: eptp,
     cr4: 0n,
@@ -89,11 +95,11 @@ export function nptFields(config: NptConfig): SpaceFields {
     // Under NPT PDPTEs are read in each walk (APM "Nested Paging").
     features: cpuFeatures(config.cpu) | rulesFeature(config.rules) | CODES.FEATURE_LIVE_PDPTES,
     maxPhysAddr: checkMaxPhysAddr(config.maxPhysAddr),
-    cr0: toU64(config.cr0 ?? 0x80010001, "CR0"),
-    cr3: toU64(config.ncr3, "nCR3"),
-    cr4: toU64(config.cr4 ?? 0x20, "CR4"),
-    efer: toU64(config.efer ?? 0xd00, "EFER"),
-    encryption: toU64(config.encryptionMask ?? 0n, "encryptionMask"),
+    cr0: toU64(config.cr0 ?? 0x80010001, "CR0", ConfigError),
+    cr3: toU64(config.ncr3, "nCR3", ConfigError),
+    cr4: toU64(config.cr4 ?? 0x20, "CR4", ConfigError),
+    efer: toU64(config.efer ?? 0xd00, "EFER", ConfigError),
+    encryption: checkEncryption(config.encryptionMask),
     pkru: 0,
     pkrs: 0,
     pdptes: undefined,
@@ -122,11 +128,18 @@ function checkMaxPhysAddr(value = 52): number {
   throw new ConfigError(`maxPhysAddr is ${value}, expected an integer from 32 to 52`);
 }
 
+/** Memory-encryption bits are address bits of an entry. */
+function checkEncryption(mask = 0n): bigint {
+  if ((toU64(mask, "encryptionMask", ConfigError) & ~bitOf(PTE, "ADDRESS")) === 0n) return mask;
+  throw new ConfigError(`encryptionMask is 0x${mask.toString(16)}, expected bits 51:12 only`);
+}
+
 /** Combinations that no processor can be in (SDM "Paging Modes and Control Bits"). */
 function checkRegisters(fields: SpaceFields): void {
-  if ((fields.cr0 & bitOf(CR0, "PG")) === 0n) return;
-  if ((fields.cr0 & bitOf(CR0, "PE")) === 0n) throw new ConfigError("CR0.PG is set without CR0.PE");
+  const paging = (fields.cr0 & bitOf(CR0, "PG")) !== 0n;
   const longMode = (fields.efer & bitOf(EFER, "LMA")) !== 0n;
+  if (paging && (fields.cr0 & bitOf(CR0, "PE")) === 0n) throw new ConfigError("CR0.PG is set without CR0.PE");
+  if (longMode && !paging) throw new ConfigError("EFER.LMA is set without CR0.PG");
   if (longMode && (fields.cr4 & bitOf(CR4, "PAE")) === 0n) throw new ConfigError("EFER.LMA is set without CR4.PAE");
 }
 

@@ -146,8 +146,14 @@ export class CoreSpace implements AddressSpace {
     };
   }
 
-  *leaves(): IterableIterator<Leaf> {
-    if (this.#second !== undefined) throw new UnsupportedError("the leaves of a two-stage space cannot be listed");
+  leaves(): IterableIterator<Leaf> {
+    if (this.#second !== undefined) {
+      throw new UnsupportedError("leaves() of a space with a second stage: enumerate each stage by itself");
+    }
+    return this.#leaves();
+  }
+
+  *#leaves(): IterableIterator<Leaf> {
     const cursor = this.#linear.allocate(cursorRecord.size);
     const output = this.#linear.allocate(LEAF_BATCH * leafRecord.size);
     try {
@@ -216,7 +222,8 @@ export class CoreSpace implements AddressSpace {
     const entry = workRecord.get64(this.#linear, this.#work, "ENTRY").toString(16);
     if (status === Status.PageFault)
       throw new GeneralProtectionError(`PDPTE 0x${entry} at 0x${at} has reserved bits set`);
-    throw new GeneralProtectionError(`the PDPTE at 0x${at} cannot be read`);
+    const table = spaceRecord.get64(this.#linear, this.pointer, "ROOT").toString(16);
+    throw new GeneralProtectionError(`the PDPTEs at 0x${table} cannot be read`);
   }
 
   #run(address: U64, access: number): number {

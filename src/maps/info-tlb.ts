@@ -38,9 +38,20 @@ function addressMask(leaf: Leaf, mode: PagingMode): bigint {
 export function infoTlbLine(leaf: Leaf, mode: PagingMode): string {
   // Bit 7 of a level-1 entry is PAT; QEMU drops it so that P means a large page.
   const entry = leaf.level === 1 ? leaf.entry & ~bitOf(PTE, "PS") : leaf.entry;
-  let letters = "";
-  for (const [letter, bit] of LETTERS) letters += (entry & bit) === 0n ? "-" : letter;
-  return `${hex16(leaf.va)}: ${hex16(entry & addressMask(leaf, mode))} ${letters}`;
+  return `${hex16(leaf.va)}: ${hex16(entry & addressMask(leaf, mode))} ${lettersOf(entry)}`;
+}
+
+/** The letters of every combination seen so far, by the entry's low 9 bits and bit 63: there are at most 1,024. */
+const lettersSeen = new Map<number, string>();
+
+function lettersOf(entry: bigint): string {
+  const key = Number(entry & 0x1ffn) | (entry >> 63n === 0n ? 0 : 0x200);
+  let letters = lettersSeen.get(key);
+  if (letters === undefined) {
+    letters = LETTERS.map(([letter, bit]) => ((entry & bit) === 0n ? "-" : letter)).join("");
+    lettersSeen.set(key, letters);
+  }
+  return letters;
 }
 
 function hex16(value: bigint): string {

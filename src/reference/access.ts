@@ -12,13 +12,16 @@ export interface MemoryAccess {
   readonly probe: boolean;
 }
 
+const KNOWN = Object.values(Access).reduce((mask, flag) => mask | flag, 0);
+
 /**
- * Decodes an access word; throws a RangeError for a write that is also a fetch.
+ * Decodes an access word; throws a RangeError for unknown flags and for a write that is also a fetch.
  * SDM vol. 3, "Access Rights": implicit accesses to system structures are supervisor-mode accesses whatever the CPL.
  */
 export function decodeAccess(word: number): MemoryAccess {
   const write = (word & Access.Write) !== 0;
   const fetch = (word & Access.Fetch) !== 0;
+  if (!Number.isInteger(word) || (word & ~KNOWN) !== 0) throw new RangeError(`access ${word} has unknown flags`);
   if (write && fetch) throw new RangeError("an access is either a write or an instruction fetch");
   const implicit = (word & Access.Implicit) !== 0;
   return {

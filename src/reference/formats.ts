@@ -3,7 +3,7 @@ import { bitOf } from "../abi/bits.js";
 import { PDE4M, PTE, PTE32 } from "../abi/entries.js";
 import { pse36Width } from "./pse36.js";
 import type { LegacyMode, Registers } from "./registers.js";
-import { type ReservedBits, reservedBits } from "./reservedBits.js";
+import { type ReservedBits, reservedBits } from "./reserved-bits.js";
 import { bits } from "./values.js";
 
 const MIB_4 = 1 << 22;

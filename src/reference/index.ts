@@ -12,14 +12,14 @@ import type {
   PagingEngine,
 } from "../api.js";
 import { ConfigError } from "../errors.js";
-import { readEptConfig } from "./eptFormat.js";
-import { EptStage } from "./eptWalk.js";
+import { readEptConfig } from "./ept-format.js";
+import { EptStage } from "./ept-walk.js";
 import { formatOf } from "./formats.js";
 import { PhysicalMemory } from "./memory.js";
-import { NptStage, nestedRegisters } from "./nptStage.js";
+import { NptStage, nestedRegisters } from "./npt-stage.js";
 import { loadPdptes } from "./pdptes.js";
 import { readRegisters } from "./registers.js";
-import type { SecondStage } from "./secondStage.js";
+import type { SecondStage } from "./second-stage.js";
 import { GuestPhysicalSpace, LinearSpace } from "./spaces.js";
 import { configChoice } from "./values.js";
 

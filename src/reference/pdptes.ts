@@ -4,8 +4,8 @@ import { PTE } from "../abi/entries.js";
 import { GeneralProtectionError } from "../errors.js";
 import type { PhysicalMemory } from "./memory.js";
 import type { Registers } from "./registers.js";
-import { pdpteReserved } from "./reservedBits.js";
-import { isFault, type SecondStage, tableAccess } from "./secondStage.js";
+import { pdpteReserved } from "./reserved-bits.js";
+import { isFault, type SecondStage, tableAccess } from "./second-stage.js";
 import { Trace } from "./trace.js";
 import { configU64, hex } from "./values.js";
 

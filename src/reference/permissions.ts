@@ -13,7 +13,8 @@ export const ALL_RIGHTS: Rights = { read: true, write: true, user: true, execute
 
 /** The rights so far ANDed with those of one more entry (any but a PAE PDPTE, which has none to give). */
 export function narrow(registers: Registers, rights: Rights, entry: bigint): Rights {
-  const xdCounts = registers.mode !== "32bit" && (registers.nxe || registers.lenient);
+  // Entries of 4 bytes have no bit 63.
+  const xdCounts = registers.nxe || registers.lenient;
   const execute = rights.execute && !(xdCounts && (entry & XD) !== 0n);
   return {
     read: true,

@@ -64,7 +64,7 @@ const efer = { lma: bitOf(EFER, "LMA"), nxe: bitOf(EFER, "NXE") };
 /**
  * Takes the registers apart. A ConfigError is thrown for
  * - a register that is not an unsigned 64-bit value, PKRU or PKRS that is not an unsigned 32-bit one,
- * - maxPhysAddr outside 32 to 52, an unknown rule set,
+ * - maxPhysAddr outside 32 to 52, an unknown rule set, encryption bits outside 51:12,
  * - CR0.PG without CR0.PE,
  * - EFER.LMA without CR0.PG or without CR4.PAE (SDM vol. 3, "Paging Modes and Control Bits": IA-32e mode needs both);
  * a GeneralProtectionError for a long-mode CR3 with bits at or above MAXPHYADDR
@@ -79,6 +79,9 @@ export function readRegisters(config: RegisterConfig): Registers {
   };
   const maxPhysAddr = configMaxPhysAddr(config.maxPhysAddr);
   const encryptionMask = configU64(config.encryptionMask ?? 0n, "encryptionMask");
+  if ((encryptionMask & ~bits(12, 51)) !== 0n) {
+    throw new ConfigError(`encryptionMask is ${hex(encryptionMask)}: bits 51:12 may be set`);
+  }
   const lenient = config.lenient ?? false;
   const mode = modeOf(value);
   const strippedCr3 = value.cr3 & ~encryptionMask;

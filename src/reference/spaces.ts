@@ -3,13 +3,13 @@ import { Access } from "../abi/access.js";
 import type { AddressSpace, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
 import { UnsupportedError } from "../errors.js";
 import { decodeAccess, type MemoryAccess } from "./access.js";
-import { EptStage } from "./eptWalk.js";
+import { EptStage } from "./ept-walk.js";
 import { nonCanonical } from "./faults.js";
 import { eptLeaves, legacyLeaves } from "./leaves.js";
-import { type LegacyTables, walkLegacy } from "./legacyWalk.js";
-import { linearAddress } from "./linearAddress.js";
-import type { NptStage } from "./nptStage.js";
-import { isFault } from "./secondStage.js";
+import { type LegacyTables, walkLegacy } from "./legacy-walk.js";
+import { linearAddress } from "./linear-address.js";
+import type { NptStage } from "./npt-stage.js";
+import { isFault } from "./second-stage.js";
 import { Trace } from "./trace.js";
 import { toU64 } from "./values.js";
 

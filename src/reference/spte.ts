@@ -64,7 +64,7 @@ export function makeLeaf(leaf: LeafSpte): MadeLeaf {
   const { masks, level } = leaf;
   let access = leaf.access;
   let spte = MMU_PRESENT | adTypeBits(leaf.adType) | masks.present;
-  if (!leaf.prefetch && leaf.adType !== SPTE_AD.Disabled) spte |= masks.accessed;
+  if (leaf.adType !== SPTE_AD.Disabled) spte |= masks.accessed;
   if (level > 1 && leaf.nxHugePages) access &= ~ACC.Exec;
   spte |= access & ACC.Exec ? masks.x : masks.nx;
   if (access & ACC.User) spte |= masks.user;
@@ -84,6 +84,7 @@ export function makeLeaf(leaf: LeafSpte): MadeLeaf {
     // The dirty bit of a page that was writable before has been accounted for already.
     if (!oldWritable && !writeProtected && leaf.adType !== SPTE_AD.Disabled) spte |= masks.dirty;
   }
+  // A page that nobody has touched is not accessed.
   if (leaf.prefetch) spte = markForAccessTracking(spte, masks);
   return { spte, writeProtected };
 }
@@ -169,8 +170,7 @@ export function makeChangedPfn(old: bigint, pfn: bigint, masks: SpteMasks): bigi
 /** The entry as not accessed: without its accessed bit, or without rights (mark_spte_for_access_track). */
 export function markForAccessTracking(spte: bigint, masks: SpteMasks): bigint {
   if (adEnabled(spte)) return spte & ~masks.accessed;
-  if (isTracked(spte, masks)) return spte;
-  // The write right is not saved: it comes back with the next write only.
+  // An entry that is tracked already has no rights left to save. The write right is not saved: it comes back with the next write only.
   const saved = (spte << SAVED_SHIFT) & SAVED;
   return (spte | saved) & ~masks.accTrack;
 }

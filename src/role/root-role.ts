@@ -46,14 +46,14 @@ export function kvm61DirectRoot(cpu: CpuRole, level: number, adBits: boolean): n
  * shadow tables use the bit whatever the guest does.
  */
 export function kvm61ShadowRoot(cpu: CpuRole): number {
-  return withRootLevel(cpu.base | role.ROLE_EFER_NX, Math.max(role.roleLevel(cpu.base), PAE_LEVEL));
+  return role.withLevel(cpu.base | role.ROLE_EFER_NX, Math.max(role.roleLevel(cpu.base), PAE_LEVEL));
 }
 
 /** 6.1's root role for L1's nested page table, shadowed at the host's own level (kvm_init_shadow_npt_mmu). */
 export function kvm61NestedNptRoot(cpu: CpuRole, level: number): number {
   const passthrough = level === 5 && role.roleLevel(cpu.base) === 4;
   // `passthrough` and `level_promoted` share a position.
-  return role.withFlag(withRootLevel(cpu.base, level), role.ROLE_LEVEL_PROMOTED, passthrough);
+  return role.withFlag(role.withLevel(cpu.base, level), role.ROLE_LEVEL_PROMOTED, passthrough);
 }
 
 /** 6.1's root role for L1's nested EPT: the CPU role's page role. */
@@ -61,23 +61,19 @@ export function kvm61NestedEptRoot(cpu: CpuRole): number {
   return cpu.base;
 }
 
-function withRootLevel(base: number, level: number): number {
-  return role.withLevel(base, level);
-}
-
 /**
  * This project's form of a root role: the level, promoted if it stands above the guest's root,
  * `pae_root` exactly at level 3, and the guest's own level.
  * @param base page role with everything but these four; its `direct` bit counts.
  * @param guestRootLevel levels of the guest's own tables, 0 with paging off or in a direct root.
- * @param level levels of the shadow tables.
+ * @param level levels of the shadow tables, at least `guestRootLevel`.
  */
 export function rootOf(base: number, guestRootLevel: number, level: number): number {
   const direct = role.roleIsDirect(base);
   let root = role.withLevel(base, level);
   root = role.withFlag(root, role.ROLE_LEVEL_PROMOTED, !direct && level > guestRootLevel);
   root = role.withFlag(root, role.ROLE_PAE_ROOT, level === PAE_LEVEL);
-  return role.withGuestLevel(root, direct ? 0 : Math.min(guestRootLevel, level));
+  return role.withGuestLevel(root, direct ? 0 : guestRootLevel);
 }
 
 /**

@@ -4,6 +4,6 @@ export { adType, decodeSpte, defaultMasks, isAccessTracked, isMmio, isPresent, m
 export type { SpteCheck } from "./invariants.js";
 export { brokenInvariants } from "./invariants.js";
 export type { EptMaskOptions, MaskOptions, SpteFormat, SpteMasks } from "./masks.js";
-export { eptMasks, legacyMasks } from "./masks.js";
+export { eptMasks, legacyMasks, withMmioMark } from "./masks.js";
 export type { EptReservedOptions, LegacyReservedOptions, ReservedBits } from "./reserved.js";
 export { eptReserved, legacyReserved, reservedBitsSet } from "./reserved.js";

@@ -43,7 +43,6 @@ export function brokenInvariants(spte: bigint, { masks, level, reserved }: SpteC
     broken.push("saved rights in an entry that is not access-tracked");
   }
   if (adType(spte) === 3) broken.push("A/D type 3 is not defined");
-  if (masks.nx !== 0n && masks.x !== 0n) broken.push("masks have both an execute and an execute-disable bit");
   if (reserved !== undefined) {
     // Hardware sees an access-tracked entry as not present, so its rights cannot be bad.
     const { bits, badRights } = reservedBitsSet(reserved, spte, level);

@@ -4,7 +4,7 @@
  */
 import { bitOf } from "../abi/bits.js";
 import { EPT } from "../abi/entries.js";
-import { NONPRESENT_OR_RSVD_BITS, SPTE_EPT, SPTE_LEGACY } from "../abi/spte.js";
+import { NONPRESENT_OR_RSVD_BITS, REMOVED_SPTE, SPTE_EPT, SPTE_LEGACY } from "../abi/spte.js";
 import { ConfigError } from "../errors.js";
 
 /** "shadow" and "npt" share the legacy format and differ only in what the tables translate. */
@@ -154,4 +154,28 @@ export function eptMasks(options: EptMaskOptions): SpteMasks {
     ...l1tfMasks(options),
     physBits: options.physBits,
   };
+}
+
+/** Bits that may mark an MMIO entry: not the generation's, nor bit 11 (SPTE_MMIO_ALLOWED_MASK). */
+const MMIO_ALLOWED = (1n << 63n) | bitRange(12, 51) | bitRange(0, 2);
+
+/**
+ * The masks with another mark of MMIO entries (kvm_mmu_set_mmio_spte_mask).
+ * @param value what `entry & mask` equals in MMIO entries; 0n where MMIO is not cached.
+ * @throws ConfigError for a mark that other parts of an entry need.
+ */
+export function withMmioMark(masks: SpteMasks, mask: bigint, value: bigint): SpteMasks {
+  const hex = (bits: bigint) => `0x${bits.toString(16)}`;
+  if ((mask & ~MMIO_ALLOWED) !== 0n) {
+    throw new ConfigError(`MMIO mask ${hex(mask)}: expected bits 63, 51:12 and 2:0 only`);
+  }
+  if ((value & ~mask) !== 0n) throw new ConfigError(`MMIO value ${hex(value)} has bits outside the mask ${hex(mask)}`);
+  const moved = masks.nonpresentOrRsvd << BigInt(NONPRESENT_OR_RSVD_BITS);
+  if ((value & (masks.lowerGfn | moved)) !== 0n) {
+    throw new ConfigError(`MMIO value ${hex(value)} lies in the entry's guest frame number`);
+  }
+  if (value !== 0n && (REMOVED_SPTE & mask) === value) {
+    throw new ConfigError(`MMIO value ${hex(value)} would also match the removed entry ${hex(REMOVED_SPTE)}`);
+  }
+  return { ...masks, mmio: mask, mmioValue: value };
 }

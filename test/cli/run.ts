@@ -19,12 +19,15 @@ class Collector extends Writable {
 export interface RunOptions {
   readonly stdin?: string;
   readonly env?: Record<string, string>;
+  /** Standard output is a terminal. */
   readonly terminal?: boolean;
+  /** Standard error is a terminal. */
+  readonly errorTerminal?: boolean;
 }
 
 export async function run(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
   const stdout = Object.assign(new Collector(), { isTTY: options.terminal });
-  const stderr = Object.assign(new Collector(), { isTTY: false });
+  const stderr = Object.assign(new Collector(), { isTTY: options.errorTerminal });
   const stdin = options.stdin === undefined ? new PassThrough() : Readable.from([options.stdin]);
   const code = await main(args, { stdin, stdout, stderr, env: options.env ?? {} });
   return { code, stdout: stdout.text, stderr: stderr.text };

@@ -37,7 +37,7 @@ const small = {
 
 describe("bad usage ends with 2 and one line", () => {
   it.each([
-    [["nope"], /unknown command 'nope'/],
+    [["unheard-of"], /unknown command 'unheard-of'/],
     [["maps"], /missing required argument 'file'/],
     [["maps", "x", "--bogus"], /unknown option '--bogus'/],
     [["maps", "x", "y"], /too many arguments/],
@@ -307,6 +307,20 @@ describe("maps", () => {
   });
 });
 
+describe("find", () => {
+  it("keeps neighbouring pages apart, and names each address once for each mapping", async () => {
+    const tables = { ...small, 4: table64({ 0: 0x4007n, 1: 0x5005n, 9: 0x4003n }) };
+    const { stdout } = await run(["find", dumpOf("find", tables), "4fff", "5000", "4000", "5000"]);
+    expect(stdout.trim().split("\n")).toEqual([
+      "0x4000 0000000000000000 4K uwx",
+      "0x4fff 0000000000000fff 4K uwx",
+      "0x5000 0000000000001000 4K u-x",
+      "0x4000 0000000000009000 4K -wx",
+      "0x4fff 0000000000009fff 4K -wx",
+    ]);
+  });
+});
+
 describe("output", () => {
   const colour = "\u001b[";
   it("has colour on a terminal only, and not with NO_COLOR or a dumb terminal", async () => {
@@ -315,6 +329,15 @@ describe("output", () => {
     expect((await run(args, { terminal: true })).stdout).toContain(colour);
     expect((await run(args, { terminal: true, env: { NO_COLOR: "1" } })).stdout).not.toContain(colour);
     expect((await run(args, { terminal: true, env: { TERM: "dumb" } })).stdout).not.toContain(colour);
+  });
+
+  it("shows progress on a terminal while the listing goes elsewhere", async () => {
+    const args = ["maps", fixture("i386-pae"), "--quiet"];
+    const shown = await run(args, { errorTerminal: true });
+    expect(shown.stderr).toMatch(/listing .*0\/3574/);
+    expect(shown.stdout).toBe((await run(args)).stdout);
+    expect((await run(args)).stderr).toBe("");
+    expect((await run(args, { errorTerminal: true, terminal: true })).stderr).toBe("");
   });
 
   it("ends quietly when its reader goes away", async () => {

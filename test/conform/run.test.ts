@@ -1,14 +1,14 @@
 import { describe, expect, it } from "vitest";
 import type { AddressSpace, GuestMemory, PagingEngine, Translation } from "../../src/api.js";
 import { parseVector, runVector, runVectors } from "../../src/conform/index.js";
-import { createReference } from "../../src/reference/index.js";
+import { createEngine } from "../engine.js";
 import { faultingVector, sampleVector } from "./sample.js";
 
 const parse = (vector: Record<string, unknown>) => parseVector(JSON.stringify(vector), 1);
 
 /** The reference with its answers and effects bent. */
 function bent(change: (result: Translation, memory: GuestMemory) => Translation): PagingEngine {
-  const engine = createReference();
+  const engine = createEngine();
   return {
     createMemory: (config) => engine.createMemory(config),
     createEpt: (memory, config) => engine.createEpt(memory, config),
@@ -27,8 +27,8 @@ function bent(change: (result: Translation, memory: GuestMemory) => Translation)
 
 describe("an engine is judged by", () => {
   it("passing when everything agrees", () => {
-    expect(runVector(createReference(), parse(sampleVector()))).toMatchObject({ passed: true, differences: [] });
-    expect(runVector(createReference(), parse(faultingVector()))).toMatchObject({ passed: true, differences: [] });
+    expect(runVector(createEngine(), parse(sampleVector()))).toMatchObject({ passed: true, differences: [] });
+    expect(runVector(createEngine(), parse(faultingVector()))).toMatchObject({ passed: true, differences: [] });
   });
 
   it("the physical address", () => {
@@ -81,7 +81,7 @@ describe("an engine is judged by", () => {
     vector.expected = vector.result;
     vector.result = { ok: true, pa: "0x5123" };
     (vector.entries as Record<string, unknown>[])[0]!.after = "0x2027";
-    expect(runVector(createReference(), parse(vector)).passed).toBe(true);
+    expect(runVector(createEngine(), parse(vector)).passed).toBe(true);
   });
 
   it("#GP at MOV CR3 for reserved bits of a PDPTE", () => {
@@ -93,22 +93,22 @@ describe("an engine is judged by", () => {
       entries: [{ level: 3, gpa: "0x1000", before: "0x2003", after: "0x2003" }],
       result: { ok: false, vector: 13, errorCode: "0x0" },
     };
-    expect(runVector(createReference(), parse(vector)).passed).toBe(true);
+    expect(runVector(createEngine(), parse(vector)).passed).toBe(true);
     const loaded = { ...vector, result: { ok: false, vector: 14, errorCode: "0x6", cr2: "0x123" } };
-    expect(runVector(createReference(), parse(loaded)).differences[0]).toContain("#GP when registers are loaded");
+    expect(runVector(createEngine(), parse(loaded)).differences[0]).toContain("#GP when registers are loaded");
     const valid = {
       ...vector,
       pdptes: ["0x0", "0x0", "0x0", "0x0"],
       entries: [{ level: 3, gpa: "0x1000", before: "0x0", after: "0x0" }],
     };
-    expect(runVector(createReference(), parse(valid)).differences).toEqual([
+    expect(runVector(createEngine(), parse(valid)).differences).toEqual([
       "result: the PDPTEs were loaded, expected #GP(0) at MOV CR3",
     ]);
   });
 
   it("#GP(0) for an address that is not canonical", () => {
     const vector = { ...faultingVector(), gva: "0x800000000000", result: { ok: false, vector: 13, errorCode: "0x0" } };
-    expect(runVector(createReference(), parse(vector)).passed).toBe(true);
+    expect(runVector(createEngine(), parse(vector)).passed).toBe(true);
   });
 
   it("what it throws", () => {
@@ -127,19 +127,19 @@ describe("running many vectors", () => {
     const wrong = { ...sampleVector(), result: { ok: true, pa: "0x0" } };
     const vectors = [sampleVector(), wrong, wrong, wrong].map(parse);
     const progress: number[] = [];
-    const summary = await runVectors(createReference(), vectors, {
+    const summary = await runVectors(createEngine(), vectors, {
       keepFailures: 2,
       onVector: ({ passed, failed }) => progress.push(passed + failed),
     });
     expect(summary).toMatchObject({ passed: 1, failed: 3 });
     expect(summary.failures).toHaveLength(2);
     expect(progress).toEqual([1, 2, 3, 4]);
-    expect(await runVectors(createReference(), vectors, { into: summary })).toMatchObject({ passed: 2, failed: 6 });
+    expect(await runVectors(createEngine(), vectors, { into: summary })).toMatchObject({ passed: 2, failed: 6 });
   });
 
   it("gives back every memory and space, also when the engine throws", () => {
     let live = 0;
-    const engine = createReference();
+    const engine = createEngine();
     const counting: PagingEngine = {
       ...bent((result) => result),
       createMemory: (config) => {

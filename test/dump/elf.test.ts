@@ -113,6 +113,11 @@ describe("segments and pages", () => {
     expect([1n, 2n, 3n].map((gfn) => readPage(dump, gfn)![0])).toEqual([0, 5, 0]);
   });
 
+  it("takes the size from p_filesz where p_memsz is left out", () => {
+    const dump = openElf({ segments: [{ gpa: 0x1000n, bytes: page(4), memsz: 0n }] });
+    expect(readPage(dump, 1n)).toEqual(page(4));
+  });
+
   it("says what it touches by the byte", () => {
     const dump = openElf({ segments: [{ gpa: 0x1800n, bytes: page(1, 0x100) }] });
     expect(dump.touches(0x1000n, 0x800n)).toBe(false);

@@ -66,7 +66,7 @@ describe("registers", () => {
   ])("with a CR3 outside the dump are refused (%s)", (_, cr3, cr4, machine) => {
     const dump = open(qemuNote({ cr3, cr4 }), machine);
     expect(() => registersFromDump(dump)).toThrow(
-      new RegExp(`^test\\.elf: CR3 0x${cr3.toString(16)} .*not in the dump`),
+      new RegExp(`^test\\.elf: CR3 0x${cr3.toString(16)} .*root table at 0x${cr3.toString(16)}, .*not in the dump`),
     );
   });
 

@@ -149,6 +149,11 @@ describe("what is refused", () => {
     expect(() => inspect(shared)).toThrow(/at most 100000000 mappings, found 68719476736/);
   });
 
+  it("more mappings than the limit, before the rest of the dump is read", () => {
+    const tables = { ...chain, 3: table64({ 6: toTable(4), 7: toTable(99) }), 4: all(PAGE_4K) };
+    expect(() => inspect(tables, { maxMappings: 511 })).toThrow(/at most 511 mappings, found at least 512/);
+  });
+
   it("shared empty tables that would be gone through once for each path", () => {
     const shared = { 1: all(toTable(2)), 2: all(toTable(3)), 3: all(toTable(4)), 4: table64({}) };
     expect(() => inspect(shared)).toThrow(/at most 6250000 paths to tables, found 134480385/);

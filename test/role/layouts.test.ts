@@ -40,6 +40,18 @@ describe("role layouts", () => {
 
   /** Positions as the unions of the kernels declare them, in order; `_:N` skips N bits. */
   const declared: Record<string, [string, string]> = {
+    "5.0": [
+      "level:4 cr4_pae quadrant:2 direct access:3 invalid nxe cr0_wp smep_andnot_wp smap_andnot_wp ad_disabled guest_mode _:6 smm:8",
+      "valid execonly cr0_pg cr4_pse cr4_pke cr4_smap cr4_smep cr4_la57 maxphyaddr:6",
+    ],
+    "5.7": [
+      "level:4 gpte_is_8_bytes quadrant:2 direct access:3 invalid nxe cr0_wp smep_andnot_wp smap_andnot_wp ad_disabled guest_mode _:6 smm:8",
+      "valid execonly cr0_pg cr4_pae cr4_pse cr4_pke cr4_smap cr4_smep maxphyaddr:6",
+    ],
+    "5.17": [
+      "level:4 has_4_byte_gpte quadrant:2 direct access:3 invalid efer_nx cr0_wp smep_andnot_wp smap_andnot_wp ad_disabled guest_mode _:6 smm:8",
+      "valid execonly cr0_pg cr4_pae cr4_pse cr4_pke cr4_smap cr4_smep cr4_la57 efer_lma",
+    ],
     "5.1": [
       "level:4 gpte_is_8_bytes quadrant:2 direct access:3 invalid nxe cr0_wp smep_andnot_wp smap_andnot_wp ad_disabled guest_mode _:6 smm:8",
       "valid execonly cr0_pg cr4_pae cr4_pse cr4_pke cr4_smap cr4_smep cr4_la57 maxphyaddr:6",

@@ -15,6 +15,7 @@ import {
   legacyReserved,
   type SpteFormat,
   type SpteMasks,
+  withMmioMark,
 } from "../../src/spte/index.js";
 
 const LEGACY = legacyMasks({ physBits: 40 });
@@ -88,6 +89,15 @@ describe("decoding", () => {
     expect(decodeSpte(word as bigint, { format: "shadow", masks: LEGACY }).kind).toBe(kind);
   });
 
+  it("does not take the encryption bit for a part of the address", () => {
+    const mask = 1n << 47n;
+    const masks = legacyMasks({ physBits: 48, addressBits: 43, encryption: { mask, value: mask } });
+    expect(decodeSpte(makeNonLeaf(0x5000n, false, masks), { format: "npt", masks })).toMatchObject({
+      address: 0x5000n,
+      unknown: 0n,
+    });
+  });
+
   it("a PDPTE is named when the caller says so", () => {
     const word = makePdpte(0x5000n, LEGACY);
     expect(decodeSpte(word, { format: "shadow", masks: LEGACY, level: 3, pdpte: true })).toMatchObject({
@@ -120,6 +130,17 @@ describe("decoding", () => {
 
   it("refuses an encryption value outside its mask", () => {
     expect(() => eptMasks({ physBits: 46, encryption: { mask: 1n, value: 2n } })).toThrow(ConfigError);
+  });
+});
+
+describe("the mark of MMIO entries", () => {
+  it.each([
+    ["the generation", 1n << 62n, 1n << 62n],
+    ["bit 11", 1n << 11n, 1n << 11n],
+    ["a guest frame number", 1n << 20n, 1n << 20n],
+    ["a value outside the mask", 1n, 3n],
+  ])("must not need %s", (_, mask, value) => {
+    expect(() => withMmioMark(LEGACY, mask, value)).toThrow(ConfigError);
   });
 });
 
@@ -354,6 +375,7 @@ describe("invariants", () => {
     expect(broken(0x975n)).toEqual([]);
     expect(broken(0x974n)).toEqual(["memory type and rights 0x34 are a misconfiguration"]);
     expect(broken(0x955n)).toEqual(["memory type and rights 0x15 are a misconfiguration"]);
+    expect(broken(0x0600_0000_0000_0972n)).toEqual(["memory type and rights 0x32 are a misconfiguration"]);
     expect(brokenInvariants(0xbf5n, { masks: EPT, level: 3, reserved })).toEqual(["reserved bits 0x80 are set"]);
   });
 

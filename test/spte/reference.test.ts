@@ -62,6 +62,7 @@ describe("EPT entries without A/D bits", () => {
     ["4 KiB, read-only slot", noAd({ hostWritable: false }), 0x0010_0000_0000_0875n],
     ["4 KiB, prefetched: access-tracked", noAd({ prefetch: true }), 0x0750_0000_0000_0870n],
     ["non-leaf", makeNonLeaf(0n, true, EPT_NO_AD), 0x0010_0000_0000_0807n],
+    ["nested without A/D on a processor with", leaf({ adType: SPTE_AD.Disabled }), 0x0610_0000_0000_0877n],
   ])("%s", (_, spte, expected) => {
     expect(spte).toBe(expected);
   });

@@ -3,10 +3,10 @@ import { bitOf } from "../abi/bits.js";
 import { EPT_QUAL } from "../abi/faults.js";
 import { Status } from "../abi/status.js";
 import type { Fault, Rights } from "../api.js";
-import { type EptSettings, ept, eptIsLeaf, eptMisconfigured, eptPresent, eptShift } from "./eptFormat.js";
+import { type EptSettings, ept, eptIsLeaf, eptMisconfigured, eptPresent, eptShift } from "./ept-format.js";
 import { type FaultSite, outsideMemory } from "./faults.js";
 import type { PhysicalMemory } from "./memory.js";
-import type { SecondStage, StageAccess, StageMapped } from "./secondStage.js";
+import type { SecondStage, StageAccess, StageMapped } from "./second-stage.js";
 import type { EntryUpdate, Trace } from "./trace.js";
 import { bits } from "./values.js";
 

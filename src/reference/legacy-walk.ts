@@ -11,9 +11,9 @@ import { type Format, isGlobal, isLeaf, type LevelFormat, pageAddress, patIndex,
 import type { PhysicalMemory } from "./memory.js";
 import { pdptAddress } from "./pdptes.js";
 import { ALL_RIGHTS, narrow, rightsDeny } from "./permissions.js";
-import { keyDenies, protectionKey } from "./protectionKeys.js";
+import { keyDenies, protectionKey } from "./protection-keys.js";
 import type { Registers } from "./registers.js";
-import { isFault, type SecondStage, tableAccess } from "./secondStage.js";
+import { isFault, type SecondStage, tableAccess } from "./second-stage.js";
 import type { Trace } from "./trace.js";
 
 const P = bitOf(PTE, "P");

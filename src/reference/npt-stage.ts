@@ -6,10 +6,10 @@ import type { Fault, NptConfig } from "../api.js";
 import type { MemoryAccess } from "./access.js";
 import { type FaultSite, pageFault } from "./faults.js";
 import { formatOf } from "./formats.js";
-import { type LegacyTables, walkLegacy } from "./legacyWalk.js";
+import { type LegacyTables, walkLegacy } from "./legacy-walk.js";
 import type { PhysicalMemory } from "./memory.js";
 import { type Registers, readRegisters } from "./registers.js";
-import type { SecondStage, StageAccess, StageMapped } from "./secondStage.js";
+import type { SecondStage, StageAccess, StageMapped } from "./second-stage.js";
 import type { Trace } from "./trace.js";
 
 const GUEST_FINAL = bitOf(PFERR, "GUEST_FINAL");
@@ -61,7 +61,7 @@ export class NptStage implements SecondStage {
     // Nested accesses are user accesses, and those to the guest's own tables are writes, even to read them.
     const nested: MemoryAccess = {
       write: onTable || access.write,
-      fetch: !onTable && access.fetch,
+      fetch: access.fetch,
       user: true,
       implicit: false,
       ac: false,

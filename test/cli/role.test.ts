@@ -1,0 +1,163 @@
+import { describe, expect, it } from "vitest";
+import { ERAS } from "../../src/role/index.js";
+import { run } from "./run.js";
+
+const role = (...args: string[]) => run(["role", ...args]);
+const spte = (...args: string[]) => run(["spte", ...args]);
+
+describe("x86-paging role", () => {
+  it("decodes a CPU role in the 6.1 layout by default", async () => {
+    const { stdout, code } = await role("0x8100003704");
+    expect(code).toBe(0);
+    expect(stdout.split("\n").slice(0, 4)).toEqual([
+      "0x8100003704  CPU role, 5.19 to 6.13",
+      "  l4 8-byte q0 wux nxe ad",
+      "  level               4  paging level of the page, 5 to 1; 0 in the CPU role of an unpaged vCPU",
+      "  access            wux  rights inherited from the levels above",
+    ]);
+    expect(stdout).toContain("  extended role 0x81\n  valid               1  ");
+    expect(stdout).toContain("  efer_lma            1  EFER.LMA");
+    expect(stdout).not.toContain("cr4_smep");
+  });
+
+  it("prints zero fields with --all", async () => {
+    expect((await role("3704", "--all")).stdout).toContain("  passthrough         0  ");
+  });
+
+  it("decodes in the layout that --kernel names", async () => {
+    const json = async (...args: string[]) => JSON.parse((await role(...args, "--json")).stdout);
+    expect((await json("3714", "--kernel", "5.4")).base.fields).toMatchObject({ gpte_is_8_bytes: 1, nxe: 1 });
+    expect((await json("2c3713", "--kernel", "project")).base.fields).toMatchObject({
+      level: 3,
+      level_promoted: 1,
+      pae_root: 1,
+      guest_level: 2,
+    });
+    expect(await json("0x8100003704")).toMatchObject({ word: "0x8100003704", layout: "5.19", ext: { word: "0x81" } });
+  });
+
+  it("names bits that the layout has no field for", async () => {
+    expect((await role("100000", "--kernel", "6.14")).stdout).toContain("unknown          0x100000");
+  });
+
+  it("decodes several words", async () => {
+    const { stdout } = await role("3704", "3703");
+    expect(stdout.match(/page role/g)).toHaveLength(2);
+  });
+
+  it("encodes fields of both halves", async () => {
+    expect((await role("encode", "level=4", "access=7", "efer_nx=1", "cr0_wp=1")).stdout).toBe("0x3704\n");
+    expect(
+      (await role("encode", "level=4", "access=wux", "efer_nx=1", "cr0_wp=1", "valid=1", "efer_lma=0x1")).stdout,
+    ).toBe("0x8100003704\n");
+    expect((await role("encode", "access=rwx", "--kernel", "mainline")).stdout).toBe("0xb00\n");
+    expect(JSON.parse((await role("encode", "level=1", "--json", "--kernel", "5.0")).stdout)).toMatchObject({
+      word: "0x1",
+      layout: "5.0",
+    });
+  });
+
+  it("converts with a report", async () => {
+    expect((await role("convert", "0x3704", "--from", "6.1", "--to", "5.4")).stdout).toBe("0x3714\n");
+    expect((await role("convert", "2c3713", "--from", "project", "--to", "6.1")).stdout).toBe(
+      "0x3713\n  lost     pae_root=1\n",
+    );
+    const { stdout } = await role("convert", "3703", "--to", "project", "--json");
+    expect(JSON.parse(stdout)).toEqual({
+      from: "5.19",
+      to: "project",
+      word: "0x3703",
+      converted: "0x303703",
+      lost: [],
+      assumed: ["pae_root"],
+      unknown: "0x0",
+    });
+  });
+
+  it.each([
+    [["xyz"], /expected a hexadecimal number/],
+    [["0x10000000000000000"], /expected at most 64 bits/],
+    [[], /expected a word/],
+    [["3704", "--kernel", "4.4"], /no role layout is known for kernel 4\.4/],
+    [["3704", "--kernel", "newest"], /unknown kernel "newest"/],
+    [["encode", "level=99"], /level=99 does not fit: expected 0 to 15/],
+    [["encode", "level"], /expected field=value/],
+    [["encode", "level=1", "level=2"], /level is given twice/],
+    [["encode", "level=abc"], /level=abc: expected a decimal/],
+    [["encode", "nxe=1"], /has no field nxe/],
+    [["convert", "3704"], /--to <kernel>' not specified/],
+    [["convert", "zz", "--to", "5.4"], /expected a hexadecimal number/],
+  ])("refuses %j with one line and exit code 2", async (args, message) => {
+    const { code, stdout, stderr } = await role(...args);
+    expect([code, stdout]).toEqual([2, ""]);
+    expect(stderr).toMatch(message);
+    expect(stderr.trimEnd()).not.toContain("\n");
+  });
+
+  it("shows the layouts and examples in its help", async () => {
+    const { stdout, code } = await role("--help");
+    expect(code).toBe(0);
+    for (const era of ERAS) expect(stdout).toContain(`  ${era} `);
+    expect(stdout).toContain("Examples:");
+  });
+});
+
+describe("x86-paging spte", () => {
+  it("decodes a leaf", async () => {
+    const { stdout, code } = await spte("29cbe63", "--format", "shadow");
+    expect(code).toBe(0);
+    expect(stdout).toContain("00000000029cbe63  shadow: leaf\n  address 0x29cb000, rights rwx supervisor\n");
+    expect(stdout).toContain("  MMU_WRITABLE   KVM may make the entry writable without its lock\n");
+  });
+
+  it("decodes an MMIO entry with its gfn, access and generation", async () => {
+    const { stdout } = await spte("0xf880000036", "--format", "ept", "--l1tf", "40", "--maxphyaddr", "40");
+    expect(stdout).toContain("ept: MMIO\n  gfn 0x80000 (gpa 0x80000000), access 0, generation 6\n");
+    const named = await spte(
+      "0xf880000036",
+      "--format",
+      "ept",
+      "--nonpresent-mask",
+      "0xf800000000",
+      "--maxphyaddr",
+      "40",
+    );
+    expect(named.stdout).toBe(stdout);
+  });
+
+  it("takes other MMIO masks", async () => {
+    const { stdout } = await spte("0x8000000000001001", "--format", "npt", "--mmio-mask", "8000000000000001", "--json");
+    expect(JSON.parse(stdout)).toMatchObject({ kind: "mmio", mmio: { gfn: "0x1", access: 0, generation: 0 } });
+    expect(JSON.parse((await spte("36", "--format", "ept", "--mmio-value", "0", "--json")).stdout).kind).toBe(
+      "not-present",
+    );
+  });
+
+  it("says what is wrong with an entry", async () => {
+    const { stdout } = await spte("c21", "8000000000000c21", "--format", "npt");
+    expect(stdout.match(/broken {9}MMU-writable but not host-writable/g)).toHaveLength(2);
+    expect((await spte("400000000000b77", "--format", "ept")).stdout).toContain("MMU-writable but not host-writable");
+  });
+
+  it("uses the level that it is given", async () => {
+    const kind = async (...args: string[]) =>
+      JSON.parse((await spte("5801", "--format", "shadow", "--json", ...args)).stdout).kind;
+    expect([await kind(), await kind("--level", "2"), await kind("--pdpte")]).toEqual(["leaf", "non-leaf", "pdpte"]);
+  });
+
+  it.each([
+    [["0"], /--format <format>' not specified/],
+    [["0", "--format", "pae"], /Allowed choices are shadow, npt, ept/],
+    [["q", "--format", "ept"], /expected a hexadecimal number/],
+    [["1", "--format", "ept", "--level", "6"], /expected a number from 1 to 5/],
+    [["1", "--format", "ept", "--mmio-value", "8"], /has bits outside the mask/],
+    [["1", "--format", "ept", "--mmio-mask", "800"], /expected bits 63, 51:12 and 2:0 only/],
+    [["1", "--format", "npt", "--mmio-mask", "1001"], /lies in the entry's guest frame number/],
+    [["--format", "ept"], /missing required argument/],
+  ])("refuses %j with one line and exit code 2", async (args, message) => {
+    const { code, stdout, stderr } = await spte(...args);
+    expect([code, stdout]).toEqual([2, ""]);
+    expect(stderr).toMatch(message);
+    expect(stderr.trimEnd()).not.toContain("\n");
+  });
+});
