@@ -36,9 +36,10 @@ export interface Output {
   readonly stderr: string;
 }
 
-/** Runs a program without what an npm around this run has put into the environment. */
+/** Runs a program, without colours and without what an npm around this run has put into the environment. */
 export async function runProgram(program: string, args: readonly string[], cwd: string): Promise<Output> {
-  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_OPTIONS$)/i.test(name)));
+  const kept = Object.entries(process.env).filter(([name]) => !/^(npm_|NODE_OPTIONS$|FORCE_COLOR$)/i.test(name));
+  const env = { ...Object.fromEntries(kept), NO_COLOR: "1" };
   try {
     const options = { cwd, env, maxBuffer: 2 ** 26, timeout: 120_000 };
     return { code: 0, ...(await promisify(execFile)(program, [...args], options)) };
