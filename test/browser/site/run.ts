@@ -17,6 +17,7 @@ export interface Task {
   /** Inflate the dump first, so that it is read piece by piece. */
   readonly inflate?: boolean;
   readonly addresses: readonly bigint[];
+  readonly access: number;
 }
 
 export async function run(task: Task): Promise<Survey> {
@@ -27,7 +28,7 @@ export async function run(task: Task): Promise<Survey> {
     : await load(task.wasm === undefined ? undefined : new URL(task.wasm, import.meta.url));
   const opened = await openDumpAsync(await fetchBlob(task.file, task.inflate));
   const registers = await opened.fetching(() => registersFromDump(opened.dump));
-  return survey(engine, opened, registers, task.addresses);
+  return survey(engine, opened, registers, task.addresses, task.access);
 }
 
 async function fetchBlob(url: string, inflate = false): Promise<Blob> {

@@ -17,12 +17,13 @@ export async function survey(
   { dump, fetching }: AsyncDump,
   registers: DumpRegisters,
   addresses: readonly bigint[],
+  access: number,
 ): Promise<Survey> {
   const memory = engine.createMemory({ source: dump.pageSource });
   const space = await fetching(() => engine.createAddressSpace(memory, { ...registers, lenient: true }));
   const walks: string[] = [];
   for (const address of addresses) {
-    const { steps, result } = await fetching(() => space.walk(address));
+    const { steps, result } = await fetching(() => space.walk(address, access));
     const entries = steps.map((step) => `${step.level}:${step.entry.toString(16)}`).join(" ");
     walks.push(`${address.toString(16)} ${entries} ${result.ok ? result.pa.toString(16) : `status ${result.status}`}`);
   }
