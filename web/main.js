@@ -1,13 +1,18 @@
 /** The demonstration page: opens a dump, walks addresses, lists mappings. Uses the package as it is built. */
+
+import { bitOf, CR4 } from "../dist/abi/index.js";
 import { openDumpAsync, registersFromDump } from "../dist/dump/browser.js";
 import { Access, loadSync } from "../dist/index.js";
 import { modeTitle, pagingModeOf } from "../dist/maps/mode.js";
+import { inspectTables } from "../dist/maps/structure.js";
 import { firstRuns, runRow } from "./mappings.js";
 import { indexStrip, outcomeText, stepItem } from "./walk.js";
 
 const EXAMPLE = new URL("../examples/debian-amd64-la57.elf.gz", import.meta.url);
 /** More rows than anybody reads. */
 const MOST_ROWS = 1000;
+/** More mappings than a page goes through. */
+const MOST_MAPPINGS = 2 ** 22;
 /** An access that is allowed wherever something is mapped: supervisor mode, exempt from SMAP. */
 const ANY_ACCESS = Access.Probe | Access.Ac;
 
@@ -33,11 +38,12 @@ async function openFile(blob, name) {
   }
   open?.space.dispose();
   open?.memory.dispose();
-  open = { dump, fetching, memory, space, mode };
+  open = { dump, fetching, memory, space, mode, registers };
+  element("mappings").replaceChildren();
+  element("count").textContent = "";
   showFacts(dump, registers, mode);
+  await walk(dump.cpus[0]?.rip ?? 0n);
   await showMappings();
-  const [first] = await fetching(() => firstRuns(space, "all", 1));
-  await walk(dump.cpus[0]?.rip ?? first?.va ?? 0n);
 }
 
 function showFacts(dump, registers, mode) {
@@ -68,18 +74,21 @@ function showFacts(dump, registers, mode) {
 }
 
 async function walk(address) {
-  const { space, mode, fetching } = open;
+  const { space, mode, registers, fetching } = open;
+  const pse = (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
   const found = await fetching(() => space.walk(address, ANY_ACCESS));
   element("address").value = address.toString(16).padStart(addressDigits(mode), "0");
   element("indices").replaceChildren(...indexStrip(mode, found));
-  element("steps").replaceChildren(...found.steps.map((step) => stepItem(mode, step)));
+  element("steps").replaceChildren(...found.steps.map((step) => stepItem(mode, step, pse)));
   element("outcome").textContent = outcomeText(found.result);
   element("outcome").className = found.result.ok ? "good" : "bad";
 }
 
 async function showMappings() {
-  const { space, mode, fetching } = open;
+  const { dump, space, mode, registers, fetching } = open;
   const filter = element("filter").value;
+  // Tables that contain themselves, or are not in the dump, have no list.
+  await fetching(() => inspectTables(dump.pageSource, registers, { maxMappings: MOST_MAPPINGS }));
   const runs = await fetching(() => firstRuns(space, filter, MOST_ROWS + 1));
   const shown = runs.slice(0, MOST_ROWS);
   element("mappings").replaceChildren(

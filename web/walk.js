@@ -51,9 +51,9 @@ export function indexStrip(mode, { address, result, steps }) {
   return [...cells, field({ name: "offset", value, low: 0, bits: offsetBits, kind: "address", meaning })];
 }
 
-/** One entry: its name, place and value, and its fields from the highest bit to the lowest. */
-export function stepItem(mode, { level, address, entry }) {
-  const decoded = decodeEntry(mode, level, entry);
+/** One entry: its name, place and value, and its fields from the highest bit to the lowest; `pse` is CR4.PSE. */
+export function stepItem(mode, { level, address, entry }, pse) {
+  const decoded = decodeEntry(mode, level, entry, pse);
   const what =
     decoded.kind === "not present"
       ? "not present"
