@@ -1,0 +1,34 @@
+import { describe, expect, it } from "vitest";
+import { bundle, bundleEntry } from "./bundle.js";
+import { ENTRIES } from "./packed.js";
+
+/** The only entry that is for Node alone. */
+const NODE_ENTRY = "x86-paging/dump/node";
+const browserEntries = ENTRIES.map(({ name }) => name).filter((name) => name !== NODE_ENTRY);
+
+describe("bundled", () => {
+  it.each(browserEntries)("%s needs neither Node nor another package, and no warning", async (name) => {
+    const { files, externals, warnings } = await bundleEntry(name);
+    expect(warnings).toEqual([]);
+    expect(externals).toEqual([]);
+    expect(files.filter((file) => !file.startsWith("dist/"))).toEqual([]);
+  });
+
+  it(`${NODE_ENTRY} needs nothing but Node`, async () => {
+    const { files, externals, warnings } = await bundleEntry(NODE_ENTRY, "node");
+    expect(warnings).toEqual([]);
+    expect(externals.filter((name) => !name.startsWith("node:"))).toEqual([]);
+    expect(externals).toContain("node:fs");
+    expect(files.filter((file) => !file.startsWith("dist/"))).toEqual([]);
+  });
+
+  it.each(["reference", "role", "spte", "dump", "conform"])("x86-paging/%s is without the core", async (name) => {
+    const { files } = await bundleEntry(`x86-paging/${name}`);
+    expect(files.filter((file) => file.startsWith("dist/core/"))).toEqual([]);
+  });
+
+  it("leaves out what is not used", async () => {
+    const { code } = await bundle(`import { Access } from "x86-paging"; console.log(Access.Write);`);
+    expect(code.length).toBeLessThan(1000);
+  });
+});
