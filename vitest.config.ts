@@ -1,9 +1,15 @@
 import { defineConfig } from "vitest/config";
 
+/** Suites that state the rules of the walk: they run once for each engine (test/engine.ts). */
+const WALK_SUITES = ["test/walk/**/*.test.ts", "test/conform/**/*.test.ts"];
+
+const perEngine = (ENGINE: string) => ({
+  extends: true as const,
+  test: { name: ENGINE, include: WALK_SUITES, env: { ENGINE } },
+});
+
 export default defineConfig({
   test: {
-    include: ["test/**/*.test.ts"],
-    exclude: ["test/fixtures/**"],
     // Worker threads start faster than processes; the tests share no state of a process.
     pool: "threads",
     maxWorkers: "100%",
@@ -13,5 +19,13 @@ export default defineConfig({
     reporters: ["default", "json"],
     // Read by .ci/run.
     outputFile: { json: "build/test-results.json" },
+    projects: [
+      perEngine("wasm"),
+      perEngine("reference"),
+      {
+        extends: true,
+        test: { name: "package", include: ["test/**/*.test.ts"], exclude: ["test/fixtures/**", ...WALK_SUITES] },
+      },
+    ],
   },
 });
