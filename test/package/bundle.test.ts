@@ -4,7 +4,10 @@ import { ENTRIES } from "./packed.js";
 
 /** The only entry that is for Node alone. */
 const NODE_ENTRY = "x86-paging/dump/node";
-const browserEntries = ENTRIES.map(({ name }) => name).filter((name) => name !== NODE_ENTRY);
+/** The only entry that needs another package, fast-check. */
+const FUZZ_ENTRY = "x86-paging/fuzz";
+const names = ENTRIES.map(({ name }) => name);
+const browserEntries = names.filter((name) => name !== NODE_ENTRY && name !== FUZZ_ENTRY);
 
 describe("bundled", () => {
   it.each(browserEntries)("%s needs neither Node nor another package, and no warning", async (name) => {
@@ -12,6 +15,15 @@ describe("bundled", () => {
     expect(warnings).toEqual([]);
     expect(externals).toEqual([]);
     expect(files.filter((file) => !file.startsWith("dist/"))).toEqual([]);
+  });
+
+  it(`${FUZZ_ENTRY} needs fast-check and what that needs, not Node, the core or the reference`, async () => {
+    const { files, externals, warnings } = await bundleEntry(FUZZ_ENTRY);
+    expect(warnings).toEqual([]);
+    expect(externals).toEqual([]);
+    const foreign = files.filter((file) => !file.startsWith("dist/"));
+    expect(foreign.filter((file) => !/node_modules\/(fast-check|pure-rand)\//.test(file))).toEqual([]);
+    expect(files.filter((file) => /^dist\/(core|reference)\//.test(file))).toEqual([]);
   });
 
   it(`${NODE_ENTRY} needs nothing but Node`, async () => {

@@ -37,6 +37,7 @@ describe("the package, installed in another project", () => {
       version: manifest.version,
       translations: [gpa, gpa, gpa, gpa],
       vector: true,
+      difference: "none",
       level: 3,
       spte: "none",
     });
@@ -57,6 +58,12 @@ describe("the package, installed in another project", () => {
     expect(walk).toEqual({ code: 0, stdout: `${gva!.padStart(16, "0")} gpa: 0x${gpa}\n`, stderr: "" });
   });
 
+  it("brings the threads that fuzz", async () => {
+    const { code, stdout, stderr } = await run(bin, "fuzz", "--seed", "1", "--runs", "50", "--workers", "2", "--json");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(JSON.parse(stdout)).toEqual({ seed: 1, scenarios: 50, finding: null });
+  });
+
   it("brings the example that the tour shows", async () => {
     const { code, stdout } = await run(bin, "tour");
     expect(stdout).toContain("5-level paging");
@@ -72,7 +79,7 @@ describe("the package, installed in another project", () => {
       module: resolution === "Bundler" ? "ESNext" : resolution,
       moduleResolution: resolution,
       target: "ES2022",
-      // Neither Node's types nor any other package's are needed.
+      // Node's types are not needed.
       types: [],
       strict: true,
       exactOptionalPropertyTypes: true,

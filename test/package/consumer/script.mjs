@@ -5,6 +5,7 @@ import { Access, load, loadSync } from "x86-paging";
 import { parseVector, runVector } from "x86-paging/conform";
 import { openDumpAsync, registersFromDump } from "x86-paging/dump";
 import { openDumpFile } from "x86-paging/dump/node";
+import { fuzzRound } from "x86-paging/fuzz";
 import { createReference } from "x86-paging/reference";
 import { guestLevel } from "x86-paging/role";
 import { decodeSpte } from "x86-paging/spte";
@@ -33,6 +34,7 @@ console.log(
     version: JSON.parse(exported("package.json")).version,
     translations,
     vector: runVector(engines[2], parseVector(vector, 1)).passed,
+    difference: fuzzRound(engines[1], engines[3], 1, 20) ?? "none",
     level: guestLevel({ cr0: Number(cr0), cr4: Number(cr4), efer: Number(efer) }),
     spte: decodeSpte(0n, { format: "ept", level: 1 }).kind,
   }),

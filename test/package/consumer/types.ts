@@ -14,6 +14,7 @@ import {
 import { type ConformanceSummary, runVectors } from "x86-paging/conform";
 import { type AsyncDump, openDumpAsync, registersFromDump } from "x86-paging/dump";
 import { openDumpFile } from "x86-paging/dump/node";
+import { type Finding, fuzzRound } from "x86-paging/fuzz";
 import { createReference } from "x86-paging/reference";
 import { type Era, layoutOf } from "x86-paging/role";
 import { type DecodedSpte, decodeSpte } from "x86-paging/spte";
@@ -46,5 +47,6 @@ export const leaves = (space: AddressSpace): Leaf[] => [...space.leaves()];
 export const spte = (word: bigint): DecodedSpte => decodeSpte(word, { format: "npt", level: 2 });
 export const rootField = (era: Era) => layoutOf(era).base.fields[0]?.name;
 export const fetching = (dump: AsyncDump, space: AddressSpace) => dump.fetching(() => space.walk(0n));
+export const fuzz = (core: Core): Finding | undefined => fuzzRound(core, createReference(), 1, 100);
 export const passed = (summary: ConformanceSummary): number => summary.passed;
 export { loadSync, runVectors };
