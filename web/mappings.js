@@ -1,6 +1,6 @@
 /** The mappings as table rows. */
 import { pageSizeName } from "../dist/maps/leaves.js";
-import { mergeRuns } from "../dist/maps/runs.js";
+import { mergeRuns } from "../dist/runs.js";
 
 const FILTERS = {
   all: () => true,
