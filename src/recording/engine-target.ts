@@ -1,17 +1,24 @@
 /** The shadow MMU as the target of a replay. */
 import { type Core, loadSync } from "../core/index.js";
 import { UnsupportedError } from "../errors.js";
-import { type HostPage, INVALID_ROOT, type MmuTraceEvent, type ShadowPage, type Vcpu, VirtualMachine } from "../mmu/index.js";
+import {
+  type HostPage,
+  INVALID_ROOT,
+  type MmuTraceEvent,
+  type ShadowPage,
+  type Vcpu,
+  VirtualMachine,
+} from "../mmu/index.js";
 import type { MmuEvent } from "./events.js";
 import type {
   ControlRegisters,
   FaultInput,
   FaultOutcome,
   GuestWalkOutcome,
-  HostPage as PinnedPage,
   MmuContextState,
   MmuState,
   NestedEntry,
+  HostPage as PinnedPage,
   ReplayHost,
   ReplayTarget,
   ReplayTargetFactory,

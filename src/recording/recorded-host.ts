@@ -100,7 +100,9 @@ export class RecordedHost implements ReplayHost {
   current(hva: bigint): HostPage | undefined {
     const page = hva & PAGE_MASK;
     const pfn = this.frames.get(page);
-    return pfn === undefined || !this.present.has(page) ? undefined : { pfn, writable: !this.readOnlyAfter.has(page) && !this.shared.has(page) };
+    return pfn === undefined || !this.present.has(page)
+      ? undefined
+      : { pfn, writable: !this.readOnlyAfter.has(page) && !this.shared.has(page) };
   }
 
   /** The frame that the kernel found for `hva` in the fault that is being replayed. */

@@ -238,7 +238,12 @@ class Replayer {
           const gfns = this.target.getDirtyLog(0, input.slot);
           const answer = answers.find((item) => item.kind === "dirtyLog" && item.slot === input.slot);
           const base = (this.tracker.slots.get(0, input.slot)?.gpa ?? 0n) >> 12n;
-          if (answer?.kind === "dirtyLog") this.dirtyLog(step, answer.gfns, gfns.map((gfn) => gfn + base));
+          if (answer?.kind === "dirtyLog")
+            this.dirtyLog(
+              step,
+              answer.gfns,
+              gfns.map((gfn) => gfn + base),
+            );
           break;
         }
         case "clearDirtyLog":
