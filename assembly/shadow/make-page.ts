@@ -81,8 +81,8 @@ export function requestChild(vcpu: usize, sptep: usize, gfn: u64, direct: bool, 
 
 /**
  * Asks for the page below entry `index` of a root table that shadows less than a whole level of the guest's: of a
- * promoted page, a PAE guest's page-directory pointers, or a direct PAE root. Returns 0 where nothing belongs there, 1 where a page is
- * wanted, 2 where it is linked already (it counts as just walked then).
+ * promoted page, a PAE guest's page-directory pointers, or a direct PAE root. Returns 0 where nothing belongs there,
+ * 1 where a page is wanted, 2 where it is linked already (it counts as just walked then).
  */
 export function requestRootChild(vcpu: usize, sp: usize, index: u32): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);

@@ -41,7 +41,11 @@ export const VM: RecordLayout = {
     { name: "USED", type: "u32", meaning: "shadow pages in use" },
     { name: "MAX", type: "u32", meaning: "limit on them" },
     { name: "INDIRECT", type: "u32", meaning: "shadow pages that shadow guest tables" },
-    { name: "ROOT_REQUEST", type: "u32", meaning: "bit 0: every vCPU has to drop obsolete roots; bit 1: a root has a gap" },
+    {
+      name: "ROOT_REQUEST",
+      type: "u32",
+      meaning: "bit 0: every vCPU has to drop obsolete roots; bit 1: a root has a gap",
+    },
     { name: "FLUSHES", type: "u32", meaning: "remote TLB flushes" },
     { name: "DESC_FREE", type: "u32", meaning: "free list of DESC records" },
     { name: "DESC_COUNT", type: "u32", meaning: "its length" },

@@ -150,9 +150,7 @@ export class PagingContext {
       this.#masks("SHADOW_RESERVED"),
     );
     if (limits.encryptionMask === 0n) return masks;
-    return masks.map((mask, i) =>
-      i % 5 < level ? (mask | limits.encryptionMask) & ~limits.encryptionValue : mask,
-    );
+    return masks.map((mask, i) => (i % 5 < level ? (mask | limits.encryptionMask) & ~limits.encryptionValue : mask));
   }
 
   #masks(name: string): readonly bigint[] {

@@ -43,7 +43,13 @@ export function getDirtyLog(vm: VirtualMachine, slot: Memslot): number[] {
 }
 
 /** Clears those of `pages` that lie in [first, first + count) and are dirty. `first` is a multiple of 64. */
-export function clearDirtyLog(vm: VirtualMachine, slot: Memslot, first: number, count: number, pages: Iterable<number>): void {
+export function clearDirtyLog(
+  vm: VirtualMachine,
+  slot: Memslot,
+  first: number,
+  count: number,
+  pages: Iterable<number>,
+): void {
   const at = bitmapOf(slot);
   const toEnd = first + count === slot.pages;
   if (first % 64 !== 0 || first + count > slot.pages || first < 0 || count < 0 || (count % 64 !== 0 && !toEnd)) {

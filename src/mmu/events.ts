@@ -21,7 +21,13 @@ export type MmuTraceEvent =
   | { readonly ev: "kvm_mmu_walker_error"; readonly pferr: number }
   | ({ readonly ev: "kvm_mmu_get_page"; readonly created: number } & PageFields)
   | ({ readonly ev: "kvm_mmu_sync_page" | "kvm_mmu_unsync_page" | "kvm_mmu_prepare_zap_page" } & PageFields)
-  | { readonly ev: "mark_mmio_spte"; readonly sptep: bigint; readonly gfn: bigint; readonly access: number; readonly gen: number }
+  | {
+      readonly ev: "mark_mmio_spte";
+      readonly sptep: bigint;
+      readonly gfn: bigint;
+      readonly access: number;
+      readonly gen: number;
+    }
   | { readonly ev: "handle_mmio_page_fault"; readonly addr: bigint; readonly gfn: bigint; readonly access: number }
   | {
       readonly ev: "fast_page_fault";

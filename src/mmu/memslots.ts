@@ -97,7 +97,12 @@ export class Memslots {
       if (old === undefined) throw new ConfigError(`${name} does not exist and cannot be deleted`);
       return "delete";
     }
-    if (!Number.isSafeInteger(config.size) || config.size < 0 || config.size % 4096 !== 0 || config.gpa % 4096n !== 0n) {
+    if (
+      !Number.isSafeInteger(config.size) ||
+      config.size < 0 ||
+      config.size % 4096 !== 0 ||
+      config.gpa % 4096n !== 0n
+    ) {
       throw new ConfigError(`${name}: address and size must be multiples of 4096`);
     }
     const flags = flagsOf(config);
@@ -142,7 +147,18 @@ export class Memslots {
     try {
       const pointer = take(memslotRecord.size);
       const flags = flagsOf(config);
-      const slot: Memslot = { pointer, addressSpace: config.addressSpace ?? 0, id: config.id, base, pages, hva, ram, flags, blocks, dirty: 0 };
+      const slot: Memslot = {
+        pointer,
+        addressSpace: config.addressSpace ?? 0,
+        id: config.id,
+        base,
+        pages,
+        hva,
+        ram,
+        flags,
+        blocks,
+        dirty: 0,
+      };
       for (let level = 1; level <= 3; level++) {
         memslotRecord.set32(linear, pointer, "RMAP", take(levelPages(base, pages, level) * 4), level - 1);
       }
@@ -173,7 +189,8 @@ export class Memslots {
     const size = Math.ceil(slot.pages / 64) * 8;
     slot.dirty = this.linear.allocate(size);
     slot.blocks.push([slot.dirty, size]);
-    if (initial) for (let page = 0; page < slot.pages; page++) this.linear.u8[slot.dirty + (page >> 3)]! |= 1 << (page & 7);
+    if (initial)
+      for (let page = 0; page < slot.pages; page++) this.linear.u8[slot.dirty + (page >> 3)]! |= 1 << (page & 7);
     memslotRecord.set32(this.linear, slot.pointer, "DIRTY", slot.dirty);
   }
 

@@ -97,7 +97,12 @@ export class PageHash {
     const words = this.linear.u32;
     const header = page >>> 2;
     const role = (words[header + PAGE_WORD.role]! & ~ROLE_INVALID) >>> 0;
-    return hash(words[header + PAGE_WORD.gfn]!, words[header + PAGE_WORD.gfn + 1]!, role, words[header + PAGE_WORD.low]!);
+    return hash(
+      words[header + PAGE_WORD.gfn]!,
+      words[header + PAGE_WORD.gfn + 1]!,
+      role,
+      words[header + PAGE_WORD.low]!,
+    );
   }
 
   #rehash(): void {

@@ -12,7 +12,12 @@ const PREVIOUS_ROOTS = 3;
 const ALL_PREVIOUS = (1 << PREVIOUS_ROOTS) - 1;
 
 /** Which roots to free: bit i is previous root i, CURRENT the current one. */
-export const ROOTS = { previous: (index: number) => 1 << index, allPrevious: ALL_PREVIOUS, current: 1 << 3, all: ALL_PREVIOUS | (1 << 3) } as const;
+export const ROOTS = {
+  previous: (index: number) => 1 << index,
+  allPrevious: ALL_PREVIOUS,
+  current: 1 << 3,
+  all: ALL_PREVIOUS | (1 << 3),
+} as const;
 
 interface Root {
   page: number;
@@ -143,4 +148,3 @@ export class RootCache {
     if (which !== 0) this.free(which);
   }
 }
-

@@ -62,8 +62,16 @@ const EFER_ROLE = EFER.lme | EFER.nx;
 const CR3_NO_FLUSH = 1n << 63n;
 const PCID = 0xfffn;
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8 } as const;
-const { RET_PF_RETRY, RET_PF_EMULATE, RET_PF_FIXED, RET_PF_SPURIOUS, RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE } =
-  SHADOW_CODES;
+const {
+  RET_PF_RETRY,
+  RET_PF_EMULATE,
+  RET_PF_FIXED,
+  RET_PF_SPURIOUS,
+  RET_PF_INJECT,
+  NEED_HOST_PAGE,
+  NEED_PAGE,
+  NO_SPACE,
+} = SHADOW_CODES;
 const OUTCOMES: Readonly<Record<number, "fixed" | "spurious" | "retry">> = {
   [RET_PF_RETRY]: "retry",
   [RET_PF_FIXED]: "fixed",
@@ -182,7 +190,7 @@ export class Vcpu {
 
   /** CR3 bits 11:5 and the latch, where the guest's root is a page-directory-pointer table; part of the root's name. */
   #low(pgd: bigint): number {
-    return this.rootMmu.guestLevel === 3 && !(this.rootMmu.rootRole & ROLE_DIRECT) ? (Number(pgd & 0xfe0n) | 3) : 0;
+    return this.rootMmu.guestLevel === 3 && !(this.rootMmu.rootRole & ROLE_DIRECT) ? Number(pgd & 0xfe0n) | 3 : 0;
   }
 
   #loadRoot(): void {
@@ -198,7 +206,8 @@ export class Vcpu {
         for (const pdpte of rootMmu.pdptes) if (pdpte & 1n) this.#checkVisible((pdpte & 0x000f_ffff_ffff_f000n) >> 12n);
       }
     }
-    if (vm.exports.reserveRoom(vm.pointer) === 0) throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
+    if (vm.exports.reserveRoom(vm.pointer) === 0)
+      throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
     vm.settle();
     const words = vm.linear.u32;
     const request = this.pointer >>> 2;
@@ -441,7 +450,8 @@ export class Vcpu {
       throw new GeneralProtectionError("long mode needs CR4.PAE=1");
     }
     if (!paging && this.#cr4 & CR4.pcide) throw new GeneralProtectionError("CR0.PG=0 with CR4.PCIDE=1");
-    if (!(this.#efer & EFER.lme) && paging && this.#cr4 & CR4.pae && (cr0 ^ old) & CR0_PDPTR) this.#loadPdptes(this.#cr3);
+    if (!(this.#efer & EFER.lme) && paging && this.#cr4 & CR4.pae && (cr0 ^ old) & CR0_PDPTR)
+      this.#loadPdptes(this.#cr3);
     if (this.#efer & EFER.lme) {
       if (!wasPaging && paging) this.#efer |= EFER.lma;
       if (wasPaging && !paging) this.#efer &= ~EFER.lma;
@@ -477,7 +487,8 @@ export class Vcpu {
   writeEfer(value: bigint): void {
     const old = this.#efer;
     const efer = (Number(value & 0xffff_ffffn) & ~EFER.lma) | (old & EFER.lma);
-    if (this.#cr0 & CR0.pg && (efer ^ old) & EFER.lme) throw new GeneralProtectionError("EFER.LME cannot change under paging");
+    if (this.#cr0 & CR0.pg && (efer ^ old) & EFER.lme)
+      throw new GeneralProtectionError("EFER.LME cannot change under paging");
     this.#efer = efer;
     if ((efer ^ old) & EFER_ROLE) this.#resetContext();
     this.vm.events.collect(this.id);

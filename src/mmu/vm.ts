@@ -133,7 +133,10 @@ export class VirtualMachine {
       encryptionMask: config.masks.me,
       encryptionValue: config.masks.meValue,
     };
-    for (const [name, value] of Object.entries({ hostPhysicalBits, guestPhysicalBits: this.limits.guestPhysicalBits })) {
+    for (const [name, value] of Object.entries({
+      hostPhysicalBits,
+      guestPhysicalBits: this.limits.guestPhysicalBits,
+    })) {
       if (!Number.isInteger(value) || value < 32 || value > 52) {
         throw new ConfigError(`${name} is ${value}, expected 32 to 52`);
       }
@@ -330,7 +333,8 @@ export class VirtualMachine {
 
   isUnsync(page: number): boolean {
     return (
-      pageRecord.get32(this.linear, page, "UNSYNC") !== 0 || pageRecord.get32(this.linear, page, "UNSYNC_CHILDREN") !== 0
+      pageRecord.get32(this.linear, page, "UNSYNC") !== 0 ||
+      pageRecord.get32(this.linear, page, "UNSYNC_CHILDREN") !== 0
     );
   }
 
@@ -454,7 +458,8 @@ export class VirtualMachine {
 
   /** Sets the limit on shadow pages, at least 64; the oldest pages beyond it are zapped. */
   setPageLimit(count: number): void {
-    if (!Number.isInteger(count) || count < MIN_PAGES) throw new ConfigError(`page limit is ${count}, expected at least ${MIN_PAGES}`);
+    if (!Number.isInteger(count) || count < MIN_PAGES)
+      throw new ConfigError(`page limit is ${count}, expected at least ${MIN_PAGES}`);
     this.exports.limitPages(this.pointer, count);
     this.#requestedPages = count;
     this.settle();
@@ -496,7 +501,13 @@ export class VirtualMachine {
         this.#absent.get(slot)?.add(gfn);
       }
     });
-    if (found) vmRecord.set32(this.linear, this.pointer, "INVALIDATE_SEQ", vmRecord.get32(this.linear, this.pointer, "INVALIDATE_SEQ") + 1);
+    if (found)
+      vmRecord.set32(
+        this.linear,
+        this.pointer,
+        "INVALIDATE_SEQ",
+        vmRecord.get32(this.linear, this.pointer, "INVALIDATE_SEQ") + 1,
+      );
     this.settle();
   }
 
