@@ -166,6 +166,7 @@ class Replayer {
       this.cpu,
       {
         position: (index) => this.position(index),
+        mismatch: (mismatch) => this.add(step, { kind: "result", ...mismatch }),
         memory: (gpa, bytes) => this.quietly(() => this.tracker.writeGpa(gpa, bytes)),
       },
       this.smiPending,

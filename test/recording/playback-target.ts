@@ -1,7 +1,14 @@
-import { isProbeEvent, isTraceEvent, type MmuEvent, PROBE_EVENTS, TRACE_EVENTS } from "../../src/recording/events.js";
+import {
+  isProbeEvent,
+  isTraceEvent,
+  type MmuEvent,
+  PROBE_EVENTS,
+  type RecordedEvent,
+  TRACE_EVENTS,
+} from "../../src/recording/events.js";
 import { HostMemory } from "../../src/recording/host-memory.js";
 import type { Recording, Snapshot } from "../../src/recording/recording.js";
-import type { MmuState, ReplayTarget, ReplayTargetFactory } from "../../src/recording/target.js";
+import type { FaultOutcome, MmuState, ReplayTarget, ReplayTargetFactory } from "../../src/recording/target.js";
 
 /** A call that the replayer made. */
 export type Call = readonly [name: string, ...args: unknown[]];
@@ -17,6 +24,7 @@ export interface PlaybackOptions {
   /** Called in a page fault, as an MMU that looks its page up does. */
   readonly pinInFault?: (address: bigint) => bigint | undefined;
   readonly emits?: ReadonlySet<string>;
+  readonly changeOutcome?: (outcome: FaultOutcome, step: number) => FaultOutcome;
 }
 
 /**
@@ -29,6 +37,8 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
   const factory: ReplayTargetFactory = (_config, host, sink) => {
     const memory = new HostMemory();
     let step = 0;
+    let outcomes: FaultOutcome[] = [];
+    let writes: bigint[] = [];
     const log =
       <T>(name: string, result: T) =>
       (...args: unknown[]): T => {
@@ -50,22 +60,28 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       // A guest step begins: what its walks and emulated writes will do to memory is done now.
       setRflags: () => {
         const current = recording.steps[step]!;
+        outcomes = outcomesOf(current.events, recording.config.intel);
+        writes = current.events.flatMap((event) => (event.ev === "pte_write" ? [event.gpa] : []));
         for (const { gpa, after } of current.kind === "guest" ? current.memoryChanges : [])
           memory.write(recording.slots[0]!.hva + gpa, bytesOf(after));
       },
       setGuestRegisters: log("setGuestRegisters", undefined),
       pageFault: (vcpu, fault) => {
         calls.push(["pageFault", vcpu, fault]);
+        const outcome = outcomes.shift() ?? { result: "retry" };
         const hva = options.pinInFault?.(fault.address);
         if (hva !== undefined) calls.push(["pinned", host.pin(hva, (fault.errorCode & 2n) !== 0n)]);
-        return { result: "fixed" };
+        return options.changeOutcome?.(outcome, recording.steps[step]!.n) ?? outcome;
       },
       guestWalk: (...args) => {
         calls.push(["guestWalk", ...args]);
-        return { ok: true, gpa: 0n };
+        return { ok: true, gpa: writes[0] ?? 0n };
       },
       injectEmulatedFault: log("injectEmulatedFault", undefined),
-      emulatedWrite: log("emulatedWrite", undefined),
+      emulatedWrite: (...args) => {
+        calls.push(["emulatedWrite", ...args]);
+        writes.shift();
+      },
       markDirty: log("markDirty", undefined),
       writeCr0: log("writeCr0", undefined),
       writeCr3: log("writeCr3", undefined),
@@ -106,6 +122,35 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
     return target;
   };
   return { factory, calls };
+}
+
+const EXIT_EPT_MISCONFIG = 0x31;
+const RESULTS: Readonly<Record<number, "retry" | "emulate" | "fixed" | "spurious">> = {
+  1: "retry",
+  2: "emulate",
+  4: "fixed",
+  5: "spurious",
+};
+
+/** What the page faults of a step ended with. */
+function outcomesOf(events: readonly RecordedEvent[], intel: boolean): FaultOutcome[] {
+  return events.flatMap((event, index): FaultOutcome[] => {
+    const misconfiguration = intel && event.ev === "kvm_exit" && event.exit_reason === EXIT_EPT_MISCONFIG;
+    if (event.ev !== "kvm_page_fault" && !misconfiguration) return [];
+    const entry = events.findIndex((later, at) => at > index && later.ev === "kvm_entry");
+    const rest = events.slice(index + 1, entry === -1 ? undefined : entry);
+    const handler = rest.find((later) => /^(p64|p32|ept|direct|nonpaging)_pf_ret$/.test(later.ev));
+    if (handler === undefined || !("ret" in handler)) return [{ result: "mmio" }];
+    const injected = rest.find(
+      (later) =>
+        later.ev === "kvm_nested_vmexit_inject" || (later.ev === "kvm_inj_exception" && later.reinjected === 0),
+    );
+    if (handler.ret === 1 && injected !== undefined) {
+      const errorCode = injected.ev === "kvm_inj_exception" ? injected.error_code : 0;
+      return [{ result: "inject", errorCode, address: 0n }];
+    }
+    return [{ result: RESULTS[handler.ret]! }];
+  });
 }
 
 /** A target knows host-physical addresses of SPTEs only. */
