@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import { registerFind } from "./commands/find.js";
 import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
+import { registerReplay } from "./commands/replay.js";
 import { registerRole } from "./commands/role.js";
 import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
@@ -18,6 +19,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerMaps,
   registerFind,
   registerPte,
+  registerReplay,
   registerRole,
   registerSpte,
   registerTour,

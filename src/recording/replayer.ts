@@ -166,6 +166,9 @@ class Replayer {
       this.cpu,
       {
         position: (index) => this.position(index),
+        entering: (now) => {
+          this.mode = { ...this.mode, loading: now };
+        },
         mismatch: (mismatch) => this.add(step, { kind: "result", ...mismatch }),
         memory: (gpa, bytes) => this.quietly(() => this.tracker.writeGpa(gpa, bytes)),
       },

@@ -50,6 +50,8 @@ export interface PlayerHooks {
   /** The events up to here have been replayed. */
   position(index: number): void;
   memory(gpa: bigint, bytes: Uint8Array): void;
+  /** The target is entering the guest, where roots are loaded. */
+  entering(now: boolean): void;
   /** What a call gave differs from what was recorded. */
   mismatch(mismatch: ResultMismatch): void;
 }
@@ -132,7 +134,9 @@ export class StepPlayer {
         break;
       case "kvm_entry":
         this.leavingSmm = false;
+        this.hooks.entering(true);
         this.target.enterGuest(this.vcpu);
+        this.hooks.entering(false);
         break;
       case "kvm_mmu_pagetable_walk":
         this.walk(event, index);

@@ -28,8 +28,8 @@ export interface PlaybackOptions {
 }
 
 /**
- * A target that plays the recording back: whatever it is asked, after each step it has emitted the recorded
- * events and is in the recorded state. It says nothing about an MMU, but everything about who drives and compares.
+ * A target that plays the recording back: whatever it is asked, it emits the recorded events (at guest entries and
+ * at the end of a step) and is in the recorded state. It says nothing about an MMU, but everything about who drives and compares.
  */
 export function playback(recording: Recording, options: PlaybackOptions = {}): Playback {
   const calls: Call[] = [];
@@ -39,6 +39,19 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
     let step = 0;
     let outcomes: FaultOutcome[] = [];
     let writes: bigint[] = [];
+    /** Events of the step that have been emitted. */
+    let emitted = 0;
+    const mmuEvents = (events: readonly RecordedEvent[]): MmuEvent[] =>
+      events
+        .filter((event) => isTraceEvent(event.ev) || isProbeEvent(event.ev))
+        .map((event) => ({ ...event, ...physical(event, pageOffset) }) as unknown as MmuEvent);
+    /** Emits the step's events up to the next one that `until` is true of, or to the end. */
+    const emit = (until: (event: RecordedEvent) => boolean): void => {
+      const { events } = recording.steps[step]!;
+      const end = events.findIndex((event, index) => index >= emitted && until(event));
+      for (const event of mmuEvents(events.slice(emitted, end === -1 ? undefined : end))) sink(event);
+      emitted = end === -1 ? events.length : end + 1;
+    };
     const log =
       <T>(name: string, result: T) =>
       (...args: unknown[]): T => {
@@ -56,7 +69,10 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       readHost: (hva, length) => memory.read(hva, length),
       setSlot: log("setSlot", undefined),
       createVcpu: log("createVcpu", undefined),
-      enterGuest: log("enterGuest", undefined),
+      enterGuest: (...args) => {
+        calls.push(["enterGuest", ...args]);
+        if (options.changeEvents === undefined) emit((event) => event.ev === "kvm_entry");
+      },
       // A guest step begins: what its walks and emulated writes will do to memory is done now.
       setRflags: () => {
         const current = recording.steps[step]!;
@@ -109,11 +125,9 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       setHardwareBits: log("setHardwareBits", undefined),
       state: () => {
         const recorded = recording.steps[step]!;
-        let events = recorded.events
-          .filter((event) => isTraceEvent(event.ev) || isProbeEvent(event.ev))
-          .map((event) => ({ ...event, ...physical(event, pageOffset) }) as unknown as MmuEvent);
-        if (options.changeEvents !== undefined) events = options.changeEvents(events, recorded.n);
-        for (const event of events) sink(event);
+        if (options.changeEvents === undefined) emit(() => false);
+        else for (const event of options.changeEvents(mmuEvents(recorded.events), recorded.n)) sink(event);
+        emitted = 0;
         step++;
         const state = stateOf(recorded.snapshot);
         return options.changeState?.(state, recorded.n) ?? state;
