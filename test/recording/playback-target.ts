@@ -28,8 +28,8 @@ export interface PlaybackOptions {
 }
 
 /**
- * A target that plays the recording back: whatever it is asked, it emits the recorded events (at guest entries and
- * at the end of a step) and is in the recorded state. It says nothing about an MMU, but everything about who drives and compares.
+ * A target that plays the recording back: whatever it is asked, it emits the recorded events (in page faults,
+ * at guest entries and at the end of a step) and is in the recorded state. It says nothing about an MMU, but everything about who drives and compares.
  */
 export function playback(recording: Recording, options: PlaybackOptions = {}): Playback {
   const calls: Call[] = [];
@@ -45,12 +45,13 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       events
         .filter((event) => isTraceEvent(event.ev) || isProbeEvent(event.ev))
         .map((event) => ({ ...event, ...physical(event, pageOffset) }) as unknown as MmuEvent);
-    /** Emits the step's events up to the next one that `until` is true of, or to the end. */
+    /** Emits the step's events up to the next one that `until` is true of, included, or to the end. */
     const emit = (until: (event: RecordedEvent) => boolean): void => {
       const { events } = recording.steps[step]!;
       const end = events.findIndex((event, index) => index >= emitted && until(event));
-      for (const event of mmuEvents(events.slice(emitted, end === -1 ? undefined : end))) sink(event);
-      emitted = end === -1 ? events.length : end + 1;
+      const next = end === -1 ? events.length : end + 1;
+      for (const event of mmuEvents(events.slice(emitted, next))) sink(event);
+      emitted = next;
     };
     const log =
       <T>(name: string, result: T) =>
@@ -87,6 +88,7 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
         const outcome = outcomes.shift() ?? { result: "retry" };
         const hva = options.pinInFault?.(fault.address);
         if (hva !== undefined) calls.push(["pinned", host.pin(hva, (fault.errorCode & 2n) !== 0n)]);
+        if (options.changeEvents === undefined) emit((event) => event.ev === "page_fault_ret");
         return options.changeOutcome?.(outcome, recording.steps[step]!.n) ?? outcome;
       },
       guestWalk: (...args) => {
@@ -114,7 +116,9 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       setSregs: log("setSregs", undefined),
       getDirtyLog: () => {
         const found = answer();
-        return found?.kind === "dirtyLog" ? [...found.gfns] : [];
+        if (found?.kind !== "dirtyLog") return [];
+        const slot = recording.slots.find(({ id }) => id === found.slot);
+        return found.gfns.map((gfn) => gfn - ((slot?.gpa ?? 0n) >> 12n));
       },
       clearDirtyLog: log("clearDirtyLog", undefined),
       setMmuPages: log("setMmuPages", undefined),
