@@ -336,50 +336,35 @@
 /** guest pgd of the root */
 // @ts-ignore: decorator
 @inline export const MMU_ROOT_PGD: usize = 16;
-/** guest pgd: CR3, nCR3 or EPTP */
+/** pointer to the SPACE record that guest walks use, in KVM's rule set */
 // @ts-ignore: decorator
-@inline export const MMU_PGD: usize = 24;
-/** latched PDPTEs */
-// @ts-ignore: decorator
-@inline export const MMU_PDPTES: usize = 32;
+@inline export const MMU_SPACE: usize = 24;
 /** FORMAT_*: entries of the guest's tables */
 // @ts-ignore: decorator
-@inline export const MMU_FORMAT: usize = 64;
+@inline export const MMU_FORMAT: usize = 28;
 /** level of the guest's root table, 0 without paging */
 // @ts-ignore: decorator
-@inline export const MMU_GUEST_LEVEL: usize = 68;
+@inline export const MMU_GUEST_LEVEL: usize = 32;
 /** 1: the guest's tables have accessed and dirty bits */
 // @ts-ignore: decorator
-@inline export const MMU_HAVE_AD: usize = 72;
+@inline export const MMU_HAVE_AD: usize = 36;
 /** MMU_* bits */
 // @ts-ignore: decorator
-@inline export const MMU_FLAGS: usize = 76;
-/** which accesses protection keys bind */
-// @ts-ignore: decorator
-@inline export const MMU_PKRU_MASK: usize = 80;
+@inline export const MMU_FLAGS: usize = 40;
 /** previous roots' SPs, 0 for none */
 // @ts-ignore: decorator
-@inline export const MMU_PREVIOUS: usize = 84;
+@inline export const MMU_PREVIOUS: usize = 44;
 /** their guest pgds */
 // @ts-ignore: decorator
-@inline export const MMU_PREVIOUS_PGD: usize = 96;
-/** denied rights by error-code bits 4:1 */
-// @ts-ignore: decorator
-@inline export const MMU_PERMISSIONS: usize = 120;
-/** reserved bits of guest entries, [bit 7][level - 1] */
-// @ts-ignore: decorator
-@inline export const MMU_GUEST_RESERVED: usize = 152;
-/** EPT: bad values of bits 5:0 */
-// @ts-ignore: decorator
-@inline export const MMU_GUEST_BAD_MT_XWR: usize = 232;
+@inline export const MMU_PREVIOUS_PGD: usize = 56;
 /** reserved bits of SPTEs, [bit 7][level - 1] */
 // @ts-ignore: decorator
-@inline export const MMU_SHADOW_RESERVED: usize = 240;
+@inline export const MMU_SHADOW_RESERVED: usize = 80;
 /** EPT: bad values of bits 5:0 */
 // @ts-ignore: decorator
-@inline export const MMU_SHADOW_BAD_MT_XWR: usize = 320;
+@inline export const MMU_SHADOW_BAD_MT_XWR: usize = 160;
 // @ts-ignore: decorator
-@inline export const MMU_SIZE_OF: u32 = 328;
+@inline export const MMU_SIZE_OF: u32 = 168;
 
 // vCPU
 /** pointer to the VM record */
@@ -397,15 +382,12 @@
 /** 1: EFLAGS.AC is set */
 // @ts-ignore: decorator
 @inline export const VCPU_AC: usize = 16;
-/** PKRU */
-// @ts-ignore: decorator
-@inline export const VCPU_PKRU: usize = 20;
 /** 1: a nested guest runs */
 // @ts-ignore: decorator
-@inline export const VCPU_GUEST_MODE: usize = 24;
+@inline export const VCPU_GUEST_MODE: usize = 20;
 /** 1: CR4.PAE is set */
 // @ts-ignore: decorator
-@inline export const VCPU_PAE: usize = 28;
+@inline export const VCPU_PAE: usize = 24;
 /** MMIO cache: page of the linear address, 0 for none */
 // @ts-ignore: decorator
 @inline export const VCPU_MMIO_GVA: usize = 32;
@@ -433,95 +415,86 @@
 /** walk: its address */
 // @ts-ignore: decorator
 @inline export const VCPU_GW_PTE_GPA: usize = 152;
-/** walk: its linear address */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_PTE_PTR: usize = 192;
-/** walk: 1 where the entry may be written */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_PTE_WRITABLE: usize = 212;
 /** walk: access bits accumulated above */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_PT_ACCESS: usize = 232;
+@inline export const VCPU_GW_PT_ACCESS: usize = 192;
 /** walk: access bits of the whole walk */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_PTE_ACCESS: usize = 252;
+@inline export const VCPU_GW_PTE_ACCESS: usize = 212;
 /** walk: error code of the fault */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_ERROR: usize = 256;
+@inline export const VCPU_GW_ERROR: usize = 216;
 /** walk: resulting gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_GFN: usize = 264;
+@inline export const VCPU_GW_GFN: usize = 224;
 /** walk: resulting address */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_GPA: usize = 272;
-/** walk: EPT exit qualification */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_QUALIFICATION: usize = 280;
+@inline export const VCPU_GW_GPA: usize = 232;
 /** walk: the leaf entry's neighbours */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_PREFETCH: usize = 288;
+@inline export const VCPU_GW_PREFETCH: usize = 240;
 /** fault: address */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ADDRESS: usize = 352;
+@inline export const VCPU_F_ADDRESS: usize = 304;
 /** fault: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GFN: usize = 360;
+@inline export const VCPU_F_GFN: usize = 312;
 /** fault: host page << 12 */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PFN: usize = 368;
+@inline export const VCPU_F_PFN: usize = 320;
 /** fault: error code */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ERROR: usize = 376;
+@inline export const VCPU_F_ERROR: usize = 328;
 /** fault: 1 where no guest access stands behind it */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PREFETCH: usize = 380;
+@inline export const VCPU_F_PREFETCH: usize = 332;
 /** fault: MEMSLOT, 0 for none */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SLOT: usize = 384;
+@inline export const VCPU_F_SLOT: usize = 336;
 /** fault: 1 where the host page may be written */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAP_WRITABLE: usize = 388;
+@inline export const VCPU_F_MAP_WRITABLE: usize = 340;
 /** fault: VM_INVALIDATE_SEQ before the host page was looked up */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SEQ: usize = 392;
+@inline export const VCPU_F_SEQ: usize = 344;
 /** fault: largest level that the guest's mapping allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAX_LEVEL: usize = 396;
+@inline export const VCPU_F_MAX_LEVEL: usize = 348;
 /** fault: level that the host page allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_REQ_LEVEL: usize = 400;
+@inline export const VCPU_F_REQ_LEVEL: usize = 352;
 /** fault: level that is made */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GOAL_LEVEL: usize = 404;
+@inline export const VCPU_F_GOAL_LEVEL: usize = 356;
 /** fault: 1 where a huge page is forbidden */
 // @ts-ignore: decorator
-@inline export const VCPU_F_NO_HUGE: usize = 408;
+@inline export const VCPU_F_NO_HUGE: usize = 360;
 /** fault: 1 where the access writes its own translation */
 // @ts-ignore: decorator
-@inline export const VCPU_F_WRITES_TABLE: usize = 412;
+@inline export const VCPU_F_WRITES_TABLE: usize = 364;
 /** fault: STAGE_* at which it is resumed */
 // @ts-ignore: decorator
-@inline export const VCPU_F_STAGE: usize = 416;
+@inline export const VCPU_F_STAGE: usize = 368;
 /** fault: shadow walk's level */
 // @ts-ignore: decorator
-@inline export const VCPU_F_LEVEL: usize = 420;
+@inline export const VCPU_F_LEVEL: usize = 372;
 /** fault: shadow walk's entry */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SPTEP: usize = 424;
+@inline export const VCPU_F_SPTEP: usize = 376;
 /** page wanted: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_GFN: usize = 432;
+@inline export const VCPU_REQ_GFN: usize = 384;
 /** page wanted: role */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_ROLE: usize = 440;
+@inline export const VCPU_REQ_ROLE: usize = 392;
 /** page wanted: CR3 bits 11:5 */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_LOW: usize = 444;
+@inline export const VCPU_REQ_LOW: usize = 396;
 /** page found or made */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_PAGE: usize = 448;
+@inline export const VCPU_REQ_PAGE: usize = 400;
 // @ts-ignore: decorator
-@inline export const VCPU_SIZE_OF: u32 = 456;
+@inline export const VCPU_SIZE_OF: u32 = 408;
 
 // Trace event
 /** EV_* */
@@ -568,17 +541,9 @@
 // @ts-ignore: decorator
 @inline export const FORMAT_64: u32 = 2;
 // @ts-ignore: decorator
-@inline export const FORMAT_EPT: u32 = 3;
-// @ts-ignore: decorator
 @inline export const MMU_WP: u32 = 1;
 // @ts-ignore: decorator
-@inline export const MMU_NX: u32 = 2;
-// @ts-ignore: decorator
 @inline export const MMU_SMEP: u32 = 4;
-// @ts-ignore: decorator
-@inline export const MMU_PSE: u32 = 8;
-// @ts-ignore: decorator
-@inline export const MMU_LIVE_PDPTES: u32 = 16;
 // @ts-ignore: decorator
 @inline export const RET_PF_CONTINUE: u32 = 0;
 // @ts-ignore: decorator

@@ -1,5 +1,6 @@
 // What the host calls of the shadow MMU. 64-bit values cross as BigInt only outside the fault path.
 import { EV_GET_PAGE, VCPU_REQ_GFN, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE, VM_INVALID } from "../abi/shadow";
+import { setRoot } from "../walk/configure";
 import { emitPage } from "./event";
 import { fault, faultResume } from "./fault";
 import { walkGuest } from "./guest-walk";
@@ -97,6 +98,10 @@ export function reserveRoom(vm: usize): u32 {
 
 export function limitPages(vm: usize, limit: u32): void {
   setLimit(vm, limit);
+}
+
+export function spaceRoot(space: usize, high: u32, low: u32): void {
+  setRoot(space, wide(high, low));
 }
 
 export function zapAll(vm: usize): void {

@@ -1,8 +1,9 @@
 // Asking for a shadow page, initialising a fresh one, linking it.
 import { ROLE_ACCESS, ROLE_DIRECT, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../abi/role";
+import { SPACE_PDPTES } from "../abi/layout";
 import {
   EV_GET_PAGE,
-  MMU_PDPTES,
+  MMU_SPACE,
   SP_CHAIN,
   SP_FLOOD,
   SP_GAP,
@@ -121,6 +122,12 @@ function account(vm: usize, sp: usize): void {
   if (protectGfn(vm, slot, gfn, 1)) flushRemote(vm);
 }
 
+/** The root remembers the PDPTEs that its vCPU has latched. */
+function latch(vcpu: usize, sp: usize): void {
+  const space: usize = load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_SPACE);
+  memory.copy(sp + SP_PDPTES, space + SPACE_PDPTES, 32);
+}
+
 /** Initialises a header whose SP_SPT and SP_SHADOWED the host has set, for the page of the request. */
 export function createPage(vcpu: usize, sp: usize): void {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
@@ -138,7 +145,7 @@ export function createPage(vcpu: usize, sp: usize): void {
   store<u32>(sp, 0, SP_NO_HUGE);
   store<u32>(sp, 0, SP_GAP);
   memory.fill(sp + SP_UNSYNC_BITMAP, 0, 64);
-  if (low & LOW_LATCHED) memory.copy(sp + SP_PDPTES, <usize>load<u32>(vcpu, VCPU_MMU) + MMU_PDPTES, 32);
+  if (low & LOW_LATCHED) latch(vcpu, sp);
   const table = tableOf(sp);
   memory.fill(table, 0, 4096);
   const translations: usize = load<u32>(sp, SP_SHADOWED);

@@ -39,7 +39,7 @@ function residentPage(slot: usize, gfn: u64): u64 {
 export function prefetchGpte(vcpu: usize, sp: usize, sptep: usize, gpte: u64, avoidLog: bool): bool {
   const mmu: usize = load<u32>(vcpu, VCPU_MMU);
   if (dropInvalid(vcpu, sptep, gpte)) return false;
-  const gfn = gpteGfn(gpte);
+  const gfn = gpteGfn(mmu, gpte);
   const access = protectClean(mmu, ((roleOf(sp) & ROLE_ACCESS) >> 8) & gpteAccess(mmu, gpte), gpte);
   const slot = prefetchSlot(vcpu, gfn, avoidLog && (access & ACC_WRITE) != 0);
   if (slot == 0) return false;

@@ -12,7 +12,6 @@ import {
 import {
   FORMAT_32,
   MMU_FORMAT,
-  MMU_HAVE_AD,
   MMU_ROOT_ROLE,
   SP_FLOOD,
   SP_UNSYNC,
@@ -25,7 +24,7 @@ import {
 } from "../abi/shadow";
 import { addressOf, isLast, isMmio, isPresent } from "../spte/predicates";
 import { mmioGfn } from "../spte/make";
-import { accessedBit, gpteAccess, gpteBytes, gpteGfn, gptePresent, gpteReserved, protectClean, readGpte } from "./gpte";
+import { gpteAccess, gpteBytes, gpteGfn, gpteUsable, protectClean, readGpte } from "./gpte";
 import { nextEntry, rootEntry } from "./iterator";
 import { makeSpte, markMmio } from "./leaf";
 import { clearMmioInfo } from "./mmio";
@@ -52,10 +51,7 @@ function firstGpte(vcpu: usize, mmu: usize, sp: usize): usize {
 /** Drops the SPTE of an entry that maps nothing, was never accessed, or is malformed; returns whether it did. */
 export function dropInvalid(vcpu: usize, sptep: usize, gpte: u64): bool {
   const mmu: usize = load<u32>(vcpu, VCPU_MMU);
-  const usable =
-    gptePresent(mmu, gpte) &&
-    (load<u32>(mmu, MMU_HAVE_AD) == 0 || (gpte & accessedBit(mmu)) != 0) &&
-    !gpteReserved(mmu, gpte, 1);
+  const usable = gpteUsable(mmu, gpte);
   if (!usable) dropSpte(load<u32>(vcpu, VCPU_VM), sptep);
   return !usable;
 }
@@ -86,7 +82,7 @@ export function syncPage(vcpu: usize, sp: usize): i32 {
       flush = true;
       continue;
     }
-    const gfn = gpteGfn(gpte);
+    const gfn = gpteGfn(mmu, gpte);
     const access = protectClean(mmu, pageAccess & gpteAccess(mmu, gpte), gpte);
     if (isMmio(vm, old)) {
       if (gfn != mmioGfn(vm, old)) clearSpte(vm, sptep);

@@ -18,6 +18,7 @@ export interface ShadowExports {
   zapCommit(vm: number): void;
   reserveRoom(vm: number): number;
   limitPages(vm: number, limit: number): void;
+  spaceRoot(space: number, high: number, low: number): void;
   zapAll(vm: number): void;
   rangeApply(vm: number, slot: number, start: bigint, end: bigint, from: number, to: number, what: number): number;
   rangeChange(vm: number, slot: number, gfn: bigint, page: bigint, writable: number): number;

@@ -1,6 +1,8 @@
 /** Memslots: what lies where in guest-physical memory, with the metadata that the core keeps per gfn. */
+import { MEMORY, SLOT } from "../abi/index.js";
 import { SHADOW_CODES } from "../abi/shadow.js";
 import type { LinearMemory } from "../core/linear-memory.js";
+import { RecordType } from "../core/record.js";
 import { ConfigError } from "../errors.js";
 import { memslotRecord, slotSetRecord, vmRecord } from "./records.js";
 
@@ -40,8 +42,11 @@ export interface Memslot {
 
 export type SlotChange = "create" | "delete" | "move" | "flags" | "none";
 
+const memoryRecord = new RecordType(MEMORY);
+const slotRecord = new RecordType(SLOT);
 const IN_PROGRESS = 1n << 63n;
 const MAX_SLOTS = 64;
+const MEMORY_BYTES = memoryRecord.size + (MAX_SLOTS + 1) * slotRecord.size;
 const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, HOST_PRESENT, HOST_WRITABLE, HOST_LEVEL_SHIFT } = SHADOW_CODES;
 
 /** Pages of level `level` that a range touches. */
@@ -52,6 +57,8 @@ function levelPages(base: bigint, pages: number, level: number): number {
 
 export class Memslots {
   readonly #sets: number[] = [];
+  /** MEMORY records, each with its SLOT records behind it: what guest walks go through. */
+  readonly #memories: number[] = [];
   readonly slots: Memslot[] = [];
   /** Pages of all slots. */
   totalPages = 0;
@@ -65,7 +72,14 @@ export class Memslots {
       this.#sets.push(set);
       vmRecord.set32(linear, vm, "SLOTS", set, space);
       slotSetRecord.set64(linear, set, "GENERATION", BigInt(space));
+      this.#memories.push(linear.allocate(MEMORY_BYTES));
+      this.#publishMemory(space);
     }
+  }
+
+  /** The MEMORY record of an address space. */
+  memory(space: number): number {
+    return this.#memories[space]!;
   }
 
   generation(space: number): bigint {
@@ -207,6 +221,7 @@ export class Memslots {
   setFlags(slot: Memslot, flags: number): void {
     slot.flags = flags;
     memslotRecord.set32(this.linear, slot.pointer, "FLAGS", flags);
+    this.#publishMemory(slot.addressSpace);
   }
 
   add(slot: Memslot): void {
@@ -254,6 +269,29 @@ export class Memslots {
   dispose(): void {
     for (const slot of this.slots) this.release(slot);
     for (const set of this.#sets) this.linear.free(set, slotSetRecord.size);
+    for (const memory of this.#memories) this.linear.free(memory, MEMORY_BYTES);
+  }
+
+  /** Writes the usable slots as RAM of a MEMORY record, ascending, with an empty one behind them. */
+  #publishMemory(space: number): void {
+    const { linear } = this;
+    const memory = this.#memories[space]!;
+    const table = memory + memoryRecord.size;
+    const slots = this.slots
+      .filter((slot) => slot.addressSpace === space && (slot.flags & MEMSLOT_INVALID) === 0)
+      .sort((a, b) => (a.base < b.base ? -1 : 1));
+    slots.forEach((slot, index) => {
+      const record = table + index * slotRecord.size;
+      slotRecord.set64(linear, record, "BASE", slot.base << 12n);
+      slotRecord.set64(linear, record, "SIZE", BigInt(slot.pages) << 12n);
+      slotRecord.set32(linear, record, "LINEAR", slot.ram);
+      slotRecord.set32(linear, record, "READ_ONLY", slot.flags & MEMSLOT_READONLY ? 1 : 0);
+    });
+    const end = table + slots.length * slotRecord.size;
+    slotRecord.set64(linear, end, "SIZE", 0n);
+    memoryRecord.set32(linear, memory, "SLOTS", table);
+    memoryRecord.set32(linear, memory, "SLOT_COUNT", slots.length);
+    memoryRecord.set32(linear, memory, "LAST_SLOT", end);
   }
 
   #publish(space: number): void {
@@ -264,6 +302,7 @@ export class Memslots {
     });
     slotSetRecord.set32(this.linear, set, "COUNT", slots.length);
     slotSetRecord.set32(this.linear, set, "LAST", 0);
+    this.#publishMemory(space);
     this.totalPages = this.slots.reduce((sum, slot) => sum + slot.pages, 0);
   }
 }

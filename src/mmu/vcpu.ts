@@ -98,7 +98,8 @@ export class Vcpu {
   ) {
     const { linear } = vm;
     this.pointer = linear.allocate(vcpuRecord.size);
-    this.rootMmu = new PagingContext(linear, "root_mmu");
+    this.rootMmu = new PagingContext(vm.exports, linear, "root_mmu", vm.work);
+    this.rootMmu.memory = vm.slots.memory(0);
     this.roots = new RootCache(
       linear,
       this.rootMmu,
@@ -509,7 +510,7 @@ export class Vcpu {
   }
 
   setPkru(pkru: number): void {
-    vcpuRecord.set32(this.vm.linear, this.pointer, "PKRU", pkru >>> 0);
+    this.rootMmu.setPkru(pkru >>> 0);
   }
 
   get #space(): number {
@@ -569,7 +570,9 @@ export class Vcpu {
   #initRoles(): void {
     const cpu = this.cpuRole();
     const level = Math.max(roleLevel(cpu.base), this.vm.minimumRootLevel);
-    this.rootMmu.setRoles(cpu, shadowRoot(cpu, level), this.vm.limits);
+    const registers = { cr0: this.#cr0, cr3: this.#cr3, cr4: this.#cr4, efer: this.#efer };
+    this.rootMmu.setRoles(cpu, shadowRoot(cpu, level), this.vm.limits, registers);
+    this.rootMmu.pgd = this.#cr3;
   }
 
   cpuRole(): CpuRole {
@@ -582,6 +585,7 @@ export class Vcpu {
   #setSpace(smm: boolean): void {
     this.#smm = smm;
     vcpuRecord.set32(this.vm.linear, this.pointer, "SPACE", smm ? 1 : 0);
+    this.rootMmu.memory = this.vm.slots.memory(smm ? 1 : 0);
   }
 
   /** System-management mode begins: paging off, the SMM address space (enter_smm). */

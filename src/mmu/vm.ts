@@ -102,6 +102,8 @@ export class VirtualMachine {
   readonly linear: LinearMemory;
   readonly exports: CoreExports;
   readonly pointer: number;
+  /** The core's WORK record. */
+  readonly work: number;
   readonly slots: Memslots;
   readonly caches: MemoryCaches;
   readonly hash: PageHash;
@@ -121,7 +123,8 @@ export class VirtualMachine {
   #requestedPages = 0;
 
   constructor(core: Core, config: VirtualMachineConfig) {
-    const { exports, linear } = core.internals();
+    const { exports, linear, work } = core.internals();
+    this.work = work;
     this.exports = exports;
     this.linear = linear;
     const hostPhysicalBits = config.hostPhysicalBits ?? 52;

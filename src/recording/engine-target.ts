@@ -61,7 +61,7 @@ interface Range {
 
 class EngineTarget implements ReplayTarget {
   readonly emits = EMITTED;
-  readonly #vm: VirtualMachine;
+  readonly vm: VirtualMachine;
   readonly #core: Core;
   readonly #ranges: readonly Range[];
   readonly #vcpus = new Map<number, Vcpu>();
@@ -70,7 +70,7 @@ class EngineTarget implements ReplayTarget {
     if (config.paging !== "shadow") throw new UnsupportedError("the engine replays shadow paging only");
     const { masks } = config;
     this.#core = loadSync();
-    this.#vm = new VirtualMachine(this.#core, {
+    this.vm = new VirtualMachine(this.#core, {
       masks: {
         ...masks,
         mmio: masks.mmioMask,
@@ -99,8 +99,8 @@ class EngineTarget implements ReplayTarget {
         },
       },
     });
-    this.#vm.events.sink = (event: MmuTraceEvent) => sink(event);
-    this.#ranges = config.hostRanges.map(({ hva, size }) => ({ hva, size, ram: this.#vm.createRam(Number(size)) }));
+    this.vm.events.sink = (event: MmuTraceEvent) => sink(event);
+    this.#ranges = config.hostRanges.map(({ hva, size }) => ({ hva, size, ram: this.vm.createRam(Number(size)) }));
   }
 
   #ram(hva: bigint): number {
@@ -125,7 +125,7 @@ class EngineTarget implements ReplayTarget {
   }
 
   setSlot(slot: SlotInput): void {
-    this.#vm.setSlot({
+    this.vm.setSlot({
       addressSpace: slot.addressSpace,
       id: slot.id,
       gpa: slot.gpa,
@@ -137,7 +137,7 @@ class EngineTarget implements ReplayTarget {
   }
 
   createVcpu(id: number, registers: ControlRegisters): void {
-    this.#vcpus.set(id, this.#vm.createVcpu(registers));
+    this.#vcpus.set(id, this.vm.createVcpu(registers));
   }
 
   enterGuest(vcpu: number): void {
@@ -170,7 +170,7 @@ class EngineTarget implements ReplayTarget {
   }
 
   markDirty(vcpu: number, gfn: bigint): void {
-    this.#vm.markDirty(gfn, this.#vcpu(vcpu).inSmm ? 1 : 0);
+    this.vm.markDirty(gfn, this.#vcpu(vcpu).inSmm ? 1 : 0);
   }
 
   writeCr0(vcpu: number, value: bigint): void {
@@ -225,53 +225,53 @@ class EngineTarget implements ReplayTarget {
   }
 
   getDirtyLog(addressSpace: number, slot: number): bigint[] {
-    return this.#vm.getDirtyLog(slot, addressSpace).map(BigInt);
+    return this.vm.getDirtyLog(slot, addressSpace).map(BigInt);
   }
 
   clearDirtyLog(addressSpace: number, slot: number, first: number, count: number): void {
     const pages = Array.from({ length: count }, (_, i) => first + i);
-    this.#vm.clearDirtyLog(slot, first, count, pages, addressSpace);
+    this.vm.clearDirtyLog(slot, first, count, pages, addressSpace);
   }
 
   setMmuPages(count: number): void {
-    this.#vm.setPageLimit(count);
+    this.vm.setPageLimit(count);
   }
 
   unmapRange(start: bigint, end: bigint): void {
-    this.#vm.unmapRange(start, end);
+    this.vm.unmapRange(start, end);
   }
 
   changePte(hva: bigint, page: PinnedPage | undefined): void {
     if (page === undefined) return;
     const changed: HostPage = { ...page, level: 1 };
-    this.#vm.changePage(hva, changed);
+    this.vm.changePage(hva, changed);
   }
 
   age(start: bigint, end: bigint): boolean {
-    return this.#vm.age(start, end);
+    return this.vm.age(start, end);
   }
 
   testAge(start: bigint, end: bigint): boolean {
-    return this.#vm.testAge(start, end);
+    return this.vm.testAge(start, end);
   }
 
   setHardwareBits(hpa: bigint, index: number, bits: bigint): void {
-    const page = this.#vm.pages().find((one) => one.hostAddress === hpa);
-    if (page !== undefined) this.#vm.setHardwareBits(page, index, bits);
+    const page = this.vm.pages().find((one) => one.hostAddress === hpa);
+    if (page !== undefined) this.vm.setHardwareBits(page, index, bits);
   }
 
   state(id: number): MmuState {
     const vcpu = this.#vcpu(id);
-    const pages = this.#vm.pages();
+    const pages = this.vm.pages();
     // Roots may be zapped already: they have addresses, but are no active pages.
-    const addresses = new Map(this.#vm.allPages().map((page) => [page.pointer, page.hostAddress]));
+    const addresses = new Map(this.vm.allPages().map((page) => [page.pointer, page.hostAddress]));
     const mmio = vcpu.mmioInfo;
     return {
       rootMmu: contextState(vcpu, addresses),
       active: "root_mmu",
       walking: "root_mmu",
-      usedPages: this.#vm.counter("USED"),
-      validGen: this.#vm.counter("VALID_GEN"),
+      usedPages: this.vm.counter("USED"),
+      validGen: this.vm.counter("VALID_GEN"),
       mmio: { gva: mmio.gva, gfn: mmio.gfn, access: mmio.access, gen: mmio.generation },
       pages: pages.map(pageState),
     };
