@@ -348,3 +348,10 @@ it("ends a recording where the target throws and says in which step", () => {
   });
   expect(replay(recording, factory).failure).toMatchObject({ step: 4, error: { message: "out of pages" } });
 });
+
+it("fails a recording for which no target can be made", () => {
+  const report = replay(recordingOf("e1_lm4_mmio_slots/npt0"), () => {
+    throw new RangeError("no such paging");
+  });
+  expect(report).toMatchObject({ steps: 0, failure: { step: 0, error: { message: "no such paging" } } });
+});
