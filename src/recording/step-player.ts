@@ -6,6 +6,7 @@ import type { EventOf, RecordedEvent } from "./events.js";
 import { compareFault, HANDLER_RETURNS, type ResultMismatch } from "./fault-result.js";
 import type { GuestMemoryTracker } from "./guest-memory.js";
 import { toBytes } from "./host-memory.js";
+import { notify } from "./notifier.js";
 import type { RecordedHost } from "./recorded-host.js";
 import type { GuestStep, Recording } from "./recording.js";
 import type { GuestWalkOutcome, ReplayTarget } from "./target.js";
