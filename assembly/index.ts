@@ -3,3 +3,4 @@ export { configure } from "./walk/configure";
 export { enumerate, startEnumeration } from "./walk/enumerate";
 export { checkPdptes, loadPdptes } from "./walk/pdptes";
 export { explain, translate, translateBatch, translateWide } from "./walk/translate";
+export * from "./shadow/index";

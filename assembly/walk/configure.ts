@@ -113,6 +113,12 @@ function largeLevelsOf(mode: u32, pse: bool, features: u32): u32 {
   return (1 << 2) | level3;
 }
 
+/** Another CR3 in the same mode: only the root follows. */
+export function setRoot(space: usize, cr3: u64): void {
+  store<u64>(space, cr3, SPACE_CR3);
+  store<u64>(space, rootOf(cr3, load<u32>(space, SPACE_MODE), load<u64>(space, SPACE_ADDRESS_MASK)), SPACE_ROOT);
+}
+
 /** CR3's address bits: 31:12 in 32-bit paging, 31:5 in PAE, MAXPHYADDR-1:12 in long mode. */
 function rootOf(cr3: u64, mode: u32, addressMask: u64): u64 {
   if (mode == MODE_PAE) return cr3 & 0xffffffe0;

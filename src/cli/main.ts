@@ -5,6 +5,7 @@ import { registerFind } from "./commands/find.js";
 import { registerFuzz } from "./commands/fuzz.js";
 import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
+import { registerReplay } from "./commands/replay.js";
 import { registerRole } from "./commands/role.js";
 import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
@@ -22,6 +23,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerPte,
   registerConform,
   registerFuzz,
+  registerReplay,
   registerRole,
   registerSpte,
   registerTour,

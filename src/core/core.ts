@@ -38,6 +38,11 @@ export class Core implements PagingEngine {
     return this.#linear.memory;
   }
 
+  /** What src/mmu builds on: the raw exports and the memory with its allocator. */
+  internals(): { readonly exports: CoreExports; readonly linear: LinearMemory; readonly work: number } {
+    return { exports: this.#exports, linear: this.#linear, work: this.#work };
+  }
+
   /** Guest-physical memory. Throws ConfigError for a bad layout, OutOfMemoryError where it does not fit. */
   createMemory(config: CoreMemoryConfig): CoreMemory {
     return new CoreMemory(this.#exports, this.#linear, config);

@@ -1,6 +1,8 @@
 /** The Wasm module's exports, as JavaScript sees them. The only place that names them. */
 
-export interface CoreExports {
+import type { ShadowExports } from "./shadow-exports.js";
+
+export interface CoreExports extends ShadowExports {
   /** Registers a page of a sparse memory; `linear` is NO_MEMORY where the source has none. */
   insertPage(memory: number, gfn: bigint, linear: number): void;
   /** Derives a space's fields; 0 where CR3 has reserved bits set, and then nothing has changed. */

@@ -1,0 +1,215 @@
+// The shadow walk of a fault: making the tables down to the leaf, then the leaf (FNAME(fetch) and direct_map).
+// Where a page is wanted it returns NEED_PAGE and is called again with the page; F_LEVEL and F_SPTEP keep the place.
+import {
+  FORMAT_32,
+  MMU_FORMAT,
+  MMU_GUEST_LEVEL,
+  MMU_ROOT,
+  NEED_PAGE,
+  RET_PF_RETRY,
+  RET_PF_SPURIOUS,
+  EV_SPTE_REQUESTED,
+  SP_FLOOD,
+  SP_NO_HUGE,
+  SP_UNSYNC_CHILDREN,
+  STAGE_DIRECT,
+  STAGE_TABLE,
+  VCPU_F_ADDRESS,
+  VCPU_F_ERROR,
+  VCPU_F_GFN,
+  VCPU_F_GOAL_LEVEL,
+  VCPU_F_LEVEL,
+  VCPU_F_MAX_LEVEL,
+  VCPU_F_NO_HUGE,
+  VCPU_F_PFN,
+  VCPU_F_REQ_LEVEL,
+  VCPU_F_SLOT,
+  VCPU_F_SPTEP,
+  VCPU_F_STAGE,
+  VCPU_GW_LEVEL,
+  VCPU_GW_PREFETCH,
+  VCPU_GW_PT_ACCESS,
+  VCPU_GW_PTE,
+  VCPU_GW_PTE_ACCESS,
+  VCPU_GW_PTE_GPA,
+  VCPU_GW_TABLE_GFN,
+  VCPU_MMU,
+  VCPU_REQ_PAGE,
+  VCPU_VM,
+  VM_NX_HUGE,
+} from "../abi/shadow";
+import { ROLE_LEVEL_PROMOTED } from "../abi/role";
+import { ACC_ALL, PFERR_I } from "../abi/spte";
+import { isLarge, isPresent } from "../spte/predicates";
+import { emit, tracing } from "./event";
+import { readGpte } from "./gpte";
+import { nextEntry, rootEntry } from "./iterator";
+import { installLeaf } from "./leaf";
+import { linkPage, requestChild, validateDirect } from "./make-page";
+import { gfnOf, levelOf, pageOf, roleOf } from "./page";
+import { prefetchDirectFault, prefetchFault } from "./prefetch";
+import { logsWrites, mappingLevel, ramOf } from "./slot";
+import { syncChildren } from "./sync";
+import { broken } from "./update";
+
+// @ts-ignore: decorator
+@inline const NO_PAGE: u64 = 1 << 63;
+
+// @ts-ignore: decorator
+@inline function pagesOf(level: u32): u64 {
+  return <u64>1 << (9 * <u64>(level - 1));
+}
+
+/** The guest entry of a level is no longer what the walk read; a leaf's neighbours are read along. */
+function gpteChanged(vcpu: usize, mmu: usize, level: u32): bool {
+  const i = <usize>(level - 1);
+  const gpa = load<u64>(vcpu + (i << 3), VCPU_GW_PTE_GPA);
+  const ram = ramOf(vcpu, gpa >> 12);
+  if (ram == 0) return true;
+  const offset = <usize>(gpa & 0xfff);
+  if (level == 1) {
+    const bytes: usize = load<u32>(mmu, MMU_FORMAT) == FORMAT_32 ? 4 : 8;
+    const block = ram + (offset & ~(8 * bytes - 1));
+    for (let n: usize = 0; n < 8; n++) {
+      store<u64>(vcpu + (n << 3), readGpte(mmu, block + n * bytes), VCPU_GW_PREFETCH);
+    }
+  }
+  return readGpte(mmu, ram + offset) != load<u64>(vcpu + (i << 3), VCPU_GW_PTE);
+}
+
+/** Chooses the leaf's level by what guest, slot and host allow. */
+function adjustLevel(vcpu: usize): void {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const noHuge = load<u32>(vm, VM_NX_HUGE) != 0 && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_I) != 0;
+  store<u32>(vcpu, noHuge ? 1 : 0, VCPU_F_NO_HUGE);
+  const most = load<u32>(vcpu, VCPU_F_MAX_LEVEL);
+  const slot: usize = load<u32>(vcpu, VCPU_F_SLOT);
+  const page = load<u64>(vcpu, VCPU_F_PFN);
+  // Writes are logged by 4 KiB pages.
+  if (most == 1 || page == NO_PAGE || slot == 0 || logsWrites(slot)) return;
+  const level = mappingLevel(vm, slot, load<u64>(vcpu, VCPU_F_GFN), most);
+  store<u32>(vcpu, level, VCPU_F_REQ_LEVEL);
+  if (level == 1 || noHuge) return;
+  store<u32>(vcpu, level, VCPU_F_GOAL_LEVEL);
+  store<u64>(vcpu, page & ~((pagesOf(level) << 12) - 1), VCPU_F_PFN);
+}
+
+/** A table of small pages made because of the mitigation must not be replaced by a huge page: go one level down. */
+function keepSmall(vcpu: usize, spte: u64, level: u32): void {
+  if (level == 1 || level != load<u32>(vcpu, VCPU_F_GOAL_LEVEL) || !isPresent(spte) || isLarge(spte)) return;
+  const mask = (pagesOf(level) - pagesOf(level - 1)) << 12;
+  store<u64>(vcpu, load<u64>(vcpu, VCPU_F_PFN) | ((load<u64>(vcpu, VCPU_F_GFN) << 12) & mask), VCPU_F_PFN);
+  store<u32>(vcpu, level - 1, VCPU_F_GOAL_LEVEL);
+}
+
+function requested(vcpu: usize): void {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  if (!tracing(vm)) return;
+  const level = load<u32>(vcpu, VCPU_F_GOAL_LEVEL);
+  const gfn = load<u64>(vcpu, VCPU_F_GFN);
+  const page = load<u64>(vcpu, VCPU_F_PFN) | ((gfn & (pagesOf(level) - 1)) << 12);
+  emit(vm, EV_SPTE_REQUESTED, level, 0, 0, gfn, page, 0);
+}
+
+function wait(vcpu: usize, stage: u32, sptep: usize, level: u32): u32 {
+  store<u32>(vcpu, stage, VCPU_F_STAGE);
+  store<u32>(vcpu, <u32>sptep, VCPU_F_SPTEP);
+  store<u32>(vcpu, level, VCPU_F_LEVEL);
+  return NEED_PAGE;
+}
+
+/** Tables that the guest does not have: below a guest's large page, or in a direct context. Then the leaf. */
+function fetchDirect(vcpu: usize, sptep: usize, level: u32, resumed: bool, shadows: bool, access: u32): u32 {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const address = load<u64>(vcpu, VCPU_F_ADDRESS);
+  const gfn = load<u64>(vcpu, VCPU_F_GFN);
+  const nxHuge = load<u32>(vm, VM_NX_HUGE) != 0;
+  while (sptep != 0) {
+    if (resumed) {
+      const sp: usize = load<u32>(vcpu, VCPU_REQ_PAGE);
+      linkPage(vm, sptep, sp);
+      if (load<u32>(vcpu, VCPU_F_NO_HUGE) != 0 && load<u32>(vcpu, VCPU_F_REQ_LEVEL) >= level) store<u32>(sp, 1, SP_NO_HUGE);
+      resumed = false;
+    } else {
+      if (shadows) store<u32>(pageOf(vm, sptep), 0, SP_FLOOD);
+      if (nxHuge) keepSmall(vcpu, load<u64>(sptep), level);
+      const base = gfn & ~(pagesOf(level) - 1);
+      if (level == load<u32>(vcpu, VCPU_F_GOAL_LEVEL)) {
+        const slot: usize = load<u32>(vcpu, VCPU_F_SLOT);
+        const result = installLeaf(vcpu, slot, sptep, access, base, load<u64>(vcpu, VCPU_F_PFN), true);
+        if (result == RET_PF_SPURIOUS) return result;
+        if (shadows) prefetchFault(vcpu, sptep);
+        else prefetchDirectFault(vcpu, sptep);
+        return result;
+      }
+      if (shadows) validateDirect(vm, sptep, access);
+      if (requestChild(vcpu, sptep, base, true, access)) return wait(vcpu, STAGE_DIRECT, sptep, level);
+    }
+    sptep = nextEntry(sptep, address, level);
+    level--;
+  }
+  broken(vm);
+  return RET_PF_RETRY;
+}
+
+/** Tables that shadow the guest's, down to the level of the guest's leaf; then what lies below. */
+function fetchTables(vcpu: usize, sptep: usize, level: u32, resumed: bool): u32 {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+  const address = load<u64>(vcpu, VCPU_F_ADDRESS);
+  const last = load<u32>(vcpu, VCPU_GW_LEVEL);
+  const guestLevel = load<u32>(mmu, MMU_GUEST_LEVEL);
+  while (sptep != 0 && level > last) {
+    const i = <usize>(level - 2);
+    const parent = pageOf(vm, sptep);
+    // A promoted page has no guest entry behind it: the page below shadows the same table, with all rights.
+    const promoted = (roleOf(parent) & ROLE_LEVEL_PROMOTED) != 0;
+    let linked = false;
+    if (!resumed) {
+      store<u32>(parent, 0, SP_FLOOD);
+      const gfn = promoted ? gfnOf(parent) : load<u64>(vcpu + (i << 3), VCPU_GW_TABLE_GFN);
+      const access = promoted ? ACC_ALL : load<u32>(vcpu + (i << 2), VCPU_GW_PT_ACCESS);
+      if (requestChild(vcpu, sptep, gfn, false, access)) return wait(vcpu, STAGE_TABLE, sptep, level);
+      linked = true;
+    }
+    resumed = false;
+    // The guest need not flush when an entry becomes present, so what lies below is synchronised before it is linked.
+    const sp: usize = linked ? 0 : load<u32>(vcpu, VCPU_REQ_PAGE);
+    if (!linked && load<u32>(sp, SP_UNSYNC_CHILDREN) != 0) syncChildren(vcpu, sp);
+    // The table is write-protected only now: is the entry still what the walk saw? PDPTEs are not in `GW_PTE`.
+    const below = level - 1;
+    if (below <= guestLevel && !(guestLevel == 3 && below == 3) && gpteChanged(vcpu, mmu, below)) return RET_PF_RETRY;
+    if (!linked) linkPage(vm, sptep, sp);
+    sptep = nextEntry(sptep, address, level);
+    level--;
+  }
+  adjustLevel(vcpu);
+  requested(vcpu);
+  return fetchDirect(vcpu, sptep, level, false, true, load<u32>(vcpu, VCPU_GW_PTE_ACCESS));
+}
+
+/** After the guest walk of a shadowing context. */
+export function fetch(vcpu: usize): u32 {
+  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+  const guestLevel = load<u32>(mmu, MMU_GUEST_LEVEL);
+  if (gpteChanged(vcpu, mmu, guestLevel == 3 ? 2 : guestLevel)) return RET_PF_RETRY;
+  const root: usize = load<u32>(mmu, MMU_ROOT);
+  return fetchTables(vcpu, rootEntry(root, load<u64>(vcpu, VCPU_F_ADDRESS)), levelOf(root), false);
+}
+
+/** Maps an address in a direct context. */
+export function mapDirect(vcpu: usize): u32 {
+  const root: usize = load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT);
+  adjustLevel(vcpu);
+  requested(vcpu);
+  const sptep = rootEntry(root, load<u64>(vcpu, VCPU_F_ADDRESS));
+  return fetchDirect(vcpu, sptep, levelOf(root), false, false, ACC_ALL);
+}
+
+/** Goes on with the page in REQ_PAGE. */
+export function fetchResume(vcpu: usize, shadows: bool): u32 {
+  const sptep: usize = load<u32>(vcpu, VCPU_F_SPTEP);
+  const level = load<u32>(vcpu, VCPU_F_LEVEL);
+  if (load<u32>(vcpu, VCPU_F_STAGE) == STAGE_TABLE) return fetchTables(vcpu, sptep, level, true);
+  return fetchDirect(vcpu, sptep, level, true, shadows, shadows ? load<u32>(vcpu, VCPU_GW_PTE_ACCESS) : ACC_ALL);
+}

@@ -1,0 +1,132 @@
+// Making a leaf SPTE with everything that follows from its being writable (make_spte), and installing it (mmu_set_spte).
+import {
+  MMU_SHADOW_BAD_MT_XWR,
+  MMU_SHADOW_RESERVED,
+  RET_PF_EMULATE,
+  RET_PF_FIXED,
+  RET_PF_SPURIOUS,
+  VCPU_F_ERROR,
+  VCPU_F_MAP_WRITABLE,
+  VCPU_F_PREFETCH,
+  VCPU_MMU,
+  VCPU_VM,
+} from "../abi/shadow";
+import { ACC_WRITE, PFERR_W, PFN_NO_SLOT, SPTE_W } from "../abi/spte";
+import { dirtyMask, addressOf, isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
+import { leafSpte, mmioSpte, trackAccess, writableBits } from "../spte/make";
+import { emitMarkMmio, emitSetSpte } from "./event";
+import { childOf, indexOf, levelOf, pageOf, roleOf, setAccess, setTranslation, spteAddress } from "./page";
+import { rmapAdd } from "./rmap";
+import { logsWrites, markDirty, rmapHead, slotGeneration } from "./slot";
+import { mustProtect } from "./unsync";
+import { broken, dropSpte, flushRemote, updateSpte, zapRmap } from "./update";
+import { dropParent } from "./zap";
+
+/** Leaves of one rmap above which all are zapped. */
+// @ts-ignore: decorator
+@inline const RECYCLE: u32 = 1000;
+
+/** Sets a bit that the shadow format reserves: the engine never makes such an SPTE. */
+export function isReservedSpte(mmu: usize, spte: u64, level: u32): bool {
+  const place = mmu + ((<usize>((spte >> 7) & 1) * 5 + <usize>(level - 1)) << 3);
+  if (spte & load<u64>(place, MMU_SHADOW_RESERVED)) return true;
+  return ((load<u64>(mmu, MMU_SHADOW_BAD_MT_XWR) >> (spte & 63)) & 1) != 0;
+}
+
+/**
+ * The leaf for host page `page` (an address) at `sptep`. It stays read-only where a shadow page of `gfn` cannot be unsync.
+ */
+export function makeSpte(
+  vcpu: usize,
+  sp: usize,
+  slot: usize,
+  access: u32,
+  gfn: u64,
+  page: u64,
+  old: u64,
+  prefetch: bool,
+  mayUnsync: bool,
+  hostWritable: bool,
+): u64 {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const level = levelOf(sp);
+  let spte = leafSpte(vm, roleOf(sp), access, page, prefetch, hostWritable);
+  if (access & ACC_WRITE && hostWritable) {
+    // The page was writable before, so its shadow pages are unsync already and the old SPTE tells whether it is dirty.
+    if (isLast(old, level) && isWritable(old)) spte |= writableBits(vm);
+    else if (!mustProtect(vm, slot, gfn, mayUnsync, prefetch)) spte |= writableBits(vm) | dirtyMask(vm, spte);
+  }
+  if (prefetch) spte = trackAccess(vm, spte);
+  if (isReservedSpte(load<u32>(vcpu, VCPU_MMU), spte, level)) broken(vm);
+  if (spte & SPTE_W && logsWrites(slot)) {
+    if (level > 1) broken(vm);
+    markDirty(slot, gfn);
+  }
+  return spte;
+}
+
+export function markMmio(vcpu: usize, sptep: usize, gfn: u64, access: u32): void {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const spte = mmioSpte(vm, gfn, access, slotGeneration(vcpu));
+  emitMarkMmio(vm, gfn, spte, spteAddress(vm, sptep));
+  store<u64>(sptep, spte);
+}
+
+/** Adds a new leaf to the rmap of its gfn. */
+export function addLeaf(vm: usize, slot: usize, sptep: usize, gfn: u64, access: u32): void {
+  const sp = pageOf(vm, sptep);
+  setTranslation(sp, indexOf(sptep), gfn, access);
+  const head = rmapHead(slot, gfn, levelOf(sp));
+  if (rmapAdd(vm, sptep, head) > RECYCLE) {
+    zapRmap(vm, head);
+    flushRemote(vm);
+  }
+}
+
+/** Installs the leaf for the fault in progress (`forFault`) or for a neighbour; returns a RET_PF code. */
+export function installLeaf(
+  vcpu: usize,
+  slot: usize,
+  sptep: usize,
+  access: u32,
+  gfn: u64,
+  page: u64,
+  forFault: bool,
+): u32 {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const sp = pageOf(vm, sptep);
+  const level = levelOf(sp);
+  const hostWritable = !forFault || load<u32>(vcpu, VCPU_F_MAP_WRITABLE) != 0;
+  const prefetch = !forFault || load<u32>(vcpu, VCPU_F_PREFETCH) != 0;
+  let mapped = false;
+  let flush = false;
+  let old = load<u64>(sptep);
+  if (isPresent(old)) {
+    if (level > 1 && !isLarge(old)) {
+      dropParent(vm, childOf(vm, old), sptep);
+      flush = true;
+    } else if (addressOf(old) != page) {
+      dropSpte(vm, sptep);
+      flush = true;
+    } else mapped = true;
+    old = load<u64>(sptep);
+  }
+  if (page == PFN_NO_SLOT) {
+    markMmio(vcpu, sptep, gfn, access);
+    if (flush) flushRemote(vm);
+    return RET_PF_EMULATE;
+  }
+  const spte = makeSpte(vcpu, sp, slot, access, gfn, page, old, prefetch, true, hostWritable);
+  let result = RET_PF_FIXED;
+  if (old == spte) result = RET_PF_SPURIOUS;
+  else {
+    if (updateSpte(vm, sptep, spte)) flush = true;
+    emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
+  }
+  const protectedNow = (access & ACC_WRITE) != 0 && hostWritable && !isWritable(spte);
+  if (protectedNow && forFault && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_W) != 0) result = RET_PF_EMULATE;
+  if (flush) flushRemote(vm);
+  if (mapped) setAccess(sp, indexOf(sptep), access);
+  else addLeaf(vm, slot, sptep, gfn, access);
+  return result;
+}

@@ -1,0 +1,192 @@
+// A shadow page: its header, its role, its place among the pages of one gfn.
+import {
+  ROLE_ACCESS,
+  ROLE_ACCESS_SHIFT,
+  ROLE_AD_DISABLED,
+  ROLE_DIRECT,
+  ROLE_GUEST_LEVEL,
+  ROLE_GUEST_LEVEL_SHIFT,
+  ROLE_HAS_4_BYTE_GPTE,
+  ROLE_INVALID,
+  ROLE_LEVEL,
+  ROLE_LEVEL_PROMOTED,
+  ROLE_PAE_ROOT,
+  ROLE_QUADRANT,
+  ROLE_QUADRANT_SHIFT,
+  ROLE_SMM,
+} from "../abi/role";
+import {
+  SP_CHAIN,
+  SP_GENERATION,
+  SP_GFN,
+  SP_LOW,
+  SP_ROLE,
+  SP_SHADOWED,
+  SP_SPT,
+  VM_CHAINS,
+  VM_DEFAULT_PDPTE,
+  VM_NORMAL_ZONE,
+  VM_PAGE_MAP,
+  VM_PDPTE_VALUE,
+  VM_VALID_GEN,
+} from "../abi/shadow";
+import { ACC_ALL, SPTE_ADDRESS } from "../abi/spte";
+
+/** SP_LOW: the page belongs to a PAE guest's page-directory-pointer table; bits 11:5 are CR3's. */
+// @ts-ignore: decorator
+@inline export const LOW_PDPT: u32 = 1;
+/** SP_LOW: its PDPTEs are latched, so the guest may write the table. */
+// @ts-ignore: decorator
+@inline export const LOW_LATCHED: u32 = 2;
+
+/** Header of the page that holds the SPTE at `sptep`. */
+// @ts-ignore: decorator
+@inline export function pageOf(vm: usize, sptep: usize): usize {
+  return load<u32>(<usize>load<u32>(vm, VM_PAGE_MAP) + ((sptep >> 12) << 2));
+}
+
+// @ts-ignore: decorator
+@inline export function roleOf(sp: usize): u32 {
+  return load<u32>(sp, SP_ROLE);
+}
+
+// @ts-ignore: decorator
+@inline export function levelOf(sp: usize): u32 {
+  return load<u32>(sp, SP_ROLE) & ROLE_LEVEL;
+}
+
+// @ts-ignore: decorator
+@inline export function gfnOf(sp: usize): u64 {
+  return load<u64>(sp, SP_GFN);
+}
+
+// @ts-ignore: decorator
+@inline export function tableOf(sp: usize): usize {
+  return load<u32>(sp, SP_SPT);
+}
+
+// @ts-ignore: decorator
+@inline export function indexOf(sptep: usize): u32 {
+  return <u32>(sptep >> 3) & 511;
+}
+
+/** Linear address of the table that a present, non-leaf SPTE points to. */
+// @ts-ignore: decorator
+@inline export function childTable(spte: u64): usize {
+  return <usize>(<u32>(spte & SPTE_ADDRESS));
+}
+
+// @ts-ignore: decorator
+@inline export function childOf(vm: usize, spte: u64): usize {
+  return pageOf(vm, childTable(spte));
+}
+
+/** Host-physical address of a page's table: the low zone is linear memory itself. */
+// @ts-ignore: decorator
+@inline export function hostAddress(vm: usize, sp: usize): u64 {
+  return <u64>tableOf(sp) + (roleOf(sp) & ROLE_PAE_ROOT ? 0 : load<u64>(vm, VM_NORMAL_ZONE));
+}
+
+export function spteAddress(vm: usize, sptep: usize): u64 {
+  return hostAddress(vm, pageOf(vm, sptep)) + <u64>(sptep & 0xfff);
+}
+
+/** 1 for pages of the SMM address space. */
+// @ts-ignore: decorator
+@inline export function spaceOf(sp: usize): u32 {
+  return roleOf(sp) & ROLE_SMM ? 1 : 0;
+}
+
+/** Guest entries stand behind its SPTEs: not in direct, promoted and latched pages. */
+// @ts-ignore: decorator
+@inline export function hasGptes(sp: usize): bool {
+  return (roleOf(sp) & (ROLE_DIRECT | ROLE_LEVEL_PROMOTED)) == 0 && (load<u32>(sp, SP_LOW) & LOW_LATCHED) == 0;
+}
+
+// @ts-ignore: decorator
+@inline export function isObsolete(vm: usize, sp: usize): bool {
+  return (roleOf(sp) & ROLE_INVALID) != 0 || load<u32>(sp, SP_GENERATION) != load<u32>(vm, VM_VALID_GEN);
+}
+
+// @ts-ignore: decorator
+@inline export function adDisabled(sp: usize): bool {
+  return (roleOf(sp) & ROLE_AD_DISABLED) != 0;
+}
+
+/** What an unused entry of the page holds. */
+// @ts-ignore: decorator
+@inline export function emptyEntry(vm: usize, sp: usize): u64 {
+  if (load<u32>(vm, VM_DEFAULT_PDPTE) == 0) return 0;
+  return roleOf(sp) & ROLE_PAE_ROOT ? load<u64>(vm, VM_PDPTE_VALUE) : 0;
+}
+
+/** gfn that entry `index` maps (leaf) or shadows. */
+export function entryGfn(sp: usize, index: u32): u64 {
+  const role = roleOf(sp);
+  if (role & ROLE_LEVEL_PROMOTED) return gfnOf(sp);
+  if (!(role & ROLE_DIRECT)) return load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3)) >> 12;
+  return gfnOf(sp) + (<u64>index << (9 * ((role & ROLE_LEVEL) - 1)));
+}
+
+/** Rights that the guest's own entries give: those of the whole direct page where there are none. */
+export function entryAccess(sp: usize, index: u32): u32 {
+  if (hasGptes(sp)) return <u32>load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3)) & ACC_ALL;
+  return (roleOf(sp) & ROLE_ACCESS) >> ROLE_ACCESS_SHIFT;
+}
+
+export function setTranslation(sp: usize, index: u32, gfn: u64, access: u32): void {
+  if (hasGptes(sp)) store<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3), (gfn << 12) | <u64>access);
+}
+
+export function setAccess(sp: usize, index: u32, access: u32): void {
+  setTranslation(sp, index, entryGfn(sp, index), access);
+}
+
+/**
+ * Role of the page one level below entry `index` of a page with role `parent`.
+ * The promotion ends at the guest's own root level; pae_root at level 3; quadrants exist for 4-byte entries only:
+ * bits 31:30 of the address at level 2, the low bit of the parent's index at level 1, none in promoted pages.
+ */
+export function childRole(parent: u32, index: u32, direct: bool, access: u32): u32 {
+  const level = (parent & ROLE_LEVEL) - 1;
+  let role = parent & ~(ROLE_LEVEL | ROLE_ACCESS | ROLE_DIRECT | ROLE_QUADRANT | ROLE_PAE_ROOT | ROLE_GUEST_LEVEL | ROLE_INVALID);
+  role |= level | (access << ROLE_ACCESS_SHIFT);
+  if (role & ROLE_HAS_4_BYTE_GPTE && level <= 2) {
+    role |= (level == 2 ? index & 3 : index & 1) << ROLE_QUADRANT_SHIFT;
+  }
+  if (direct) return (role | ROLE_DIRECT) & ~ROLE_LEVEL_PROMOTED;
+  const above = (parent & ROLE_GUEST_LEVEL) >> ROLE_GUEST_LEVEL_SHIFT;
+  if (level <= above) role &= ~ROLE_LEVEL_PROMOTED;
+  return role | (min<u32>(above, level) << ROLE_GUEST_LEVEL_SHIFT);
+}
+
+// @ts-ignore: decorator
+@inline function bucketOf(vm: usize, gfn: u64): usize {
+  return <usize>load<u32>(vm, VM_CHAINS) + (<usize>((gfn * 0x61c8864680b583eb) >> 52) << 2);
+}
+
+/** First page in the bucket of `gfn`, newest first; follow `nextInChain` and compare gfns. */
+export function firstInChain(vm: usize, gfn: u64): usize {
+  return load<u32>(bucketOf(vm, gfn));
+}
+
+// @ts-ignore: decorator
+@inline export function nextInChain(sp: usize): usize {
+  return load<u32>(sp, SP_CHAIN);
+}
+
+export function chainAdd(vm: usize, sp: usize): void {
+  const bucket = bucketOf(vm, gfnOf(sp));
+  store<u32>(sp, load<u32>(bucket), SP_CHAIN);
+  store<u32>(bucket, <u32>sp);
+}
+
+export function chainRemove(vm: usize, sp: usize): void {
+  let place = bucketOf(vm, gfnOf(sp));
+  for (;;) {
+    const entry: usize = load<u32>(place);
+    if (entry == sp) break;
+    place = entry + SP_CHAIN;
+  }
+  store<u32>(place, load<u32>(sp, SP_CHAIN));
+}

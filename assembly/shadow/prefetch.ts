@@ -1,0 +1,111 @@
+// Filling the neighbours of a leaf: up to seven more entries of the same block of eight.
+import { ROLE_ACCESS, ROLE_DIRECT } from "../abi/role";
+import {
+  HOST_PRESENT,
+  HOST_WRITABLE,
+  VCPU_GW_PREFETCH,
+  VCPU_MMU,
+  VCPU_VM,
+  VM_INVALIDATE_IN_PROGRESS,
+} from "../abi/shadow";
+import { ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
+import { isPresent } from "../spte/predicates";
+import { gpteAccess, gpteGfn, protectClean } from "./gpte";
+import { installLeaf } from "./leaf";
+import { adDisabled, entryGfn, indexOf, levelOf, pageOf, roleOf } from "./page";
+import { hostPage, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "./slot";
+import { dropInvalid } from "./sync";
+import { entryPointer } from "./update";
+
+// @ts-ignore: decorator
+@inline const BLOCK: u32 = 8;
+
+/** Slot for a page that nobody asked for: none where mapping it writable would have to be logged. */
+function prefetchSlot(vcpu: usize, gfn: u64, avoidLog: bool): usize {
+  const slot = vcpuSlot(vcpu, gfn);
+  if (slot == 0 || isInvalid(slot)) return 0;
+  return avoidLog && logsWrites(slot) ? 0 : slot;
+}
+
+/** Address of the host page if it is there and writable, else 0: prefetching never makes the host do anything. */
+function residentPage(slot: usize, gfn: u64): u64 {
+  if (isReadOnly(slot)) return 0;
+  const page = load<u64>(hostPage(slot, gfn));
+  const wanted = <u64>(HOST_PRESENT | HOST_WRITABLE);
+  return (page & wanted) == wanted ? (page & SPTE_ADDRESS) | 1 : 0;
+}
+
+/** Maps one entry of a shadowed level-1 table; false where it maps nothing usable now. */
+export function prefetchGpte(vcpu: usize, sp: usize, sptep: usize, gpte: u64, avoidLog: bool): bool {
+  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+  if (dropInvalid(vcpu, sptep, gpte)) return false;
+  const gfn = gpteGfn(mmu, gpte);
+  const access = protectClean(mmu, ((roleOf(sp) & ROLE_ACCESS) >> 8) & gpteAccess(mmu, gpte), gpte);
+  const slot = prefetchSlot(vcpu, gfn, avoidLog && (access & ACC_WRITE) != 0);
+  if (slot == 0) return false;
+  const page = residentPage(slot, gfn);
+  if (page == 0) return false;
+  installLeaf(vcpu, slot, sptep, access, gfn, page & SPTE_ADDRESS, false);
+  return true;
+}
+
+/** Maps entries [start, end) of a direct page as far as host pages are there; false where the first is not. */
+function prefetchRun(vcpu: usize, sp: usize, start: u32, end: u32): bool {
+  const access = (roleOf(sp) & ROLE_ACCESS) >> 8;
+  const base = entryGfn(sp, start);
+  const slot = prefetchSlot(vcpu, base, (access & ACC_WRITE) != 0);
+  if (slot == 0) return false;
+  let count: u32 = 0;
+  while (start + count < end) {
+    if (vcpuSlot(vcpu, base + <u64>count) != slot) return false;
+    if (residentPage(slot, base + <u64>count) == 0) break;
+    count++;
+  }
+  if (count == 0) return false;
+  for (let i: u32 = 0; i < count; i++) {
+    const gfn = base + <u64>i;
+    installLeaf(vcpu, slot, entryPointer(sp, start + i), access, gfn, residentPage(slot, gfn) & SPTE_ADDRESS, false);
+  }
+  return true;
+}
+
+function prefetchDirect(vcpu: usize, sp: usize, sptep: usize): void {
+  const first = indexOf(sptep) & ~(BLOCK - 1);
+  let start: i32 = -1;
+  for (let index = first; index < first + BLOCK; index++) {
+    const entry = entryPointer(sp, index);
+    if (entry != sptep && !isPresent(load<u64>(entry))) {
+      if (start < 0) start = index;
+      continue;
+    }
+    if (start < 0) continue;
+    if (!prefetchRun(vcpu, sp, start, index)) return;
+    start = -1;
+  }
+  if (start >= 0) prefetchRun(vcpu, sp, start, first + BLOCK);
+}
+
+/** After a fault in a direct context; without A bits a prefetched page would look accessed. */
+export function prefetchDirectFault(vcpu: usize, sptep: usize): void {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const sp = pageOf(vm, sptep);
+  if (adDisabled(sp) || levelOf(sp) > 1 || load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) != 0) return;
+  prefetchDirect(vcpu, sp, sptep);
+}
+
+/** After a fault in a shadowing context; the guest's entries were read with the walk. */
+export function prefetchFault(vcpu: usize, sptep: usize): void {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const sp = pageOf(vm, sptep);
+  if (levelOf(sp) > 1 || load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) != 0) return;
+  if (roleOf(sp) & ROLE_DIRECT) {
+    prefetchDirect(vcpu, sp, sptep);
+    return;
+  }
+  const first = indexOf(sptep) & ~(BLOCK - 1);
+  for (let i: u32 = 0; i < BLOCK; i++) {
+    const entry = entryPointer(sp, first + i);
+    if (entry == sptep || isPresent(load<u64>(entry))) continue;
+    if (!prefetchGpte(vcpu, sp, entry, load<u64>(vcpu + (<usize>i << 3), VCPU_GW_PREFETCH), true)) break;
+  }
+}

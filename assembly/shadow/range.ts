@@ -1,0 +1,103 @@
+// Operations over ranges of a memslot's gfns: the host notifier's, and dirty logging's.
+import { ROLE_DIRECT } from "../abi/role";
+import { MEMSLOT_BASE, MEMSLOT_PAGES } from "../abi/shadow";
+import { isAccessed } from "../spte/predicates";
+import { changedPageSpte } from "../spte/make";
+import { gfnOf, levelOf, pageOf, roleOf } from "./page";
+import { rmapFirst, rmapNext, rmapSptep } from "./rmap";
+import { mappingLevel, rmapHead } from "./slot";
+import { ageSpte, zapOne, zapRmap } from "./update";
+import { clearDirtyRmap, protectGfn, protectRmap } from "./write-protect";
+
+// What a range operation does to each rmap.
+// @ts-ignore: decorator
+@inline const ZAP: u32 = 0;
+// @ts-ignore: decorator
+@inline const AGE: u32 = 1;
+// @ts-ignore: decorator
+@inline const TEST_AGE: u32 = 2;
+// @ts-ignore: decorator
+@inline const PROTECT: u32 = 3;
+// @ts-ignore: decorator
+@inline const CLEAR_DIRTY: u32 = 4;
+// @ts-ignore: decorator
+@inline const COLLAPSE: u32 = 5;
+
+/**
+ * Zaps small leaves of direct pages where the host now allows a larger page: the next fault makes one.
+ * A page that shadows a guest table is limited by the guest's own page size and stays.
+ */
+function collapse(vm: usize, slot: usize, head: usize): bool {
+  let flush = false;
+  for (let cursor = rmapFirst(head); cursor != 0; ) {
+    const sptep = rmapSptep(cursor);
+    const sp = pageOf(vm, sptep);
+    const inside = gfnOf(sp) - load<u64>(slot, MEMSLOT_BASE) < <u64>load<u32>(slot, MEMSLOT_PAGES);
+    if ((roleOf(sp) & ROLE_DIRECT) != 0 && inside && levelOf(sp) < mappingLevel(vm, slot, gfnOf(sp), 3)) {
+      zapOne(vm, head, sptep);
+      flush = true;
+      cursor = rmapFirst(head);
+    } else cursor = rmapNext(cursor);
+  }
+  return flush;
+}
+
+function apply(vm: usize, slot: usize, head: usize, what: u32): bool {
+  if (load<u32>(head) == 0) return false;
+  if (what == ZAP) return zapRmap(vm, head);
+  if (what == PROTECT) return protectRmap(vm, head, false);
+  if (what == CLEAR_DIRTY) return clearDirtyRmap(vm, head);
+  if (what == COLLAPSE) return collapse(vm, slot, head);
+  let young = false;
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
+    const sptep = rmapSptep(cursor);
+    if (what == AGE ? ageSpte(vm, sptep) : isAccessed(vm, load<u64>(sptep))) young = true;
+  }
+  return young;
+}
+
+/** Applies `what` to the rmaps of levels `from` to `to` that cover gfns [start, end) of a slot. */
+export function forRange(vm: usize, slot: usize, start: u64, end: u64, from: u32, to: u32, what: u32): bool {
+  let result = false;
+  for (let level = from; level <= to; level++) {
+    const last = rmapHead(slot, end - 1, level);
+    for (let head = rmapHead(slot, start, level); head <= last; head += 4) {
+      if (apply(vm, slot, head, what)) result = true;
+    }
+  }
+  return result;
+}
+
+/** The host put another page (`page`, an address) behind `gfn`: zap where it is writable, else change the SPTEs. */
+export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable: u32): bool {
+  let found = false;
+  for (let level: u32 = 1; level <= 3; level++) {
+    const head = rmapHead(slot, gfn, level);
+    if (load<u32>(head) == 0) continue;
+    found = true;
+    if (writable != 0) {
+      zapRmap(vm, head);
+      continue;
+    }
+    for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
+      const sptep = rmapSptep(cursor);
+      store<u64>(sptep, changedPageSpte(vm, load<u64>(sptep), page));
+    }
+  }
+  return found;
+}
+
+/** Starts a new round of dirty logging for the pages of `mask` from `gfn` on. */
+export function relogMasked(vm: usize, slot: usize, gfn: u64, mask: u64, clearDirty: u32): void {
+  while (mask != 0) {
+    const head = rmapHead(slot, gfn + ctz<u64>(mask), 1);
+    if (clearDirty != 0) clearDirtyRmap(vm, head);
+    else protectRmap(vm, head, false);
+    mask &= mask - 1;
+  }
+}
+
+/** Write-protects huge pages over `gfn` so that the first write splits them. */
+export function protectHuge(vm: usize, slot: usize, gfn: u64): bool {
+  return protectGfn(vm, slot, gfn, 2);
+}

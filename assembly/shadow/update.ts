@@ -1,0 +1,83 @@
+// Changing an SPTE in place, and dropping a leaf together with its rmap entry.
+import { SP_SPT, VM_ACCESSED, VM_BROKEN, VM_FLUSHES } from "../abi/shadow";
+import { addressOf, adEnabled, isAccessed, isDirty, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
+import { trackAccess } from "../spte/make";
+import { emptyEntry, entryGfn, indexOf, levelOf, pageOf, spaceOf } from "./page";
+import { rmapClear, rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
+import { findSlot, rmapHead } from "./slot";
+
+export function broken(vm: usize): void {
+  store<u32>(vm, load<u32>(vm, VM_BROKEN) + 1, VM_BROKEN);
+}
+
+/** Other vCPUs may hold translations that are no longer in the tables. */
+// @ts-ignore: decorator
+@inline export function flushRemote(vm: usize): void {
+  store<u32>(vm, load<u32>(vm, VM_FLUSHES) + 1, VM_FLUSHES);
+}
+
+/**
+ * Replaces a leaf that maps the same page. Returns whether TLBs have to be flushed: a translation that was MMU-writable
+ * is now read-only, or an accessed or dirty bit went away (mmu_spte_update).
+ */
+export function updateSpte(vm: usize, sptep: usize, spte: u64): bool {
+  const old = load<u64>(sptep);
+  store<u64>(sptep, spte);
+  if (!isPresent(old)) return false;
+  if (addressOf(old) != addressOf(spte)) broken(vm);
+  if (isMmuWritable(vm, old) && !isWritable(spte)) return true;
+  if (isAccessed(vm, old) && !isAccessed(vm, spte)) return true;
+  return isDirty(vm, old) && !isDirty(vm, spte);
+}
+
+/** Clears an SPTE that has no rmap entry: of an upper level, or MMIO. */
+// @ts-ignore: decorator
+@inline export function clearSpte(vm: usize, sptep: usize): void {
+  store<u64>(sptep, emptyEntry(vm, pageOf(vm, sptep)));
+}
+
+function rmapHeadOf(vm: usize, sptep: usize): usize {
+  const sp = pageOf(vm, sptep);
+  const gfn = entryGfn(sp, indexOf(sptep));
+  // Zapping runs without a vCPU: the role says which address space the page belongs to.
+  const slot = findSlot(vm, spaceOf(sp), gfn);
+  return slot == 0 ? 0 : rmapHead(slot, gfn, levelOf(sp));
+}
+
+/** Clears a leaf and takes it out of its rmap; MMIO and empty entries are cleared alike. */
+export function dropSpte(vm: usize, sptep: usize): void {
+  const old = load<u64>(sptep);
+  store<u64>(sptep, 0);
+  if (!isPresent(old)) return;
+  const head = rmapHeadOf(vm, sptep);
+  if (head == 0) broken(vm);
+  else rmapRemove(vm, sptep, head);
+}
+
+/** Clears one leaf of a known rmap. */
+export function zapOne(vm: usize, head: usize, sptep: usize): void {
+  store<u64>(sptep, 0);
+  rmapRemove(vm, sptep, head);
+}
+
+/** Clears every leaf of an rmap; returns whether there was one. */
+export function zapRmap(vm: usize, head: usize): bool {
+  if (load<u32>(head) == 0) return false;
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) store<u64>(rmapSptep(cursor), 0);
+  rmapClear(vm, head);
+  return true;
+}
+
+/** Reads and resets the accessed state of a leaf. */
+export function ageSpte(vm: usize, sptep: usize): bool {
+  const spte = load<u64>(sptep);
+  if (!isAccessed(vm, spte)) return false;
+  if (adEnabled(spte)) store<u64>(sptep, spte & ~load<u64>(vm, VM_ACCESSED));
+  else store<u64>(sptep, trackAccess(vm, spte));
+  return true;
+}
+
+// @ts-ignore: decorator
+@inline export function entryPointer(sp: usize, index: u32): usize {
+  return <usize>load<u32>(sp, SP_SPT) + (<usize>index << 3);
+}

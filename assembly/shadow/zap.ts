@@ -1,0 +1,250 @@
+// Zapping: an entry, a page with everything that leads to and from it, the oldest pages, the obsolete ones.
+import { ROLE_GUEST_MODE, ROLE_INVALID, ROLE_PAE_ROOT } from "../abi/role";
+import {
+  EV_PREPARE_ZAP,
+  EV_ZAP_ALL_FAST,
+  SP_CHAIN,
+  SP_GAP,
+  SP_LINK,
+  SP_PARENTS,
+  SP_ROLE,
+  SP_ROOT_COUNT,
+  SP_UNSYNC,
+  VM_ACTIVE,
+  VM_FREED,
+  VM_INDIRECT,
+  VM_INVALID,
+  VM_MAX,
+  VM_RECYCLED,
+  VM_ROOT_REQUEST,
+  VM_TDP,
+  VM_USED,
+  VM_VALID_GEN,
+  VM_ZAPPED,
+} from "../abi/shadow";
+import { isLast, isMmio, isPresent } from "../spte/predicates";
+import { emit, emitPage, tracing } from "./event";
+import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
+import { chainRemove, childOf, gfnOf, hasGptes, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
+import { rmapFirst, rmapRemove, rmapSptep } from "./rmap";
+import { changeLpage, changeTrack, findSlot } from "./slot";
+import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
+import { clearSpte, dropSpte, entryPointer, flushRemote } from "./update";
+
+/** Pages that a fault may need, and pages to free at once when fewer are left. */
+// @ts-ignore: decorator
+@inline const MIN_FREE: u32 = 5;
+// @ts-ignore: decorator
+@inline const REFILL: u32 = 25;
+
+/** Unlinks a child page from one parent entry. */
+export function dropParent(vm: usize, sp: usize, sptep: usize): void {
+  rmapRemove(vm, sptep, sp + SP_PARENTS);
+  clearSpte(vm, sptep);
+}
+
+/**
+ * Clears one entry. With `collecting`, a nested guest's page that loses its last parent is zapped too
+ * (it is unlikely to be used again); returns how many pages that zapped.
+ */
+export function zapEntry(vm: usize, sp: usize, sptep: usize, collecting: bool): u32 {
+  const spte = load<u64>(sptep);
+  if (isPresent(spte)) {
+    if (isLast(spte, levelOf(sp))) {
+      dropSpte(vm, sptep);
+      return 0;
+    }
+    const child = childOf(vm, spte);
+    dropParent(vm, child, sptep);
+    if (
+      collecting &&
+      load<u32>(vm, VM_TDP) != 0 &&
+      (roleOf(child) & ROLE_GUEST_MODE) != 0 &&
+      load<u32>(child, SP_ROOT_COUNT) == 0 &&
+      load<u32>(child, SP_PARENTS) == 0
+    ) {
+      return zapPage(vm, child);
+    }
+  } else if (isMmio(vm, spte)) clearSpte(vm, sptep);
+  return 0;
+}
+
+function unlinkChildren(vm: usize, sp: usize): u32 {
+  let zapped: u32 = 0;
+  for (let index: u32 = 0; index < 512; index++) zapped += zapEntry(vm, sp, entryPointer(sp, index), true);
+  return zapped;
+}
+
+function unlinkParents(vm: usize, sp: usize): void {
+  const head = sp + SP_PARENTS;
+  while (load<u32>(head) != 0) {
+    const sptep = rmapSptep(rmapFirst(head));
+    // A table right below a pae_root in use is part of the root: vCPUs fill the gap before they run on.
+    const parent = pageOf(vm, sptep);
+    if ((roleOf(parent) & ROLE_PAE_ROOT) != 0 && load<u32>(parent, SP_ROOT_COUNT) != 0) {
+      store<u32>(parent, 1, SP_GAP);
+      store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 2, VM_ROOT_REQUEST);
+    }
+    dropParent(vm, sp, sptep);
+  }
+}
+
+function zapUnsyncChildren(vm: usize, parent: usize): u32 {
+  if (levelOf(parent) == 1) return 0;
+  let zapped: u32 = 0;
+  while (collectUnsync(vm, parent) != 0) {
+    for (let i = firstCollected(vm); ; i = nextCollected(vm, i)) {
+      const sp = collectedPage(vm, i);
+      if (sp == 0) break;
+      zapPage(vm, sp);
+      clearPath(vm);
+      zapped++;
+    }
+  }
+  return zapped;
+}
+
+function unaccount(vm: usize, sp: usize): void {
+  store<u32>(vm, load<u32>(vm, VM_INDIRECT) - 1, VM_INDIRECT);
+  const gfn = gfnOf(sp);
+  const slot = findSlot(vm, spaceOf(sp), gfn);
+  if (slot == 0) return;
+  if (levelOf(sp) > 1) changeTrack(slot, gfn, -1);
+  else changeLpage(slot, gfn, -1);
+}
+
+/**
+ * Makes a page invalid, unlinks it, and puts it on the list of pages to free (unless it is a root in use).
+ * Returns the number of pages zapped, and in bit 31 whether others than this one were.
+ */
+function prepareZap(vm: usize, sp: usize): u32 {
+  emitPage(vm, EV_PREPARE_ZAP, sp, 0);
+  store<u32>(vm, load<u32>(vm, VM_ZAPPED) + 1, VM_ZAPPED);
+  let zapped = zapUnsyncChildren(vm, sp);
+  zapped += unlinkChildren(vm, sp);
+  unlinkParents(vm, sp);
+  const unstable: u32 = zapped != 0 ? 0x80000000 : 0;
+
+  const role = roleOf(sp);
+  const wasInvalid = (role & ROLE_INVALID) != 0;
+  if (!wasInvalid && hasGptes(sp)) unaccount(vm, sp);
+  if (load<u32>(sp, SP_UNSYNC) != 0) unlinkUnsync(vm, sp);
+  let zappedRoot = false;
+  // An invalid page was a root in use and left the active list when it was zapped.
+  if (!wasInvalid) listDelete(linkOf(sp));
+  if (load<u32>(sp, SP_ROOT_COUNT) == 0) {
+    zapped++;
+    listAdd(linkOf(sp), vm + VM_INVALID);
+    store<u32>(vm, load<u32>(vm, VM_USED) - 1, VM_USED);
+  } else zappedRoot = !isObsolete(vm, sp);
+  store<u32>(sp, role | ROLE_INVALID, SP_ROLE);
+  if (zappedRoot) store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
+  return zapped | unstable;
+}
+
+export function zapPage(vm: usize, sp: usize): u32 {
+  return prepareZap(vm, sp) & 0x7fffffff;
+}
+
+/** Frees the zapped pages: the host takes them from VM_FREED. */
+export function commitZap(vm: usize): void {
+  const head = vm + VM_INVALID;
+  if (listEmpty(head)) return;
+  flushRemote(vm);
+  for (let link = nextOf(head); link != head; ) {
+    const sp = pageOfLink(link);
+    link = nextOf(link);
+    chainRemove(vm, sp);
+    store<u32>(sp, load<u32>(vm, VM_FREED), SP_LINK);
+    store<u32>(vm, <u32>sp, VM_FREED);
+  }
+  listInit(head);
+}
+
+/** Commits, or flushes where there is nothing to commit. */
+export function flushOrZap(vm: usize, flush: bool): void {
+  if (!listEmpty(vm + VM_INVALID)) commitZap(vm);
+  else if (flush) flushRemote(vm);
+}
+
+/** Zaps pages in the order of their making until `wanted` are gone; roots in use are left. */
+export function zapOldest(vm: usize, wanted: u32): u32 {
+  const head = vm + VM_ACTIVE;
+  let total: u32 = 0;
+  for (let link = previousOf(head); link != head; ) {
+    const sp = pageOfLink(link);
+    link = previousOf(link);
+    if (load<u32>(sp, SP_ROOT_COUNT) != 0) continue;
+    const zapped = prepareZap(vm, sp);
+    total += zapped & 0x7fffffff;
+    if (total >= wanted) break;
+    // Children were zapped as well: the neighbour in the list may be one of them.
+    if (zapped & 0x80000000) link = previousOf(head);
+  }
+  commitZap(vm);
+  store<u32>(vm, load<u32>(vm, VM_RECYCLED) + total, VM_RECYCLED);
+  return total;
+}
+
+// @ts-ignore: decorator
+@inline function available(vm: usize): u32 {
+  const most = load<u32>(vm, VM_MAX);
+  const used = load<u32>(vm, VM_USED);
+  return most > used ? most - used : 0;
+}
+
+/** Makes room for the pages of one fault; false where the limit leaves no page at all. */
+export function makeRoom(vm: usize): bool {
+  const free = available(vm);
+  if (free >= MIN_FREE) return true;
+  zapOldest(vm, REFILL - free);
+  return available(vm) != 0;
+}
+
+/** Sets the limit on shadow pages, zapping what exceeds it. */
+export function setLimit(vm: usize, limit: u32): void {
+  const used = load<u32>(vm, VM_USED);
+  if (used > limit) {
+    zapOldest(vm, used - limit);
+    limit = load<u32>(vm, VM_USED);
+  }
+  store<u32>(vm, limit, VM_MAX);
+}
+
+/** Zaps every shadow page by generation: new roots are made, then the pages of the old generation are freed. */
+export function zapAllFast(vm: usize): void {
+  if (tracing(vm)) emit(vm, EV_ZAP_ALL_FAST, 0, load<u32>(vm, VM_VALID_GEN), load<u32>(vm, VM_USED), 0, 0, 0);
+  store<u32>(vm, load<u32>(vm, VM_VALID_GEN) ^ 1, VM_VALID_GEN);
+  store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
+  const head = vm + VM_ACTIVE;
+  for (let link = previousOf(head); link != head; ) {
+    const sp = pageOfLink(link);
+    // New pages are added at the front, so the first valid one from the back ends the search.
+    if (!isObsolete(vm, sp)) break;
+    link = previousOf(link);
+    if (prepareZap(vm, sp) & 0x80000000) link = previousOf(head);
+  }
+  commitZap(vm);
+}
+
+/** Zaps the shadow pages of a guest table, so that the guest may write it; returns whether there was one. */
+export function unprotectGfn(vm: usize, first: usize, gfn: u64): bool {
+  let found = false;
+  for (let sp = first; sp != 0; ) {
+    const next: usize = load<u32>(sp, SP_CHAIN);
+    if (gfnOf(sp) == gfn && !isObsolete(vm, sp) && hasGptes(sp)) {
+      found = true;
+      zapPage(vm, sp);
+    }
+    sp = next;
+  }
+  commitZap(vm);
+  return found;
+}
+
+/** Drops a reference to a root; an invalid root without references is freed (by the commit that follows). */
+export function putRoot(vm: usize, sp: usize): void {
+  const count = load<u32>(sp, SP_ROOT_COUNT) - 1;
+  store<u32>(sp, count, SP_ROOT_COUNT);
+  if (count == 0 && (roleOf(sp) & ROLE_INVALID) != 0) zapPage(vm, sp);
+}

@@ -1,0 +1,148 @@
+// SPTE construction, for the legacy/NPT and the EPT format alike: the masks decide.
+// Source of the rules: make_spte, make_nonleaf_spte, make_mmio_spte and their neighbours in arch/x86/kvm/mmu/spte.c.
+import {
+  ACC_EXEC,
+  ACC_USER,
+  MMIO_GENERATION,
+  MMIO_GENERATION_HIGH,
+  MMIO_GENERATION_LOW,
+  SPTE_AD_DISABLED,
+  SPTE_AD_WRITE_PROTECT_ONLY,
+  SPTE_ADDRESS,
+  SPTE_MMU_PRESENT,
+  SPTE_MOVED_GFN_LENGTH,
+  SPTE_P,
+  SPTE_PS,
+  SPTE_SAVED_BITS,
+  SPTE_SAVED_SHIFT,
+  SPTE_W,
+} from "../abi/spte";
+import { ROLE_AD_DISABLED, ROLE_GUEST_MODE, ROLE_LEVEL } from "../abi/role";
+import {
+  VM_ACC_TRACK,
+  VM_ACCESSED,
+  VM_CPU_DIRTY_LOG,
+  VM_HOST_WRITABLE,
+  VM_LOWER_GFN,
+  VM_ME_VALUE,
+  VM_MEMTYPE,
+  VM_MEMTYPE_VALUE,
+  VM_MMIO_ACCESS,
+  VM_MMIO_VALUE,
+  VM_MMU_WRITABLE,
+  VM_NONPRESENT_OR_RSVD,
+  VM_NX,
+  VM_NX_HUGE,
+  VM_PRESENT,
+  VM_USER,
+  VM_X,
+} from "../abi/shadow";
+import { accessedMask, adEnabled, isAccessTracked } from "./predicates";
+
+/**
+ * A leaf that may not be written yet: `install` adds W and D where nothing forbids writing.
+ * `page` is the host page's address; `access` has ACC_* bits.
+ */
+export function leafSpte(vm: usize, role: u32, access: u32, page: u64, prefetch: bool, hostWritable: bool): u64 {
+  const level = role & ROLE_LEVEL;
+  let spte = SPTE_MMU_PRESENT | load<u64>(vm, VM_PRESENT) | page;
+  if (role & ROLE_AD_DISABLED) spte |= SPTE_AD_DISABLED;
+  // The log of a nested guest would hold its own addresses, so its writes are caught by write protection.
+  else if (load<u32>(vm, VM_CPU_DIRTY_LOG) != 0 && (role & ROLE_GUEST_MODE) != 0) spte |= SPTE_AD_WRITE_PROTECT_ONLY;
+  if (!prefetch) spte |= accessedMask(vm, spte);
+  const executable = (access & ACC_EXEC) != 0 && (level == 1 || load<u32>(vm, VM_NX_HUGE) == 0);
+  spte |= executable ? load<u64>(vm, VM_X) : load<u64>(vm, VM_NX);
+  if (access & ACC_USER) spte |= load<u64>(vm, VM_USER);
+  if (level > 1) spte |= SPTE_PS;
+  if (load<u64>(vm, VM_MEMTYPE) != 0) spte |= load<u64>(vm, VM_MEMTYPE_VALUE);
+  if (hostWritable) spte |= load<u64>(vm, VM_HOST_WRITABLE);
+  return spte | load<u64>(vm, VM_ME_VALUE);
+}
+
+// @ts-ignore: decorator
+@inline export function writableBits(vm: usize): u64 {
+  return SPTE_W | load<u64>(vm, VM_MMU_WRITABLE);
+}
+
+/** An SPTE that points to a table at host-physical address `table`; all rights are granted, leaves decide. */
+export function tableSpte(vm: usize, table: u64, adDisabled: bool): u64 {
+  const spte =
+    SPTE_MMU_PRESENT |
+    SPTE_W |
+    table |
+    load<u64>(vm, VM_PRESENT) |
+    load<u64>(vm, VM_USER) |
+    load<u64>(vm, VM_X) |
+    load<u64>(vm, VM_ME_VALUE);
+  return spte | (adDisabled ? SPTE_AD_DISABLED : load<u64>(vm, VM_ACCESSED));
+}
+
+/**
+ * A PDPTE of a pae_root: bits 2:1, 8:5 and above MAXPHYADDR are reserved there, bits 11:9 are ignored
+ * and hold the MMU-present bit (SDM, "PAE Paging", PDPTE format).
+ */
+export function pdpteSpte(vm: usize, table: u64): u64 {
+  return SPTE_MMU_PRESENT | SPTE_P | table | load<u64>(vm, VM_ME_VALUE);
+}
+
+export function mmioSpte(vm: usize, gfn: u64, access: u32, generation: u64): u64 {
+  const gpa = gfn << 12;
+  const split = load<u64>(vm, VM_NONPRESENT_OR_RSVD);
+  const low = generation & MMIO_GENERATION;
+  return (
+    load<u64>(vm, VM_MMIO_VALUE) |
+    (<u64>access & load<u64>(vm, VM_MMIO_ACCESS)) |
+    ((low << 3) & MMIO_GENERATION_LOW) |
+    ((low << 44) & MMIO_GENERATION_HIGH) |
+    gpa |
+    split |
+    ((gpa & split) << SPTE_MOVED_GFN_LENGTH)
+  );
+}
+
+export function mmioGfn(vm: usize, spte: u64): u64 {
+  const split = load<u64>(vm, VM_NONPRESENT_OR_RSVD);
+  return ((spte & load<u64>(vm, VM_LOWER_GFN)) | ((spte >> SPTE_MOVED_GFN_LENGTH) & split)) >> 12;
+}
+
+// @ts-ignore: decorator
+@inline export function mmioAccess(vm: usize, spte: u64): u32 {
+  return <u32>(spte & load<u64>(vm, VM_MMIO_ACCESS));
+}
+
+// @ts-ignore: decorator
+@inline export function mmioGeneration(spte: u64): u64 {
+  return ((spte & MMIO_GENERATION_LOW) >> 3) | ((spte & MMIO_GENERATION_HIGH) >> 44);
+}
+
+/** Makes the next access notice itself: clears A, or takes R and X away and saves them where A does not exist. */
+export function trackAccess(vm: usize, spte: u64): u64 {
+  if (adEnabled(spte)) return spte & ~load<u64>(vm, VM_ACCESSED);
+  if (isAccessTracked(vm, spte)) return spte;
+  return (spte | ((spte & SPTE_SAVED_BITS) << SPTE_SAVED_SHIFT)) & ~load<u64>(vm, VM_ACC_TRACK);
+}
+
+/** Gives the rights back that `trackAccess` took. */
+export function restoreAccess(vm: usize, spte: u64): u64 {
+  const saved = (spte >> SPTE_SAVED_SHIFT) & SPTE_SAVED_BITS;
+  return (spte & ~load<u64>(vm, VM_ACC_TRACK) & ~(SPTE_SAVED_BITS << SPTE_SAVED_SHIFT)) | saved;
+}
+
+/** The SPTE after the host put another page behind the address, which may only be read until the next fault. */
+export function changedPageSpte(vm: usize, spte: u64, page: u64): u64 {
+  const writable = writableBits(vm) | load<u64>(vm, VM_HOST_WRITABLE);
+  return trackAccess(vm, ((spte & ~SPTE_ADDRESS) | page) & ~writable);
+}
+
+/** One of the smaller leaves that replace a huge one; `role` is the new table's, `index` the place in it. */
+export function splitSpte(vm: usize, huge: u64, role: u32, index: u32): u64 {
+  const level = role & ROLE_LEVEL;
+  let spte = huge | (<u64>index << (12 + 9 * (level - 1)));
+  if (level > 1) return spte;
+  spte &= ~SPTE_PS;
+  if (((role >> 8) & ACC_EXEC) == 0 || load<u32>(vm, VM_NX_HUGE) == 0) return spte;
+  const tracked = isAccessTracked(vm, spte);
+  if (tracked) spte = restoreAccess(vm, spte);
+  spte = (spte & ~load<u64>(vm, VM_NX)) | load<u64>(vm, VM_X);
+  return tracked ? trackAccess(vm, spte) : spte;
+}

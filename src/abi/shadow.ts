@@ -1,0 +1,290 @@
+/** The shadow MMU's records in linear memory; see docs/shadow-mmu.md. */
+import type { RecordLayout } from "./layout.js";
+
+/** One virtual machine. The masks are KVM's shadow_*_mask variables. */
+export const VM: RecordLayout = {
+  prefix: "VM",
+  title: "Virtual machine",
+  fields: [
+    { name: "HOST_WRITABLE", type: "u64", meaning: "SPTE bit: the host page may be written" },
+    { name: "MMU_WRITABLE", type: "u64", meaning: "SPTE bit: no shadow page forbids writing" },
+    { name: "NX", type: "u64", meaning: "SPTE bit that denies execution, 0 where x allows it" },
+    { name: "X", type: "u64", meaning: "SPTE bit that allows execution, 0 where nx denies it" },
+    { name: "USER", type: "u64", meaning: "SPTE user bit (EPT: read)" },
+    { name: "ACCESSED", type: "u64", meaning: "SPTE accessed bit, 0 without A/D bits" },
+    { name: "DIRTY", type: "u64", meaning: "SPTE dirty bit, 0 without A/D bits" },
+    { name: "MMIO_VALUE", type: "u64", meaning: "value of the MMIO mask's bits in an MMIO SPTE" },
+    { name: "MMIO_MASK", type: "u64", meaning: "bits that tell an MMIO SPTE" },
+    { name: "MMIO_ACCESS", type: "u64", meaning: "access bits kept in an MMIO SPTE" },
+    { name: "PRESENT", type: "u64", meaning: "SPTE present bit, 0 where execute-only is possible" },
+    { name: "MEMTYPE", type: "u64", meaning: "EPT memory-type field, 0 in other formats" },
+    { name: "MEMTYPE_VALUE", type: "u64", meaning: "EPT memory type and ignore-PAT of RAM" },
+    { name: "ME_VALUE", type: "u64", meaning: "memory-encryption bit set in SPTEs" },
+    { name: "ME_MASK", type: "u64", meaning: "bits usurped by memory encryption" },
+    { name: "ACC_TRACK", type: "u64", meaning: "bits cleared in an access-tracked SPTE" },
+    { name: "NONPRESENT_OR_RSVD", type: "u64", meaning: "bits set in every non-present SPTE against L1TF" },
+    { name: "LOWER_GFN", type: "u64", meaning: "address bits of an MMIO SPTE that lie in place" },
+    { name: "INVALIDATE_START", type: "u64", meaning: "first hva of the invalidations in progress" },
+    { name: "INVALIDATE_END", type: "u64", meaning: "hva after them" },
+    { name: "NORMAL_ZONE", type: "u64", meaning: "host-physical address of linear address 0 in the normal zone" },
+    { name: "INVALIDATE_SEQ", type: "u32", meaning: "number of invalidations completed" },
+    { name: "INVALIDATE_IN_PROGRESS", type: "u32", meaning: "number of invalidations in progress" },
+    { name: "MMIO_CACHING", type: "u32", meaning: "1: MMIO SPTEs are made" },
+    { name: "CPU_DIRTY_LOG", type: "u32", meaning: "1: the processor logs dirty pages (PML)" },
+    { name: "NX_HUGE", type: "u32", meaning: "1: huge pages are not executable" },
+    { name: "MAX_HUGE_LEVEL", type: "u32", meaning: "largest level that a leaf may have" },
+    { name: "TDP", type: "u32", meaning: "1: two-dimensional paging" },
+    { name: "DEFAULT_PDPTE", type: "u32", meaning: "1: unused entries of a pae_root hold VM_PDPTE_VALUE" },
+    { name: "PDPTE_VALUE", type: "u64", meaning: "that value" },
+    { name: "ASK_HOST", type: "u32", meaning: "1: every fault asks the host for its page" },
+    { name: "VALID_GEN", type: "u32", meaning: "generation of valid shadow pages, 0 or 1" },
+    { name: "USED", type: "u32", meaning: "shadow pages in use" },
+    { name: "MAX", type: "u32", meaning: "limit on them" },
+    { name: "INDIRECT", type: "u32", meaning: "shadow pages that shadow guest tables" },
+    {
+      name: "ROOT_REQUEST",
+      type: "u32",
+      meaning: "bit 0: every vCPU has to drop obsolete roots; bit 1: a root has a gap",
+    },
+    { name: "FLUSHES", type: "u32", meaning: "remote TLB flushes" },
+    { name: "DESC_FREE", type: "u32", meaning: "free list of DESC records" },
+    { name: "DESC_COUNT", type: "u32", meaning: "its length" },
+    { name: "FREED", type: "u32", meaning: "list of freed pages that the host has not collected" },
+    { name: "PAGE_MAP", type: "u32", meaning: "pointer to u32 headers by linear page number" },
+    { name: "CHAINS", type: "u32", meaning: "pointer to the buckets of pages by gfn" },
+    { name: "SLOTS", type: "u32", count: 2, meaning: "pointers to SLOTSET records: normal and SMM" },
+    { name: "ACTIVE", type: "u32", count: 2, meaning: "list head (next, previous) of the active pages" },
+    { name: "INVALID", type: "u32", count: 2, meaning: "list head of the pages being zapped" },
+    { name: "EVENTS", type: "u32", meaning: "pointer to EVENT records, 0: events are off" },
+    { name: "EVENT_CAPACITY", type: "u32", meaning: "number of records" },
+    { name: "EVENT_COUNT", type: "u32", meaning: "records not yet drained" },
+    { name: "EVENT_LOST", type: "u32", meaning: "records that did not fit" },
+    { name: "PF_TAKEN", type: "u32", meaning: "page faults" },
+    { name: "PF_FIXED", type: "u32", meaning: "of them fixed" },
+    { name: "PF_SPURIOUS", type: "u32", meaning: "of them spurious" },
+    { name: "PF_EMULATE", type: "u32", meaning: "of them to be emulated" },
+    { name: "ZAPPED", type: "u32", meaning: "shadow pages zapped" },
+    { name: "FLOODED", type: "u32", meaning: "of them because of write flooding or misaligned writes" },
+    { name: "RECYCLED", type: "u32", meaning: "of them because of the page limit" },
+    { name: "PTE_WRITES", type: "u32", meaning: "emulated writes to shadowed pages" },
+    { name: "UNSYNC", type: "u32", meaning: "pages that are unsync" },
+    { name: "SYNC_MISMATCH", type: "u32", meaning: "pages refused by the assertion on the role in sync" },
+    { name: "BROKEN", type: "u32", meaning: "internal assertions that failed" },
+    { name: "WALK_COUNT", type: "u32", meaning: "scratch: entries of WALK_PAGES" },
+    { name: "WALK_PAGES", type: "u32", count: 32, meaning: "scratch: unsync pages found, (page, index)" },
+    { name: "PATH_PARENT", type: "u32", count: 6, meaning: "scratch: parents of the page being handled" },
+    { name: "PATH_INDEX", type: "u32", count: 6, meaning: "scratch: indices in them" },
+  ],
+};
+
+export const SLOTSET: RecordLayout = {
+  prefix: "SLOTSET",
+  title: "Memslots of one address space",
+  fields: [
+    { name: "GENERATION", type: "u64", meaning: "memslots generation; bit 63: an update is in progress" },
+    { name: "COUNT", type: "u32", meaning: "number of slots" },
+    { name: "LAST", type: "u32", meaning: "slot that was hit last" },
+    { name: "SLOTS", type: "u32", count: 64, meaning: "pointers to MEMSLOT records" },
+  ],
+};
+
+export const MEMSLOT: RecordLayout = {
+  prefix: "MEMSLOT",
+  title: "Memslot",
+  fields: [
+    { name: "BASE", type: "u64", meaning: "first gfn" },
+    { name: "HVA", type: "u64", meaning: "host virtual address of its first byte" },
+    { name: "PAGES", type: "u32", meaning: "number of pages" },
+    { name: "ID", type: "u32", meaning: "slot number" },
+    { name: "SPACE", type: "u32", meaning: "address space: 0 normal, 1 SMM" },
+    { name: "FLAGS", type: "u32", meaning: "MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID" },
+    { name: "RAM", type: "u32", meaning: "linear address of its first byte" },
+    { name: "RMAP", type: "u32", count: 3, meaning: "by level - 1: pointers to rmap heads" },
+    { name: "LPAGE", type: "u32", count: 2, meaning: "by level - 2: pointers to counts that forbid a large page" },
+    { name: "TRACK", type: "u32", meaning: "pointer to u16 write-track counts" },
+    { name: "HOST", type: "u32", meaning: "pointer to u64 host pages: pfn << 12 | HOST_* bits" },
+    { name: "DIRTY", type: "u32", meaning: "pointer to the dirty bitmap, 0 without logging" },
+  ],
+};
+
+/** A shadow page's header. */
+export const SP: RecordLayout = {
+  prefix: "SP",
+  title: "Shadow page",
+  fields: [
+    { name: "GFN", type: "u64", meaning: "gfn of the shadowed table, or first gfn of a direct page" },
+    { name: "ROLE", type: "u32", meaning: "page role in this project's layout" },
+    { name: "SPT", type: "u32", meaning: "linear address of its 512 SPTEs" },
+    { name: "SHADOWED", type: "u32", meaning: "linear address of 512 u64 (gfn << 12 | access), 0 for direct pages" },
+    { name: "ROOT_COUNT", type: "u32", meaning: "references as a root" },
+    { name: "GENERATION", type: "u32", meaning: "VM_VALID_GEN when it was made" },
+    { name: "UNSYNC", type: "u32", meaning: "1: the guest may write the shadowed table" },
+    { name: "UNSYNC_CHILDREN", type: "u32", meaning: "number of bits set in UNSYNC_BITMAP" },
+    { name: "FLOOD", type: "u32", meaning: "writes to the shadowed table since the last walk" },
+    { name: "PARENTS", type: "u32", meaning: "rmap head of the SPTEs that point here" },
+    { name: "LINK", type: "u32", count: 2, meaning: "list node (next, previous)" },
+    { name: "CHAIN", type: "u32", meaning: "next page with a gfn of the same bucket" },
+    { name: "LOW", type: "u32", meaning: "CR3 bits 11:5 of a PAE root" },
+    { name: "NO_HUGE", type: "u32", meaning: "1: stands where a huge page was forbidden" },
+    { name: "GAP", type: "u32", meaning: "1: a pae_root lost a table below it and has to be filled" },
+    { name: "PDPTES", type: "u64", count: 4, meaning: "latched PDPTEs of a PAE root" },
+    { name: "UNSYNC_BITMAP", type: "u64", count: 8, meaning: "entries below which a page is unsync" },
+  ],
+};
+
+/** A block of an rmap; KVM's pte_list_desc. */
+export const DESC: RecordLayout = {
+  prefix: "DESC",
+  title: "Block of an rmap",
+  fields: [
+    { name: "MORE", type: "u32", meaning: "next block" },
+    { name: "COUNT", type: "u32", meaning: "pointers in use" },
+    { name: "SPTES", type: "u32", count: 14, meaning: "linear addresses of SPTEs" },
+  ],
+};
+
+/** One paging context of a vCPU; KVM's struct kvm_mmu. */
+export const MMU: RecordLayout = {
+  prefix: "MMU",
+  title: "Paging context",
+  fields: [
+    { name: "CPU_ROLE", type: "u32", meaning: "CPU role, page-role half" },
+    { name: "CPU_EXT", type: "u32", meaning: "CPU role, extended half" },
+    { name: "ROOT_ROLE", type: "u32", meaning: "role of the root, in this project's layout" },
+    { name: "ROOT", type: "u32", meaning: "root's SP, 0 for none" },
+    { name: "ROOT_PGD", type: "u64", meaning: "guest pgd of the root" },
+    { name: "SPACE", type: "u32", meaning: "pointer to the SPACE record that guest walks use, in KVM's rule set" },
+    { name: "FORMAT", type: "u32", meaning: "FORMAT_*: entries of the guest's tables" },
+    { name: "GUEST_LEVEL", type: "u32", meaning: "level of the guest's root table, 0 without paging" },
+    { name: "HAVE_AD", type: "u32", meaning: "1: the guest's tables have accessed and dirty bits" },
+    { name: "FLAGS", type: "u32", meaning: "MMU_* bits" },
+    { name: "PREVIOUS", type: "u32", count: 3, meaning: "previous roots' SPs, 0 for none" },
+    { name: "PREVIOUS_PGD", type: "u64", count: 3, meaning: "their guest pgds" },
+    { name: "SHADOW_RESERVED", type: "u64", count: 10, meaning: "reserved bits of SPTEs, [bit 7][level - 1]" },
+    { name: "SHADOW_BAD_MT_XWR", type: "u64", meaning: "EPT: bad values of bits 5:0" },
+  ],
+};
+
+/** A vCPU: its contexts, the fault in progress and the last guest walk. */
+export const VCPU: RecordLayout = {
+  prefix: "VCPU",
+  title: "vCPU",
+  fields: [
+    { name: "VM", type: "u32", meaning: "pointer to the VM record" },
+    { name: "MMU", type: "u32", meaning: "pointer to the context that faults go through" },
+    { name: "WALK_MMU", type: "u32", meaning: "pointer to the context that linear addresses go through" },
+    { name: "SPACE", type: "u32", meaning: "address space: 0 normal, 1 SMM" },
+    { name: "AC", type: "u32", meaning: "1: EFLAGS.AC is set" },
+    { name: "GUEST_MODE", type: "u32", meaning: "1: a nested guest runs" },
+    { name: "PAE", type: "u32", meaning: "1: CR4.PAE is set" },
+    { name: "MMIO_GVA", type: "u64", meaning: "MMIO cache: page of the linear address, 0 for none" },
+    { name: "MMIO_GFN", type: "u64", meaning: "MMIO cache: gfn" },
+    { name: "MMIO_GENERATION", type: "u64", meaning: "MMIO cache: memslots generation" },
+    { name: "MMIO_ACCESS", type: "u32", meaning: "MMIO cache: access bits" },
+
+    { name: "GW_LEVEL", type: "u32", meaning: "walk: level of the leaf or faulting entry" },
+    { name: "GW_MAX_LEVEL", type: "u32", meaning: "walk: level of the first entry in memory" },
+    { name: "GW_TABLE_GFN", type: "u64", count: 5, meaning: "walk: gfn of the table, by level - 1" },
+    { name: "GW_PTE", type: "u64", count: 5, meaning: "walk: entry" },
+    { name: "GW_PTE_GPA", type: "u64", count: 5, meaning: "walk: its address" },
+    { name: "GW_PT_ACCESS", type: "u32", count: 5, meaning: "walk: access bits accumulated above" },
+    { name: "GW_PTE_ACCESS", type: "u32", meaning: "walk: access bits of the whole walk" },
+    { name: "GW_ERROR", type: "u32", meaning: "walk: error code of the fault" },
+    { name: "GW_GFN", type: "u64", meaning: "walk: resulting gfn" },
+    { name: "GW_GPA", type: "u64", meaning: "walk: resulting address" },
+    { name: "GW_PREFETCH", type: "u64", count: 8, meaning: "walk: the leaf entry's neighbours" },
+
+    { name: "F_ADDRESS", type: "u64", meaning: "fault: address" },
+    { name: "F_GFN", type: "u64", meaning: "fault: gfn" },
+    { name: "F_PFN", type: "u64", meaning: "fault: host page << 12" },
+    { name: "F_ERROR", type: "u32", meaning: "fault: error code" },
+    { name: "F_PREFETCH", type: "u32", meaning: "fault: 1 where no guest access stands behind it" },
+    { name: "F_SLOT", type: "u32", meaning: "fault: MEMSLOT, 0 for none" },
+    { name: "F_MAP_WRITABLE", type: "u32", meaning: "fault: 1 where the host page may be written" },
+    { name: "F_SEQ", type: "u32", meaning: "fault: VM_INVALIDATE_SEQ before the host page was looked up" },
+    { name: "F_MAX_LEVEL", type: "u32", meaning: "fault: largest level that the guest's mapping allows" },
+    { name: "F_REQ_LEVEL", type: "u32", meaning: "fault: level that the host page allows" },
+    { name: "F_GOAL_LEVEL", type: "u32", meaning: "fault: level that is made" },
+    { name: "F_NO_HUGE", type: "u32", meaning: "fault: 1 where a huge page is forbidden" },
+    { name: "F_WRITES_TABLE", type: "u32", meaning: "fault: 1 where the access writes its own translation" },
+    { name: "F_STAGE", type: "u32", meaning: "fault: STAGE_* at which it is resumed" },
+    { name: "F_LEVEL", type: "u32", meaning: "fault: shadow walk's level" },
+    { name: "F_SPTEP", type: "u32", meaning: "fault: shadow walk's entry" },
+
+    { name: "REQ_GFN", type: "u64", meaning: "page wanted: gfn" },
+    { name: "REQ_ROLE", type: "u32", meaning: "page wanted: role" },
+    { name: "REQ_LOW", type: "u32", meaning: "page wanted: CR3 bits 11:5" },
+    { name: "REQ_PAGE", type: "u32", meaning: "page found or made" },
+  ],
+};
+
+export const EVENT: RecordLayout = {
+  prefix: "EVENT",
+  title: "Trace event",
+  fields: [
+    { name: "TYPE", type: "u32", meaning: "EV_*" },
+    { name: "A", type: "u32", meaning: "depends on the type" },
+    { name: "B", type: "u32", meaning: "depends on the type" },
+    { name: "C", type: "u32", meaning: "depends on the type" },
+    { name: "X", type: "u64", meaning: "depends on the type" },
+    { name: "Y", type: "u64", meaning: "depends on the type" },
+    { name: "Z", type: "u64", meaning: "depends on the type" },
+  ],
+};
+
+export const SHADOW_RECORDS: readonly RecordLayout[] = [VM, SLOTSET, MEMSLOT, SP, DESC, MMU, VCPU, EVENT];
+
+export const SHADOW_CODES = {
+  MEMSLOT_LOG: 1,
+  MEMSLOT_READONLY: 2,
+  MEMSLOT_INVALID: 1 << 16,
+
+  HOST_PRESENT: 1,
+  HOST_WRITABLE: 2,
+  /** Bits 3:2: level of the host's mapping minus 1. */
+  HOST_LEVEL_SHIFT: 2,
+
+  FORMAT_NONE: 0,
+  FORMAT_32: 1,
+  FORMAT_64: 2,
+
+  MMU_WP: 1,
+  MMU_SMEP: 4,
+
+  RET_PF_CONTINUE: 0,
+  RET_PF_RETRY: 1,
+  RET_PF_EMULATE: 2,
+  RET_PF_INVALID: 3,
+  RET_PF_FIXED: 4,
+  RET_PF_SPURIOUS: 5,
+  /** The guest gets the fault in GW_ERROR. */
+  RET_PF_INJECT: 6,
+  NEED_HOST_PAGE: 16,
+  NEED_PAGE: 17,
+  /** The page limit leaves no page free. */
+  NO_SPACE: 18,
+
+  STAGE_HOST_PAGE: 1,
+  STAGE_TABLE: 2,
+  STAGE_DIRECT: 3,
+
+  CHAIN_BUCKETS: 4096,
+
+  EV_PAGETABLE_WALK: 1,
+  EV_PAGING_ELEMENT: 2,
+  EV_SET_ACCESSED: 3,
+  EV_SET_DIRTY: 4,
+  EV_WALKER_ERROR: 5,
+  EV_GET_PAGE: 6,
+  EV_SYNC_PAGE: 7,
+  EV_UNSYNC_PAGE: 8,
+  EV_PREPARE_ZAP: 9,
+  EV_MARK_MMIO: 10,
+  EV_HANDLE_MMIO: 11,
+  EV_FAST_PAGE_FAULT: 12,
+  EV_ZAP_ALL_FAST: 13,
+  EV_CHECK_MMIO: 14,
+  EV_SET_SPTE: 15,
+  EV_SPTE_REQUESTED: 16,
+  EV_PAGE_FAULT: 17,
+} as const;

@@ -1,0 +1,183 @@
+/** `x86-paging replay`: replays KVM recordings and compares events and state after each step. */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import type { PagingEngine } from "../../api.js";
+import { engineTarget } from "../../recording/engine-target.js";
+import {
+  Describer,
+  findRecordings,
+  isPass,
+  judgeWalks,
+  type Recording,
+  type ReplayReport,
+  ReplaySummary,
+  type ReplayTargetFactory,
+  readRecording,
+  replay,
+  type WalkReport,
+} from "../../recording/index.js";
+import { ENGINE_NAMES, type EngineName } from "../engine.js";
+import { ExitCode } from "../errors.js";
+
+/** What the command needs of the frame's context. */
+export interface ReplayFrame {
+  readonly out: { line(text: string): Promise<void> | undefined };
+  exitCode: number;
+  engine(name: EngineName): Promise<PagingEngine>;
+}
+
+interface ReplayCliOptions {
+  summary?: boolean;
+  json?: boolean;
+  show: number;
+  walks?: boolean;
+  engine: EngineName;
+}
+
+const DEFAULT_SHOW = 5;
+/** Differences after which a recording is given up. */
+const DIFFERENCE_LIMIT = 1000;
+
+/** Adds `replay` to the frame's program. `target` is the MMU that recordings are replayed on: this package's own. */
+export function registerReplay(program: Command, frame: ReplayFrame, target: ReplayTargetFactory = engineTarget): void {
+  program
+    .command("replay")
+    .description("replay KVM recordings and compare events, results and state after each step")
+    .argument("<folder...>", "a recording (with scenario.json.gz), or a folder with recordings below it")
+    .option("--summary", "print what was compared, what was allowed by which rule, and what was ignored")
+    .option("--json", "one JSON object a recording, then one with the totals")
+    .addOption(
+      new Option("--show <n>", "differences printed per recording").argParser(parseCount).default(DEFAULT_SHOW),
+    )
+    .option("--walks", "only do the guest walks of the recordings again, without an MMU")
+    .addOption(
+      new Option("--engine <name>", "what walks the tables with --walks").choices(ENGINE_NAMES).default("wasm"),
+    )
+    .addHelpText(
+      "after",
+      "\nExamples:\n  x86-paging replay recordings/a1_lm4_wp1/npt0\n  x86-paging replay recordings --summary\n" +
+        "  x86-paging replay recordings --walks --engine reference --json",
+    )
+    .action((folders: string[], options: ReplayCliOptions) => run(frame, folders, options, target));
+}
+
+async function run(
+  frame: ReplayFrame,
+  folders: readonly string[],
+  options: ReplayCliOptions,
+  target: ReplayTargetFactory,
+): Promise<void> {
+  const paths = folders.flatMap(findRecordings);
+  if (options.walks) {
+    const engine = await frame.engine(options.engine);
+    await judgeAll(frame, paths, options, engine);
+  } else await replayAll(frame, paths, options, target);
+}
+
+async function replayAll(
+  frame: ReplayFrame,
+  paths: readonly string[],
+  options: ReplayCliOptions,
+  target: ReplayTargetFactory,
+): Promise<void> {
+  const summary = new ReplaySummary();
+  for (const path of paths) {
+    const report = replay(readRecording(path), target, { limit: DIFFERENCE_LIMIT });
+    summary.add(report);
+    if (options.json) await frame.out.line(JSON.stringify(reportJson(report, options.show)));
+    else for (const line of reportLines(report, options.show)) await frame.out.line(line);
+  }
+  if (options.json) await frame.out.line(JSON.stringify(summary.toJson()));
+  else {
+    if (options.summary) {
+      for (const line of summary.lines()) await frame.out.line(line);
+      await frame.out.line("");
+    }
+    await frame.out.line(`${summary.passed} passed, ${summary.failed} failed`);
+  }
+  if (summary.failed > 0) frame.exitCode = ExitCode.Negative;
+}
+
+/** Nothing for a recording that passes. */
+function* reportLines(report: ReplayReport, show: number): IterableIterator<string> {
+  if (isPass(report)) return;
+  const { recording, differences, failure } = report;
+  const count = `${differences.length}${differences.length >= DIFFERENCE_LIMIT ? " or more" : ""} differences`;
+  yield `${recording.path}: ${count}${failure === undefined ? "" : `, stopped in step ${failure.step}: ${messageOf(failure.error)}`}`;
+  const describer = new Describer(recording.config);
+  for (const difference of differences.slice(0, show)) {
+    const { step, op, what, recorded, replayed } = describer.describe(difference);
+    yield `  step ${step} (${op}): ${what}`;
+    yield `    recorded  ${recorded}`;
+    yield `    replayed  ${replayed}`;
+  }
+}
+
+function reportJson(report: ReplayReport, show: number): Record<string, unknown> {
+  const describer = new Describer(report.recording.config);
+  return {
+    recording: report.recording.path,
+    pass: isPass(report),
+    steps: report.steps,
+    differences: report.differences.length,
+    first: report.differences.slice(0, show).map((difference) => describer.describe(difference)),
+    ...(report.failure === undefined
+      ? {}
+      : { failure: { step: report.failure.step, message: messageOf(report.failure.error) } }),
+  };
+}
+
+async function judgeAll(
+  frame: ReplayFrame,
+  paths: readonly string[],
+  options: ReplayCliOptions,
+  engine: PagingEngine,
+): Promise<void> {
+  let passed = 0;
+  let walks = 0;
+  let matched = 0;
+  for (const path of paths) {
+    const recording = readRecording(path);
+    const report = judgeWalks(recording, engine);
+    walks += report.walks;
+    matched += report.matched;
+    if (report.differences.length === 0) passed++;
+    if (options.json) await frame.out.line(JSON.stringify(walkJson(recording, report, options.show)));
+    else for (const line of walkLines(recording, report, options.show)) await frame.out.line(line);
+  }
+  const failed = paths.length - passed;
+  if (options.json) await frame.out.line(JSON.stringify({ recordings: paths.length, passed, failed, walks, matched }));
+  else {
+    if (options.summary) await frame.out.line(`${matched} of ${walks} guest walks equal`);
+    await frame.out.line(`${passed} passed, ${failed} failed`);
+  }
+  if (failed > 0) frame.exitCode = ExitCode.Negative;
+}
+
+function* walkLines(recording: Recording, report: WalkReport, show: number): IterableIterator<string> {
+  if (report.differences.length === 0) return;
+  yield `${recording.path}: ${report.walks - report.matched} of ${report.walks} walks differ`;
+  for (const { step, event, expected, found } of report.differences.slice(0, show)) {
+    yield `  step ${step}, event ${event}`;
+    for (const line of expected) yield `    recorded  ${line}`;
+    for (const line of found) yield `    replayed  ${line}`;
+  }
+}
+
+function walkJson(recording: Recording, report: WalkReport, show: number): Record<string, unknown> {
+  return {
+    recording: recording.path,
+    pass: report.differences.length === 0,
+    walks: report.walks,
+    matched: report.matched,
+    first: report.differences.slice(0, show),
+  };
+}
+
+function parseCount(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new InvalidArgumentError("expected a number.");
+  return Number(text);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+}

@@ -1,0 +1,28 @@
+/** The shadow MMU's exports of the Wasm module; see assembly/shadow/index.ts. Pointers are linear addresses. */
+export interface ShadowExports {
+  vmInit(vm: number): void;
+  pageFault(vcpu: number, high: number, low: number, error: number, prefetch: number): number;
+  pageFaultResume(vcpu: number): number;
+  requestAdopt(vcpu: number, page: number): number;
+  requestCreate(vcpu: number, page: number): void;
+  rootChildRequest(vcpu: number, root: number, index: number): number;
+  rootChildLink(vcpu: number, root: number, index: number): void;
+  walk(vcpu: number, mmu: number, result: number, high: number, low: number, code: number): number;
+  pteWrite(vcpu: number, high: number, low: number, bytes: number): void;
+  unprotect(vm: number, gfnHigh: number, gfnLow: number): number;
+  invlpg(vcpu: number, root: number, high: number, low: number): void;
+  forgetMmio(vcpu: number, high: number, low: number): void;
+  syncFromRoot(vcpu: number, root: number): void;
+  syncAssert(vcpu: number, page: number): number;
+  rootPut(vm: number, page: number): void;
+  zapCommit(vm: number): void;
+  reserveRoom(vm: number): number;
+  limitPages(vm: number, limit: number): void;
+  spaceRoot(space: number, high: number, low: number): void;
+  zapAll(vm: number): void;
+  rangeApply(vm: number, slot: number, start: bigint, end: bigint, from: number, to: number, what: number): number;
+  rangeChange(vm: number, slot: number, gfn: bigint, page: bigint, writable: number): number;
+  logMasked(vm: number, slot: number, gfn: bigint, mask: bigint, clearDirty: number): void;
+  logProtectHuge(vm: number, slot: number, gfn: bigint): number;
+  logDirty(slot: number, gfn: bigint): void;
+}

@@ -1,0 +1,154 @@
+/**
+ * What an operation may need, allocated before it starts: rmap descriptors, shadow tables, arrays of shadowed
+ * translations, page headers, and one table below 4 GiB for a pae_root. Nothing is allocated half-way.
+ */
+import type { LinearMemory } from "../core/linear-memory.js";
+import { descRecord, PAGE_WORD, pageRecord, VM_WORD, vmRecord } from "./records.js";
+
+const TABLE = 4096;
+/** One rmap entry, a parent entry for each level, and seven prefetched neighbours (and the leaf itself). */
+const DESCS = 1 + 5 + 8;
+const DESC_BATCH = 64;
+/** A page for each level. */
+const PAGES = 5;
+
+/** What the processor's memory encryption needs: PAE roots are read unencrypted, because CR3 has no encryption bit. */
+export interface EncryptionHooks {
+  /** The table at this host-physical address must be readable without encryption. */
+  decrypt(hostAddress: bigint): void;
+  /** The table goes back to ordinary, encrypted use. */
+  encrypt(hostAddress: bigint): void;
+}
+
+export class MemoryCaches {
+  readonly #tables: number[] = [];
+  readonly #arrays: number[] = [];
+  readonly #headers: number[] = [];
+  /** The one-page cache of the low zone. */
+  #low: number | undefined;
+  readonly #blocks: [address: number, size: number][] = [];
+
+  constructor(
+    readonly linear: LinearMemory,
+    readonly vm: number,
+    readonly encryption: EncryptionHooks | undefined,
+  ) {}
+
+  /** True while nothing has to be topped up; the fault path asks this first. */
+  get ready(): boolean {
+    return (
+      this.#tables.length >= PAGES &&
+      this.#headers.length >= PAGES &&
+      this.#arrays.length >= PAGES &&
+      this.linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! >= DESCS
+    );
+  }
+
+  /**
+   * Fills every cache. Throws OutOfMemoryError with all structures as they were (a cache that was filled already
+   * keeps what it got).
+   */
+  topUp(needsLow: boolean): void {
+    const { linear } = this;
+    while (this.#tables.length < PAGES) this.#tables.push(this.#allocateTable());
+    while (this.#arrays.length < PAGES) this.#arrays.push(this.#allocate(TABLE, TABLE));
+    while (this.#headers.length < PAGES) this.#headers.push(this.#allocate(pageRecord.size, 16));
+    if (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < DESCS) this.#addDescs();
+    if (needsLow && this.#low === undefined) {
+      const table = this.#allocateTable();
+      this.encryption?.decrypt(BigInt(table));
+      this.#low = table;
+    }
+  }
+
+  /** A header with its table, and its array if the page has translations of its own. The caches were topped up. */
+  take(low: boolean, translations: boolean): number {
+    const header = this.#headers.pop()!;
+    let table: number;
+    if (low) {
+      table = this.#low!;
+      this.#low = undefined;
+    } else table = this.#tables.pop()!;
+    const words = this.linear.u32;
+    words[(header >>> 2) + PAGE_WORD.spt] = table;
+    words[(header >>> 2) + PAGE_WORD.shadowed] = translations ? this.#arrays.pop()! : 0;
+    this.#map(table, header);
+    return header;
+  }
+
+  /** Takes back a freed page. */
+  give(header: number, low: boolean): void {
+    const words = this.linear.u32;
+    const table = words[(header >>> 2) + PAGE_WORD.spt]!;
+    const array = words[(header >>> 2) + PAGE_WORD.shadowed]!;
+    this.#map(table, 0);
+    if (low) this.releaseLow(table);
+    this.#tables.push(table);
+    if (array !== 0) this.#arrays.push(array);
+    this.#headers.push(header);
+  }
+
+  /** Gives up the cached low page, if there is one. */
+  dropLow(): void {
+    if (this.#low === undefined) return;
+    this.releaseLow(this.#low);
+    this.#tables.push(this.#low);
+    this.#low = undefined;
+  }
+
+  /** The one place where a low page goes back to ordinary use, from a freed root or from the cache. */
+  private releaseLow(table: number): void {
+    this.encryption?.encrypt(BigInt(table));
+  }
+
+  /** Frees all memory; nothing of the VM may be used after it. */
+  dispose(): void {
+    this.dropLow();
+    for (const [address, size] of this.#blocks) this.linear.free(address, size);
+    this.#blocks.length = 0;
+    const map = vmRecord.get32(this.linear, this.vm, "PAGE_MAP");
+    if (map !== 0) this.linear.free(map, this.#mapLength * 4);
+  }
+
+  #mapLength = 0;
+
+  #allocate(size: number, alignment: number): number {
+    const address = this.linear.allocate(size, alignment);
+    this.#blocks.push([address, size]);
+    return address;
+  }
+
+  #allocateTable(): number {
+    const table = this.#allocate(TABLE, TABLE);
+    this.#growMap(table >>> 12);
+    return table;
+  }
+
+  #growMap(page: number): void {
+    if (page < this.#mapLength) return;
+    const length = Math.max(this.#mapLength * 2, page + 1024);
+    const map = this.linear.allocate(length * 4);
+    const old = vmRecord.get32(this.linear, this.vm, "PAGE_MAP");
+    if (old !== 0) {
+      this.linear.u32.copyWithin(map >>> 2, old >>> 2, (old >>> 2) + this.#mapLength);
+      this.linear.free(old, this.#mapLength * 4);
+    }
+    vmRecord.set32(this.linear, this.vm, "PAGE_MAP", map);
+    this.#mapLength = length;
+  }
+
+  #map(table: number, header: number): void {
+    this.linear.u32[(vmRecord.get32(this.linear, this.vm, "PAGE_MAP") >>> 2) + (table >>> 12)] = header;
+  }
+
+  #addDescs(): void {
+    const { linear, vm } = this;
+    const block = this.#allocate(DESC_BATCH * descRecord.size, 64);
+    for (let i = 0; i < DESC_BATCH; i++) {
+      const desc = block + i * descRecord.size;
+      descRecord.set32(linear, desc, "MORE", vmRecord.get32(linear, vm, "DESC_FREE"));
+      vmRecord.set32(linear, vm, "DESC_FREE", desc);
+    }
+    vmRecord.set32(linear, vm, "DESC_COUNT", vmRecord.get32(linear, vm, "DESC_COUNT") + DESC_BATCH);
+  }
+}

@@ -1,0 +1,23 @@
+/** The table of accesses that protection keys bind, as the kernel keeps it (update_pkru_bitmask of Linux 6.1). */
+
+export interface KeyMode {
+  readonly wp: boolean;
+  readonly pke: boolean;
+}
+
+const W = 2;
+const U = 4;
+const RSVD = 8;
+const I = 16;
+/** Two bits for each error code (the reserved bit's place says that the page is a user page): what a key's AD and WD deny. */
+export function protectionKeyMask(mode: KeyMode): number {
+  if (!mode.pke) return 0;
+  let mask = 0;
+  for (let index = 0; index < 16; index++) {
+    const code = index << 1;
+    if (code & I || !(code & RSVD)) continue;
+    const write = (code & W) !== 0 && ((code & U) !== 0 || mode.wp);
+    mask |= (1 | (write ? 2 : 0)) << code;
+  }
+  return mask >>> 0;
+}
