@@ -160,8 +160,12 @@ class Audit {
     const level = roleLevel(page.role);
     if (level > 1 && (spte & LARGE) === 0n) {
       const child = this.#pageOfTable(Number(spte & 0xffff_f000n));
-      if (child === undefined) return this.#report("parents", page, index, `${hex(spte)} points to no page`);
-      if (roleLevel(child.role) !== level - 1) this.#report("parents", page, index, "points to a page of another level");
+      if (child === undefined) {
+        this.#report("parents", page, index, `${hex(spte)} points to no page`);
+        return;
+      }
+      if (roleLevel(child.role) !== level - 1)
+        this.#report("parents", page, index, "points to a page of another level");
       const parents = this.#parents.get(child.pointer) ?? new Set<number>();
       this.#parents.set(child.pointer, parents.add(page.table + 8 * index));
       return;
@@ -173,21 +177,23 @@ class Audit {
     const hostWritable = (spte & this.#mask("HOST_WRITABLE")) !== 0n;
     const mmuWritable = (spte & this.#mask("MMU_WRITABLE")) !== 0n;
     const writable = (spte & WRITABLE) !== 0n;
-    if (mmuWritable && !hostWritable) this.#report("spte", page, index, `${hex(spte)} is MMU-writable, not host-writable`);
+    if (mmuWritable && !hostWritable)
+      this.#report("spte", page, index, `${hex(spte)} is MMU-writable, not host-writable`);
     if (writable && !mmuWritable) this.#report("spte", page, index, `${hex(spte)} is writable, not MMU-writable`);
     const physical = ADDRESS & ~((1n << BigInt(this.vm.limits.hostPhysicalBits)) - 1n) & ~this.#mask("ME_VALUE");
     if (spte & physical) this.#report("spte", page, index, `${hex(spte)} has address bits that the host reserves`);
     const level = roleLevel(page.role);
     const shift = BigInt(9 * (level - 1));
-    const gfn = this.#hasGptes(page)
-      ? (page.shadowed.get(index) ?? 0n) >> 12n
-      : page.gfn + (BigInt(index) << shift);
+    const gfn = this.#hasGptes(page) ? (page.shadowed.get(index) ?? 0n) >> 12n : page.gfn + (BigInt(index) << shift);
     const space = roleSmm(page.role) === 0 ? 0 : 1;
     const slot = this.vm.slots.slots.find((one) => {
       return one.addressSpace === space && gfn >= one.base && gfn < one.base + BigInt(one.pages);
     });
     this.#leaves.set(page.table + 8 * index, { page, index, gfn, slot });
-    if (slot === undefined) return this.#report("rmap", page, index, `gfn ${hex(gfn)} lies in no slot`);
+    if (slot === undefined) {
+      this.#report("rmap", page, index, `gfn ${hex(gfn)} lies in no slot`);
+      return;
+    }
     if (mmuWritable && this.#forbidsWriting(slot, gfn, level)) {
       this.#report("write-protection", page, index, `${hex(spte)} lets the guest write a shadowed table`);
     }
@@ -201,7 +207,8 @@ class Audit {
   #forbidsWriting(slot: Memslot, gfn: bigint, level: number): boolean {
     const pages = 1n << BigInt(9 * (level - 1));
     return this.#pages.some((page) => {
-      if (roleIsInvalid(page.role) || this.vm.isObsolete(page.pointer) || !this.#hasGptes(page) || page.unsync) return false;
+      if (roleIsInvalid(page.role) || this.vm.isObsolete(page.pointer) || !this.#hasGptes(page) || page.unsync)
+        return false;
       return roleSmm(page.role) === slot.addressSpace && page.gfn >= gfn && page.gfn < gfn + pages;
     });
   }
@@ -240,7 +247,8 @@ class Audit {
           const leaf = this.#leaves.get(sptep);
           const right = leaf?.slot === slot && leaf.gfn >> shift === first + BigInt(i);
           if (leaf !== undefined && right && roleLevel(leaf.page.role) === level) this.#leaves.delete(sptep);
-          else this.#report("rmap", leaf?.page, leaf?.index, `rmap of level ${level} has ${hex(sptep)} wrongly or twice`);
+          else
+            this.#report("rmap", leaf?.page, leaf?.index, `rmap of level ${level} has ${hex(sptep)} wrongly or twice`);
         }
       }
     }
@@ -255,7 +263,12 @@ class Audit {
       const count = view.getUint16(table + 2 * i, true);
       const wanted = tracked.get(slot.base + BigInt(i)) ?? 0;
       if (count !== wanted) {
-        this.#report("write-track count", undefined, undefined, `gfn ${hex(slot.base + BigInt(i))}: ${count}, not ${wanted}`);
+        this.#report(
+          "write-track count",
+          undefined,
+          undefined,
+          `gfn ${hex(slot.base + BigInt(i))}: ${count}, not ${wanted}`,
+        );
       }
     }
     this.#largePages(slot);
@@ -280,7 +293,12 @@ class Audit {
         const wanted = inside + (skewed || startsHere || endsHere ? 1 : 0);
         const found = this.#linear.u32[(counts >>> 2) + Number(at - first)]!;
         if (found !== wanted) {
-          this.#report("large-page count", undefined, undefined, `level ${level} block ${hex(at)}: ${found}, not ${wanted}`);
+          this.#report(
+            "large-page count",
+            undefined,
+            undefined,
+            `level ${level} block ${hex(at)}: ${found}, not ${wanted}`,
+          );
         }
       }
     }
@@ -334,7 +352,8 @@ class Audit {
       if (free > 1 << 24) break;
     }
     const counted = linear.u32[(pointer >>> 2) + VM_WORD.descCount]!;
-    if (free !== counted) this.#report("descriptors", undefined, undefined, `${counted} free ones counted, ${free} exist`);
+    if (free !== counted)
+      this.#report("descriptors", undefined, undefined, `${counted} free ones counted, ${free} exist`);
   }
 }
 

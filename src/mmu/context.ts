@@ -15,6 +15,7 @@ import {
   ROLE_EFER_NX,
   roleLevel,
 } from "../role/index.js";
+import type { Allocations } from "./allocations.js";
 import { protectionKeyMask } from "./protection-keys.js";
 import { INVALID_PAGE, mmuRecord } from "./records.js";
 import { bits, reservedBits } from "./reserved-bits.js";
@@ -51,19 +52,15 @@ export class PagingContext {
   constructor(
     readonly exports: CoreExports,
     readonly linear: LinearMemory,
+    memory: Allocations,
     readonly name: "root_mmu" | "guest_mmu" | "nested_mmu",
     work: number,
   ) {
-    this.pointer = linear.allocate(mmuRecord.size);
-    this.space = linear.allocate(spaceRecord.size);
+    this.pointer = memory.take(mmuRecord.size);
+    this.space = memory.take(spaceRecord.size);
     for (let i = 0; i < 3; i++) mmuRecord.set64(linear, this.pointer, "PREVIOUS_PGD", INVALID_PAGE, i);
     mmuRecord.set32(linear, this.pointer, "SPACE", this.space);
     spaceRecord.set32(linear, this.space, "WORK", work);
-  }
-
-  dispose(): void {
-    this.linear.free(this.pointer, mmuRecord.size);
-    this.linear.free(this.space, spaceRecord.size);
   }
 
   /** The guest memory that walks go through: a MEMORY record. */

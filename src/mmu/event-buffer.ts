@@ -1,5 +1,6 @@
 /** The event buffer of a VM: off by default; what the core recorded is decoded after each operation. */
 import type { LinearMemory } from "../core/linear-memory.js";
+import type { Allocations } from "./allocations.js";
 import { drainEvents, type EventMasks, type MmuTraceEvent } from "./events.js";
 import { eventRecord, VM_WORD, vmRecord } from "./records.js";
 
@@ -11,11 +12,12 @@ export class EventBuffer {
   constructor(
     readonly linear: LinearMemory,
     readonly vm: number,
+    memory: Allocations,
     readonly masks: EventMasks,
     readonly capacity: number,
   ) {
     if (capacity === 0) return;
-    this.#address = linear.allocate(capacity * eventRecord.size);
+    this.#address = memory.take(capacity * eventRecord.size);
     vmRecord.set32(linear, vm, "EVENTS", this.#address);
     vmRecord.set32(linear, vm, "EVENT_CAPACITY", capacity);
   }
@@ -24,9 +26,5 @@ export class EventBuffer {
   collect(vcpuId: number): void {
     if (this.#address === 0 || this.linear.u32[(this.vm >>> 2) + VM_WORD.eventCount] === 0) return;
     for (const event of drainEvents(this.linear, this.vm, this.masks, vcpuId)) this.sink?.(event);
-  }
-
-  dispose(): void {
-    if (this.#address !== 0) this.linear.free(this.#address, this.capacity * eventRecord.size);
   }
 }

@@ -3,14 +3,15 @@
  * translations, page headers, and one table below 4 GiB for a pae_root. Nothing is allocated half-way.
  */
 import type { LinearMemory } from "../core/linear-memory.js";
+import { Allocations } from "./allocations.js";
 import { descRecord, PAGE_WORD, pageRecord, VM_WORD, vmRecord } from "./records.js";
 
 const TABLE = 4096;
-/** One rmap entry, a parent entry for each level, and seven prefetched neighbours (and the leaf itself). */
+/** One rmap entry, a parent entry for each level, eight prefetched leaves; or the parent entries of a root's tables. */
 const DESCS = 1 + 5 + 8;
 const DESC_BATCH = 64;
-/** A page for each level. */
-const PAGES = 5;
+/** A page for each level; or a root, two promoted pages below it and the four tables of its PDPTEs. */
+const PAGES = 7;
 
 /** What the processor's memory encryption needs: PAE roots are read unencrypted, because CR3 has no encryption bit. */
 export interface EncryptionHooks {
@@ -26,13 +27,15 @@ export class MemoryCaches {
   readonly #headers: number[] = [];
   /** The one-page cache of the low zone. */
   #low: number | undefined;
-  readonly #blocks: [address: number, size: number][] = [];
+  readonly #memory: Allocations;
 
   constructor(
     readonly linear: LinearMemory,
     readonly vm: number,
     readonly encryption: EncryptionHooks | undefined,
-  ) {}
+  ) {
+    this.#memory = new Allocations(linear);
+  }
 
   /** True while nothing has to be topped up; the fault path asks this first. */
   get ready(): boolean {
@@ -51,8 +54,8 @@ export class MemoryCaches {
   topUp(needsLow: boolean): void {
     const { linear } = this;
     while (this.#tables.length < PAGES) this.#tables.push(this.#allocateTable());
-    while (this.#arrays.length < PAGES) this.#arrays.push(this.#allocate(TABLE, TABLE));
-    while (this.#headers.length < PAGES) this.#headers.push(this.#allocate(pageRecord.size, 16));
+    while (this.#arrays.length < PAGES) this.#arrays.push(this.#memory.take(TABLE, TABLE));
+    while (this.#headers.length < PAGES) this.#headers.push(this.#memory.take(pageRecord.size, 16));
     if (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < DESCS) this.#addDescs();
     if (needsLow && this.#low === undefined) {
       const table = this.#allocateTable();
@@ -104,23 +107,21 @@ export class MemoryCaches {
   /** Frees all memory; nothing of the VM may be used after it. */
   dispose(): void {
     this.dropLow();
-    for (const [address, size] of this.#blocks) this.linear.free(address, size);
-    this.#blocks.length = 0;
+    this.#memory.release();
     const map = vmRecord.get32(this.linear, this.vm, "PAGE_MAP");
     if (map !== 0) this.linear.free(map, this.#mapLength * 4);
   }
 
   #mapLength = 0;
 
-  #allocate(size: number, alignment: number): number {
-    const address = this.linear.allocate(size, alignment);
-    this.#blocks.push([address, size]);
-    return address;
-  }
-
   #allocateTable(): number {
-    const table = this.#allocate(TABLE, TABLE);
-    this.#growMap(table >>> 12);
+    const table = this.#memory.take(TABLE, TABLE);
+    try {
+      this.#growMap(table >>> 12);
+    } catch (error) {
+      this.#memory.free(table);
+      throw error;
+    }
     return table;
   }
 
@@ -143,7 +144,7 @@ export class MemoryCaches {
 
   #addDescs(): void {
     const { linear, vm } = this;
-    const block = this.#allocate(DESC_BATCH * descRecord.size, 64);
+    const block = this.#memory.take(DESC_BATCH * descRecord.size, 64);
     for (let i = 0; i < DESC_BATCH; i++) {
       const desc = block + i * descRecord.size;
       descRecord.set32(linear, desc, "MORE", vmRecord.get32(linear, vm, "DESC_FREE"));

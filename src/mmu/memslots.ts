@@ -4,6 +4,7 @@ import { SHADOW_CODES } from "../abi/shadow.js";
 import type { LinearMemory } from "../core/linear-memory.js";
 import { RecordType } from "../core/record.js";
 import { ConfigError } from "../errors.js";
+import { Allocations } from "./allocations.js";
 import { memslotRecord, slotSetRecord, vmRecord } from "./records.js";
 
 /** A memslot as KVM_SET_USER_MEMORY_REGION takes it. */
@@ -36,7 +37,7 @@ export interface Memslot {
   readonly hva: bigint;
   readonly ram: number;
   flags: number;
-  readonly blocks: [address: number, size: number][];
+  readonly memory: Allocations;
   dirty: number;
 }
 
@@ -66,13 +67,14 @@ export class Memslots {
   constructor(
     readonly linear: LinearMemory,
     readonly vm: number,
+    memory: Allocations,
   ) {
     for (let space = 0; space < 2; space++) {
-      const set = linear.allocate(slotSetRecord.size);
+      const set = memory.take(slotSetRecord.size);
       this.#sets.push(set);
       vmRecord.set32(linear, vm, "SLOTS", set, space);
       slotSetRecord.set64(linear, set, "GENERATION", BigInt(space));
-      this.#memories.push(linear.allocate(MEMORY_BYTES));
+      this.#memories.push(memory.take(MEMORY_BYTES));
       this.#publishMemory(space);
     }
   }
@@ -146,19 +148,15 @@ export class Memslots {
   }
 
   /** Makes a slot with its metadata; not active yet. Throws OutOfMemoryError with nothing changed. */
-  prepare(config: SlotConfig, old?: Memslot): Memslot {
+  prepare(config: SlotConfig, old: Memslot | undefined, log: { readonly initial: boolean } | undefined): Memslot {
     const { linear } = this;
     const pages = config.size / 4096;
     const base = config.gpa >> 12n;
     const ram = config.ram ?? old!.ram;
     const hva = config.hva ?? old?.hva ?? BigInt(ram);
-    const blocks: [number, number][] = [];
-    const take = (size: number) => {
-      const address = linear.allocate(size);
-      blocks.push([address, size]);
-      return address;
-    };
-    try {
+    const memory = new Allocations(linear);
+    const take = (size: number) => memory.take(size);
+    return memory.guard(() => {
       const pointer = take(memslotRecord.size);
       const flags = flagsOf(config);
       const slot: Memslot = {
@@ -170,7 +168,7 @@ export class Memslots {
         hva,
         ram,
         flags,
-        blocks,
+        memory,
         dirty: 0,
       };
       for (let level = 1; level <= 3; level++) {
@@ -190,19 +188,16 @@ export class Memslots {
       memslotRecord.set32(linear, pointer, "ID", config.id);
       memslotRecord.set32(linear, pointer, "SPACE", slot.addressSpace);
       memslotRecord.set32(linear, pointer, "RAM", ram);
+      if (log !== undefined) this.startLog(slot, log.initial);
       return slot;
-    } catch (error) {
-      for (const [address, size] of blocks) linear.free(address, size);
-      throw error;
-    }
+    });
   }
 
   /** Gives a slot its dirty bitmap, all ones if `initial`. Throws OutOfMemoryError with nothing changed. */
   startLog(slot: Memslot, initial: boolean): void {
     if (slot.dirty !== 0) return;
     const size = Math.ceil(slot.pages / 64) * 8;
-    slot.dirty = this.linear.allocate(size);
-    slot.blocks.push([slot.dirty, size]);
+    slot.dirty = slot.memory.take(size);
     if (initial)
       for (let page = 0; page < slot.pages; page++) this.linear.u8[slot.dirty + (page >> 3)]! |= 1 << (page & 7);
     memslotRecord.set32(this.linear, slot.pointer, "DIRTY", slot.dirty);
@@ -210,11 +205,8 @@ export class Memslots {
 
   stopLog(slot: Memslot): void {
     if (slot.dirty === 0) return;
-    const at = slot.blocks.findIndex(([address]) => address === slot.dirty);
-    const [address, size] = slot.blocks[at]!;
-    slot.blocks.splice(at, 1);
     memslotRecord.set32(this.linear, slot.pointer, "DIRTY", 0);
-    this.linear.free(address, size);
+    slot.memory.free(slot.dirty);
     slot.dirty = 0;
   }
 
@@ -236,8 +228,7 @@ export class Memslots {
   }
 
   release(slot: Memslot): void {
-    for (const [address, size] of slot.blocks) this.linear.free(address, size);
-    slot.blocks.length = 0;
+    slot.memory.release();
   }
 
   /** Activates changed slots: the generation says so while it lasts, and is 2 higher after it. */
@@ -268,8 +259,6 @@ export class Memslots {
 
   dispose(): void {
     for (const slot of this.slots) this.release(slot);
-    for (const set of this.#sets) this.linear.free(set, slotSetRecord.size);
-    for (const memory of this.#memories) this.linear.free(memory, MEMORY_BYTES);
   }
 
   /** Writes the usable slots as RAM of a MEMORY record, ascending, with an empty one behind them. */

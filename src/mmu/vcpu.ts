@@ -10,6 +10,7 @@ import {
   roleLevel,
   shadowRoot,
 } from "../role/index.js";
+import { Allocations } from "./allocations.js";
 import { PagingContext } from "./context.js";
 import { mmuRecord, PAGE_WORD, pageRecord, VCPU_WORD, vcpuRecord } from "./records.js";
 import { ROOTS, RootCache } from "./root-cache.js";
@@ -82,6 +83,7 @@ export class Vcpu {
   readonly pointer: number;
   readonly rootMmu: PagingContext;
   readonly roots: RootCache;
+  readonly #memory: Allocations;
   #cr0 = 0;
   #cr3 = 0n;
   #cr4 = 0;
@@ -97,8 +99,11 @@ export class Vcpu {
     registers: ControlRegisters,
   ) {
     const { linear } = vm;
-    this.pointer = linear.allocate(vcpuRecord.size);
-    this.rootMmu = new PagingContext(vm.exports, linear, "root_mmu", vm.work);
+    this.#memory = new Allocations(linear);
+    [this.pointer, this.rootMmu] = this.#memory.guard(() => [
+      this.#memory.take(vcpuRecord.size),
+      new PagingContext(vm.exports, linear, this.#memory, "root_mmu", vm.work),
+    ]);
     this.rootMmu.memory = vm.slots.memory(0);
     this.roots = new RootCache(
       linear,
@@ -141,8 +146,7 @@ export class Vcpu {
 
   dispose(): void {
     this.roots.free(ROOTS.all);
-    this.rootMmu.dispose();
-    this.vm.linear.free(this.pointer, vcpuRecord.size);
+    this.#memory.release();
   }
 
   // ---------------------------------------------------------------- requests and roots
@@ -158,8 +162,18 @@ export class Vcpu {
    */
   enterGuest(): void {
     const requests = this.#requests;
-    if (requests !== 0) {
-      this.#requests = 0;
+    if (requests !== 0 || this.roots.current.page === 0) {
+      // The only thing that can fail for want of memory, before anything has changed.
+      this.vm.caches.topUp((this.rootMmu.rootRole & ROLE_PAE_ROOT) !== 0);
+      this.#serve(requests);
+    }
+    this.#checkRoot();
+    this.vm.events.collect(this.id);
+  }
+
+  #serve(requests: number): void {
+    this.#requests = 0;
+    try {
       if (requests & REQUEST.freeObsoleteRoots) this.#freeObsoleteRoots();
       if (requests & REQUEST.fillRoot && this.roots.current.page !== 0) this.#fillRoot(this.roots.current.page);
       if (requests & REQUEST.sync) this.#syncRoots();
@@ -167,10 +181,11 @@ export class Vcpu {
         this.#syncRoots();
         this.roots.freeWhere((page) => this.vm.isUnsync(page), false);
       }
+      if (this.roots.current.page === 0) this.#loadRoot();
+    } catch (error) {
+      this.#requests |= requests;
+      throw error;
     }
-    if (this.roots.current.page === 0) this.#loadRoot();
-    this.#checkRoot();
-    this.vm.events.collect(this.id);
   }
 
   #freeObsoleteRoots(): void {
@@ -198,7 +213,6 @@ export class Vcpu {
     const { vm, rootMmu } = this;
     const role = rootMmu.rootRole;
     const direct = (role & ROLE_DIRECT) !== 0;
-    vm.caches.topUp((role & ROLE_PAE_ROOT) !== 0);
     const pgd = direct ? 0n : this.#cr3;
     const gfn = (pgd & 0x000f_ffff_ffff_f000n) >> 12n;
     if (!direct) {
@@ -236,7 +250,6 @@ export class Vcpu {
     if (!stands || level < 3 || (role & ROLE_DIRECT && !(role & ROLE_PAE_ROOT))) return;
     pageRecord.set32(vm.linear, page, "GAP", 0);
     for (let index = 0; index < (level === 3 ? 4 : 1); index++) {
-      vm.caches.topUp(false);
       if (vm.exports.rootChildRequest(this.pointer, page, index) === 1) {
         vm.providePage(this);
         vm.exports.rootChildLink(this.pointer, page, index);

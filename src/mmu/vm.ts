@@ -5,6 +5,7 @@ import type { CoreExports } from "../core/exports.js";
 import type { LinearMemory } from "../core/linear-memory.js";
 import { ConfigError, MemoryRangeError } from "../errors.js";
 import { ROLE_DIRECT, ROLE_INVALID, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../role/index.js";
+import { Allocations } from "./allocations.js";
 import { type AuditProblem, audit } from "./audit.js";
 import type { FormatLimits } from "./context.js";
 import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
@@ -119,7 +120,7 @@ export class VirtualMachine {
   readonly #hostMemory: HostMemory | undefined;
   readonly #chains: number;
   readonly #zeroPage: number;
-  readonly #ram: [address: number, size: number][] = [];
+  readonly #memory: Allocations;
   #requestedPages = 0;
 
   constructor(core: Core, config: VirtualMachineConfig) {
@@ -149,14 +150,18 @@ export class VirtualMachine {
     this.staleDirectRoleBits = config.staleDirectRoleBits ?? 0;
     this.manualDirtyLog = config.manualDirtyLog ?? 0;
     this.#hostMemory = config.hostMemory;
-    this.pointer = linear.allocate(vmRecord.size);
-    this.#chains = linear.allocate(CHAIN_BUCKETS * 4);
-    this.#zeroPage = config.defaultPaePdpte ? linear.allocate(4096, 4096) : 0;
+    const memory = new Allocations(linear);
+    this.#memory = memory;
+    [this.pointer, this.#chains, this.#zeroPage, this.slots, this.events] = memory.guard(() => {
+      const pointer = memory.take(vmRecord.size);
+      const chains = memory.take(CHAIN_BUCKETS * 4);
+      const zeroPage = config.defaultPaePdpte ? memory.take(4096, 4096) : 0;
+      const events = new EventBuffer(linear, pointer, memory, config.masks, config.eventCapacity ?? 0);
+      return [pointer, chains, zeroPage, new Memslots(linear, pointer, memory), events];
+    });
     this.#setMasks(config);
-    this.slots = new Memslots(linear, this.pointer);
     this.caches = new MemoryCaches(linear, this.pointer, config.encryption);
     this.hash = new PageHash(linear);
-    this.events = new EventBuffer(linear, this.pointer, config.masks, config.eventCapacity ?? 0);
     exports.vmInit(this.pointer);
   }
 
@@ -202,9 +207,7 @@ export class VirtualMachine {
 
   /** Zeroed RAM for slots; `size` is a multiple of 4096. Returns its linear address. */
   createRam(size: number): number {
-    const address = this.linear.allocate(size, 4096);
-    this.#ram.push([address, size]);
-    return address;
+    return this.#memory.take(size, 4096);
   }
 
   /** Frees everything the VM holds. */
@@ -213,11 +216,7 @@ export class VirtualMachine {
     this.vcpus.length = 0;
     this.slots.dispose();
     this.caches.dispose();
-    this.events.dispose();
-    for (const [address, size] of this.#ram) this.linear.free(address, size);
-    if (this.#zeroPage !== 0) this.linear.free(this.#zeroPage, 4096);
-    this.linear.free(this.#chains, CHAIN_BUCKETS * 4);
-    this.linear.free(this.pointer, vmRecord.size);
+    this.#memory.release();
   }
 
   // ---------------------------------------------------------------- what the core asks for
@@ -385,10 +384,12 @@ export class VirtualMachine {
     const change = this.slots.classify(config);
     if (change === "none") return;
     const old = this.slots.find(space, config.id);
-    const fresh = change === "create" || change === "move" ? this.slots.prepare(config, old) : undefined;
     const log = config.logDirty ?? false;
     const initial = (this.manualDirtyLog & 2) !== 0;
-    if (fresh !== undefined && log) this.slots.startLog(fresh, initial);
+    const fresh =
+      change === "create" || change === "move"
+        ? this.slots.prepare(config, old, log ? { initial } : undefined)
+        : undefined;
     if (change === "flags" && log) this.slots.startLog(old!, initial);
 
     if (change === "delete" || change === "move") {
