@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it } from "vitest";
-import { run } from "./run.js";
+import { run } from "./run-main.js";
 
 const RECORDINGS = fileURLToPath(new URL("../fixtures/recordings", import.meta.url));
 const E1 = join(RECORDINGS, "e1_lm4_mmio_slots", "npt0");
