@@ -34,10 +34,13 @@ describe("bundled", () => {
     expect(files.filter((file) => !file.startsWith("dist/"))).toEqual([]);
   });
 
-  it.each(["reference", "role", "spte", "dump", "conform", "maps", "abi"])("x86-paging/%s is without the core", async (name) => {
-    const { files } = await bundleEntry(`x86-paging/${name}`);
-    expect(files.filter((file) => file.startsWith("dist/core/"))).toEqual([]);
-  });
+  it.each(["reference", "role", "spte", "dump", "conform", "maps", "abi"])(
+    "x86-paging/%s is without the core",
+    async (name) => {
+      const { files } = await bundleEntry(`x86-paging/${name}`);
+      expect(files.filter((file) => file.startsWith("dist/core/"))).toEqual([]);
+    },
+  );
 
   it("leaves out what is not used", async () => {
     const { code } = await bundle(`import { Access } from "x86-paging"; console.log(Access.Write);`);
