@@ -7,9 +7,9 @@ import {
   PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT, PTE_PS, PTE_RW, PTE_US,
 } from "../abi/bits";
 import {
-  FEATURE_KVM, FEATURE_LIVE_PDPTES, KIND_GUEST, MODE_32BIT, MODE_NONE, MODE_PAE, NOT_READ, NO_MEMORY, RIGHT_EXECUTE,
-  RIGHT_USER, RIGHT_WRITE, STATUS_NESTED_PAGE_FAULT, STATUS_OK, STATUS_PAGE_FAULT, WALK_GUEST_TABLE, WALK_PROBE,
-  WALK_TRACE,
+  FEATURE_KVM, FEATURE_LIVE_PDPTES, FEATURE_PSE36, KIND_GUEST, MODE_32BIT, MODE_NONE, MODE_PAE, NOT_READ, NO_MEMORY,
+  RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, STATUS_NESTED_PAGE_FAULT, STATUS_OK, STATUS_PAGE_FAULT, WALK_GUEST_TABLE,
+  WALK_PROBE, WALK_TRACE,
 } from "../abi/codes";
 import {
   SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_FETCH_CODE, SPACE_KIND, SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_MODE,
@@ -137,9 +137,14 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
 @inline export function pageAddress(space: usize, level: u32, entry: u64, offsetMask: u64): u64 {
   const page = (entry & load<u64>(space, SPACE_ADDRESS_MASK)) & ~offsetMask;
   if (level != 2 || load<u32>(space, SPACE_MODE) != MODE_32BIT) return page;
-  // PSE-36: bits 39:32; KVM's walk takes 35:32 only (pse36_gfn_delta).
-  const kept: u64 = load<u32>(space, SPACE_FEATURES) & FEATURE_KVM ? 0xf : 0xff;
-  return page | (((entry & <u64>PDE4M_ADDRESS_HIGH) >> <u64>PDE4M_ADDRESS_HIGH_SHIFT) & kept) << 32;
+  return page | highAddress4M(load<u32>(space, SPACE_FEATURES), entry);
+}
+
+/** PSE-36 (SDM "32-Bit Paging"): bits 39:32 of a 4 MiB page; KVM's walk takes 35:32, always (pse36_gfn_delta). */
+function highAddress4M(features: u32, entry: u64): u64 {
+  let kept: u64 = features & FEATURE_PSE36 ? 0xff : 0;
+  if (features & FEATURE_KVM) kept = 0xf;
+  return (((entry & <u64>PDE4M_ADDRESS_HIGH) >> <u64>PDE4M_ADDRESS_HIGH_SHIFT) & kept) << 32;
 }
 
 // @ts-ignore: decorator

@@ -42,7 +42,8 @@ export function loadPdptes(space: usize): u32 {
 /** Checks four values that were given instead of read: STATUS_OK, or STATUS_PAGE_FAULT as in `loadPdptes`. */
 export function checkPdptes(space: usize): u32 {
   for (let index: u32 = 0; index < 4; index++) {
-    const status = checkPdpte(space, index, 0, load<u64>(space + (index << 3), SPACE_PDPTES));
+    const at = load<u64>(space, SPACE_ROOT) + (index << 3);
+    const status = checkPdpte(space, index, at, load<u64>(space + (index << 3), SPACE_PDPTES));
     if (status != STATUS_OK) return status;
   }
   return STATUS_OK;

@@ -1,8 +1,8 @@
 /** Addresses from a file or standard input: the first column of each line. */
 import { createReadStream } from "node:fs";
-import type { Readable } from "node:stream";
 import { CliError } from "./errors.js";
 import type { CliIo } from "./io.js";
+import { linesOf } from "./lines.js";
 import { parseHex } from "./values.js";
 
 /** Reads `path`, or standard input for `-`. Empty lines and lines that begin with # are passed over. */
@@ -25,21 +25,4 @@ function addressOf(text: string, where: string): bigint {
   } catch {
     throw new CliError(`${where}: expected a hexadecimal address of at most 64 bits, found ${text.slice(0, 40)}`);
   }
-}
-
-async function* linesOf(input: Readable, name: string): AsyncIterable<string> {
-  const decoder = new TextDecoder();
-  let rest = "";
-  try {
-    for await (const chunk of input) {
-      const lines = (rest + (typeof chunk === "string" ? chunk : decoder.decode(chunk, { stream: true }))).split("\n");
-      rest = lines.pop()!;
-      yield* lines;
-    }
-  } catch (error) {
-    const { message, syscall } = error as NodeJS.ErrnoException;
-    if (syscall === undefined) throw error;
-    throw new CliError(`${name}: cannot be read: ${/^E[A-Z]+: ([^,]+)/.exec(message)?.[1] ?? message}`);
-  }
-  if (rest !== "") yield rest;
 }

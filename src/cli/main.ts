@@ -1,8 +1,11 @@
 /** The `x86-paging` command. */
 import { Command, CommanderError } from "commander";
+import { registerConform } from "./commands/conform.js";
 import { registerFind } from "./commands/find.js";
+import { registerFuzz } from "./commands/fuzz.js";
 import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
+import { registerReplay } from "./commands/replay.js";
 import { registerRole } from "./commands/role.js";
 import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
@@ -18,6 +21,9 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerMaps,
   registerFind,
   registerPte,
+  registerConform,
+  registerFuzz,
+  registerReplay,
   registerRole,
   registerSpte,
   registerTour,
@@ -48,11 +54,14 @@ export async function main(argv: readonly string[], io: CliIo = processIo()): Pr
 
 function buildProgram(context: CliContext): Command {
   const program = new Command("x86-paging")
-    .description("Walks, lists and searches x86 page tables in memory dumps.")
+    .description(
+      "Walks, lists and searches x86 page tables in memory dumps; decodes entries, shadow entries and roles of KVM's MMU.",
+    )
     .addHelpText("after", "\nExit codes: 0 success, 1 nothing mapped or a difference, 2 bad usage or bad input.");
   configure(program, context);
   // Commands inherit what is configured before they are added.
   for (const register of COMMANDS) register(program, context);
+  keepErrorsOnOneLine(program);
   return program;
 }
 
@@ -67,6 +76,12 @@ function configure(command: Command, context: CliContext): void {
       context.io.stderr.write(text);
     },
   });
+}
+
+/** commander puts its suggestions ("Did you mean ...?") on a line of their own. */
+function keepErrorsOnOneLine(command: Command): void {
+  command.configureOutput({ outputError: (text, write) => write(`${text.trim().replace(/\s*\n\s*/g, " ")}\n`) });
+  for (const sub of command.commands) keepErrorsOnOneLine(sub);
 }
 
 function oneLine(error: unknown): string {

@@ -11,8 +11,8 @@ import { RecordType } from "./record.js";
 const PAGE_BYTES = 4096;
 const memoryRecord = new RecordType(MEMORY);
 const slotRecord = new RecordType(SLOT);
-/** 64 MiB. */
-const DEFAULT_CACHED_PAGES = 16384;
+/** 32 MiB. */
+const DEFAULT_CACHED_PAGES = 8192;
 
 /** A slot whose RAM may already lie in the caller's own linear memory. */
 export interface CoreSlotConfig extends SlotConfig {
@@ -23,7 +23,7 @@ export interface CoreSlotConfig extends SlotConfig {
 export interface CoreMemoryConfig {
   readonly slots?: readonly CoreSlotConfig[];
   readonly source?: PageSource;
-  /** Most pages of `source` that are kept at once, at least 64. Default 16384 (64 MiB). */
+  /** Most pages of `source` that are kept at once, at least 64. Default 8192 (32 MiB). */
   readonly cachedPages?: number;
 }
 

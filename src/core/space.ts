@@ -2,6 +2,7 @@
 import { ACCESS, Access, bitOf, CODES, CURSOR, Status } from "../abi/index.js";
 import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
 import { ConfigError, GeneralProtectionError, MemoryRangeError, UnsupportedError } from "../errors.js";
+import { mergeRuns, type Run } from "../runs.js";
 import type { CoreExports } from "./exports.js";
 import type { LinearMemory } from "./linear-memory.js";
 import type { CoreMemory } from "./memory.js";
@@ -151,6 +152,11 @@ export class CoreSpace implements AddressSpace {
       throw new UnsupportedError("leaves() of a space with a second stage: enumerate each stage by itself");
     }
     return this.#leaves();
+  }
+
+  /** Contiguous runs of mappings with equal rights and page size, aliases included, in ascending order. */
+  mappings(): IterableIterator<Run> {
+    return mergeRuns(this.leaves());
   }
 
   *#leaves(): IterableIterator<Leaf> {

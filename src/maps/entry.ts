@@ -78,7 +78,8 @@ function addressOf(mode: EntryMode, entry: bigint, pageSize: bigint | undefined)
   return (entry & 0xffc0_0000n) | (((entry >> 13n) & 0xffn) << 32n);
 }
 
-function layoutOf(mode: EntryMode, level: number, leaf: boolean): BitLayout {
+/** The declared layout of an entry; `leaf` says that it maps a page. */
+export function layoutOf(mode: EntryMode, level: number, leaf: boolean): BitLayout {
   if (mode === "ept4" || mode === "ept5") return EPT;
   if (mode === "pae" && level === 3) return PDPTE_PAE;
   if (mode !== "32bit") {

@@ -53,7 +53,7 @@ function levelOf(event: TaggedEvent["event"]): number {
 /** Whether the special-root projection drops this event, from either side. */
 function projected({ event, special, loading }: TaggedEvent, rules: RuleCounts): boolean {
   if (!special) return false;
-  if (event.ev === "kvm_mmu_get_page" && (loading || levelOf(event) >= 2)) {
+  if (event.ev === "kvm_mmu_get_page" && loading) {
     rules.use("special-root-load");
     return true;
   }

@@ -2,13 +2,14 @@ import { CpuTracker } from "./cpu-tracker.js";
 import { comparedEvents, compareEvents, type EventDifference, type TaggedEvent } from "./event-comparator.js";
 import { isProbeEvent, isTraceEvent, type MmuEvent } from "./events.js";
 import { GuestMemoryTracker } from "./guest-memory.js";
+import { notify } from "./notifier.js";
 import { PageNames } from "./page-names.js";
 import { RecordedHost } from "./recorded-host.js";
 import type { GuestStep, Recording, Snapshot, Step, VmmStep } from "./recording.js";
 import { type RootMode, rootModes } from "./root-mode.js";
 import { RuleCounts } from "./rules.js";
 import { StateComparator, type StateDifference } from "./state-comparator.js";
-import { notify, StepPlayer } from "./step-player.js";
+import { StepPlayer } from "./step-player.js";
 import type { MmuState, ReplayTarget, ReplayTargetFactory } from "./target.js";
 import { vmConfigOf } from "./vm-config.js";
 
@@ -39,7 +40,7 @@ export interface ReplayReport {
   readonly rules: RuleCounts;
   /** All of them, in order; `limit` stops the replay early. */
   readonly differences: readonly StepDifference[];
-  /** The target threw: the replay ended in that step. */
+  /** The target threw: the replay ended in that step; in step 0 if no target could be made. */
   readonly failure: { readonly step: number; readonly error: unknown } | undefined;
 }
 
@@ -62,7 +63,15 @@ const ORDINARY: RootMode = { special: false, loading: false };
 
 /** Replays a recording on a new target and compares events, results and state after each step. */
 export function replay(recording: Recording, factory: ReplayTargetFactory, options: ReplayOptions = {}): ReplayReport {
-  return new Replayer(recording, factory, options.limit ?? Number.POSITIVE_INFINITY).run();
+  let replayer: Replayer;
+  try {
+    replayer = new Replayer(recording, factory, options.limit ?? Number.POSITIVE_INFINITY);
+  } catch (error) {
+    const none = new Map<string, number>();
+    const failure = { step: 0, error };
+    return { recording, steps: 0, events: none, notCompared: none, rules: new RuleCounts(), differences: [], failure };
+  }
+  return replayer.run();
 }
 
 class Replayer {
@@ -166,6 +175,10 @@ class Replayer {
       this.cpu,
       {
         position: (index) => this.position(index),
+        entering: (now) => {
+          this.mode = { ...this.mode, loading: now };
+        },
+        mismatch: (mismatch) => this.add(step, { kind: "result", ...mismatch }),
         memory: (gpa, bytes) => this.quietly(() => this.tracker.writeGpa(gpa, bytes)),
       },
       this.smiPending,

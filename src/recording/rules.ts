@@ -11,7 +11,7 @@ export const RULES = {
   "spte-clear-zero": "spte_clear of an empty entry",
   "not-emitted": "a probe that the target does not emit",
   "role-layout": "level_promoted pages and the fields pae_root and guest level of this project's roles",
-  "special-root-load": "special roots (a): get_page between mmu_load and its return, and get_page of level 2 on demand",
+  "special-root-load": "special roots (a): get_page between mmu_load and its return",
   "special-root-free": "special roots (a): free_roots, root loads and zaps of pages of level 2 and above",
   "special-root-previous": "special roots (b): previous roots",
   "special-root-count": "special roots (b): root counts of pages of level 2",

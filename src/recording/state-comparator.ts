@@ -42,6 +42,8 @@ export class StateComparator {
   private readonly recordedNames: PageNames;
   private readonly replayedNames: PageNames;
   private readonly special: boolean;
+  /** Pages that special roots, or this project's instead of them, have left may still be there. */
+  private readonly leftovers: boolean;
 
   private constructor(
     private readonly snapshot: Snapshot,
@@ -50,9 +52,8 @@ export class StateComparator {
   ) {
     this.recordedNames = new PageNames(snapshot.pages);
     this.replayedNames = new PageNames(state.pages);
-    this.special =
-      context.specialSeen === true ||
-      [snapshot.rootMmu, snapshot.guestMmu].some((mmu) => mmu !== undefined && usesSpecialRoots(mmu));
+    this.special = [snapshot.rootMmu, snapshot.guestMmu].some((mmu) => mmu !== undefined && usesSpecialRoots(mmu));
+    this.leftovers = this.special || context.specialSeen === true;
   }
 
   static compare(snapshot: Snapshot, state: MmuState, context: StateContext): StateDifference[] {
@@ -68,7 +69,7 @@ export class StateComparator {
     this.equal("mmu_valid_gen", snapshot.validGen, state.validGen);
     for (const field of ["gva", "gfn", "access", "gen"] as const)
       this.equal(`mmio cache ${field}`, snapshot.mmio[field], state.mmio[field]);
-    if (this.special) {
+    if (this.leftovers) {
       if (snapshot.usedPages !== state.usedPages) this.context.rules.use("special-root-used");
     } else this.equal("used pages", snapshot.usedPages, state.usedPages);
     this.mmu("root_mmu", snapshot.rootMmu, state.rootMmu);
@@ -110,11 +111,12 @@ export class StateComparator {
     if (special) this.equal(at("root valid"), recorded.rootHpa !== INVALID, replayed.rootHpa !== INVALID);
     else this.root(at("root"), recorded.rootHpa, replayed.rootHpa);
     recorded.previousRoots.forEach((root, index) => {
+      const other = replayed.previousRoots[index];
       if (special) {
-        this.context.rules.use("special-root-previous");
+        const same = root.pgd === other?.pgd && root.hpa === other.hpa;
+        if (!same) this.context.rules.use("special-root-previous");
         return;
       }
-      const other = replayed.previousRoots[index];
       this.equal(at(`prev_roots[${index}].pgd`), root.pgd, other?.pgd ?? INVALID);
       this.root(at(`prev_roots[${index}]`), root.hpa, other?.hpa ?? INVALID);
     });
@@ -151,7 +153,7 @@ export class StateComparator {
   }
 
   private mayBeMissing(page: RecordedPage): boolean {
-    if (!this.special) return false;
+    if (!this.leftovers) return false;
     if ((page.role & ROLE_INVALID) !== 0) this.context.rules.use("special-root-invalid");
     else if ((page.role & ROLE_LEVEL) === 2 && page.entries.size === 0) this.context.rules.use("special-root-empty");
     else return false;
@@ -159,7 +161,7 @@ export class StateComparator {
   }
 
   private mayBeExtra(page: ShadowPageState): boolean {
-    if (!this.special) return false;
+    if (!this.leftovers) return false;
     if ((page.role & ROLE_INVALID) !== 0) this.context.rules.use("special-root-invalid");
     else if ((page.fullRole & (LEVEL_PROMOTED | PAE_ROOT)) !== 0) this.context.rules.use("special-root-extra");
     else return false;

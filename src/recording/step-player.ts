@@ -3,8 +3,10 @@
 import type { CpuTracker } from "./cpu-tracker.js";
 import { RSM_INSTRUCTION } from "./cpu-tracker.js";
 import type { EventOf, RecordedEvent } from "./events.js";
+import { compareFault, HANDLER_RETURNS, type ResultMismatch } from "./fault-result.js";
 import type { GuestMemoryTracker } from "./guest-memory.js";
 import { toBytes } from "./host-memory.js";
+import { notify } from "./notifier.js";
 import type { RecordedHost } from "./recorded-host.js";
 import type { GuestStep, Recording } from "./recording.js";
 import type { GuestWalkOutcome, ReplayTarget } from "./target.js";
@@ -23,6 +25,7 @@ const MSR_EFER = 0xc0000080;
 const EVENT_VALID = 0x80000000;
 const PCID = 0xfffn;
 
+const PFERR_WRITE = 2;
 const PFERR_P = 1n;
 const PFERR_W = 2n;
 const PFERR_U = 4n;
@@ -42,20 +45,16 @@ export function pferrOfQualification(qualification: bigint): bigint {
   return code;
 }
 
-const HANDLER_RETURNS: ReadonlySet<string> = new Set([
-  "p64_pf_ret",
-  "p32_pf_ret",
-  "ept_pf_ret",
-  "direct_pf_ret",
-  "nonpaging_pf_ret",
-]);
-
 const INPUT_KINDS: ReadonlySet<string> = new Set(["kvm_unmap_hva_range", "kvm_set_spte_hva"]);
 
 export interface PlayerHooks {
   /** The events up to here have been replayed. */
   position(index: number): void;
   memory(gpa: bigint, bytes: Uint8Array): void;
+  /** The target is entering the guest, where roots are loaded. */
+  entering(now: boolean): void;
+  /** What a call gave differs from what was recorded. */
+  mismatch(mismatch: ResultMismatch): void;
 }
 
 export class StepPlayer {
@@ -68,6 +67,8 @@ export class StepPlayer {
   /** Events before this position belong to an input that has been given. */
   private consumed = 0;
   private leavingSmm = false;
+  /** Where the last walk for an emulated write led. */
+  private lastWrite: bigint | undefined;
   private smiResets = 0;
 
   constructor(
@@ -134,13 +135,15 @@ export class StepPlayer {
         break;
       case "kvm_entry":
         this.leavingSmm = false;
+        this.hooks.entering(true);
         this.target.enterGuest(this.vcpu);
+        this.hooks.entering(false);
         break;
       case "kvm_mmu_pagetable_walk":
         this.walk(event, index);
         break;
       case "pte_write":
-        this.target.emulatedWrite(this.vcpu, event.gpa, toBytes(event.new, event.bytes));
+        this.emulatedWrite(event);
         break;
       case "set_cr0":
         if (!this.leavingSmm) this.target.writeCr0(this.vcpu, event.cr0);
@@ -305,7 +308,7 @@ export class StepPlayer {
     const own = handler ? returned : unprotect !== -1 && rest[unprotect]!.ev === "unprotect_page" ? unprotect : 0;
     const end = index + 1 + own;
     this.fault = { start: index + 1, end };
-    this.target.pageFault(this.vcpu, {
+    const outcome = this.target.pageFault(this.vcpu, {
       address,
       errorCode: ept && !misconfiguration ? pferrOfQualification(errorCode) : errorCode,
       ...(ept && !misconfiguration ? { exitQualification: errorCode } : {}),
@@ -316,6 +319,7 @@ export class StepPlayer {
     this.injectPageFault();
     this.fault = undefined;
     this.consumed = Math.max(this.consumed, end);
+    for (const mismatch of compareFault(outcome, this.untilEntry(index + 1))) this.hooks.mismatch(mismatch);
   }
 
   /** A walk that is no part of a page fault: of instruction emulation or event delivery. */
@@ -323,7 +327,21 @@ export class StepPlayer {
     if (index < this.consumed) return;
     const outcome = this.target.guestWalk(this.vcpu, event.addr, event.pferr);
     this.consumed = index + this.walkLength(index);
+    if (outcome.ok && (event.pferr & PFERR_WRITE) !== 0) this.lastWrite = outcome.gpa;
     if (!outcome.ok && this.faultInjected(this.consumed)) this.injectEmulated(outcome);
+  }
+
+  /** The address that emulation writes to is the one that its last walk for a write has given. */
+  private emulatedWrite(event: EventOf<"pte_write">): void {
+    const { lastWrite } = this;
+    if (lastWrite !== undefined && lastWrite >> 12n !== event.gpa >> 12n) {
+      this.hooks.mismatch({
+        where: "emulated write",
+        recorded: `0x${event.gpa.toString(16)}`,
+        replayed: `0x${lastWrite.toString(16)}`,
+      });
+    }
+    this.target.emulatedWrite(this.vcpu, event.gpa, toBytes(event.new, event.bytes));
   }
 
   private injectEmulated(fault: Extract<GuestWalkOutcome, { ok: false }>): void {
@@ -396,30 +414,4 @@ export class StepPlayer {
       (previous === "kvm_mmu_paging_element" || previous === "kvm_mmu_walker_error")
     );
   }
-}
-
-/** One notifier call, where it concerns the VM's memory. Returns whether memory was young, if that was asked. */
-export function notify(
-  event: RecordedEvent,
-  target: ReplayTarget,
-  host: RecordedHost,
-  tracker: GuestMemoryTracker,
-): boolean | undefined {
-  const inSlots = (start: bigint, end: bigint): boolean =>
-    tracker.slots.all().some((slot) => start < slot.hva + slot.size && end > slot.hva);
-  switch (event.ev) {
-    case "kvm_unmap_hva_range":
-      if (!inSlots(event.start, event.end)) return undefined;
-      host.unmapped(event.start, event.end);
-      target.unmapRange(event.start, event.end);
-      break;
-    case "kvm_set_spte_hva":
-      if (inSlots(event.hva, event.hva + 1n)) target.changePte(event.hva, host.current(event.hva));
-      break;
-    case "kvm_age_hva":
-      return inSlots(event.start, event.end) ? target.age(event.start, event.end) : undefined;
-    case "kvm_test_age_hva":
-      return inSlots(event.hva, event.hva + 1n) ? target.testAge(event.hva, event.hva + 1n) : undefined;
-  }
-  return undefined;
 }

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { elfCore, qemuNote, table64 } from "../dump/builders.js";
-import { fixture, run } from "./run.js";
+import { fixture, run } from "./run-main.js";
 
 let directory: string;
 beforeAll(() => {

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { fixture, run } from "./run.js";
+import { fixture, run } from "./run-main.js";
 
 const DUMPS = ["amd64-la57", "amd64-1g", "amd64-4l", "i386-pae", "i386-nopae"];
 const LISTED = ["amd64-la57", "i386-pae", "i386-nopae"];

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { ERAS } from "../../src/role/index.js";
-import { run } from "./run.js";
+import { run } from "./run-main.js";
 
 const role = (...args: string[]) => run(["role", ...args]);
 const spte = (...args: string[]) => run(["spte", ...args]);

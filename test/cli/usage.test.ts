@@ -5,7 +5,7 @@ import { Writable } from "node:stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { main } from "../../src/cli/main.js";
 import { type CpuRegisters, elfCore, limeRange, page, qemuNote, table32, table64 } from "../dump/builders.js";
-import { fixture, run } from "./run.js";
+import { fixture, run } from "./run-main.js";
 
 let directory: string;
 beforeAll(() => {
@@ -54,6 +54,9 @@ describe("bad usage ends with 2 and one line", () => {
     [["pte", "0", "--level", "5"], /--level: expected 1 to 4/],
     [["pte", "100000000", "--mode", "32bit"], /expected an entry of 32 bits/],
     [["find", "x"], /missing required argument 'gpa'/],
+    [["role", "xyz"], /expected a hexadecimal number/],
+    [["role", "encode", "--kernal", "6.1"], /unknown option '--kernal' \(Did you mean --kernel\?\)/],
+    [["spte", "0"], /required option .--format/],
   ])("%j", async (args, message) => {
     const { code, stdout, stderr } = await run(args);
     expect(stderr).toMatch(message);
@@ -68,7 +71,7 @@ describe("bad usage ends with 2 and one line", () => {
     expect(stderr).toMatch(/Usage: x86-paging/);
   });
 
-  it.each([["walk"], ["maps"], ["find"], ["pte"], ["tour"]])(
+  it.each([["walk"], ["maps"], ["find"], ["pte"], ["role"], ["spte"], ["tour"]])(
     "%s --help shows examples and ends with 0",
     async (name) => {
       const { code, stdout } = await run([name!, "--help"]);
@@ -227,7 +230,7 @@ describe("walk", () => {
 
 describe("maps", () => {
   it("prints ranges, marks what is absent, and says what was inferred", async () => {
-    const { code, stdout, stderr } = await run(["maps", dumpOf("ok", small)]);
+    const { code, stdout, stderr } = await run(["maps", dumpOf("full", { ...small, 8: new Uint8Array(4096) })]);
     expect(code).toBe(0);
     expect(stdout.split("\n")).toEqual([
       "start            end                    size page rights physical        ",
@@ -238,6 +241,12 @@ describe("maps", () => {
     ]);
     expect(stderr).toMatch(/bit 63 \(XD\) is in use, so NXE=1 holds/);
     expect((await run(["maps", dumpOf("ok", small), "--quiet"])).stderr).toBe("");
+  });
+
+  it("says nothing of absent pages where the dump is cut down to page tables", async () => {
+    const { stdout } = await run(["maps", dumpOf("ok", small), "--format", "leaves"]);
+    expect(stdout).toBe("0000000000000000 0 4K uwx\n0000000000001000 4000 4K u-x\n0000000000002000 50000 4K -w-\n");
+    expect((await run(["maps", dumpOf("ok", small)])).stdout).not.toContain("absent");
   });
 
   it.each(["wasm", "reference"])("goes on with --partial and says what is missing (%s)", async (engine) => {
@@ -279,7 +288,7 @@ describe("maps", () => {
   });
 
   it("reads raw and LiME dumps with given registers", async () => {
-    const memory = new Uint8Array(0x5000);
+    const memory = new Uint8Array(0x6000);
     for (const [frame, bytes] of Object.entries(small)) memory.set(bytes, Number(frame) * 4096);
     const raw = await run(["maps", file("m.raw", memory), "--raw", "--cr3", "1000", "--format", "leaves"]);
     expect(raw.stdout).toBe(

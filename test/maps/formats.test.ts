@@ -4,7 +4,7 @@ import { decodeEntry } from "../../src/maps/entry.js";
 import { infoTlbLine } from "../../src/maps/info-tlb.js";
 import { leafLine } from "../../src/maps/leaves.js";
 import { pagingModeOf } from "../../src/maps/mode.js";
-import { mergeRuns } from "../../src/maps/runs.js";
+import { mergeRuns } from "../../src/runs.js";
 
 const RIGHTS = { read: true, write: true, user: true, execute: true, userExecute: true };
 const leaf = (fields: Partial<Leaf>): Leaf => ({

@@ -1,7 +1,14 @@
-import { isProbeEvent, isTraceEvent, type MmuEvent, PROBE_EVENTS, TRACE_EVENTS } from "../../src/recording/events.js";
+import {
+  isProbeEvent,
+  isTraceEvent,
+  type MmuEvent,
+  PROBE_EVENTS,
+  type RecordedEvent,
+  TRACE_EVENTS,
+} from "../../src/recording/events.js";
 import { HostMemory } from "../../src/recording/host-memory.js";
 import type { Recording, Snapshot } from "../../src/recording/recording.js";
-import type { MmuState, ReplayTarget, ReplayTargetFactory } from "../../src/recording/target.js";
+import type { FaultOutcome, MmuState, ReplayTarget, ReplayTargetFactory } from "../../src/recording/target.js";
 
 /** A call that the replayer made. */
 export type Call = readonly [name: string, ...args: unknown[]];
@@ -17,11 +24,12 @@ export interface PlaybackOptions {
   /** Called in a page fault, as an MMU that looks its page up does. */
   readonly pinInFault?: (address: bigint) => bigint | undefined;
   readonly emits?: ReadonlySet<string>;
+  readonly changeOutcome?: (outcome: FaultOutcome, step: number) => FaultOutcome;
 }
 
 /**
- * A target that plays the recording back: whatever it is asked, after each step it has emitted the recorded
- * events and is in the recorded state. It says nothing about an MMU, but everything about who drives and compares.
+ * A target that plays the recording back: whatever it is asked, it emits the recorded events (in page faults,
+ * at guest entries and at the end of a step) and is in the recorded state. It says nothing about an MMU, but everything about who drives and compares.
  */
 export function playback(recording: Recording, options: PlaybackOptions = {}): Playback {
   const calls: Call[] = [];
@@ -29,6 +37,22 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
   const factory: ReplayTargetFactory = (_config, host, sink) => {
     const memory = new HostMemory();
     let step = 0;
+    let outcomes: FaultOutcome[] = [];
+    let writes: bigint[] = [];
+    /** Events of the step that have been emitted. */
+    let emitted = 0;
+    const mmuEvents = (events: readonly RecordedEvent[]): MmuEvent[] =>
+      events
+        .filter((event) => isTraceEvent(event.ev) || isProbeEvent(event.ev))
+        .map((event) => ({ ...event, ...physical(event, pageOffset) }) as unknown as MmuEvent);
+    /** Emits the step's events up to the next one that `until` is true of, included, or to the end. */
+    const emit = (until: (event: RecordedEvent) => boolean): void => {
+      const { events } = recording.steps[step]!;
+      const end = events.findIndex((event, index) => index >= emitted && until(event));
+      const next = end === -1 ? events.length : end + 1;
+      for (const event of mmuEvents(events.slice(emitted, next))) sink(event);
+      emitted = next;
+    };
     const log =
       <T>(name: string, result: T) =>
       (...args: unknown[]): T => {
@@ -46,26 +70,36 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       readHost: (hva, length) => memory.read(hva, length),
       setSlot: log("setSlot", undefined),
       createVcpu: log("createVcpu", undefined),
-      enterGuest: log("enterGuest", undefined),
+      enterGuest: (...args) => {
+        calls.push(["enterGuest", ...args]);
+        if (options.changeEvents === undefined) emit((event) => event.ev === "kvm_entry");
+      },
       // A guest step begins: what its walks and emulated writes will do to memory is done now.
       setRflags: () => {
         const current = recording.steps[step]!;
+        outcomes = outcomesOf(current.events, recording.config.intel);
+        writes = current.events.flatMap((event) => (event.ev === "pte_write" ? [event.gpa] : []));
         for (const { gpa, after } of current.kind === "guest" ? current.memoryChanges : [])
           memory.write(recording.slots[0]!.hva + gpa, bytesOf(after));
       },
       setGuestRegisters: log("setGuestRegisters", undefined),
       pageFault: (vcpu, fault) => {
         calls.push(["pageFault", vcpu, fault]);
+        const outcome = outcomes.shift() ?? { result: "retry" };
         const hva = options.pinInFault?.(fault.address);
         if (hva !== undefined) calls.push(["pinned", host.pin(hva, (fault.errorCode & 2n) !== 0n)]);
-        return { result: "fixed" };
+        if (options.changeEvents === undefined) emit((event) => event.ev === "page_fault_ret");
+        return options.changeOutcome?.(outcome, recording.steps[step]!.n) ?? outcome;
       },
       guestWalk: (...args) => {
         calls.push(["guestWalk", ...args]);
-        return { ok: true, gpa: 0n };
+        return { ok: true, gpa: writes[0] ?? 0n };
       },
       injectEmulatedFault: log("injectEmulatedFault", undefined),
-      emulatedWrite: log("emulatedWrite", undefined),
+      emulatedWrite: (...args) => {
+        calls.push(["emulatedWrite", ...args]);
+        writes.shift();
+      },
       markDirty: log("markDirty", undefined),
       writeCr0: log("writeCr0", undefined),
       writeCr3: log("writeCr3", undefined),
@@ -82,7 +116,9 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       setSregs: log("setSregs", undefined),
       getDirtyLog: () => {
         const found = answer();
-        return found?.kind === "dirtyLog" ? [...found.gfns] : [];
+        if (found?.kind !== "dirtyLog") return [];
+        const slot = recording.slots.find(({ id }) => id === found.slot);
+        return found.gfns.map((gfn) => gfn - ((slot?.gpa ?? 0n) >> 12n));
       },
       clearDirtyLog: log("clearDirtyLog", undefined),
       setMmuPages: log("setMmuPages", undefined),
@@ -93,11 +129,9 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       setHardwareBits: log("setHardwareBits", undefined),
       state: () => {
         const recorded = recording.steps[step]!;
-        let events = recorded.events
-          .filter((event) => isTraceEvent(event.ev) || isProbeEvent(event.ev))
-          .map((event) => ({ ...event, ...physical(event, pageOffset) }) as unknown as MmuEvent);
-        if (options.changeEvents !== undefined) events = options.changeEvents(events, recorded.n);
-        for (const event of events) sink(event);
+        if (options.changeEvents === undefined) emit(() => false);
+        else for (const event of options.changeEvents(mmuEvents(recorded.events), recorded.n)) sink(event);
+        emitted = 0;
         step++;
         const state = stateOf(recorded.snapshot);
         return options.changeState?.(state, recorded.n) ?? state;
@@ -106,6 +140,35 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
     return target;
   };
   return { factory, calls };
+}
+
+const EXIT_EPT_MISCONFIG = 0x31;
+const RESULTS: Readonly<Record<number, "retry" | "emulate" | "fixed" | "spurious">> = {
+  1: "retry",
+  2: "emulate",
+  4: "fixed",
+  5: "spurious",
+};
+
+/** What the page faults of a step ended with. */
+function outcomesOf(events: readonly RecordedEvent[], intel: boolean): FaultOutcome[] {
+  return events.flatMap((event, index): FaultOutcome[] => {
+    const misconfiguration = intel && event.ev === "kvm_exit" && event.exit_reason === EXIT_EPT_MISCONFIG;
+    if (event.ev !== "kvm_page_fault" && !misconfiguration) return [];
+    const entry = events.findIndex((later, at) => at > index && later.ev === "kvm_entry");
+    const rest = events.slice(index + 1, entry === -1 ? undefined : entry);
+    const handler = rest.find((later) => /^(p64|p32|ept|direct|nonpaging)_pf_ret$/.test(later.ev));
+    if (handler === undefined || !("ret" in handler)) return [{ result: "mmio" }];
+    const injected = rest.find(
+      (later) =>
+        later.ev === "kvm_nested_vmexit_inject" || (later.ev === "kvm_inj_exception" && later.reinjected === 0),
+    );
+    if (handler.ret === 1 && injected !== undefined) {
+      const errorCode = injected.ev === "kvm_inj_exception" ? injected.error_code : 0;
+      return [{ result: "inject", errorCode, address: 0n }];
+    }
+    return [{ result: RESULTS[handler.ret]! }];
+  });
 }
 
 /** A target knows host-physical addresses of SPTEs only. */

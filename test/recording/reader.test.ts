@@ -62,7 +62,7 @@ describe("a recording", () => {
 });
 
 describe("an error", () => {
-  it.each([
+  const DAMAGES: readonly (readonly [string, (s: Damaged) => void, string, string])[] = [
     [
       "a missing field",
       (s: Damaged) => delete s.steps[1].snap.root_mmu.root_hpa,
@@ -92,7 +92,8 @@ describe("an error", () => {
       "steps[0].snap.sps[0].unsync",
       "0 or 1",
     ],
-  ] as const)("names file and field of %s", (_name, damage, field, expected) => {
+  ];
+  it.each(DAMAGES)("names file and field of %s", (_name, damage, field, expected) => {
     const error = damaged(damage);
     expect(error.file).toBe("scenario.json");
     expect(error.field).toBe(field);

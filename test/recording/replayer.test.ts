@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { MmuEvent } from "../../src/recording/events.js";
 import { replay } from "../../src/recording/replayer.js";
-import type { FaultInput, MmuState, NestedEntry } from "../../src/recording/target.js";
+import type { FaultInput, FaultOutcome, MmuState, NestedEntry } from "../../src/recording/target.js";
 import { NAMES, recordingOf } from "./fixtures.js";
 import { type Call, playback } from "./playback-target.js";
 
@@ -254,6 +254,43 @@ describe("a difference", () => {
   });
 });
 
+describe("a page fault's result", () => {
+  const recording = recordingOf("e1_lm4_mmio_slots/npt0");
+
+  function results(changeOutcome: (outcome: FaultOutcome, step: number) => FaultOutcome) {
+    const { factory } = playback(recording, { changeOutcome });
+    return replay(recording, factory).differences.map(({ difference }) => difference);
+  }
+
+  it("is compared with what the recorded handler returned", () => {
+    expect(results((outcome, step) => (step === 1 ? { result: "spurious" } : outcome))).toEqual([
+      { kind: "result", where: "page fault result", recorded: "fixed", replayed: "spurious" },
+    ]);
+    expect(results((outcome) => (outcome.result === "mmio" ? { result: "fixed" } : outcome)).length).toBeGreaterThan(0);
+  });
+
+  it("is compared with the exception that the guest got", () => {
+    const wrong = results((outcome) =>
+      outcome.result === "inject" ? { ...outcome, errorCode: outcome.errorCode ^ 1 } : outcome,
+    );
+    expect(wrong.length).toBeGreaterThan(0);
+    expect(wrong[0]).toMatchObject({ where: "injected fault" });
+    const missing = results((outcome) => (outcome.result === "inject" ? { result: "retry" } : outcome));
+    expect(missing).toHaveLength(wrong.length);
+  });
+});
+
+it("finds an emulated write to another page than the walk before it led to", () => {
+  const recording = recordingOf("h1_lm4_pt_in_huge/npt0");
+  const { factory } = playback(recording);
+  const wrong: typeof factory = (...args) => {
+    const target = factory(...args);
+    return { ...target, guestWalk: (...walk) => ({ ...target.guestWalk(...walk), ok: true, gpa: 0x7000n }) };
+  };
+  const differences = replay(recording, wrong).differences.map(({ difference }) => difference);
+  expect(differences[0]).toMatchObject({ kind: "result", where: "emulated write", replayed: "0x7000" });
+});
+
 describe("hardware's accessed and dirty bits", () => {
   const recording = recordingOf("e1_lm4_mmio_slots/npt0");
 
@@ -310,4 +347,11 @@ it("ends a recording where the target throws and says in which step", () => {
     },
   });
   expect(replay(recording, factory).failure).toMatchObject({ step: 4, error: { message: "out of pages" } });
+});
+
+it("fails a recording for which no target can be made", () => {
+  const report = replay(recordingOf("e1_lm4_mmio_slots/npt0"), () => {
+    throw new RangeError("no such paging");
+  });
+  expect(report).toMatchObject({ steps: 0, failure: { step: 0, error: { message: "no such paging" } } });
 });

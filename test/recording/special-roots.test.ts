@@ -64,8 +64,7 @@ describe("contexts with special roots", () => {
 
 describe("events of special roots", () => {
   it.each([
-    ["get_page of a level-2 page", getPage(0x3702), false],
-    ["get_page while roots are loaded", getPage(0x3701), true],
+    ["get_page while roots are loaded", getPage(0x3702), true],
     ["a zap of a level-2 page", { ...getPage(0x3702), ev: "kvm_mmu_prepare_zap_page" }, false],
     ["free_roots", { ev: "free_roots", mmu: 0n, roots: 1n }, false],
   ] as const)("leave %s out, on both sides, and count it", (_name, event, loading) => {
@@ -77,6 +76,7 @@ describe("events of special roots", () => {
 
   it.each([
     ["get_page of a level-1 page", getPage(0x3701)],
+    ["get_page of a level-2 page outside a load", getPage(0x3702)],
     ["a zap of a level-1 page", { ...getPage(0x3701), ev: "kvm_mmu_prepare_zap_page" }],
     ["a sync of a page", { ...getPage(0x3701), ev: "kvm_mmu_sync_page" }],
     ["a walk", { ev: "kvm_mmu_pagetable_walk", addr: 1n, pferr: 0 }],

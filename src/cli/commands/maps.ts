@@ -1,9 +1,11 @@
 /** `x86-paging maps`: lists what is mapped. */
 import { type Command, Option } from "commander";
 import type { Leaf } from "../../api.js";
+import type { Dump } from "../../dump/node.js";
 import { INFO_TLB_PAGING_OFF, infoTlbLine } from "../../maps/info-tlb.js";
 import { leafLine, pageSizeName } from "../../maps/leaves.js";
-import { mergeRuns, type Run } from "../../maps/runs.js";
+import type { TableStructureSummary } from "../../maps/structure.js";
+import { mergeRuns, type Run } from "../../runs.js";
 import type { CliContext } from "../context.js";
 import {
   addDumpOptions,
@@ -47,7 +49,7 @@ export function registerMaps(program: Command, context: CliContext): void {
   addStructureOptions(addDumpOptions(command))
     .addHelpText(
       "after",
-      "\nRights are ANDed over all levels. --format leaves prints `va pa size uwx [absent]`; `absent` says that the page is not in the dump.\n" +
+      "\nRights are ANDed over all levels. --format leaves prints `va pa size uwx [absent]`; `absent` says that the page is not in the dump (left out where the dump holds page tables only).\n" +
         "\nExamples:\n  x86-paging maps vm.elf\n  x86-paging maps vm.elf.gz --wx\n  x86-paging maps vm.elf --format info-tlb > tlb.txt\n  x86-paging maps memory.raw --raw --cr3 0x1ca5000 --user --json",
     )
     .action((file: string, options: MapsOptions) => maps(context, file, options));
@@ -70,7 +72,8 @@ async function maps(context: CliContext, file: string, options: MapsOptions): Pr
     const progress = startProgress(context.io, "listing", structure.leaves);
     const leaves = counted(selected(space.leaves(), options), progress.update);
     try {
-      const lines = formatted(context, open.dump, leaves, open.mode, options);
+      const targets = holdsOnlyTables(dump, structure) ? { touches: () => true } : dump;
+      const lines = formatted(context, targets, leaves, open.mode, options);
       const printed = await print(context, lines);
       if (printed === 0) {
         context.note(`${dump.name}: nothing is mapped${hasFilter(options) ? " that the filters let through" : ""}`);
@@ -82,6 +85,13 @@ async function maps(context: CliContext, file: string, options: MapsOptions): Pr
   } finally {
     dump.close();
   }
+}
+
+/** A dump cut down to its page tables: that a mapped page is absent says nothing there, so it is not said. */
+function holdsOnlyTables(dump: Dump, structure: TableStructureSummary): boolean {
+  const bytes = dump.ranges.reduce((sum, range) => sum + range.size, 0n);
+  const tables = [...structure.tablesByLevel.values()].reduce((sum, count) => sum + count, 0);
+  return bytes <= BigInt(tables) * 4096n;
 }
 
 async function print(context: CliContext, lines: Iterable<string>): Promise<number> {

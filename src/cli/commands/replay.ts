@@ -1,6 +1,7 @@
 /** `x86-paging replay`: replays KVM recordings and compares events and state after each step. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { PagingEngine } from "../../api.js";
+import { engineTarget } from "../../recording/engine-target.js";
 import {
   Describer,
   findRecordings,
@@ -15,7 +16,7 @@ import {
   type WalkReport,
 } from "../../recording/index.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
-import { CliError, ExitCode } from "../errors.js";
+import { ExitCode } from "../errors.js";
 
 /** What the command needs of the frame's context. */
 export interface ReplayFrame {
@@ -36,8 +37,8 @@ const DEFAULT_SHOW = 5;
 /** Differences after which a recording is given up. */
 const DIFFERENCE_LIMIT = 1000;
 
-/** Adds `replay` to the frame's program. `target` is the MMU that recordings are replayed on. */
-export function registerReplay(program: Command, frame: ReplayFrame, target?: ReplayTargetFactory): void {
+/** Adds `replay` to the frame's program. `target` is the MMU that recordings are replayed on: this package's own. */
+export function registerReplay(program: Command, frame: ReplayFrame, target: ReplayTargetFactory = engineTarget): void {
   program
     .command("replay")
     .description("replay KVM recordings and compare events, results and state after each step")
@@ -63,16 +64,13 @@ async function run(
   frame: ReplayFrame,
   folders: readonly string[],
   options: ReplayCliOptions,
-  target: ReplayTargetFactory | undefined,
+  target: ReplayTargetFactory,
 ): Promise<void> {
   const paths = folders.flatMap(findRecordings);
   if (options.walks) {
     const engine = await frame.engine(options.engine);
     await judgeAll(frame, paths, options, engine);
-  } else {
-    if (target === undefined) throw new CliError("replay: no MMU engine in this build; --walks needs none");
-    await replayAll(frame, paths, options, target);
-  }
+  } else await replayAll(frame, paths, options, target);
 }
 
 async function replayAll(

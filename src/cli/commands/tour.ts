@@ -9,8 +9,8 @@ import { CR4 } from "../../abi/registers.js";
 import type { Leaf } from "../../api.js";
 import { pageSizeName } from "../../maps/leaves.js";
 import { modeTitle } from "../../maps/mode.js";
-import { mergeRuns, type Run } from "../../maps/runs.js";
 import type { TableStructureSummary } from "../../maps/structure.js";
+import { mergeRuns, type Run } from "../../runs.js";
 import type { CliContext } from "../context.js";
 import {
   addDumpOptions,

@@ -1,5 +1,5 @@
-/** Contiguous runs of mappings. */
-import type { Leaf, Rights } from "../api.js";
+/** Contiguous runs of mappings: what people mean by a mapping. */
+import type { Leaf, Rights } from "./api.js";
 
 /** Leaves that follow each other in linear and in physical memory with equal rights and page size. */
 export interface Run {
@@ -35,9 +35,17 @@ function continues(first: Leaf, size: bigint, leaf: Leaf): boolean {
     leaf.va === first.va + size &&
     leaf.pa === first.pa + size &&
     leaf.size === first.size &&
-    leaf.rights.user === first.rights.user &&
-    leaf.rights.write === first.rights.write &&
-    leaf.rights.execute === first.rights.execute
+    sameRights(leaf.rights, first.rights)
+  );
+}
+
+function sameRights(a: Rights, b: Rights): boolean {
+  return (
+    a.read === b.read &&
+    a.write === b.write &&
+    a.user === b.user &&
+    a.execute === b.execute &&
+    a.userExecute === b.userExecute
   );
 }
 

@@ -1,0 +1,9 @@
+/** Starts dist anew, so that nothing of an earlier build is shipped, with the Wasm file (`x86-paging/core.wasm`) in it. */
+import { copyFileSync, mkdirSync, rmSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+rmSync(join(root, "dist"), { recursive: true, force: true });
+mkdirSync(join(root, "dist"));
+copyFileSync(join(root, "build", "core.wasm"), join(root, "dist", "core.wasm"));

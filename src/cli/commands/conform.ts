@@ -1,0 +1,110 @@
+/** `x86-paging conform`: judges an engine by recorded page walks. */
+import { readdirSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { type Command, Option } from "commander";
+import {
+  type ConformanceSummary,
+  readVectors,
+  runVectors,
+  VectorError,
+  type VectorOutcome,
+} from "../../conform/index.js";
+import type { CliContext } from "../context.js";
+import { ENGINE_NAMES, type EngineName } from "../engine.js";
+import { CliError, ExitCode } from "../errors.js";
+import { linesOfFile } from "../lines.js";
+import { startProgress } from "../progress.js";
+import { parseInteger } from "../values.js";
+
+interface ConformOptions {
+  engine: EngineName | "both";
+  show: number;
+  json?: boolean;
+}
+
+/** Vectors of one file through one engine. */
+interface FileResult extends ConformanceSummary {
+  readonly file: string;
+  readonly engine: EngineName;
+}
+
+export function registerConform(program: Command, context: CliContext): void {
+  program
+    .command("conform")
+    .description("run page-walk vectors: what a recorded processor did against what an engine does")
+    .argument("<vectors...>", "NDJSON files, gzip or not, or folders of *.ndjson and *.ndjson.gz")
+    .addOption(
+      new Option("--engine <name>", "what walks the tables").choices([...ENGINE_NAMES, "both"]).default("wasm"),
+    )
+    .option("--show <n>", "print the first n failures of each file", parseInteger(0, 2 ** 31), 5)
+    .option("--json", "one JSON object a file and engine, then the sum")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  x86-paging conform vectors/*.ndjson.gz\n  x86-paging conform vectors --engine both --show 20",
+    )
+    .action((paths: string[], options: ConformOptions) => conform(context, paths, options));
+}
+
+async function conform(context: CliContext, paths: readonly string[], options: ConformOptions): Promise<void> {
+  const files = paths.flatMap(vectorFiles);
+  const engines = options.engine === "both" ? ENGINE_NAMES : [options.engine];
+  const total = { passed: 0, failed: 0 };
+  const progress = startProgress(context.io, "Files", files.length * engines.length);
+  try {
+    let done = 0;
+    for (const file of files) {
+      for (const engine of engines) {
+        const result = await runFile(context, file, engine, options.show);
+        progress.update(++done);
+        total.passed += result.passed;
+        total.failed += result.failed;
+        await print(context, result, options);
+      }
+    }
+  } finally {
+    progress.stop();
+  }
+  if (total.passed + total.failed === 0) throw new CliError(`${paths.join(", ")}: expected vectors, found none`);
+  context.out.line(options.json ? JSON.stringify(total) : `${total.passed} passed, ${total.failed} failed`);
+  if (total.failed > 0) context.exitCode = ExitCode.Negative;
+}
+
+async function runFile(context: CliContext, file: string, engine: EngineName, show: number): Promise<FileResult> {
+  try {
+    const vectors = readVectors(linesOfFile(file));
+    const summary = await runVectors(await context.engine(engine), vectors, { keepFailures: show });
+    return { file, engine, ...summary };
+  } catch (error) {
+    if (error instanceof VectorError) throw new CliError(`${file}: ${error.message}`);
+    throw error;
+  }
+}
+
+async function print(context: CliContext, result: FileResult, options: ConformOptions): Promise<void> {
+  const { file, engine, passed, failed } = result;
+  if (options.json) {
+    const failures = result.failures.map(({ vector, differences }) => ({ id: vector.id, differences }));
+    await context.out.line(JSON.stringify({ file, engine, passed, failed, failures }));
+    return;
+  }
+  const verdict = context.style(failed === 0 ? "green" : "red", failed === 0 ? "pass" : "FAIL");
+  await context.out.line(`${verdict}  ${file}  ${engine}  ${passed} passed, ${failed} failed`);
+  for (const failure of result.failures) await context.out.line(failureText(failure));
+}
+
+function failureText({ vector, differences }: VectorOutcome): string {
+  return [`  ${vector.id}`, ...differences.map((line) => `    ${line}`)].join("\n");
+}
+
+/** A file as it is; of a folder the vector files in it. */
+function vectorFiles(path: string): string[] {
+  try {
+    if (!statSync(path).isDirectory()) return [path];
+    const names = readdirSync(path).filter((name) => /\.ndjson(\.gz)?$/.test(name));
+    if (names.length === 0) throw new CliError(`${path}: expected *.ndjson or *.ndjson.gz files, found none`);
+    return names.sort().map((name) => join(path, name));
+  } catch (error) {
+    if (error instanceof CliError) throw error;
+    throw new CliError(`${path}: expected a file or folder, found ${(error as NodeJS.ErrnoException).code ?? error}`);
+  }
+}

@@ -1,0 +1,71 @@
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { describe, expect, it } from "vitest";
+import { run } from "./run-main.js";
+
+const fixtures = new URL("../fixtures/walk/", import.meta.url).pathname;
+const folder = mkdtempSync(join(tmpdir(), "conform-"));
+const lines = gunzipSync(readFileSync(join(fixtures, "pae.ndjson.gz")))
+  .toString()
+  .trimEnd()
+  .split("\n")
+  .slice(0, 40);
+
+function file(name: string, content: string | Uint8Array): string {
+  const path = join(folder, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+describe("x86-paging conform", () => {
+  it("ends with the sum over files and engines", async () => {
+    const plain = file("plain.ndjson", lines.join("\n"));
+    const packed = file("packed.ndjson.gz", gzipSync(lines.slice(0, 10).join("\n")));
+    const { code, stdout } = await run(["conform", plain, packed, "--engine", "both"]);
+    expect(code).toBe(0);
+    expect(stdout.trimEnd().split("\n").at(-1)).toBe("100 passed, 0 failed");
+    expect(stdout).toContain(`pass  ${plain}  reference  40 passed, 0 failed`);
+  });
+
+  it("takes a folder", async () => {
+    const { code, stdout } = await run(["conform", fixtures]);
+    expect([code, stdout.split("\n").length]).toEqual([0, 6]);
+  });
+
+  it("lists the first differences, and ends with 1", async () => {
+    const vectors = lines.map((line) => JSON.parse(line));
+    const chosen = vectors.find((vector) => vector.result.ok);
+    chosen.result.pa = "0x123000";
+    const path = file("wrong.ndjson", JSON.stringify(chosen));
+    const { code, stdout } = await run(["conform", path, "--engine", "both"]);
+    expect(code).toBe(1);
+    expect(stdout).toContain(chosen.id);
+    expect(stdout).toContain("0x123000");
+    expect(stdout.trimEnd().split("\n").at(-1)).toBe("0 passed, 2 failed");
+    const json = await run(["conform", path, "--json"]);
+    expect(
+      json.stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line)),
+    ).toMatchObject([
+      { file: path, engine: "wasm", failed: 1, failures: [{ id: chosen.id }] },
+      { passed: 0, failed: 1 },
+    ]);
+  });
+
+  it.each([
+    ["no such file", () => join(folder, "missing"), /missing: expected a file or folder, found ENOENT/],
+    ["an empty file", () => file("empty.ndjson", ""), /expected vectors, found none/],
+    ["an empty folder", () => mkdtempSync(join(folder, "sub")), /expected \*\.ndjson or \*\.ndjson\.gz files/],
+    ["no JSON", () => file("text.ndjson", `${lines[0]}\nhello`), /text\.ndjson: line 2: is not JSON/],
+    ["a gzip that breaks off", () => file("cut.ndjson.gz", gzipSync(lines.join("\n")).subarray(0, 900)), /break off/],
+  ])("refuses %s with one line and 2", async (_name, make, message) => {
+    const { code, stderr } = await run(["conform", make()]);
+    expect(code).toBe(2);
+    expect(stderr).toMatch(message);
+    expect(stderr.trimEnd().split("\n")).toHaveLength(1);
+  });
+});

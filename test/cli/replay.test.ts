@@ -1,0 +1,119 @@
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { afterEach, describe, expect, it } from "vitest";
+import { run } from "./run-main.js";
+
+const RECORDINGS = fileURLToPath(new URL("../fixtures/recordings", import.meta.url));
+const E1 = join(RECORDINGS, "e1_lm4_mmio_slots", "npt0");
+
+const folders: string[] = [];
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+});
+
+/** A copy of the recording E1 whose scenario text is changed. */
+function changedCopy(change: (text: string) => string): string {
+  const folder = mkdtempSync(join(tmpdir(), "recording-"));
+  folders.push(folder);
+  cpSync(E1, folder, { recursive: true });
+  const file = join(folder, "scenario.json.gz");
+  writeFileSync(file, gzipSync(change(gunzipSync(readFileSync(file)).toString())));
+  return folder;
+}
+
+describe("replay", () => {
+  it("passes a recording and ends with the totals", async () => {
+    const { code, stdout } = await run(["replay", E1]);
+    expect(stdout).toBe("1 passed, 0 failed\n");
+    expect(code).toBe(0);
+  });
+
+  it("finds the recordings below a folder", async () => {
+    const { code, stdout } = await run([
+      "replay",
+      join(RECORDINGS, "e1_lm4_mmio_slots"),
+      join(RECORDINGS, "b3p_pae_pdpte"),
+    ]);
+    expect(stdout).toBe("2 passed, 0 failed\n");
+    expect(code).toBe(0);
+  });
+
+  it("shows the first differences with both sides decoded and exits 1", async () => {
+    // The first set_spte of step 1 becomes writable in the recording.
+    const folder = changedCopy((text) =>
+      text.replace('"spte": "0x1f7ba21"', '"spte": "0x1f7ba23"').replace('"spte":"0x1f7ba21"', '"spte":"0x1f7ba23"'),
+    );
+    const { code, stdout } = await run(["replay", folder]);
+    expect(code).toBe(1);
+    const lines = stdout.split("\n");
+    expect(lines[0]).toBe(`${folder}: 1 differences`);
+    expect(lines[1]).toMatch(/^ {2}step 1 \(nop\): event \d+ kvm_mmu_set_spte: spte$/);
+    expect(lines[2]).toMatch(/^ {4}recorded {2}kvm_mmu_set_spte: gfn 2 spte 1f7ba23 .*leaf rwx-/);
+    expect(lines[3]).toMatch(/^ {4}replayed {2}kvm_mmu_set_spte: gfn 2 spte 1f7ba21 .*leaf r-x-/);
+    expect(lines.at(-2)).toBe("0 passed, 1 failed");
+  });
+
+  it("sums up what was compared, allowed and ignored", async () => {
+    const { stdout } = await run(["replay", E1, "--summary"]);
+    expect(stdout).toMatch(/^recordings {3}1\nsteps {8}\d+\ndifferences {2}0\n/);
+    expect(stdout).toMatch(/\d+ {2}kvm_mmu_set_spte/);
+    expect(stdout).toContain("table-address: addresses of shadow pages");
+    expect(stdout).toContain("fields ignored\n  snap.hash:");
+    expect(stdout.endsWith("1 passed, 0 failed\n")).toBe(true);
+  });
+
+  it("prints JSON, one object a recording and one with the totals", async () => {
+    const { stdout } = await run(["replay", E1, "--json"]);
+    const [report, totals] = stdout
+      .trim()
+      .split("\n")
+      .map((line: string) => JSON.parse(line));
+    expect(report).toMatchObject({ recording: E1, pass: true, differences: 0, first: [] });
+    expect(totals).toMatchObject({ recordings: 1, passed: 1, failed: 0, differences: 0 });
+    expect(totals.events.kvm_mmu_get_page).toBeGreaterThan(0);
+  });
+
+  it.each(["wasm", "reference"])("judges the guest walks alone with the %s engine", async (engine) => {
+    const { code, stdout } = await run(["replay", RECORDINGS, "--walks", "--summary", "--engine", engine]);
+    expect(stdout).toMatch(/^(\d+) of \1 guest walks equal\n7 passed, 0 failed\n$/);
+    expect(code).toBe(0);
+  });
+
+  it("shows a walk that differs", async () => {
+    const folder = changedCopy((text) =>
+      text.replace(/"pferr": ?"0x3"(?=[^}]*\}[^{]*\{[^}]*invalidate_gva)/, '"pferr": "0x7"'),
+    );
+    const { code, stdout } = await run(["replay", folder, "--walks"]);
+    expect(code).toBe(1);
+    expect(stdout).toContain("    recorded  kvm_mmu_walker_error: pferr 7 P|W|U\n");
+    expect(stdout).toContain("    replayed  kvm_mmu_walker_error: pferr 3 P|W\n");
+  });
+
+  it.each([
+    ["a folder that does not exist", () => join(RECORDINGS, "nothing"), "no such folder"],
+    ["a file", () => join(E1, "scenario.json.gz"), "expected a folder"],
+    [
+      "a folder without recordings",
+      () => {
+        const folder = mkdtempSync(join(tmpdir(), "empty-"));
+        folders.push(folder);
+        return folder;
+      },
+      "expected scenario.json.gz",
+    ],
+    [
+      "a broken scenario",
+      () => changedCopy((text) => text.replace('"slots"', '"slats"')),
+      "slots: expected an array, found missing",
+    ],
+  ])("refuses %s in one line and exits 2", async (_name, path, message) => {
+    const { code, stdout, stderr } = await run(["replay", path()]);
+    expect(code).toBe(2);
+    expect(stdout).toBe("");
+    expect(stderr).toMatch(/^error: .*\n$/);
+    expect(stderr).toContain(message);
+  });
+});

@@ -1,0 +1,48 @@
+// What a user's script may look like: it uses every entry of the installed package and prints what each gave.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Access, load, loadSync } from "x86-paging";
+import { bitOf, CR0 } from "x86-paging/abi";
+import { parseVector, runVector } from "x86-paging/conform";
+import { openDumpAsync, registersFromDump } from "x86-paging/dump";
+import { openDumpFile } from "x86-paging/dump/node";
+import { fuzzRound } from "x86-paging/fuzz";
+import { pagingModeOf } from "x86-paging/maps";
+import { VirtualMachine } from "x86-paging/mmu";
+import { RULES } from "x86-paging/recording";
+import { createReference } from "x86-paging/reference";
+import { guestLevel } from "x86-paging/role";
+import { decodeSpte } from "x86-paging/spte";
+
+const [dumpFile, address, vector] = process.argv.slice(2);
+const exported = (name) => readFileSync(fileURLToPath(import.meta.resolve(`x86-paging/${name}`)));
+
+const file = await openDumpFile(dumpFile);
+const { dump: bytes } = await openDumpAsync(readFileSync(dumpFile));
+const registers = registersFromDump(file);
+const { cr0, cr4, efer } = registers;
+
+const wasm = exported("core.wasm");
+const engines = [await load(), loadSync(), await load(wasm), createReference()];
+const translations = engines.map((engine, number) => {
+  const memory = engine.createMemory({ source: (number === 0 ? file : bytes).pageSource });
+  const result = engine
+    .createAddressSpace(memory, { ...registers, lenient: true })
+    .translate(BigInt(address), Access.Read);
+  return result.ok ? result.pa.toString(16) : `status ${result.status}`;
+});
+file.close();
+
+console.log(
+  JSON.stringify({
+    version: JSON.parse(exported("package.json")).version,
+    translations,
+    vector: runVector(engines[2], parseVector(vector, 1)).passed,
+    difference: fuzzRound(engines[1], engines[3], 1, 20) ?? "none",
+    level: guestLevel({ cr0: Number(cr0), cr4: Number(cr4), efer: Number(efer) }),
+    paging: (BigInt(cr0) & bitOf(CR0, "PG")) !== 0n && pagingModeOf(registers),
+    vm: typeof VirtualMachine,
+    rules: Object.keys(RULES).length > 0,
+    spte: decodeSpte(0n, { format: "ept", level: 1 }).kind,
+  }),
+);

@@ -1,0 +1,53 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ENTRIES, manifest, type PackedFile, pack, ROOT, runTool, temporaryFolder } from "./packed.js";
+
+const folder = temporaryFolder();
+let tarball: string;
+let files: readonly PackedFile[];
+
+beforeAll(async () => {
+  ({ tarball, files } = await pack(folder.path));
+});
+afterAll(() => folder.remove());
+
+describe("the packed package", () => {
+  it("has the file of every export, with declarations for every module", () => {
+    const packed = files.map((file) => `./${file.path}`);
+    const exported = Object.values(manifest.exports).flatMap((target) =>
+      typeof target === "string" ? [target] : [target.types, target.default],
+    );
+    expect(exported.filter((path) => !packed.includes(path))).toEqual([]);
+    expect(ENTRIES.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(["x86-paging", "x86-paging/reference", "x86-paging/dump", "x86-paging/dump/node"]),
+    );
+  });
+
+  it("has nothing but what is built, the example and documents", () => {
+    const expected = /^(dist\/.*\.(js|d\.ts)|dist\/core\.wasm|examples\/[^/]+\.gz|package\.json|[A-Z]+(\.md)?)$/;
+    expect(files.map((file) => file.path).filter((path) => !expected.test(path))).toEqual([]);
+  });
+
+  it("gives publint nothing to say", async () => {
+    const { code, stdout, stderr } = await runTool("publint", [tarball, "--strict"], ROOT);
+    expect(stdout + stderr).toMatch(/All good!\s*$/);
+    expect(code).toBe(0);
+  });
+
+  it("gives are-the-types-wrong nothing to say of its modules", async () => {
+    const { code, stdout, stderr } = await runTool("attw", [tarball, "--format", "json"], ROOT);
+    const { analysis } = JSON.parse(stdout) as { analysis: Analysis };
+    // Whoever requires it or resolves as Node 10 did is told that there are ES modules only: that is intended.
+    const problems = Object.values(analysis.problems)
+      .flat()
+      .filter(({ resolutionKind }) => resolutionKind !== "node10" && resolutionKind !== "node16-cjs");
+    expect(problems).toEqual([]);
+    expect(Object.keys(analysis.entrypoints).length).toBe(ENTRIES.length + 1);
+    expect(stderr).toBe("");
+    expect(code).toBe(0);
+  });
+});
+
+interface Analysis {
+  readonly problems: Readonly<Record<string, readonly { readonly resolutionKind?: string }[]>>;
+  readonly entrypoints: Readonly<Record<string, unknown>>;
+}

@@ -1,0 +1,97 @@
+import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ENTRIES, install, manifest, pack, ROOT, runProgram, runTool, temporaryFolder } from "./packed.js";
+
+const fixtures = join(ROOT, "test", "fixtures");
+const dump = join(fixtures, "dumps", "i386-pae", "pt.elf.gz");
+const consumer = join(ROOT, "test", "package", "consumer");
+
+/** The first address of the fixture that QEMU has mapped, and what it is mapped to. */
+const [, gva, gpa] = /^0*([0-9a-f]+) gpa: 0x([0-9a-f]+)$/m.exec(
+  readFileSync(join(fixtures, "dumps", "i386-pae", "gva2gpa.txt"), "utf8"),
+)!;
+
+describe("the package, installed in another project", () => {
+  const project = temporaryFolder();
+  const run = (program: string, ...args: string[]) => runProgram(program, args, project.path);
+  const bin = join(project.path, "node_modules", ".bin", "x86-paging");
+
+  beforeAll(async () => {
+    const { tarball } = await pack(project.path);
+    await install(tarball, project.path);
+    for (const file of readdirSync(consumer)) copyFileSync(join(consumer, file), join(project.path, file));
+  });
+  afterAll(() => project.remove());
+
+  it("answers a script that uses every entry", async () => {
+    const script = readFileSync(join(consumer, "script.mjs"), "utf8");
+    for (const { name } of ENTRIES) expect(script).toContain(`from "${name}"`);
+
+    const vectors = gunzipSync(readFileSync(join(fixtures, "walk", "pae.ndjson.gz"))).toString();
+    const vector = vectors.slice(0, vectors.indexOf("\n"));
+    const { stdout, stderr } = await run(process.execPath, "script.mjs", dump, `0x${gva}`, vector);
+    expect(stderr).toBe("");
+    expect(JSON.parse(stdout)).toEqual({
+      version: manifest.version,
+      translations: [gpa, gpa, gpa, gpa],
+      vector: true,
+      difference: "none",
+      level: 3,
+      paging: "pae",
+      vm: "function",
+      rules: true,
+      spte: "none",
+    });
+  });
+
+  it("does no work when it is imported", async () => {
+    const { stdout, stderr } = await run(process.execPath, "import-only.mjs", ...ENTRIES.map(({ name }) => name));
+    expect(stderr).toBe("");
+    expect(JSON.parse(stdout)).toEqual({ imported: ENTRIES.length, done: [] });
+  });
+
+  it("brings the command", async () => {
+    const help = await run(bin, "--help");
+    expect(help).toMatchObject({ code: 0, stderr: "" });
+    expect(help.stdout).toContain("Usage: x86-paging");
+
+    const walk = await run(bin, "walk", dump, gva!, "--format", "gva2gpa", "--quiet");
+    expect(walk).toEqual({ code: 0, stdout: `${gva!.padStart(16, "0")} gpa: 0x${gpa}\n`, stderr: "" });
+  });
+
+  it("brings the threads that fuzz", async () => {
+    const { code, stdout, stderr } = await run(bin, "fuzz", "--seed", "1", "--runs", "50", "--workers", "2", "--json");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(JSON.parse(stdout)).toEqual({ seed: 1, scenarios: 50, finding: null });
+  });
+
+  it("brings the example that the tour shows", async () => {
+    const { code, stdout } = await run(bin, "tour");
+    expect(stdout).toContain("5-level paging");
+    expect(code).toBe(0);
+  });
+
+  it.each(["NodeNext", "Bundler"])("has types that %s resolution finds and that stand alone", async (resolution) => {
+    const script = readFileSync(join(consumer, "types.ts"), "utf8");
+    for (const { name } of ENTRIES) expect(script).toContain(`from "${name}"`);
+
+    const config = `tsconfig.${resolution}.json`;
+    const compilerOptions = {
+      module: resolution === "Bundler" ? "ESNext" : resolution,
+      moduleResolution: resolution,
+      target: "ES2022",
+      // Node's types are not needed.
+      types: [],
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      noEmit: true,
+      skipLibCheck: false,
+    };
+    writeFileSync(join(project.path, config), JSON.stringify({ compilerOptions, files: ["types.ts"] }));
+    const { code, stdout } = await runTool("tsc", ["-p", config], project.path);
+    expect(stdout).toBe("");
+    expect(code).toBe(0);
+  });
+});

@@ -1,0 +1,144 @@
+/** The demonstration page: opens a dump, walks addresses, lists mappings. Uses the package as it is built. */
+
+import { bitOf, CR4 } from "../dist/abi/index.js";
+import { openDumpAsync, registersFromDump } from "../dist/dump/browser.js";
+import { Access, loadSync } from "../dist/index.js";
+import { modeTitle, pagingModeOf } from "../dist/maps/mode.js";
+import { inspectTables } from "../dist/maps/structure.js";
+import { firstRuns, runRow } from "./mappings.js";
+import { indexStrip, outcomeText, stepItem } from "./walk.js";
+
+const EXAMPLE = new URL("../examples/debian-amd64-la57.elf.gz", import.meta.url);
+/** More rows than anybody reads. */
+const MOST_ROWS = 1000;
+/** More mappings than a page goes through. */
+const MOST_MAPPINGS = 2 ** 22;
+/** An access that is allowed wherever something is mapped: supervisor mode, exempt from SMAP. */
+const ANY_ACCESS = Access.Probe | Access.Ac;
+
+const element = (id) => document.getElementById(id);
+const core = loadSync();
+/** What is open: the dump and a space over it. */
+let open;
+
+async function openFile(blob, name) {
+  const { dump, fetching } = await openDumpAsync(blob, { name });
+  const registers = registersFromDump(dump);
+  const mode = pagingModeOf(registers);
+  if (mode === "none") throw new Error(`${name}: paging is off`);
+  const memory = core.createMemory({ source: dump.pageSource });
+  const { cr0, cr3, cr4, efer, maxPhysAddr } = registers;
+  const config = { cr0, cr3, cr4, efer, maxPhysAddr, lenient: true };
+  let space;
+  try {
+    space = await fetching(() => core.createAddressSpace(memory, config));
+  } catch (error) {
+    memory.dispose();
+    throw error;
+  }
+  open?.space.dispose();
+  open?.memory.dispose();
+  open = { dump, fetching, memory, space, mode, registers };
+  element("mappings").replaceChildren();
+  element("count").textContent = "";
+  showFacts(dump, registers, mode);
+  await walk(dump.cpus[0]?.rip ?? 0n);
+  await showMappings();
+}
+
+function showFacts(dump, registers, mode) {
+  const hex = (value) => `0x${value.toString(16)}`;
+  const rows = [
+    ["file", dump.name],
+    ...dump.facts.map(({ label, value }) => [label, value]),
+    ["mode", modeTitle(mode)],
+    ...["cr0", "cr3", "cr4", "efer"].map((name) => [name.toUpperCase(), hex(registers[name]), registers.origin[name]]),
+  ];
+  element("facts").replaceChildren(
+    ...rows.flatMap(([label, value, origin]) => {
+      const term = document.createElement("dt");
+      term.textContent = label;
+      const description = document.createElement("dd");
+      const code = document.createElement("code");
+      code.textContent = value;
+      description.append(code);
+      if (origin) {
+        const hint = document.createElement("span");
+        hint.className = "hint";
+        hint.textContent = origin;
+        description.append(" ", hint);
+      }
+      return [term, description];
+    }),
+  );
+}
+
+async function walk(address) {
+  const { space, mode, registers, fetching } = open;
+  const pse = (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
+  const found = await fetching(() => space.walk(address, ANY_ACCESS));
+  element("address").value = address.toString(16).padStart(addressDigits(mode), "0");
+  element("indices").replaceChildren(...indexStrip(mode, found));
+  element("steps").replaceChildren(...found.steps.map((step) => stepItem(mode, step, pse)));
+  element("outcome").textContent = outcomeText(found.result);
+  element("outcome").className = found.result.ok ? "good" : "bad";
+}
+
+async function showMappings() {
+  const { dump, space, mode, registers, fetching } = open;
+  const filter = element("filter").value;
+  // Tables that contain themselves, or are not in the dump, have no list.
+  await fetching(() => inspectTables(dump.pageSource, registers, { maxMappings: MOST_MAPPINGS }));
+  const runs = await fetching(() => firstRuns(space, filter, MOST_ROWS + 1));
+  const shown = runs.slice(0, MOST_ROWS);
+  element("mappings").replaceChildren(
+    ...shown.map((run) => runRow(run, addressDigits(mode), () => guarded(() => walk(run.va)))),
+  );
+  element("count").textContent =
+    runs.length > MOST_ROWS ? `the first ${MOST_ROWS} ranges` : `${runs.length} range${runs.length === 1 ? "" : "s"}`;
+}
+
+/** Runs an action of the user's and shows what went wrong. */
+async function guarded(action) {
+  const problem = element("problem");
+  problem.hidden = true;
+  try {
+    await action();
+  } catch (error) {
+    problem.textContent = error.message;
+    problem.hidden = false;
+  }
+}
+
+async function openExample() {
+  const response = await fetch(EXAMPLE);
+  if (!response.ok) throw new Error(`${EXAMPLE.pathname}: ${response.status} ${response.statusText}`);
+  await openFile(await response.blob(), EXAMPLE.pathname.split("/").at(-1));
+}
+
+/** Hexadecimal digits of a linear address. */
+const addressDigits = (mode) => (mode === "32bit" || mode === "pae" ? 8 : 16);
+
+function parseAddress(text) {
+  const digits = text.replaceAll(/[\s_`]/g, "").replace(/^0x/i, "");
+  if (!/^[0-9a-f]{1,16}$/i.test(digits)) throw new Error(`${text}: expected up to 16 hexadecimal digits`);
+  return BigInt(`0x${digits}`);
+}
+
+element("file").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  if (file) guarded(() => openFile(file, file.name));
+});
+element("example").addEventListener("click", () => guarded(openExample));
+element("filter").addEventListener("change", () => open && guarded(showMappings));
+element("walk").addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (open) guarded(() => walk(parseAddress(element("address").value)));
+});
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  const [file] = event.dataTransfer.files;
+  if (file) guarded(() => openFile(file, file.name));
+});
+guarded(openExample);
