@@ -227,51 +227,39 @@ class World {
     const vcpu = this.vcpus[a % 2]!;
     const probe = PROBES[b % PROBES.length]!;
     guest.vcpu = vcpu;
-    switch (kind % 16) {
-      case 0:
-      case 1:
-      case 2:
-      case 3:
-        return this.#touch(vcpu, probe, ACCESSES[c % ACCESSES.length]!);
-      case 4:
-      case 5:
-      case 6:
-        return this.#edit(vcpu, b, c);
-      case 7:
-        vcpu.invlpg(probe);
-        return this.flushPage(vcpu, probe);
-      case 8:
-      case 9:
-        vcpu.writeCr3(this.roots[b % this.roots.length] ?? BigInt(b % 16) << 12n);
-        return this.flush(vcpu);
-      case 10: {
-        if (this.#mode !== "nopg") vcpu.writeCr0(vcpu.registers.cr0 ^ 0x10000n);
-        return this.flush(vcpu);
-      }
-      case 11:
-        vcpu.writeCr4(vcpu.registers.cr4 ^ 0x80n);
-        return this.flush(vcpu);
-      case 12: {
-        const slot =
-          b % 2 === 0 ? { id: 0, gpa: 0n, size: RAM_PAGES * 4096 } : { id: 1, gpa: HIGH_SLOT, size: HIGH_PAGES * 4096 };
-        if (guest.vm.slots.find(0, slot.id) === undefined) return;
-        return guest.vm.setSlot({ ...slot, logDirty: c % 2 === 0 });
-      }
-      case 13:
-        if (b % 2 === 0)
-          return guest.vm.unmapRange(
-            0x7f00_0000_0000n + DATA,
-            0x7f00_0000_0000n + DATA + (BigInt(c % 32) << 12n) + 0x1000n,
-          );
-        return void guest.vm.age(0x7f00_0000_0000n, 0x7f80_0000_0000n);
-      case 14: {
-        const exists = guest.vm.slots.find(0, 1) !== undefined;
-        const high = { id: 1, gpa: HIGH_SLOT, ram: guest.high, hva: 0x7f40_0000_0000n };
-        return guest.vm.setSlot({ ...high, size: exists ? 0 : HIGH_PAGES * 4096 });
-      }
-      default:
-        for (const slot of guest.vm.slots.slots) if (slot.flags & 1) guest.vm.getDirtyLog(slot.id);
-    }
+    const what = kind % 16;
+    if (what < 4) this.#touch(vcpu, probe, ACCESSES[c % ACCESSES.length]!);
+    else if (what < 7) this.#edit(vcpu, b, c);
+    else if (what === 7) {
+      vcpu.invlpg(probe);
+      this.flushPage(vcpu, probe);
+    } else if (what < 12) {
+      this.#writeRegister(vcpu, what, b);
+      this.flush(vcpu);
+    } else this.#changeMemory(what, b, c);
+  }
+
+  /** Register writes that flush everything. */
+  #writeRegister(vcpu: Vcpu, what: number, b: number): void {
+    if (what < 10) vcpu.writeCr3(this.roots[b % this.roots.length] ?? BigInt(b % 16) << 12n);
+    else if (what === 10 && this.#mode !== "nopg") vcpu.writeCr0(vcpu.registers.cr0 ^ 0x10000n);
+    else vcpu.writeCr4(vcpu.registers.cr4 ^ 0x80n);
+  }
+
+  /** What the VMM and the host do. */
+  #changeMemory(what: number, b: number, c: number): void {
+    const { vm, high } = this.guest;
+    const exists = vm.slots.find(0, 1) !== undefined;
+    const highSlot = { id: 1, gpa: HIGH_SLOT, ram: high, hva: 0x7f40_0000_0000n, size: HIGH_PAGES * 4096 };
+    if (what === 12) {
+      const slot = b % 2 === 0 || !exists ? { id: 0, gpa: 0n, size: RAM_PAGES * 4096 } : highSlot;
+      vm.setSlot({ ...slot, logDirty: c % 2 === 0 });
+    } else if (what === 13 && b % 2 === 0) {
+      const start = 0x7f00_0000_0000n + DATA;
+      vm.unmapRange(start, start + (BigInt(c % 32) << 12n) + 0x1000n);
+    } else if (what === 13) vm.age(0x7f00_0000_0000n, 0x7f80_0000_0000n);
+    else if (what === 14) vm.setSlot({ ...highSlot, size: exists ? 0 : highSlot.size });
+    else for (const slot of vm.slots.slots) if (slot.flags & 1) vm.getDirtyLog(slot.id);
   }
 
   #touch(vcpu: Vcpu, probe: bigint, access: number): void {
