@@ -19,6 +19,7 @@ import {
   writeCr4,
   writeEfer,
 } from "./control-registers.js";
+import { Invalidation } from "./invalidation.js";
 import { pageRecord, vcpuRecord } from "./records.js";
 import { ROOTS, RootCache } from "./root-cache.js";
 import { RootLoader } from "./root-loader.js";
@@ -68,6 +69,7 @@ export class Vcpu {
   readonly roots: RootCache;
   readonly #memory: Allocations;
   readonly #loader: RootLoader;
+  readonly #invalidation: Invalidation;
   #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
   #smm = false;
   #guestMode = false;
@@ -96,6 +98,7 @@ export class Vcpu {
       },
     );
     this.#loader = new RootLoader(this, this.rootMmu, this.roots);
+    this.#invalidation = new Invalidation(this, this.rootMmu, this.roots);
     vcpuRecord.set32(linear, this.pointer, "VM", vm.pointer);
     vcpuRecord.set32(linear, this.pointer, "MMU", this.rootMmu.pointer);
     vcpuRecord.set32(linear, this.pointer, "WALK_MMU", this.rootMmu.pointer);
@@ -248,7 +251,7 @@ export class Vcpu {
   injectFault(errorCode: number, address: bigint): void {
     if (!(errorCode & PFERR.p) || errorCode & PFERR.rsvd) return;
     const { page } = this.roots.current;
-    if (page !== 0) this.#invalidate(page, address);
+    if (page !== 0) this.#invalidation.through(page, address);
     this.vm.events.collect(this.id);
   }
 
@@ -280,59 +283,22 @@ export class Vcpu {
 
   /** INVLPG. */
   invlpg(address: bigint): void {
-    if (!this.#isCanonical(address) || this.rootMmu.guestLevel === 0) return;
-    const { page } = this.roots.current;
-    if (page !== 0) this.#invalidate(page, address);
-    else this.#forgetPage(address);
-    // Previous roots keep translations only where a CR3 write need not synchronise them, which takes a PCID;
-    // guests without long mode have none.
-    if (this.rootMmu.guestLevel >= 4) {
-      for (let i = 0; i < 3; i++) {
-        const root = this.roots.previous(i);
-        if (root.page !== 0) this.#invalidate(root.page, address);
-      }
-    }
+    this.#invalidation.page(address);
     this.vm.events.collect(this.id);
-  }
-
-  #forgetPage(address: bigint): void {
-    this.vm.exports.forgetMmio(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn));
-  }
-
-  #invalidate(root: number, address: bigint): void {
-    if (!this.#isCanonical(address) || this.rootMmu.guestLevel === 0) return;
-    const { vm } = this;
-    vm.caches.topUp(false);
-    vm.exports.invlpg(this.pointer, root, Number(address >> 32n), Number(address & 0xffff_ffffn));
-    vm.settle();
-  }
-
-  #isCanonical(address: bigint): boolean {
-    if (this.rootMmu.guestLevel < 4) return true;
-    return BigInt.asUintN(64, BigInt.asIntN(this.#registers.cr4 & CR4.la57 ? 57 : 48, address)) === address;
   }
 
   /** INVPCID types 0 (address), 1 (PCID), 2 (all, globals too), 3 (all but globals); SDM, "INVPCID". */
   invpcid(type: number, pcid: number, address: bigint): void {
-    if (type === 0) {
-      if (this.#isCanonical(address)) this.#invalidatePcidAddress(BigInt(pcid), address);
-    } else if (type === 1) this.#invalidatePcid(BigInt(pcid));
+    if (type === 0) this.#invalidation.pcidPage(this.#registers.cr3, BigInt(pcid), address);
+    else if (type === 1) this.#invalidatePcid(BigInt(pcid));
     else this.#requests |= REQUEST.flushGuest;
     this.vm.events.collect(this.id);
   }
 
-  #invalidatePcidAddress(pcid: bigint, address: bigint): void {
-    const { current } = this.roots;
-    if ((this.#registers.cr3 & PCID) === pcid && current.page !== 0) this.#invalidate(current.page, address);
-    for (let i = 0; i < 3; i++) {
-      const root = this.roots.previous(i);
-      if (root.page !== 0 && (root.pgd & PCID) === pcid) this.#invalidate(root.page, address);
-    }
-  }
-
   #invalidatePcid(pcid: bigint): void {
-    const enabled = (this.#registers.cr4 & CR4.pcide) !== 0;
-    if ((enabled ? this.#registers.cr3 & PCID : 0n) === pcid) this.#requests |= REQUEST.sync | REQUEST.flushCurrent;
+    const { cr3, cr4 } = this.#registers;
+    const enabled = (cr4 & CR4.pcide) !== 0;
+    if ((enabled ? cr3 & PCID : 0n) === pcid) this.#requests |= REQUEST.sync | REQUEST.flushCurrent;
     // Without PCIDs every CR3 write flushes, so previous roots are synchronised when they come back.
     if (enabled) this.roots.freeWhere((_, pgd) => (pgd & PCID) === pcid, false);
   }
