@@ -21,6 +21,7 @@ import {
   RET_PF_RETRY,
   RET_PF_SPURIOUS,
   SP_FLOOD,
+  SP_GAP,
   STAGE_HOST_PAGE,
   VCPU_F_ADDRESS,
   VCPU_F_ERROR,
@@ -214,10 +215,11 @@ function findHostPage(vcpu: usize, answered: bool): u32 {
   return RET_PF_CONTINUE;
 }
 
-/** The root was zapped, or the host changed its mapping while the page was looked up. */
+/** The root or a part of it was zapped, or the host changed its mapping while the page was looked up. */
 function isStale(vcpu: usize): bool {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  if (isObsolete(vm, load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT))) return true;
+  const root: usize = load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT);
+  if (isObsolete(vm, root) || load<u32>(root, SP_GAP) != 0) return true;
   const slot: usize = load<u32>(vcpu, VCPU_F_SLOT);
   if (slot == 0) return false;
   if (load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) != 0) {

@@ -103,6 +103,16 @@ export function spteAddress(vm: usize, sptep: usize): u64 {
   return (roleOf(sp) & (ROLE_DIRECT | ROLE_LEVEL_PROMOTED)) == 0 && (load<u32>(sp, SP_LOW) & LOW_LATCHED) == 0;
 }
 
+/**
+ * Stands above the tables of a guest with less than four levels: it shadows nothing, lives only as long as a root does,
+ * and does not count against the page limit. (A promoted root over four levels is a page like any other.)
+ */
+export function isAboveGuest(sp: usize): bool {
+  const role = roleOf(sp);
+  if ((role & ROLE_PAE_ROOT) != 0 || (load<u32>(sp, SP_LOW) & LOW_LATCHED) != 0) return true;
+  return (role & ROLE_LEVEL_PROMOTED) != 0 && (role & ROLE_GUEST_LEVEL) >> ROLE_GUEST_LEVEL_SHIFT < 4;
+}
+
 // @ts-ignore: decorator
 @inline export function isObsolete(vm: usize, sp: usize): bool {
   return (roleOf(sp) & ROLE_INVALID) != 0 || load<u32>(sp, SP_GENERATION) != load<u32>(vm, VM_VALID_GEN);

@@ -4,6 +4,7 @@ import {
   EV_PREPARE_ZAP,
   EV_ZAP_ALL_FAST,
   SP_CHAIN,
+  SP_CURRENT,
   SP_GAP,
   SP_LINK,
   SP_PARENTS,
@@ -25,8 +26,8 @@ import {
 import { isLast, isMmio, isPresent } from "../spte/predicates";
 import { emit, emitPage, tracing } from "./event";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
-import { chainRemove, childOf, gfnOf, hasGptes, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
-import { rmapFirst, rmapRemove, rmapSptep } from "./rmap";
+import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
+import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
 import { changeLpage, changeTrack, findSlot } from "./slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
 import { clearSpte, dropSpte, entryPointer, flushRemote } from "./update";
@@ -56,12 +57,13 @@ export function zapEntry(vm: usize, sp: usize, sptep: usize, collecting: bool): 
     }
     const child = childOf(vm, spte);
     dropParent(vm, child, sptep);
+    const orphan = load<u32>(child, SP_ROOT_COUNT) == 0 && load<u32>(child, SP_PARENTS) == 0;
+    if (collecting && orphan && isAboveGuest(child)) return zapPage(vm, child);
     if (
       collecting &&
+      orphan &&
       load<u32>(vm, VM_TDP) != 0 &&
-      (roleOf(child) & ROLE_GUEST_MODE) != 0 &&
-      load<u32>(child, SP_ROOT_COUNT) == 0 &&
-      load<u32>(child, SP_PARENTS) == 0
+      (roleOf(child) & ROLE_GUEST_MODE) != 0
     ) {
       return zapPage(vm, child);
     }
@@ -75,13 +77,27 @@ function unlinkChildren(vm: usize, sp: usize): u32 {
   return zapped;
 }
 
+// @ts-ignore: decorator
+@inline function isCurrentPaeRoot(sp: usize): bool {
+  return (roleOf(sp) & ROLE_PAE_ROOT) != 0 && load<u32>(sp, SP_CURRENT) != 0;
+}
+
+/** A table that a pae_root in use leads to directly: as little use to reclaim as the root itself. */
+function isPartOfRoot(vm: usize, sp: usize): bool {
+  const head = sp + SP_PARENTS;
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
+    if (isCurrentPaeRoot(pageOf(vm, rmapSptep(cursor)))) return true;
+  }
+  return false;
+}
+
 function unlinkParents(vm: usize, sp: usize): void {
   const head = sp + SP_PARENTS;
   while (load<u32>(head) != 0) {
     const sptep = rmapSptep(rmapFirst(head));
-    // A table right below a pae_root in use is part of the root: vCPUs fill the gap before they run on.
+    // A table right below a current pae_root is part of the root: vCPUs fill the gap before they run on.
     const parent = pageOf(vm, sptep);
-    if ((roleOf(parent) & ROLE_PAE_ROOT) != 0 && load<u32>(parent, SP_ROOT_COUNT) != 0) {
+    if (isCurrentPaeRoot(parent)) {
       store<u32>(parent, 1, SP_GAP);
       store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 2, VM_ROOT_REQUEST);
     }
@@ -120,7 +136,8 @@ function unaccount(vm: usize, sp: usize): void {
 function prepareZap(vm: usize, sp: usize): u32 {
   emitPage(vm, EV_PREPARE_ZAP, sp, 0);
   store<u32>(vm, load<u32>(vm, VM_ZAPPED) + 1, VM_ZAPPED);
-  let zapped = zapUnsyncChildren(vm, sp);
+  // The tables below a page that stands above the guest's own do not depend on it.
+  let zapped = isAboveGuest(sp) ? 0 : zapUnsyncChildren(vm, sp);
   zapped += unlinkChildren(vm, sp);
   unlinkParents(vm, sp);
   const unstable: u32 = zapped != 0 ? 0x80000000 : 0;
@@ -135,7 +152,7 @@ function prepareZap(vm: usize, sp: usize): u32 {
   if (load<u32>(sp, SP_ROOT_COUNT) == 0) {
     zapped++;
     listAdd(linkOf(sp), vm + VM_INVALID);
-    store<u32>(vm, load<u32>(vm, VM_USED) - 1, VM_USED);
+    if (!isAboveGuest(sp)) store<u32>(vm, load<u32>(vm, VM_USED) - 1, VM_USED);
   } else zappedRoot = !isObsolete(vm, sp);
   store<u32>(sp, role | ROLE_INVALID, SP_ROLE);
   if (zappedRoot) store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
@@ -174,7 +191,7 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
   for (let link = previousOf(head); link != head; ) {
     const sp = pageOfLink(link);
     link = previousOf(link);
-    if (load<u32>(sp, SP_ROOT_COUNT) != 0) continue;
+    if (load<u32>(sp, SP_ROOT_COUNT) != 0 || isAboveGuest(sp) || isPartOfRoot(vm, sp)) continue;
     const zapped = prepareZap(vm, sp);
     total += zapped & 0x7fffffff;
     if (total >= wanted) break;
@@ -242,9 +259,12 @@ export function unprotectGfn(vm: usize, first: usize, gfn: u64): bool {
   return found;
 }
 
-/** Drops a reference to a root; an invalid root without references is freed (by the commit that follows). */
+/**
+ * Drops a reference to a root. Without references an invalid root is freed (by the commit that follows), and so is one
+ * that stands above the guest's tables: those stay, and it is made again in no time.
+ */
 export function putRoot(vm: usize, sp: usize): void {
   const count = load<u32>(sp, SP_ROOT_COUNT) - 1;
   store<u32>(sp, count, SP_ROOT_COUNT);
-  if (count == 0 && (roleOf(sp) & ROLE_INVALID) != 0) zapPage(vm, sp);
+  if (count == 0 && ((roleOf(sp) & ROLE_INVALID) != 0 || isAboveGuest(sp))) zapPage(vm, sp);
 }

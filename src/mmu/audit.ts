@@ -118,9 +118,20 @@ class Audit {
     if (roots !== page.rootCount) {
       this.#report("root count", page, undefined, `counts ${page.rootCount} uses as a root, ${roots} exist`);
     }
+    const current = vm.vcpus.filter((vcpu) => vcpu.roots.current.page === page.pointer).length;
+    if (pageRecord.get32(this.#linear, page.pointer, "CURRENT") !== current) {
+      this.#report("root count", page, undefined, `is not the current root of ${current} contexts as it thinks`);
+    }
+    if (isAboveGuest(page) && roots === 0 && !this.#hasParent(page)) {
+      this.#report("parents", page, undefined, "stands above the guest's tables and no root leads to it");
+    }
     this.#role(page);
     if (roleIsPaeRoot(page.role)) this.#paeRoot(page);
     for (const [index, spte] of page.entries) this.#entry(page, index, spte);
+  }
+
+  #hasParent(page: ShadowPage): boolean {
+    return this.#linear.u32[(page.pointer + pageRecord.offset("PARENTS")) >>> 2] !== 0;
   }
 
   #inChain(page: ShadowPage): boolean {
@@ -329,9 +340,8 @@ class Audit {
 
   #counters(): void {
     const used = this.vm.counter("USED");
-    if (used !== this.#pages.length) {
-      this.#report("used pages", undefined, undefined, `${used} pages counted, ${this.#pages.length} exist`);
-    }
+    const limited = this.#pages.filter((page) => !isAboveGuest(page)).length;
+    if (used !== limited) this.#report("used pages", undefined, undefined, `${used} pages counted, ${limited} exist`);
     const indirect = this.#pages.filter((page) => this.#hasGptes(page) && !roleIsInvalid(page.role)).length;
     if (this.vm.counter("INDIRECT") !== indirect) {
       this.#report("indirect pages", undefined, undefined, `${this.vm.counter("INDIRECT")} counted, ${indirect} exist`);
@@ -355,6 +365,11 @@ class Audit {
     if (free !== counted)
       this.#report("descriptors", undefined, undefined, `${counted} free ones counted, ${free} exist`);
   }
+}
+
+/** Pages above the tables of a guest with less than four levels do not count. */
+function isAboveGuest({ role, low }: ShadowPage): boolean {
+  return roleIsPaeRoot(role) || (low & LATCHED) !== 0 || (roleIsPromoted(role) && roleGuestLevel(role) < 4);
 }
 
 function popcount(bits: bigint): number {

@@ -124,11 +124,7 @@ export class VirtualMachine {
     const request = words[record + VM_WORD.rootRequest]!;
     if (request !== 0) {
       words[record + VM_WORD.rootRequest] = 0;
-      // A gap matters only in a root that a vCPU uses now: a previous root is filled when it comes back.
-      const gap = this.vcpus.some(({ roots: { current } }) => {
-        return current.page !== 0 && pageRecord.get32(this.linear, current.page, "GAP") !== 0;
-      });
-      if (request & 1 || gap) for (const vcpu of this.vcpus) vcpu.requestObsoleteRoots();
+      for (const vcpu of this.vcpus) vcpu.requestObsoleteRoots();
     }
   }
 
