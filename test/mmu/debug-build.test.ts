@@ -1,23 +1,10 @@
 /** The debug build of the core: the same behaviour, and a trap where an SPTE breaks an invariant. */
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { type Core, loadSync } from "../../src/index.js";
+import { compileDebug } from "../asc.js";
 import { FULL, Guest, MASKS } from "./guest.js";
 
-const root = fileURLToPath(new URL("../..", import.meta.url));
-const file = join(mkdtempSync(join(tmpdir(), "debug-core-")), "core.wasm");
-execFileSync(
-  process.execPath,
-  [join(root, "node_modules/assemblyscript/bin/asc.js"), "--target", "debug", "-o", file],
-  {
-    cwd: root,
-  },
-);
-const bytes = readFileSync(file);
+const bytes = compileDebug();
 
 const GVA = 0x40_0000n;
 const WRITE = 2;
