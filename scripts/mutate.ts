@@ -1,19 +1,22 @@
 /**
  * Plants mistakes in the sources, one at a time, and lists those that no test notices.
  *
- *     npm run mutate -- [--files PREFIX]... [--operators NAME]... [--sample N] [--seed N] [--quick] [--json]
+ *     npm run mutate -- [--files PREFIX]... [--operators NAME]... [--sample N] [--seed N] [--suite quick|near|all] [--json]
+ *     npm run mutate -- --planted [--files PREFIX]...
  *
  * PREFIX is a file or folder (default assembly/walk and assembly/memory); `--sample N` takes N of the mistakes, chosen
  * by `--seed`. A mistake in the core or in what it shares with the reference is judged by a quick differential suite
- * first, and where that passes (or for other files at once) by the tests themselves; `--quick` leaves the second out.
+ * first, and where that passes (or for other files at once) by the tests of its own area and then by all of them;
+ * `--suite` says how far that goes (default all). `--planted` takes the list of mutation/planted.ts instead.
  * Works in a copy of the repository in the system's folder for temporary files. Exit code 1 where a mistake survives.
  */
 import { parseArgs } from "node:util";
 import { transform } from "esbuild";
 import { assemblyFamilies, hostSibling } from "./mutation/families.js";
 import { type Replacement, replacementsIn } from "./mutation/operators.js";
+import { PLANTED } from "./mutation/planted.js";
 import { QuickSuite } from "./mutation/quick.js";
-import { testsPass } from "./mutation/suites.js";
+import { allPass, nearestPass } from "./mutation/suites.js";
 import { tokensOf } from "./mutation/tokens.js";
 import { Tree } from "./mutation/tree.js";
 
@@ -31,11 +34,12 @@ interface Judged extends Mutant {
 
 const { values: options } = parseArgs({
   options: {
-    files: { type: "string", multiple: true, default: ["assembly/walk", "assembly/memory"] },
+    files: { type: "string", multiple: true },
     operators: { type: "string", multiple: true },
     sample: { type: "string" },
     seed: { type: "string", default: "1" },
-    quick: { type: "boolean", default: false },
+    planted: { type: "boolean", default: false },
+    suite: { type: "string", default: "all" },
     json: { type: "boolean", default: false },
   },
 });
@@ -54,6 +58,26 @@ function mutantsOf(tree: Tree, path: string): Mutant[] {
     line: text.slice(0, one.start).split("\n").length,
     original: text.slice(one.start, one.end),
   }));
+}
+
+/** The mistakes of mutation/planted.ts. */
+function plantedMutants(tree: Tree, prefixes: readonly string[]): Mutant[] {
+  const chosen = PLANTED.filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
+  return chosen.map(({ rule, path, original, text }) => {
+    const [before, ...after] = tree.read(path).split(original);
+    if (after.length !== 1) throw new Error(`${path}: ${rule}: the text to replace stands there ${after.length} times`);
+    const start = before!.length;
+    const line = before!.split("\n").length;
+    return { operator: rule, start, end: start + original.length, text, path, line, original };
+  });
+}
+
+function everyMutant(tree: Tree): Mutant[] {
+  if (options.planted) return plantedMutants(tree, options.files ?? [""]);
+  return (options.files ?? ["assembly/walk", "assembly/memory"])
+    .flatMap((prefix) => tree.files(prefix))
+    .flatMap((path) => mutantsOf(tree, path))
+    .filter((one) => options.operators?.includes(one.operator) ?? true);
 }
 
 /** `count` of the mutants in their order, chosen by `seed` (mulberry32). */
@@ -104,10 +128,10 @@ class Judge {
     if (wasm === undefined) return "does not compile";
     if (Buffer.compare(wasm, this.baseline) === 0) return "same code";
     if ((await this.#quick.judgeWasm(wasm)) !== undefined) return "killed";
-    if (options.quick) return "survived";
+    if (options.suite === "quick") return "survived";
     this.tree.inline(wasm);
     try {
-      return (await testsPass(this.tree, mutant.path)) ? "survived" : "killed";
+      return (await this.#testsPass(mutant)) ? "survived" : "killed";
     } finally {
       this.tree.inline(this.baseline);
     }
@@ -120,8 +144,12 @@ class Judge {
       this.tree.inline(wasm);
     }
     if (DIFFERENTIAL.test(mutant.path) && (await this.#quick.judgeSources()) !== undefined) return "killed";
-    if (options.quick) return "survived";
-    return (await testsPass(this.tree, mutant.path)) ? "survived" : "killed";
+    if (options.suite === "quick") return "survived";
+    return (await this.#testsPass(mutant)) ? "survived" : "killed";
+  }
+
+  async #testsPass({ path }: Mutant): Promise<boolean> {
+    return (await nearestPass(this.tree, path)) && (options.suite === "near" || (await allPass(this.tree)));
   }
 
   close(): Promise<void> {
@@ -150,10 +178,7 @@ async function main(): Promise<void> {
     const baseline = await tree.compile();
     if (baseline === undefined) throw new Error("the core does not compile");
     tree.inline(baseline);
-    const all = options.files
-      .flatMap((prefix) => tree.files(prefix))
-      .flatMap((path) => mutantsOf(tree, path))
-      .filter((one) => options.operators?.includes(one.operator) ?? true);
+    const all = everyMutant(tree);
     const mutants = options.sample === undefined ? all : sampleOf(all, Number(options.sample), Number(options.seed));
     const judge = new Judge(tree, baseline);
     const judged: Judged[] = [];

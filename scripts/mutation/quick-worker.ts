@@ -1,20 +1,28 @@
 /**
- * The quick suite, on a thread of its own so that a walk which never ends can be stopped: the first round of
- * test/differential/engines.test.ts and the first scenarios of test/differential/kernels.test.ts, so that what is found
- * here is found by the tests as well.
+ * The quick suites, on a thread of their own so that a walk which never ends can be stopped. First the first round of
+ * test/differential/engines.test.ts, with the reference's outcomes computed once; then the walk's own suites.
+ * What is found here is found by `npm test`.
  */
-import { parentPort } from "node:worker_threads";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { parentPort, workerData } from "node:worker_threads";
 import fc from "fast-check";
-import { Access } from "../../src/abi/index.js";
-import type { AddressSpace, PagingEngine } from "../../src/api.js";
-import { type Core, type CoreSpace, decodeFault, loadSync } from "../../src/core/index.js";
-import { PagingError } from "../../src/errors.js";
+import { loadSync, wasmBytes } from "../../src/core/load.js";
 import { compareOutcomes } from "../../src/fuzz/compare.js";
-import { type Outcome, runScenario, type Scenario, scenarios } from "../../src/fuzz/index.js";
+import { type Outcome, runScenario, scenarios } from "../../src/fuzz/index.js";
+import type { Scenario } from "../../src/fuzz/scenario.js";
 import { createReference } from "../../src/reference/index.js";
 
-/** `wasm` absent: the one that is inlined, for mistakes in the host's own code. */
+export interface QuickData {
+  /** Root of the tree. */
+  readonly root: string;
+  /** Bundle of walk-suites.ts. */
+  readonly suites: string;
+}
+
 export interface QuickJob {
+  readonly suite: "differential" | "walk";
+  /** Absent: the core that is inlined, for mistakes in the host's own code. */
   readonly wasm?: Uint8Array<ArrayBuffer>;
 }
 
@@ -26,71 +34,48 @@ interface Case {
   readonly expected: Outcome;
 }
 
-function scenariosOf(seed: number, numRuns: number): Scenario[] {
-  const list: Scenario[] = [];
-  const property = fc.property(scenarios, (one) => {
-    list.push(one);
+/** The first round of test/differential/engines.test.ts. */
+const SEED = 1000;
+const RUNS = 2000;
+
+let prepared: readonly Case[] | undefined;
+
+function casesOf(): readonly Case[] {
+  const reference = createReference();
+  const list: Case[] = [];
+  const property = fc.property(scenarios, (scenario) => {
+    list.push({ scenario, expected: runScenario(reference, scenario) });
   });
-  fc.assert(property, { seed, numRuns });
+  fc.assert(property, { seed: SEED, numRuns: RUNS });
   return list;
 }
 
-function differenceIn(core: Core, cases: readonly Case[], kernelCases: readonly Scenario[]): QuickAnswer {
-  for (const { scenario, expected } of cases) {
+function differential(wasm: Uint8Array<ArrayBuffer>): QuickAnswer {
+  const core = loadSync(wasm);
+  prepared ??= casesOf();
+  for (const { scenario, expected } of prepared) {
     const [difference] = compareOutcomes(runScenario(core, scenario), expected);
-    if (difference !== undefined) return difference;
-  }
-  for (const scenario of kernelCases) {
-    const difference = fastDifference(core, scenario);
     if (difference !== undefined) return difference;
   }
   return undefined;
 }
 
-/** Where `translateFast` does not give what `translate` gives. */
-function fastDifference(core: Core, scenario: Scenario): QuickAnswer {
-  const memory = core.createMemory({ slots: scenario.slots });
-  const spaces: AddressSpace[] = [];
-  try {
-    for (const { address, value, bytes } of scenario.entries) {
-      if (!scenario.slots.some((slot) => address >= slot.gpa && address < slot.gpa + BigInt(slot.size))) continue;
-      if (bytes === 4) memory.writeU32(address, Number(value));
-      else memory.writeU64(address, value);
-    }
-    const { second, guest } = scenario;
-    if (second?.kind === "ept") spaces.push(core.createEpt(memory, second.config));
-    if (second?.kind === "npt") spaces.push(core.createNpt(memory, second.config));
-    const secondStage = spaces[0];
-    if (guest) spaces.push(core.createAddressSpace(memory, secondStage ? { ...guest, secondStage } : guest));
-    const space = spaces.at(-1) as CoreSpace;
-    for (const step of scenario.accesses) {
-      for (const access of [step.access | Access.Probe, step.access]) {
-        const full = space.translate(step.address, access);
-        const fast = space.translateFast(Number(step.address >> 32n), Number(step.address & 0xffffffffn), access);
-        const expected = full.ok ? `${full.pa}` : `${full.status} ${full.errorCode & 0xffffn}`;
-        const { status, errorCode } = decodeFault(fast);
-        const given = fast >= 0 ? `${fast}` : `${status} ${errorCode}`;
-        if (given !== expected) return `translateFast: ${given} / ${expected}`;
-      }
-    }
-    return undefined;
-  } catch (error) {
-    if (error instanceof PagingError) return undefined;
-    throw error;
-  } finally {
-    for (const space of spaces) space.dispose?.();
-    memory.dispose();
-  }
+function walkSuites(wasm: Uint8Array<ArrayBuffer>): Promise<QuickAnswer> {
+  const { root, suites } = workerData as QuickData;
+  const base64 = Buffer.from(wasm).toString("base64");
+  return new Promise((resolve) => {
+    globalThis.suitesDone = resolve;
+    new Function("require", "coreUnderTest", suites)(createRequire(join(root, "package.json")), base64);
+  });
 }
 
-const reference: PagingEngine = createReference();
-const cases = scenariosOf(1000, 2000).map((scenario) => ({ scenario, expected: runScenario(reference, scenario) }));
-const kernelCases = scenariosOf(77, 600);
-
-parentPort!.on("message", ({ wasm }: QuickJob) => {
+process.env.ENGINE = "wasm";
+parentPort!.on("message", async ({ suite, wasm = wasmBytes() }: QuickJob) => {
+  let answer: QuickAnswer;
   try {
-    parentPort!.postMessage(differenceIn(loadSync(wasm), cases, kernelCases));
+    answer = suite === "walk" ? await walkSuites(wasm) : differential(wasm);
   } catch (error) {
-    parentPort!.postMessage(error instanceof Error ? error.message : String(error));
+    answer = error instanceof Error ? error.message : String(error);
   }
+  parentPort!.postMessage(answer);
 });
