@@ -69,11 +69,6 @@ export const PLANTED: readonly Planted[] = [
     "hostAddress = load<u64>(work, WORK_SECOND_PA);",
     "hostAddress = entryAddress;",
   ),
-  legacy(
-    "the second stage's own PK bit: the key is read in every mode",
-    "mode > MODE_PAE ? <u32>((entry",
-    "true ? <u32>((entry",
-  ),
   legacy("the protection key of a denied access is not reported", "<u32>PFERR_P | denied,", "<u32>PFERR_P,"),
   legacy(
     "a protection key is not looked at where rights deny",
@@ -95,19 +90,18 @@ export const PLANTED: readonly Planted[] = [
 
   permissions("supervisor writes always respect R/W", "const writeProtect = user || ", "const writeProtect = true || "),
   permissions("WP=0 lets users write", "const writeProtect = user || ", "const writeProtect = "),
-  permissions("SMEP binds user fetches", "if (user || !userAddress || !guest", "if (!userAddress || !guest"),
+  permissions("SMEP binds user fetches", "if (user || !userAddress ||", "if (!userAddress ||"),
   permissions(
     "SMAP binds fetches",
     "if (fetch) return (cr4 & CR4_SMEP) != 0;",
     "if (fetch && cr4 & CR4_SMEP) return true;",
   ),
-  permissions("SMEP and SMAP bind NPT", "!userAddress || !guest ||", "!userAddress ||"),
   permissions(
     "SMAP binds where paging is off",
     "|| load<u32>(space, SPACE_MODE) == MODE_NONE) return false",
     ") return false",
   ),
-  permissions("PKRS governs user accesses", "(user && !userAddress)", "false"),
+  permissions("PKRS governs user accesses", "code & <u32>PFERR_I || (user && !userAddress)", "code & <u32>PFERR_I"),
   permissions(
     "PKRU governs supervisor addresses",
     "userAddress ? load<u32>(space, SPACE_KEYS_USER) : load<u32>(space, SPACE_KEYS_SUPERVISOR)",
@@ -131,8 +125,8 @@ export const PLANTED: readonly Planted[] = [
   walk("access")("masking applies to implicit accesses", "(ACCESS_FETCH | ACCESS_IMPLICIT)", "ACCESS_FETCH"),
   walk("linear")(
     "5-level addresses are checked as 48 bits wide",
-    "signExtend(address, width) == address ?",
-    "signExtend(address, 48) == address ?",
+    "return signExtend(address, width) == address;",
+    "return signExtend(address, 48) == address;",
   ),
   walk("linear")(
     "masking replaces bit 63 too",
@@ -198,10 +192,9 @@ export const PLANTED: readonly Planted[] = [
   second("NPT takes the final access for a supervisor's", "return access | <u32>PFERR_U;", "return access;"),
   second(
     "accessed bits in guest tables need no write right",
-    "if (flags & WALK_PROBE || writesTables(space, second)) return STATUS_OK;",
+    "if (writesTables(space, second)) return STATUS_OK;",
     "return STATUS_OK;",
   ),
-  second("a probe asks for write rights on guest tables", "if (flags & WALK_PROBE || writesTables", "if (writesTables"),
   second(
     "guest tables' writes claim to be the final access",
     "(flags & ~WALK_TRACE) | WALK_GUEST_TABLE",
@@ -229,7 +222,7 @@ export const PLANTED: readonly Planted[] = [
     "return (1 << 2) | level3;",
     "return (pse ? 1 << 2 : 0) | level3;",
   ),
-  configure("XD is ignored in PAE paging", "nxe && mode != MODE_32BIT ?", "nxe && mode >= MODE_4LEVEL ?"),
+  configure("XD is ignored in PAE paging", "store<u64>(space, nxe ?", "store<u64>(space, nxe && mode >= MODE_4LEVEL ?"),
   configure(
     "the fetch bit follows NXE in 32-bit paging",
     "const xd = nxe && (mode >= MODE_PAE || kvm);",
