@@ -7,7 +7,7 @@
  * PREFIX is a file or folder (default assembly/walk and assembly/memory); `--sample N` takes N of the mistakes, chosen
  * by `--seed`. A mistake in the core or in what it shares with the reference is judged by a quick differential suite
  * first, and where that passes (or for other files at once) by the tests of its own area and then by all of them;
- * `--suite` says how far that goes (default all). `--planted` takes the list of mutation/planted.ts instead.
+ * `--suite` says how far that goes (default all). `--planted` takes the lists of mutation/planted.ts and planted-host.ts instead.
  * Works in a copy of the repository in the system's folder for temporary files. Exit code 1 where a mistake survives.
  */
 import { parseArgs } from "node:util";
@@ -15,6 +15,7 @@ import { transform } from "esbuild";
 import { assemblyFamilies, hostSibling } from "./mutation/families.js";
 import { type Replacement, replacementsIn } from "./mutation/operators.js";
 import { PLANTED } from "./mutation/planted.js";
+import { PLANTED_HOST } from "./mutation/planted-host.js";
 import { QuickSuite } from "./mutation/quick.js";
 import { allPass, nearestPass } from "./mutation/suites.js";
 import { tokensOf } from "./mutation/tokens.js";
@@ -60,9 +61,9 @@ function mutantsOf(tree: Tree, path: string): Mutant[] {
   }));
 }
 
-/** The mistakes of mutation/planted.ts. */
+/** The mistakes of mutation/planted.ts and planted-host.ts. */
 function plantedMutants(tree: Tree, prefixes: readonly string[]): Mutant[] {
-  const chosen = PLANTED.filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
+  const chosen = [...PLANTED, ...PLANTED_HOST].filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
   return chosen.map(({ rule, path, original, text }) => {
     const [before, ...after] = tree.read(path).split(original);
     if (after.length !== 1) throw new Error(`${path}: ${rule}: the text to replace stands there ${after.length} times`);
