@@ -1,5 +1,5 @@
 /** Making a vCPU's root: an ordinary shadow page, with the tables right below it where it stands above the guest's own. */
-import { OutOfMemoryError, UnsupportedError } from "../errors.js";
+import { OutOfMemoryError } from "../errors.js";
 import { ROLE_DIRECT, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, roleLevel } from "../role/index.js";
 import type { PagingContext } from "./context.js";
 import { mmuRecord, PAGE_WORD, pageRecord, VCPU_WORD } from "./records.js";
@@ -31,13 +31,13 @@ export class RootLoader {
     return this.context.guestLevel === 3 && !this.#direct ? Number(pgd & 0xfe0n) | LATCHED_PDPT : 0;
   }
 
-  /** Loads the root for `pgd`. The caches were topped up. A table outside every slot is a triple fault: UnsupportedError. */
-  load(pgd: bigint): void {
+  /** Loads the root for `pgd`; false where a root table lies in no slot. The caches were topped up. */
+  load(pgd: bigint): boolean {
     const vm = this.#vm;
     const role = this.context.rootRole;
     const table = this.#direct ? 0n : pgd;
     const gfn = (table & ADDRESS) >> 12n;
-    if (!this.#direct) this.#checkVisible(gfn);
+    if (!this.#direct && !this.#isVisible(gfn)) return false;
     if (vm.exports.reserveRoom(vm.pointer) === 0) {
       throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
     }
@@ -52,14 +52,14 @@ export class RootLoader {
     pageRecord.set32(vm.linear, page, "ROOT_COUNT", pageRecord.get32(vm.linear, page, "ROOT_COUNT") + 1);
     this.roots.setCurrent({ page, pgd: table });
     this.fill(page);
+    return true;
   }
 
-  #checkVisible(root: bigint): void {
+  /** The root table, and for a PAE guest each directory, is memory that the guest has (mmu_check_root). */
+  #isVisible(root: bigint): boolean {
     const pdptes = this.context.guestLevel === 3 ? this.context.pdptes.filter((pdpte) => pdpte & 1n) : [];
-    for (const gfn of [root, ...pdptes.map((pdpte) => (pdpte & ADDRESS) >> 12n)]) {
-      if (this.#vm.slots.visible(this.vcpu.space, gfn) !== undefined) continue;
-      throw new UnsupportedError(`root table at gfn 0x${gfn.toString(16)} lies in no slot: triple fault`);
-    }
+    const gfns = [root, ...pdptes.map((pdpte) => (pdpte & ADDRESS) >> 12n)];
+    return gfns.every((gfn) => this.#vm.slots.visible(this.vcpu.space, gfn) !== undefined);
   }
 
   /**

@@ -149,9 +149,9 @@ export class Vcpu {
 
   /**
    * What happens before each entry to the guest: requests are served, a root is loaded if there is none.
-   * Throws OutOfMemoryError; a root table outside every slot is a triple fault and throws UnsupportedError.
+   * Returns false where a root table lies in no slot: the guest triple-faults. Throws OutOfMemoryError.
    */
-  enterGuest(): void {
+  enterGuest(): boolean {
     const requests = this.#requests;
     if (requests !== 0 || this.roots.current.page === 0) {
       // The only thing that can fail for want of memory, before anything has changed.
@@ -160,6 +160,7 @@ export class Vcpu {
     }
     this.#loader.check();
     this.vm.events.collect(this.id);
+    return this.roots.current.page !== 0;
   }
 
   #serve(requests: number): void {
@@ -173,8 +174,7 @@ export class Vcpu {
         this.roots.freeWhere((page) => this.vm.isUnsync(page), false);
       }
       if (this.roots.current.page === 0) {
-        this.#loader.load(this.#registers.cr3);
-        this.#syncRoots();
+        if (this.#loader.load(this.#registers.cr3)) this.#syncRoots();
       }
     } catch (error) {
       this.#requests |= requests;
