@@ -138,6 +138,19 @@ describe("a space", () => {
     space.dispose();
   });
 
+  it("is as before where an update fails half-way, and the next update does not repeat the failure", () => {
+    const space = core.createAddressSpace(memory, { ...LONG, cr3: 0x1000, maxPhysAddr: 40 });
+    // PAE paging whose PDPTEs at 0x1000 have reserved bits: the mode is right, its tables are not.
+    expect(() => space.update({ efer: 0x800 })).toThrow("at 0x1000 has reserved bits");
+    expect(space.mode).toBe("4level");
+    expect(space.translate(0x123)).toMatchObject({ ok: true, pa: 0x5123n });
+    expect(space.translateFast(0, 0x123, Access.Read)).toBe(0x5123);
+    expect(() => space.update({ cr3: 1n << 45n })).toThrow("CR3");
+    space.update({ pkru: 0 });
+    expect(space.translate(0x123)).toMatchObject({ ok: true, pa: 0x5123n });
+    space.dispose();
+  });
+
   it("latches PDPTEs when registers are loaded and not before", () => {
     const space = core.createAddressSpace(memory, { cr0: 0x80000001, cr3: 0x8000, cr4: 0x20, efer: 0 });
     memory.writeU64(0x8000, 0n);
