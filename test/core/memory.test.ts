@@ -239,6 +239,26 @@ describe("a batch", () => {
     expect(() => dump.memory.write(0, new Uint8Array(1))).toThrow(MemoryRangeError);
   });
 
+  it("goes on where a page was missing, with what was done before left alone", () => {
+    const tables = core.createMemory({ slots: [{ gpa: 0, size: 0x20000 }] });
+    tables.writeU64(0x1000, 0x2007n);
+    // Three addresses in three 1 GiB regions, each with a page directory of its own.
+    for (let region = 0n; region < 3n; region++) {
+      tables.writeU64(0x2000n + 8n * region, ((3n + region) << 12n) | 7n);
+      tables.writeU64((3n + region) << 12n, (region << 21n) | 0x87n);
+    }
+    const source = {
+      readPage(gfn: bigint, into: Uint8Array) {
+        into.set(tables.read(gfn << 12n, 4096));
+        return true;
+      },
+    };
+    const dump = core.createAddressSpace(core.createMemory({ source }), { ...LONG, cr3: 0x1000 });
+    const output = new BigUint64Array(3);
+    expect(dump.translateBatch(BigUint64Array.of(0x10n, (1n << 30n) | 0x20n, (2n << 30n) | 0x30n), output)).toBe(0);
+    expect([...output]).toEqual([0x10n, 0x200020n, 0x400030n]);
+  });
+
   it("keeps a bounded number of pages", () => {
     // Every table's entries lead to frames of their own.
     const source = {
