@@ -214,6 +214,9 @@ export class VirtualMachine {
   dispose(): void {
     for (const vcpu of this.vcpus) vcpu.dispose();
     this.vcpus.length = 0;
+    // Every page goes back the usual way, so that low pages are encrypted again.
+    this.exports.zapAll(this.pointer);
+    this.settle();
     this.slots.dispose();
     this.caches.dispose();
     this.#memory.release();
@@ -550,6 +553,11 @@ export class VirtualMachine {
   /** Every active page, newest first. */
   pages(): ShadowPage[] {
     return shadowPages(this);
+  }
+
+  /** One page by its header's linear address. */
+  page(pointer: number): ShadowPage {
+    return readPage(this, pointer);
   }
 
   /** Every page in use: the active ones, then roots that were zapped and wait for their last reference. */
