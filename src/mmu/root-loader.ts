@@ -37,6 +37,10 @@ export class RootLoader {
     const role = this.context.rootRole;
     const table = this.#direct ? 0n : pgd;
     const gfn = (table & ADDRESS) >> 12n;
+    if (this.#direct && vm.tdpMmu !== undefined) {
+      this.roots.setCurrent({ page: vm.tdpMmu.root(role), pgd: 0n });
+      return;
+    }
     if (!this.#direct) this.#checkVisible(gfn);
     if (vm.exports.reserveRoom(vm.pointer) === 0) {
       throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");

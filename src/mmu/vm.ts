@@ -13,8 +13,9 @@ import { EventBuffer } from "./event-buffer.js";
 import { type EncryptionHooks, MemoryCaches } from "./memory-cache.js";
 import { flagsOf, type Memslot, Memslots, type SlotConfig } from "./memslots.js";
 import { PageHash } from "./page-hash.js";
-import { PAGE_WORD, pageRecord, VCPU_WORD, VM_WORD, vcpuRecord, vmRecord } from "./records.js";
+import { PAGE_WORD, pageRecord, tdpRecord, VCPU_WORD, VM_WORD, vcpuRecord, vmRecord } from "./records.js";
 import { readPage, type ShadowPage, shadowPages } from "./snapshot.js";
+import { TdpMmu } from "./tdp.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
 
 /** KVM's SPTE masks, without `shadow_` and `_mask`. */
@@ -76,6 +77,10 @@ export interface VirtualMachineConfig {
   readonly minimumRootLevel?: 3 | 4 | 5;
   /** Unused PDPTEs of a pae_root hold a present entry to an empty page instead of 0. Default false. */
   readonly defaultPaePdpte?: boolean;
+  /** Direct roots are the TDP MMU's instead of classic ones. Default false. */
+  readonly tdpMmu?: boolean;
+  /** The processor logs dirty pages itself (PML): dirty logging relies on dirty bits. Default false. */
+  readonly pageModificationLog?: boolean;
   /** MMIO SPTEs are made. Default true. */
   readonly mmioCaching?: boolean;
   /** Default: host page = RAM page, everything writable, mapped by pages of 4 KiB. */
@@ -109,6 +114,8 @@ export class VirtualMachine {
   readonly caches: MemoryCaches;
   readonly hash: PageHash;
   readonly events: EventBuffer;
+  /** Serves direct roots; undefined where they are classic ones. */
+  readonly tdpMmu: TdpMmu | undefined;
   readonly limits: FormatLimits;
   readonly virtualization: "svm" | "vmx";
   readonly minimumRootLevel: number;
@@ -117,6 +124,7 @@ export class VirtualMachine {
   /** `hostCalls`: times that a fault needed the host (a shadow page or a host page). */
   readonly stats = { hostCalls: 0 };
   readonly manualDirtyLog: number;
+  readonly pageModificationLog: boolean;
   readonly #hostMemory: HostMemory | undefined;
   readonly #chains: number;
   readonly #zeroPage: number;
@@ -149,6 +157,7 @@ export class VirtualMachine {
     this.minimumRootLevel = config.minimumRootLevel ?? 3;
     this.staleDirectRoleBits = config.staleDirectRoleBits ?? 0;
     this.manualDirtyLog = config.manualDirtyLog ?? 0;
+    this.pageModificationLog = config.pageModificationLog ?? false;
     this.#hostMemory = config.hostMemory;
     const memory = new Allocations(linear);
     this.#memory = memory;
@@ -163,6 +172,8 @@ export class VirtualMachine {
     this.caches = new MemoryCaches(linear, this.pointer, config.encryption);
     this.hash = new PageHash(linear);
     exports.vmInit(this.pointer);
+    if (config.tdpMmu)
+      this.tdpMmu = new TdpMmu(linear, exports, this.pointer, memory.take(tdpRecord.size), this.caches);
   }
 
   #setMasks(config: VirtualMachineConfig): void {
@@ -194,6 +205,7 @@ export class VirtualMachine {
     set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
     set32("NX_HUGE", config.nxHugePages ? 1 : 0);
     set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
+    set32("CPU_DIRTY_LOG", config.pageModificationLog ? 1 : 0);
     set32("MAX", UNLIMITED);
     set32("CHAINS", this.#chains);
     set32("ASK_HOST", config.hostMemory === undefined ? 0 : 1);
@@ -330,10 +342,11 @@ export class VirtualMachine {
 
   isObsolete(page: number): boolean {
     const words = this.linear.u32;
-    return (
-      (words[(page >>> 2) + PAGE_WORD.role]! & ROLE_INVALID) !== 0 ||
-      words[(page >>> 2) + PAGE_WORD.generation] !== words[(this.pointer >>> 2) + VM_WORD.validGen]
-    );
+    const header = page >>> 2;
+    if ((words[header + PAGE_WORD.role]! & ROLE_INVALID) !== 0) return true;
+    // The TDP MMU's roots are invalidated one by one.
+    if (words[header + PAGE_WORD.tdp] !== 0) return false;
+    return words[header + PAGE_WORD.generation] !== words[(this.pointer >>> 2) + VM_WORD.validGen];
   }
 
   isUnsync(page: number): boolean {
@@ -393,7 +406,10 @@ export class VirtualMachine {
       change === "create" || change === "move"
         ? this.slots.prepare(config, old, log ? { initial } : undefined)
         : undefined;
-    if (change === "flags" && log) this.slots.startLog(old!, initial);
+    if (change === "flags" && log) {
+      if (!initial) this.tdpMmu?.reserveSplits(old!);
+      this.slots.startLog(old!, initial);
+    }
 
     if (change === "delete" || change === "move") {
       this.slots.setFlags(old!, old!.flags | MEMSLOT_INVALID);
@@ -438,12 +454,17 @@ export class VirtualMachine {
     const toggled = (oldFlags ^ slot.flags) & MEMSLOT_LOG;
     if (toggled === 0 || slot.flags & MEMSLOT_READONLY) return;
     const end = slot.base + BigInt(slot.pages);
+    const apply = (from: number, to: number, what: number) =>
+      this.exports.rangeApply(this.pointer, slot.pointer, slot.base, end, from, to, what);
     if ((slot.flags & MEMSLOT_LOG) === 0) {
       this.slots.stopLog(slot);
       // Small pages that logging made can become large again.
-      this.exports.rangeApply(this.pointer, slot.pointer, slot.base, end, 1, 2, RANGE.collapse);
+      apply(1, 2, RANGE.collapse);
     } else if ((this.manualDirtyLog & 2) === 0) {
-      this.exports.rangeApply(this.pointer, slot.pointer, slot.base, end, 1, 3, RANGE.protect);
+      this.tdpMmu?.split(slot, slot.base, end);
+      // Where the processor logs, dirty bits do for small pages; huge ones are write-protected to be split.
+      if (this.pageModificationLog) apply(1, 1, RANGE.clearDirty);
+      apply(this.pageModificationLog ? 2 : 1, 3, RANGE.protect);
     }
   }
 

@@ -45,6 +45,8 @@ const EMITTED: ReadonlySet<string> = new Set([
   "check_mmio_spte",
   "kvm_mmu_set_spte",
   "kvm_mmu_spte_requested",
+  "kvm_mmu_split_huge_page",
+  "kvm_tdp_mmu_spte_changed",
 ]);
 
 /** Events of the largest operation: a fast zap of every page. */
@@ -307,7 +309,7 @@ function pageState(page: ShadowPage): ShadowPageState {
     validGen: page.generation,
     writeFlooding: page.writeFlooding,
     nxHugePageDisallowed: page.noHugePage,
-    tdp: false,
+    tdp: page.tdp,
     entries: page.entries,
     shadowed: page.shadowed,
   };
