@@ -494,6 +494,16 @@ export class VirtualMachine {
     this.events.collect(0);
   }
 
+  /**
+   * Zaps up to `count` tables that stand where the NX-huge-page mitigation forbade a huge page, oldest first, so that
+   * huge pages can return where no code runs any more. Returns how many there were; only the TDP MMU's are looked at.
+   */
+  recoverHugePages(count: number): number {
+    const recovered = this.tdpMmu?.recover(count) ?? 0;
+    this.events.collect(0);
+    return recovered;
+  }
+
   /** Zaps the shadow pages of a guest table so that the guest may write it; returns whether there was one. */
   unprotectGfn(gfn: bigint): boolean {
     const found = this.exports.unprotect(this.pointer, Number(gfn >> 32n), Number(gfn & 0xffff_ffffn)) !== 0;

@@ -49,8 +49,8 @@ const EMITTED: ReadonlySet<string> = new Set([
   "kvm_tdp_mmu_spte_changed",
 ]);
 
-/** Events of the largest operation: a fast zap of every page. */
-const EVENT_CAPACITY = 16384;
+/** Events of the largest operation: a fast zap, which tells of all 512 entries of each TDP page. */
+const EVENT_CAPACITY = 65536;
 const RFLAGS_AC = 1n << 18n;
 /** Bits 20 and up of a role are this project's own. */
 const GUEST_LEVEL_AND_PAE_ROOT = 0xf << 19;
