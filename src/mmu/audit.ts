@@ -72,7 +72,7 @@ class Audit {
   constructor(readonly vm: VirtualMachine) {
     this.#linear = vm.linear;
     const active = activePages(vm);
-    const zapped = vm.vcpus.flatMap((vcpu) => vcpu.roots.pages()).filter((page) => !active.includes(page));
+    const zapped = vm.vcpus.flatMap((vcpu) => vcpu.rootPages()).filter((page) => !active.includes(page));
     this.#pages = [...active, ...new Set(zapped)].map((pointer) => readPage(vm, pointer));
     for (const page of this.#pages) this.#byPointer.set(page.pointer, page);
   }
@@ -114,7 +114,7 @@ class Audit {
     if (this.#pageOfTable(page.table) !== page) this.#report("page map", page, undefined, "its table leads elsewhere");
     if (!vm.hash.has(page.pointer)) this.#report("hash", page, undefined, "not in the hash");
     if (!this.#inChain(page)) this.#report("chain", page, undefined, "not among the pages of its gfn");
-    const roots = vm.vcpus.flatMap((vcpu) => vcpu.roots.pages()).filter((root) => root === page.pointer).length;
+    const roots = vm.vcpus.flatMap((vcpu) => vcpu.rootPages()).filter((root) => root === page.pointer).length;
     if (roots !== page.rootCount) {
       this.#report("root count", page, undefined, `counts ${page.rootCount} uses as a root, ${roots} exist`);
     }

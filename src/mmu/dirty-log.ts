@@ -12,7 +12,7 @@ function relog(vm: VirtualMachine, slot: Memslot, offset: number, mask: bigint):
     vm.exports.logProtectHuge(vm.pointer, slot.pointer, first);
     if (first >> 9n !== last >> 9n) vm.exports.logProtectHuge(vm.pointer, slot.pointer, last);
   }
-  vm.exports.logMasked(vm.pointer, slot.pointer, slot.base + BigInt(offset), mask, 0);
+  vm.exports.logMasked(vm.pointer, slot.pointer, slot.base + BigInt(offset), mask, vm.pageModificationLog ? 1 : 0);
 }
 
 function lowestBit(mask: bigint): number {
