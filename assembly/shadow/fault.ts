@@ -91,7 +91,7 @@ import { makeRoom } from "./zap";
 }
 
 // @ts-ignore: decorator
-@inline function isDirect(vcpu: usize): bool {
+@inline export function isDirect(vcpu: usize): bool {
   return (load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT_ROLE) & ROLE_DIRECT) != 0;
 }
 

@@ -8,6 +8,7 @@ export interface ShadowExports {
   rootChildRequest(vcpu: number, root: number, index: number): number;
   rootChildLink(vcpu: number, root: number, index: number): void;
   walk(vcpu: number, mmu: number, result: number, high: number, low: number, code: number): number;
+  mmioHit(vcpu: number, high: number, low: number): number;
   pteWrite(vcpu: number, high: number, low: number, bytes: number): void;
   unprotect(vm: number, gfnHigh: number, gfnLow: number): number;
   invlpg(vcpu: number, root: number, high: number, low: number): void;

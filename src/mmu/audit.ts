@@ -76,7 +76,7 @@ class Audit {
     const active = activePages(vm);
     const tdp = vm.tdpMmu?.pages() ?? [];
     const zapped = vm.vcpus
-      .flatMap((vcpu) => vcpu.roots.pages())
+      .flatMap((vcpu) => vcpu.rootPages())
       .filter((page) => !active.includes(page) && !tdp.includes(page));
     this.#pages = [...active, ...new Set(zapped)].map((pointer) => readPage(vm, pointer));
     for (const page of this.#pages) this.#byPointer.set(page.pointer, page);
@@ -119,7 +119,7 @@ class Audit {
     if (this.#pageOfTable(page.table) !== page) this.#report("page map", page, undefined, "its table leads elsewhere");
     if (!vm.hash.has(page.pointer)) this.#report("hash", page, undefined, "not in the hash");
     if (!this.#inChain(page)) this.#report("chain", page, undefined, "not among the pages of its gfn");
-    const roots = vm.vcpus.flatMap((vcpu) => vcpu.roots.pages()).filter((root) => root === page.pointer).length;
+    const roots = vm.vcpus.flatMap((vcpu) => vcpu.rootPages()).filter((root) => root === page.pointer).length;
     if (roots !== page.rootCount) {
       this.#report("root count", page, undefined, `counts ${page.rootCount} uses as a root, ${roots} exist`);
     }

@@ -77,7 +77,7 @@ class TdpAudit {
 
   /** A valid root has a reference of the TDP MMU's own besides those of vCPUs. */
   #root(root: ShadowPage): void {
-    const users = this.vm.vcpus.flatMap((vcpu) => vcpu.roots.pages()).filter((page) => page === root.pointer).length;
+    const users = this.vm.vcpus.flatMap((vcpu) => vcpu.rootPages()).filter((page) => page === root.pointer).length;
     const expected = users + (roleIsInvalid(root.role) ? 0 : 1);
     if (root.rootCount !== expected) {
       this.#report("root count", root, undefined, `counts ${root.rootCount} references, ${expected} exist`);

@@ -10,94 +10,25 @@ import { type AuditProblem, audit } from "./audit.js";
 import type { FormatLimits } from "./context.js";
 import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
 import { EventBuffer } from "./event-buffer.js";
-import { type EncryptionHooks, MemoryCaches } from "./memory-cache.js";
+import { MemoryCaches } from "./memory-cache.js";
 import { flagsOf, type Memslot, Memslots, type SlotConfig } from "./memslots.js";
 import { PageHash } from "./page-hash.js";
 import { PAGE_WORD, pageRecord, tdpRecord, VCPU_WORD, VM_WORD, vcpuRecord, vmRecord } from "./records.js";
 import { readPage, type ShadowPage, shadowPages } from "./snapshot.js";
 import { TdpMmu } from "./tdp.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
-
-/** KVM's SPTE masks, without `shadow_` and `_mask`. */
-export interface VmMasks {
-  readonly user: bigint;
-  readonly accessed: bigint;
-  readonly dirty: bigint;
-  readonly nx: bigint;
-  readonly x: bigint;
-  readonly present: bigint;
-  readonly me: bigint;
-  readonly meValue: bigint;
-  readonly memtype: bigint;
-  readonly accTrack: bigint;
-  readonly hostWritable: bigint;
-  readonly mmuWritable: bigint;
-  readonly mmio: bigint;
-  readonly mmioValue: bigint;
-  readonly mmioAccess: bigint;
-  readonly nonpresentOrRsvd: bigint;
-  readonly lowerGfn: bigint;
-}
-
-/** What the host has behind a page: page frame number, whether it may be written, and at which level it is mapped. */
-export interface HostPage {
-  readonly pfn: bigint;
-  readonly writable: boolean;
-  /** 1: 4 KiB, 2: 2 MiB, 3: 1 GiB. */
-  readonly level: number;
-}
-
-/** The host's memory management. Its calls may run into the VM's own notifier methods. */
-export interface HostMemory {
-  /** Finds or makes the page for a guest access. */
-  pin(hva: bigint, write: boolean): HostPage;
-  /** The page if it is there now, without doing anything for it. */
-  peek(hva: bigint): HostPage | undefined;
-}
-
-export interface VirtualMachineConfig {
-  readonly masks: VmMasks;
-  /** Decides what a switch to and from a nested guest flushes. Default "svm". */
-  readonly virtualization?: "svm" | "vmx";
-  /** Host MAXPHYADDR less what encryption takes, 32 to 52. Default 52. */
-  readonly hostPhysicalBits?: number;
-  /** MAXPHYADDR of the guest's CPUID. Default the host's. */
-  readonly guestPhysicalBits?: number;
-  /** The guest's CPUID has 1 GiB pages. Default true. */
-  readonly guestPage1g?: boolean;
-  /** The guest's CPUID is AMD's: bit 8 of upper entries is reserved. Default false. */
-  readonly guestAmd?: boolean;
-  /** Largest level of a leaf, 1 to 3. Default 3. */
-  readonly maxHugeLevel?: number;
-  /** Huge pages are not executable (the NX-huge-page mitigation). Default false. */
-  readonly nxHugePages?: boolean;
-  /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: bit 0 manual protect, bit 1 initially set. Default 0. */
-  readonly manualDirtyLog?: number;
-  /** Least level of a root: 3, or 4 or 5 for a host whose shadow tables are always that deep. Default 3. */
-  readonly minimumRootLevel?: 3 | 4 | 5;
-  /** Unused PDPTEs of a pae_root hold a present entry to an empty page instead of 0. Default false. */
-  readonly defaultPaePdpte?: boolean;
-  /** Direct roots are the TDP MMU's instead of classic ones. Default false. */
-  readonly tdpMmu?: boolean;
-  /** The processor logs dirty pages itself (PML): dirty logging relies on dirty bits. Default false. */
-  readonly pageModificationLog?: boolean;
-  /** MMIO SPTEs are made. Default true. */
-  readonly mmioCaching?: boolean;
-  /** Default: host page = RAM page, everything writable, mapped by pages of 4 KiB. */
-  readonly hostMemory?: HostMemory;
-  readonly encryption?: EncryptionHooks;
-  /** Records of the event buffer; 0 turns events off. Default 0. */
-  readonly eventCapacity?: number;
-  /**
-   * For showing a historical mistake: role bits that a wanted direct root role has and stored pages drop
-   * (cr4_pae was one), so that no cached root matches. Default 0.
-   */
-  readonly staleDirectRoleBits?: number;
-}
+import {
+  type HostMemory,
+  type HostPage,
+  limitsOf,
+  type TdpConfig,
+  tdpOf,
+  type VirtualMachineConfig,
+} from "./vm-config.js";
+import { writeMasks } from "./vm-masks.js";
 
 /** Guest RAM lies at this host-physical address plus its linear address, above all shadow tables. */
 const RAM_ZONE_PFN = 1n << 21n;
-const NORMAL_ZONE = 1n << 32n;
 const MIN_PAGES = 64;
 const PAGES_PER_SHADOW_PAGE = 50;
 const UNLIMITED = 0x7fff_ffff;
@@ -117,6 +48,11 @@ export class VirtualMachine {
   /** Serves direct roots; undefined where they are classic ones. */
   readonly tdpMmu: TdpMmu | undefined;
   readonly limits: FormatLimits;
+  /** Two-dimensional paging, undefined under shadow paging. */
+  readonly tdp: TdpConfig | undefined;
+  readonly pdpteAccessed: boolean;
+  /** The processor logs dirty pages, so dirty logging clears D where it can instead of W. */
+  readonly pageModificationLog: boolean;
   readonly virtualization: "svm" | "vmx";
   readonly minimumRootLevel: number;
   readonly staleDirectRoleBits: number;
@@ -124,7 +60,6 @@ export class VirtualMachine {
   /** `hostCalls`: times that a fault needed the host (a shadow page or a host page). */
   readonly stats = { hostCalls: 0 };
   readonly manualDirtyLog: number;
-  readonly pageModificationLog: boolean;
   readonly #hostMemory: HostMemory | undefined;
   readonly #chains: number;
   readonly #zeroPage: number;
@@ -136,28 +71,14 @@ export class VirtualMachine {
     this.work = work;
     this.exports = exports;
     this.linear = linear;
-    const hostPhysicalBits = config.hostPhysicalBits ?? 52;
-    this.limits = {
-      hostPhysicalBits,
-      guestPhysicalBits: config.guestPhysicalBits ?? hostPhysicalBits,
-      guestPage1g: config.guestPage1g ?? true,
-      guestAmd: config.guestAmd ?? false,
-      encryptionMask: config.masks.me,
-      encryptionValue: config.masks.meValue,
-    };
-    for (const [name, value] of Object.entries({
-      hostPhysicalBits,
-      guestPhysicalBits: this.limits.guestPhysicalBits,
-    })) {
-      if (!Number.isInteger(value) || value < 32 || value > 52) {
-        throw new ConfigError(`${name} is ${value}, expected 32 to 52`);
-      }
-    }
+    this.limits = limitsOf(config);
+    this.tdp = tdpOf(config, this.limits);
+    this.pdpteAccessed = config.pdpteAccessed ?? false;
+    this.pageModificationLog = config.pageModificationLog ?? false;
     this.virtualization = config.virtualization ?? "svm";
     this.minimumRootLevel = config.minimumRootLevel ?? 3;
     this.staleDirectRoleBits = config.staleDirectRoleBits ?? 0;
     this.manualDirtyLog = config.manualDirtyLog ?? 0;
-    this.pageModificationLog = config.pageModificationLog ?? false;
     this.#hostMemory = config.hostMemory;
     const memory = new Allocations(linear);
     this.#memory = memory;
@@ -168,47 +89,16 @@ export class VirtualMachine {
       const events = new EventBuffer(linear, pointer, memory, config.masks, config.eventCapacity ?? 0);
       return [pointer, chains, zeroPage, new Memslots(linear, pointer, memory), events];
     });
-    this.#setMasks(config);
+    writeMasks(linear, this.pointer, config, this.#zeroPage);
+    const set32 = (name: string, value: number) => vmRecord.set32(linear, this.pointer, name, value);
+    set32("TDP", this.tdp === undefined ? 0 : 1);
+    set32("MAX", UNLIMITED);
+    set32("CHAINS", this.#chains);
     this.caches = new MemoryCaches(linear, this.pointer, config.encryption);
     this.hash = new PageHash(linear);
     exports.vmInit(this.pointer);
     if (config.tdpMmu)
       this.tdpMmu = new TdpMmu(linear, exports, this.pointer, memory.take(tdpRecord.size), this.caches);
-  }
-
-  #setMasks(config: VirtualMachineConfig): void {
-    const { linear, pointer } = this;
-    const { masks } = config;
-    const set = (name: string, value: bigint) => vmRecord.set64(linear, pointer, name, value);
-    set("HOST_WRITABLE", masks.hostWritable);
-    set("MMU_WRITABLE", masks.mmuWritable);
-    set("NX", masks.nx);
-    set("X", masks.x);
-    set("USER", masks.user);
-    set("ACCESSED", masks.accessed);
-    set("DIRTY", masks.dirty);
-    set("MMIO_VALUE", masks.mmioValue);
-    set("MMIO_MASK", masks.mmio);
-    set("MMIO_ACCESS", masks.mmioAccess);
-    set("PRESENT", masks.present);
-    set("MEMTYPE", masks.memtype);
-    set("ME_VALUE", masks.meValue);
-    set("ME_MASK", masks.me);
-    set("ACC_TRACK", masks.accTrack);
-    set("NONPRESENT_OR_RSVD", masks.nonpresentOrRsvd);
-    set("LOWER_GFN", masks.lowerGfn);
-    set("NORMAL_ZONE", NORMAL_ZONE);
-    // Present for the processor, but neither MMU-present nor MMIO: a table without entries stands behind it.
-    set("PDPTE_VALUE", BigInt(this.#zeroPage) | 1n | masks.meValue);
-    const set32 = (name: string, value: number) => vmRecord.set32(linear, pointer, name, value);
-    set32("DEFAULT_PDPTE", config.defaultPaePdpte ? 1 : 0);
-    set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
-    set32("NX_HUGE", config.nxHugePages ? 1 : 0);
-    set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
-    set32("CPU_DIRTY_LOG", config.pageModificationLog ? 1 : 0);
-    set32("MAX", UNLIMITED);
-    set32("CHAINS", this.#chains);
-    set32("ASK_HOST", config.hostMemory === undefined ? 0 : 1);
   }
 
   createVcpu(registers: ControlRegisters): Vcpu {
@@ -245,8 +135,9 @@ export class VirtualMachine {
     if (request !== 0) {
       words[record + VM_WORD.rootRequest] = 0;
       // A gap matters only in a root that a vCPU uses now: a previous root is filled when it comes back.
-      const gap = this.vcpus.some(({ roots: { current } }) => {
-        return current.page !== 0 && pageRecord.get32(this.linear, current.page, "GAP") !== 0;
+      const gap = this.vcpus.some(({ mmu: { roots } }) => {
+        const { page } = roots.current;
+        return page !== 0 && pageRecord.get32(this.linear, page, "GAP") !== 0;
       });
       if (request & 1 || gap) for (const vcpu of this.vcpus) vcpu.requestObsoleteRoots();
     }
@@ -269,7 +160,7 @@ export class VirtualMachine {
     const words = this.linear.u32;
     const generation = words[(this.pointer >>> 2) + VM_WORD.validGen]!;
     const request = vcpu.pointer >>> 2;
-    const found = this.hash.find(vcpu.pointer, vcpu.rootMmu.pdptesPointer, generation);
+    const found = this.hash.find(vcpu.pointer, vcpu.mmu.pdptesPointer, generation);
     this.hash.reserve();
     const usable = this.exports.requestAdopt(vcpu.pointer, found) !== 0;
     this.settle();
@@ -595,7 +486,7 @@ export class VirtualMachine {
   allPages(): ShadowPage[] {
     const active = this.pages();
     const seen = new Set(active.map((page) => page.pointer));
-    const roots = new Set(this.vcpus.flatMap((vcpu) => vcpu.roots.pages()).filter((page) => !seen.has(page)));
+    const roots = new Set(this.vcpus.flatMap((vcpu) => vcpu.rootPages()).filter((page) => !seen.has(page)));
     return [...active, ...[...roots].map((page) => readPage(this, page))];
   }
 

@@ -15,7 +15,6 @@ const PHYS_BITS = 46;
 const FRAME_OFFSET = 0x100_0000n;
 const HVA_MASK = 0xf_ffffn;
 const PRESENT = 1n << 11n;
-const ADDRESS = 0x000f_ffff_ffff_f000n;
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, i: 16 } as const;
 
 export const SMALL_HVA = 0x7f00_0000_0000n;
