@@ -65,6 +65,8 @@ export class VirtualMachine {
   readonly #zeroPage: number;
   readonly #memory: Allocations;
   #requestedPages = 0;
+  /** The host is looking a page up for a fault. */
+  #inFault = false;
 
   constructor(core: Core, config: VirtualMachineConfig) {
     const { exports, linear, work } = core.internals();
@@ -186,7 +188,10 @@ export class VirtualMachine {
       return;
     }
     const hva = slot.hva + ((gfn - slot.base) << 12n);
+    const before = this.#inFault;
+    this.#inFault = true;
     const page = this.#hostMemory.pin(hva, write);
+    this.#inFault = before;
     this.#peekAbsent();
     this.slots.setHostPage(slot, gfn, page);
   }
@@ -245,6 +250,11 @@ export class VirtualMachine {
       pageRecord.get32(this.linear, page, "UNSYNC") !== 0 ||
       pageRecord.get32(this.linear, page, "UNSYNC_CHILDREN") !== 0
     );
+  }
+
+  /** Passes events on; those of a fault in progress wait for its end, because they have its vCPU's number. */
+  #collectEvents(): void {
+    if (!this.#inFault) this.events.collect(0);
   }
 
   // ---------------------------------------------------------------- memory and slots
@@ -321,7 +331,7 @@ export class VirtualMachine {
     if (change === "create" || change === "delete") this.#updateLimit();
     if (change === "flags") this.#applyFlags(old!, oldFlags);
     if (change === "delete" || change === "move") this.slots.release(old!);
-    this.events.collect(0);
+    this.#collectEvents();
   }
 
   #swap(space: number): void {
@@ -361,12 +371,15 @@ export class VirtualMachine {
 
   /** Pages written since the last call, relative to the slot; see dirty-log.ts. */
   getDirtyLog(id: number, space = 0): number[] {
-    return getDirtyLog(this, this.#slot(id, space));
+    const pages = getDirtyLog(this, this.#slot(id, space));
+    this.#collectEvents();
+    return pages;
   }
 
   /** Clears pages of the log and logs their next writes (manual protect). */
   clearDirtyLog(id: number, first: number, count: number, pages: Iterable<number>, space = 0): void {
     clearDirtyLog(this, this.#slot(id, space), first, count, pages);
+    this.#collectEvents();
   }
 
   #slot(id: number, space: number): Memslot {
@@ -382,7 +395,7 @@ export class VirtualMachine {
     this.exports.limitPages(this.pointer, count);
     this.#requestedPages = count;
     this.settle();
-    this.events.collect(0);
+    this.#collectEvents();
   }
 
   /**
@@ -391,7 +404,7 @@ export class VirtualMachine {
    */
   recoverHugePages(count: number): number {
     const recovered = this.tdpMmu?.recover(count) ?? 0;
-    this.events.collect(0);
+    this.#collectEvents();
     return recovered;
   }
 
@@ -438,6 +451,7 @@ export class VirtualMachine {
         vmRecord.get32(this.linear, this.pointer, "INVALIDATE_SEQ") + 1,
       );
     this.settle();
+    this.#collectEvents();
   }
 
   /** The host puts another page behind an address, which must not be written before the next fault. */
@@ -446,6 +460,7 @@ export class VirtualMachine {
       this.exports.rangeChange(this.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
     });
     this.settle();
+    this.#collectEvents();
   }
 
   /** Reads and resets the accessed state of a range: true if any page was accessed. */
@@ -462,6 +477,7 @@ export class VirtualMachine {
     this.#inRange(start, end, (slot, from, to) => {
       if (this.exports.rangeApply(this.pointer, slot.pointer, from, to, 1, 3, what) !== 0) young = true;
     });
+    this.#collectEvents();
     return young;
   }
 
