@@ -54,10 +54,10 @@ class Migration {
     else if (kind < 98) {
       guest.vm.writeGuest(gpa, Uint8Array.of(a));
       this.written[id].add(page);
-    } else {
+    } else if (kind < 99) {
       guest.vm.unmapRange(hva, hva + 0x1000n);
       guest.shared.add(hva);
-    }
+    } else guest.toggleNested();
   }
 
   #log(id: 0 | 1): Set<number> {

@@ -17,6 +17,8 @@ const HVA_MASK = 0xf_ffffn;
 const PRESENT = 1n << 11n;
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, i: 16 } as const;
 
+const REGISTERS = { cr0: 0x8001_0001n, cr3: 0x1000n, cr4: 0x20n, efer: 0xd00n };
+
 export const SMALL_HVA = 0x7f00_0000_0000n;
 export const LARGE_HVA = 0x7f40_0000_0000n;
 export const LARGE_GPA = 0x4000_0000n;
@@ -63,7 +65,13 @@ export class TdpGuest {
   }
 
   newVcpu(): Vcpu {
-    return this.vm.createVcpu({ cr0: 0x8001_0001n, cr3: 0x1000n, cr4: 0x20n, efer: 0xd00n });
+    return this.vm.createVcpu(REGISTERS);
+  }
+
+  /** Enters or leaves a nested guest whose L1 uses no nested paging: its addresses are L1's. */
+  toggleNested(vcpu = this.vcpu): void {
+    if (vcpu.inGuestMode) vcpu.exitNested(REGISTERS);
+    else vcpu.enterNested(REGISTERS);
   }
 
   /** Slot 0 is backed by small pages, slot 1 by large ones. */
@@ -147,12 +155,14 @@ export class TdpGuest {
       return mmio ? PFERR.rsvd | PFERR.p | wants : wants;
     }
     if (!this.#allows(spte, access)) return ((spte & 7n) !== 0n ? PFERR.p : 0) | wants;
-    const tracked = ((spte >> 52n) & 3n) !== 1n;
-    if (!tracked) return undefined;
+    const adType = (spte >> 52n) & 3n;
+    if (adType === 1n) return undefined;
     const dirty = access === "write" ? this.masks.dirty : 0n;
     const { u64 } = this.vm.linear;
     u64[leaf.sptep / 8] = spte | this.masks.accessed | dirty;
-    if (this.format === "ept with PML" && dirty !== 0n && (spte & dirty) === 0n) this.vm.markDirty(gpa >> 12n);
+    // Nested guests run without the log: their addresses need not be L1's.
+    const logs = this.format === "ept with PML" && !vcpu.inGuestMode;
+    if (logs && dirty !== 0n && (spte & dirty) === 0n) this.vm.markDirty(gpa >> 12n);
     return undefined;
   }
 

@@ -174,6 +174,20 @@ describe.each(FORMATS)("the TDP MMU (%s)", (format) => {
     expectSound(guest);
   });
 
+  it("finds the writes of a nested guest, which runs without a page-modification log", () => {
+    const guest = new TdpGuest(format);
+    guest.vm.setSlot(guest.slot(0, true));
+    guest.toggleNested();
+    guest.access(GPA, "write");
+    expect(guest.vm.getDirtyLog(0)).toEqual([0x123]);
+    expect(guest.leaf(GPA)!.spte & W).toBe(0n);
+    guest.access(GPA, "write");
+    expect(guest.vm.getDirtyLog(0)).toEqual([0x123]);
+    guest.toggleNested();
+    expect(guest.access(GPA, "read")).toBe("ok");
+    expectSound(guest);
+  });
+
   it("keeps system-management mode's root apart and zaps in both address spaces", () => {
     const guest = new TdpGuest(format);
     guest.vm.setSlot({ ...guest.slot(0), addressSpace: 1 });
