@@ -1,11 +1,12 @@
 // Zapping: an entry, a page with everything that leads to and from it, the oldest pages, the obsolete ones.
-import { ROLE_GUEST_MODE, ROLE_INVALID, ROLE_PAE_ROOT } from "../abi/role";
+import { ROLE_GUEST_MODE, ROLE_INVALID, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../abi/role";
 import {
   EV_PREPARE_ZAP,
   EV_ZAP_ALL_FAST,
   SP_CHAIN,
   SP_GAP,
   SP_LINK,
+  SP_LOW,
   SP_PARENTS,
   SP_ROLE,
   SP_ROOT_COUNT,
@@ -28,7 +29,7 @@ import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
 import { emit, emitPage, tracing } from "./event";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
 import { chainRemove, childOf, gfnOf, hasGptes, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
-import { rmapFirst, rmapRemove, rmapSptep } from "./rmap";
+import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
 import { changeLpage, changeTrack, findSlot } from "./slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
 import { clearSpte, dropSpte, entryPointer, flushRemote } from "./update";
@@ -77,16 +78,25 @@ function unlinkChildren(vm: usize, sp: usize): u32 {
   return zapped;
 }
 
+/**
+ * A table right below PDPTEs is part of the root: vCPUs that use the root fill the gap before they run on. The pages above
+ * (promoted ones) are marked too, because a root says whether something is missing below it.
+ */
+function markGap(vm: usize, sp: usize): void {
+  const role = roleOf(sp);
+  const level = role & ROLE_LEVEL;
+  if (level < 3 || ((role & (ROLE_PAE_ROOT | ROLE_LEVEL_PROMOTED)) == 0 && load<u32>(sp, SP_LOW) == 0)) return;
+  store<u32>(sp, 1, SP_GAP);
+  if (load<u32>(sp, SP_ROOT_COUNT) != 0) store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 2, VM_ROOT_REQUEST);
+  const head = sp + SP_PARENTS;
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) markGap(vm, pageOf(vm, rmapSptep(cursor)));
+}
+
 function unlinkParents(vm: usize, sp: usize): void {
   const head = sp + SP_PARENTS;
   while (load<u32>(head) != 0) {
     const sptep = rmapSptep(rmapFirst(head));
-    // A table right below a pae_root in use is part of the root: vCPUs fill the gap before they run on.
-    const parent = pageOf(vm, sptep);
-    if ((roleOf(parent) & ROLE_PAE_ROOT) != 0 && load<u32>(parent, SP_ROOT_COUNT) != 0) {
-      store<u32>(parent, 1, SP_GAP);
-      store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 2, VM_ROOT_REQUEST);
-    }
+    markGap(vm, pageOf(vm, sptep));
     dropParent(vm, sp, sptep);
   }
 }

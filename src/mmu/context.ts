@@ -88,7 +88,7 @@ export class PagingContext {
     spaceRecord.set32(this.linear, this.space, "MEMORY", pointer);
   }
 
-  /** PDPTEs are read in each walk, not latched: those of L1's PAE NPT (APM, "Nested Paging"). */
+  /** Walks read PDPTEs from memory, not from registers: those of L1's PAE NPT (APM, "Nested Paging"). */
   get livePdptes(): boolean {
     return this.name === "guest_mmu";
   }
@@ -318,7 +318,8 @@ export class PagingContext {
       pkruMask: this.#keyMask,
       guestReserved: [...this.#guestReserved],
       shadowReserved: this.#masks("SHADOW_RESERVED"),
-      pdptes: this.pdptes,
+      // L1's NPT has no PDPTE registers.
+      pdptes: this.livePdptes ? [0n, 0n, 0n, 0n] : this.pdptes,
     };
   }
 }

@@ -21,7 +21,19 @@ export class RootLoader {
   /** CR3 bits 11:5 and the latch, where the guest's root is a page-directory-pointer table; part of the root's name. */
   low(context: PagingContext, pgd: bigint): number {
     if (context.guestLevel !== 3 || context.rootRole & ROLE_DIRECT) return 0;
-    return Number(pgd & 0xfe0n) | PDPT | (context.livePdptes ? 0 : LATCHED);
+    return Number(pgd & 0xfe0n) | PDPT | (this.#latches(context) ? LATCHED : 0);
+  }
+
+  #latches(context: PagingContext): boolean {
+    return !context.livePdptes || this.#vm.nestedPdptes === "loaded";
+  }
+
+  /** Reads the PDPTEs of L1's PAE NPT where its root is named by them; those that lie in no slot count as not present. */
+  latch(context: PagingContext): void {
+    if (!context.livePdptes || context.guestLevel !== 3 || !this.#latches(context)) return;
+    const table = context.pgd & (ADDRESS | 0xfe0n);
+    const bytes = this.#vm.readGuest(table, 32, this.vcpu.space) ?? new Uint8Array(32);
+    context.pdptes = [...new BigUint64Array(bytes.slice().buffer)];
   }
 
   /**
@@ -30,6 +42,7 @@ export class RootLoader {
    */
   load(context: PagingContext): void {
     const vm = this.#vm;
+    this.latch(context);
     const role = context.rootRole;
     const direct = (role & ROLE_DIRECT) !== 0;
     const table = direct ? 0n : context.pgd;
@@ -56,7 +69,7 @@ export class RootLoader {
   }
 
   #checkVisible(context: PagingContext, root: bigint): void {
-    const pdptes = context.guestLevel === 3 && !context.livePdptes ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
+    const pdptes = context.guestLevel === 3 && this.#latches(context) ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
     for (const gfn of [root, ...pdptes.map((pdpte) => (pdpte & ADDRESS) >> 12n)]) {
       if (this.#vm.slots.visible(this.vcpu.space, gfn) !== undefined) continue;
       throw new UnsupportedError(`root table at gfn 0x${gfn.toString(16)} lies in no slot: triple fault`);

@@ -675,6 +675,7 @@ export class Vcpu {
       if (this.vm.tdp === undefined) throw new UnsupportedError("a second stage of L1's needs NPT or EPT in the host");
       this.#use(this.guestMmu, this.walkMmu);
       const pgd = setNestedRoles(this.vm, this.guestMmu, stage, this.#roleMode);
+      this.#loader.latch(this.guestMmu);
       this.#newPgd(pgd);
       this.#use(this.guestMmu, this.nestedMmu);
     }

@@ -63,6 +63,11 @@ export interface VirtualMachineConfig {
   readonly guestPage1g?: boolean;
   /** The guest's CPUID is AMD's: bit 8 of upper entries is reserved. Default false. */
   readonly guestAmd?: boolean;
+  /**
+   * PDPTEs of an L1 hypervisor's PAE NPT: `live`, a shadowed and write-protected table, as the processor reads them in each
+   * walk (APM, "Nested Paging"); or `loaded` with the root, as Linux 6.1 does, and missing L1's writes until then. Default "live".
+   */
+  readonly nestedPdptes?: "live" | "loaded";
   /** Bit 5 of a PAE PDPTE may be set: for processors that set Accessed there. Default false. */
   readonly pdpteAccessed?: boolean;
   /** Largest level of a leaf, 1 to 3. Default 3. */

@@ -4,7 +4,15 @@ import type { Core } from "../core/core.js";
 import type { CoreExports } from "../core/exports.js";
 import type { LinearMemory } from "../core/linear-memory.js";
 import { ConfigError, MemoryRangeError } from "../errors.js";
-import { ROLE_DIRECT, ROLE_INVALID, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../role/index.js";
+import {
+  ROLE_DIRECT,
+  ROLE_INVALID,
+  ROLE_LEVEL_PROMOTED,
+  ROLE_PAE_ROOT,
+  roleIsGuestMode,
+  roleLevel,
+  roleSmm,
+} from "../role/index.js";
 import { Allocations } from "./allocations.js";
 import { type AuditProblem, audit } from "./audit.js";
 import type { FormatLimits } from "./context.js";
@@ -51,6 +59,7 @@ export class VirtualMachine {
   /** Two-dimensional paging, undefined under shadow paging. */
   readonly tdp: TdpConfig | undefined;
   readonly pdpteAccessed: boolean;
+  readonly nestedPdptes: "live" | "loaded";
   /** The processor logs dirty pages, so dirty logging clears D where it can instead of W. */
   readonly pageModificationLog: boolean;
   readonly virtualization: "svm" | "vmx";
@@ -76,6 +85,7 @@ export class VirtualMachine {
     this.limits = limitsOf(config);
     this.tdp = tdpOf(config, this.limits);
     this.pdpteAccessed = config.pdpteAccessed ?? false;
+    this.nestedPdptes = config.nestedPdptes ?? "live";
     this.pageModificationLog = config.pageModificationLog ?? false;
     this.virtualization = config.virtualization ?? "svm";
     this.minimumRootLevel = config.minimumRootLevel ?? 3;
@@ -506,9 +516,15 @@ export class VirtualMachine {
     return [...active, ...[...roots].map((page) => readPage(this, page))];
   }
 
-  /** Sets accessed or dirty bits in an SPTE, as the processor does. */
+  /** Sets accessed or dirty bits in an SPTE, as the processor does; where it logs dirty pages, the log gets the page. */
   setHardwareBits(page: ShadowPage, index: number, bits: bigint): void {
-    this.linear.u64[page.table / 8 + index]! |= bits;
+    const place = page.table / 8 + index;
+    const old = this.linear.u64[place]!;
+    this.linear.u64[place] = old | bits;
+    const dirtied = (bits & ~old & vmRecord.get64(this.linear, this.pointer, "DIRTY")) !== 0n;
+    // A nested guest runs without the log, because its addresses are not L1's.
+    const logged = this.pageModificationLog && !roleIsGuestMode(page.role) && roleLevel(page.role) === 1;
+    if (dirtied && logged) this.markDirty(page.gfn + BigInt(index), roleSmm(page.role));
   }
 
   /** Checks every invariant of the structures; an empty list means that they hold. */

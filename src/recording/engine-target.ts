@@ -87,6 +87,7 @@ class EngineTarget implements ReplayTarget {
       tdpMmu: config.paging !== "shadow" && config.tdpMmu,
       tdpLevels: { forced: levelsOf(masks.tdpRootLevel, 0), max: levelsOf(masks.maxTdpLevel, 4) },
       pageModificationLog: config.pml,
+      nestedPdptes: "loaded",
       pdpteAccessed: config.pdpteAccessedAllowed,
       hostPage1g: masks.maxHugePageLevel >= 3,
       hostPhysicalBits: masks.physBits,

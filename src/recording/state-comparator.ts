@@ -32,6 +32,8 @@ const PAE_ROOT_LEVEL = 3;
  * mmu_alloc_shadow_roots): a direct PAE root, or a guest with fewer than four levels.
  */
 export function usesSpecialRoots(context: MmuContextState): boolean {
+  // A context that was never used.
+  if (context.cpuRole === 0n) return false;
   if ((context.rootRole & ROLE_DIRECT) !== 0) return (context.rootRole & ROLE_LEVEL) === PAE_ROOT_LEVEL;
   return Number(context.cpuRole & 15n) < ROOT_LEVEL_4;
 }
