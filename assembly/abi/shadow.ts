@@ -97,7 +97,7 @@
 /** generation of valid shadow pages, 0 or 1 */
 // @ts-ignore: decorator
 @inline export const VM_VALID_GEN: usize = 212;
-/** shadow pages in use */
+/** shadow pages in use, without those above the guest's own tables */
 // @ts-ignore: decorator
 @inline export const VM_USED: usize = 216;
 /** limit on them */

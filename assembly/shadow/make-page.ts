@@ -46,6 +46,7 @@ import {
   hasGptes,
   hostAddress,
   indexOf,
+  isRootFrame,
   levelOf,
   LOW_LATCHED,
   pageOf,
@@ -163,7 +164,7 @@ export function createPage(vcpu: usize, sp: usize): void {
   const empty = emptyEntry(vm, sp);
   if (empty != 0) for (let i: usize = 0; i < 4; i++) store<u64>(table + (i << 3), empty);
   listAdd(linkOf(sp), vm + VM_ACTIVE);
-  store<u32>(vm, load<u32>(vm, VM_USED) + 1, VM_USED);
+  if (!isRootFrame(sp)) store<u32>(vm, load<u32>(vm, VM_USED) + 1, VM_USED);
   chainAdd(vm, sp);
   if (hasGptes(sp)) account(vm, sp);
   emitPage(vm, EV_GET_PAGE, sp, 1);

@@ -104,6 +104,16 @@ export function spteAddress(vm: usize, sptep: usize): u64 {
   return (roleOf(sp) & (ROLE_DIRECT | ROLE_LEVEL_PROMOTED)) == 0 && (load<u32>(sp, SP_LOW) & LOW_LATCHED) == 0;
 }
 
+/**
+ * Levels above the guest's own tables and PAE PDPTEs: part of a root as the processor wants it. Every root has a bounded
+ * number of them, so the limit on shadow pages does not count them. (A 5-level root over a 4-level guest counts.)
+ */
+export function isRootFrame(sp: usize): bool {
+  const role = roleOf(sp);
+  if ((role & ROLE_PAE_ROOT) != 0 || (load<u32>(sp, SP_LOW) & LOW_PDPT) != 0) return true;
+  return (role & ROLE_LEVEL_PROMOTED) != 0 && (role & ROLE_GUEST_LEVEL) >> ROLE_GUEST_LEVEL_SHIFT <= 3;
+}
+
 // @ts-ignore: decorator
 @inline export function isObsolete(vm: usize, sp: usize): bool {
   if (roleOf(sp) & ROLE_INVALID) return true;

@@ -1,12 +1,11 @@
 // Zapping: an entry, a page with everything that leads to and from it, the oldest pages, the obsolete ones.
-import { ROLE_GUEST_MODE, ROLE_INVALID, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../abi/role";
+import { ROLE_GUEST_MODE, ROLE_INVALID } from "../abi/role";
 import {
   EV_PREPARE_ZAP,
   EV_ZAP_ALL_FAST,
   SP_CHAIN,
   SP_GAP,
   SP_LINK,
-  SP_LOW,
   SP_PARENTS,
   SP_ROLE,
   SP_ROOT_COUNT,
@@ -28,7 +27,7 @@ import { isTdpPage, tdpOf } from "../tdp/page";
 import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
 import { emit, emitPage, tracing } from "./event";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
-import { chainRemove, childOf, gfnOf, hasGptes, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
+import { chainRemove, childOf, gfnOf, hasGptes, isObsolete, isRootFrame, levelOf, pageOf, roleOf, spaceOf } from "./page";
 import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
 import { changeLpage, changeTrack, findSlot } from "./slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
@@ -83,9 +82,7 @@ function unlinkChildren(vm: usize, sp: usize): u32 {
  * (promoted ones) are marked too, because a root says whether something is missing below it.
  */
 function markGap(vm: usize, sp: usize): void {
-  const role = roleOf(sp);
-  const level = role & ROLE_LEVEL;
-  if (level < 3 || ((role & (ROLE_PAE_ROOT | ROLE_LEVEL_PROMOTED)) == 0 && load<u32>(sp, SP_LOW) == 0)) return;
+  if (!isRootFrame(sp)) return;
   store<u32>(sp, 1, SP_GAP);
   if (load<u32>(sp, SP_ROOT_COUNT) != 0) store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 2, VM_ROOT_REQUEST);
   const head = sp + SP_PARENTS;
@@ -132,10 +129,11 @@ function unaccount(vm: usize, sp: usize): void {
 function prepareZap(vm: usize, sp: usize): u32 {
   emitPage(vm, EV_PREPARE_ZAP, sp, 0);
   store<u32>(vm, load<u32>(vm, VM_ZAPPED) + 1, VM_ZAPPED);
+  const before = load<u32>(vm, VM_ZAPPED);
   let zapped = zapUnsyncChildren(vm, sp);
   zapped += unlinkChildren(vm, sp);
   unlinkParents(vm, sp);
-  const unstable: u32 = zapped != 0 ? 0x80000000 : 0;
+  const unstable: u32 = load<u32>(vm, VM_ZAPPED) != before ? 0x80000000 : 0;
 
   const role = roleOf(sp);
   const wasInvalid = (role & ROLE_INVALID) != 0;
@@ -145,9 +143,11 @@ function prepareZap(vm: usize, sp: usize): u32 {
   // An invalid page was a root in use and left the active list when it was zapped.
   if (!wasInvalid) listDelete(linkOf(sp));
   if (load<u32>(sp, SP_ROOT_COUNT) == 0) {
-    zapped++;
     listAdd(linkOf(sp), vm + VM_INVALID);
-    store<u32>(vm, load<u32>(vm, VM_USED) - 1, VM_USED);
+    if (!isRootFrame(sp)) {
+      zapped++;
+      store<u32>(vm, load<u32>(vm, VM_USED) - 1, VM_USED);
+    }
   } else zappedRoot = !isObsolete(vm, sp);
   store<u32>(sp, role | ROLE_INVALID, SP_ROLE);
   if (zappedRoot) store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
@@ -179,6 +179,17 @@ export function flushOrZap(vm: usize, flush: bool): void {
   else if (flush) flushRemote(vm);
 }
 
+/** The page is a root in use, or stands between one and the guest's own tables, or right below its PDPTEs. */
+function isInRoot(vm: usize, sp: usize): bool {
+  if (load<u32>(sp, SP_ROOT_COUNT) != 0) return true;
+  const head = sp + SP_PARENTS;
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
+    const parent = pageOf(vm, rmapSptep(cursor));
+    if (isRootFrame(parent) && isInRoot(vm, parent)) return true;
+  }
+  return false;
+}
+
 /** Zaps pages in the order of their making until `wanted` are gone; roots in use are left. */
 export function zapOldest(vm: usize, wanted: u32): u32 {
   const head = vm + VM_ACTIVE;
@@ -186,7 +197,7 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
   for (let link = previousOf(head); link != head; ) {
     const sp = pageOfLink(link);
     link = previousOf(link);
-    if (load<u32>(sp, SP_ROOT_COUNT) != 0) continue;
+    if (isInRoot(vm, sp)) continue;
     const zapped = prepareZap(vm, sp);
     total += zapped & 0x7fffffff;
     if (total >= wanted) break;

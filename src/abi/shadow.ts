@@ -39,7 +39,7 @@ export const VM: RecordLayout = {
     { name: "PDPTE_VALUE", type: "u64", meaning: "that value" },
     { name: "ASK_HOST", type: "u32", meaning: "1: every fault asks the host for its page" },
     { name: "VALID_GEN", type: "u32", meaning: "generation of valid shadow pages, 0 or 1" },
-    { name: "USED", type: "u32", meaning: "shadow pages in use" },
+    { name: "USED", type: "u32", meaning: "shadow pages in use, without those above the guest's own tables" },
     { name: "MAX", type: "u32", meaning: "limit on them" },
     { name: "INDIRECT", type: "u32", meaning: "shadow pages that shadow guest tables" },
     {

@@ -56,6 +56,7 @@ const WRITABLE = 2n;
 const ADDRESS = 0x000f_ffff_ffff_f000n;
 /** A PAE root's entry: address, P and the MMU-present bit (and the encryption bit). */
 const PDPTE_BITS = ADDRESS | PRESENT | 1n;
+const PDPT = 1;
 const LATCHED = 2;
 
 export function audit(vm: VirtualMachine): AuditProblem[] {
@@ -334,9 +335,8 @@ class Audit {
 
   #counters(): void {
     const used = this.vm.counter("USED");
-    if (used !== this.#pages.length) {
-      this.#report("used pages", undefined, undefined, `${used} pages counted, ${this.#pages.length} exist`);
-    }
+    const counted = this.#pages.filter((page) => !isRootFrame(page)).length;
+    if (used !== counted) this.#report("used pages", undefined, undefined, `${used} pages counted, ${counted} exist`);
     const indirect = this.#pages.filter((page) => this.#hasGptes(page) && !roleIsInvalid(page.role)).length;
     if (this.vm.counter("INDIRECT") !== indirect) {
       this.#report("indirect pages", undefined, undefined, `${this.vm.counter("INDIRECT")} counted, ${indirect} exist`);
@@ -360,6 +360,11 @@ class Audit {
     if (free !== counted)
       this.#report("descriptors", undefined, undefined, `${counted} free ones counted, ${free} exist`);
   }
+}
+
+/** Part of a root above the guest's own tables, which the limit on pages does not count. */
+function isRootFrame({ role, low }: ShadowPage): boolean {
+  return roleIsPaeRoot(role) || (low & PDPT) !== 0 || (roleIsPromoted(role) && roleGuestLevel(role) <= 3);
 }
 
 function popcount(bits: bigint): number {

@@ -69,7 +69,8 @@ export class RootLoader {
   }
 
   #checkVisible(context: PagingContext, root: bigint): void {
-    const pdptes = context.guestLevel === 3 && this.#latches(context) ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
+    const pdptes =
+      context.guestLevel === 3 && this.#latches(context) ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
     for (const gfn of [root, ...pdptes.map((pdpte) => (pdpte & ADDRESS) >> 12n)]) {
       if (this.#vm.slots.visible(this.vcpu.space, gfn) !== undefined) continue;
       throw new UnsupportedError(`root table at gfn 0x${gfn.toString(16)} lies in no slot: triple fault`);

@@ -330,6 +330,7 @@ function pageState(page: ShadowPage): ShadowPageState {
     role: (page.role & ~GUEST_LEVEL_AND_PAE_ROOT) >>> 0,
     fullRole: page.role,
     gfn: page.gfn,
+    pdpt: (page.low & 1) !== 0,
     rootCount: page.rootCount,
     unsync: page.unsync,
     unsyncChildren: page.unsyncChildren,

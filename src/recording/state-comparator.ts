@@ -38,6 +38,11 @@ export function usesSpecialRoots(context: MmuContextState): boolean {
   return Number(context.cpuRole & 15n) < ROOT_LEVEL_4;
 }
 
+/** Pages that the recorded kernel keeps in pae_root, pml4_root and pml5_root: promoted ones, and PDPTEs at level 3. */
+function standsForSpecialRoot({ fullRole, pdpt }: ShadowPageState): boolean {
+  return (fullRole & (LEVEL_PROMOTED | PAE_ROOT)) !== 0 || pdpt === true;
+}
+
 /** Compares the state after a step with the recorded snapshot. */
 export class StateComparator {
   private readonly differences: StateDifference[] = [];
@@ -165,7 +170,7 @@ export class StateComparator {
   private mayBeExtra(page: ShadowPageState): boolean {
     if (!this.leftovers) return false;
     if ((page.role & ROLE_INVALID) !== 0) this.context.rules.use("special-root-invalid");
-    else if ((page.fullRole & (LEVEL_PROMOTED | PAE_ROOT)) !== 0) this.context.rules.use("special-root-extra");
+    else if (standsForSpecialRoot(page)) this.context.rules.use("special-root-extra");
     else return false;
     return true;
   }

@@ -183,6 +183,8 @@ export interface ShadowPageState {
   /** Role word in this project's layout: with level_promoted, pae_root and guest level. */
   readonly fullRole: number;
   readonly gfn: bigint;
+  /** Shadows the PDPTEs of a PAE guest. */
+  readonly pdpt?: boolean;
   readonly rootCount: number;
   readonly unsync: boolean;
   readonly unsyncChildren: number;
