@@ -17,6 +17,7 @@ const HVA_MASK = 0xf_ffffn;
 const PRESENT = 1n << 11n;
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, i: 16 } as const;
 
+/** A 64-bit guest. */
 const REGISTERS = { cr0: 0x8001_0001n, cr3: 0x1000n, cr4: 0x20n, efer: 0xd00n };
 
 export const SMALL_HVA = 0x7f00_0000_0000n;
@@ -63,6 +64,8 @@ export class TdpGuest {
     this.vm.setSlot(this.slot(1));
     this.vcpu = this.newVcpu();
   }
+
+  readonly registers = REGISTERS;
 
   newVcpu(): Vcpu {
     return this.vm.createVcpu(REGISTERS);
