@@ -106,7 +106,7 @@
 /** shadow pages that shadow guest tables */
 // @ts-ignore: decorator
 @inline export const VM_INDIRECT: usize = 224;
-/** bit 0: every vCPU has to drop obsolete roots; bit 1: a root has a gap */
+/** bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap */
 // @ts-ignore: decorator
 @inline export const VM_ROOT_REQUEST: usize = 228;
 /** remote TLB flushes */
@@ -298,15 +298,18 @@
 /** 1: stands where a huge page was forbidden */
 // @ts-ignore: decorator
 @inline export const SP_NO_HUGE: usize = 60;
+/** contexts whose current root it is */
+// @ts-ignore: decorator
+@inline export const SP_CURRENT: usize = 64;
 /** 1: a pae_root lost a table below it and has to be filled */
 // @ts-ignore: decorator
-@inline export const SP_GAP: usize = 64;
+@inline export const SP_GAP: usize = 68;
 /** 1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped */
 // @ts-ignore: decorator
-@inline export const SP_TDP: usize = 68;
+@inline export const SP_TDP: usize = 72;
 /** TDP MMU: the entry that leads here, 0 for a root */
 // @ts-ignore: decorator
-@inline export const SP_SPTEP: usize = 72;
+@inline export const SP_SPTEP: usize = 76;
 /** latched PDPTEs of a PAE root */
 // @ts-ignore: decorator
 @inline export const SP_PDPTES: usize = 80;

@@ -21,6 +21,7 @@ import {
   RET_PF_RETRY,
   RET_PF_SPURIOUS,
   SP_FLOOD,
+  SP_GAP,
   STAGE_HOST_PAGE,
   VCPU_F_ADDRESS,
   VCPU_F_ERROR,
@@ -73,6 +74,7 @@ import {
   SPTE_W,
 } from "../abi/spte";
 import { restoreAccess } from "../spte/make";
+import { checkedLeaf } from "../spte/check";
 import { isAccessTracked, isExecutable, isLast, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
 import { mapTdp } from "../tdp/map";
 import { isTdpPage } from "../tdp/page";
@@ -174,7 +176,7 @@ function fastFault(vcpu: usize): u32 {
         logged = level > 1 && slot != 0 && logsWrites(slot);
       }
       if (!logged && fixed != spte && accessAllowed(vm, error, fixed)) {
-        store<u64>(sptep, fixed);
+        store<u64>(sptep, checkedLeaf(vm, fixed));
         if (isWritable(fixed) && !isWritable(spte)) markDirty(slot, load<u64>(vcpu, VCPU_F_GFN));
         result = RET_PF_FIXED;
       }
@@ -216,10 +218,11 @@ function findHostPage(vcpu: usize, answered: bool): u32 {
   return RET_PF_CONTINUE;
 }
 
-/** The root was zapped, or the host changed its mapping while the page was looked up. */
+/** The root or a part of it was zapped, or the host changed its mapping while the page was looked up. */
 function isStale(vcpu: usize): bool {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  if (isObsolete(vm, load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT))) return true;
+  const root: usize = load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT);
+  if (isObsolete(vm, root) || load<u32>(root, SP_GAP) != 0) return true;
   const slot: usize = load<u32>(vcpu, VCPU_F_SLOT);
   if (slot == 0) return false;
   if (load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) != 0) {

@@ -5,6 +5,7 @@ import {
   EV_GET_PAGE,
   MMU_SPACE,
   SP_CHAIN,
+  SP_CURRENT,
   SP_FLOOD,
   SP_GAP,
   SP_GENERATION,
@@ -46,7 +47,7 @@ import {
   hasGptes,
   hostAddress,
   indexOf,
-  isRootFrame,
+  isAboveGuest,
   levelOf,
   LOW_LATCHED,
   pageOf,
@@ -153,6 +154,7 @@ export function createPage(vcpu: usize, sp: usize): void {
   store<u32>(sp, 0, SP_CHAIN);
   store<u32>(sp, low, SP_LOW);
   store<u32>(sp, 0, SP_NO_HUGE);
+  store<u32>(sp, 0, SP_CURRENT);
   store<u32>(sp, 0, SP_GAP);
   store<u32>(sp, 0, SP_TDP);
   memory.fill(sp + SP_UNSYNC_BITMAP, 0, 64);
@@ -164,7 +166,7 @@ export function createPage(vcpu: usize, sp: usize): void {
   const empty = emptyEntry(vm, sp);
   if (empty != 0) for (let i: usize = 0; i < 4; i++) store<u64>(table + (i << 3), empty);
   listAdd(linkOf(sp), vm + VM_ACTIVE);
-  if (!isRootFrame(sp)) store<u32>(vm, load<u32>(vm, VM_USED) + 1, VM_USED);
+  if (!isAboveGuest(sp)) store<u32>(vm, load<u32>(vm, VM_USED) + 1, VM_USED);
   chainAdd(vm, sp);
   if (hasGptes(sp)) account(vm, sp);
   emitPage(vm, EV_GET_PAGE, sp, 1);

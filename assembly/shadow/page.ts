@@ -105,13 +105,13 @@ export function spteAddress(vm: usize, sptep: usize): u64 {
 }
 
 /**
- * Levels above the guest's own tables and PAE PDPTEs: part of a root as the processor wants it. Every root has a bounded
- * number of them, so the limit on shadow pages does not count them. (A 5-level root over a 4-level guest counts.)
+ * Stands above the tables of a guest with less than four levels: it shadows nothing, lives only as long as a root does,
+ * and does not count against the page limit. (A promoted root over four levels is a page like any other.)
  */
-export function isRootFrame(sp: usize): bool {
+export function isAboveGuest(sp: usize): bool {
   const role = roleOf(sp);
-  if ((role & ROLE_PAE_ROOT) != 0 || (load<u32>(sp, SP_LOW) & LOW_PDPT) != 0) return true;
-  return (role & ROLE_LEVEL_PROMOTED) != 0 && (role & ROLE_GUEST_LEVEL) >> ROLE_GUEST_LEVEL_SHIFT <= 3;
+  if ((role & ROLE_PAE_ROOT) != 0 || (load<u32>(sp, SP_LOW) & LOW_LATCHED) != 0) return true;
+  return (role & ROLE_LEVEL_PROMOTED) != 0 && (role & ROLE_GUEST_LEVEL) >> ROLE_GUEST_LEVEL_SHIFT < 4;
 }
 
 // @ts-ignore: decorator

@@ -1,6 +1,7 @@
 // Operations over ranges of a memslot's gfns: the host notifier's, and dirty logging's.
 import { ROLE_DIRECT } from "../abi/role";
 import { MEMSLOT_BASE, MEMSLOT_PAGES, MEMSLOT_SPACE } from "../abi/shadow";
+import { checkedLeaf } from "../spte/check";
 import { isAccessed } from "../spte/predicates";
 import { changedPageSpte } from "../spte/make";
 import { cleanLeaves, cleanMasked, protectLeaves } from "../tdp/dirty";
@@ -97,7 +98,7 @@ export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable
     }
     for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
       const sptep = rmapSptep(cursor);
-      store<u64>(sptep, changedPageSpte(vm, load<u64>(sptep), page));
+      store<u64>(sptep, checkedLeaf(vm, changedPageSpte(vm, load<u64>(sptep), page)));
     }
   }
   if (tdpOf(vm) != 0 && changeLeaf(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, page, writable != 0)) found = true;

@@ -4,6 +4,7 @@ import {
   EV_PREPARE_ZAP,
   EV_ZAP_ALL_FAST,
   SP_CHAIN,
+  SP_CURRENT,
   SP_GAP,
   SP_LINK,
   SP_PARENTS,
@@ -27,7 +28,7 @@ import { isTdpPage, tdpOf } from "../tdp/page";
 import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
 import { emit, emitPage, tracing } from "./event";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
-import { chainRemove, childOf, gfnOf, hasGptes, isObsolete, isRootFrame, levelOf, pageOf, roleOf, spaceOf } from "./page";
+import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
 import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
 import { changeLpage, changeTrack, findSlot } from "./slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
@@ -58,15 +59,11 @@ export function zapEntry(vm: usize, sp: usize, sptep: usize, collecting: bool): 
     }
     const child = childOf(vm, spte);
     dropParent(vm, child, sptep);
-    if (
-      collecting &&
-      load<u32>(vm, VM_TDP) != 0 &&
-      (roleOf(child) & ROLE_GUEST_MODE) != 0 &&
-      load<u32>(child, SP_ROOT_COUNT) == 0 &&
-      load<u32>(child, SP_PARENTS) == 0
-    ) {
-      return zapPage(vm, child);
-    }
+    const orphan = load<u32>(child, SP_ROOT_COUNT) == 0 && load<u32>(child, SP_PARENTS) == 0;
+    if (collecting && orphan && isAboveGuest(child)) return zapPage(vm, child);
+    // Tables right below the page-directory pointers are roots of their own in KVM: they stay.
+    const collectible = load<u32>(vm, VM_TDP) != 0 && (roleOf(child) & ROLE_GUEST_MODE) != 0 && !isAboveGuest(sp);
+    if (collecting && orphan && collectible) return zapPage(vm, child);
   } else if (isMmio(vm, spte)) clearSpte(vm, sptep);
   return 0;
 }
@@ -77,23 +74,41 @@ function unlinkChildren(vm: usize, sp: usize): u32 {
   return zapped;
 }
 
-/**
- * A table right below PDPTEs is part of the root: vCPUs that use the root fill the gap before they run on. The pages above
- * (promoted ones) are marked too, because a root says whether something is missing below it.
- */
-function markGap(vm: usize, sp: usize): void {
-  if (!isRootFrame(sp)) return;
-  store<u32>(sp, 1, SP_GAP);
-  if (load<u32>(sp, SP_ROOT_COUNT) != 0) store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 2, VM_ROOT_REQUEST);
+/** The page stands above the guest's tables, and is a current root or below one. */
+function isInCurrentRoot(vm: usize, sp: usize): bool {
+  if (!isAboveGuest(sp)) return false;
+  return load<u32>(sp, SP_CURRENT) != 0 || isPartOfRoot(vm, sp);
+}
+
+/** A table that leads on from the pages above the guest's tables of a current root: as little use to reclaim as the root. */
+function isPartOfRoot(vm: usize, sp: usize): bool {
   const head = sp + SP_PARENTS;
-  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) markGap(vm, pageOf(vm, rmapSptep(cursor)));
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
+    if (isInCurrentRoot(vm, pageOf(vm, rmapSptep(cursor)))) return true;
+  }
+  return false;
+}
+
+/** Something is missing below a page above the guest's tables; each page up to the root says so. */
+function markGap(vm: usize, sp: usize): void {
+  store<u32>(sp, 1, SP_GAP);
+  const head = sp + SP_PARENTS;
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
+    const parent = pageOf(vm, rmapSptep(cursor));
+    if (isAboveGuest(parent)) markGap(vm, parent);
+  }
 }
 
 function unlinkParents(vm: usize, sp: usize): void {
   const head = sp + SP_PARENTS;
   while (load<u32>(head) != 0) {
     const sptep = rmapSptep(rmapFirst(head));
-    markGap(vm, pageOf(vm, sptep));
+    // A table right below a current root's PDPTEs is part of the root: vCPUs fill the gap before they run on.
+    const parent = pageOf(vm, sptep);
+    if (isInCurrentRoot(vm, parent)) {
+      markGap(vm, parent);
+      store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 2, VM_ROOT_REQUEST);
+    }
     dropParent(vm, sp, sptep);
   }
 }
@@ -129,11 +144,11 @@ function unaccount(vm: usize, sp: usize): void {
 function prepareZap(vm: usize, sp: usize): u32 {
   emitPage(vm, EV_PREPARE_ZAP, sp, 0);
   store<u32>(vm, load<u32>(vm, VM_ZAPPED) + 1, VM_ZAPPED);
-  const before = load<u32>(vm, VM_ZAPPED);
-  let zapped = zapUnsyncChildren(vm, sp);
+  // The tables below a page that stands above the guest's own do not depend on it.
+  let zapped = isAboveGuest(sp) ? 0 : zapUnsyncChildren(vm, sp);
   zapped += unlinkChildren(vm, sp);
   unlinkParents(vm, sp);
-  const unstable: u32 = load<u32>(vm, VM_ZAPPED) != before ? 0x80000000 : 0;
+  const unstable: u32 = zapped != 0 ? 0x80000000 : 0;
 
   const role = roleOf(sp);
   const wasInvalid = (role & ROLE_INVALID) != 0;
@@ -143,11 +158,9 @@ function prepareZap(vm: usize, sp: usize): u32 {
   // An invalid page was a root in use and left the active list when it was zapped.
   if (!wasInvalid) listDelete(linkOf(sp));
   if (load<u32>(sp, SP_ROOT_COUNT) == 0) {
+    zapped++;
     listAdd(linkOf(sp), vm + VM_INVALID);
-    if (!isRootFrame(sp)) {
-      zapped++;
-      store<u32>(vm, load<u32>(vm, VM_USED) - 1, VM_USED);
-    }
+    if (!isAboveGuest(sp)) store<u32>(vm, load<u32>(vm, VM_USED) - 1, VM_USED);
   } else zappedRoot = !isObsolete(vm, sp);
   store<u32>(sp, role | ROLE_INVALID, SP_ROLE);
   if (zappedRoot) store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
@@ -179,17 +192,6 @@ export function flushOrZap(vm: usize, flush: bool): void {
   else if (flush) flushRemote(vm);
 }
 
-/** The page is a root in use, or stands between one and the guest's own tables, or right below its PDPTEs. */
-function isInRoot(vm: usize, sp: usize): bool {
-  if (load<u32>(sp, SP_ROOT_COUNT) != 0) return true;
-  const head = sp + SP_PARENTS;
-  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
-    const parent = pageOf(vm, rmapSptep(cursor));
-    if (isRootFrame(parent) && isInRoot(vm, parent)) return true;
-  }
-  return false;
-}
-
 /** Zaps pages in the order of their making until `wanted` are gone; roots in use are left. */
 export function zapOldest(vm: usize, wanted: u32): u32 {
   const head = vm + VM_ACTIVE;
@@ -197,7 +199,7 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
   for (let link = previousOf(head); link != head; ) {
     const sp = pageOfLink(link);
     link = previousOf(link);
-    if (isInRoot(vm, sp)) continue;
+    if (load<u32>(sp, SP_ROOT_COUNT) != 0 || isAboveGuest(sp) || isPartOfRoot(vm, sp)) continue;
     const zapped = prepareZap(vm, sp);
     total += zapped & 0x7fffffff;
     if (total >= wanted) break;
@@ -268,7 +270,10 @@ export function unprotectGfn(vm: usize, first: usize, gfn: u64): bool {
   return found;
 }
 
-/** Drops a reference to a root; an invalid root without references is freed (by the commit that follows). */
+/**
+ * Drops a reference to a root. Without references an invalid root is freed (by the commit that follows), and so is one
+ * that stands above the guest's tables: those stay, and it is made again in no time.
+ */
 export function putRoot(vm: usize, sp: usize): void {
   if (isTdpPage(sp)) {
     putTdpRoot(vm, sp);
@@ -276,5 +281,5 @@ export function putRoot(vm: usize, sp: usize): void {
   }
   const count = load<u32>(sp, SP_ROOT_COUNT) - 1;
   store<u32>(sp, count, SP_ROOT_COUNT);
-  if (count == 0 && (roleOf(sp) & ROLE_INVALID) != 0) zapPage(vm, sp);
+  if (count == 0 && ((roleOf(sp) & ROLE_INVALID) != 0 || isAboveGuest(sp))) zapPage(vm, sp);
 }

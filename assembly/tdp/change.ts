@@ -11,8 +11,9 @@ import { linkOf, listAdd } from "../shadow/list";
 import { adDisabled, childTable, gfnOf, hostAddress, levelOf, pageOf, spaceOf } from "../shadow/page";
 import { findSlot, markDirty } from "../shadow/slot";
 import { broken, entryPointer, flushRemote } from "../shadow/update";
+import { checkedLeaf } from "../spte/check";
 import { tableSpte } from "../spte/make";
-import { addressOf, isLast, isMmio, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
+import { addressOf, isLast, isMmio, isPresent, isWritable } from "../spte/predicates";
 import { iterGfn, iterLevel, iterOld, iterSpace, iterSptep } from "./iterator";
 import { freePage, tdpOf } from "./page";
 
@@ -55,7 +56,7 @@ function changed(vm: usize, space: u32, gfn: u64, level: u32, old: u64, spte: u6
   const leaf = present && isLast(spte, level);
   // A mapping is zapped before another page takes its place.
   if (wasLeaf && leaf && addressOf(old) != addressOf(spte)) broken(vm);
-  if (leaf && isWritable(spte) && !isMmuWritable(vm, spte)) broken(vm);
+  if (leaf) checkedLeaf(vm, spte);
   if (wasPresent && !wasLeaf && (leaf || !present)) removeTable(vm, childTable(old), shared);
 }
 

@@ -45,7 +45,7 @@ export const VM: RecordLayout = {
     {
       name: "ROOT_REQUEST",
       type: "u32",
-      meaning: "bit 0: every vCPU has to drop obsolete roots; bit 1: a root has a gap",
+      meaning: "bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap",
     },
     { name: "FLUSHES", type: "u32", meaning: "remote TLB flushes" },
     { name: "DESC_FREE", type: "u32", meaning: "free list of DESC records" },
@@ -128,6 +128,7 @@ export const SP: RecordLayout = {
     { name: "CHAIN", type: "u32", meaning: "next page with a gfn of the same bucket" },
     { name: "LOW", type: "u32", meaning: "CR3 bits 11:5 of a PAE root" },
     { name: "NO_HUGE", type: "u32", meaning: "1: stands where a huge page was forbidden" },
+    { name: "CURRENT", type: "u32", meaning: "contexts whose current root it is" },
     { name: "GAP", type: "u32", meaning: "1: a pae_root lost a table below it and has to be filled" },
     { name: "TDP", type: "u32", meaning: "1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped" },
     { name: "SPTEP", type: "u32", meaning: "TDP MMU: the entry that leads here, 0 for a root" },

@@ -56,7 +56,6 @@ const WRITABLE = 2n;
 const ADDRESS = 0x000f_ffff_ffff_f000n;
 /** A PAE root's entry: address, P and the MMU-present bit (and the encryption bit). */
 const PDPTE_BITS = ADDRESS | PRESENT | 1n;
-const PDPT = 1;
 const LATCHED = 2;
 
 export function audit(vm: VirtualMachine): AuditProblem[] {
@@ -124,9 +123,21 @@ class Audit {
     if (roots !== page.rootCount) {
       this.#report("root count", page, undefined, `counts ${page.rootCount} uses as a root, ${roots} exist`);
     }
+    const contexts = vm.vcpus.flatMap((vcpu) => [vcpu.rootMmu, vcpu.guestMmu]);
+    const current = contexts.filter((context) => context.roots.current.page === page.pointer).length;
+    if (pageRecord.get32(this.#linear, page.pointer, "CURRENT") !== current) {
+      this.#report("root count", page, undefined, `is not the current root of ${current} contexts as it thinks`);
+    }
+    if (isAboveGuest(page) && roots === 0 && !this.#hasParent(page)) {
+      this.#report("parents", page, undefined, "stands above the guest's tables and no root leads to it");
+    }
     this.#role(page);
     if (roleIsPaeRoot(page.role)) this.#paeRoot(page);
     for (const [index, spte] of page.entries) this.#entry(page, index, spte);
+  }
+
+  #hasParent(page: ShadowPage): boolean {
+    return this.#linear.u32[(page.pointer + pageRecord.offset("PARENTS")) >>> 2] !== 0;
   }
 
   #inChain(page: ShadowPage): boolean {
@@ -335,8 +346,8 @@ class Audit {
 
   #counters(): void {
     const used = this.vm.counter("USED");
-    const counted = this.#pages.filter((page) => !isRootFrame(page)).length;
-    if (used !== counted) this.#report("used pages", undefined, undefined, `${used} pages counted, ${counted} exist`);
+    const limited = this.#pages.filter((page) => !isAboveGuest(page)).length;
+    if (used !== limited) this.#report("used pages", undefined, undefined, `${used} pages counted, ${limited} exist`);
     const indirect = this.#pages.filter((page) => this.#hasGptes(page) && !roleIsInvalid(page.role)).length;
     if (this.vm.counter("INDIRECT") !== indirect) {
       this.#report("indirect pages", undefined, undefined, `${this.vm.counter("INDIRECT")} counted, ${indirect} exist`);
@@ -362,9 +373,9 @@ class Audit {
   }
 }
 
-/** Part of a root above the guest's own tables, which the limit on pages does not count. */
-function isRootFrame({ role, low }: ShadowPage): boolean {
-  return roleIsPaeRoot(role) || (low & PDPT) !== 0 || (roleIsPromoted(role) && roleGuestLevel(role) <= 3);
+/** Pages above the tables of a guest with less than four levels do not count. */
+function isAboveGuest({ role, low }: ShadowPage): boolean {
+  return roleIsPaeRoot(role) || (low & LATCHED) !== 0 || (roleIsPromoted(role) && roleGuestLevel(role) < 4);
 }
 
 function popcount(bits: bigint): number {

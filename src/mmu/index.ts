@@ -3,6 +3,8 @@ export type { AuditProblem } from "./audit.js";
 export type { FormatLimits, PagingContext } from "./context.js";
 export type { SecondStage } from "./context-roles.js";
 export type { MmuTraceEvent } from "./events.js";
+export type { TdpConfig } from "./formats.js";
+export type { HostMemory, HostPage } from "./host-pages.js";
 export type { EncryptionHooks } from "./memory-cache.js";
 export type { SlotConfig } from "./memslots.js";
 export { INVALID_PAGE as INVALID_ROOT } from "./records.js";
@@ -16,4 +18,4 @@ export {
   type WalkOutcome,
 } from "./vcpu.js";
 export { VirtualMachine } from "./vm.js";
-export type { HostMemory, HostPage, TdpConfig, VirtualMachineConfig, VmMasks } from "./vm-config.js";
+export type { VirtualMachineConfig, VmMasks } from "./vm-config.js";

@@ -6,7 +6,7 @@
 import type { LinearMemory } from "../core/linear-memory.js";
 import { ROLE_DIRECT } from "../role/index.js";
 import type { PagingContext } from "./context.js";
-import { mmuRecord, PAGE_WORD } from "./records.js";
+import { mmuRecord, PAGE_WORD, pageRecord } from "./records.js";
 
 const PREVIOUS_ROOTS = 3;
 const ALL_PREVIOUS = (1 << PREVIOUS_ROOTS) - 1;
@@ -55,8 +55,16 @@ export class RootCache {
   }
 
   setCurrent(root: Root): void {
+    this.#count(this.current.page, -1);
+    this.#count(root.page, 1);
     mmuRecord.set32(this.linear, this.context.pointer, "ROOT", root.page);
     mmuRecord.set64(this.linear, this.context.pointer, "ROOT_PGD", root.pgd);
+  }
+
+  /** A page knows how many contexts it is the current root of. */
+  #count(page: number, change: number): void {
+    if (page === 0) return;
+    pageRecord.set32(this.linear, page, "CURRENT", pageRecord.get32(this.linear, page, "CURRENT") + change);
   }
 
   #setPrevious(index: number, root: Root): void {

@@ -22,6 +22,7 @@ import {
   writeCr4,
   writeEfer,
 } from "./control-registers.js";
+import { Invalidation, sameEptTable } from "./invalidation.js";
 import { pageRecord, vcpuRecord } from "./records.js";
 import { ROOTS, type RootCache } from "./root-cache.js";
 import { RootLoader } from "./root-loader.js";
@@ -93,6 +94,7 @@ export class Vcpu {
   walkMmu: PagingContext;
   readonly #memory: Allocations;
   readonly #loader: RootLoader;
+  readonly #invalidation: Invalidation;
   #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
   #smm = false;
   #guestMode = false;
@@ -128,6 +130,7 @@ export class Vcpu {
     this.nestedMmu.second = this.guestMmu;
     this.nestedMmu.pdpteReserved = pdpteReservedBits(vm.limits.guestPhysicalBits, vm.pdpteAccessed);
     this.#loader = new RootLoader(this);
+    this.#invalidation = new Invalidation(this);
     vcpuRecord.set32(linear, this.pointer, "VM", vm.pointer);
     this.#setSpace(false);
     this.#use(this.rootMmu, this.rootMmu);
@@ -321,19 +324,9 @@ export class Vcpu {
   #injectFault({ errorCode, address, nested = false }: InjectedFault): void {
     const context = nested ? this.mmu : this.walkMmu;
     if (errorCode & PFERR.p && !(errorCode & PFERR.rsvd)) {
-      const { page } = context.roots.current;
-      if (page !== 0) this.#invalidate(context, page, address);
+      this.#invalidation.through(context, context.roots.current.page, address);
     }
-    if (nested && this.mmu.isEpt) this.#invalidateOtherEptps(address);
-  }
-
-  /** A processor's TLB goes by L1's EPT table, not by the whole EPTP (nested_ept_invalidate_addr). */
-  #invalidateOtherEptps(address: bigint): void {
-    const { roots, pgd } = this.mmu;
-    for (let i = 0; i < 3; i++) {
-      const root = roots.previous(i);
-      if (root.page !== 0 && sameEptTable(root.pgd, pgd)) this.#invalidate(this.mmu, root.page, address);
-    }
+    if (nested && this.mmu.isEpt) this.#invalidation.nestedEpt(address);
   }
 
   /** A walk of the guest's tables by software, as instruction emulation makes it. `code` holds PFERR bits. */
@@ -376,59 +369,16 @@ export class Vcpu {
 
   /** INVLPG. */
   invlpg(address: bigint): void {
-    // Direct tables and those of L2 under nested paging hold no linear address.
-    if (!this.#isCanonical(address) || this.vm.tdp !== undefined || this.rootMmu.guestLevel === 0) return;
-    const { page } = this.roots.current;
-    if (page !== 0) this.#invalidate(this.rootMmu, page, address);
-    else this.#forgetPage(address);
-    // Previous roots keep translations only where a CR3 write need not synchronise them, which takes a PCID;
-    // guests without long mode have none.
-    if (this.rootMmu.guestLevel >= 4) {
-      for (let i = 0; i < 3; i++) {
-        const root = this.roots.previous(i);
-        if (root.page !== 0) this.#invalidate(this.rootMmu, root.page, address);
-      }
-    }
+    this.#invalidation.page(address);
     this.vm.events.collect(this.id);
-  }
-
-  #forgetPage(address: bigint): void {
-    this.vm.exports.forgetMmio(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn));
-  }
-
-  /** Makes the leaf for an address anew where its table is unsync; a context that shadows nothing has none. */
-  #invalidate(context: PagingContext, root: number, address: bigint): void {
-    if (context.rootRole & ROLE_DIRECT || context.guestLevel === 0 || context === this.nestedMmu) return;
-    // Guest-physical addresses are always canonical.
-    if (context === this.rootMmu && !this.#isCanonical(address)) return;
-    const { vm } = this;
-    vm.caches.topUp(false);
-    vm.exports.invlpg(this.pointer, root, Number(address >> 32n), Number(address & 0xffff_ffffn));
-    vm.settle();
-  }
-
-  #isCanonical(address: bigint): boolean {
-    if (this.rootMmu.guestLevel < 4) return true;
-    return BigInt.asUintN(64, BigInt.asIntN(this.#registers.cr4 & CR4.la57 ? 57 : 48, address)) === address;
   }
 
   /** INVPCID types 0 (address), 1 (PCID), 2 (all, globals too), 3 (all but globals); SDM, "INVPCID". */
   invpcid(type: number, pcid: number, address: bigint): void {
-    if (type === 0) {
-      if (this.#isCanonical(address)) this.#invalidatePcidAddress(BigInt(pcid), address);
-    } else if (type === 1) this.#invalidatePcid(BigInt(pcid));
+    if (type === 0) this.#invalidation.pcidPage(this.#registers.cr3, BigInt(pcid), address);
+    else if (type === 1) this.#invalidatePcid(BigInt(pcid));
     else this.#requests |= REQUEST.flushGuest;
     this.vm.events.collect(this.id);
-  }
-
-  #invalidatePcidAddress(pcid: bigint, address: bigint): void {
-    const { current } = this.roots;
-    const context = this.rootMmu;
-    if ((this.#registers.cr3 & PCID) === pcid && current.page !== 0) this.#invalidate(context, current.page, address);
-    for (let i = 0; i < 3; i++) {
-      const root = this.roots.previous(i);
-      if (root.page !== 0 && (root.pgd & PCID) === pcid) this.#invalidate(context, root.page, address);
-    }
   }
 
   #invalidatePcid(pcid: bigint): void {
@@ -725,9 +675,4 @@ export class Vcpu {
     this.guestMmu.roots.free(ROOTS.all);
     this.vm.events.collect(this.id);
   }
-}
-
-/** EPTPs with the same table, walk length and accessed and dirty flags (nested_ept_root_matches: their bits 51:12 only). */
-function sameEptTable(a: bigint, b: bigint): boolean {
-  return ((a ^ b) & 0x000f_ffff_ffff_f000n) === 0n;
 }

@@ -1,8 +1,8 @@
-/** What a virtual machine is made of. */
-import { ConfigError } from "../errors.js";
-import { tdpLevel } from "../role/index.js";
-import type { FormatLimits } from "./context.js";
+/** What a virtual machine is made of, and how that is written into its VM record. */
+import type { LinearMemory } from "../core/linear-memory.js";
+import type { HostMemory } from "./host-pages.js";
 import type { EncryptionHooks } from "./memory-cache.js";
+import { vmRecord } from "./records.js";
 
 /** KVM's SPTE masks, without `shadow_` and `_mask`. */
 export interface VmMasks {
@@ -25,24 +25,9 @@ export interface VmMasks {
   readonly lowerGfn: bigint;
 }
 
-/** What the host has behind a page: page frame number, whether it may be written, and at which level it is mapped. */
-export interface HostPage {
-  readonly pfn: bigint;
-  readonly writable: boolean;
-  /** 1: 4 KiB, 2: 2 MiB, 3: 1 GiB. */
-  readonly level: number;
-}
-
-/** The host's memory management. Its calls may run into the VM's own notifier methods. */
-export interface HostMemory {
-  /** Finds or makes the page for a guest access. */
-  pin(hva: bigint, write: boolean): HostPage;
-  /** The page if it is there now, without doing anything for it. */
-  peek(hva: bigint): HostPage | undefined;
-}
-
 export interface VirtualMachineConfig {
-  readonly masks: VmMasks;
+  /** Default: those of the format for the host's physical bits; for EPT with accessed and dirty bits and execute-only. */
+  readonly masks?: VmMasks;
   /** How guests' memory is virtualised: shadow paging, nested page tables or extended ones. Default "shadow". */
   readonly paging?: "shadow" | "npt" | "ept";
   /** Direct roots are the TDP MMU's, not the classic direct MMU's. Default false. */
@@ -53,7 +38,7 @@ export interface VirtualMachineConfig {
   readonly pageModificationLog?: boolean;
   /** Decides what a switch to and from a nested guest flushes. Default "svm". */
   readonly virtualization?: "svm" | "vmx";
-  /** Host MAXPHYADDR less what encryption takes, 32 to 52. Default 52. */
+  /** Host MAXPHYADDR less what encryption takes, 32 to 52; at 52 no bit is left for MMIO SPTEs. Default 46. */
   readonly hostPhysicalBits?: number;
   /** MAXPHYADDR of the guest's CPUID. Default the host's. */
   readonly guestPhysicalBits?: number;
@@ -94,56 +79,50 @@ export interface VirtualMachineConfig {
   readonly staleDirectRoleBits?: number;
 }
 
-/** Two-dimensional paging of a VM. */
-export interface TdpConfig {
-  readonly format: "npt" | "ept";
-  readonly mmu: "classic" | "tdp";
-  /** Levels of its tables, 3 to 5. */
-  readonly level: number;
-  /** SPTEs have accessed and dirty bits. */
-  readonly adBits: boolean;
-}
+/** Shadow tables outside the low zone lie at this host-physical address plus their linear address. */
+const NORMAL_ZONE = 1n << 32n;
+const UNLIMITED = 0x7fff_ffff;
+/** EPT: write-back, whatever the guest's page-attribute table says (vmx_get_mt_mask without non-coherent DMA). */
+const EPT_RAM_TYPE = (6n << 3n) | (1n << 6n);
 
-/** The checked form of what decides about formats. Throws ConfigError. */
-export function limitsOf(config: VirtualMachineConfig): FormatLimits {
-  const hostPhysicalBits = config.hostPhysicalBits ?? 52;
-  const guestPhysicalBits = config.guestPhysicalBits ?? hostPhysicalBits;
-  for (const [name, value] of Object.entries({ hostPhysicalBits, guestPhysicalBits })) {
-    if (!Number.isInteger(value) || value < 32 || value > 52) {
-      throw new ConfigError(`${name} is ${value}, expected 32 to 52`);
-    }
-  }
-  const hostPage1g = config.hostPage1g ?? true;
-  const shadow = (config.paging ?? "shadow") === "shadow";
-  return {
-    hostPhysicalBits,
-    guestPhysicalBits,
-    hostPage1g,
-    // Hardware walks a guest's tables by the host's features, so software does the same (guest_can_use_gbpages).
-    guestPage1g: shadow ? (config.guestPage1g ?? true) : hostPage1g,
-    guestAmd: config.guestAmd ?? false,
-    maxHugeLevel: config.maxHugeLevel ?? 3,
-    encryptionMask: config.masks.me,
-    encryptionValue: config.masks.meValue,
-  };
-}
-
-/** Two-dimensional paging, undefined under shadow paging. Throws ConfigError. */
-export function tdpOf(config: VirtualMachineConfig, limits: FormatLimits): TdpConfig | undefined {
-  const { paging = "shadow", masks, tdpMmu = false, pageModificationLog = false } = config;
-  const adBits = masks.accessed !== 0n;
-  if (pageModificationLog && (paging !== "ept" || !adBits)) {
-    throw new ConfigError("pageModificationLog is set, expected only for EPT with accessed and dirty bits");
-  }
-  if (paging === "shadow") {
-    if (tdpMmu) throw new ConfigError("tdpMmu is set, expected only for npt and ept");
-    return undefined;
-  }
-  const levels = config.tdpLevels ?? { forced: 0, max: 4 };
-  const level = tdpLevel({ ...levels, guestMaxPhysAddr: limits.guestPhysicalBits });
-  if (paging === "ept" && level < 4) throw new ConfigError(`EPT has ${level} levels, expected 4 or 5`);
-  if (level === 3 && masks.meValue !== 0n) {
-    throw new ConfigError("a 3-level NPT root lies in low memory, expected no encryption mask");
-  }
-  return { format: paging, mmu: tdpMmu ? "tdp" : "classic", level, adBits };
+/** Fills the constant fields of a VM record. */
+export function writeMasks(
+  linear: LinearMemory,
+  pointer: number,
+  config: VirtualMachineConfig,
+  masks: VmMasks,
+  addresses: { readonly chains: number; readonly zeroPage: number },
+): void {
+  const set = (name: string, value: bigint) => vmRecord.set64(linear, pointer, name, value);
+  set("HOST_WRITABLE", masks.hostWritable);
+  set("MMU_WRITABLE", masks.mmuWritable);
+  set("NX", masks.nx);
+  set("X", masks.x);
+  set("USER", masks.user);
+  set("ACCESSED", masks.accessed);
+  set("DIRTY", masks.dirty);
+  set("MMIO_VALUE", masks.mmioValue);
+  set("MMIO_MASK", masks.mmio);
+  set("MMIO_ACCESS", masks.mmioAccess);
+  set("PRESENT", masks.present);
+  set("MEMTYPE", masks.memtype);
+  set("MEMTYPE_VALUE", masks.memtype === 0n ? 0n : EPT_RAM_TYPE);
+  set("ME_VALUE", masks.meValue);
+  set("ME_MASK", masks.me);
+  set("ACC_TRACK", masks.accTrack);
+  set("NONPRESENT_OR_RSVD", masks.nonpresentOrRsvd);
+  set("LOWER_GFN", masks.lowerGfn);
+  set("NORMAL_ZONE", NORMAL_ZONE);
+  // Present for the processor, but neither MMU-present nor MMIO: a table without entries stands behind it.
+  set("PDPTE_VALUE", BigInt(addresses.zeroPage) | 1n | masks.meValue);
+  const set32 = (name: string, value: number) => vmRecord.set32(linear, pointer, name, value);
+  set32("DEFAULT_PDPTE", config.defaultPaePdpte ? 1 : 0);
+  set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
+  set32("TDP", (config.paging ?? "shadow") === "shadow" ? 0 : 1);
+  set32("CPU_DIRTY_LOG", config.pageModificationLog ? 1 : 0);
+  set32("NX_HUGE", config.nxHugePages ? 1 : 0);
+  set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
+  set32("MAX", UNLIMITED);
+  set32("CHAINS", addresses.chains);
+  set32("ASK_HOST", config.hostMemory === undefined ? 0 : 1);
 }

@@ -18,30 +18,20 @@ import { type AuditProblem, audit } from "./audit.js";
 import type { FormatLimits } from "./context.js";
 import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
 import { EventBuffer } from "./event-buffer.js";
+import { limitsOf, masksOf, type TdpConfig, tdpOf } from "./formats.js";
+import { type HostPage, HostPages } from "./host-pages.js";
 import { MemoryCaches } from "./memory-cache.js";
-import { flagsOf, type Memslot, Memslots, type SlotConfig } from "./memslots.js";
+import { type Memslot, Memslots, type SlotConfig } from "./memslots.js";
+import { anyYoung, changePage, RANGE, unmapRange } from "./notifier.js";
 import { PageHash } from "./page-hash.js";
-import { PAGE_WORD, pageRecord, tdpRecord, VCPU_WORD, VM_WORD, vcpuRecord, vmRecord } from "./records.js";
+import { PAGE_WORD, pageRecord, tdpRecord, VCPU_WORD, VM_WORD, vmRecord } from "./records.js";
+import { changeSlot, MIN_PAGES } from "./slot-change.js";
 import { readPage, type ShadowPage, shadowPages } from "./snapshot.js";
 import { TdpMmu } from "./tdp.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
-import {
-  type HostMemory,
-  type HostPage,
-  limitsOf,
-  type TdpConfig,
-  tdpOf,
-  type VirtualMachineConfig,
-} from "./vm-config.js";
-import { writeMasks } from "./vm-masks.js";
+import { type VirtualMachineConfig, writeMasks } from "./vm-config.js";
 
-/** Guest RAM lies at this host-physical address plus its linear address, above all shadow tables. */
-const RAM_ZONE_PFN = 1n << 21n;
-const MIN_PAGES = 64;
-const PAGES_PER_SHADOW_PAGE = 50;
-const UNLIMITED = 0x7fff_ffff;
-const RANGE = { zap: 0, age: 1, testAge: 2, protect: 3, clearDirty: 4, collapse: 5 } as const;
-const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, CHAIN_BUCKETS, HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
+const { CHAIN_BUCKETS, HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
 
 export class VirtualMachine {
   readonly linear: LinearMemory;
@@ -69,21 +59,21 @@ export class VirtualMachine {
   /** `hostCalls`: times that a fault needed the host (a shadow page or a host page). */
   readonly stats = { hostCalls: 0 };
   readonly manualDirtyLog: number;
-  readonly #hostMemory: HostMemory | undefined;
+  readonly hostPages: HostPages;
   readonly #chains: number;
   readonly #zeroPage: number;
   readonly #memory: Allocations;
-  #requestedPages = 0;
-  /** The host is looking a page up for a fault. */
-  #inFault = false;
+  /** Limit set by the user; 0: it follows the slots. */
+  requestedPages = 0;
 
   constructor(core: Core, config: VirtualMachineConfig) {
     const { exports, linear, work } = core.internals();
     this.work = work;
     this.exports = exports;
     this.linear = linear;
-    this.limits = limitsOf(config);
-    this.tdp = tdpOf(config, this.limits);
+    const masks = masksOf(config);
+    this.limits = limitsOf(config, masks);
+    this.tdp = tdpOf(config, masks, this.limits);
     this.pdpteAccessed = config.pdpteAccessed ?? false;
     this.nestedPdptes = config.nestedPdptes ?? "live";
     this.pageModificationLog = config.pageModificationLog ?? false;
@@ -91,23 +81,19 @@ export class VirtualMachine {
     this.minimumRootLevel = config.minimumRootLevel ?? 3;
     this.staleDirectRoleBits = config.staleDirectRoleBits ?? 0;
     this.manualDirtyLog = config.manualDirtyLog ?? 0;
-    this.#hostMemory = config.hostMemory;
     const memory = new Allocations(linear);
     this.#memory = memory;
     [this.pointer, this.#chains, this.#zeroPage, this.slots, this.events] = memory.guard(() => {
       const pointer = memory.take(vmRecord.size);
       const chains = memory.take(CHAIN_BUCKETS * 4);
       const zeroPage = config.defaultPaePdpte ? memory.take(4096, 4096) : 0;
-      const events = new EventBuffer(linear, pointer, memory, config.masks, config.eventCapacity ?? 0);
+      const events = new EventBuffer(linear, pointer, memory, masks, config.eventCapacity ?? 0);
       return [pointer, chains, zeroPage, new Memslots(linear, pointer, memory), events];
     });
-    writeMasks(linear, this.pointer, config, this.#zeroPage);
-    const set32 = (name: string, value: number) => vmRecord.set32(linear, this.pointer, name, value);
-    set32("TDP", this.tdp === undefined ? 0 : 1);
-    set32("MAX", UNLIMITED);
-    set32("CHAINS", this.#chains);
+    writeMasks(linear, this.pointer, config, masks, { chains: this.#chains, zeroPage: this.#zeroPage });
     this.caches = new MemoryCaches(linear, this.pointer, config.encryption);
     this.hash = new PageHash(linear);
+    this.hostPages = new HostPages(this, config.hostMemory);
     exports.vmInit(this.pointer);
     if (config.tdpMmu)
       this.tdpMmu = new TdpMmu(linear, exports, this.pointer, memory.take(tdpRecord.size), this.caches);
@@ -146,12 +132,7 @@ export class VirtualMachine {
     const request = words[record + VM_WORD.rootRequest]!;
     if (request !== 0) {
       words[record + VM_WORD.rootRequest] = 0;
-      // A gap matters only in a root that a vCPU uses now: a previous root is filled when it comes back.
-      const gap = this.vcpus.some(({ mmu: { roots } }) => {
-        const { page } = roots.current;
-        return page !== 0 && pageRecord.get32(this.linear, page, "GAP") !== 0;
-      });
-      if (request & 1 || gap) for (const vcpu of this.vcpus) vcpu.requestObsoleteRoots();
+      for (const vcpu of this.vcpus) vcpu.requestObsoleteRoots();
     }
   }
 
@@ -188,53 +169,7 @@ export class VirtualMachine {
 
   /** Answers a fault that needs its host page. */
   provideHostPage(vcpu: Vcpu): void {
-    const { linear } = this;
-    const pointer = vcpuRecord.get32(linear, vcpu.pointer, "F_SLOT");
-    const slot = this.slots.slots.find((one) => one.pointer === pointer)!;
-    const gfn = vcpuRecord.get64(linear, vcpu.pointer, "F_GFN");
-    const write = (vcpuRecord.get32(linear, vcpu.pointer, "F_ERROR") & 2) !== 0;
-    if (this.#hostMemory === undefined) {
-      this.slots.setHostPage(slot, gfn, this.#ownPage(slot, gfn));
-      return;
-    }
-    const hva = slot.hva + ((gfn - slot.base) << 12n);
-    const before = this.#inFault;
-    this.#inFault = true;
-    const page = this.#hostMemory.pin(hva, write);
-    this.#inFault = before;
-    this.#peekAbsent();
-    this.slots.setHostPage(slot, gfn, page);
-  }
-
-  #ownPage(slot: Memslot, gfn: bigint): HostPage {
-    return { pfn: RAM_ZONE_PFN + BigInt(slot.ram >>> 12) + (gfn - slot.base), writable: true, level: 1 };
-  }
-
-  /** Pages that were not there (or not writable) when last looked at, by slot. */
-  readonly #absent = new Map<Memslot, Set<bigint>>();
-
-  /** Looks again at pages that the host had taken away: prefetching maps those that are back. */
-  #peekAbsent(): void {
-    if (this.#hostMemory === undefined) return;
-    for (const [slot, gfns] of this.#absent) {
-      for (const gfn of gfns) {
-        const page = this.#hostMemory.peek(slot.hva + ((gfn - slot.base) << 12n));
-        if (page === undefined) continue;
-        this.slots.setHostPage(slot, gfn, page);
-        if (page.writable) gfns.delete(gfn);
-      }
-    }
-  }
-
-  #fillHostPages(slot: Memslot): void {
-    const absent = new Set<bigint>();
-    for (let gfn = slot.base; gfn < slot.base + BigInt(slot.pages); gfn++) {
-      if (this.#hostMemory === undefined) this.slots.setHostPage(slot, gfn, this.#ownPage(slot, gfn));
-      else absent.add(gfn);
-    }
-    if (this.#hostMemory === undefined) return;
-    this.#absent.set(slot, absent);
-    this.#peekAbsent();
+    this.hostPages.provide(vcpu);
   }
 
   /** The page that entry `index` of a page links to, 0 for none. */
@@ -264,7 +199,7 @@ export class VirtualMachine {
 
   /** Passes events on; those of a fault in progress wait for its end, because they have its vCPU's number. */
   #collectEvents(): void {
-    if (!this.#inFault) this.events.collect(0);
+    if (!this.hostPages.pinning) this.events.collect(0);
   }
 
   // ---------------------------------------------------------------- memory and slots
@@ -307,76 +242,8 @@ export class VirtualMachine {
 
   /** Adds, deletes, moves or changes a memslot. Throws ConfigError or OutOfMemoryError with nothing changed. */
   setSlot(config: SlotConfig): void {
-    const space = config.addressSpace ?? 0;
-    const change = this.slots.classify(config);
-    if (change === "none") return;
-    const old = this.slots.find(space, config.id);
-    const log = config.logDirty ?? false;
-    const initial = (this.manualDirtyLog & 2) !== 0;
-    const fresh =
-      change === "create" || change === "move"
-        ? this.slots.prepare(config, old, log ? { initial } : undefined)
-        : undefined;
-    if (change === "flags" && log) {
-      if (!initial) this.tdpMmu?.reserveSplits(old!);
-      this.slots.startLog(old!, initial);
-    }
-
-    if (change === "delete" || change === "move") {
-      this.slots.setFlags(old!, old!.flags | MEMSLOT_INVALID);
-      this.#swap(space);
-      // No shadow page and no SPTE for the slot may be left.
-      this.exports.zapAll(this.pointer);
-      this.settle();
-      this.slots.remove(old!);
-      this.#absent.delete(old!);
-    }
-    if (fresh !== undefined) {
-      this.slots.add(fresh);
-      this.#fillHostPages(fresh);
-    }
-    const oldFlags = old?.flags ?? 0;
-    if (change === "flags") this.slots.setFlags(old!, flagsOf(config));
-    this.#swap(space);
-    if (change === "create" || change === "delete") this.#updateLimit();
-    if (change === "flags") this.#applyFlags(old!, oldFlags);
-    if (change === "delete" || change === "move") this.slots.release(old!);
+    changeSlot(this, config);
     this.#collectEvents();
-  }
-
-  #swap(space: number): void {
-    this.slots.swap(space, (generation) => {
-      // The generation in MMIO SPTEs has 19 bits: when it wraps, old ones must not come to life again.
-      if ((generation & 0x7ffffn & ~1n) === 0n) {
-        this.exports.zapAll(this.pointer);
-        this.settle();
-      }
-    });
-  }
-
-  #updateLimit(): void {
-    if (this.#requestedPages !== 0) return;
-    const limit = Math.max(Math.floor(this.slots.totalPages / PAGES_PER_SHADOW_PAGE), MIN_PAGES);
-    this.exports.limitPages(this.pointer, limit);
-    this.settle();
-  }
-
-  #applyFlags(slot: Memslot, oldFlags: number): void {
-    const toggled = (oldFlags ^ slot.flags) & MEMSLOT_LOG;
-    if (toggled === 0 || slot.flags & MEMSLOT_READONLY) return;
-    const end = slot.base + BigInt(slot.pages);
-    const apply = (from: number, to: number, what: number) =>
-      this.exports.rangeApply(this.pointer, slot.pointer, slot.base, end, from, to, what);
-    if ((slot.flags & MEMSLOT_LOG) === 0) {
-      this.slots.stopLog(slot);
-      // Small pages that logging made can become large again.
-      apply(1, 2, RANGE.collapse);
-    } else if ((this.manualDirtyLog & 2) === 0) {
-      this.tdpMmu?.split(slot, slot.base, end);
-      // Where the processor logs, dirty bits do for small pages; huge ones are write-protected to be split.
-      if (this.pageModificationLog) apply(1, 1, RANGE.clearDirty);
-      apply(this.pageModificationLog ? 2 : 1, 3, RANGE.protect);
-    }
   }
 
   /** Pages written since the last call, relative to the slot; see dirty-log.ts. */
@@ -403,7 +270,7 @@ export class VirtualMachine {
     if (!Number.isInteger(count) || count < MIN_PAGES)
       throw new ConfigError(`page limit is ${count}, expected at least ${MIN_PAGES}`);
     this.exports.limitPages(this.pointer, count);
-    this.#requestedPages = count;
+    this.requestedPages = count;
     this.settle();
     this.#collectEvents();
   }
@@ -427,49 +294,15 @@ export class VirtualMachine {
 
   // ---------------------------------------------------------------- the host's notifier
 
-  /** Calls `each` for the part of every slot that lies in the host-virtual range. */
-  #inRange(start: bigint, end: bigint, each: (slot: Memslot, from: bigint, to: bigint) => void): boolean {
-    let found = false;
-    for (const space of [0, 1]) {
-      for (const slot of this.slots.slots) {
-        if (slot.addressSpace !== space) continue;
-        const slotEnd = slot.hva + (BigInt(slot.pages) << 12n);
-        const low = start > slot.hva ? start : slot.hva;
-        const high = end < slotEnd ? end : slotEnd;
-        if (low >= high) continue;
-        found = true;
-        each(slot, slot.base + ((low - slot.hva) >> 12n), slot.base + ((high - slot.hva + 4095n) >> 12n));
-      }
-    }
-    return found;
-  }
-
   /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
   unmapRange(start: bigint, end: bigint): void {
-    const found = this.#inRange(start, end, (slot, from, to) => {
-      this.exports.rangeApply(this.pointer, slot.pointer, from, to, 1, 3, RANGE.zap);
-      for (let gfn = from; gfn < to; gfn++) {
-        this.slots.setHostPage(slot, gfn, undefined);
-        this.#absent.get(slot)?.add(gfn);
-      }
-    });
-    if (found)
-      vmRecord.set32(
-        this.linear,
-        this.pointer,
-        "INVALIDATE_SEQ",
-        vmRecord.get32(this.linear, this.pointer, "INVALIDATE_SEQ") + 1,
-      );
-    this.settle();
+    unmapRange(this, start, end);
     this.#collectEvents();
   }
 
   /** The host puts another page behind an address, which must not be written before the next fault. */
   changePage(hva: bigint, page: HostPage): void {
-    this.#inRange(hva, hva + 1n, (slot, gfn) => {
-      this.exports.rangeChange(this.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
-    });
-    this.settle();
+    changePage(this, hva, page);
     this.#collectEvents();
   }
 
@@ -483,10 +316,7 @@ export class VirtualMachine {
   }
 
   #anyYoung(start: bigint, end: bigint, what: number): boolean {
-    let young = false;
-    this.#inRange(start, end, (slot, from, to) => {
-      if (this.exports.rangeApply(this.pointer, slot.pointer, from, to, 1, 3, what) !== 0) young = true;
-    });
+    const young = anyYoung(this, start, end, what);
     this.#collectEvents();
     return young;
   }

@@ -349,6 +349,7 @@ describe("random guests", () => {
       {
         numRuns: SEQUENCES,
         endOnFailure: true,
+        unbiased: true,
         ...(process.env.SEED === undefined ? {} : { seed: Number(process.env.SEED) }),
       },
     );

@@ -80,6 +80,30 @@ describe.each(["32", "pae", "4level", "5level"] as const)("the root cache of a %
   });
 });
 
+describe("roots that stand above the guest's tables", () => {
+  it.each([3, 4, 5] as const)(
+    "go with their last reference and do not count against the limit (level %i)",
+    (minimumRootLevel) => {
+      const guest = new Guest({ minimumRootLevel });
+      guest.mode = "pae";
+      const roots = Array.from({ length: 8 }, () => guest.table());
+      for (const root of roots) guest.map(root, GVA, 0x20_0000n);
+      guest.start("pae", roots[0]!);
+      const above = () => guest.vm.pages().filter((page) => (page.role & 0xc0000) !== 0 || (page.low & 2) !== 0);
+      for (const root of roots.slice(1)) switchTo(guest, root);
+      // Four roots, each a page per level down to 3.
+      expect(above()).toHaveLength(4 * (minimumRootLevel - 2));
+      expect(guest.vm.counter("USED")).toBe(guest.vm.pages().length - above().length);
+      guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+      guest.vcpu.enterGuest();
+      expect(above()).toHaveLength(minimumRootLevel - 2);
+      expect(guest.access(GVA, Access.Read)).toBe("ok");
+      expect(guest.vm.audit()).toEqual([]);
+      guest.dispose();
+    },
+  );
+});
+
 describe("direct roots", () => {
   /** Share of CR3 writes that found a cached root, in a guest whose root does not depend on CR3. */
   function hitRate(staleDirectRoleBits: number): number {

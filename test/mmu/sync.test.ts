@@ -99,6 +99,62 @@ describe.each(["32", "pae", "4level", "5level"] as const)("a %s guest that edits
   });
 });
 
+describe("a table that becomes reachable", () => {
+  it("is synchronised before it is linked, because the guest need not flush for a new entry", () => {
+    const { guest, root, leaf, window } = editable("4level");
+    guest.access(GVA, Access.Write);
+    expect(guest.write(window, leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    // Another root table leads to the same tables; the switch to it flushes only what it reaches itself.
+    const other = guest.table();
+    guest.poke(guest.entryAddress(other, GVA, 4), guest.read(guest.entryAddress(root, GVA, 4)));
+    guest.vcpu.writeCr3(other);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok && guest.gfnOf(found.pa)).toBe(0x209n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("a fault", () => {
+  it("is retried while the root is zapped and no other has been loaded", () => {
+    const { guest } = editable("4level");
+    guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("retry");
+    guest.vcpu.enterGuest();
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("fixed");
+    guest.dispose();
+  });
+});
+
+describe("PDPTEs", () => {
+  it("are loaded again when CR4.PGE changes, and the root follows them", () => {
+    const { guest, root, gfn } = editable("pae");
+    guest.access(GVA, Access.Read);
+    const directory = guest.table();
+    const table = guest.table();
+    guest.poke(guest.entryAddress(directory, GVA, 2), table | FULL);
+    guest.poke(guest.entryAddress(table, GVA, 1), (PAGE + 0x7000n) | FULL);
+    guest.poke(root, directory | 1n);
+    guest.access(GVA, Access.Read);
+    expect(gfn()).toBe(0x200n);
+    guest.vcpu.writeCr4(guest.vcpu.registers.cr4 ^ 0x80n);
+    guest.access(GVA, Access.Read);
+    expect(gfn()).toBe(0x207n);
+    guest.dispose();
+  });
+
+  it("with reserved bits make the register write fail and change nothing", () => {
+    const { guest, root } = editable("pae");
+    const bad = guest.table();
+    guest.poke(bad, 0x3n);
+    expect(() => guest.vcpu.writeCr3(bad)).toThrow("reserved bits");
+    expect(guest.vcpu.registers.cr3).toBe(root);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    guest.dispose();
+  });
+});
+
 describe("the assertion on roles in sync", () => {
   it("fires for a page of another role, and counts it", () => {
     const { guest, root, leaf, window } = editable("4level");
