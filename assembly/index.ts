@@ -4,3 +4,4 @@ export { enumerate, startEnumeration } from "./walk/enumerate";
 export { checkPdptes, loadPdptes } from "./walk/pdptes";
 export { explain, translate, translateBatch, translateWide } from "./walk/translate";
 export * from "./shadow/index";
+export * from "./tdp/index";

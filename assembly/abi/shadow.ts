@@ -97,7 +97,7 @@
 /** generation of valid shadow pages, 0 or 1 */
 // @ts-ignore: decorator
 @inline export const VM_VALID_GEN: usize = 212;
-/** shadow pages in use, without those above the guest's tables */
+/** shadow pages in use, without those above the guest's own tables */
 // @ts-ignore: decorator
 @inline export const VM_USED: usize = 216;
 /** limit on them */
@@ -181,20 +181,23 @@
 /** internal assertions that failed */
 // @ts-ignore: decorator
 @inline export const VM_BROKEN: usize = 336;
+/** pointer to the TDP record, 0: direct roots are classic ones */
+// @ts-ignore: decorator
+@inline export const VM_TDP_MMU: usize = 340;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 340;
+@inline export const VM_WALK_COUNT: usize = 344;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 344;
+@inline export const VM_WALK_PAGES: usize = 348;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 472;
+@inline export const VM_PATH_PARENT: usize = 476;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 496;
+@inline export const VM_PATH_INDEX: usize = 500;
 // @ts-ignore: decorator
-@inline export const VM_SIZE_OF: u32 = 520;
+@inline export const VM_SIZE_OF: u32 = 528;
 
 // Memslots of one address space
 /** memslots generation; bit 63: an update is in progress */
@@ -301,14 +304,20 @@
 /** 1: a pae_root lost a table below it and has to be filled */
 // @ts-ignore: decorator
 @inline export const SP_GAP: usize = 68;
+/** 1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped */
+// @ts-ignore: decorator
+@inline export const SP_TDP: usize = 72;
+/** TDP MMU: the entry that leads here, 0 for a root */
+// @ts-ignore: decorator
+@inline export const SP_SPTEP: usize = 76;
 /** latched PDPTEs of a PAE root */
 // @ts-ignore: decorator
-@inline export const SP_PDPTES: usize = 72;
+@inline export const SP_PDPTES: usize = 80;
 /** entries below which a page is unsync */
 // @ts-ignore: decorator
-@inline export const SP_UNSYNC_BITMAP: usize = 104;
+@inline export const SP_UNSYNC_BITMAP: usize = 112;
 // @ts-ignore: decorator
-@inline export const SP_SIZE_OF: u32 = 168;
+@inline export const SP_SIZE_OF: u32 = 176;
 
 // Block of an rmap
 /** next block */
@@ -342,32 +351,38 @@
 /** pointer to the SPACE record that guest walks use, in KVM's rule set */
 // @ts-ignore: decorator
 @inline export const MMU_SPACE: usize = 24;
+/** pointer to the context that guest-physical addresses go through, 0 for none */
+// @ts-ignore: decorator
+@inline export const MMU_SECOND: usize = 28;
+/** bits that a present PDPTE must not have as it is loaded */
+// @ts-ignore: decorator
+@inline export const MMU_PDPTE_RESERVED: usize = 32;
 /** FORMAT_*: entries of the guest's tables */
 // @ts-ignore: decorator
-@inline export const MMU_FORMAT: usize = 28;
+@inline export const MMU_FORMAT: usize = 40;
 /** level of the guest's root table, 0 without paging */
 // @ts-ignore: decorator
-@inline export const MMU_GUEST_LEVEL: usize = 32;
+@inline export const MMU_GUEST_LEVEL: usize = 44;
 /** 1: the guest's tables have accessed and dirty bits */
 // @ts-ignore: decorator
-@inline export const MMU_HAVE_AD: usize = 36;
+@inline export const MMU_HAVE_AD: usize = 48;
 /** MMU_* bits */
 // @ts-ignore: decorator
-@inline export const MMU_FLAGS: usize = 40;
+@inline export const MMU_FLAGS: usize = 52;
 /** previous roots' SPs, 0 for none */
 // @ts-ignore: decorator
-@inline export const MMU_PREVIOUS: usize = 44;
+@inline export const MMU_PREVIOUS: usize = 56;
 /** their guest pgds */
 // @ts-ignore: decorator
-@inline export const MMU_PREVIOUS_PGD: usize = 56;
+@inline export const MMU_PREVIOUS_PGD: usize = 72;
 /** reserved bits of SPTEs, [bit 7][level - 1] */
 // @ts-ignore: decorator
-@inline export const MMU_SHADOW_RESERVED: usize = 80;
+@inline export const MMU_SHADOW_RESERVED: usize = 96;
 /** EPT: bad values of bits 5:0 */
 // @ts-ignore: decorator
-@inline export const MMU_SHADOW_BAD_MT_XWR: usize = 160;
+@inline export const MMU_SHADOW_BAD_MT_XWR: usize = 176;
 // @ts-ignore: decorator
-@inline export const MMU_SIZE_OF: u32 = 168;
+@inline export const MMU_SIZE_OF: u32 = 184;
 
 // vCPU
 /** pointer to the VM record */
@@ -391,6 +406,9 @@
 /** 1: CR4.PAE is set */
 // @ts-ignore: decorator
 @inline export const VCPU_PAE: usize = 24;
+/** 1: the PDPTEs were read since the last exit */
+// @ts-ignore: decorator
+@inline export const VCPU_PDPTES_READ: usize = 28;
 /** MMIO cache: page of the linear address, 0 for none */
 // @ts-ignore: decorator
 @inline export const VCPU_MMIO_GVA: usize = 32;
@@ -433,71 +451,89 @@
 /** walk: resulting address */
 // @ts-ignore: decorator
 @inline export const VCPU_GW_GPA: usize = 232;
+/** walk: 1 where it came as far as the permission check */
+// @ts-ignore: decorator
+@inline export const VCPU_GW_CHECKED: usize = 240;
+/** walk: 1 where L1's second stage is at fault */
+// @ts-ignore: decorator
+@inline export const VCPU_GW_NESTED: usize = 244;
+/** walk: the address that faulted there */
+// @ts-ignore: decorator
+@inline export const VCPU_GW_FAULT: usize = 248;
+/** walk of L2's tables: entry, by level - 1 */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_PTE: usize = 256;
+/** walk of L2's tables: its address, L2's */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_GPA: usize = 296;
+/** walk of L2's tables: its linear address, 0: read-only */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_POINTER: usize = 336;
 /** walk: the leaf entry's neighbours */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_PREFETCH: usize = 240;
+@inline export const VCPU_GW_PREFETCH: usize = 360;
 /** fault: address */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ADDRESS: usize = 304;
+@inline export const VCPU_F_ADDRESS: usize = 424;
 /** fault: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GFN: usize = 312;
+@inline export const VCPU_F_GFN: usize = 432;
 /** fault: host page << 12 */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PFN: usize = 320;
+@inline export const VCPU_F_PFN: usize = 440;
 /** fault: error code */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ERROR: usize = 328;
+@inline export const VCPU_F_ERROR: usize = 448;
 /** fault: 1 where no guest access stands behind it */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PREFETCH: usize = 332;
+@inline export const VCPU_F_PREFETCH: usize = 452;
 /** fault: MEMSLOT, 0 for none */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SLOT: usize = 336;
+@inline export const VCPU_F_SLOT: usize = 456;
 /** fault: 1 where the host page may be written */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAP_WRITABLE: usize = 340;
+@inline export const VCPU_F_MAP_WRITABLE: usize = 460;
 /** fault: VM_INVALIDATE_SEQ before the host page was looked up */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SEQ: usize = 344;
+@inline export const VCPU_F_SEQ: usize = 464;
 /** fault: largest level that the guest's mapping allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAX_LEVEL: usize = 348;
+@inline export const VCPU_F_MAX_LEVEL: usize = 468;
 /** fault: level that the host page allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_REQ_LEVEL: usize = 352;
+@inline export const VCPU_F_REQ_LEVEL: usize = 472;
 /** fault: level that is made */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GOAL_LEVEL: usize = 356;
+@inline export const VCPU_F_GOAL_LEVEL: usize = 476;
 /** fault: 1 where a huge page is forbidden */
 // @ts-ignore: decorator
-@inline export const VCPU_F_NO_HUGE: usize = 360;
+@inline export const VCPU_F_NO_HUGE: usize = 480;
 /** fault: 1 where the access writes its own translation */
 // @ts-ignore: decorator
-@inline export const VCPU_F_WRITES_TABLE: usize = 364;
+@inline export const VCPU_F_WRITES_TABLE: usize = 484;
 /** fault: STAGE_* at which it is resumed */
 // @ts-ignore: decorator
-@inline export const VCPU_F_STAGE: usize = 368;
+@inline export const VCPU_F_STAGE: usize = 488;
 /** fault: shadow walk's level */
 // @ts-ignore: decorator
-@inline export const VCPU_F_LEVEL: usize = 372;
+@inline export const VCPU_F_LEVEL: usize = 492;
 /** fault: shadow walk's entry */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SPTEP: usize = 376;
+@inline export const VCPU_F_SPTEP: usize = 496;
 /** page wanted: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_GFN: usize = 384;
+@inline export const VCPU_REQ_GFN: usize = 504;
 /** page wanted: role */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_ROLE: usize = 392;
+@inline export const VCPU_REQ_ROLE: usize = 512;
 /** page wanted: CR3 bits 11:5 */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_LOW: usize = 396;
+@inline export const VCPU_REQ_LOW: usize = 516;
 /** page found or made */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_PAGE: usize = 400;
+@inline export const VCPU_REQ_PAGE: usize = 520;
 // @ts-ignore: decorator
-@inline export const VCPU_SIZE_OF: u32 = 408;
+@inline export const VCPU_SIZE_OF: u32 = 528;
 
 // Trace event
 /** EV_* */
@@ -524,6 +560,52 @@
 // @ts-ignore: decorator
 @inline export const EVENT_SIZE_OF: u32 = 40;
 
+// TDP MMU
+/** iterator: gfn that it descends towards */
+// @ts-ignore: decorator
+@inline export const TDP_NEXT_GFN: usize = 0;
+/** iterator: first gfn of the current entry */
+// @ts-ignore: decorator
+@inline export const TDP_GFN: usize = 8;
+/** iterator: value of the current entry when it was reached */
+// @ts-ignore: decorator
+@inline export const TDP_OLD: usize = 16;
+/** iterator: the current entry, 0 at the end */
+// @ts-ignore: decorator
+@inline export const TDP_SPTEP: usize = 24;
+/** iterator: its level */
+// @ts-ignore: decorator
+@inline export const TDP_LEVEL: usize = 28;
+/** iterator: lowest level to visit */
+// @ts-ignore: decorator
+@inline export const TDP_MIN_LEVEL: usize = 32;
+/** iterator: level of the root */
+// @ts-ignore: decorator
+@inline export const TDP_ROOT_LEVEL: usize = 36;
+/** iterator: address space of the root */
+// @ts-ignore: decorator
+@inline export const TDP_SPACE: usize = 40;
+/** iterator: tables down to the current entry, by level - 1 */
+// @ts-ignore: decorator
+@inline export const TDP_PATH: usize = 44;
+/** list head (next, previous) of the roots */
+// @ts-ignore: decorator
+@inline export const TDP_ROOTS: usize = 64;
+/** list head (next, previous) of the other pages */
+// @ts-ignore: decorator
+@inline export const TDP_PAGES: usize = 72;
+/** free list of pages, linked through SP_LINK */
+// @ts-ignore: decorator
+@inline export const TDP_POOL: usize = 80;
+/** its length */
+// @ts-ignore: decorator
+@inline export const TDP_POOL_COUNT: usize = 84;
+/** pages in use, roots included */
+// @ts-ignore: decorator
+@inline export const TDP_PAGE_COUNT: usize = 88;
+// @ts-ignore: decorator
+@inline export const TDP_SIZE_OF: u32 = 96;
+
 // Codes
 // @ts-ignore: decorator
 @inline export const MEMSLOT_LOG: u32 = 1;
@@ -543,6 +625,8 @@
 @inline export const FORMAT_32: u32 = 1;
 // @ts-ignore: decorator
 @inline export const FORMAT_64: u32 = 2;
+// @ts-ignore: decorator
+@inline export const FORMAT_EPT: u32 = 3;
 // @ts-ignore: decorator
 @inline export const MMU_WP: u32 = 1;
 // @ts-ignore: decorator
@@ -609,3 +693,7 @@
 @inline export const EV_SPTE_REQUESTED: u32 = 16;
 // @ts-ignore: decorator
 @inline export const EV_PAGE_FAULT: u32 = 17;
+// @ts-ignore: decorator
+@inline export const EV_TDP_CHANGED: u32 = 18;
+// @ts-ignore: decorator
+@inline export const EV_SPLIT_HUGE: u32 = 19;

@@ -1,7 +1,9 @@
 // Guest page-table entries as sync and prefetch read them, in the format that the context's space describes.
-import { PTE32_ADDRESS, PTE_A, PTE_ADDRESS, PTE_D, PTE_P } from "../abi/bits";
-import { FORMAT_32, MMU_FORMAT, MMU_HAVE_AD, MMU_SPACE } from "../abi/shadow";
-import { ACC_WRITE } from "../abi/spte";
+import { EPT_A, EPT_D, EPT_R, EPT_W, EPT_X, PTE32_ADDRESS, PTE_A, PTE_ADDRESS, PTE_D, PTE_P } from "../abi/bits";
+import { SPACE_FEATURES } from "../abi/layout";
+import { FORMAT_32, FORMAT_EPT, MMU_FORMAT, MMU_HAVE_AD, MMU_SPACE } from "../abi/shadow";
+import { ACC_ALL, ACC_WRITE } from "../abi/spte";
+import { eptRightsOf, isMisconfigured } from "../walk/ept";
 import { rightsOf } from "../walk/legacy";
 import { reservedBits } from "../walk/reserved";
 
@@ -15,17 +17,41 @@ import { reservedBits } from "../walk/reserved";
   return load<u32>(mmu, MMU_FORMAT) == FORMAT_32 ? <u64>load<u32>(pointer) : load<u64>(pointer);
 }
 
-/** A level-1 entry that may be mapped without an access: present, accessed (where tables have A bits), well-formed. */
-export function gpteUsable(mmu: usize, gpte: u64): bool {
-  const wanted = load<u32>(mmu, MMU_HAVE_AD) != 0 ? PTE_P | PTE_A : PTE_P;
-  if ((gpte & wanted) != wanted) return false;
-  return (gpte & reservedBits(load<u32>(mmu, MMU_SPACE), 1, gpte)) == 0;
+// @ts-ignore: decorator
+@inline export function isEpt(mmu: usize): bool {
+  return load<u32>(mmu, MMU_FORMAT) == FORMAT_EPT;
 }
 
-/** ACC_* bits of an entry. */
+/** Bit of an entry that says that it was used, and the one that says that the page was written. */
+// @ts-ignore: decorator
+@inline export function accessedBit(mmu: usize): u64 {
+  return isEpt(mmu) ? EPT_A : PTE_A;
+}
+
+// @ts-ignore: decorator
+@inline export function dirtyBit(mmu: usize): u64 {
+  return isEpt(mmu) ? EPT_D : PTE_D;
+}
+
+// @ts-ignore: decorator
+@inline export function gptePresent(mmu: usize, gpte: u64): bool {
+  return (gpte & (isEpt(mmu) ? EPT_R | EPT_W | EPT_X : PTE_P)) != 0;
+}
+
+/** A level-1 entry that may be mapped without an access: present, accessed (where tables have A bits), well-formed. */
+export function gpteUsable(mmu: usize, gpte: u64): bool {
+  if (!gptePresent(mmu, gpte)) return false;
+  if (load<u32>(mmu, MMU_HAVE_AD) != 0 && (gpte & accessedBit(mmu)) == 0) return false;
+  const space: usize = load<u32>(mmu, MMU_SPACE);
+  if (isEpt(mmu)) return !isMisconfigured(space, load<u32>(space, SPACE_FEATURES), 1, true, gpte);
+  return (gpte & reservedBits(space, 1, gpte)) == 0;
+}
+
+/** ACC_* bits of an entry; in EPT the user position means readable. */
 // @ts-ignore: decorator
 @inline export function gpteAccess(mmu: usize, gpte: u64): u32 {
-  return rightsOf(load<u32>(mmu, MMU_SPACE), gpte);
+  const space: usize = load<u32>(mmu, MMU_SPACE);
+  return isEpt(mmu) ? eptRightsOf(load<u32>(space, SPACE_FEATURES), gpte) & ACC_ALL : rightsOf(space, gpte);
 }
 
 // @ts-ignore: decorator
@@ -36,6 +62,6 @@ export function gpteUsable(mmu: usize, gpte: u64): bool {
 /** A page whose entry is not dirty is mapped read-only, so that the first write is seen and D can be set. */
 // @ts-ignore: decorator
 @inline export function protectClean(mmu: usize, access: u32, gpte: u64): u32 {
-  if (load<u32>(mmu, MMU_HAVE_AD) == 0 || (gpte & PTE_D) != 0) return access;
+  if (load<u32>(mmu, MMU_HAVE_AD) == 0 || (gpte & dirtyBit(mmu)) != 0) return access;
   return access & ~ACC_WRITE;
 }

@@ -2,12 +2,12 @@
 import { EV_GET_PAGE, VCPU_REQ_GFN, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE, VM_INVALID } from "../abi/shadow";
 import { setRoot } from "../walk/configure";
 import { emitPage } from "./event";
-import { fault, faultResume } from "./fault";
+import { fault, faultResume, isDirect } from "./fault";
 import { walkGuest } from "./guest-walk";
 import { guestWrite } from "./guest-write";
 import { listInit } from "./list";
 import { createPage, linkRootChild, requestRootChild } from "./make-page";
-import { clearMmioInfo } from "./mmio";
+import { clearMmioInfo, mmioCached } from "./mmio";
 import { firstInChain } from "./page";
 import { changePage, forRange, protectHuge, relogMasked } from "./range";
 import { markDirty } from "./slot";
@@ -56,6 +56,11 @@ export function rootChildLink(vcpu: usize, root: usize, index: u32): void {
 
 export function walk(vcpu: usize, mmu: usize, gw: usize, high: u32, low: u32, code: u32): u32 {
   return walkGuest(vcpu, mmu, gw, wide(high, low), code) ? 1 : 0;
+}
+
+/** 1 where an access to `address` is one to the MMIO page that the vCPU remembers. */
+export function mmioHit(vcpu: usize, high: u32, low: u32): u32 {
+  return mmioCached(vcpu, wide(high, low), isDirect(vcpu)) ? 1 : 0;
 }
 
 export function pteWrite(vcpu: usize, high: u32, low: u32, bytes: u32): void {

@@ -17,6 +17,7 @@ import {
   SP_ROLE,
   SP_ROOT_COUNT,
   SP_SHADOWED,
+  SP_TDP,
   SP_UNSYNC,
   SP_UNSYNC_BITMAP,
   SP_UNSYNC_CHILDREN,
@@ -55,7 +56,7 @@ import {
   tableOf,
 } from "./page";
 import { rmapAdd } from "./rmap";
-import { changeLpage, changeTrack, findSlot } from "./slot";
+import { changeLpage, changeTrack, findSlot, ramOf } from "./slot";
 import { markUnsync } from "./unsync";
 import { broken, flushRemote } from "./update";
 import { protectGfn } from "./write-protect";
@@ -82,6 +83,14 @@ export function requestChild(vcpu: usize, sptep: usize, gfn: u64, direct: bool, 
   return true;
 }
 
+/** PDPTE `index` of the table that a page shadows: latched with the page, or as memory has it now. */
+function pdpteOf(vcpu: usize, sp: usize, index: u32): u64 {
+  const low = load<u32>(sp, SP_LOW);
+  if (low & LOW_LATCHED) return load<u64>(sp + (<usize>index << 3), SP_PDPTES);
+  const ram = ramOf(vcpu, gfnOf(sp));
+  return ram == 0 ? 0 : load<u64>(ram + <usize>(low & 0xfe0) + (<usize>index << 3));
+}
+
 /**
  * Asks for the page below entry `index` of a root table that shadows less than a whole level of the guest's: of a
  * promoted page, a PAE guest's page-directory pointers, or a direct PAE root. Returns 0 where nothing belongs there,
@@ -95,7 +104,7 @@ export function requestRootChild(vcpu: usize, sp: usize, index: u32): u32 {
   let gfn = gfnOf(sp);
   if (direct) gfn += <u64>index << 18;
   else if (!(role & ROLE_LEVEL_PROMOTED)) {
-    const pdpte = load<u64>(sp + (<usize>index << 3), SP_PDPTES);
+    const pdpte = pdpteOf(vcpu, sp, index);
     if (!(pdpte & 1)) return 0;
     gfn = (pdpte & SPTE_ADDRESS) >> 12;
   }
@@ -147,6 +156,7 @@ export function createPage(vcpu: usize, sp: usize): void {
   store<u32>(sp, 0, SP_NO_HUGE);
   store<u32>(sp, 0, SP_CURRENT);
   store<u32>(sp, 0, SP_GAP);
+  store<u32>(sp, 0, SP_TDP);
   memory.fill(sp + SP_UNSYNC_BITMAP, 0, 64);
   if (low & LOW_LATCHED) latch(vcpu, sp);
   const table = tableOf(sp);

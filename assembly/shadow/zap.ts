@@ -1,5 +1,5 @@
 // Zapping: an entry, a page with everything that leads to and from it, the oldest pages, the obsolete ones.
-import { ROLE_GUEST_MODE, ROLE_INVALID, ROLE_PAE_ROOT } from "../abi/role";
+import { ROLE_GUEST_MODE, ROLE_INVALID } from "../abi/role";
 import {
   EV_PREPARE_ZAP,
   EV_ZAP_ALL_FAST,
@@ -24,6 +24,8 @@ import {
   VM_ZAPPED,
 } from "../abi/shadow";
 import { isLast, isMmio, isPresent } from "../spte/predicates";
+import { isTdpPage, tdpOf } from "../tdp/page";
+import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
 import { emit, emitPage, tracing } from "./event";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
 import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
@@ -59,14 +61,9 @@ export function zapEntry(vm: usize, sp: usize, sptep: usize, collecting: bool): 
     dropParent(vm, child, sptep);
     const orphan = load<u32>(child, SP_ROOT_COUNT) == 0 && load<u32>(child, SP_PARENTS) == 0;
     if (collecting && orphan && isAboveGuest(child)) return zapPage(vm, child);
-    if (
-      collecting &&
-      orphan &&
-      load<u32>(vm, VM_TDP) != 0 &&
-      (roleOf(child) & ROLE_GUEST_MODE) != 0
-    ) {
-      return zapPage(vm, child);
-    }
+    // Tables right below the page-directory pointers are roots of their own in KVM: they stay.
+    const collectible = load<u32>(vm, VM_TDP) != 0 && (roleOf(child) & ROLE_GUEST_MODE) != 0 && !isAboveGuest(sp);
+    if (collecting && orphan && collectible) return zapPage(vm, child);
   } else if (isMmio(vm, spte)) clearSpte(vm, sptep);
   return 0;
 }
@@ -77,28 +74,39 @@ function unlinkChildren(vm: usize, sp: usize): u32 {
   return zapped;
 }
 
-// @ts-ignore: decorator
-@inline function isCurrentPaeRoot(sp: usize): bool {
-  return (roleOf(sp) & ROLE_PAE_ROOT) != 0 && load<u32>(sp, SP_CURRENT) != 0;
+/** The page stands above the guest's tables, and is a current root or below one. */
+function isInCurrentRoot(vm: usize, sp: usize): bool {
+  if (!isAboveGuest(sp)) return false;
+  return load<u32>(sp, SP_CURRENT) != 0 || isPartOfRoot(vm, sp);
 }
 
-/** A table that a pae_root in use leads to directly: as little use to reclaim as the root itself. */
+/** A table that leads on from the pages above the guest's tables of a current root: as little use to reclaim as the root. */
 function isPartOfRoot(vm: usize, sp: usize): bool {
   const head = sp + SP_PARENTS;
   for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
-    if (isCurrentPaeRoot(pageOf(vm, rmapSptep(cursor)))) return true;
+    if (isInCurrentRoot(vm, pageOf(vm, rmapSptep(cursor)))) return true;
   }
   return false;
+}
+
+/** Something is missing below a page above the guest's tables; each page up to the root says so. */
+function markGap(vm: usize, sp: usize): void {
+  store<u32>(sp, 1, SP_GAP);
+  const head = sp + SP_PARENTS;
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
+    const parent = pageOf(vm, rmapSptep(cursor));
+    if (isAboveGuest(parent)) markGap(vm, parent);
+  }
 }
 
 function unlinkParents(vm: usize, sp: usize): void {
   const head = sp + SP_PARENTS;
   while (load<u32>(head) != 0) {
     const sptep = rmapSptep(rmapFirst(head));
-    // A table right below a current pae_root is part of the root: vCPUs fill the gap before they run on.
+    // A table right below a current root's PDPTEs is part of the root: vCPUs fill the gap before they run on.
     const parent = pageOf(vm, sptep);
-    if (isCurrentPaeRoot(parent)) {
-      store<u32>(parent, 1, SP_GAP);
+    if (isInCurrentRoot(vm, parent)) {
+      markGap(vm, parent);
       store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 2, VM_ROOT_REQUEST);
     }
     dropParent(vm, sp, sptep);
@@ -232,6 +240,8 @@ export function setLimit(vm: usize, limit: u32): void {
 export function zapAllFast(vm: usize): void {
   if (tracing(vm)) emit(vm, EV_ZAP_ALL_FAST, 0, load<u32>(vm, VM_VALID_GEN), load<u32>(vm, VM_USED), 0, 0, 0);
   store<u32>(vm, load<u32>(vm, VM_VALID_GEN) ^ 1, VM_VALID_GEN);
+  const tdp = tdpOf(vm) != 0;
+  if (tdp) invalidateRoots(vm);
   store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
   const head = vm + VM_ACTIVE;
   for (let link = previousOf(head); link != head; ) {
@@ -242,6 +252,7 @@ export function zapAllFast(vm: usize): void {
     if (prepareZap(vm, sp) & 0x80000000) link = previousOf(head);
   }
   commitZap(vm);
+  if (tdp) zapInvalidRoots(vm);
 }
 
 /** Zaps the shadow pages of a guest table, so that the guest may write it; returns whether there was one. */
@@ -264,6 +275,10 @@ export function unprotectGfn(vm: usize, first: usize, gfn: u64): bool {
  * that stands above the guest's tables: those stay, and it is made again in no time.
  */
 export function putRoot(vm: usize, sp: usize): void {
+  if (isTdpPage(sp)) {
+    putTdpRoot(vm, sp);
+    return;
+  }
   const count = load<u32>(sp, SP_ROOT_COUNT) - 1;
   store<u32>(sp, count, SP_ROOT_COUNT);
   if (count == 0 && ((roleOf(sp) & ROLE_INVALID) != 0 || isAboveGuest(sp))) zapPage(vm, sp);

@@ -1,5 +1,6 @@
 /** The shadow MMU's records in linear memory; see docs/shadow-mmu.md. */
 import type { RecordLayout } from "./layout.js";
+import { TDP } from "./tdp.js";
 
 /** One virtual machine. The masks are KVM's shadow_*_mask variables. */
 export const VM: RecordLayout = {
@@ -38,7 +39,7 @@ export const VM: RecordLayout = {
     { name: "PDPTE_VALUE", type: "u64", meaning: "that value" },
     { name: "ASK_HOST", type: "u32", meaning: "1: every fault asks the host for its page" },
     { name: "VALID_GEN", type: "u32", meaning: "generation of valid shadow pages, 0 or 1" },
-    { name: "USED", type: "u32", meaning: "shadow pages in use, without those above the guest's tables" },
+    { name: "USED", type: "u32", meaning: "shadow pages in use, without those above the guest's own tables" },
     { name: "MAX", type: "u32", meaning: "limit on them" },
     { name: "INDIRECT", type: "u32", meaning: "shadow pages that shadow guest tables" },
     {
@@ -70,6 +71,7 @@ export const VM: RecordLayout = {
     { name: "UNSYNC", type: "u32", meaning: "pages that are unsync" },
     { name: "SYNC_MISMATCH", type: "u32", meaning: "pages refused by the assertion on the role in sync" },
     { name: "BROKEN", type: "u32", meaning: "internal assertions that failed" },
+    { name: "TDP_MMU", type: "u32", meaning: "pointer to the TDP record, 0: direct roots are classic ones" },
     { name: "WALK_COUNT", type: "u32", meaning: "scratch: entries of WALK_PAGES" },
     { name: "WALK_PAGES", type: "u32", count: 32, meaning: "scratch: unsync pages found, (page, index)" },
     { name: "PATH_PARENT", type: "u32", count: 6, meaning: "scratch: parents of the page being handled" },
@@ -128,6 +130,8 @@ export const SP: RecordLayout = {
     { name: "NO_HUGE", type: "u32", meaning: "1: stands where a huge page was forbidden" },
     { name: "CURRENT", type: "u32", meaning: "contexts whose current root it is" },
     { name: "GAP", type: "u32", meaning: "1: a pae_root lost a table below it and has to be filled" },
+    { name: "TDP", type: "u32", meaning: "1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped" },
+    { name: "SPTEP", type: "u32", meaning: "TDP MMU: the entry that leads here, 0 for a root" },
     { name: "PDPTES", type: "u64", count: 4, meaning: "latched PDPTEs of a PAE root" },
     { name: "UNSYNC_BITMAP", type: "u64", count: 8, meaning: "entries below which a page is unsync" },
   ],
@@ -155,6 +159,12 @@ export const MMU: RecordLayout = {
     { name: "ROOT", type: "u32", meaning: "root's SP, 0 for none" },
     { name: "ROOT_PGD", type: "u64", meaning: "guest pgd of the root" },
     { name: "SPACE", type: "u32", meaning: "pointer to the SPACE record that guest walks use, in KVM's rule set" },
+    {
+      name: "SECOND",
+      type: "u32",
+      meaning: "pointer to the context that guest-physical addresses go through, 0 for none",
+    },
+    { name: "PDPTE_RESERVED", type: "u64", meaning: "bits that a present PDPTE must not have as it is loaded" },
     { name: "FORMAT", type: "u32", meaning: "FORMAT_*: entries of the guest's tables" },
     { name: "GUEST_LEVEL", type: "u32", meaning: "level of the guest's root table, 0 without paging" },
     { name: "HAVE_AD", type: "u32", meaning: "1: the guest's tables have accessed and dirty bits" },
@@ -178,6 +188,7 @@ export const VCPU: RecordLayout = {
     { name: "AC", type: "u32", meaning: "1: EFLAGS.AC is set" },
     { name: "GUEST_MODE", type: "u32", meaning: "1: a nested guest runs" },
     { name: "PAE", type: "u32", meaning: "1: CR4.PAE is set" },
+    { name: "PDPTES_READ", type: "u32", meaning: "1: the PDPTEs were read since the last exit" },
     { name: "MMIO_GVA", type: "u64", meaning: "MMIO cache: page of the linear address, 0 for none" },
     { name: "MMIO_GFN", type: "u64", meaning: "MMIO cache: gfn" },
     { name: "MMIO_GENERATION", type: "u64", meaning: "MMIO cache: memslots generation" },
@@ -193,6 +204,12 @@ export const VCPU: RecordLayout = {
     { name: "GW_ERROR", type: "u32", meaning: "walk: error code of the fault" },
     { name: "GW_GFN", type: "u64", meaning: "walk: resulting gfn" },
     { name: "GW_GPA", type: "u64", meaning: "walk: resulting address" },
+    { name: "GW_CHECKED", type: "u32", meaning: "walk: 1 where it came as far as the permission check" },
+    { name: "GW_NESTED", type: "u32", meaning: "walk: 1 where L1's second stage is at fault" },
+    { name: "GW_FAULT", type: "u64", meaning: "walk: the address that faulted there" },
+    { name: "L2_PTE", type: "u64", count: 5, meaning: "walk of L2's tables: entry, by level - 1" },
+    { name: "L2_GPA", type: "u64", count: 5, meaning: "walk of L2's tables: its address, L2's" },
+    { name: "L2_POINTER", type: "u32", count: 5, meaning: "walk of L2's tables: its linear address, 0: read-only" },
     { name: "GW_PREFETCH", type: "u64", count: 8, meaning: "walk: the leaf entry's neighbours" },
 
     { name: "F_ADDRESS", type: "u64", meaning: "fault: address" },
@@ -233,7 +250,7 @@ export const EVENT: RecordLayout = {
   ],
 };
 
-export const SHADOW_RECORDS: readonly RecordLayout[] = [VM, SLOTSET, MEMSLOT, SP, DESC, MMU, VCPU, EVENT];
+export const SHADOW_RECORDS: readonly RecordLayout[] = [VM, SLOTSET, MEMSLOT, SP, DESC, MMU, VCPU, EVENT, TDP];
 
 export const SHADOW_CODES = {
   MEMSLOT_LOG: 1,
@@ -248,6 +265,7 @@ export const SHADOW_CODES = {
   FORMAT_NONE: 0,
   FORMAT_32: 1,
   FORMAT_64: 2,
+  FORMAT_EPT: 3,
 
   MMU_WP: 1,
   MMU_SMEP: 4,
@@ -288,4 +306,6 @@ export const SHADOW_CODES = {
   EV_SET_SPTE: 15,
   EV_SPTE_REQUESTED: 16,
   EV_PAGE_FAULT: 17,
+  EV_TDP_CHANGED: 18,
+  EV_SPLIT_HUGE: 19,
 } as const;

@@ -8,6 +8,7 @@ export interface ShadowExports {
   rootChildRequest(vcpu: number, root: number, index: number): number;
   rootChildLink(vcpu: number, root: number, index: number): void;
   walk(vcpu: number, mmu: number, result: number, high: number, low: number, code: number): number;
+  mmioHit(vcpu: number, high: number, low: number): number;
   pteWrite(vcpu: number, high: number, low: number, bytes: number): void;
   unprotect(vm: number, gfnHigh: number, gfnLow: number): number;
   invlpg(vcpu: number, root: number, high: number, low: number): void;
@@ -25,4 +26,10 @@ export interface ShadowExports {
   logMasked(vm: number, slot: number, gfn: bigint, mask: bigint, clearDirty: number): void;
   logProtectHuge(vm: number, slot: number, gfn: bigint): number;
   logDirty(slot: number, gfn: bigint): void;
+  tdpInit(tdp: number): void;
+  tdpFillPool(vm: number, page: number): void;
+  tdpRoot(vm: number, role: number): number;
+  tdpCountSplits(vm: number, slot: number, start: bigint, end: bigint): number;
+  tdpSplit(vm: number, slot: number, start: bigint, end: bigint): void;
+  tdpRecover(vm: number, count: number): number;
 }

@@ -19,7 +19,8 @@ import type { Allocations } from "./allocations.js";
 import type { PagingRegisters } from "./control-registers.js";
 import { protectionKeyMask } from "./protection-keys.js";
 import { INVALID_PAGE, mmuRecord } from "./records.js";
-import { bits, reservedBits } from "./reserved-bits.js";
+import { bits, eptBadTypeAndRights, eptReservedBits, reservedBits } from "./reserved-bits.js";
+import { RootCache } from "./root-cache.js";
 
 /** What the vCPU's CPUID and the host say about reserved bits. */
 export interface FormatLimits {
@@ -27,8 +28,31 @@ export interface FormatLimits {
   readonly guestPage1g: boolean;
   readonly guestAmd: boolean;
   readonly hostPhysicalBits: number;
+  readonly hostPage1g: boolean;
+  /** Largest level of a leaf, 1 to 3. */
+  readonly maxHugeLevel: number;
   readonly encryptionMask: bigint;
   readonly encryptionValue: bigint;
+}
+
+/**
+ * In which format a context's SPTEs are, and for whom: `shadow` tables in the legacy format that stand for a guest's own
+ * (an L1 hypervisor's NPT too), the host's own direct `npt` and `ept`; `none` for a context that only walks.
+ */
+export type SpteFormat = "shadow" | "npt" | "ept" | "none";
+
+/** L1's nested EPT. */
+export interface NestedEptFormat {
+  readonly eptp: bigint;
+  readonly executeOnly: boolean;
+  /** Largest level of a leaf that L1 sees, 1 to 3. */
+  readonly hugePageLevel: number;
+}
+
+/** What dropping a root involves: a reference less, and freeing what became free. */
+export interface RootUsers {
+  put(page: number): void;
+  commit(): void;
 }
 
 const NONE: readonly bigint[] = Array.from({ length: 10 }, () => 0n);
@@ -41,6 +65,7 @@ export class PagingContext {
   #root = 0;
   readonly #guestReserved: bigint[] = [...NONE];
   #keyMask = 0;
+  readonly roots: RootCache;
 
   constructor(
     readonly exports: CoreExports,
@@ -48,7 +73,9 @@ export class PagingContext {
     memory: Allocations,
     readonly name: "root_mmu" | "guest_mmu" | "nested_mmu",
     work: number,
+    rootUsers: RootUsers,
   ) {
+    this.roots = new RootCache(linear, this, rootUsers.put, rootUsers.commit);
     this.pointer = memory.take(mmuRecord.size);
     this.space = memory.take(spaceRecord.size);
     for (let i = 0; i < 3; i++) mmuRecord.set64(linear, this.pointer, "PREVIOUS_PGD", INVALID_PAGE, i);
@@ -59,6 +86,11 @@ export class PagingContext {
   /** The guest memory that walks go through: a MEMORY record. */
   set memory(pointer: number) {
     spaceRecord.set32(this.linear, this.space, "MEMORY", pointer);
+  }
+
+  /** Walks read PDPTEs from memory, not from registers: those of L1's PAE NPT (APM, "Nested Paging"). */
+  get livePdptes(): boolean {
+    return this.name === "guest_mmu";
   }
 
   get cpuRole(): CpuRole {
@@ -102,32 +134,95 @@ export class PagingContext {
     if (this.guestLevel !== 0) this.exports.configure(this.space);
   }
 
+  /** The second stage of its walks: L1's tables, which this L2 context's guest-physical addresses go through. */
+  set second(context: PagingContext) {
+    mmuRecord.set32(this.linear, this.pointer, "SECOND", context.pointer);
+  }
+
   /**
-   * Sets the roles; with equal roles nothing changes. What a paging mode implies for walks is kept while paging is
-   * off, as in the kernel: nothing looks at it.
+   * Sets the roles of a context whose guest tables are in a legacy format; with equal roles nothing changes. What a
+   * paging mode implies for walks is kept while paging is off, as in the kernel: nothing looks at it.
    */
-  setRoles(cpu: CpuRole, root: number, limits: FormatLimits, registers: PagingRegisters): void {
-    if (cpu.base === this.#cpu.base && cpu.ext === this.#cpu.ext && root === this.#root) return;
+  setRoles(cpu: CpuRole, root: number, limits: FormatLimits, registers: PagingRegisters, format: SpteFormat): void {
+    if (!this.#adopt(cpu, root)) return;
+    const level = roleLevel(cpu.base);
+    const entries = cpu.base & ROLE_4_BYTE_GPTE ? SHADOW_CODES.FORMAT_32 : SHADOW_CODES.FORMAT_64;
+    mmuRecord.set32(this.linear, this.pointer, "FORMAT", level === 0 ? SHADOW_CODES.FORMAT_NONE : entries);
+    if (level !== 0) this.#legacyWalks(limits, registers);
+    this.#setShadowMasks(root, limits, format);
+  }
+
+  /** Sets the roles of the context that shadows L1's EPT. */
+  setEptRoles(cpu: CpuRole, root: number, limits: FormatLimits, ept: NestedEptFormat): void {
+    if (!this.#adopt(cpu, root)) return;
+    const { linear, space } = this;
+    mmuRecord.set32(linear, this.pointer, "FORMAT", SHADOW_CODES.FORMAT_EPT);
+    const features =
+      CODES.FEATURE_KVM |
+      (ept.hugePageLevel >= 2 ? CODES.FEATURE_PAGE_2M : 0) |
+      (ept.hugePageLevel >= 3 ? CODES.FEATURE_PAGE_1G : 0) |
+      (ept.executeOnly ? CODES.FEATURE_EXECUTE_ONLY : 0);
+    spaceRecord.set32(linear, space, "KIND", CODES.KIND_EPT);
+    spaceRecord.set32(linear, space, "FEATURES", features);
+    spaceRecord.set32(linear, space, "MAXPHYADDR", limits.guestPhysicalBits);
+    spaceRecord.set64(linear, space, "CR3", ept.eptp);
+    this.exports.configure(space);
+    const { executeOnly, hugePageLevel } = ept;
+    const guest = eptReservedBits({ physicalBits: bits(limits.guestPhysicalBits, 63), executeOnly, hugePageLevel });
+    guest.forEach((mask, i) => {
+      this.#guestReserved[i] = mask;
+    });
+    this.#keyMask = 0;
+    this.#setEptMasks(limits, executeOnly);
+  }
+
+  /** Takes new roles; false where they are what the context has. */
+  #adopt(cpu: CpuRole, root: number): boolean {
+    if (cpu.base === this.#cpu.base && cpu.ext === this.#cpu.ext && root === this.#root) return false;
     this.#cpu = cpu;
     this.#root = root;
     const { linear, pointer } = this;
-    const level = roleLevel(cpu.base);
-    const wp = (cpu.base & ROLE_CR0_WP) !== 0;
     mmuRecord.set32(linear, pointer, "CPU_ROLE", cpu.base);
     mmuRecord.set32(linear, pointer, "CPU_EXT", cpu.ext);
     mmuRecord.set32(linear, pointer, "ROOT_ROLE", root);
-    mmuRecord.set32(linear, pointer, "GUEST_LEVEL", level);
+    mmuRecord.set32(linear, pointer, "GUEST_LEVEL", roleLevel(cpu.base));
     mmuRecord.set32(linear, pointer, "HAVE_AD", (cpu.base & ROLE_AD_DISABLED) === 0 ? 1 : 0);
-    const entries = cpu.base & ROLE_4_BYTE_GPTE ? SHADOW_CODES.FORMAT_32 : SHADOW_CODES.FORMAT_64;
-    mmuRecord.set32(linear, pointer, "FORMAT", level === 0 ? SHADOW_CODES.FORMAT_NONE : entries);
+    const wp = (cpu.base & ROLE_CR0_WP) !== 0 ? SHADOW_CODES.MMU_WP : 0;
     const smep = (cpu.ext & EXT_CR4_SMEP) !== 0 ? SHADOW_CODES.MMU_SMEP : 0;
-    mmuRecord.set32(linear, pointer, "FLAGS", (wp ? SHADOW_CODES.MMU_WP : 0) | smep);
-    if (level !== 0) {
-      this.#configure(limits, registers);
-      this.#keepReserved(level);
-      this.#keyMask = protectionKeyMask({ wp, pke: (cpu.ext & EXT_CR4_PKE) !== 0 });
-    }
-    this.#setMasks("SHADOW_RESERVED", this.#shadowMasks(root, limits));
+    mmuRecord.set32(linear, pointer, "FLAGS", wp | smep);
+    return true;
+  }
+
+  /** Its guest tables are L1's EPT. */
+  get isEpt(): boolean {
+    return mmuRecord.get32(this.linear, this.pointer, "FORMAT") === SHADOW_CODES.FORMAT_EPT;
+  }
+
+  get writeProtect(): boolean {
+    return (this.#cpu.base & ROLE_CR0_WP) !== 0;
+  }
+
+  /**
+   * CR0.WP changed without an exit: only what walks ask of it follows, never the root
+   * (__kvm_mmu_refresh_passthrough_bits).
+   */
+  refreshWriteProtect(limits: FormatLimits, registers: PagingRegisters): void {
+    const base = (this.#cpu.base ^ ROLE_CR0_WP) >>> 0;
+    this.#adopt({ ...this.#cpu, base }, this.#root);
+    if (roleLevel(base) !== 0) this.#legacyWalks(limits, registers);
+  }
+
+  /** Bits that a present PDPTE must not have when it is loaded; for walks that load them by themselves. */
+  set pdpteReserved(mask: bigint) {
+    mmuRecord.set64(this.linear, this.pointer, "PDPTE_RESERVED", mask);
+  }
+
+  #legacyWalks(limits: FormatLimits, registers: PagingRegisters): void {
+    this.#configure(limits, registers);
+    this.#keepReserved(this.guestLevel);
+    // PDPTEs are checked when they are loaded; walks ask for the present bit only (walk_addr_generic).
+    if (this.guestLevel === 3) for (const at of [2, 7]) spaceRecord.set64(this.linear, this.space, "RESERVED", 0n, at);
+    this.#keyMask = protectionKeyMask({ wp: this.writeProtect, pke: (this.#cpu.ext & EXT_CR4_PKE) !== 0 });
   }
 
   #configure(limits: FormatLimits, registers: PagingRegisters): void {
@@ -137,7 +232,8 @@ export class PagingContext {
       CODES.FEATURE_PSE36 |
       CODES.FEATURE_PAGE_2M |
       (limits.guestPage1g ? CODES.FEATURE_PAGE_1G : 0) |
-      (limits.guestAmd ? CODES.FEATURE_AMD_BIT8 : 0);
+      (limits.guestAmd ? CODES.FEATURE_AMD_BIT8 : 0) |
+      (this.livePdptes ? CODES.FEATURE_LIVE_PDPTES : 0);
     spaceRecord.set32(linear, space, "KIND", CODES.KIND_GUEST);
     spaceRecord.set32(linear, space, "FEATURES", features);
     spaceRecord.set32(linear, space, "MAXPHYADDR", limits.guestPhysicalBits);
@@ -159,22 +255,38 @@ export class PagingContext {
     }
   }
 
-  /** Reserved bits of SPTEs: those of the host's own format, with bit 8 of upper entries. */
-  #shadowMasks(root: number, limits: FormatLimits): bigint[] {
+  #setShadowMasks(root: number, limits: FormatLimits, format: SpteFormat): void {
+    if (format === "ept") this.#setEptMasks(limits, false);
+    else if (format !== "none") this.#setMasks("SHADOW_RESERVED", this.#legacyMasks(root, limits, format));
+  }
+
+  /** Reserved bits of SPTEs in EPT format. Direct EPT is checked as if X alone were bad: the kernel never makes it. */
+  #setEptMasks(limits: FormatLimits, executeOnly: boolean): void {
+    const physicalBits = bits(limits.hostPhysicalBits, 63);
+    const hugePageLevel = limits.maxHugeLevel;
+    this.#setMasks("SHADOW_RESERVED", eptReservedBits({ physicalBits, executeOnly, hugePageLevel }));
+    mmuRecord.set64(this.linear, this.pointer, "SHADOW_BAD_MT_XWR", eptBadTypeAndRights(executeOnly));
+  }
+
+  /** Reserved bits of SPTEs in the legacy format: those of the host's own tables, with bit 8 of upper entries. */
+  #legacyMasks(root: number, limits: FormatLimits, format: "shadow" | "npt"): bigint[] {
     const level = roleLevel(root);
     const masks = reservedBits(
       {
         level,
         physicalBits: bits(limits.hostPhysicalBits, 63),
-        nx: (root & ROLE_EFER_NX) !== 0,
-        page1g: limits.guestPage1g,
+        nx: format === "npt" || (root & ROLE_EFER_NX) !== 0,
+        page1g: format === "npt" ? limits.hostPage1g : limits.guestPage1g,
         pse: false,
         amd: true,
       },
       this.#masks("SHADOW_RESERVED"),
     );
     if (limits.encryptionMask === 0n) return masks;
-    return masks.map((mask, i) => (i % 5 < level ? (mask | limits.encryptionMask) & ~limits.encryptionValue : mask));
+    // Shadow tables may have the encryption value only, direct ones every bit of the mask.
+    const reserved = format === "shadow" ? limits.encryptionMask : 0n;
+    const allowed = format === "shadow" ? limits.encryptionValue : limits.encryptionMask;
+    return masks.map((mask, i) => (i % 5 < level ? (mask | reserved) & ~allowed : mask));
   }
 
   #masks(name: string): readonly bigint[] {
@@ -206,7 +318,8 @@ export class PagingContext {
       pkruMask: this.#keyMask,
       guestReserved: [...this.#guestReserved],
       shadowReserved: this.#masks("SHADOW_RESERVED"),
-      pdptes: this.pdptes,
+      // L1's NPT has no PDPTE registers.
+      pdptes: this.livePdptes ? [0n, 0n, 0n, 0n] : this.pdptes,
     };
   }
 }

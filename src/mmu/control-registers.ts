@@ -27,6 +27,8 @@ export interface RegisterWrite {
   readonly reloadsPdptes: boolean;
   /** The roles change: every root goes. */
   readonly changesRoles: boolean;
+  /** CR0.WP changes and nothing else. */
+  readonly changesOnlyWriteProtect?: boolean;
   /** What the guest's TLB loses: nothing, the current PCID's translations, or all. */
   readonly flush: "none" | "current" | "all";
 }
@@ -76,6 +78,10 @@ export function isPaging({ cr0 }: PagingRegisters): boolean {
   return (cr0 & CR0.pg) !== 0;
 }
 
+export function isWriteProtect({ cr0 }: PagingRegisters): boolean {
+  return (cr0 & CR0.wp) !== 0;
+}
+
 export function isLongMode({ efer }: PagingRegisters): boolean {
   return (efer & EFER.lma) !== 0;
 }
@@ -101,6 +107,7 @@ export function writeCr0(old: PagingRegisters, value: bigint): RegisterWrite {
     registers: { ...old, cr0, efer },
     reloadsPdptes: !lme && paging && pae && (changed & CR0_PDPTR) !== 0,
     changesRoles: (changed & CR0_ROLE) !== 0,
+    changesOnlyWriteProtect: changed === CR0.wp,
     flush: changed & CR0.pg && !paging ? "all" : "none",
   };
 }
@@ -148,12 +155,22 @@ export function smmRegisters(old: PagingRegisters): PagingRegisters {
   return { cr0: (old.cr0 & ~(CR0.pe | CR0.pg | CR0_EM_TS)) >>> 0, cr3: old.cr3, cr4: 0, efer: 0 };
 }
 
+/** Bits 2:1 and 8:5, one of which some processors use as an accessed bit. */
+const PDPTE_RESERVED = 0x1e6n;
+const PDPTE_ACCESSED = 0x20n;
+
+/** Bits that a present PDPTE must not have as it is loaded. */
+export function pdpteReservedBits(physicalBits: number, accessedAllowed: boolean): bigint {
+  const high = ~((1n << BigInt(physicalBits)) - 1n) & 0xffff_ffff_ffff_ffffn;
+  return high | (accessedAllowed ? PDPTE_RESERVED & ~PDPTE_ACCESSED : PDPTE_RESERVED);
+}
+
 /**
  * Checks PDPTEs as they are loaded. Throws GeneralProtectionError for reserved bits in a present one
  * (SDM, "PAE Paging", PDPTE registers).
  */
-export function checkPdptes(values: readonly bigint[], physicalBits: number): void {
-  const high = ~((1n << BigInt(physicalBits)) - 1n) & 0xffff_ffff_ffff_ffffn;
-  const bad = values.findIndex((value) => value & 1n && value & (high | 0x1e6n));
+export function checkPdptes(values: readonly bigint[], physicalBits: number, accessedAllowed: boolean): void {
+  const reserved = pdpteReservedBits(physicalBits, accessedAllowed);
+  const bad = values.findIndex((value) => value & 1n && value & reserved);
   if (bad >= 0) throw new GeneralProtectionError(`PDPTE ${bad} 0x${values[bad]!.toString(16)} has reserved bits`);
 }

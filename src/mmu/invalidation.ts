@@ -1,22 +1,24 @@
 /** INVLPG and INVPCID of an address: leaves of unsync tables are made anew (kvm_mmu_invlpg, kvm_mmu_invpcid_gva). */
+import { ROLE_DIRECT } from "../role/index.js";
 import type { PagingContext } from "./context.js";
 import { PCID } from "./control-registers.js";
-import type { RootCache } from "./root-cache.js";
 import type { Vcpu } from "./vcpu.js";
 
 /** Bits of a linear address by the guest's root level. */
 const WIDTH: Readonly<Record<number, number>> = { 4: 48, 5: 57 };
+const EPTP_TABLE = 0x000f_ffff_ffff_f000n;
+
+/** EPTPs of the same table (nested_ept_root_matches): a processor's TLB goes by the table, not by the whole EPTP. */
+export function sameEptTable(a: bigint, b: bigint): boolean {
+  return ((a ^ b) & EPTP_TABLE) === 0n;
+}
 
 export class Invalidation {
-  constructor(
-    readonly vcpu: Vcpu,
-    readonly context: PagingContext,
-    readonly roots: RootCache,
-  ) {}
+  constructor(readonly vcpu: Vcpu) {}
 
-  /** Through one root. A non-canonical address is no operation (SDM, "INVLPG"). */
-  through(root: number, address: bigint): void {
-    if (!this.#applies(address)) return;
+  /** Through one root of a context. A non-canonical address is no operation (SDM, "INVLPG"). */
+  through(context: PagingContext, root: number, address: bigint): void {
+    if (root === 0 || !this.#applies(context, address)) return;
     const { vm, pointer } = this.vcpu;
     vm.caches.topUp(false);
     vm.exports.invlpg(pointer, root, Number(address >> 32n), Number(address & 0xffff_ffffn));
@@ -25,33 +27,41 @@ export class Invalidation {
 
   /** INVLPG. */
   page(address: bigint): void {
-    if (!this.#applies(address)) return;
-    const { vm, pointer } = this.vcpu;
-    const { page } = this.roots.current;
-    if (page !== 0) this.through(page, address);
+    const { vm, pointer, rootMmu: context } = this.vcpu;
+    if (!this.#applies(context, address)) return;
+    const { page } = context.roots.current;
+    if (page !== 0) this.through(context, page, address);
     else vm.exports.forgetMmio(pointer, Number(address >> 32n), Number(address & 0xffff_ffffn));
     // Previous roots keep translations only where a CR3 write need not synchronise them, which takes a PCID;
     // guests without long mode have none.
-    if (this.context.guestLevel < 4) return;
-    for (let i = 0; i < 3; i++) {
-      const root = this.roots.previous(i);
-      if (root.page !== 0) this.through(root.page, address);
-    }
+    if (context.guestLevel < 4) return;
+    for (let i = 0; i < 3; i++) this.through(context, context.roots.previous(i).page, address);
   }
 
   /** INVPCID type 0: in every root of that PCID. */
   pcidPage(cr3: bigint, pcid: bigint, address: bigint): void {
-    const { current } = this.roots;
-    if ((cr3 & PCID) === pcid && current.page !== 0) this.through(current.page, address);
+    const { rootMmu: context } = this.vcpu;
+    if ((cr3 & PCID) === pcid) this.through(context, context.roots.current.page, address);
     for (let i = 0; i < 3; i++) {
-      const root = this.roots.previous(i);
-      if (root.page !== 0 && (root.pgd & PCID) === pcid) this.through(root.page, address);
+      const root = context.roots.previous(i);
+      if ((root.pgd & PCID) === pcid) this.through(context, root.page, address);
     }
   }
 
-  #applies(address: bigint): boolean {
-    const level = this.context.guestLevel;
-    if (level < 4) return level !== 0;
+  /** L1 gets an EPT violation: the address also goes from roots that were cached for the same table. */
+  nestedEpt(address: bigint): void {
+    const { guestMmu: context } = this.vcpu;
+    for (let i = 0; i < 3; i++) {
+      const root = context.roots.previous(i);
+      if (sameEptTable(root.pgd, context.pgd)) this.through(context, root.page, address);
+    }
+  }
+
+  /** Direct tables and those that only walk hold no linear address; guest-physical ones are always canonical. */
+  #applies(context: PagingContext, address: bigint): boolean {
+    const level = context.guestLevel;
+    if (level === 0 || context.rootRole & ROLE_DIRECT || context.name === "nested_mmu") return false;
+    if (context.name === "guest_mmu" || level < 4) return true;
     return BigInt.asUintN(64, BigInt.asIntN(WIDTH[level]!, address)) === address;
   }
 }

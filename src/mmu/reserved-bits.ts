@@ -56,3 +56,35 @@ export function reservedBits(input: ReservedBitsInput, previous: readonly bigint
   set(1, 1, high);
   return masks;
 }
+
+/** What a processor's extended page tables allow. */
+export interface EptReservedInput {
+  /** Address bits that are reserved. */
+  readonly physicalBits: bigint;
+  readonly executeOnly: boolean;
+  /** Largest level of a leaf, 1 to 3. */
+  readonly hugePageLevel: number;
+}
+
+/** Reserved bits of extended page tables, 5 levels (__reset_rsvds_bits_mask_ept; SDM, "EPT Misconfigurations"). */
+export function eptReservedBits({ physicalBits, hugePageLevel }: EptReservedInput): bigint[] {
+  const high = physicalBits & bits(0, 51);
+  const no1g = hugePageLevel < 3 ? bits(7, 7) : 0n;
+  const no2m = hugePageLevel < 2 ? bits(7, 7) : 0n;
+  const upper = high | bits(3, 7);
+  return [
+    ...[high, high | bits(3, 6) | no2m, high | bits(3, 6) | no1g, upper, upper],
+    ...[high, high | bits(12, 20) | no2m, high | bits(12, 29) | no1g, upper, upper],
+  ];
+}
+
+/** One bit for each bad value of an EPT entry's bits 5:0: memory types 2, 3 and 7; writing without reading; X alone. */
+export function eptBadTypeAndRights(executeOnly: boolean): bigint {
+  let bad = 0n;
+  for (let value = 0; value < 64; value++) {
+    const rights = value & 7;
+    const unreadable = rights === 2 || rights === 6 || (rights === 4 && !executeOnly);
+    if ([2, 3, 7].includes(value >> 3) || unreadable) bad |= 1n << BigInt(value);
+  }
+  return bad;
+}

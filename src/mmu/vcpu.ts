@@ -1,46 +1,63 @@
 /** A virtual processor: its registers, its paging contexts, the requests it serves before it enters the guest. */
 import { SHADOW_CODES } from "../abi/shadow.js";
-import { GeneralProtectionError, OutOfMemoryError } from "../errors.js";
-import { type CpuRole, cpuRole, ROLE_DIRECT, ROLE_PAE_ROOT, roleLevel, shadowRoot } from "../role/index.js";
+import { GeneralProtectionError, OutOfMemoryError, UnsupportedError } from "../errors.js";
+import { type CpuRole, cpuRole, ROLE_DIRECT, ROLE_PAE_ROOT } from "../role/index.js";
 import { Allocations } from "./allocations.js";
 import { PagingContext } from "./context.js";
+import { type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context-roles.js";
 import {
   type ControlRegisters,
   CR3_NO_FLUSH,
   CR4,
   checkPdptes,
   isPaePaging,
+  isWriteProtect,
   numbersOf,
   type PagingRegisters,
   PCID,
+  pdpteReservedBits,
   type RegisterWrite,
   smmRegisters,
   writeCr0,
   writeCr4,
   writeEfer,
 } from "./control-registers.js";
-import { Invalidation } from "./invalidation.js";
+import { Invalidation, sameEptTable } from "./invalidation.js";
 import { pageRecord, vcpuRecord } from "./records.js";
-import { ROOTS, RootCache } from "./root-cache.js";
+import { ROOTS, type RootCache } from "./root-cache.js";
 import { RootLoader } from "./root-loader.js";
 import type { VirtualMachine } from "./vm.js";
 
-/** How a fault ended. `inject`: the guest gets #PF with `errorCode` and CR2 = `address`. */
+/** A fault that the guest gets. */
+export interface InjectedFault {
+  /** #PF's error code; where L1's second stage is at fault, P, W, U, RSVD and I as its walk found them. */
+  readonly errorCode: number;
+  /** CR2, or the guest-physical address of the nested guest. */
+  readonly address: bigint;
+  /** L1's second stage for its nested guest is at fault: a VM exit to L1, not a #PF. */
+  readonly nested?: boolean;
+}
+
+/**
+ * How a fault ended. `inject`: the guest gets it. `emulate` with `unprotected`: a table of the guest was given up
+ * instead, so the guest can run on.
+ */
 export type FaultOutcome =
-  | { readonly result: "fixed" | "spurious" | "emulate" | "mmio" | "retry" }
-  | { readonly result: "inject"; readonly errorCode: number; readonly address: bigint };
+  | { readonly result: "fixed" | "spurious" | "mmio" | "retry" }
+  | { readonly result: "emulate"; readonly unprotected?: boolean }
+  | ({ readonly result: "inject" } & InjectedFault);
 
 export type { ControlRegisters } from "./control-registers.js";
 
-export type WalkOutcome =
-  | { readonly ok: true; readonly gpa: bigint }
-  | { readonly ok: false; readonly errorCode: number; readonly address: bigint };
+export type WalkOutcome = { readonly ok: true; readonly gpa: bigint } | ({ readonly ok: false } & InjectedFault);
 
 export interface FaultOptions {
   /** The access interrupted the delivery of an event: a shadowed table that it hits is given up first. Default false. */
   readonly eventDelivery?: boolean;
   /** Privilege level of the guest, 0 to 3, for the walk of `eventDelivery`. Default 0. */
   readonly cpl?: number;
+  /** The access was the processor's own, to a table of the guest (bit 33 of the error code). Default false. */
+  readonly guestTable?: boolean;
 }
 
 /** Work that waits for the next entry to the guest. */
@@ -65,8 +82,16 @@ const OUTCOMES: Readonly<Record<number, "fixed" | "spurious" | "retry">> = {
 
 export class Vcpu {
   readonly pointer: number;
+  /** The guest's own context, and L1's while it runs its nested guest. */
   readonly rootMmu: PagingContext;
-  readonly roots: RootCache;
+  /** Shadows L1's second stage. */
+  readonly guestMmu: PagingContext;
+  /** Walks L2's own tables, through `guestMmu`. */
+  readonly nestedMmu: PagingContext;
+  /** The context that faults go through. */
+  mmu: PagingContext;
+  /** The context that linear addresses go through. */
+  walkMmu: PagingContext;
   readonly #memory: Allocations;
   readonly #loader: RootLoader;
   readonly #invalidation: Invalidation;
@@ -74,6 +99,8 @@ export class Vcpu {
   #smm = false;
   #guestMode = false;
   #requests = 0;
+  /** PDPTE registers of the processor, which latches them where CR writes do not exit (VMX with EPT). */
+  #hardwarePdptes: readonly bigint[] = [0n, 0n, 0n, 0n];
 
   /** Use VirtualMachine.createVcpu. */
   constructor(
@@ -83,25 +110,30 @@ export class Vcpu {
   ) {
     const { linear } = vm;
     this.#memory = new Allocations(linear);
-    [this.pointer, this.rootMmu] = this.#memory.guard(() => [
-      this.#memory.take(vcpuRecord.size),
-      new PagingContext(vm.exports, linear, this.#memory, "root_mmu", vm.work),
-    ]);
-    this.rootMmu.memory = vm.slots.memory(0);
-    this.roots = new RootCache(
-      linear,
-      this.rootMmu,
-      (page) => vm.exports.rootPut(vm.pointer, page),
-      () => {
+    const rootUsers = {
+      put: (page: number) => vm.exports.rootPut(vm.pointer, page),
+      commit: () => {
         vm.exports.zapCommit(vm.pointer);
         vm.settle();
       },
-    );
-    this.#loader = new RootLoader(this, this.rootMmu, this.roots);
-    this.#invalidation = new Invalidation(this, this.rootMmu, this.roots);
+    };
+    const context = (name: PagingContext["name"]) =>
+      new PagingContext(vm.exports, linear, this.#memory, name, vm.work, rootUsers);
+    [this.pointer, this.rootMmu, this.guestMmu, this.nestedMmu] = this.#memory.guard(() => [
+      this.#memory.take(vcpuRecord.size),
+      context("root_mmu"),
+      context("guest_mmu"),
+      context("nested_mmu"),
+    ]);
+    this.mmu = this.rootMmu;
+    this.walkMmu = this.rootMmu;
+    this.nestedMmu.second = this.guestMmu;
+    this.nestedMmu.pdpteReserved = pdpteReservedBits(vm.limits.guestPhysicalBits, vm.pdpteAccessed);
+    this.#loader = new RootLoader(this);
+    this.#invalidation = new Invalidation(this);
     vcpuRecord.set32(linear, this.pointer, "VM", vm.pointer);
-    vcpuRecord.set32(linear, this.pointer, "MMU", this.rootMmu.pointer);
-    vcpuRecord.set32(linear, this.pointer, "WALK_MMU", this.rootMmu.pointer);
+    this.#setSpace(false);
+    this.#use(this.rootMmu, this.rootMmu);
     this.#setRegisters(numbersOf(registers));
     this.#resetContext();
   }
@@ -109,6 +141,27 @@ export class Vcpu {
   get registers(): ControlRegisters {
     const { cr0, cr3, cr4, efer } = this.#registers;
     return { cr0: BigInt(cr0), cr3, cr4: BigInt(cr4), efer: BigInt(efer) };
+  }
+
+  /** The root cache of the guest's own context. */
+  get roots(): RootCache {
+    return this.rootMmu.roots;
+  }
+
+  /** Every root page in use. */
+  rootPages(): number[] {
+    return [...this.rootMmu.roots.pages(), ...this.guestMmu.roots.pages()];
+  }
+
+  #use(mmu: PagingContext, walkMmu: PagingContext): void {
+    this.mmu = mmu;
+    this.walkMmu = walkMmu;
+    vcpuRecord.set32(this.vm.linear, this.pointer, "MMU", mmu.pointer);
+    vcpuRecord.set32(this.vm.linear, this.pointer, "WALK_MMU", walkMmu.pointer);
+  }
+
+  get #direct(): boolean {
+    return (this.mmu.rootRole & ROLE_DIRECT) !== 0;
   }
 
   get inGuestMode(): boolean {
@@ -136,7 +189,7 @@ export class Vcpu {
   }
 
   dispose(): void {
-    this.roots.free(ROOTS.all);
+    for (const { roots } of [this.rootMmu, this.guestMmu]) roots.free(ROOTS.all);
     this.#memory.release();
   }
 
@@ -153,28 +206,27 @@ export class Vcpu {
    */
   enterGuest(): boolean {
     const requests = this.#requests;
-    if (requests !== 0 || this.roots.current.page === 0) {
+    vcpuRecord.set32(this.vm.linear, this.pointer, "PDPTES_READ", this.vm.virtualization === "vmx" ? 1 : 0);
+    if (requests !== 0 || this.mmu.roots.current.page === 0) {
       // The only thing that can fail for want of memory, before anything has changed.
-      this.vm.caches.topUp((this.rootMmu.rootRole & ROLE_PAE_ROOT) !== 0);
+      this.vm.caches.topUp((this.mmu.rootRole & ROLE_PAE_ROOT) !== 0);
       this.#serve(requests);
     }
-    this.#loader.check();
+    this.#loader.check(this.mmu);
     this.vm.events.collect(this.id);
-    return this.roots.current.page !== 0;
+    return this.mmu.roots.current.page !== 0;
   }
 
   #serve(requests: number): void {
     this.#requests = 0;
     try {
       if (requests & REQUEST.freeObsoleteRoots) this.#freeObsoleteRoots();
-      if (requests & REQUEST.fillRoot && this.roots.current.page !== 0) this.#loader.fill(this.roots.current.page);
+      const { roots } = this.mmu;
+      if (requests & REQUEST.fillRoot && roots.current.page !== 0) this.#loader.fill(roots.current.page);
       if (requests & REQUEST.sync) this.#syncRoots();
-      if (requests & REQUEST.flushGuest) {
-        this.#syncRoots();
-        this.roots.freeWhere((page) => this.vm.isUnsync(page), false);
-      }
-      if (this.roots.current.page === 0) {
-        if (this.#loader.load(this.#registers.cr3)) this.#syncRoots();
+      if (requests & REQUEST.flushGuest) this.#flushGuest();
+      if (roots.current.page === 0) {
+        if (this.#loader.load(this.mmu)) this.#syncRoots();
       }
     } catch (error) {
       this.#requests |= requests;
@@ -182,8 +234,15 @@ export class Vcpu {
     }
   }
 
+  /** The guest's whole TLB goes: nothing of the tables under two-dimensional paging, which hold no linear address. */
+  #flushGuest(): void {
+    if (this.vm.tdp !== undefined) return;
+    this.#syncRoots();
+    this.roots.freeWhere((page) => this.vm.isUnsync(page), false);
+  }
+
   #freeObsoleteRoots(): void {
-    this.roots.freeWhere((page) => this.vm.isObsolete(page), true);
+    for (const { roots } of [this.rootMmu, this.guestMmu]) roots.freeWhere((page) => this.vm.isObsolete(page), true);
   }
 
   #forgetMmio(): void {
@@ -191,8 +250,8 @@ export class Vcpu {
   }
 
   #syncRoots(): void {
-    const { page } = this.roots.current;
-    if (this.rootMmu.rootRole & ROLE_DIRECT || page === 0) return;
+    const { page } = this.mmu.roots.current;
+    if (this.#direct || page === 0) return;
     this.#forgetMmio();
     this.vm.exports.syncFromRoot(this.pointer, page);
     this.vm.settle();
@@ -200,16 +259,24 @@ export class Vcpu {
 
   // ---------------------------------------------------------------- faults and walks
 
-  /** Handles a page fault (or, in direct contexts, a fault at a guest-physical address). */
+  /**
+   * Handles a page fault, under two-dimensional paging a fault at a guest-physical address. `errorCode` holds PFERR bits
+   * 4:0; a write to a table is emulated by nobody where the processor made it itself (`guestTable`).
+   */
   pageFault(address: bigint, errorCode: number, options: FaultOptions = {}): FaultOutcome {
-    if (options.eventDelivery && !(this.rootMmu.rootRole & ROLE_DIRECT)) {
+    if (options.eventDelivery && this.vm.tdp === undefined) {
       const walk = this.#walk(address, options.cpl === 3 ? PFERR.u : 0);
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
       if (walk.ok) this.vm.unprotectGfn(walk.gpa >> 12n);
     }
     const low = Number(address & 0xffff_ffffn);
     const code = this.fault(low, Number(address >> 32n), errorCode);
-    const outcome = this.#outcome(code, address);
+    let outcome = this.#outcome(code, address);
+    const tableWrite = options.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
+    if (outcome.result === "emulate" && tableWrite && this.#direct) {
+      this.vm.unprotectGfn(address >> 12n);
+      outcome = { result: "emulate", unprotected: true };
+    }
     this.vm.events.collect(this.id);
     return outcome;
   }
@@ -218,6 +285,7 @@ export class Vcpu {
   fault(low: number, high: number, errorCode: number): number {
     const { vm } = this;
     if (!vm.caches.ready) vm.caches.topUp(false);
+    if (vm.tdpMmu !== undefined && !vm.tdpMmu.ready) vm.tdpMmu.topUp();
     let code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
     while (code >= NEED_HOST_PAGE) {
       vm.stats.hostCalls++;
@@ -233,12 +301,12 @@ export class Vcpu {
   #outcome(code: number, address: bigint): FaultOutcome {
     if (code === RET_PF_INJECT) {
       const errorCode = vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
-      this.injectFault(errorCode, address);
-      return { result: "inject", errorCode, address };
+      const fault = { errorCode, address, nested: this.mmu !== this.walkMmu };
+      this.#injectFault(fault);
+      return { result: "inject", ...fault };
     }
     if (code === RET_PF_EMULATE) {
-      const slot = vcpuRecord.get64(this.vm.linear, this.pointer, "MMIO_GVA");
-      const mmio = slot !== 0n && slot === (address & ~0xfffn);
+      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
       return { result: mmio ? "mmio" : "emulate" };
     }
     return { result: OUTCOMES[code]! };
@@ -248,11 +316,17 @@ export class Vcpu {
    * The guest gets a page fault that was found by software: a stale SPTE of the address must not make it happen again
    * (kvm_inject_emulated_page_fault).
    */
-  injectFault(errorCode: number, address: bigint): void {
-    if (!(errorCode & PFERR.p) || errorCode & PFERR.rsvd) return;
-    const { page } = this.roots.current;
-    if (page !== 0) this.#invalidation.through(page, address);
+  injectFault(errorCode: number, address: bigint, nested = false): void {
+    this.#injectFault({ errorCode, address, nested });
     this.vm.events.collect(this.id);
+  }
+
+  #injectFault({ errorCode, address, nested = false }: InjectedFault): void {
+    const context = nested ? this.mmu : this.walkMmu;
+    if (errorCode & PFERR.p && !(errorCode & PFERR.rsvd)) {
+      this.#invalidation.through(context, context.roots.current.page, address);
+    }
+    if (nested && this.mmu.isEpt) this.#invalidation.nestedEpt(address);
   }
 
   /** A walk of the guest's tables by software, as instruction emulation makes it. `code` holds PFERR bits. */
@@ -263,12 +337,24 @@ export class Vcpu {
   }
 
   #walk(address: bigint, code: number): WalkOutcome {
-    const { vm, pointer } = this;
+    const { vm, pointer, walkMmu } = this;
+    // Under two-dimensional paging CR0.WP can change without an exit: the context follows when rights are checked.
+    const stale = vm.tdp !== undefined && walkMmu.writeProtect !== isWriteProtect(this.#registers);
+    if (stale) walkMmu.refreshWriteProtect(vm.limits, this.#registers);
+    this.#refreshPdptes();
     const low = Number(address & 0xffff_ffffn);
-    if (vm.exports.walk(pointer, this.rootMmu.pointer, pointer, Number(address >> 32n), low, code) !== 0) {
-      return { ok: true, gpa: vcpuRecord.get64(vm.linear, pointer, "GW_GPA") };
-    }
-    return { ok: false, errorCode: vcpuRecord.get32(vm.linear, pointer, "GW_ERROR"), address };
+    const ok = vm.exports.walk(pointer, walkMmu.pointer, pointer, Number(address >> 32n), low, code) !== 0;
+    const checked = vcpuRecord.get32(vm.linear, pointer, "GW_CHECKED") !== 0;
+    if (stale && !checked) walkMmu.refreshWriteProtect(vm.limits, this.#registers);
+    if (ok) return { ok: true, gpa: vcpuRecord.get64(vm.linear, pointer, "GW_GPA") };
+    const errorCode = vcpuRecord.get32(vm.linear, pointer, "GW_ERROR");
+    const nested = vcpuRecord.get32(vm.linear, pointer, "GW_NESTED") !== 0;
+    return {
+      ok: false,
+      errorCode,
+      address: nested ? vcpuRecord.get64(vm.linear, pointer, "GW_FAULT") : address,
+      nested,
+    };
   }
 
   /** A write that is emulated: memory first, then the dirty log, then the shadow pages of the written table. */
@@ -296,9 +382,12 @@ export class Vcpu {
   }
 
   #invalidatePcid(pcid: bigint): void {
-    const { cr3, cr4 } = this.#registers;
-    const enabled = (cr4 & CR4.pcide) !== 0;
-    if ((enabled ? cr3 & PCID : 0n) === pcid) this.#requests |= REQUEST.sync | REQUEST.flushCurrent;
+    if (this.vm.tdp !== undefined) {
+      this.#requests |= REQUEST.flushGuest;
+      return;
+    }
+    const enabled = (this.#registers.cr4 & CR4.pcide) !== 0;
+    if ((enabled ? this.#registers.cr3 & PCID : 0n) === pcid) this.#requests |= REQUEST.sync | REQUEST.flushCurrent;
     // Without PCIDs every CR3 write flushes, so previous roots are synchronised when they come back.
     if (enabled) this.roots.freeWhere((_, pgd) => (pgd & PCID) === pcid, false);
   }
@@ -320,22 +409,21 @@ export class Vcpu {
       }
       const reloaded = pae && this.#loadPdptes(value);
       this.#registers = { ...this.#registers, cr3: value };
-      this.rootMmu.pgd = value;
-      if (!same || reloaded) this.#newPgd();
+      this.walkMmu.pgd = value;
+      if (!same || (reloaded && this.vm.tdp === undefined)) this.#newPgd(value);
     }
     if (!noFlush) this.#invalidatePcid(pcid);
     this.vm.events.collect(this.id);
   }
 
-  /** The guest's root table changed: use a cached root, or have one loaded at the next entry. */
-  #newPgd(): void {
-    const { cr3 } = this.#registers;
-    const role = this.rootMmu.rootRole;
+  /** The root table of the context in use changed: use a cached root, or have one loaded at the next entry. */
+  #newPgd(pgd: bigint): void {
+    const { roots, rootRole: role } = this.mmu;
     const wanted = role & ROLE_DIRECT ? (role | this.vm.staleDirectRoleBits) >>> 0 : role;
-    if (!this.roots.switchTo(cr3, wanted, this.#loader.low(cr3))) return;
+    if (!roots.switchTo(pgd, wanted, this.#loader.low(this.mmu, pgd))) return;
     this.#requests |= REQUEST.loadPgd | REQUEST.fillRoot;
     this.#forgetMmio();
-    if (!(role & ROLE_DIRECT)) pageRecord.set32(this.vm.linear, this.roots.current.page, "FLOOD", 0);
+    if (!(role & ROLE_DIRECT)) pageRecord.set32(this.vm.linear, roots.current.page, "FLOOD", 0);
   }
 
   /** MOV to CR0. Throws GeneralProtectionError where the processor would raise #GP(0). */
@@ -358,10 +446,13 @@ export class Vcpu {
     const reloaded = write.reloadsPdptes && this.#loadPdptes(write.registers.cr3);
     this.#registers = write.registers;
     vcpuRecord.set32(this.vm.linear, this.pointer, "PAE", write.registers.cr4 & CR4.pae ? 1 : 0);
-    if (write.changesRoles) this.#resetContext();
+    const { tdp } = this.vm;
+    // With two-dimensional paging CR0.WP decides what walks may do, never the root.
+    if (tdp !== undefined && write.changesOnlyWriteProtect) this.#initRoles();
+    else if (write.changesRoles) this.#resetContext();
     // The root is named by its PDPTEs too: with others it is another root.
-    else if (reloaded) this.#newPgd();
-    if (freesRoots) this.#unload();
+    else if (reloaded && tdp === undefined) this.#newPgd(write.registers.cr3);
+    if (freesRoots && tdp === undefined) this.#unload();
     if (write.flush === "all") this.#requests |= REQUEST.flushGuest;
     if (write.flush === "current") this.#requests |= REQUEST.flushCurrent;
     this.vm.events.collect(this.id);
@@ -376,18 +467,26 @@ export class Vcpu {
     this.vm.events.collect(this.id);
   }
 
+  /** Registers that the guest changed without an exit: CR3 and, where it owns the bit, CR0.WP. */
+  setGuestRegisters(changed: Partial<ControlRegisters>): void {
+    const before = this.#registers;
+    this.#registers = numbersOf({ ...this.registers, ...changed });
+    this.walkMmu.pgd = this.#registers.cr3;
+    if (before.cr3 !== this.#registers.cr3 && isPaePaging(this.#registers)) this.#latchHardwarePdptes();
+  }
+
   /** EFLAGS.AC, for SMAP. */
   setAc(ac: boolean): void {
     vcpuRecord.set32(this.vm.linear, this.pointer, "AC", ac ? 1 : 0);
   }
 
   setPkru(pkru: number): void {
-    this.rootMmu.setPkru(pkru >>> 0);
+    for (const context of [this.rootMmu, this.nestedMmu]) context.setPkru(pkru >>> 0);
   }
 
   #setRegisters(registers: PagingRegisters): void {
     this.#registers = registers;
-    this.rootMmu.pgd = registers.cr3;
+    this.walkMmu.pgd = registers.cr3;
     vcpuRecord.set32(this.vm.linear, this.pointer, "PAE", registers.cr4 & CR4.pae ? 1 : 0);
     if (!isPaePaging(registers)) return;
     try {
@@ -398,24 +497,74 @@ export class Vcpu {
     }
   }
 
-  /** Latches the PDPTEs at CR3; returns whether they differ from those before. Throws GeneralProtectionError. */
+  /** Loads the PDPTEs at CR3; returns whether they differ from those before. Throws GeneralProtectionError. */
   #loadPdptes(cr3: bigint): boolean {
-    const bytes = this.vm.readGuest(cr3 & 0xffff_ffe0n, 32, this.space);
+    const values = this.#readPdptes(cr3);
+    const changed = this.walkMmu.pdptes.some((value, i) => value !== values[i]);
+    this.walkMmu.pdptes = values;
+    this.#hardwarePdptes = values;
+    this.#requests |= REQUEST.loadPgd;
+    return changed;
+  }
+
+  /** Throws GeneralProtectionError where the table lies in no slot or an entry has reserved bits. */
+  #readPdptes(cr3: bigint): bigint[] {
+    let table = cr3 & 0xffff_ffe0n;
+    if (this.walkMmu === this.nestedMmu) {
+      // CR3 is L2's: load_pdptrs asks for a user's write, whatever the access.
+      const walk = this.#walkStage(table & ~0xfffn, PFERR.u | PFERR.w);
+      if (!walk.ok) throw new GeneralProtectionError(`L2's page-directory-pointer table is not mapped by L1`);
+      table = walk.gpa | (table & 0xfffn);
+    }
+    const bytes = this.vm.readGuest(table, 32, this.space);
     if (bytes === undefined) {
       throw new GeneralProtectionError(`page-directory-pointer table at 0x${cr3.toString(16)} lies in no slot`);
     }
     const values = [...new BigUint64Array(bytes.slice().buffer)];
-    checkPdptes(values, this.vm.limits.guestPhysicalBits);
-    const changed = this.rootMmu.pdptes.some((value, i) => value !== values[i]);
-    this.rootMmu.pdptes = values;
-    this.#requests |= REQUEST.loadPgd;
-    return changed;
+    checkPdptes(values, this.vm.limits.guestPhysicalBits, this.vm.pdpteAccessed);
+    return values;
+  }
+
+  /** L2's guest-physical address through L1's second stage. */
+  #walkStage(address: bigint, code: number): { readonly ok: true; readonly gpa: bigint } | { readonly ok: false } {
+    const { vm, pointer, guestMmu } = this;
+    const low = Number(address & 0xffff_ffffn);
+    const ok = vm.exports.walk(pointer, guestMmu.pointer, pointer, Number(address >> 32n), low, code) !== 0;
+    return ok ? { ok, gpa: vcpuRecord.get64(vm.linear, pointer, "GW_GPA") } : { ok };
+  }
+
+  /**
+   * With two-dimensional paging the guest loads CR3 without an exit. Software walks then need its PDPTEs: VMX has those that
+   * the processor latched (ept_save_pdptrs), SVM has none and memory is read (svm_cache_reg).
+   */
+  #refreshPdptes(): void {
+    if (this.vm.tdp === undefined || !isPaePaging(this.#registers)) return;
+    if (this.vm.virtualization === "vmx") {
+      this.walkMmu.pdptes = this.#hardwarePdptes;
+      return;
+    }
+    // With nested paging the walk itself loads L2's, when it comes to them.
+    if (this.walkMmu === this.nestedMmu) return;
+    try {
+      this.walkMmu.pdptes = this.#readPdptes(this.#registers.cr3);
+    } catch (error) {
+      if (!(error instanceof GeneralProtectionError)) throw error;
+    }
+  }
+
+  #latchHardwarePdptes(): void {
+    try {
+      this.#hardwarePdptes = this.#readPdptes(this.#registers.cr3);
+    } catch (error) {
+      // The processor raised #GP and kept its registers.
+      if (!(error instanceof GeneralProtectionError)) throw error;
+    }
   }
 
   // ---------------------------------------------------------------- modes
 
   #unload(): void {
-    this.roots.free(ROOTS.all);
+    for (const { roots } of [this.rootMmu, this.guestMmu]) roots.free(ROOTS.all);
     this.#forgetMmio();
   }
 
@@ -425,21 +574,26 @@ export class Vcpu {
     this.#initRoles();
   }
 
+  /** kvm_init_mmu: of L2's own tables while it runs behind L1's second stage, of the guest's otherwise. */
   #initRoles(): void {
-    const cpu = this.cpuRole();
-    const level = Math.max(roleLevel(cpu.base), this.vm.minimumRootLevel);
-    this.rootMmu.setRoles(cpu, shadowRoot(cpu, level), this.vm.limits, this.#registers);
-    this.rootMmu.pgd = this.#registers.cr3;
+    const { vm } = this;
+    if (this.walkMmu === this.nestedMmu) setL2Roles(vm, this.nestedMmu, this.#registers, this.#roleMode);
+    else setRootRoles(vm, this.rootMmu, this.cpuRole(), this.#registers);
+  }
+
+  get #roleMode() {
+    return { smm: this.#smm, guestMode: this.#guestMode };
   }
 
   cpuRole(): CpuRole {
-    return cpuRole(this.#registers, { smm: this.#smm, guestMode: this.#guestMode });
+    return cpuRole(this.#registers, this.#roleMode);
   }
 
   #setSpace(smm: boolean): void {
     this.#smm = smm;
     vcpuRecord.set32(this.vm.linear, this.pointer, "SPACE", smm ? 1 : 0);
-    this.rootMmu.memory = this.vm.slots.memory(smm ? 1 : 0);
+    for (const context of [this.rootMmu, this.guestMmu, this.nestedMmu])
+      context.memory = this.vm.slots.memory(this.space);
   }
 
   /** System-management mode begins: paging off, the SMM address space (enter_smm). */
@@ -461,26 +615,64 @@ export class Vcpu {
   }
 
   /**
-   * A nested guest is entered whose L1 uses no nested paging: its tables are shadowed like L1's own, in pages of
-   * their own (guest_mode).
+   * A nested guest is entered. Without a second stage of L1's its tables are shadowed like L1's own (or, with
+   * two-dimensional paging, its guest-physical addresses are L1's), in pages of their own (guest_mode).
    */
-  enterNested(registers: ControlRegisters): void {
-    this.#switchNested(true, registers);
+  enterNested(registers: ControlRegisters, stage?: SecondStage): void {
+    this.#requestTransitionFlush();
+    this.#setGuestMode(true);
+    if (stage !== undefined) {
+      if (this.vm.tdp === undefined) throw new UnsupportedError("a second stage of L1's needs NPT or EPT in the host");
+      this.#use(this.guestMmu, this.walkMmu);
+      const pgd = setNestedRoles(this.vm, this.guestMmu, stage, this.#roleMode);
+      this.#loader.latch(this.guestMmu);
+      this.#newPgd(pgd);
+      this.#use(this.guestMmu, this.nestedMmu);
+    }
+    this.#switch(registers);
   }
 
   /** The nested guest exits to L1, whose registers these are. */
   exitNested(registers: ControlRegisters): void {
-    this.#switchNested(false, registers);
+    this.#setGuestMode(false);
+    this.#requestTransitionFlush();
+    this.#use(this.rootMmu, this.rootMmu);
+    this.#switch(registers);
   }
 
-  #switchNested(guestMode: boolean, registers: ControlRegisters): void {
+  #setGuestMode(guestMode: boolean): void {
     this.#guestMode = guestMode;
     vcpuRecord.set32(this.vm.linear, this.pointer, "GUEST_MODE", guestMode ? 1 : 0);
-    this.#setRegisters(numbersOf(registers));
-    this.#initRoles();
-    // Without a tag of its own for L2's translations VMX flushes everything, SVM the current root's.
+  }
+
+  /** Without a tag of its own for L2's translations VMX flushes everything, SVM the current root's. */
+  #requestTransitionFlush(): void {
     this.#requests |= this.vm.virtualization === "vmx" ? REQUEST.flushGuest : REQUEST.sync | REQUEST.flushCurrent;
-    this.#newPgd();
+  }
+
+  /** Registers of the other level, and its roles (nested_svm_load_cr3, nested_vmx_load_cr3). */
+  #switch(registers: ControlRegisters): void {
+    const numbers = numbersOf(registers);
+    if (this.mmu === this.rootMmu) this.#setRegisters(numbers);
+    else {
+      this.#registers = numbers;
+      vcpuRecord.set32(this.vm.linear, this.pointer, "PAE", numbers.cr4 & CR4.pae ? 1 : 0);
+    }
+    this.#initRoles();
+    if (this.mmu === this.rootMmu) this.#newPgd(numbers.cr3);
+    this.vm.events.collect(this.id);
+  }
+
+  /** INVEPT of one EPT of L1's or of all: its shadow roots are freed. */
+  invept(eptp: bigint | "all"): void {
+    const { roots } = this.guestMmu;
+    roots.freeWhere((_, pgd) => eptp === "all" || sameEptTable(pgd, eptp), true);
+    this.vm.events.collect(this.id);
+  }
+
+  /** L1 loads another VMCS: the shadow roots of its second stages go (nested_release_vmcs12). */
+  releaseNested(): void {
+    this.guestMmu.roots.free(ROOTS.all);
     this.vm.events.collect(this.id);
   }
 }

@@ -26,18 +26,35 @@ export interface VmMasks {
 }
 
 export interface VirtualMachineConfig {
-  /** Default: those of the legacy format for the host's physical bits. */
+  /** Default: those of the format for the host's physical bits; for EPT with accessed and dirty bits and execute-only. */
   readonly masks?: VmMasks;
+  /** How guests' memory is virtualised: shadow paging, nested page tables or extended ones. Default "shadow". */
+  readonly paging?: "shadow" | "npt" | "ept";
+  /** Direct roots are the TDP MMU's, not the classic direct MMU's. Default false. */
+  readonly tdpMmu?: boolean;
+  /** Levels of NPT or EPT: `forced` by the host's own paging (0: not), and the processor's most. Default 0 and 4. */
+  readonly tdpLevels?: { readonly forced: 0 | 3 | 4 | 5; readonly max: 3 | 4 | 5 };
+  /** The processor logs dirty pages (PML); EPT with accessed and dirty bits only. Default false. */
+  readonly pageModificationLog?: boolean;
   /** Decides what a switch to and from a nested guest flushes. Default "svm". */
   readonly virtualization?: "svm" | "vmx";
   /** Host MAXPHYADDR less what encryption takes, 32 to 52; at 52 no bit is left for MMIO SPTEs. Default 46. */
   readonly hostPhysicalBits?: number;
   /** MAXPHYADDR of the guest's CPUID. Default the host's. */
   readonly guestPhysicalBits?: number;
+  /** The host has 1 GiB pages; with NPT and EPT its guests can then use them too. Default true. */
+  readonly hostPage1g?: boolean;
   /** The guest's CPUID has 1 GiB pages. Default true. */
   readonly guestPage1g?: boolean;
   /** The guest's CPUID is AMD's: bit 8 of upper entries is reserved. Default false. */
   readonly guestAmd?: boolean;
+  /**
+   * PDPTEs of an L1 hypervisor's PAE NPT: `live`, a shadowed and write-protected table, as the processor reads them in each
+   * walk (APM, "Nested Paging"); or `loaded` with the root, as Linux 6.1 does, and missing L1's writes until then. Default "live".
+   */
+  readonly nestedPdptes?: "live" | "loaded";
+  /** Bit 5 of a PAE PDPTE may be set: for processors that set Accessed there. Default false. */
+  readonly pdpteAccessed?: boolean;
   /** Largest level of a leaf, 1 to 3. Default 3. */
   readonly maxHugeLevel?: number;
   /** Huge pages are not executable (the NX-huge-page mitigation). Default false. */
@@ -65,6 +82,8 @@ export interface VirtualMachineConfig {
 /** Shadow tables outside the low zone lie at this host-physical address plus their linear address. */
 const NORMAL_ZONE = 1n << 32n;
 const UNLIMITED = 0x7fff_ffff;
+/** EPT: write-back, whatever the guest's page-attribute table says (vmx_get_mt_mask without non-coherent DMA). */
+const EPT_RAM_TYPE = (6n << 3n) | (1n << 6n);
 
 /** Fills the constant fields of a VM record. */
 export function writeMasks(
@@ -87,6 +106,7 @@ export function writeMasks(
   set("MMIO_ACCESS", masks.mmioAccess);
   set("PRESENT", masks.present);
   set("MEMTYPE", masks.memtype);
+  set("MEMTYPE_VALUE", masks.memtype === 0n ? 0n : EPT_RAM_TYPE);
   set("ME_VALUE", masks.meValue);
   set("ME_MASK", masks.me);
   set("ACC_TRACK", masks.accTrack);
@@ -98,6 +118,8 @@ export function writeMasks(
   const set32 = (name: string, value: number) => vmRecord.set32(linear, pointer, name, value);
   set32("DEFAULT_PDPTE", config.defaultPaePdpte ? 1 : 0);
   set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
+  set32("TDP", (config.paging ?? "shadow") === "shadow" ? 0 : 1);
+  set32("CPU_DIRTY_LOG", config.pageModificationLog ? 1 : 0);
   set32("NX_HUGE", config.nxHugePages ? 1 : 0);
   set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
   set32("MAX", UNLIMITED);

@@ -4,25 +4,33 @@ import type { Core } from "../core/core.js";
 import type { CoreExports } from "../core/exports.js";
 import type { LinearMemory } from "../core/linear-memory.js";
 import { ConfigError, MemoryRangeError } from "../errors.js";
-import { ROLE_DIRECT, ROLE_INVALID, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../role/index.js";
-import { legacyMasks } from "../spte/index.js";
+import {
+  ROLE_DIRECT,
+  ROLE_INVALID,
+  ROLE_LEVEL_PROMOTED,
+  ROLE_PAE_ROOT,
+  roleIsGuestMode,
+  roleLevel,
+  roleSmm,
+} from "../role/index.js";
 import { Allocations } from "./allocations.js";
 import { type AuditProblem, audit } from "./audit.js";
 import type { FormatLimits } from "./context.js";
 import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
 import { EventBuffer } from "./event-buffer.js";
+import { limitsOf, masksOf, type TdpConfig, tdpOf } from "./formats.js";
 import { type HostPage, HostPages } from "./host-pages.js";
 import { MemoryCaches } from "./memory-cache.js";
 import { type Memslot, Memslots, type SlotConfig } from "./memslots.js";
 import { anyYoung, changePage, RANGE, unmapRange } from "./notifier.js";
 import { PageHash } from "./page-hash.js";
-import { PAGE_WORD, pageRecord, VCPU_WORD, VM_WORD, vmRecord } from "./records.js";
+import { PAGE_WORD, pageRecord, tdpRecord, VCPU_WORD, VM_WORD, vmRecord } from "./records.js";
 import { changeSlot, MIN_PAGES } from "./slot-change.js";
 import { readPage, type ShadowPage, shadowPages } from "./snapshot.js";
+import { TdpMmu } from "./tdp.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
 import { type VirtualMachineConfig, writeMasks } from "./vm-config.js";
 
-const DEFAULT_PHYSICAL_BITS = 46;
 const { CHAIN_BUCKETS, HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
 
 export class VirtualMachine {
@@ -35,7 +43,15 @@ export class VirtualMachine {
   readonly caches: MemoryCaches;
   readonly hash: PageHash;
   readonly events: EventBuffer;
+  /** Serves direct roots; undefined where they are classic ones. */
+  readonly tdpMmu: TdpMmu | undefined;
   readonly limits: FormatLimits;
+  /** Two-dimensional paging, undefined under shadow paging. */
+  readonly tdp: TdpConfig | undefined;
+  readonly pdpteAccessed: boolean;
+  readonly nestedPdptes: "live" | "loaded";
+  /** The processor logs dirty pages, so dirty logging clears D where it can instead of W. */
+  readonly pageModificationLog: boolean;
   readonly virtualization: "svm" | "vmx";
   readonly minimumRootLevel: number;
   readonly staleDirectRoleBits: number;
@@ -55,22 +71,12 @@ export class VirtualMachine {
     this.work = work;
     this.exports = exports;
     this.linear = linear;
-    const hostPhysicalBits = config.hostPhysicalBits ?? DEFAULT_PHYSICAL_BITS;
-    const guestPhysicalBits = config.guestPhysicalBits ?? hostPhysicalBits;
-    for (const [name, value] of Object.entries({ hostPhysicalBits, guestPhysicalBits })) {
-      if (!Number.isInteger(value) || value < 32 || value > 52) {
-        throw new ConfigError(`${name} is ${value}, expected 32 to 52`);
-      }
-    }
-    const masks = config.masks ?? legacyMasks({ physBits: hostPhysicalBits });
-    this.limits = {
-      hostPhysicalBits,
-      guestPhysicalBits,
-      guestPage1g: config.guestPage1g ?? true,
-      guestAmd: config.guestAmd ?? false,
-      encryptionMask: masks.me,
-      encryptionValue: masks.meValue,
-    };
+    const masks = masksOf(config);
+    this.limits = limitsOf(config, masks);
+    this.tdp = tdpOf(config, masks, this.limits);
+    this.pdpteAccessed = config.pdpteAccessed ?? false;
+    this.nestedPdptes = config.nestedPdptes ?? "live";
+    this.pageModificationLog = config.pageModificationLog ?? false;
     this.virtualization = config.virtualization ?? "svm";
     this.minimumRootLevel = config.minimumRootLevel ?? 3;
     this.staleDirectRoleBits = config.staleDirectRoleBits ?? 0;
@@ -89,6 +95,8 @@ export class VirtualMachine {
     this.hash = new PageHash(linear);
     this.hostPages = new HostPages(this, config.hostMemory);
     exports.vmInit(this.pointer);
+    if (config.tdpMmu)
+      this.tdpMmu = new TdpMmu(linear, exports, this.pointer, memory.take(tdpRecord.size), this.caches);
   }
 
   createVcpu(registers: ControlRegisters): Vcpu {
@@ -145,7 +153,7 @@ export class VirtualMachine {
     const words = this.linear.u32;
     const generation = words[(this.pointer >>> 2) + VM_WORD.validGen]!;
     const request = vcpu.pointer >>> 2;
-    const found = this.hash.find(vcpu.pointer, vcpu.rootMmu.pdptesPointer, generation);
+    const found = this.hash.find(vcpu.pointer, vcpu.mmu.pdptesPointer, generation);
     this.hash.reserve();
     const usable = this.exports.requestAdopt(vcpu.pointer, found) !== 0;
     this.settle();
@@ -175,10 +183,11 @@ export class VirtualMachine {
 
   isObsolete(page: number): boolean {
     const words = this.linear.u32;
-    return (
-      (words[(page >>> 2) + PAGE_WORD.role]! & ROLE_INVALID) !== 0 ||
-      words[(page >>> 2) + PAGE_WORD.generation] !== words[(this.pointer >>> 2) + VM_WORD.validGen]
-    );
+    const header = page >>> 2;
+    if ((words[header + PAGE_WORD.role]! & ROLE_INVALID) !== 0) return true;
+    // The TDP MMU's roots are invalidated one by one.
+    if (words[header + PAGE_WORD.tdp] !== 0) return false;
+    return words[header + PAGE_WORD.generation] !== words[(this.pointer >>> 2) + VM_WORD.validGen];
   }
 
   isUnsync(page: number): boolean {
@@ -186,6 +195,11 @@ export class VirtualMachine {
       pageRecord.get32(this.linear, page, "UNSYNC") !== 0 ||
       pageRecord.get32(this.linear, page, "UNSYNC_CHILDREN") !== 0
     );
+  }
+
+  /** Passes events on; those of a fault in progress wait for its end, because they have its vCPU's number. */
+  #collectEvents(): void {
+    if (!this.hostPages.pinning) this.events.collect(0);
   }
 
   // ---------------------------------------------------------------- memory and slots
@@ -229,17 +243,20 @@ export class VirtualMachine {
   /** Adds, deletes, moves or changes a memslot. Throws ConfigError or OutOfMemoryError with nothing changed. */
   setSlot(config: SlotConfig): void {
     changeSlot(this, config);
-    this.events.collect(0);
+    this.#collectEvents();
   }
 
   /** Pages written since the last call, relative to the slot; see dirty-log.ts. */
   getDirtyLog(id: number, space = 0): number[] {
-    return getDirtyLog(this, this.#slot(id, space));
+    const pages = getDirtyLog(this, this.#slot(id, space));
+    this.#collectEvents();
+    return pages;
   }
 
   /** Clears pages of the log and logs their next writes (manual protect). */
   clearDirtyLog(id: number, first: number, count: number, pages: Iterable<number>, space = 0): void {
     clearDirtyLog(this, this.#slot(id, space), first, count, pages);
+    this.#collectEvents();
   }
 
   #slot(id: number, space: number): Memslot {
@@ -255,7 +272,17 @@ export class VirtualMachine {
     this.exports.limitPages(this.pointer, count);
     this.requestedPages = count;
     this.settle();
-    this.events.collect(0);
+    this.#collectEvents();
+  }
+
+  /**
+   * Zaps up to `count` tables that stand where the NX-huge-page mitigation forbade a huge page, oldest first, so that
+   * huge pages can return where no code runs any more. Returns how many there were; only the TDP MMU's are looked at.
+   */
+  recoverHugePages(count: number): number {
+    const recovered = this.tdpMmu?.recover(count) ?? 0;
+    this.#collectEvents();
+    return recovered;
   }
 
   /** Zaps the shadow pages of a guest table so that the guest may write it; returns whether there was one. */
@@ -270,20 +297,28 @@ export class VirtualMachine {
   /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
   unmapRange(start: bigint, end: bigint): void {
     unmapRange(this, start, end);
+    this.#collectEvents();
   }
 
   /** The host puts another page behind an address, which must not be written before the next fault. */
   changePage(hva: bigint, page: HostPage): void {
     changePage(this, hva, page);
+    this.#collectEvents();
   }
 
   /** Reads and resets the accessed state of a range: true if any page was accessed. */
   age(start: bigint, end: bigint): boolean {
-    return anyYoung(this, start, end, RANGE.age);
+    return this.#anyYoung(start, end, RANGE.age);
   }
 
   testAge(start: bigint, end: bigint): boolean {
-    return anyYoung(this, start, end, RANGE.testAge);
+    return this.#anyYoung(start, end, RANGE.testAge);
+  }
+
+  #anyYoung(start: bigint, end: bigint, what: number): boolean {
+    const young = anyYoung(this, start, end, what);
+    this.#collectEvents();
+    return young;
   }
 
   // ---------------------------------------------------------------- looking at it
@@ -307,13 +342,19 @@ export class VirtualMachine {
   allPages(): ShadowPage[] {
     const active = this.pages();
     const seen = new Set(active.map((page) => page.pointer));
-    const roots = new Set(this.vcpus.flatMap((vcpu) => vcpu.roots.pages()).filter((page) => !seen.has(page)));
+    const roots = new Set(this.vcpus.flatMap((vcpu) => vcpu.rootPages()).filter((page) => !seen.has(page)));
     return [...active, ...[...roots].map((page) => readPage(this, page))];
   }
 
-  /** Sets accessed or dirty bits in an SPTE, as the processor does. */
+  /** Sets accessed or dirty bits in an SPTE, as the processor does; where it logs dirty pages, the log gets the page. */
   setHardwareBits(page: ShadowPage, index: number, bits: bigint): void {
-    this.linear.u64[page.table / 8 + index]! |= bits;
+    const place = page.table / 8 + index;
+    const old = this.linear.u64[place]!;
+    this.linear.u64[place] = old | bits;
+    const dirtied = (bits & ~old & vmRecord.get64(this.linear, this.pointer, "DIRTY")) !== 0n;
+    // A nested guest runs without the log, because its addresses are not L1's.
+    const logged = this.pageModificationLog && !roleIsGuestMode(page.role) && roleLevel(page.role) === 1;
+    if (dirtied && logged) this.markDirty(page.gfn + BigInt(index), roleSmm(page.role));
   }
 
   /** Checks every invariant of the structures; an empty list means that they hold. */

@@ -162,6 +162,8 @@ export class CpuTracker {
         break;
       case "kvm_nested_vmexit_inject":
         state.nested = undefined;
+        // VMX: the host state of L1's VMCS, which need not be what L1 ran with before.
+        if (step.nested?.cr3 === undefined) state.registers = step.post;
         this.latch(step.vcpu);
         break;
     }
@@ -181,7 +183,12 @@ export class CpuTracker {
             hostCr4: later.cr4,
             hostEfer: later.efer,
           },
-          registers: this.vmcbRegisters(step, event.vmcb),
+          // The VMCB's own CR4 and EFER are in a recording as of its start only.
+          registers: {
+            ...registersOfRole(step.snapshot, registers),
+            cr0: step.nested?.cr0 ?? 0n,
+            cr3: step.nested?.cr3 ?? 0n,
+          },
         };
       }
       if (later.ev === "init_shadow_ept") {

@@ -4,11 +4,14 @@ import { UnsupportedError } from "../errors.js";
 import {
   type HostPage,
   INVALID_ROOT,
+  type InjectedFault,
   type MmuTraceEvent,
+  type PagingContext,
   type ShadowPage,
   type Vcpu,
   VirtualMachine,
 } from "../mmu/index.js";
+import { ROLE_LEVEL_PROMOTED, roleGuestLevel, roleIsPromoted } from "../role/index.js";
 import type { MmuEvent } from "./events.js";
 import type {
   ControlRegisters,
@@ -45,10 +48,14 @@ const EMITTED: ReadonlySet<string> = new Set([
   "check_mmio_spte",
   "kvm_mmu_set_spte",
   "kvm_mmu_spte_requested",
+  "kvm_mmu_split_huge_page",
+  "kvm_tdp_mmu_spte_changed",
 ]);
 
-/** Events of the largest operation: a fast zap of every page. */
-const EVENT_CAPACITY = 16384;
+/** Events of the largest operation: a fast zap, which tells of all 512 entries of each TDP page. */
+const EVENT_CAPACITY = 65536;
+/** PFERR: the access was the processor's own, to a table of the guest. */
+const PFERR_GUEST_PAGE = 1n << 33n;
 const RFLAGS_AC = 1n << 18n;
 /** Bits 20 and up of a role are this project's own. */
 const GUEST_LEVEL_AND_PAE_ROOT = 0xf << 19;
@@ -67,7 +74,6 @@ class EngineTarget implements ReplayTarget {
   readonly #vcpus = new Map<number, Vcpu>();
 
   constructor(config: ReplayVmConfig, host: ReplayHost, sink: (event: MmuEvent) => void) {
-    if (config.paging !== "shadow") throw new UnsupportedError("the engine replays shadow paging only");
     const { masks } = config;
     this.#core = loadSync();
     this.vm = new VirtualMachine(this.#core, {
@@ -77,6 +83,13 @@ class EngineTarget implements ReplayTarget {
         me: masks.me,
         lowerGfn: masks.nonpresentOrRsvdLowerGfn,
       },
+      paging: config.paging,
+      tdpMmu: config.paging !== "shadow" && config.tdpMmu,
+      tdpLevels: { forced: levelsOf(masks.tdpRootLevel, 0), max: levelsOf(masks.maxTdpLevel, 4) },
+      pageModificationLog: config.pml,
+      nestedPdptes: "loaded",
+      pdpteAccessed: config.pdpteAccessedAllowed,
+      hostPage1g: masks.maxHugePageLevel >= 3,
       hostPhysicalBits: masks.physBits,
       guestPhysicalBits: config.guest.maxPhysAddr,
       guestPage1g: config.guest.page1g,
@@ -148,21 +161,22 @@ class EngineTarget implements ReplayTarget {
     this.#vcpu(vcpu).setAc((rflags & RFLAGS_AC) !== 0n);
   }
 
-  setGuestRegisters(): void {
-    throw new UnsupportedError("every register write exits under shadow paging");
+  setGuestRegisters(vcpu: number, registers: Partial<ControlRegisters>): void {
+    this.#vcpu(vcpu).setGuestRegisters(registers);
   }
 
   pageFault(vcpu: number, fault: FaultInput): FaultOutcome {
     const code = Number(fault.errorCode & 0xffff_ffffn);
-    return this.#vcpu(vcpu).pageFault(fault.address, code, { eventDelivery: fault.eventDelivery });
+    const guestTable = (fault.errorCode & PFERR_GUEST_PAGE) !== 0n;
+    return this.#vcpu(vcpu).pageFault(fault.address, code, { eventDelivery: fault.eventDelivery, guestTable });
   }
 
   guestWalk(vcpu: number, address: bigint, errorCode: number): GuestWalkOutcome {
     return this.#vcpu(vcpu).walk(address, errorCode);
   }
 
-  injectEmulatedFault(vcpu: number, fault: { readonly errorCode: number; readonly address: bigint }): void {
-    this.#vcpu(vcpu).injectFault(fault.errorCode, fault.address);
+  injectEmulatedFault(vcpu: number, fault: InjectedFault): void {
+    this.#vcpu(vcpu).injectFault(fault.errorCode, fault.address, fault.nested);
   }
 
   emulatedWrite(vcpu: number, gpa: bigint, bytes: Uint8Array): void {
@@ -197,15 +211,17 @@ class EngineTarget implements ReplayTarget {
     this.#vcpu(vcpu).invpcid(type, pcid, gva);
   }
 
-  invept(): void {
-    throw new UnsupportedError("INVEPT needs nested EPT");
+  invept(vcpu: number, eptp: bigint | "all"): void {
+    this.#vcpu(vcpu).invept(eptp);
   }
 
-  releaseGuestMmu(): void {}
+  releaseGuestMmu(vcpu: number): void {
+    this.#vcpu(vcpu).releaseNested();
+  }
 
   enterNested(vcpu: number, entry: NestedEntry): void {
-    if (entry.secondStage.kind !== "none") throw new UnsupportedError("nested paging is not replayed");
-    this.#vcpu(vcpu).enterNested(entry.registers);
+    const stage = entry.secondStage;
+    this.#vcpu(vcpu).enterNested(entry.registers, stage.kind === "none" ? undefined : stage);
   }
 
   exitNested(vcpu: number, registers: ControlRegisters): void {
@@ -267,9 +283,11 @@ class EngineTarget implements ReplayTarget {
     const addresses = new Map(this.vm.allPages().map((page) => [page.pointer, page.hostAddress]));
     const mmio = vcpu.mmioInfo;
     return {
-      rootMmu: contextState(vcpu, addresses),
-      active: "root_mmu",
-      walking: "root_mmu",
+      rootMmu: contextState(vcpu.rootMmu, addresses),
+      guestMmu: contextState(vcpu.guestMmu, addresses),
+      nestedMmu: contextState(vcpu.nestedMmu, addresses),
+      active: vcpu.mmu === vcpu.guestMmu ? "guest_mmu" : "root_mmu",
+      walking: vcpu.walkMmu === vcpu.nestedMmu ? "nested_mmu" : "root_mmu",
       usedPages: this.vm.counter("USED"),
       validGen: this.vm.counter("VALID_GEN"),
       mmio: { gva: mmio.gva, gfn: mmio.gfn, access: mmio.access, gen: mmio.generation },
@@ -278,15 +296,26 @@ class EngineTarget implements ReplayTarget {
   }
 }
 
-function contextState(vcpu: Vcpu, addresses: ReadonlyMap<number, bigint>): MmuContextState {
-  const state = vcpu.rootMmu.state();
+/** Levels of two-dimensional tables as KVM's variables have them; 0 for none. */
+function levelsOf<None extends number>(level: number, none: None): 3 | 4 | 5 | None {
+  return level === 3 || level === 4 || level === 5 ? level : none;
+}
+
+/** A root role in the layout of Linux 6.1, whose passthrough is the one promotion that it makes with an ordinary page. */
+function recordedRootRole(role: number): number {
+  const passthrough = roleIsPromoted(role) && roleGuestLevel(role) === 4;
+  return (role & ~(GUEST_LEVEL_AND_PAE_ROOT | (passthrough ? 0 : ROLE_LEVEL_PROMOTED))) >>> 0;
+}
+
+function contextState(context: PagingContext, addresses: ReadonlyMap<number, bigint>): MmuContextState {
+  const state = context.state();
   const address = (page: number) => addresses.get(page) ?? INVALID_ROOT;
   return {
     rootPgd: state.rootPgd,
     rootHpa: address(state.root),
     previousRoots: state.previous.map(({ page, pgd }) => ({ pgd, hpa: address(page) })),
     cpuRole: state.cpuRole,
-    rootRole: (state.rootRole & ~GUEST_LEVEL_AND_PAE_ROOT & ~(1 << 18)) >>> 0,
+    rootRole: recordedRootRole(state.rootRole),
     permissions: state.permissions,
     pkruMask: state.pkruMask,
     guestReserved: state.guestReserved,
@@ -301,13 +330,14 @@ function pageState(page: ShadowPage): ShadowPageState {
     role: (page.role & ~GUEST_LEVEL_AND_PAE_ROOT) >>> 0,
     fullRole: page.role,
     gfn: page.gfn,
+    pdpt: (page.low & 1) !== 0,
     rootCount: page.rootCount,
     unsync: page.unsync,
     unsyncChildren: page.unsyncChildren,
     validGen: page.generation,
     writeFlooding: page.writeFlooding,
     nxHugePageDisallowed: page.noHugePage,
-    tdp: false,
+    tdp: page.tdp,
     entries: page.entries,
     shadowed: page.shadowed,
   };

@@ -1,5 +1,5 @@
 import { EVENTS, type FieldKind, isProbeEvent, isTraceEvent } from "./events.js";
-import { PageNames, ROLE_LEVEL, recordedRole } from "./page-names.js";
+import { PageNames, ROLE_GUEST_MODE, ROLE_LEVEL, recordedRole } from "./page-names.js";
 import type { RuleCounts } from "./rules.js";
 
 /** An event of either side, with the mode of the roots when it happened. */
@@ -29,6 +29,8 @@ export interface EventContext {
   readonly recordedNames: PageNames;
   readonly replayedNames: PageNames;
   readonly rules: RuleCounts;
+  /** guest_mmu, which nested guests' pages belong to, has special roots. */
+  readonly nestedSpecial?: boolean;
   /** Special roots were in use in this recording, now or before. */
   readonly specialSeen?: boolean;
 }
@@ -51,8 +53,9 @@ function levelOf(event: TaggedEvent["event"]): number {
 }
 
 /** Whether the special-root projection drops this event, from either side. */
-function projected({ event, special, loading }: TaggedEvent, rules: RuleCounts): boolean {
-  if (!special) return false;
+function projected({ event, special, loading }: TaggedEvent, { rules, nestedSpecial }: EventContext): boolean {
+  const nested = nestedSpecial === true && typeof event.role === "number" && (event.role & ROLE_GUEST_MODE) !== 0;
+  if (!special && !nested) return false;
   if (event.ev === "kvm_mmu_get_page" && loading) {
     rules.use("special-root-load");
     return true;
@@ -79,7 +82,7 @@ export function comparedEvents(events: readonly TaggedEvent[], context: EventCon
       context.rules.use("spte-clear-zero");
       continue;
     }
-    if (!projected(tagged, context.rules)) kept.push(event);
+    if (!projected(tagged, context)) kept.push(event);
   }
   return kept;
 }

@@ -7,6 +7,7 @@ export const LEVEL_PROMOTED = 1 << 18;
 export const PAE_ROOT = 1 << 19;
 export const ROLE_LEVEL = 15;
 export const ROLE_DIRECT = 1 << 7;
+export const ROLE_GUEST_MODE = 1 << 17;
 export const ROLE_INVALID = 1 << 11;
 
 /**

@@ -21,6 +21,10 @@ export class RecordedHost implements ReplayHost {
   private readonly frames = new Map<bigint, bigint>();
   private readonly present = new Set<bigint>();
   private readonly shared = new Set<bigint>();
+  /** Pages of a slot that a notifier took away as a whole, as fork does, and that nobody has asked for since. */
+  private readonly taken = new Set<bigint>();
+  /** Those of them that are back with the same frame: the host write-protected them, it did not free them. */
+  private readonly protectedPages = new Set<bigint>();
   private readOnlyBefore = new Set<bigint>();
   private readOnlyAfter = new Set<bigint>();
   private events: readonly RecordedEvent[] = [];
@@ -38,7 +42,10 @@ export class RecordedHost implements ReplayHost {
     for (const { gfn, pfn, count } of runs) {
       for (let offset = 0n; offset < BigInt(count); offset++) {
         const hva = this.slots.hva((gfn + offset) << PAGE_SHIFT);
-        if (hva !== undefined) this.map(hva, pfn + offset);
+        if (hva === undefined) continue;
+        const page = hva & PAGE_MASK;
+        if (this.taken.has(page) && this.frames.get(page) === pfn + offset) this.protectedPages.add(page);
+        this.map(hva, pfn + offset);
       }
     }
     this.findShared();
@@ -93,7 +100,11 @@ export class RecordedHost implements ReplayHost {
     // A notice of one whole 2 MiB block of small pages says that the block's page table was split or changed as one
     // (split_huge_pmd, mprotect): its pages stay where they are.
     if (end - start === LARGE_PAGE && start % LARGE_PAGE === 0n && this.mappingLevel(start) === 1) return;
-    for (let hva = start & PAGE_MASK; hva < end; hva += 1n << PAGE_SHIFT) this.present.delete(hva);
+    const whole = this.slots.all().some((slot) => start <= slot.hva && end >= slot.hva + slot.size);
+    for (let hva = start & PAGE_MASK; hva < end; hva += 1n << PAGE_SHIFT) {
+      this.present.delete(hva);
+      if (whole) this.taken.add(hva);
+    }
   }
 
   /** What the host maps at `hva` when a notifier tells of a changed page. */
@@ -131,6 +142,8 @@ export class RecordedHost implements ReplayHost {
     const pfn = this.requested(hva) ?? this.frames.get(page);
     if (pfn === undefined) return undefined;
     this.map(page, pfn);
+    this.taken.delete(page);
+    if (write) this.protectedPages.delete(page);
     const readOnly = this.readOnlyAfter.has(page) || this.readOnlyBefore.has(page) || this.shared.has(page) || copied;
     if (write) this.readOnlyBefore.delete(page);
     return { pfn, writable: write || !readOnly };
@@ -139,7 +152,7 @@ export class RecordedHost implements ReplayHost {
   pinAtomic(hva: bigint): bigint | undefined {
     const page = hva & PAGE_MASK;
     const readOnly = this.readOnlyAfter.has(page) || this.readOnlyBefore.has(page) || this.shared.has(page);
-    if (!this.present.has(page) || readOnly) return undefined;
+    if (!this.present.has(page) || readOnly || this.protectedPages.has(page)) return undefined;
     return this.frames.get(page);
   }
 

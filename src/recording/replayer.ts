@@ -8,7 +8,7 @@ import { RecordedHost } from "./recorded-host.js";
 import type { GuestStep, Recording, Snapshot, Step, VmmStep } from "./recording.js";
 import { type RootMode, rootModes } from "./root-mode.js";
 import { RuleCounts } from "./rules.js";
-import { StateComparator, type StateDifference } from "./state-comparator.js";
+import { StateComparator, type StateDifference, usesSpecialRoots } from "./state-comparator.js";
 import { StepPlayer } from "./step-player.js";
 import type { MmuState, ReplayTarget, ReplayTargetFactory } from "./target.js";
 import { vmConfigOf } from "./vm-config.js";
@@ -310,7 +310,9 @@ class Replayer {
     const { masks, pageOffset } = this.recording.config;
     const hardwareBits = masks.accessed | masks.dirty;
     this.specialSeen ||= this.modes.some(({ special }) => special);
+    const nestedMmus = [this.lastSnapshot?.guestMmu, step.snapshot.guestMmu];
     const context = {
+      nestedSpecial: nestedMmus.some((mmu) => mmu !== undefined && usesSpecialRoots(mmu)),
       specialSeen: this.specialSeen,
       emits: this.emits,
       pageOffset,

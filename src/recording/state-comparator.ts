@@ -32,8 +32,15 @@ const PAE_ROOT_LEVEL = 3;
  * mmu_alloc_shadow_roots): a direct PAE root, or a guest with fewer than four levels.
  */
 export function usesSpecialRoots(context: MmuContextState): boolean {
+  // A context that was never used.
+  if (context.cpuRole === 0n) return false;
   if ((context.rootRole & ROLE_DIRECT) !== 0) return (context.rootRole & ROLE_LEVEL) === PAE_ROOT_LEVEL;
   return Number(context.cpuRole & 15n) < ROOT_LEVEL_4;
+}
+
+/** Pages that the recorded kernel keeps in pae_root, pml4_root and pml5_root: promoted ones, and PDPTEs at level 3. */
+function standsForSpecialRoot({ fullRole, pdpt }: ShadowPageState): boolean {
+  return (fullRole & (LEVEL_PROMOTED | PAE_ROOT)) !== 0 || pdpt === true;
 }
 
 /** Compares the state after a step with the recorded snapshot. */
@@ -163,7 +170,7 @@ export class StateComparator {
   private mayBeExtra(page: ShadowPageState): boolean {
     if (!this.leftovers) return false;
     if ((page.role & ROLE_INVALID) !== 0) this.context.rules.use("special-root-invalid");
-    else if ((page.fullRole & (LEVEL_PROMOTED | PAE_ROOT)) !== 0) this.context.rules.use("special-root-extra");
+    else if (standsForSpecialRoot(page)) this.context.rules.use("special-root-extra");
     else return false;
     return true;
   }

@@ -25,6 +25,7 @@ const MSR_EFER = 0xc0000080;
 const EVENT_VALID = 0x80000000;
 const PCID = 0xfffn;
 
+const ENTRY_ADDRESS = 0x000ffffffffff000n;
 const PFERR_WRITE = 2;
 const PFERR_P = 1n;
 const PFERR_W = 2n;
@@ -203,7 +204,8 @@ export class StepPlayer {
   }
 
   private exitNested(): void {
-    this.target.exitNested(this.vcpu, this.step.pre);
+    // VMX loads L1's registers from its VMCS, as the end of the step shows them; SVM restores those from before.
+    this.target.exitNested(this.vcpu, this.recording.config.intel ? this.step.post : this.step.pre);
   }
 
   notifier(event: RecordedEvent): void {
@@ -294,7 +296,20 @@ export class StepPlayer {
       if (event.ev === "kvm_mmu_spte_requested") return event.gfn << 12n;
       if (event.ev === "kvm_mmio") return event.gpa;
     }
-    return this.step.mmio[0] ?? this.step.nested?.address ?? this.step.gva;
+    return this.walkedAddress(rest) ?? this.step.mmio[0] ?? this.step.nested?.address ?? this.step.gva;
+  }
+
+  /** The page that the walk of the step's own address leads to: the emulator fetches what it could not run. */
+  private walkedAddress(rest: readonly RecordedEvent[]): bigint | undefined {
+    const start = rest.findIndex((event) => event.ev === "kvm_mmu_pagetable_walk");
+    const walk = rest[start];
+    if (walk?.ev !== "kvm_mmu_pagetable_walk" || walk.addr >> 12n !== this.step.gva >> 12n) return undefined;
+    let leaf: bigint | undefined;
+    for (const event of rest.slice(start + 1)) {
+      if (event.ev !== "kvm_mmu_paging_element") break;
+      if (event.level === 1) leaf = event.pte & ENTRY_ADDRESS;
+    }
+    return leaf === undefined ? undefined : leaf | (walk.addr & 0xfffn);
   }
 
   private pageFault(index: number, address: bigint, errorCode: bigint): void {

@@ -113,7 +113,13 @@ export type FaultOutcome =
 /** A guest walk that KVM itself makes (gva_to_gpa of the walking MMU). */
 export type GuestWalkOutcome =
   | { readonly ok: true; readonly gpa: bigint }
-  | { readonly ok: false; readonly errorCode: number; readonly address: bigint };
+  | {
+      readonly ok: false;
+      readonly errorCode: number;
+      readonly address: bigint;
+      /** L1's second stage is at fault, at this guest-physical address of L2. */
+      readonly nested?: boolean;
+    };
 
 /** How L2 is entered. */
 export interface NestedEntry {
@@ -177,6 +183,8 @@ export interface ShadowPageState {
   /** Role word in this project's layout: with level_promoted, pae_root and guest level. */
   readonly fullRole: number;
   readonly gfn: bigint;
+  /** Shadows the PDPTEs of a PAE guest. */
+  readonly pdpt?: boolean;
   readonly rootCount: number;
   readonly unsync: boolean;
   readonly unsyncChildren: number;
@@ -250,7 +258,7 @@ export interface ReplayTarget {
   /** A walk of instruction emulation or event delivery, `errorCode` being the access as a PFERR word. */
   guestWalk(vcpu: number, address: bigint, errorCode: number): GuestWalkOutcome;
   /** kvm_inject_emulated_page_fault for a guestWalk that failed: drops a stale SPTE of that address. */
-  injectEmulatedFault(vcpu: number, fault: { readonly errorCode: number; readonly address: bigint }): void;
+  injectEmulatedFault(vcpu: number, fault: Extract<GuestWalkOutcome, { readonly ok: false }>): void;
   /** A write that KVM emulates: memory first, dirty log, then the shadow pages of that gfn (kvm_mmu_pte_write). */
   emulatedWrite(vcpu: number, gpa: bigint, bytes: Uint8Array): void;
   /** A page that KVM wrote on its own or that page-modification logging reported (mark_page_dirty). */
