@@ -105,6 +105,17 @@ class Judge {
     this.#quick = new QuickSuite(tree);
   }
 
+  /** Throws where the suites fail without a mistake: everything would seem to be noticed then. */
+  async checkBaseline(mutants: readonly Mutant[]): Promise<void> {
+    const found = await this.#quick.judgeWasm(this.baseline);
+    if (found !== undefined) throw new Error(`the quick suite fails without a mistake: ${found}`);
+    if (options.suite === "quick") return;
+    const folders = new Map(mutants.map((one) => [one.path.split("/").slice(0, 2).join("/"), one]));
+    for (const [folder, mutant] of folders) {
+      if (!(await this.#testsPass(mutant))) throw new Error(`the tests of ${folder} fail without a mistake`);
+    }
+  }
+
   async judge(mutant: Mutant): Promise<Verdict> {
     const original = this.tree.read(mutant.path);
     const text = original.slice(0, mutant.start) + mutant.text + original.slice(mutant.end);
@@ -182,6 +193,7 @@ async function main(): Promise<void> {
     const all = everyMutant(tree);
     const mutants = options.sample === undefined ? all : sampleOf(all, Number(options.sample), Number(options.seed));
     const judge = new Judge(tree, baseline);
+    await judge.checkBaseline(mutants);
     const judged: Judged[] = [];
     for (const mutant of mutants) {
       const verdict = await judge.judge(mutant);
