@@ -34,3 +34,8 @@ export class UnsupportedError extends PagingError {
 export class TableStructureError extends PagingError {
   override name = "TableStructureError";
 }
+
+/** The core's Wasm could not be fetched. */
+export class LoadError extends PagingError {
+  override name = "LoadError";
+}

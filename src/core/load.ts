@@ -1,11 +1,15 @@
 /** Loading the core. Nothing is compiled before one of these is called. */
+import { LoadError } from "../errors.js";
 import { Core, type CoreOptions } from "./core.js";
 import { WASM_BASE64 } from "./wasm.generated.js";
 
 /** Where the Wasm may come from: default is the copy inside this package. */
 export type WasmSource = WebAssembly.Module | BufferSource | Response | PromiseLike<Response> | URL | string;
 
-/** Compiles and instantiates the core. `source` may be a compiled module, its bytes, a Response, or a URL to fetch. */
+/**
+ * Compiles and instantiates the core. `source` may be a compiled module, its bytes, a Response, or a URL to fetch.
+ * Rejects with LoadError for a response that is none, with what `fetch` and the compiler say of a bad URL or bad bytes.
+ */
 export async function load(source?: WasmSource, options?: CoreOptions): Promise<Core> {
   return new Core(await compile(source), options);
 }
@@ -26,6 +30,7 @@ async function compile(source: WasmSource | undefined): Promise<WebAssembly.Modu
   if (source === undefined) return WebAssembly.compile(wasmBytes());
   if (source instanceof WebAssembly.Module) return source;
   if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return WebAssembly.compile(source);
-  const response = typeof source === "string" || source instanceof URL ? fetch(source) : source;
-  return WebAssembly.compile(await (await response).arrayBuffer());
+  const response = await (typeof source === "string" || source instanceof URL ? fetch(source) : source);
+  if (!response.ok) throw new LoadError(`${response.url}: expected the core's Wasm, found status ${response.status}`);
+  return WebAssembly.compile(await response.arrayBuffer());
 }

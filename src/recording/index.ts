@@ -1,5 +1,6 @@
 /** KVM recordings and kernel trace text: read, replay, compare. For Node: recordings are folders. */
 export * from "./describe.js";
+export { engineTarget } from "./engine-target.js";
 export * from "./error.js";
 export * from "./events.js";
 export { findRecordings } from "./find-recordings.js";

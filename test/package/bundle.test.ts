@@ -2,12 +2,12 @@ import { describe, expect, it } from "vitest";
 import { bundle, bundleEntry } from "./bundle.js";
 import { ENTRIES } from "./packed.js";
 
-/** The only entry that is for Node alone. */
-const NODE_ENTRY = "x86-paging/dump/node";
+/** Entries for Node alone: they read files. */
+const NODE_ENTRIES = ["x86-paging/dump/node", "x86-paging/recording"];
 /** The only entry that needs another package, fast-check. */
 const FUZZ_ENTRY = "x86-paging/fuzz";
 const names = ENTRIES.map(({ name }) => name);
-const browserEntries = names.filter((name) => name !== NODE_ENTRY && name !== FUZZ_ENTRY);
+const browserEntries = names.filter((name) => !NODE_ENTRIES.includes(name) && name !== FUZZ_ENTRY);
 
 describe("bundled", () => {
   it.each(browserEntries)("%s needs neither Node nor another package, and no warning", async (name) => {
@@ -26,18 +26,21 @@ describe("bundled", () => {
     expect(files.filter((file) => /^dist\/(core|reference)\//.test(file))).toEqual([]);
   });
 
-  it(`${NODE_ENTRY} needs nothing but Node`, async () => {
-    const { files, externals, warnings } = await bundleEntry(NODE_ENTRY, "node");
+  it.each(NODE_ENTRIES)("%s needs nothing but Node", async (entry) => {
+    const { files, externals, warnings } = await bundleEntry(entry, "node");
     expect(warnings).toEqual([]);
     expect(externals.filter((name) => !name.startsWith("node:"))).toEqual([]);
     expect(externals).toContain("node:fs");
     expect(files.filter((file) => !file.startsWith("dist/"))).toEqual([]);
   });
 
-  it.each(["reference", "role", "spte", "dump", "conform"])("x86-paging/%s is without the core", async (name) => {
-    const { files } = await bundleEntry(`x86-paging/${name}`);
-    expect(files.filter((file) => file.startsWith("dist/core/"))).toEqual([]);
-  });
+  it.each(["reference", "role", "spte", "dump", "conform", "maps", "abi"])(
+    "x86-paging/%s is without the core",
+    async (name) => {
+      const { files } = await bundleEntry(`x86-paging/${name}`);
+      expect(files.filter((file) => file.startsWith("dist/core/"))).toEqual([]);
+    },
+  );
 
   it("leaves out what is not used", async () => {
     const { code } = await bundle(`import { Access } from "x86-paging"; console.log(Access.Write);`);

@@ -39,6 +39,9 @@ describe("the package, installed in another project", () => {
       vector: true,
       difference: "none",
       level: 3,
+      paging: "pae",
+      vm: "function",
+      rules: true,
       spte: "none",
     });
   });

@@ -2,10 +2,14 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { Access, load, loadSync } from "x86-paging";
+import { bitOf, CR0 } from "x86-paging/abi";
 import { parseVector, runVector } from "x86-paging/conform";
 import { openDumpAsync, registersFromDump } from "x86-paging/dump";
 import { openDumpFile } from "x86-paging/dump/node";
 import { fuzzRound } from "x86-paging/fuzz";
+import { pagingModeOf } from "x86-paging/maps";
+import { VirtualMachine } from "x86-paging/mmu";
+import { RULES } from "x86-paging/recording";
 import { createReference } from "x86-paging/reference";
 import { guestLevel } from "x86-paging/role";
 import { decodeSpte } from "x86-paging/spte";
@@ -36,6 +40,9 @@ console.log(
     vector: runVector(engines[2], parseVector(vector, 1)).passed,
     difference: fuzzRound(engines[1], engines[3], 1, 20) ?? "none",
     level: guestLevel({ cr0: Number(cr0), cr4: Number(cr4), efer: Number(efer) }),
+    paging: (BigInt(cr0) & bitOf(CR0, "PG")) !== 0n && pagingModeOf(registers),
+    vm: typeof VirtualMachine,
+    rules: Object.keys(RULES).length > 0,
     spte: decodeSpte(0n, { format: "ept", level: 1 }).kind,
   }),
 );

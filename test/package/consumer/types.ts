@@ -11,10 +11,14 @@ import {
   type PagingEngine,
   type Translation,
 } from "x86-paging";
+import { type BitLayout, decodeFields, PTE } from "x86-paging/abi";
 import { type ConformanceSummary, runVectors } from "x86-paging/conform";
 import { type AsyncDump, openDumpAsync, registersFromDump } from "x86-paging/dump";
 import { openDumpFile } from "x86-paging/dump/node";
 import { type Finding, fuzzRound } from "x86-paging/fuzz";
+import { infoTlbLine, type TableStructureSummary } from "x86-paging/maps";
+import type { HostMemory, VirtualMachine } from "x86-paging/mmu";
+import { readRecording } from "x86-paging/recording";
 import { createReference } from "x86-paging/reference";
 import { type Era, layoutOf } from "x86-paging/role";
 import { type DecodedSpte, decodeSpte } from "x86-paging/spte";
@@ -49,4 +53,10 @@ export const rootField = (era: Era) => layoutOf(era).base.fields[0]?.name;
 export const fetching = (dump: AsyncDump, space: AddressSpace) => dump.fetching(() => space.walk(0n));
 export const fuzz = (core: Core): Finding | undefined => fuzzRound(core, createReference(), 1, 100);
 export const passed = (summary: ConformanceSummary): number => summary.passed;
+export const fields = (layout: BitLayout = PTE): string[] => decodeFields(layout, 0x67n).map((field) => field.name);
+export const tlb = (leaf: Leaf): string => infoTlbLine(leaf, "4level");
+export const leafCount = (summary: TableStructureSummary): number => summary.leaves;
+export const problems = (vm: VirtualMachine): number => vm.audit().length;
+export const pfn = (host: HostMemory): bigint | undefined => host.peek(0n)?.pfn;
+export const steps = (folder: string): number => readRecording(folder).steps.length;
 export { loadSync, runVectors };
