@@ -27,14 +27,14 @@ import { applyUpdates } from "./updates";
 export function translate(space: usize, high: u32, low: u32, access: u32): f64 {
   const address = ((<u64>high) << 32) | low;
   const fast = walkFast(space, address, access);
-  return fast != NOT_FAST ? <f64>fast : translateWide(space, address, access);
+  return fast != NOT_FAST ? <f64><i64>fast : translateWide(space, address, access);
 }
 
 /** The same with the address in one piece, which JavaScript passes as a BigInt. */
 export function translateWide(space: usize, address: u64, access: u32): f64 {
   const status = run(space, address, access, 0);
   const work = load<u32>(space, SPACE_WORK);
-  if (status == STATUS_OK) return <f64>load<u64>(work, WORK_PA);
+  if (status == STATUS_OK) return <f64><i64>load<u64>(work, WORK_PA);
   return -1 - <f64>((status << 16) | (load<u32>(work, WORK_CODE) & 0xffff));
 }
 

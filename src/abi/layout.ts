@@ -91,8 +91,14 @@ export const SPACE: RecordLayout = {
     { name: "KEYS_SUPERVISOR", type: "u32", meaning: "derived: IA32_PKRS where it applies, else 0" },
     { name: "LAM_USER", type: "u32", meaning: "derived: width of an untagged user address, 0 for no masking" },
     { name: "LAM_SUPERVISOR", type: "u32", meaning: "derived: width of an untagged supervisor address, 0 for none" },
-    { name: "FAST", type: "u32", meaning: "derived: 1 where the fast walk may be tried" },
-    { name: "FAST_MASK", type: "u64", count: 10, meaning: "derived: P, A and RESERVED together, [bit 7][level - 1]" },
+    { name: "FAST", type: "u32", meaning: "derived: MODE_* where the fast walks may be tried, else 0" },
+    { name: "TABLES_BASE", type: "u64", meaning: "derived: first guest-physical address of the slot that holds the root" },
+    { name: "TABLES_SIZE", type: "u64", meaning: "derived: its bytes, 0 where the root lies in no slot" },
+    { name: "TABLES_WINDOW", type: "u64", meaning: "derived: the largest power of two in TABLES_SIZE, minus 1" },
+    { name: "TABLES_LINEAR", type: "u32", meaning: "derived: linear address of the slot's first byte" },
+    { name: "HALF", type: "u64", meaning: "derived: (address + HALF) & HIGH is 0 where an address needs no untagging" },
+    { name: "HIGH", type: "u64", meaning: "derived: see HALF" },
+    { name: "PLANS", type: "u64", count: 8 * 16, meaning: "derived: PLAN records by error-code bits 4:1 of the access" },
     { name: "RESERVED", type: "u64", count: 10, meaning: "derived: must-be-zero bits, [bit 7][level - 1]" },
     {
       name: "PERMISSIONS",
@@ -101,6 +107,25 @@ export const SPACE: RecordLayout = {
       meaning: "derived: denied rights combinations by error-code bits 4:1",
     },
     { name: "PDPTES", type: "u64", count: 4, meaning: "latched PAE PDPTEs" },
+  ],
+};
+
+/**
+ * What the fast walks ask for one kind of access: the bits under a CHECK mask have to be as in NEED. A blocked plan
+ * leaves every access to the full walk.
+ */
+export const PLAN: RecordLayout = {
+  prefix: "PLAN",
+  title: "What the fast walks ask of the entries",
+  fields: [
+    { name: "NEED_TABLE", type: "u64", meaning: "P, A and required rights of an entry that leads to a table" },
+    { name: "CHECK_TABLE", type: "u64", meaning: "what is checked of it" },
+    { name: "NEED_LEAF", type: "u64", meaning: "the same of a leaf; D for a write" },
+    { name: "CHECK_PAGE", type: "u64", meaning: "what is checked of a level-1 leaf" },
+    { name: "CHECK_LARGE2", type: "u64", meaning: "what is checked of a level-2 leaf" },
+    { name: "CHECK_LARGE3", type: "u64", meaning: "what is checked of a level-3 leaf" },
+    { name: "BLOCK", type: "u64", meaning: "not 0: no access passes" },
+    { name: "CHECK_TLB", type: "u64", meaning: "what is checked of a TLB entry, against NEED_LEAF" },
   ],
 };
 
@@ -128,6 +153,8 @@ export const WORK: RecordLayout = {
     { name: "UPDATE_COUNT", type: "u32", meaning: "entries whose accessed or dirty bit is to be set" },
     { name: "TRACE", type: "u64", count: 3 * 48, meaning: "STEP records" },
     { name: "UPDATES", type: "u64", count: 5 * 48, meaning: "UPDATE records" },
+    { name: "NOTHING", type: "u64", meaning: "always 0: the entry that a failed lane of a batch reads" },
+    { name: "LANES", type: "u32", count: 256, meaning: "batch: pointers to leaf entries, then indices of failed lanes" },
   ],
 };
 
@@ -181,7 +208,7 @@ export const LEAF: RecordLayout = {
   ],
 };
 
-export const RECORDS: readonly RecordLayout[] = [MEMORY, SLOT, PAGE, SPACE, WORK, STEP, UPDATE, CURSOR, LEAF];
+export const RECORDS: readonly RecordLayout[] = [MEMORY, SLOT, PAGE, SPACE, PLAN, WORK, STEP, UPDATE, CURSOR, LEAF];
 
 /** Entries that WORK has room for: 5 guest entries, each and the result behind up to 5 second-stage ones, is 35. */
 export const WORK_CAPACITY = 48;
