@@ -2,5 +2,6 @@ export { insertPage } from "./memory/resolve";
 export { configure } from "./walk/configure";
 export { enumerate, startEnumeration } from "./walk/enumerate";
 export { checkPdptes, loadPdptes } from "./walk/pdptes";
-export { explain, translate, translateBatch, translateWide } from "./walk/translate";
+export { translateBatch } from "./walk/batch";
+export { explain, translate, translateWide } from "./walk/translate";
 export * from "./shadow/index";

@@ -53,14 +53,13 @@ export function nativeLoop(native: Native, load: Workload): Candidate {
 export function coreBatch(load: Workload, name = "core, batch", kernel = 0): Candidate {
   const next = turns(load, 1);
   const { exports } = load.machine.core.internals();
-  const { input, output } = load;
-  const access = load.access | (kernel << 16);
+  const { input, output, access } = load;
   const { pointer } = load.machine.space;
   return {
     name,
     work: BATCH,
     run() {
-      exports.translateBatch(pointer, input + next() * 8, output, BATCH, access);
+      exports.translateBatch(pointer, input + next() * 8, output, BATCH, access, kernel);
     },
   };
 }
@@ -75,7 +74,10 @@ export function coreSingle(load: Workload, name = "core, single call"): Candidat
     work: BATCH,
     run() {
       const first = next() * 2;
-      for (let at = first; at < first + BATCH * 2; at += 2) sum += space.translateFast(halves[at + 1]!, halves[at]!, access);
+      let part = 0;
+      for (let at = first; at < first + BATCH * 2; at += 2)
+        part += space.translateFast(halves[at + 1]!, halves[at]!, access);
+      sum += part;
       if (Number.isNaN(sum)) throw new Error("not a number");
     },
   };
@@ -99,7 +101,11 @@ export function javaScriptBatch(load: Workload): Candidate {
   const next = turns(load, 3);
   const { input, output, access } = load;
   const space = javaScriptSpace(load.machine);
-  return { name: "JavaScript, batch", work: BATCH, run: () => translateBatch(space, input + next() * 8, output, BATCH, access) };
+  return {
+    name: "JavaScript, batch",
+    work: BATCH,
+    run: () => translateBatch(space, input + next() * 8, output, BATCH, access),
+  };
 }
 
 export function javaScriptSingle(load: Workload): Candidate {
@@ -112,7 +118,10 @@ export function javaScriptSingle(load: Workload): Candidate {
     work: BATCH,
     run() {
       const first = next() * 2;
-      for (let at = first; at < first + BATCH * 2; at += 2) sum += translate(space, halves[at + 1]! | 0, halves[at]! | 0, access);
+      let part = 0;
+      for (let at = first; at < first + BATCH * 2; at += 2)
+        part += translate(space, halves[at + 1]! | 0, halves[at]! | 0, access);
+      sum += part;
       if (Number.isNaN(sum)) throw new Error("not a number");
     },
   };
@@ -123,7 +132,8 @@ export function referenceSingle(load: Workload): Candidate {
   const { machine, wide, access } = load;
   const reference = createReference();
   const memory = reference.createMemory({ slots: [{ gpa: 0, size: machine.ramSize }] });
-  for (let at = 0; at < machine.ramSize; at += 1 << 20) memory.write(at, machine.memory.read(at, Math.min(1 << 20, machine.ramSize - at)));
+  for (let at = 0; at < machine.ramSize; at += 1 << 20)
+    memory.write(at, machine.memory.read(at, Math.min(1 << 20, machine.ramSize - at)));
   const { linear } = machine.core.internals();
   const cr3 = spaceRecord.get64(linear, machine.space.pointer, "CR3");
   const space = reference.createAddressSpace(memory, { cr0: 0x80010001, cr3, cr4: 0x20, efer: 0xd00, maxPhysAddr: 46 });

@@ -16,7 +16,13 @@ export interface JavaScriptSpace {
 }
 
 /** Translates `count` addresses at byte offset `input` of the words to `output`, in the form of the core's batch. */
-export function translateBatch(space: JavaScriptSpace, input: number, output: number, count: number, access: number): void {
+export function translateBatch(
+  space: JavaScriptSpace,
+  input: number,
+  output: number,
+  count: number,
+  access: number,
+): void {
   const { words } = space;
   for (let index = 0; index < count; index++) {
     const at = (input >> 2) + index * 2;
@@ -41,7 +47,8 @@ export function translate(space: JavaScriptSpace, high: number, low: number, acc
   let all = -1;
   let anyHigh = 0;
   for (let shift = 39; ; shift -= 9) {
-    const index = (shift >= 32 ? high >>> (shift - 32) : shift === 30 ? (high << 2) | (low >>> 30) : low >>> shift) & 511;
+    const index =
+      (shift >= 32 ? high >>> (shift - 32) : shift === 30 ? (high << 2) | (low >>> 30) : low >>> shift) & 511;
     if (table + index * 8 >= ramSize) return -1 - (6 << 16);
     const place = (ramLinear + table + index * 8) >>> 2;
     const entry = words[place]! | 0;

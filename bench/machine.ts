@@ -91,7 +91,10 @@ export function build(shape: Shape, options: { tlbEntries?: number; spare?: numb
     }
   }
   const registers = { cr0: 0x80010001, cr3: root * 8, cr4: 0x20, efer: 0xd00, maxPhysAddr: 46 };
-  const space = core.createAddressSpace(memory, { ...registers, ...(options.tlbEntries ? { tlbEntries: options.tlbEntries } : {}) });
+  const space = core.createAddressSpace(memory, {
+    ...registers,
+    ...(options.tlbEntries ? { tlbEntries: options.tlbEntries } : {}),
+  });
   return {
     core,
     memory,
@@ -123,11 +126,13 @@ export function addresses(machine: Machine, pattern: Pattern, count: number, see
   let at = 0;
   for (let index = 0; index < count; index++) {
     if (pattern === "sequential") at = index % pages;
-    else if (pattern === "local" && index % 32 !== 0) at = Math.min(pages - 1, Math.max(0, at + Math.floor(next() * 17) - 8));
+    else if (pattern === "local" && index % 32 !== 0)
+      at = Math.min(pages - 1, Math.max(0, at + Math.floor(next() * 17) - 8));
     else at = Math.floor(next() * pages);
     chosen[index] = at;
   }
   // Ascending within every batch; each batch spans everything.
-  if (pattern === "sorted") for (let first = 0; first < count; first += BATCH) chosen.subarray(first, first + BATCH).sort();
+  if (pattern === "sorted")
+    for (let first = 0; first < count; first += BATCH) chosen.subarray(first, first + BATCH).sort();
   return BigUint64Array.from(chosen, (page) => (machine.page(page) << 12n) | BigInt(Math.floor(next() * 512) * 8));
 }

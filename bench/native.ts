@@ -4,8 +4,8 @@ import { existsSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { RecordType } from "../src/core/record.js";
 import { SPACE } from "../src/abi/index.js";
+import { RecordType } from "../src/core/record.js";
 import type { Machine } from "./machine.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -19,9 +19,11 @@ export interface Native {
 
 /** Compiles and loads the addon; a reason where that is not possible. */
 export function loadNative(): Native | string {
-  const headers = [join(process.execPath, "../../include/node"), process.env.npm_config_nodedir ?? "", "/usr/include/node"].find(
-    (folder) => existsSync(join(folder, "node_api.h")),
-  );
+  const headers = [
+    join(process.execPath, "../../include/node"),
+    process.env.npm_config_nodedir ?? "",
+    "/usr/include/node",
+  ].find((folder) => existsSync(join(folder, "node_api.h")));
   if (headers === undefined) return "Node's headers are not installed";
   const output = join(here, "..", "build", "bench-native.node");
   mkdirSync(dirname(output), { recursive: true });

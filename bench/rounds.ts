@@ -28,7 +28,8 @@ export interface RoundOptions {
 /** Measures all candidates; the first is the baseline. */
 export function compare(candidates: readonly Candidate[], { rounds, time }: RoundOptions): Measured[] {
   // V8 compiles hot code in the background and stalls around the third batch: warm everybody up first.
-  for (const candidate of candidates) for (let until = performance.now() + 60; performance.now() < until; ) candidate.run();
+  for (const candidate of candidates)
+    for (let until = performance.now() + 60; performance.now() < until; ) candidate.run();
   const times = candidates.map(() => [] as number[]);
   for (let round = 0; round < rounds; round++) {
     for (let place = 0; place < candidates.length; place++) {

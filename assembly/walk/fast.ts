@@ -17,6 +17,14 @@ import { planOf } from "./plan";
 // @ts-ignore: decorator
 @inline export const NOT_FAST: u64 = 0xffffffffffffffff;
 
+/** No physical address: every table is there and allows the access, and the leaf entry is not present. */
+// @ts-ignore: decorator
+@inline export const NOT_PRESENT: u64 = 0xfffffffffffffffe;
+
+/** Bit 47: an address is canonical in 4-level paging where (address + HALF4) >> 48 is 0; untagging leaves it as it is. */
+// @ts-ignore: decorator
+@inline const HALF4: u64 = 0x800000000000;
+
 /** Error-code bits 4:1 of an access that is not implicit; bit 3 (SMAP does not apply) is the AC flag's place. */
 // @ts-ignore: decorator
 @inline export function planFor(space: usize, access: u32): usize {
@@ -29,13 +37,11 @@ import { planOf } from "./plan";
   return (address >> (shift - 3)) & (511 << 3);
 }
 
-/** The physical address, or NOT_FAST. 4-level paging; the other modes have a function of their own. */
+/** The physical address, NOT_PRESENT or NOT_FAST, both negative. 4-level paging; the other modes have their own function. */
 // @ts-ignore: decorator
 @inline export function walkFast(space: usize, address: u64, access: u32): u64 {
   if (load<u32>(space, SPACE_FAST) != MODE_4LEVEL) return walkFastElsewhere(space, address, access);
-  if (access & ACCESS_IMPLICIT || (address + 0x800000000000) >> 48 != 0 || load<u64>(space, SPACE_HALF) != 0x800000000000) {
-    return NOT_FAST;
-  }
+  if (access & ACCESS_IMPLICIT || (address + HALF4) >> 48 != 0) return NOT_FAST;
   const plan = planFor(space, access);
   return walkFrom4(space, plan, address, load<u64>(space, SPACE_ROOT), load<u64>(plan, PLAN_BLOCK));
 }
@@ -58,13 +64,17 @@ import { planOf } from "./plan";
   offset = (entry4 & addressMask) - base + indexOf(address, 30);
   if (offset >= size) return NOT_FAST;
   const entry3 = load<u64>(linear + <u32>offset);
-  if (entry3 & PTE_PS) return finish(plan, entry3, load<u64>(plan, PLAN_CHECK_LARGE3), above | (wrong & check), addressMask, address, 30);
+  if (entry3 & PTE_PS) {
+    return finish(plan, entry3, load<u64>(plan, PLAN_CHECK_LARGE3), above | (wrong & check), addressMask, address, 30);
+  }
   wrong |= entry3 ^ need;
 
   offset = (entry3 & addressMask) - base + indexOf(address, 21);
   if (offset >= size) return NOT_FAST;
   const entry2 = load<u64>(linear + <u32>offset);
-  if (entry2 & PTE_PS) return finish(plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above | (wrong & check), addressMask, address, 21);
+  if (entry2 & PTE_PS) {
+    return finish(plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above | (wrong & check), addressMask, address, 21);
+  }
   wrong |= entry2 ^ need;
 
   offset = (entry2 & addressMask) - base + indexOf(address, 12);
@@ -75,7 +85,9 @@ import { planOf } from "./plan";
 
 // @ts-ignore: decorator
 @inline function finish(plan: usize, leaf: u64, check: u64, wrong: u64, addressMask: u64, address: u64, shift: u64): u64 {
-  if ((wrong | ((leaf ^ load<u64>(plan, PLAN_NEED_LEAF)) & check)) != 0) return NOT_FAST;
+  if ((wrong | ((leaf ^ load<u64>(plan, PLAN_NEED_LEAF)) & check)) != 0) {
+    return wrong == 0 && (leaf & PTE_P) == 0 ? NOT_PRESENT : NOT_FAST;
+  }
   const offsetMask: u64 = ((<u64>1) << shift) - 1;
   return (leaf & addressMask & ~offsetMask) | (address & offsetMask);
 }

@@ -1,7 +1,7 @@
 /** One access through one address space: masking, canonical check, the walk or walks, accessed and dirty bits. */
 import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
 import {
-  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_MISSING_PAGE, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
+  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
 } from "../abi/codes";
 import {
   SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_WORK, WORK_CODE, WORK_GPA, WORK_PA, WORK_RIGHTS, WORK_SECOND_PA,
@@ -9,16 +9,12 @@ import {
 } from "../abi/layout";
 import { guestCode, isMasked } from "./access";
 import { walkEpt } from "./ept";
-import { NOT_FAST, walkFast } from "./fast";
+import { walkFast } from "./fast";
 import { walkLegacy } from "./legacy";
 import { checkCanonical, untag } from "./linear";
 import { fail, promoteSecondLeaf } from "./result";
 import { checkTableWrites, finalCode, walkSecondStage } from "./second-stage";
 import { applyUpdates } from "./updates";
-
-/** Bit 63 of a batch result marks a fault. */
-// @ts-ignore: decorator
-@inline const BATCH_FAULT: u64 = 1 << 63;
 
 /**
  * Translates `high:low` for the ACCESS_* word `access`. Returns the physical address (at most 52 bits, exact), or
@@ -27,7 +23,7 @@ import { applyUpdates } from "./updates";
 export function translate(space: usize, high: u32, low: u32, access: u32): f64 {
   const address = ((<u64>high) << 32) | low;
   const fast = walkFast(space, address, access);
-  return fast != NOT_FAST ? <f64><i64>fast : translateWide(space, address, access);
+  return <i64>fast >= 0 ? <f64><i64>fast : translateWide(space, address, access);
 }
 
 /** The same with the address in one piece, which JavaScript passes as a BigInt. */
@@ -48,31 +44,8 @@ export function explain(space: usize, address: u64, access: u32): u32 {
   return run(space, address, access, WALK_TRACE);
 }
 
-/**
- * Translates `count` addresses (u64 each) from `input` to `output`: u64 physical addresses, or
- * bit 63 | status << 16 | error code. Returns how many were done: fewer than `count` where a page of a sparse memory has
- * to be read first. Faults do not stop it.
- */
-export function translateBatch(space: usize, input: usize, output: usize, count: u32, access: u32): u32 {
-  const work = load<u32>(space, SPACE_WORK);
-  for (let i: u32 = 0; i < count; i++) {
-    const address = load<u64>(input + (i << 3));
-    const fast = walkFast(space, address, access);
-    if (fast != NOT_FAST) {
-      store<u64>(output + (i << 3), fast);
-      continue;
-    }
-    const status = run(space, address, access, 0);
-    if (status == STATUS_MISSING_PAGE) return i;
-    const result = status == STATUS_OK
-      ? load<u64>(work, WORK_PA)
-      : BATCH_FAULT | (status << 16) | (load<u32>(work, WORK_CODE) & 0xffff);
-    store<u64>(output + (i << 3), result);
-  }
-  return count;
-}
-
-function run(space: usize, address: u64, access: u32, flags: u32): u32 {
+/** The access by the full walk: a status; the details are in the WORK record. */
+export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
   const work = load<u32>(space, SPACE_WORK);
   if (access & ACCESS_PROBE) flags |= WALK_PROBE;
   while (true) {

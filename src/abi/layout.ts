@@ -21,6 +21,9 @@ export interface RecordLayout {
   readonly fields: readonly RecordField[];
 }
 
+/** Addresses that a batch kernel takes at once. */
+export const BLOCK_LANES = 256;
+
 const SIZE: Record<FieldType, number> = { u16: 2, u32: 4, u64: 8 };
 
 /** RAM slots and the page table of a sparse memory. */
@@ -92,13 +95,22 @@ export const SPACE: RecordLayout = {
     { name: "LAM_USER", type: "u32", meaning: "derived: width of an untagged user address, 0 for no masking" },
     { name: "LAM_SUPERVISOR", type: "u32", meaning: "derived: width of an untagged supervisor address, 0 for none" },
     { name: "FAST", type: "u32", meaning: "derived: MODE_* where the fast walks may be tried, else 0" },
-    { name: "TABLES_BASE", type: "u64", meaning: "derived: first guest-physical address of the slot that holds the root" },
+    {
+      name: "TABLES_BASE",
+      type: "u64",
+      meaning: "derived: first guest-physical address of the slot that holds the root",
+    },
     { name: "TABLES_SIZE", type: "u64", meaning: "derived: its bytes, 0 where the root lies in no slot" },
     { name: "TABLES_WINDOW", type: "u64", meaning: "derived: the largest power of two in TABLES_SIZE, minus 1" },
     { name: "TABLES_LINEAR", type: "u32", meaning: "derived: linear address of the slot's first byte" },
     { name: "HALF", type: "u64", meaning: "derived: (address + HALF) & HIGH is 0 where an address needs no untagging" },
     { name: "HIGH", type: "u64", meaning: "derived: see HALF" },
-    { name: "PLANS", type: "u64", count: 8 * 16, meaning: "derived: PLAN records by error-code bits 4:1 of the access" },
+    {
+      name: "PLANS",
+      type: "u64",
+      count: 8 * 16,
+      meaning: "derived: PLAN records by error-code bits 4:1 of the access",
+    },
     { name: "RESERVED", type: "u64", count: 10, meaning: "derived: must-be-zero bits, [bit 7][level - 1]" },
     {
       name: "PERMISSIONS",
@@ -154,7 +166,12 @@ export const WORK: RecordLayout = {
     { name: "TRACE", type: "u64", count: 3 * 48, meaning: "STEP records" },
     { name: "UPDATES", type: "u64", count: 5 * 48, meaning: "UPDATE records" },
     { name: "NOTHING", type: "u64", meaning: "always 0: the entry that a failed lane of a batch reads" },
-    { name: "LANES", type: "u32", count: 256, meaning: "batch: pointers to leaf entries, then indices of failed lanes" },
+    {
+      name: "LANES",
+      type: "u32",
+      count: BLOCK_LANES,
+      meaning: "batch: pointers to leaf entries, then indices of failed lanes",
+    },
   ],
 };
 
@@ -249,6 +266,13 @@ export const CODES = {
   /** `resolve`: the page has to be read from the source first. */
   NOT_READ: 0xfffffffe,
 
+  /** `translateBatch`: the kernel is chosen by what the addresses look like. */
+  KERNEL_AUTO: 0,
+  /** Every address by itself. */
+  KERNEL_SCALAR: 1,
+  /** Blocks of addresses, one pass a level, the leaf entries in a pass of their own. */
+  KERNEL_PHASES: 2,
+
   WALK_PROBE: 1 << 0,
   WALK_TRACE: 1 << 1,
   /** The walk stands in for a guest's own table access (nested error code bit 33). */
@@ -257,6 +281,7 @@ export const CODES = {
   WALK_LINEAR: 1 << 3,
 
   WORK_CAPACITY,
+  BLOCK_LANES,
 } as const;
 
 /** Byte offsets of a record's fields, and its size rounded up to 8. */

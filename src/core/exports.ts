@@ -16,7 +16,7 @@ export interface CoreExports extends ShadowExports {
   /** The same for an address in one piece. */
   translateWide(space: number, address: bigint, access: number): number;
   /** Number of addresses done; fewer than `count` where a page has to be read first. */
-  translateBatch(space: number, input: number, output: number, count: number, access: number): number;
+  translateBatch(space: number, input: number, output: number, count: number, access: number, kernel: number): number;
   /** A Status; the entries read are in WORK_TRACE. */
   explain(space: number, address: bigint, access: number): number;
   startEnumeration(space: number, cursor: number): void;

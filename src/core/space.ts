@@ -18,6 +18,24 @@ const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(AC
 /** `translate` gives this for a page that has to be read first; no error code comes with it. */
 const MISSING = -1 - (Status.MissingPage << 16);
 
+/**
+ * How a batch is translated: "scalar" each address by itself, "phases" in blocks, one pass a level, "auto" in blocks as
+ * long as most addresses of a block are the common case.
+ */
+export type BatchKernel = "auto" | "scalar" | "phases";
+
+const KERNELS: Readonly<Record<BatchKernel, number>> = {
+  auto: CODES.KERNEL_AUTO,
+  scalar: CODES.KERNEL_SCALAR,
+  phases: CODES.KERNEL_PHASES,
+};
+
+function kernelCode(kernel: BatchKernel): number {
+  const code = Object.hasOwn(KERNELS, kernel) ? KERNELS[kernel] : undefined;
+  if (code === undefined) throw new RangeError(`kernel is ${kernel}, expected "auto", "scalar" or "phases"`);
+  return code;
+}
+
 /** Splits what `translateFast` returned for a fault. */
 export function decodeFault(result: number): { status: number; errorCode: number } {
   const packed = -1 - result;
@@ -108,9 +126,15 @@ export class CoreSpace implements AddressSpace {
 
   /**
    * Translates `input` into `output`, which must be as long, and returns the number of faults.
-   * An output is a physical address, or bit 63 | status << 16 | error code.
+   * An output is a physical address, or bit 63 | status << 16 | error code. `kernel` changes the time, not the results.
    */
-  translateBatch(input: BigUint64Array, output: BigUint64Array, access: number = Access.Read): number {
+  translateBatch(
+    input: BigUint64Array,
+    output: BigUint64Array,
+    access: number = Access.Read,
+    kernel: BatchKernel = "auto",
+  ): number {
+    const code = kernelCode(kernel);
     if (output.length < input.length) {
       throw new RangeError(`output has room for ${output.length} addresses, expected at least ${input.length}`);
     }
@@ -122,7 +146,7 @@ export class CoreSpace implements AddressSpace {
       const to = from + bytes;
       for (let done = 0; done < input.length; ) {
         const at = done * 8;
-        done += this.#exports.translateBatch(this.pointer, from + at, to + at, input.length - done, access);
+        done += this.#exports.translateBatch(this.pointer, from + at, to + at, input.length - done, access, code);
         if (done < input.length) this.#supply();
       }
       output.set(this.#linear.u64.subarray(to / 8, to / 8 + input.length));
