@@ -3,5 +3,6 @@ export { configure } from "./walk/configure";
 export { enumerate, startEnumeration } from "./walk/enumerate";
 export { checkPdptes, loadPdptes } from "./walk/pdptes";
 export { translateBatch } from "./walk/batch";
+export { tlbDropPage, tlbFlush } from "./walk/tlb";
 export { explain, translate, translateWide } from "./walk/translate";
 export * from "./shadow/index";

@@ -57,6 +57,12 @@
 // @ts-ignore: decorator
 @inline export const KERNEL_PHASES: u32 = 2;
 // @ts-ignore: decorator
+@inline export const TLB_ALL: u32 = 0;
+// @ts-ignore: decorator
+@inline export const TLB_NON_GLOBAL: u32 = 1;
+// @ts-ignore: decorator
+@inline export const TLB_PCID: u32 = 2;
+// @ts-ignore: decorator
 @inline export const WALK_PROBE: u32 = 1;
 // @ts-ignore: decorator
 @inline export const WALK_TRACE: u32 = 2;

@@ -145,20 +145,32 @@
 /** derived: see HALF */
 // @ts-ignore: decorator
 @inline export const SPACE_HIGH: usize = 168;
+/** pointer to TLB_ENTRY records, 0 for no software TLB */
+// @ts-ignore: decorator
+@inline export const SPACE_TLB: usize = 176;
+/** their number, a power of two, minus 1 */
+// @ts-ignore: decorator
+@inline export const SPACE_TLB_MASK: usize = 180;
+/** bit n set: a piece of a level-n page was entered since the last full flush */
+// @ts-ignore: decorator
+@inline export const SPACE_TLB_LARGE: usize = 184;
+/** derived: the current PCID, 0 with CR4.PCIDE=0 */
+// @ts-ignore: decorator
+@inline export const SPACE_PCID: usize = 192;
 /** derived: PLAN records by error-code bits 4:1 of the access */
 // @ts-ignore: decorator
-@inline export const SPACE_PLANS: usize = 176;
+@inline export const SPACE_PLANS: usize = 200;
 /** derived: must-be-zero bits, [bit 7][level - 1] */
 // @ts-ignore: decorator
-@inline export const SPACE_RESERVED: usize = 1200;
+@inline export const SPACE_RESERVED: usize = 1224;
 /** derived: denied rights combinations by error-code bits 4:1 */
 // @ts-ignore: decorator
-@inline export const SPACE_PERMISSIONS: usize = 1280;
+@inline export const SPACE_PERMISSIONS: usize = 1304;
 /** latched PAE PDPTEs */
 // @ts-ignore: decorator
-@inline export const SPACE_PDPTES: usize = 1312;
+@inline export const SPACE_PDPTES: usize = 1336;
 // @ts-ignore: decorator
-@inline export const SPACE_SIZE_OF: u32 = 1344;
+@inline export const SPACE_SIZE_OF: u32 = 1368;
 
 // What the fast walks ask of the entries
 /** P, A and required rights of an entry that leads to a table */
@@ -187,6 +199,16 @@
 @inline export const PLAN_CHECK_TLB: usize = 56;
 // @ts-ignore: decorator
 @inline export const PLAN_SIZE_OF: u32 = 64;
+
+// One translation of the software TLB
+/** address of the page with the PCID, or the mark of a global entry */
+// @ts-ignore: decorator
+@inline export const TLB_ENTRY_TAG: usize = 0;
+/** what it maps to, laid out like a leaf entry; P clear: not valid */
+// @ts-ignore: decorator
+@inline export const TLB_ENTRY_DATA: usize = 8;
+// @ts-ignore: decorator
+@inline export const TLB_ENTRY_SIZE_OF: u32 = 16;
 
 // Results of a walk
 /** physical address */

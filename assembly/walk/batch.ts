@@ -2,7 +2,7 @@
 import {
   BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_PAE, STATUS_MISSING_PAGE, STATUS_OK, STATUS_PAGE_FAULT,
 } from "../abi/codes";
-import { SPACE_FAST, SPACE_WORK, WORK_CODE, WORK_PA } from "../abi/layout";
+import { SPACE_FAST, SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_PA } from "../abi/layout";
 import { BLOCK_FAILED, BLOCK_REFUSED, lanesOf, walkBlock } from "./block";
 import { guestCode } from "./access";
 import { BATCH_FAULT, reportedCode, walkExact } from "./exact";
@@ -68,13 +68,17 @@ function oneByOne(space: usize, input: usize, output: usize, count: u32, access:
 
 /** What the fast walk did not give, `fast` being what it said. */
 function walkOn(space: usize, address: u64, access: u32, fast: u64): u64 {
+  // With a software TLB the full walk takes every fault, to drop what the TLB has for the address.
+  if (load<u32>(space, SPACE_TLB) != 0) return walkSlowly(space, address, access);
   if (fast == NOT_PRESENT) return BATCH_FAULT | (STATUS_PAGE_FAULT << 16) | reportedCode(space, guestCode(access));
   return walkSlowly(space, address, access);
 }
 
 function walkSlowly(space: usize, address: u64, access: u32): u64 {
-  const exact = walkExact(space, address, access);
-  if (exact != NOT_FAST) return exact;
+  if (load<u32>(space, SPACE_TLB) == 0) {
+    const exact = walkExact(space, address, access);
+    if (exact != NOT_FAST) return exact;
+  }
   const status = run(space, address, access, 0);
   if (status == STATUS_MISSING_PAGE) return MISSING;
   const work = load<u32>(space, SPACE_WORK);

@@ -1,6 +1,7 @@
 /** Deriving what a walk needs from registers, features and MAXPHYADDR. Runs when one of them changes, never in a walk. */
 import {
-  CR0_PG, CR3_LAM_U48, CR3_LAM_U57, CR3_NOFLUSH, CR4_LAM_SUP, CR4_LA57, CR4_PAE, CR4_PKE, CR4_PKS, CR4_PSE, CR4_SMEP,
+  CR0_PG, CR3_LAM_U48, CR3_LAM_U57, CR3_NOFLUSH, CR3_PCID, CR4_LAM_SUP, CR4_LA57, CR4_PAE, CR4_PCIDE,
+  CR4_PKE, CR4_PKS, CR4_PSE, CR4_SMEP,
   EFER_LMA, EFER_NXE, EPTP_WALK_LENGTH, EPTP_WALK_LENGTH_SHIFT, PFERR_I, PTE32_ADDRESS, PTE_ADDRESS, PTE_XD,
 } from "../abi/bits";
 import {
@@ -10,7 +11,7 @@ import {
 import {
   SPACE_ADDRESS_MASK, SPACE_CR0, SPACE_CR3, SPACE_CR4, SPACE_EFER, SPACE_ENCRYPTION, SPACE_FEATURES,
   SPACE_FETCH_CODE, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_LAM_SUPERVISOR, SPACE_LAM_USER,
-  SPACE_LARGE_LEVELS, SPACE_MAXPHYADDR, SPACE_MODE, SPACE_PKRS, SPACE_PKRU, SPACE_ROOT, SPACE_ROOT_LEVEL,
+  SPACE_LARGE_LEVELS, SPACE_MAXPHYADDR, SPACE_MODE, SPACE_PCID, SPACE_PKRS, SPACE_PKRU, SPACE_ROOT, SPACE_ROOT_LEVEL,
   SPACE_WIDTH, SPACE_XD_MASK,
 } from "../abi/layout";
 import { setPermissions } from "./permissions";
@@ -68,6 +69,7 @@ function configureLegacy(space: usize, mode: u32): void {
   setPermissions(space, nxe);
   setPlans(space, mode);
   setTables(space);
+  setPcid(space);
 }
 
 function configureEpt(space: usize): void {
@@ -106,6 +108,12 @@ export function setRoot(space: usize, cr3: u64): void {
   store<u64>(space, cr3, SPACE_CR3);
   store<u64>(space, rootOf(cr3, load<u32>(space, SPACE_MODE), load<u64>(space, SPACE_ADDRESS_MASK)), SPACE_ROOT);
   setTables(space);
+  setPcid(space);
+}
+
+function setPcid(space: usize): void {
+  const pcide = (load<u32>(space, SPACE_CR4) & CR4_PCIDE) != 0;
+  store<u64>(space, pcide ? load<u64>(space, SPACE_CR3) & CR3_PCID : 0, SPACE_PCID);
 }
 
 /** CR3's address bits: 31:12 in 32-bit paging, 31:5 in PAE, MAXPHYADDR-1:12 in long mode. */

@@ -4,8 +4,8 @@ import {
   KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
 } from "../abi/codes";
 import {
-  SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_WORK, WORK_CODE, WORK_GPA, WORK_PA, WORK_RIGHTS, WORK_SECOND_PA,
-  WORK_TRACE_COUNT, WORK_UPDATE_COUNT,
+  SPACE_FAST, SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_GPA, WORK_PA,
+  WORK_RIGHTS, WORK_SECOND_PA, WORK_TRACE_COUNT, WORK_UPDATE_COUNT,
 } from "../abi/layout";
 import { guestCode, isMasked } from "./access";
 import { walkEpt } from "./ept";
@@ -14,6 +14,7 @@ import { walkLegacy } from "./legacy";
 import { checkCanonical, untag } from "./linear";
 import { fail, promoteSecondLeaf } from "./result";
 import { checkTableWrites, finalCode, walkSecondStage } from "./second-stage";
+import { dropFaulted, enterFast, enterWork, lookUp } from "./tlb";
 import { applyUpdates } from "./updates";
 
 /**
@@ -22,11 +23,28 @@ import { applyUpdates } from "./updates";
  */
 export function translate(space: usize, high: u32, low: u32, access: u32): f64 {
   const address = ((<u64>high) << 32) | low;
+  const tlb: usize = load<u32>(space, SPACE_TLB);
+  if (tlb != 0) {
+    const hit = lookUp(space, tlb, address, access);
+    return <i64>hit >= 0 ? <f64><i64>hit : translateMiss(space, address, access);
+  }
   const fast = walkFast(space, address, access);
   return <i64>fast >= 0 ? <f64><i64>fast : translateWide(space, address, access);
 }
 
-/** The same with the address in one piece, which JavaScript passes as a BigInt. */
+/** An access that the software TLB does not serve. */
+function translateMiss(space: usize, address: u64, access: u32): f64 {
+  if (access & ACCESS_PROBE || load<u32>(space, SPACE_FAST) == MODE_4LEVEL) {
+    const fast = walkFast(space, address, access);
+    if (<i64>fast >= 0) {
+      if (!(access & ACCESS_PROBE)) enterFast(space, address, fast);
+      return <f64><i64>fast;
+    }
+  }
+  return translateWide(space, address, access);
+}
+
+/** The same as `translate`, always by the full walk, with the address in one piece: JavaScript passes a BigInt. */
 export function translateWide(space: usize, address: u64, access: u32): f64 {
   const status = run(space, address, access, 0);
   const work = load<u32>(space, SPACE_WORK);
@@ -44,7 +62,10 @@ export function explain(space: usize, address: u64, access: u32): u32 {
   return run(space, address, access, WALK_TRACE);
 }
 
-/** The access by the full walk: a status; the details are in the WORK record. */
+/**
+ * The access by the full walk: a status; the details are in the WORK record. What it finds replaces what the software
+ * TLB has for the address.
+ */
 export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
   const work = load<u32>(space, SPACE_WORK);
   if (access & ACCESS_PROBE) flags |= WALK_PROBE;
@@ -53,8 +74,20 @@ export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
     const status = load<u32>(space, SPACE_KIND) == KIND_GUEST
       ? runGuest(space, work, address, access, flags)
       : runSecond(space, work, address, access, flags);
-    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) return status;
+    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) {
+      if (load<u32>(space, SPACE_TLB) != 0) noteInTlb(space, work, address, access, status, flags);
+      return status;
+    }
   }
+}
+
+/** Probes, and walks that only show what is there, leave the TLB alone. */
+function noteInTlb(space: usize, work: usize, address: u64, access: u32, status: u32, flags: u32): void {
+  if (flags & (WALK_PROBE | WALK_TRACE)) return;
+  const masked = load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access);
+  const linear = masked ? untag(space, address) : address;
+  if (status == STATUS_OK) enterWork(space, work, linear);
+  else if (status != STATUS_NON_CANONICAL) dropFaulted(space, linear);
 }
 
 function runGuest(space: usize, work: usize, address: u64, access: u32, flags: u32): u32 {

@@ -105,6 +105,14 @@ export const SPACE: RecordLayout = {
     { name: "TABLES_LINEAR", type: "u32", meaning: "derived: linear address of the slot's first byte" },
     { name: "HALF", type: "u64", meaning: "derived: (address + HALF) & HIGH is 0 where an address needs no untagging" },
     { name: "HIGH", type: "u64", meaning: "derived: see HALF" },
+    { name: "TLB", type: "u32", meaning: "pointer to TLB_ENTRY records, 0 for no software TLB" },
+    { name: "TLB_MASK", type: "u32", meaning: "their number, a power of two, minus 1" },
+    {
+      name: "TLB_LARGE",
+      type: "u32",
+      meaning: "bit n set: a piece of a level-n page was entered since the last full flush",
+    },
+    { name: "PCID", type: "u64", meaning: "derived: the current PCID, 0 with CR4.PCIDE=0" },
     {
       name: "PLANS",
       type: "u64",
@@ -138,6 +146,15 @@ export const PLAN: RecordLayout = {
     { name: "CHECK_LARGE3", type: "u64", meaning: "what is checked of a level-3 leaf" },
     { name: "BLOCK", type: "u64", meaning: "not 0: no access passes" },
     { name: "CHECK_TLB", type: "u64", meaning: "what is checked of a TLB entry, against NEED_LEAF" },
+  ],
+};
+
+export const TLB_ENTRY: RecordLayout = {
+  prefix: "TLB_ENTRY",
+  title: "One translation of the software TLB",
+  fields: [
+    { name: "TAG", type: "u64", meaning: "address of the page with the PCID, or the mark of a global entry" },
+    { name: "DATA", type: "u64", meaning: "what it maps to, laid out like a leaf entry; P clear: not valid" },
   ],
 };
 
@@ -225,7 +242,19 @@ export const LEAF: RecordLayout = {
   ],
 };
 
-export const RECORDS: readonly RecordLayout[] = [MEMORY, SLOT, PAGE, SPACE, PLAN, WORK, STEP, UPDATE, CURSOR, LEAF];
+export const RECORDS: readonly RecordLayout[] = [
+  MEMORY,
+  SLOT,
+  PAGE,
+  SPACE,
+  PLAN,
+  TLB_ENTRY,
+  WORK,
+  STEP,
+  UPDATE,
+  CURSOR,
+  LEAF,
+];
 
 /** Entries that WORK has room for: 5 guest entries, each and the result behind up to 5 second-stage ones, is 35. */
 export const WORK_CAPACITY = 48;
@@ -272,6 +301,11 @@ export const CODES = {
   KERNEL_SCALAR: 1,
   /** Blocks of addresses, one pass a level, the leaf entries in a pass of their own. */
   KERNEL_PHASES: 2,
+
+  /** `tlbFlush`: every entry; those that are not global; those of one PCID that are not global. */
+  TLB_ALL: 0,
+  TLB_NON_GLOBAL: 1,
+  TLB_PCID: 2,
 
   WALK_PROBE: 1 << 0,
   WALK_TRACE: 1 << 1,

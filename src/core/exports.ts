@@ -17,6 +17,10 @@ export interface CoreExports extends ShadowExports {
   translateWide(space: number, address: bigint, access: number): number;
   /** Number of addresses done; fewer than `count` where a page has to be read first. */
   translateBatch(space: number, input: number, output: number, count: number, access: number, kernel: number): number;
+  /** Drops what the software TLB has for the page of `address` in `pcid`, with `global` 1 also a global entry. */
+  tlbDropPage(space: number, address: bigint, pcid: number, global: number): void;
+  /** Drops many entries; `which` is a TLB_* code. */
+  tlbFlush(space: number, which: number, pcid: number): void;
   /** A Status; the entries read are in WORK_TRACE. */
   explain(space: number, address: bigint, access: number): number;
   startEnumeration(space: number, cursor: number): void;

@@ -10,6 +10,7 @@ import { toU64 } from "./numbers.js";
 import { RecordType } from "./record.js";
 import { leafRecord, MODES, readLeaf, readSteps, readTranslation, workRecord } from "./results.js";
 import { guestFields, type SpaceFields, spaceRecord, writeFields } from "./space-config.js";
+import { checkInvpcid, SpaceTlb, splitCr3 } from "./space-tlb.js";
 
 const cursorRecord = new RecordType(CURSOR);
 /** Leaves that one call into the core may list. */
@@ -51,6 +52,7 @@ export class CoreSpace implements AddressSpace {
   readonly #second: CoreSpace | undefined;
   #config: AddressSpaceConfig | undefined;
   #mode: PagingMode;
+  #tlb: SpaceTlb | undefined;
   #disposed = false;
 
   /** Throws GeneralProtectionError where loading the registers would raise #GP; nothing stays allocated then. */
@@ -78,6 +80,7 @@ export class CoreSpace implements AddressSpace {
       spaceRecord.set32(this.#linear, this.pointer, "MEMORY", memory.pointer);
       spaceRecord.set32(this.#linear, this.pointer, "SECOND", second?.pointer ?? 0);
       spaceRecord.set32(this.#linear, this.pointer, "WORK", work);
+      this.#tlb = config?.tlbEntries ? new SpaceTlb(exports, this.#linear, this.pointer, config) : undefined;
       this.#mode = this.#apply(fields);
     } catch (error) {
       this.dispose();
@@ -90,15 +93,60 @@ export class CoreSpace implements AddressSpace {
   }
 
   /**
-   * Loads other registers or options, as MOV to a control register does: latched PDPTEs are read again.
+   * Loads other registers or options, as MOV to a control register does: latched PDPTEs are read again, and the software
+   * TLB loses what such a change invalidates (a CR3 is loaded without bit 63).
    * Throws what creating the space would; nothing has changed then.
    */
   update(changes: Partial<AddressSpaceConfig>): void {
+    const before = this.#config;
+    this.#change(changes);
+    this.#tlb?.afterUpdate(before!, this.#config!, "cr3" in changes);
+  }
+
+  /**
+   * MOV to CR3: bit 63 keeps the TLB entries of the new PCID (CR4.PCIDE=1), else those that are not global go.
+   * Throws GeneralProtectionError as the instruction would; nothing has changed then.
+   */
+  writeCr3(value: U64): void {
+    const config = this.#guestConfig("CR3 is");
+    const { cr3, keep } = splitCr3(toU64(value, "CR3"), BigInt(config.cr4));
+    this.#change({ cr3 }, true);
+    if (!keep) this.#tlb?.flushContext(config, cr3);
+  }
+
+  /** INVLPG: drops `address`'s page, whatever its size, in the current PCID and as a global page. */
+  invlpg(address: U64): void {
+    const config = this.#guestConfig("INVLPG is");
+    this.#tlb?.dropPage(toU64(address, "address"), config);
+  }
+
+  /**
+   * INVPCID: 0 one address of a PCID, 1 a PCID, both but for global pages; 2 everything, 3 everything but global pages.
+   * Throws GeneralProtectionError for what the instruction refuses.
+   */
+  invpcid(type: number, pcid: number, address: U64 = 0n): void {
+    const config = this.#guestConfig("INVPCID is");
+    const at = toU64(address, "address");
+    checkInvpcid(type, pcid, at, config, this.#mode);
+    this.#tlb?.invalidate(type, pcid, at);
+  }
+
+  #guestConfig(what: string): AddressSpaceConfig {
+    if (this.#config === undefined) throw new UnsupportedError(`${what} not for EPT and NPT spaces`);
+    return this.#config;
+  }
+
+  #change(changes: Partial<AddressSpaceConfig>, fromMemory = false): void {
     if (this.#config === undefined) throw new UnsupportedError("EPT and NPT spaces are not updated, make a new one");
     if ("secondStage" in changes && changes.secondStage !== this.#config.secondStage) {
       throw new UnsupportedError("the second stage of a space cannot be changed, make a new space");
     }
+    if ("tlbEntries" in changes && changes.tlbEntries !== this.#config.tlbEntries) {
+      throw new UnsupportedError("the software TLB of a space cannot be changed, make a new space");
+    }
     const config = { ...this.#config, ...changes };
+    // MOV to CR3 reads the PDPTEs, whatever values were given before.
+    if (fromMemory) delete (config as { pdpteValues?: unknown }).pdpteValues;
     const fields = guestFields(config);
     const before = this.#linear.u8.slice(this.pointer, this.pointer + spaceRecord.size);
     try {
@@ -209,6 +257,7 @@ export class CoreSpace implements AddressSpace {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#tlb?.dispose();
     this.#linear.free(this.pointer, spaceRecord.size);
   }
 
