@@ -73,6 +73,7 @@ import {
   SPTE_W,
 } from "../abi/spte";
 import { restoreAccess } from "../spte/make";
+import { checkedLeaf } from "../spte/check";
 import { isAccessTracked, isExecutable, isLast, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
 import { emit, tracing } from "./event";
 import { fetch, fetchResume, mapDirect } from "./fetch";
@@ -172,7 +173,7 @@ function fastFault(vcpu: usize): u32 {
         logged = level > 1 && slot != 0 && logsWrites(slot);
       }
       if (!logged && fixed != spte && accessAllowed(vm, error, fixed)) {
-        store<u64>(sptep, fixed);
+        store<u64>(sptep, checkedLeaf(vm, fixed));
         if (isWritable(fixed) && !isWritable(spte)) markDirty(slot, load<u64>(vcpu, VCPU_F_GFN));
         result = RET_PF_FIXED;
       }

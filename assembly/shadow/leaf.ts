@@ -12,6 +12,7 @@ import {
   VCPU_VM,
 } from "../abi/shadow";
 import { ACC_WRITE, PFERR_W, PFN_NO_SLOT, SPTE_W } from "../abi/spte";
+import { checkedLeaf } from "../spte/check";
 import { dirtyMask, addressOf, isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
 import { leafSpte, mmioSpte, trackAccess, writableBits } from "../spte/make";
 import { emitMarkMmio, emitSetSpte } from "./event";
@@ -62,7 +63,7 @@ export function makeSpte(
     if (level > 1) broken(vm);
     markDirty(slot, gfn);
   }
-  return spte;
+  return checkedLeaf(vm, spte);
 }
 
 export function markMmio(vcpu: usize, sptep: usize, gfn: u64, access: u32): void {

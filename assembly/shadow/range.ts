@@ -1,6 +1,7 @@
 // Operations over ranges of a memslot's gfns: the host notifier's, and dirty logging's.
 import { ROLE_DIRECT } from "../abi/role";
 import { MEMSLOT_BASE, MEMSLOT_PAGES } from "../abi/shadow";
+import { checkedLeaf } from "../spte/check";
 import { isAccessed } from "../spte/predicates";
 import { changedPageSpte } from "../spte/make";
 import { gfnOf, levelOf, pageOf, roleOf } from "./page";
@@ -81,7 +82,7 @@ export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable
     }
     for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
       const sptep = rmapSptep(cursor);
-      store<u64>(sptep, changedPageSpte(vm, load<u64>(sptep), page));
+      store<u64>(sptep, checkedLeaf(vm, changedPageSpte(vm, load<u64>(sptep), page)));
     }
   }
   return found;

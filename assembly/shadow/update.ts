@@ -1,6 +1,7 @@
 // Changing an SPTE in place, and dropping a leaf together with its rmap entry.
 import { SP_SPT, VM_ACCESSED, VM_BROKEN, VM_FLUSHES } from "../abi/shadow";
 import { addressOf, adEnabled, isAccessed, isDirty, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
+import { checkedLeaf } from "../spte/check";
 import { trackAccess } from "../spte/make";
 import { emptyEntry, entryGfn, indexOf, levelOf, pageOf, spaceOf } from "./page";
 import { rmapClear, rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
@@ -22,7 +23,7 @@ export function broken(vm: usize): void {
  */
 export function updateSpte(vm: usize, sptep: usize, spte: u64): bool {
   const old = load<u64>(sptep);
-  store<u64>(sptep, spte);
+  store<u64>(sptep, checkedLeaf(vm, spte));
   if (!isPresent(old)) return false;
   if (addressOf(old) != addressOf(spte)) broken(vm);
   if (isMmuWritable(vm, old) && !isWritable(spte)) return true;
@@ -73,7 +74,7 @@ export function ageSpte(vm: usize, sptep: usize): bool {
   const spte = load<u64>(sptep);
   if (!isAccessed(vm, spte)) return false;
   if (adEnabled(spte)) store<u64>(sptep, spte & ~load<u64>(vm, VM_ACCESSED));
-  else store<u64>(sptep, trackAccess(vm, spte));
+  else store<u64>(sptep, checkedLeaf(vm, trackAccess(vm, spte)));
   return true;
 }
 

@@ -53,14 +53,14 @@ function configureLegacy(space: usize, mode: u32): void {
   const lenient = (features & FEATURE_LENIENT) != 0;
   const nxe = (load<u32>(space, SPACE_EFER) & EFER_NXE) != 0 || lenient;
   const addressMask = (mode == MODE_32BIT ? <u64>PTE32_ADDRESS : PTE_ADDRESS) & ~load<u64>(space, SPACE_ENCRYPTION);
-  const pse = mode == MODE_32BIT && (cr4 & CR4_PSE) != 0;
+  const pse = (cr4 & CR4_PSE) != 0;
 
   store<u32>(space, mode, SPACE_MODE);
   store<u32>(space, rootLevelOf(mode), SPACE_ROOT_LEVEL);
   store<u32>(space, largeLevelsOf(mode, pse, features), SPACE_LARGE_LEVELS);
   store<u64>(space, rootOf(load<u64>(space, SPACE_CR3), mode, addressMask), SPACE_ROOT);
   store<u64>(space, addressMask, SPACE_ADDRESS_MASK);
-  store<u64>(space, nxe && mode != MODE_32BIT ? PTE_XD : 0, SPACE_XD_MASK);
+  store<u64>(space, nxe ? PTE_XD : 0, SPACE_XD_MASK);
   store<u32>(space, widthOf(mode), SPACE_WIDTH);
   store<u32>(space, fetchCode(space, mode), SPACE_FETCH_CODE);
   setKeys(space, mode);

@@ -6,7 +6,7 @@
 import { ACCESS_PROBE, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT } from "../abi/bits";
 import {
   FEATURE_LIVE_PDPTES, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_NONE, MODE_PAE, NOT_READ, STATUS_NON_CANONICAL,
-  STATUS_OK, STATUS_PAGE_FAULT,
+  STATUS_PAGE_FAULT,
 } from "../abi/codes";
 import {
   SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_FETCH_CODE, SPACE_KIND, SPACE_MEMORY, SPACE_MODE, SPACE_PDPTES, SPACE_ROOT,
@@ -16,7 +16,7 @@ import { resolve } from "../memory/resolve";
 import { guestCode, isMasked } from "./access";
 import { NOT_FAST } from "./fast";
 import { isLeaf, pageAddress, rightsOf } from "./legacy";
-import { checkCanonical, untag } from "./linear";
+import { isCanonical, untag } from "./linear";
 import { denies, keyDenial } from "./permissions";
 import { reservedBits } from "./reserved";
 
@@ -29,7 +29,7 @@ export function walkExact(space: usize, given: u64, access: u32): u64 {
   const mode = load<u32>(space, SPACE_MODE);
   if (load<u32>(space, SPACE_KIND) != KIND_GUEST || load<u32>(space, SPACE_SECOND) != 0 || mode == MODE_NONE) return NOT_FAST;
   const address = mode >= MODE_4LEVEL && isMasked(access) ? untag(space, given) : given;
-  if (checkCanonical(space, address) != STATUS_OK) return BATCH_FAULT | (STATUS_NON_CANONICAL << 16);
+  if (!isCanonical(space, address)) return BATCH_FAULT | (STATUS_NON_CANONICAL << 16);
 
   const memory = load<u32>(space, SPACE_MEMORY);
   const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);

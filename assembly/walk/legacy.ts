@@ -107,7 +107,8 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
       continue;
     }
 
-    const key: u32 = mode > MODE_PAE ? <u32>((entry & PTE_PKEY) >> PTE_PKEY_SHIFT) : 0;
+    // Outside long mode no key denies anything, whatever an entry has there.
+    const key = <u32>((entry & PTE_PKEY) >> PTE_PKEY_SHIFT);
     const denied = keyDenial(space, code, rights, key);
     if (denied || denies(space, code, rights)) {
       return pageFault(space, work, <u32>PFERR_P | denied, address, code, flags, level, entryAddress, entry);

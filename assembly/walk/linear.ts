@@ -1,5 +1,5 @@
 /** Linear addresses before the walk: masking (LAM) and the canonical check. */
-import { MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK } from "../abi/codes";
+import { MODE_4LEVEL } from "../abi/codes";
 import { SPACE_LAM_SUPERVISOR, SPACE_LAM_USER, SPACE_MODE, SPACE_WIDTH } from "../abi/layout";
 
 /** `address` with bit `width - 1` copied to every higher bit. */
@@ -22,12 +22,10 @@ import { SPACE_LAM_SUPERVISOR, SPACE_LAM_USER, SPACE_MODE, SPACE_WIDTH } from ".
   return (signExtend(address, width) & ~top) | (address & top);
 }
 
-/** STATUS_OK, or STATUS_NON_CANONICAL: in 4- and 5-level paging not sign-extended, elsewhere wider than 32 bits. */
+/** Whether `address` is sign-extended in 4- and 5-level paging, elsewhere whether 32 bits hold it. */
 // @ts-ignore: decorator
-@inline export function checkCanonical(space: usize, address: u64): u32 {
+@inline export function isCanonical(space: usize, address: u64): bool {
   const width = load<u32>(space, SPACE_WIDTH);
-  if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL) {
-    return signExtend(address, width) == address ? STATUS_OK : STATUS_NON_CANONICAL;
-  }
-  return address >> width == 0 ? STATUS_OK : STATUS_NON_CANONICAL;
+  if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL) return signExtend(address, width) == address;
+  return address >> width == 0;
 }

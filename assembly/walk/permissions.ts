@@ -6,8 +6,7 @@
  */
 import { CR0_WP, CR4_SMAP, CR4_SMEP, PFERR_I, PFERR_PK, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
 import {
-  FEATURE_MODE_BASED_EXECUTE, KIND_EPT, KIND_GUEST, MODE_NONE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_USER_EXECUTE,
-  RIGHT_WRITE,
+  FEATURE_MODE_BASED_EXECUTE, KIND_EPT, MODE_NONE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_USER_EXECUTE, RIGHT_WRITE,
 } from "../abi/codes";
 import {
   SPACE_CR0, SPACE_CR4, SPACE_FEATURES, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_MODE,
@@ -47,11 +46,10 @@ function legacyDenies(space: usize, code: u32, rights: u32, xd: bool): bool {
   const userAddress = (rights & RIGHT_USER) != 0;
   if (user && !userAddress) return true;
   if (fetch && xd && !(rights & RIGHT_EXECUTE)) return true;
-  const guest = load<u32>(space, SPACE_KIND) == KIND_GUEST;
-  // The nested level sees user accesses only, so WP, SMEP and SMAP are not asked there (APM "Nested Paging").
+  // The nested level sees user accesses only, so WP, SMEP and SMAP say nothing there (APM "Nested Paging").
   const writeProtect = user || (load<u32>(space, SPACE_CR0) & CR0_WP) != 0;
   if (write && writeProtect && !(rights & RIGHT_WRITE)) return true;
-  if (user || !userAddress || !guest || load<u32>(space, SPACE_MODE) == MODE_NONE) return false;
+  if (user || !userAddress || load<u32>(space, SPACE_MODE) == MODE_NONE) return false;
   const cr4 = load<u32>(space, SPACE_CR4);
   if (fetch) return (cr4 & CR4_SMEP) != 0;
   return (cr4 & CR4_SMAP) != 0 && !(code & <u32>PFERR_RSVD);

@@ -1,7 +1,7 @@
 /** The second stage of a two-dimensional walk: which access it sees, and for whom. */
 import { EPTP_AD, PFERR_I, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
 import {
-  FEATURE_KVM, KIND_EPT, RIGHT_USER, STATUS_OK, WALK_GUEST_TABLE, WALK_LINEAR, WALK_PROBE, WALK_TRACE,
+  FEATURE_KVM, KIND_EPT, RIGHT_USER, STATUS_OK, WALK_GUEST_TABLE, WALK_LINEAR, WALK_TRACE,
 } from "../abi/codes";
 import {
   SPACE_CR3, SPACE_FEATURES, SPACE_KIND, UPDATE_ADDRESS, UPDATE_SIZE_OF, UPDATE_STAGE, WORK_UPDATES,
@@ -60,10 +60,10 @@ export function pdpteCode(space: usize, second: usize): u32 {
 /**
  * Where reading a guest's table was no write to the second stage, setting an accessed or dirty bit in it is one of its
  * own, a read and a write (SDM "EPT Violations"). Checked from the root down once the guest's own rights are known to
- * suffice, so that a guest page fault comes first.
+ * suffice, so that a guest page fault comes first. A probe wants no such bit.
  */
 export function checkTableWrites(space: usize, second: usize, work: usize, flags: u32): u32 {
-  if (flags & WALK_PROBE || writesTables(space, second)) return STATUS_OK;
+  if (writesTables(space, second)) return STATUS_OK;
   const count = load<u32>(work, WORK_UPDATE_COUNT);
   for (let i: u32 = 0; i < count; i++) {
     const update = work + WORK_UPDATES + i * UPDATE_SIZE_OF;

@@ -11,7 +11,7 @@ import { guestCode, isMasked } from "./access";
 import { walkEpt } from "./ept";
 import { walkFast } from "./fast";
 import { walkLegacy } from "./legacy";
-import { checkCanonical, untag } from "./linear";
+import { isCanonical, untag } from "./linear";
 import { fail, promoteSecondLeaf } from "./result";
 import { checkTableWrites, finalCode, walkSecondStage } from "./second-stage";
 import { dropFaulted, enterFast, enterWork, lookUp } from "./tlb";
@@ -93,7 +93,7 @@ function noteInTlb(space: usize, work: usize, address: u64, access: u32, status:
 function runGuest(space: usize, work: usize, address: u64, access: u32, flags: u32): u32 {
   let linear = address;
   if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access)) linear = untag(space, address);
-  if (checkCanonical(space, linear) != STATUS_OK) return fail(work, STATUS_NON_CANONICAL, 0, address, 0, 0, 0, 0);
+  if (!isCanonical(space, linear)) return fail(work, STATUS_NON_CANONICAL, 0, address, 0, 0, 0, 0);
 
   const code = guestCode(access);
   let status = walkLegacy(space, work, linear, code, flags);

@@ -62,6 +62,11 @@ const registers = fc.record({
   encryptionBit: fc.option(fc.integer({ min: 32, max: 51 }), { freq: 6, nil: undefined }),
   lenient: fc.integer({ min: 0, max: 15 }).map((value) => value === 0),
   rootLow: fc.integer({ min: 0, max: 0xfff }),
+  /** A bit above 31 of CR3: reserved, stripped or not looked at. */
+  rootHigh: fc.oneof(
+    { weight: 7, arbitrary: fc.constant(0n) },
+    { weight: 1, arbitrary: fc.integer({ min: 32, max: 63 }).map((bit) => 1n << BigInt(bit)) },
+  ),
 });
 type Registers = typeof registers extends fc.Arbitrary<infer T> ? T : never;
 
@@ -255,7 +260,7 @@ function guestConfig(p: Parts, hasSecond: boolean): Omit<AddressSpaceConfig, "se
   const long = p.mode === "4level" || p.mode === "5level";
   return {
     ...modeRegisters(p.mode, r),
-    cr3: PAGE | BigInt(p.mode === "pae" ? r.rootLow & 0xfff : r.rootLow & 0x18) | (long ? r.lamUser : 0n),
+    cr3: PAGE | BigInt(p.mode === "pae" ? r.rootLow & 0xfff : r.rootLow & 0x18) | (long ? r.lamUser : 0n) | r.rootHigh,
     maxPhysAddr: r.maxPhysAddr,
     rules: r.rules,
     cpu: r.cpu as CpuFeatures,
@@ -314,7 +319,7 @@ function putNpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
     kind: "npt",
     config: {
       ...modeRegisters(mode, r),
-      ncr3: root,
+      ncr3: root | r.rootHigh,
       maxPhysAddr: r.maxPhysAddr,
       rules: r.rules,
       cpu: r.cpu as CpuFeatures,

@@ -20,8 +20,11 @@ const MAX_LEAVES = 600;
 
 /** Differences between what `left` and `right` make of the scenario, one line each; none where they agree. */
 export function compareEngines(left: PagingEngine, right: PagingEngine, scenario: Scenario): string[] {
-  const a = runScenario(left, scenario);
-  const b = runScenario(right, scenario);
+  return compareOutcomes(runScenario(left, scenario), runScenario(right, scenario));
+}
+
+/** Differences between two outcomes of one scenario, one line each. */
+export function compareOutcomes(a: Outcome, b: Outcome): string[] {
   const lines: string[] = [];
   if (a.refused !== b.refused) lines.push(`creation: ${a.refused ?? "accepted"} / ${b.refused ?? "accepted"}`);
   for (const part of ["modes", "translations", "walks", "leaves", "memory"] as const) {

@@ -16,17 +16,10 @@ import {
   roleLevel,
 } from "../role/index.js";
 import type { Allocations } from "./allocations.js";
+import type { PagingRegisters } from "./control-registers.js";
 import { protectionKeyMask } from "./protection-keys.js";
 import { INVALID_PAGE, mmuRecord } from "./records.js";
 import { bits, reservedBits } from "./reserved-bits.js";
-
-/** Control registers as unsigned numbers, CR3 in full. */
-export interface PagingRegisters {
-  readonly cr0: number;
-  readonly cr3: bigint;
-  readonly cr4: number;
-  readonly efer: number;
-}
 
 /** What the vCPU's CPUID and the host say about reserved bits. */
 export interface FormatLimits {

@@ -1,9 +1,11 @@
 /** `x86-paging/mmu`: a model of KVM's shadow MMU in which every root is an ordinary shadow page. */
 export type { AuditProblem } from "./audit.js";
 export type { MmuTraceEvent } from "./events.js";
+export type { HostMemory, HostPage } from "./host-pages.js";
 export type { EncryptionHooks } from "./memory-cache.js";
 export type { SlotConfig } from "./memslots.js";
 export { INVALID_PAGE as INVALID_ROOT } from "./records.js";
 export type { ShadowPage } from "./snapshot.js";
 export { type ControlRegisters, type FaultOptions, type FaultOutcome, Vcpu, type WalkOutcome } from "./vcpu.js";
-export { type HostMemory, type HostPage, VirtualMachine, type VirtualMachineConfig, type VmMasks } from "./vm.js";
+export { VirtualMachine } from "./vm.js";
+export type { VirtualMachineConfig, VmMasks } from "./vm-config.js";

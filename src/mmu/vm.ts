@@ -5,99 +5,25 @@ import type { CoreExports } from "../core/exports.js";
 import type { LinearMemory } from "../core/linear-memory.js";
 import { ConfigError, MemoryRangeError } from "../errors.js";
 import { ROLE_DIRECT, ROLE_INVALID, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../role/index.js";
+import { legacyMasks } from "../spte/index.js";
 import { Allocations } from "./allocations.js";
 import { type AuditProblem, audit } from "./audit.js";
 import type { FormatLimits } from "./context.js";
 import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
 import { EventBuffer } from "./event-buffer.js";
-import { type EncryptionHooks, MemoryCaches } from "./memory-cache.js";
-import { flagsOf, type Memslot, Memslots, type SlotConfig } from "./memslots.js";
+import { type HostPage, HostPages } from "./host-pages.js";
+import { MemoryCaches } from "./memory-cache.js";
+import { type Memslot, Memslots, type SlotConfig } from "./memslots.js";
+import { anyYoung, changePage, RANGE, unmapRange } from "./notifier.js";
 import { PageHash } from "./page-hash.js";
-import { PAGE_WORD, pageRecord, VCPU_WORD, VM_WORD, vcpuRecord, vmRecord } from "./records.js";
+import { PAGE_WORD, pageRecord, VCPU_WORD, VM_WORD, vmRecord } from "./records.js";
+import { changeSlot, MIN_PAGES } from "./slot-change.js";
 import { readPage, type ShadowPage, shadowPages } from "./snapshot.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
+import { type VirtualMachineConfig, writeMasks } from "./vm-config.js";
 
-/** KVM's SPTE masks, without `shadow_` and `_mask`. */
-export interface VmMasks {
-  readonly user: bigint;
-  readonly accessed: bigint;
-  readonly dirty: bigint;
-  readonly nx: bigint;
-  readonly x: bigint;
-  readonly present: bigint;
-  readonly me: bigint;
-  readonly meValue: bigint;
-  readonly memtype: bigint;
-  readonly accTrack: bigint;
-  readonly hostWritable: bigint;
-  readonly mmuWritable: bigint;
-  readonly mmio: bigint;
-  readonly mmioValue: bigint;
-  readonly mmioAccess: bigint;
-  readonly nonpresentOrRsvd: bigint;
-  readonly lowerGfn: bigint;
-}
-
-/** What the host has behind a page: page frame number, whether it may be written, and at which level it is mapped. */
-export interface HostPage {
-  readonly pfn: bigint;
-  readonly writable: boolean;
-  /** 1: 4 KiB, 2: 2 MiB, 3: 1 GiB. */
-  readonly level: number;
-}
-
-/** The host's memory management. Its calls may run into the VM's own notifier methods. */
-export interface HostMemory {
-  /** Finds or makes the page for a guest access. */
-  pin(hva: bigint, write: boolean): HostPage;
-  /** The page if it is there now, without doing anything for it. */
-  peek(hva: bigint): HostPage | undefined;
-}
-
-export interface VirtualMachineConfig {
-  readonly masks: VmMasks;
-  /** Decides what a switch to and from a nested guest flushes. Default "svm". */
-  readonly virtualization?: "svm" | "vmx";
-  /** Host MAXPHYADDR less what encryption takes, 32 to 52. Default 52. */
-  readonly hostPhysicalBits?: number;
-  /** MAXPHYADDR of the guest's CPUID. Default the host's. */
-  readonly guestPhysicalBits?: number;
-  /** The guest's CPUID has 1 GiB pages. Default true. */
-  readonly guestPage1g?: boolean;
-  /** The guest's CPUID is AMD's: bit 8 of upper entries is reserved. Default false. */
-  readonly guestAmd?: boolean;
-  /** Largest level of a leaf, 1 to 3. Default 3. */
-  readonly maxHugeLevel?: number;
-  /** Huge pages are not executable (the NX-huge-page mitigation). Default false. */
-  readonly nxHugePages?: boolean;
-  /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: bit 0 manual protect, bit 1 initially set. Default 0. */
-  readonly manualDirtyLog?: number;
-  /** Least level of a root: 3, or 4 or 5 for a host whose shadow tables are always that deep. Default 3. */
-  readonly minimumRootLevel?: 3 | 4 | 5;
-  /** Unused PDPTEs of a pae_root hold a present entry to an empty page instead of 0. Default false. */
-  readonly defaultPaePdpte?: boolean;
-  /** MMIO SPTEs are made. Default true. */
-  readonly mmioCaching?: boolean;
-  /** Default: host page = RAM page, everything writable, mapped by pages of 4 KiB. */
-  readonly hostMemory?: HostMemory;
-  readonly encryption?: EncryptionHooks;
-  /** Records of the event buffer; 0 turns events off. Default 0. */
-  readonly eventCapacity?: number;
-  /**
-   * For showing a historical mistake: role bits that a wanted direct root role has and stored pages drop
-   * (cr4_pae was one), so that no cached root matches. Default 0.
-   */
-  readonly staleDirectRoleBits?: number;
-}
-
-/** Guest RAM lies at this host-physical address plus its linear address, above all shadow tables. */
-const RAM_ZONE_PFN = 1n << 21n;
-const NORMAL_ZONE = 1n << 32n;
-const MIN_PAGES = 64;
-const PAGES_PER_SHADOW_PAGE = 50;
-const UNLIMITED = 0x7fff_ffff;
-const RANGE = { zap: 0, age: 1, testAge: 2, protect: 3, clearDirty: 4, collapse: 5 } as const;
-const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, CHAIN_BUCKETS, HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
+const DEFAULT_PHYSICAL_BITS = 46;
+const { CHAIN_BUCKETS, HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
 
 export class VirtualMachine {
   readonly linear: LinearMemory;
@@ -117,86 +43,52 @@ export class VirtualMachine {
   /** `hostCalls`: times that a fault needed the host (a shadow page or a host page). */
   readonly stats = { hostCalls: 0 };
   readonly manualDirtyLog: number;
-  readonly #hostMemory: HostMemory | undefined;
+  readonly hostPages: HostPages;
   readonly #chains: number;
   readonly #zeroPage: number;
   readonly #memory: Allocations;
-  #requestedPages = 0;
+  /** Limit set by the user; 0: it follows the slots. */
+  requestedPages = 0;
 
   constructor(core: Core, config: VirtualMachineConfig) {
     const { exports, linear, work } = core.internals();
     this.work = work;
     this.exports = exports;
     this.linear = linear;
-    const hostPhysicalBits = config.hostPhysicalBits ?? 52;
-    this.limits = {
-      hostPhysicalBits,
-      guestPhysicalBits: config.guestPhysicalBits ?? hostPhysicalBits,
-      guestPage1g: config.guestPage1g ?? true,
-      guestAmd: config.guestAmd ?? false,
-      encryptionMask: config.masks.me,
-      encryptionValue: config.masks.meValue,
-    };
-    for (const [name, value] of Object.entries({
-      hostPhysicalBits,
-      guestPhysicalBits: this.limits.guestPhysicalBits,
-    })) {
+    const hostPhysicalBits = config.hostPhysicalBits ?? DEFAULT_PHYSICAL_BITS;
+    const guestPhysicalBits = config.guestPhysicalBits ?? hostPhysicalBits;
+    for (const [name, value] of Object.entries({ hostPhysicalBits, guestPhysicalBits })) {
       if (!Number.isInteger(value) || value < 32 || value > 52) {
         throw new ConfigError(`${name} is ${value}, expected 32 to 52`);
       }
     }
+    const masks = config.masks ?? legacyMasks({ physBits: hostPhysicalBits });
+    this.limits = {
+      hostPhysicalBits,
+      guestPhysicalBits,
+      guestPage1g: config.guestPage1g ?? true,
+      guestAmd: config.guestAmd ?? false,
+      encryptionMask: masks.me,
+      encryptionValue: masks.meValue,
+    };
     this.virtualization = config.virtualization ?? "svm";
     this.minimumRootLevel = config.minimumRootLevel ?? 3;
     this.staleDirectRoleBits = config.staleDirectRoleBits ?? 0;
     this.manualDirtyLog = config.manualDirtyLog ?? 0;
-    this.#hostMemory = config.hostMemory;
     const memory = new Allocations(linear);
     this.#memory = memory;
     [this.pointer, this.#chains, this.#zeroPage, this.slots, this.events] = memory.guard(() => {
       const pointer = memory.take(vmRecord.size);
       const chains = memory.take(CHAIN_BUCKETS * 4);
       const zeroPage = config.defaultPaePdpte ? memory.take(4096, 4096) : 0;
-      const events = new EventBuffer(linear, pointer, memory, config.masks, config.eventCapacity ?? 0);
+      const events = new EventBuffer(linear, pointer, memory, masks, config.eventCapacity ?? 0);
       return [pointer, chains, zeroPage, new Memslots(linear, pointer, memory), events];
     });
-    this.#setMasks(config);
+    writeMasks(linear, this.pointer, config, masks, { chains: this.#chains, zeroPage: this.#zeroPage });
     this.caches = new MemoryCaches(linear, this.pointer, config.encryption);
     this.hash = new PageHash(linear);
+    this.hostPages = new HostPages(this, config.hostMemory);
     exports.vmInit(this.pointer);
-  }
-
-  #setMasks(config: VirtualMachineConfig): void {
-    const { linear, pointer } = this;
-    const { masks } = config;
-    const set = (name: string, value: bigint) => vmRecord.set64(linear, pointer, name, value);
-    set("HOST_WRITABLE", masks.hostWritable);
-    set("MMU_WRITABLE", masks.mmuWritable);
-    set("NX", masks.nx);
-    set("X", masks.x);
-    set("USER", masks.user);
-    set("ACCESSED", masks.accessed);
-    set("DIRTY", masks.dirty);
-    set("MMIO_VALUE", masks.mmioValue);
-    set("MMIO_MASK", masks.mmio);
-    set("MMIO_ACCESS", masks.mmioAccess);
-    set("PRESENT", masks.present);
-    set("MEMTYPE", masks.memtype);
-    set("ME_VALUE", masks.meValue);
-    set("ME_MASK", masks.me);
-    set("ACC_TRACK", masks.accTrack);
-    set("NONPRESENT_OR_RSVD", masks.nonpresentOrRsvd);
-    set("LOWER_GFN", masks.lowerGfn);
-    set("NORMAL_ZONE", NORMAL_ZONE);
-    // Present for the processor, but neither MMU-present nor MMIO: a table without entries stands behind it.
-    set("PDPTE_VALUE", BigInt(this.#zeroPage) | 1n | masks.meValue);
-    const set32 = (name: string, value: number) => vmRecord.set32(linear, pointer, name, value);
-    set32("DEFAULT_PDPTE", config.defaultPaePdpte ? 1 : 0);
-    set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
-    set32("NX_HUGE", config.nxHugePages ? 1 : 0);
-    set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
-    set32("MAX", UNLIMITED);
-    set32("CHAINS", this.#chains);
-    set32("ASK_HOST", config.hostMemory === undefined ? 0 : 1);
   }
 
   createVcpu(registers: ControlRegisters): Vcpu {
@@ -214,6 +106,9 @@ export class VirtualMachine {
   dispose(): void {
     for (const vcpu of this.vcpus) vcpu.dispose();
     this.vcpus.length = 0;
+    // Every page goes back the usual way, so that low pages are encrypted again.
+    this.exports.zapAll(this.pointer);
+    this.settle();
     this.slots.dispose();
     this.caches.dispose();
     this.#memory.release();
@@ -270,50 +165,7 @@ export class VirtualMachine {
 
   /** Answers a fault that needs its host page. */
   provideHostPage(vcpu: Vcpu): void {
-    const { linear } = this;
-    const pointer = vcpuRecord.get32(linear, vcpu.pointer, "F_SLOT");
-    const slot = this.slots.slots.find((one) => one.pointer === pointer)!;
-    const gfn = vcpuRecord.get64(linear, vcpu.pointer, "F_GFN");
-    const write = (vcpuRecord.get32(linear, vcpu.pointer, "F_ERROR") & 2) !== 0;
-    if (this.#hostMemory === undefined) {
-      this.slots.setHostPage(slot, gfn, this.#ownPage(slot, gfn));
-      return;
-    }
-    const hva = slot.hva + ((gfn - slot.base) << 12n);
-    const page = this.#hostMemory.pin(hva, write);
-    this.#peekAbsent();
-    this.slots.setHostPage(slot, gfn, page);
-  }
-
-  #ownPage(slot: Memslot, gfn: bigint): HostPage {
-    return { pfn: RAM_ZONE_PFN + BigInt(slot.ram >>> 12) + (gfn - slot.base), writable: true, level: 1 };
-  }
-
-  /** Pages that were not there (or not writable) when last looked at, by slot. */
-  readonly #absent = new Map<Memslot, Set<bigint>>();
-
-  /** Looks again at pages that the host had taken away: prefetching maps those that are back. */
-  #peekAbsent(): void {
-    if (this.#hostMemory === undefined) return;
-    for (const [slot, gfns] of this.#absent) {
-      for (const gfn of gfns) {
-        const page = this.#hostMemory.peek(slot.hva + ((gfn - slot.base) << 12n));
-        if (page === undefined) continue;
-        this.slots.setHostPage(slot, gfn, page);
-        if (page.writable) gfns.delete(gfn);
-      }
-    }
-  }
-
-  #fillHostPages(slot: Memslot): void {
-    const absent = new Set<bigint>();
-    for (let gfn = slot.base; gfn < slot.base + BigInt(slot.pages); gfn++) {
-      if (this.#hostMemory === undefined) this.slots.setHostPage(slot, gfn, this.#ownPage(slot, gfn));
-      else absent.add(gfn);
-    }
-    if (this.#hostMemory === undefined) return;
-    this.#absent.set(slot, absent);
-    this.#peekAbsent();
+    this.hostPages.provide(vcpu);
   }
 
   /** The page that entry `index` of a page links to, 0 for none. */
@@ -380,68 +232,8 @@ export class VirtualMachine {
 
   /** Adds, deletes, moves or changes a memslot. Throws ConfigError or OutOfMemoryError with nothing changed. */
   setSlot(config: SlotConfig): void {
-    const space = config.addressSpace ?? 0;
-    const change = this.slots.classify(config);
-    if (change === "none") return;
-    const old = this.slots.find(space, config.id);
-    const log = config.logDirty ?? false;
-    const initial = (this.manualDirtyLog & 2) !== 0;
-    const fresh =
-      change === "create" || change === "move"
-        ? this.slots.prepare(config, old, log ? { initial } : undefined)
-        : undefined;
-    if (change === "flags" && log) this.slots.startLog(old!, initial);
-
-    if (change === "delete" || change === "move") {
-      this.slots.setFlags(old!, old!.flags | MEMSLOT_INVALID);
-      this.#swap(space);
-      // No shadow page and no SPTE for the slot may be left.
-      this.exports.zapAll(this.pointer);
-      this.settle();
-      this.slots.remove(old!);
-      this.#absent.delete(old!);
-    }
-    if (fresh !== undefined) {
-      this.slots.add(fresh);
-      this.#fillHostPages(fresh);
-    }
-    const oldFlags = old?.flags ?? 0;
-    if (change === "flags") this.slots.setFlags(old!, flagsOf(config));
-    this.#swap(space);
-    if (change === "create" || change === "delete") this.#updateLimit();
-    if (change === "flags") this.#applyFlags(old!, oldFlags);
-    if (change === "delete" || change === "move") this.slots.release(old!);
+    changeSlot(this, config);
     this.events.collect(0);
-  }
-
-  #swap(space: number): void {
-    this.slots.swap(space, (generation) => {
-      // The generation in MMIO SPTEs has 19 bits: when it wraps, old ones must not come to life again.
-      if ((generation & 0x7ffffn & ~1n) === 0n) {
-        this.exports.zapAll(this.pointer);
-        this.settle();
-      }
-    });
-  }
-
-  #updateLimit(): void {
-    if (this.#requestedPages !== 0) return;
-    const limit = Math.max(Math.floor(this.slots.totalPages / PAGES_PER_SHADOW_PAGE), MIN_PAGES);
-    this.exports.limitPages(this.pointer, limit);
-    this.settle();
-  }
-
-  #applyFlags(slot: Memslot, oldFlags: number): void {
-    const toggled = (oldFlags ^ slot.flags) & MEMSLOT_LOG;
-    if (toggled === 0 || slot.flags & MEMSLOT_READONLY) return;
-    const end = slot.base + BigInt(slot.pages);
-    if ((slot.flags & MEMSLOT_LOG) === 0) {
-      this.slots.stopLog(slot);
-      // Small pages that logging made can become large again.
-      this.exports.rangeApply(this.pointer, slot.pointer, slot.base, end, 1, 2, RANGE.collapse);
-    } else if ((this.manualDirtyLog & 2) === 0) {
-      this.exports.rangeApply(this.pointer, slot.pointer, slot.base, end, 1, 3, RANGE.protect);
-    }
   }
 
   /** Pages written since the last call, relative to the slot; see dirty-log.ts. */
@@ -465,7 +257,7 @@ export class VirtualMachine {
     if (!Number.isInteger(count) || count < MIN_PAGES)
       throw new ConfigError(`page limit is ${count}, expected at least ${MIN_PAGES}`);
     this.exports.limitPages(this.pointer, count);
-    this.#requestedPages = count;
+    this.requestedPages = count;
     this.settle();
     this.events.collect(0);
   }
@@ -479,65 +271,23 @@ export class VirtualMachine {
 
   // ---------------------------------------------------------------- the host's notifier
 
-  /** Calls `each` for the part of every slot that lies in the host-virtual range. */
-  #inRange(start: bigint, end: bigint, each: (slot: Memslot, from: bigint, to: bigint) => void): boolean {
-    let found = false;
-    for (const space of [0, 1]) {
-      for (const slot of this.slots.slots) {
-        if (slot.addressSpace !== space) continue;
-        const slotEnd = slot.hva + (BigInt(slot.pages) << 12n);
-        const low = start > slot.hva ? start : slot.hva;
-        const high = end < slotEnd ? end : slotEnd;
-        if (low >= high) continue;
-        found = true;
-        each(slot, slot.base + ((low - slot.hva) >> 12n), slot.base + ((high - slot.hva + 4095n) >> 12n));
-      }
-    }
-    return found;
-  }
-
   /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
   unmapRange(start: bigint, end: bigint): void {
-    const found = this.#inRange(start, end, (slot, from, to) => {
-      this.exports.rangeApply(this.pointer, slot.pointer, from, to, 1, 3, RANGE.zap);
-      for (let gfn = from; gfn < to; gfn++) {
-        this.slots.setHostPage(slot, gfn, undefined);
-        this.#absent.get(slot)?.add(gfn);
-      }
-    });
-    if (found)
-      vmRecord.set32(
-        this.linear,
-        this.pointer,
-        "INVALIDATE_SEQ",
-        vmRecord.get32(this.linear, this.pointer, "INVALIDATE_SEQ") + 1,
-      );
-    this.settle();
+    unmapRange(this, start, end);
   }
 
   /** The host puts another page behind an address, which must not be written before the next fault. */
   changePage(hva: bigint, page: HostPage): void {
-    this.#inRange(hva, hva + 1n, (slot, gfn) => {
-      this.exports.rangeChange(this.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
-    });
-    this.settle();
+    changePage(this, hva, page);
   }
 
   /** Reads and resets the accessed state of a range: true if any page was accessed. */
   age(start: bigint, end: bigint): boolean {
-    return this.#anyYoung(start, end, RANGE.age);
+    return anyYoung(this, start, end, RANGE.age);
   }
 
   testAge(start: bigint, end: bigint): boolean {
-    return this.#anyYoung(start, end, RANGE.testAge);
-  }
-
-  #anyYoung(start: bigint, end: bigint, what: number): boolean {
-    let young = false;
-    this.#inRange(start, end, (slot, from, to) => {
-      if (this.exports.rangeApply(this.pointer, slot.pointer, from, to, 1, 3, what) !== 0) young = true;
-    });
-    return young;
+    return anyYoung(this, start, end, RANGE.testAge);
   }
 
   // ---------------------------------------------------------------- looking at it
@@ -550,6 +300,11 @@ export class VirtualMachine {
   /** Every active page, newest first. */
   pages(): ShadowPage[] {
     return shadowPages(this);
+  }
+
+  /** One page by its header's linear address. */
+  page(pointer: number): ShadowPage {
+    return readPage(this, pointer);
   }
 
   /** Every page in use: the active ones, then roots that were zapped and wait for their last reference. */

@@ -170,7 +170,9 @@ export function makeChangedPfn(old: bigint, pfn: bigint, masks: SpteMasks): bigi
 /** The entry as not accessed: without its accessed bit, or without rights (mark_spte_for_access_track). */
 export function markForAccessTracking(spte: bigint, masks: SpteMasks): bigint {
   if (adEnabled(spte)) return spte & ~masks.accessed;
-  // An entry that is tracked already has no rights left to save. The write right is not saved: it comes back with the next write only.
+  // Nothing is left to save; where the host tracks nothing (a nested EPT without A/D bits on a host with them) this is every entry.
+  if (isTracked(spte, masks)) return spte;
+  // The write right is not saved: it comes back with the next write only.
   const saved = (spte << SAVED_SHIFT) & SAVED;
   return (spte | saved) & ~masks.accTrack;
 }

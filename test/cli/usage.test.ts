@@ -199,6 +199,15 @@ describe("walk", () => {
     expect((await run(["walk", path, "500001234"])).code).toBe(1);
   });
 
+  it("takes bits 51:0 in gva2gpa with paging off, as QEMU's debug walk does", async () => {
+    const path = dumpOf("unpaged", small, { cr0: 0x10n, cr4: 0n }, 3);
+    const { stdout } = await run(["walk", path, "1234", "123456789a", "ffff800000000123", "--format", "gva2gpa"]);
+    expect(stdout).toBe(
+      "0000000000001234 gpa: 0x1234\n000000123456789a gpa: 0x123456789a\nffff800000000123 gpa: 0xf800000000123\n",
+    );
+    expect((await run(["walk", path, "123456789a"])).code).toBe(1);
+  });
+
   it("checks rights only when asked", async () => {
     const path = dumpOf("smap", small, { cr4: 0x20_0020n });
     expect((await run(["walk", path, "1000"])).code).toBe(0);

@@ -67,6 +67,14 @@ describe("segments and pages", () => {
     expect(readPage(dump, 4n)).toBeUndefined();
   });
 
+  it("takes the part of p_memsz beyond p_filesz as not in the dump where QEMU wrote it", () => {
+    const segments = [{ gpa: 0x1000n, bytes: page(9), memsz: 0x3000n }];
+    const dump = openElf({ segments, notes: qemuNote({ cr0: 0n, cr3: 0n, cr4: 0n }) });
+    expect(readPage(dump, 1n)).toEqual(page(9));
+    expect(readPage(dump, 2n)).toBeUndefined();
+    expect(dump.ranges).toEqual([{ gpa: 0x1000n, size: 0x1000n }]);
+  });
+
   it("takes a linear mapping with p_offset -1 as not in the dump", () => {
     const segments = [
       { gpa: 0x1000n, bytes: page(1) },

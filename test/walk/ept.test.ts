@@ -145,9 +145,10 @@ describe('SDM "EPT Misconfigurations"', () => {
 
   /** Bits whose setting in the entry at `table` misconfigures it. */
   function reservedOf(table: bigint, base: bigint, changes: Partial<EptConfig> = {}): number[] {
+    const { memory, space } = machine({ maxPhysAddr: 48, ...changes });
     return Array.from({ length: 64 }, (_, n) => n).filter((n) => {
       if ((base & bit(n)) !== 0n) return false;
-      const { space } = machine({ maxPhysAddr: 48, ...changes }, (memory) => memory.writeU64(table, base | bit(n)));
+      memory.writeU64(table, base | bit(n));
       const result = space.translate(0);
       return !result.ok && result.status === Status.EptMisconfiguration && result.entryAddress === table;
     });

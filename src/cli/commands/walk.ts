@@ -4,7 +4,7 @@ import { Access } from "../../abi/access.js";
 import { bitOf } from "../../abi/bits.js";
 import { CR4 } from "../../abi/registers.js";
 import { Status } from "../../abi/status.js";
-import type { PagingMode, Walk } from "../../api.js";
+import type { AddressSpace, PagingMode, Walk } from "../../api.js";
 import { readAddresses } from "../address-list.js";
 import type { CliContext } from "../context.js";
 import { addDumpOptions, type DumpOptions, openSpace } from "../dump-options.js";
@@ -65,7 +65,8 @@ async function walk(context: CliContext, file: string, gvas: string[], options: 
     const results: string[] = [];
     let mapped = 0;
     for (const address of addresses) {
-      const result = space.walk(options.format === "gva2gpa" ? debugAddress(address, mode) : address, access);
+      const result =
+        options.format === "gva2gpa" ? debugWalk(space, address, mode, access) : space.walk(address, access);
       refuseOutside(result, dump.name, options.partial === true);
       if (result.result.ok) mapped++;
       if (options.format === "gva2gpa") results.push(gva2gpaLine(address, result));
@@ -110,9 +111,16 @@ function accessOf(options: WalkOptions): number {
   return Access.Probe | kind | (options.user ? Access.User : 0);
 }
 
-/** QEMU's debug walk (x86_cpu_get_phys_page_attrs_debug) does not look at address bits above 31 outside long mode. */
-function debugAddress(address: bigint, mode: PagingMode): bigint {
-  return mode === "32bit" || mode === "pae" ? BigInt.asUintN(32, address) : address;
+/**
+ * QEMU's debug walk (x86_cpu_get_phys_page_attrs_debug) does not look at address bits above 31 with 32-bit and PAE paging.
+ * With paging off it takes bits 51:0, all of which a walk of a 32-bit linear address does not have.
+ */
+function debugWalk(space: AddressSpace, address: bigint, mode: PagingMode, access: number): Walk {
+  if (mode === "32bit" || mode === "pae") return space.walk(BigInt.asUintN(32, address), access);
+  const walk = space.walk(mode === "none" ? 0n : address, access);
+  if (mode !== "none" || !walk.result.ok) return walk;
+  const pa = BigInt.asUintN(52, address);
+  return { ...walk, result: { ...walk.result, pa, gpa: pa } };
 }
 
 /** `%#lx` prints 0 without 0x. */

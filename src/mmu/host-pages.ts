@@ -1,0 +1,95 @@
+/** What the host has behind guest pages: asked for at a fault, looked up for prefetching. */
+import type { Memslot } from "./memslots.js";
+import { vcpuRecord } from "./records.js";
+import type { Vcpu } from "./vcpu.js";
+import type { VirtualMachine } from "./vm.js";
+
+/** What the host has behind a page: page frame number, whether it may be written, and at which level it is mapped. */
+export interface HostPage {
+  readonly pfn: bigint;
+  readonly writable: boolean;
+  /** 1: 4 KiB, 2: 2 MiB, 3: 1 GiB. */
+  readonly level: number;
+}
+
+/** The host's memory management. Its calls may run into the VM's own notifier methods. */
+export interface HostMemory {
+  /** Finds or makes the page for a guest access. */
+  pin(hva: bigint, write: boolean): HostPage;
+  /** The page if it is there now, without doing anything for it. */
+  peek(hva: bigint): HostPage | undefined;
+}
+
+/** Without a host, RAM lies at this page frame plus its linear page number, above all shadow tables. */
+const RAM_ZONE_PFN = 1n << 21n;
+
+export class HostPages {
+  /** Pages that were not there (or not writable) when last looked at, by slot. */
+  readonly #absent = new Map<Memslot, Set<bigint>>();
+
+  constructor(
+    readonly vm: VirtualMachine,
+    readonly host: HostMemory | undefined,
+  ) {}
+
+  /** Answers a fault that needs its host page. */
+  provide(vcpu: Vcpu): void {
+    const { linear, slots } = this.vm;
+    const pointer = vcpuRecord.get32(linear, vcpu.pointer, "F_SLOT");
+    const slot = slots.slots.find((one) => one.pointer === pointer)!;
+    const gfn = vcpuRecord.get64(linear, vcpu.pointer, "F_GFN");
+    const write = (vcpuRecord.get32(linear, vcpu.pointer, "F_ERROR") & 2) !== 0;
+    if (this.host === undefined) {
+      slots.setHostPage(slot, gfn, this.#own(slot, gfn));
+      return;
+    }
+    const page = this.host.pin(this.#hva(slot, gfn), write);
+    this.#peekAbsent();
+    slots.setHostPage(slot, gfn, page);
+  }
+
+  /** A slot was added. */
+  fill(slot: Memslot): void {
+    const absent = new Set<bigint>();
+    for (let gfn = slot.base; gfn < slot.base + BigInt(slot.pages); gfn++) {
+      if (this.host === undefined) this.vm.slots.setHostPage(slot, gfn, this.#own(slot, gfn));
+      else absent.add(gfn);
+    }
+    if (this.host === undefined) return;
+    this.#absent.set(slot, absent);
+    this.#peekAbsent();
+  }
+
+  forget(slot: Memslot): void {
+    this.#absent.delete(slot);
+  }
+
+  /** The host took these pages away. */
+  remove(slot: Memslot, from: bigint, to: bigint): void {
+    for (let gfn = from; gfn < to; gfn++) {
+      this.vm.slots.setHostPage(slot, gfn, undefined);
+      this.#absent.get(slot)?.add(gfn);
+    }
+  }
+
+  #hva(slot: Memslot, gfn: bigint): bigint {
+    return slot.hva + ((gfn - slot.base) << 12n);
+  }
+
+  #own(slot: Memslot, gfn: bigint): HostPage {
+    return { pfn: RAM_ZONE_PFN + BigInt(slot.ram >>> 12) + (gfn - slot.base), writable: true, level: 1 };
+  }
+
+  /** Looks again at pages that the host had taken away: prefetching maps those that are back. */
+  #peekAbsent(): void {
+    if (this.host === undefined) return;
+    for (const [slot, gfns] of this.#absent) {
+      for (const gfn of gfns) {
+        const page = this.host.peek(this.#hva(slot, gfn));
+        if (page === undefined) continue;
+        this.vm.slots.setHostPage(slot, gfn, page);
+        if (page.writable) gfns.delete(gfn);
+      }
+    }
+  }
+}

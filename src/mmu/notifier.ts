@@ -1,0 +1,63 @@
+/** The host's memory management tells what it does with pages (KVM's MMU notifier). */
+import type { HostPage } from "./host-pages.js";
+import type { Memslot } from "./memslots.js";
+import { vmRecord } from "./records.js";
+import type { VirtualMachine } from "./vm.js";
+
+/** What the core's `rangeApply` does to each rmap. */
+export const RANGE = { zap: 0, age: 1, testAge: 2, protect: 3, clearDirty: 4, collapse: 5 } as const;
+
+/** Calls `each` for the part of every slot that lies in the host-virtual range. */
+function inRange(
+  vm: VirtualMachine,
+  start: bigint,
+  end: bigint,
+  each: (slot: Memslot, from: bigint, to: bigint) => void,
+): boolean {
+  let found = false;
+  for (const space of [0, 1]) {
+    for (const slot of vm.slots.slots) {
+      if (slot.addressSpace !== space) continue;
+      const slotEnd = slot.hva + (BigInt(slot.pages) << 12n);
+      const low = start > slot.hva ? start : slot.hva;
+      const high = end < slotEnd ? end : slotEnd;
+      if (low >= high) continue;
+      found = true;
+      each(slot, slot.base + ((low - slot.hva) >> 12n), slot.base + ((high - slot.hva + 4095n) >> 12n));
+    }
+  }
+  return found;
+}
+
+/** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
+export function unmapRange(vm: VirtualMachine, start: bigint, end: bigint): void {
+  const found = inRange(vm, start, end, (slot, from, to) => {
+    vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, RANGE.zap);
+    vm.hostPages.remove(slot, from, to);
+  });
+  if (found)
+    vmRecord.set32(
+      vm.linear,
+      vm.pointer,
+      "INVALIDATE_SEQ",
+      vmRecord.get32(vm.linear, vm.pointer, "INVALIDATE_SEQ") + 1,
+    );
+  vm.settle();
+}
+
+/** The host puts another page behind an address, which must not be written before the next fault. */
+export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): void {
+  inRange(vm, hva, hva + 1n, (slot, gfn) => {
+    vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
+  });
+  vm.settle();
+}
+
+/** True if a page of the range was accessed; RANGE.age forgets it. */
+export function anyYoung(vm: VirtualMachine, start: bigint, end: bigint, what: number): boolean {
+  let young = false;
+  inRange(vm, start, end, (slot, from, to) => {
+    if (vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, what) !== 0) young = true;
+  });
+  return young;
+}

@@ -1,0 +1,106 @@
+/** What a virtual machine is made of, and how that is written into its VM record. */
+import type { LinearMemory } from "../core/linear-memory.js";
+import type { HostMemory } from "./host-pages.js";
+import type { EncryptionHooks } from "./memory-cache.js";
+import { vmRecord } from "./records.js";
+
+/** KVM's SPTE masks, without `shadow_` and `_mask`. */
+export interface VmMasks {
+  readonly user: bigint;
+  readonly accessed: bigint;
+  readonly dirty: bigint;
+  readonly nx: bigint;
+  readonly x: bigint;
+  readonly present: bigint;
+  readonly me: bigint;
+  readonly meValue: bigint;
+  readonly memtype: bigint;
+  readonly accTrack: bigint;
+  readonly hostWritable: bigint;
+  readonly mmuWritable: bigint;
+  readonly mmio: bigint;
+  readonly mmioValue: bigint;
+  readonly mmioAccess: bigint;
+  readonly nonpresentOrRsvd: bigint;
+  readonly lowerGfn: bigint;
+}
+
+export interface VirtualMachineConfig {
+  /** Default: those of the legacy format for the host's physical bits. */
+  readonly masks?: VmMasks;
+  /** Decides what a switch to and from a nested guest flushes. Default "svm". */
+  readonly virtualization?: "svm" | "vmx";
+  /** Host MAXPHYADDR less what encryption takes, 32 to 52; at 52 no bit is left for MMIO SPTEs. Default 46. */
+  readonly hostPhysicalBits?: number;
+  /** MAXPHYADDR of the guest's CPUID. Default the host's. */
+  readonly guestPhysicalBits?: number;
+  /** The guest's CPUID has 1 GiB pages. Default true. */
+  readonly guestPage1g?: boolean;
+  /** The guest's CPUID is AMD's: bit 8 of upper entries is reserved. Default false. */
+  readonly guestAmd?: boolean;
+  /** Largest level of a leaf, 1 to 3. Default 3. */
+  readonly maxHugeLevel?: number;
+  /** Huge pages are not executable (the NX-huge-page mitigation). Default false. */
+  readonly nxHugePages?: boolean;
+  /** KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2: bit 0 manual protect, bit 1 initially set. Default 0. */
+  readonly manualDirtyLog?: number;
+  /** Least level of a root: 3, or 4 or 5 for a host whose shadow tables are always that deep. Default 3. */
+  readonly minimumRootLevel?: 3 | 4 | 5;
+  /** Unused PDPTEs of a pae_root hold a present entry to an empty page instead of 0. Default false. */
+  readonly defaultPaePdpte?: boolean;
+  /** MMIO SPTEs are made. Default true. */
+  readonly mmioCaching?: boolean;
+  /** Default: host page = RAM page, everything writable, mapped by pages of 4 KiB. */
+  readonly hostMemory?: HostMemory;
+  readonly encryption?: EncryptionHooks;
+  /** Records of the event buffer; 0 turns events off. Default 0. */
+  readonly eventCapacity?: number;
+  /**
+   * For showing a historical mistake: role bits that a wanted direct root role has and stored pages drop
+   * (cr4_pae was one), so that no cached root matches. Default 0.
+   */
+  readonly staleDirectRoleBits?: number;
+}
+
+/** Shadow tables outside the low zone lie at this host-physical address plus their linear address. */
+const NORMAL_ZONE = 1n << 32n;
+const UNLIMITED = 0x7fff_ffff;
+
+/** Fills the constant fields of a VM record. */
+export function writeMasks(
+  linear: LinearMemory,
+  pointer: number,
+  config: VirtualMachineConfig,
+  masks: VmMasks,
+  addresses: { readonly chains: number; readonly zeroPage: number },
+): void {
+  const set = (name: string, value: bigint) => vmRecord.set64(linear, pointer, name, value);
+  set("HOST_WRITABLE", masks.hostWritable);
+  set("MMU_WRITABLE", masks.mmuWritable);
+  set("NX", masks.nx);
+  set("X", masks.x);
+  set("USER", masks.user);
+  set("ACCESSED", masks.accessed);
+  set("DIRTY", masks.dirty);
+  set("MMIO_VALUE", masks.mmioValue);
+  set("MMIO_MASK", masks.mmio);
+  set("MMIO_ACCESS", masks.mmioAccess);
+  set("PRESENT", masks.present);
+  set("MEMTYPE", masks.memtype);
+  set("ME_VALUE", masks.meValue);
+  set("ME_MASK", masks.me);
+  set("ACC_TRACK", masks.accTrack);
+  set("NONPRESENT_OR_RSVD", masks.nonpresentOrRsvd);
+  set("LOWER_GFN", masks.lowerGfn);
+  set("NORMAL_ZONE", NORMAL_ZONE);
+  // Present for the processor, but neither MMU-present nor MMIO: a table without entries stands behind it.
+  set("PDPTE_VALUE", BigInt(addresses.zeroPage) | 1n | masks.meValue);
+  const set32 = (name: string, value: number) => vmRecord.set32(linear, pointer, name, value);
+  set32("DEFAULT_PDPTE", config.defaultPaePdpte ? 1 : 0);
+  set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
+  set32("NX_HUGE", config.nxHugePages ? 1 : 0);
+  set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
+  set32("MAX", UNLIMITED);
+  set32("CHAINS", addresses.chains);
+  set32("ASK_HOST", config.hostMemory === undefined ? 0 : 1);
+}

@@ -1,0 +1,286 @@
+import { describe, expect, it } from "vitest";
+import { Access } from "../../src/index.js";
+import type { ShadowPage } from "../../src/mmu/index.js";
+import { descRecord, memslotRecord, PAGE_WORD, pageRecord, vmRecord } from "../../src/mmu/records.js";
+import { roleIsPaeRoot, roleLevel } from "../../src/role/index.js";
+import { Guest, type Mode } from "./guest.js";
+
+const GVA = 0x40_3000n;
+const PAGE = 0x20_0000n;
+
+function started(mode: Mode = "4level") {
+  const guest = new Guest();
+  guest.mode = mode;
+  const root = guest.table();
+  const leaf = guest.map(root, GVA, PAGE);
+  guest.map(root, 0x10_0000n, leaf & ~0xfffn);
+  guest.start(mode, root);
+  guest.access(GVA, Access.Write);
+  const level = (n: number): ShadowPage => guest.vm.pages().find((page) => roleLevel(page.role) === n)!;
+  const spte = (page: ShadowPage, index: number) => page.table / 8 + index;
+  return { guest, leaf, root, level, spte, linear: guest.vm.linear };
+}
+
+type Setup = ReturnType<typeof started>;
+
+/** Each invariant, broken on purpose; the audit must name it. */
+const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup: Setup) => void][] = [
+  [
+    "rmap",
+    "a leaf appears without an rmap entry",
+    "4level",
+    ({ level, spte, linear }) => {
+      const page = level(1);
+      linear.u64[spte(page, 9)] = page.entries.get(3)!;
+    },
+  ],
+  [
+    "rmap",
+    "a leaf disappears from the table only",
+    "4level",
+    ({ level, spte, linear }) => {
+      linear.u64[spte(level(1), 3)] = 0n;
+    },
+  ],
+  [
+    "parents",
+    "a table entry is overwritten",
+    "4level",
+    ({ level, spte, linear }) => {
+      linear.u64[spte(level(3), 0)] = 0n;
+    },
+  ],
+  [
+    "parents",
+    "an entry points to a page of another level",
+    "4level",
+    ({ level, spte, linear }) => {
+      linear.u64[spte(level(3), 5)] = BigInt(level(1).table) | (1n << 32n) | 0x827n;
+    },
+  ],
+  [
+    "parents",
+    "an entry points to no page",
+    "4level",
+    ({ level, spte, linear, guest }) => {
+      linear.u64[spte(level(3), 5)] = BigInt(guest.ram) | (1n << 32n) | 0x827n;
+    },
+  ],
+  [
+    "write-protection",
+    "a leaf that maps a shadowed table becomes writable",
+    "4level",
+    ({ guest, root, spte, linear }) => {
+      guest.map(root, 0x10_1000n, root);
+      guest.access(0x10_1000n, Access.Read);
+      const page = guest.vm.pages().find((one) => roleLevel(one.role) === 1 && one.entries.has(0x101))!;
+      linear.u64[spte(page, 0x101)]! |= 0x402n;
+    },
+  ],
+  [
+    "write-track count",
+    "a count is wrong",
+    "4level",
+    ({ guest, root, linear }) => {
+      const slot = guest.vm.slots.slots[0]!;
+      linear.view().setUint16(memslotRecord.get32(linear, slot.pointer, "TRACK") + 2 * Number(root >> 12n), 0, true);
+    },
+  ],
+  [
+    "large-page count",
+    "a count is wrong",
+    "4level",
+    ({ guest, linear }) => {
+      const slot = guest.vm.slots.slots[0]!;
+      linear.u32[memslotRecord.get32(linear, slot.pointer, "LPAGE", 0) >>> 2]! += 1;
+    },
+  ],
+  [
+    "unsync",
+    "a page is unsync and its parents do not know",
+    "4level",
+    ({ level, linear }) => {
+      pageRecord.set32(linear, level(1).pointer, "UNSYNC", 1);
+    },
+  ],
+  [
+    "unsync",
+    "a count does not match the bits",
+    "4level",
+    ({ level, linear }) => {
+      pageRecord.set32(linear, level(2).pointer, "UNSYNC_CHILDREN", 1);
+    },
+  ],
+  [
+    "unsync",
+    "an upper-level page is unsync",
+    "4level",
+    ({ level, linear }) => {
+      pageRecord.set32(linear, level(3).pointer, "UNSYNC", 1);
+    },
+  ],
+  ["hash", "a page is not in the hash", "4level", ({ guest, level }) => guest.vm.hash.remove(level(1).pointer)],
+  [
+    "chain",
+    "a page is not among those of its gfn",
+    "4level",
+    ({ level, linear }) => {
+      pageRecord.set64(linear, level(1).pointer, "GFN", 0x3fffn);
+    },
+  ],
+  [
+    "used pages",
+    "the count is wrong",
+    "4level",
+    ({ guest, linear }) => {
+      vmRecord.set32(linear, guest.vm.pointer, "USED", 99);
+    },
+  ],
+  [
+    "indirect pages",
+    "the count is wrong",
+    "4level",
+    ({ guest, linear }) => {
+      vmRecord.set32(linear, guest.vm.pointer, "INDIRECT", 99);
+    },
+  ],
+  [
+    "root count",
+    "a root is counted twice",
+    "4level",
+    ({ level, linear }) => {
+      pageRecord.set32(linear, level(4).pointer, "ROOT_COUNT", 2);
+    },
+  ],
+  [
+    "role",
+    "a page at the guest's level is promoted",
+    "4level",
+    ({ level, linear }) => {
+      linear.u32[(level(2).pointer >>> 2) + PAGE_WORD.role]! |= 1 << 18;
+    },
+  ],
+  [
+    "role",
+    "pae_root below level 3",
+    "4level",
+    ({ level, linear }) => {
+      linear.u32[(level(2).pointer >>> 2) + PAGE_WORD.role]! |= 1 << 19;
+    },
+  ],
+  [
+    "role",
+    "a guest level above the page's own",
+    "4level",
+    ({ level, linear }) => {
+      linear.u32[(level(1).pointer >>> 2) + PAGE_WORD.role]! |= 3 << 20;
+    },
+  ],
+  [
+    "role",
+    "a quadrant without 4-byte entries",
+    "4level",
+    ({ level, linear }) => {
+      linear.u32[(level(1).pointer >>> 2) + PAGE_WORD.role]! |= 1 << 5;
+    },
+  ],
+  [
+    "spte",
+    "MMU-writable without host-writable",
+    "4level",
+    ({ level, spte, linear }) => {
+      linear.u64[spte(level(1), 3)]! &= ~0x200n;
+    },
+  ],
+  [
+    "spte",
+    "writable without MMU-writable",
+    "4level",
+    ({ level, spte, linear }) => {
+      linear.u64[spte(level(1), 3)]! &= ~0x400n;
+    },
+  ],
+  [
+    "spte",
+    "an address beyond the host's",
+    "4level",
+    ({ level, spte, linear }) => {
+      linear.u64[spte(level(1), 3)]! |= 1n << 50n;
+    },
+  ],
+  [
+    "spte",
+    "an assertion of the core failed",
+    "4level",
+    ({ guest, linear }) => {
+      vmRecord.set32(linear, guest.vm.pointer, "BROKEN", 1);
+    },
+  ],
+  [
+    "pae_root",
+    "a PDPTE is writable",
+    "pae",
+    ({ guest, spte, linear }) => {
+      const root = guest.vm.pages().find((page) => roleIsPaeRoot(page.role))!;
+      linear.u64[spte(root, 0)]! |= 2n;
+    },
+  ],
+  [
+    "pae_root",
+    "a fifth entry",
+    "pae",
+    ({ guest, spte, linear }) => {
+      const root = guest.vm.pages().find((page) => roleIsPaeRoot(page.role))!;
+      linear.u64[spte(root, 4)] = 1n;
+    },
+  ],
+  [
+    "descriptors",
+    "a free block is lost",
+    "4level",
+    ({ guest, linear }) => {
+      const first = vmRecord.get32(linear, guest.vm.pointer, "DESC_FREE");
+      vmRecord.set32(linear, guest.vm.pointer, "DESC_FREE", descRecord.get32(linear, first, "MORE"));
+    },
+  ],
+  [
+    "page map",
+    "a table leads to another header",
+    "4level",
+    ({ guest, level, linear }) => {
+      const map = vmRecord.get32(linear, guest.vm.pointer, "PAGE_MAP") >>> 2;
+      linear.u32[map + (level(1).table >>> 12)] = level(2).pointer;
+    },
+  ],
+];
+
+describe("the audit", () => {
+  it.each(["nopg", "32", "pae", "4level", "5level"] as const)("finds nothing in a %s guest", (mode) => {
+    const { guest } = started(mode);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it.each(BREAKS)("names %s when %s", (invariant, _what, mode, act) => {
+    const setup = started(mode);
+    expect(setup.guest.vm.audit()).toEqual([]);
+    act(setup);
+    const problems = setup.guest.vm.audit();
+    expect(problems.map((problem) => problem.invariant)).toContain(invariant);
+    for (const problem of problems) expect(problem.message).not.toBe("");
+  });
+
+  it("names the page and the entry", () => {
+    const { guest, level, spte, linear } = started();
+    const page = level(1);
+    linear.u64[spte(page, 3)]! &= ~0x400n;
+    expect(guest.vm.audit()).toContainEqual(
+      expect.objectContaining({
+        invariant: "spte",
+        page: page.pointer,
+        index: 3,
+        message: expect.stringContaining("entry 3"),
+      }),
+    );
+  });
+});

@@ -1,0 +1,199 @@
+import { describe, expect, it } from "vitest";
+import { Access, OutOfMemoryError } from "../../src/index.js";
+import { VirtualMachine } from "../../src/mmu/index.js";
+import { core, FULL, Guest, HIGH_SLOT, MASKS, type Mode, registersOf } from "./guest.js";
+
+const GVA = 0x40_3000n;
+
+/** Makes the allocation that many from now fail; returns how to undo that, and whether it happened. */
+function failAfter(guest: { vm: VirtualMachine }, count: number): { undo(): void; hit(): boolean } {
+  const { linear } = guest.vm;
+  const allocate = linear.allocate.bind(linear);
+  let left = count;
+  let failed = false;
+  linear.allocate = (size: number, alignment?: number) => {
+    if (left-- === 0) {
+      failed = true;
+      throw new OutOfMemoryError("injected");
+    }
+    return allocate(size, alignment);
+  };
+  return {
+    undo: () => {
+      Reflect.deleteProperty(linear, "allocate");
+    },
+    hit: () => failed,
+  };
+}
+
+/** What must be as before after a failure. */
+function structures(guest: Guest) {
+  return {
+    pages: guest.vm.pages(),
+    used: guest.vm.counter("USED"),
+    slots: guest.vm.slots.slots.map(({ id, base, flags, dirty }) => ({ id, base, flags, dirty })),
+    generation: guest.vm.slots.generation(0),
+    roots: guest.vm.vcpus.map((vcpu) => vcpu.roots.pages()),
+    audit: guest.vm.audit(),
+  };
+}
+
+const SCENES: readonly [name: string, mode: Mode, prepare: (guest: Guest) => void, act: (guest: Guest) => void][] = [
+  [
+    "a new slot",
+    "4level",
+    () => {},
+    (guest) => guest.vm.setSlot({ id: 9, gpa: 0x9000_0000n, size: 0x4000, ram: guest.ram, logDirty: true }),
+  ],
+  ["a moved slot", "4level", () => {}, (guest) => guest.vm.setSlot({ id: 1, gpa: 0x9000_0000n, size: 4 << 20 })],
+  [
+    "starting a log",
+    "4level",
+    () => {},
+    (guest) => guest.vm.setSlot({ id: 1, gpa: HIGH_SLOT, size: 4 << 20, logDirty: true }),
+  ],
+  ["a new vCPU", "4level", () => {}, (guest) => guest.vm.createVcpu(registersOf("pae", 0x10_0000n))],
+  ["a first root", "pae", () => {}, (guest) => guest.vm.vcpus[0]!.enterGuest()],
+  ["a first root of a 32-bit guest", "32", () => {}, (guest) => guest.vm.vcpus[0]!.enterGuest()],
+  ["a fault", "4level", (guest) => guest.vm.vcpus[0]!.enterGuest(), (guest) => guest.vm.vcpus[0]!.pageFault(GVA, 2)],
+  [
+    "the faults of a whole table",
+    "4level",
+    (guest) => guest.vm.vcpus[0]!.enterGuest(),
+    (guest) => {
+      for (let i = 0n; i < 64n; i++) guest.vm.vcpus[0]!.pageFault(0x60_0000n + (i << 30n), 2);
+    },
+  ],
+];
+
+function scene(mode: Mode): Guest {
+  const guest = new Guest();
+  guest.mode = mode;
+  const root = guest.table();
+  guest.map(root, GVA, 0x20_0000n);
+  if (mode === "4level") for (let i = 0n; i < 64n; i++) guest.map(root, 0x60_0000n + (i << 30n), 0x20_0000n, FULL);
+  guest.vm.createVcpu(registersOf(mode, root));
+  return guest;
+}
+
+describe("memory exhaustion", () => {
+  it.each(SCENES)("during %s leaves the structures as before, at every allocation", (name, mode, prepare, act) => {
+    let failures = 0;
+    for (let count = 0; ; count++) {
+      const guest = scene(mode);
+      prepare(guest);
+      const before = structures(guest);
+      const injection = failAfter(guest, count);
+      let thrown: unknown;
+      try {
+        act(guest);
+      } catch (error) {
+        thrown = error;
+      }
+      injection.undo();
+      if (!injection.hit()) {
+        expect(thrown).toBeUndefined();
+        guest.dispose();
+        break;
+      }
+      failures++;
+      expect(thrown).toBeInstanceOf(OutOfMemoryError);
+      if (name !== "the faults of a whole table") expect(structures(guest)).toEqual(before);
+      expect(guest.vm.audit()).toEqual([]);
+      // The same works once there is memory again.
+      act(guest);
+      expect(guest.vm.audit()).toEqual([]);
+      guest.dispose();
+    }
+    expect(failures).toBeGreaterThan(0);
+  });
+
+  it("of a VM that is being made gives everything back", () => {
+    const { linear } = core().internals();
+    new Guest().dispose();
+    const before = linear.freeBytes;
+    for (let count = 0; ; count++) {
+      const injection = failAfter({ vm: { linear } as VirtualMachine }, count);
+      let vm: VirtualMachine | undefined;
+      try {
+        vm = new VirtualMachine(core(), {
+          masks: MASKS,
+          hostPhysicalBits: 46,
+          defaultPaePdpte: true,
+          eventCapacity: 16,
+        });
+      } catch (error) {
+        expect(error).toBeInstanceOf(OutOfMemoryError);
+      }
+      injection.undo();
+      if (vm !== undefined) {
+        vm.dispose();
+        break;
+      }
+      expect(linear.freeBytes).toBe(before);
+    }
+    expect(linear.freeBytes).toBe(before);
+  });
+});
+
+describe("the hot path", () => {
+  it("makes no host call unless a shadow page is needed", () => {
+    const guest = new Guest();
+    const root = guest.table();
+    for (let i = 0n; i < 512n; i++) guest.map(root, 0x4000_0000n + (i << 12n), 0x20_0000n + ((i & 0xffn) << 12n));
+    const vcpu = guest.start("4level", root);
+    const { stats } = guest.vm;
+    expect(guest.access(0x4000_0000n, Access.Write)).toBe("ok");
+    // One for each of the three tables below the root.
+    expect(stats.hostCalls).toBe(3);
+    for (let i = 8; i < 512; i += 8) vcpu.fault(0x4000_0000 + i * 4096, 0, 2);
+    expect(guest.hardware(0x4000_0000n + (504n << 12n), Access.Write).ok).toBe(true);
+    expect(stats.hostCalls).toBe(3);
+    guest.dispose();
+  });
+
+  it("records no events unless asked to", () => {
+    const guest = new Guest();
+    guest.vm.events.sink = () => {
+      throw new Error("an event");
+    };
+    const root = guest.table();
+    guest.map(root, GVA, 0x20_0000n);
+    guest.start("4level", root);
+    expect(guest.access(GVA, Access.Write)).toBe("ok");
+    expect(guest.vm.counter("EVENT_COUNT")).toBe(0);
+    guest.dispose();
+  });
+
+  it("gives the kernel's events in their order when asked to", () => {
+    const guest = new Guest({ eventCapacity: 256 });
+    const seen: string[] = [];
+    guest.vm.events.sink = (event) => seen.push(event.ev);
+    const root = guest.table();
+    guest.map(root, GVA, 0x20_0000n, FULL & ~0x60n);
+    guest.start("4level", root);
+    expect(seen).toEqual(["kvm_mmu_get_page"]);
+    seen.length = 0;
+    guest.vcpu.pageFault(GVA, 2);
+    expect(seen).toEqual([
+      "kvm_mmu_pagetable_walk",
+      ...Array.from({ length: 4 }, () => "kvm_mmu_paging_element"),
+      "kvm_mmu_set_accessed_bit",
+      "kvm_mmu_set_dirty_bit",
+      ...Array.from({ length: 3 }, () => "kvm_mmu_get_page"),
+      "kvm_mmu_spte_requested",
+      "kvm_mmu_set_spte",
+    ]);
+    guest.dispose();
+  });
+
+  it("says so when events were lost", () => {
+    const guest = new Guest({ eventCapacity: 2 });
+    guest.vm.events.sink = () => {};
+    const root = guest.table();
+    guest.map(root, GVA, 0x20_0000n);
+    guest.start("4level", root);
+    expect(() => guest.vcpu.pageFault(GVA, 2)).toThrow("did not fit into the event buffer");
+    guest.dispose();
+  });
+});

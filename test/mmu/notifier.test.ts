@@ -1,0 +1,237 @@
+import { describe, expect, it } from "vitest";
+import { Access } from "../../src/index.js";
+import type { HostPage } from "../../src/mmu/index.js";
+import { Guest, HIGH_SLOT, RAM_PAGES } from "./guest.js";
+
+const GVA = 0x40_3000n;
+const PAGE = 0x20_0000n;
+const HVA = 0x7f00_0000_0000n;
+
+function started(config = {}) {
+  const guest = new Guest(config);
+  const root = guest.table();
+  for (let i = 0n; i < 16n; i++) guest.map(root, GVA + (i << 12n), PAGE + (i << 12n));
+  guest.start("4level", root);
+  return { guest, root };
+}
+
+describe("the host notifier", () => {
+  it("takes every translation of an unmapped range away", () => {
+    const { guest } = started();
+    for (let i = 0n; i < 8n; i++) guest.access(GVA + (i << 12n), Access.Write);
+    guest.vm.unmapRange(HVA + PAGE + 0x1000n, HVA + PAGE + 0x3000n);
+    const mapped = [0n, 1n, 2n, 3n].map((i) => guest.hardware(GVA + (i << 12n), Access.Read).ok);
+    expect(mapped).toEqual([true, false, false, true]);
+    expect(guest.access(GVA + 0x1000n, Access.Read)).toBe("ok");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("makes a fault retry whose look-up it ran into", () => {
+    let races = 0;
+    const guest: Guest = new Guest({
+      hostMemory: {
+        pin: (hva) => {
+          if (races-- > 0) guest.vm.unmapRange(hva, hva + 0x1000n);
+          return { pfn: 0x10_0000n + ((hva & 0xffff_ffffn) >> 12n), writable: true, level: 1 };
+        },
+        peek: () => undefined,
+      },
+    });
+    const root = guest.table();
+    guest.map(root, GVA, PAGE);
+    guest.start("4level", root);
+    races = 1;
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("retry");
+    expect(guest.hardware(GVA, Access.Read).ok).toBe(false);
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("fixed");
+    guest.dispose();
+  });
+
+  it("changes the page behind an address, which is read-only until the next fault", () => {
+    const { guest } = started();
+    guest.access(GVA, Access.Write);
+    const page: HostPage = { pfn: 0x30_0000n, writable: false, level: 1 };
+    guest.vm.changePage(HVA + PAGE, page);
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok && found.pa >> 12n).toBe(0x30_0000n);
+    expect(guest.hardware(GVA, Access.Write).ok).toBe(false);
+    guest.vm.changePage(HVA + PAGE, { ...page, writable: true });
+    expect(guest.hardware(GVA, Access.Read).ok).toBe(false);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("answers whether a page was accessed, and forgets it when ageing", () => {
+    const { guest } = started();
+    guest.access(GVA, Access.Read);
+    const range = [HVA + PAGE, HVA + PAGE + 0x1000n] as const;
+    expect(guest.vm.testAge(...range)).toBe(true);
+    expect(guest.vm.age(...range)).toBe(true);
+    expect(guest.vm.testAge(...range)).toBe(false);
+    expect(guest.vm.age(...range)).toBe(false);
+    guest.dispose();
+  });
+});
+
+describe("prefetching", () => {
+  it("maps the rest of a block of eight up to the first unusable entry, without the accessed bit", () => {
+    const { guest, root } = started();
+    for (let i = 0n; i < 10n; i++) guest.map(root, 0x60_0000n + (i << 12n), PAGE + (i << 12n));
+    guest.map(root, 0x61_0000n, PAGE);
+    guest.map(root, 0x61_2000n, PAGE);
+    guest.access(0x60_0000n, Access.Write);
+    const mapped = (gva: bigint) => guest.hardware(gva, Access.Read).ok;
+    expect(Array.from({ length: 10 }, (_, i) => mapped(0x60_0000n + (BigInt(i) << 12n)))).toEqual([
+      ...Array.from({ length: 8 }, () => true),
+      false,
+      false,
+    ]);
+    expect(guest.vm.testAge(HVA + PAGE + 0x1000n, HVA + PAGE + 0x2000n)).toBe(false);
+    guest.access(0x61_0000n, Access.Write);
+    expect([0x61_0000n, 0x61_1000n, 0x61_2000n].map(mapped)).toEqual([true, false, false]);
+    guest.dispose();
+  });
+
+  it("leaves pages alone that the host does not have, or whose writes are logged", () => {
+    const { guest, root } = started();
+    const first = GVA + 0x5000n;
+    const mapped = () => guest.hardware(first + 0x1000n, Access.Read).ok;
+    guest.vm.unmapRange(HVA + PAGE + 0x6000n, HVA + PAGE + 0x7000n);
+    guest.access(first, Access.Write);
+    expect(mapped()).toBe(false);
+    guest.access(first + 0x1000n, Access.Read);
+    guest.vm.unmapRange(HVA + PAGE + 0x5000n, HVA + PAGE + 0x6000n);
+    guest.access(first, Access.Write);
+    expect(mapped()).toBe(true);
+    guest.vm.setSlot({ id: 0, gpa: 0n, size: RAM_PAGES * 4096, logDirty: true });
+    guest.vm.unprotectGfn(guest.map(root, first, PAGE + 0x5000n) >> 12n);
+    guest.access(first, Access.Write);
+    expect(mapped()).toBe(false);
+    guest.dispose();
+  });
+});
+
+describe("the dirty log", () => {
+  const slot = { id: 0, gpa: 0n, size: RAM_PAGES * 4096 };
+
+  it("holds what was written since it was last read, by access, by emulation and by table updates", () => {
+    const { guest, root } = started();
+    guest.vm.setSlot({ ...slot, logDirty: true });
+    guest.access(GVA, Access.Write);
+    guest.access(GVA + 0x1000n, Access.Read);
+    expect(guest.vm.getDirtyLog(0)).toContain(0x200);
+    expect(guest.vm.getDirtyLog(0)).toEqual([]);
+    expect(guest.hardware(GVA, Access.Write).ok).toBe(false);
+    guest.access(GVA, Access.Write);
+    guest.vcpu.emulatedWrite(root, guest.vm.readGuest(root, 8)!);
+    expect(guest.vm.getDirtyLog(0)).toEqual([Number(root >> 12n), 0x200]);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("with manual protect keeps what is not cleared", () => {
+    const { guest } = started({ manualDirtyLog: 1 });
+    guest.vm.setSlot({ ...slot, logDirty: true });
+    for (const i of [0n, 1n]) guest.access(GVA + (i << 12n), Access.Write);
+    const before = guest.vm.getDirtyLog(0);
+    expect(before).toContain(0x200);
+    expect(guest.vm.getDirtyLog(0)).toEqual(before);
+    guest.vm.clearDirtyLog(0, 0x200, 64, [0x200]);
+    expect(guest.vm.getDirtyLog(0)).toEqual(before.filter((page) => page !== 0x200));
+    expect(guest.hardware(GVA, Access.Write).ok).toBe(false);
+    expect(guest.hardware(GVA + 0x1000n, Access.Write).ok).toBe(true);
+    guest.dispose();
+  });
+
+  it("initially set counts every page as dirty and protects none", () => {
+    const { guest } = started({ manualDirtyLog: 3 });
+    guest.access(GVA, Access.Write);
+    guest.vm.setSlot({ ...slot, logDirty: true });
+    expect(guest.vm.getDirtyLog(0)).toHaveLength(RAM_PAGES);
+    expect(guest.hardware(GVA, Access.Write).ok).toBe(true);
+    guest.vm.clearDirtyLog(
+      0,
+      0,
+      RAM_PAGES,
+      Array.from({ length: RAM_PAGES }, (_, i) => i),
+    );
+    expect(guest.hardware(GVA, Access.Write).ok).toBe(false);
+    guest.dispose();
+  });
+
+  it("refuses ranges that do not fit", () => {
+    const { guest } = started({ manualDirtyLog: 1 });
+    expect(() => guest.vm.getDirtyLog(0)).toThrow("no dirty log");
+    guest.vm.setSlot({ ...slot, logDirty: true });
+    expect(() => guest.vm.clearDirtyLog(0, 1, 64, [])).toThrow("steps of 64");
+    expect(() => guest.vm.clearDirtyLog(0, 0, 65, [])).toThrow("steps of 64");
+    guest.dispose();
+  });
+});
+
+describe("memslots", () => {
+  it("that are deleted take their translations with them", () => {
+    const { guest, root } = started();
+    guest.map(root, 0x60_0000n, HIGH_SLOT);
+    guest.access(0x60_0000n, Access.Write);
+    guest.vm.setSlot({ id: 1, gpa: HIGH_SLOT, size: 0 });
+    expect(guest.access(0x60_0000n, Access.Read)).toBe("mmio");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("that are moved are found at the new address only", () => {
+    const { guest, root } = started();
+    guest.map(root, 0x60_0000n, HIGH_SLOT);
+    guest.map(root, 0x60_1000n, 0x5000_0000n);
+    guest.access(0x60_0000n, Access.Write);
+    guest.vm.setSlot({ id: 1, gpa: 0x5000_0000n, size: 4 << 20 });
+    expect(guest.access(0x60_0000n, Access.Read)).toBe("mmio");
+    expect(guest.access(0x60_1000n, Access.Write)).toBe("ok");
+    guest.dispose();
+  });
+
+  it("that are read-only are read directly and written by emulation", () => {
+    const { guest, root } = started();
+    const ram = guest.vm.createRam(0x4000);
+    guest.vm.setSlot({ id: 5, gpa: 0x9000_0000n, size: 0x4000, ram, readOnly: true });
+    guest.map(root, 0x60_0000n, 0x9000_0000n);
+    expect(guest.access(0x60_0000n, Access.Read)).toBe("ok");
+    expect(guest.access(0x60_0000n, Access.Write)).toBe("emulate");
+    guest.dispose();
+  });
+
+  it.each([
+    ["other memory", { id: 1, gpa: 0x1000n, size: 0x1000, ram: 0 }, "cannot be changed"],
+    ["an overlap", { id: 7, gpa: 0x1000n, size: 0x1000, ram: 0x1000 }, "overlaps slot 0"],
+    ["a misaligned address", { id: 7, gpa: 0x1001n, size: 0x1000, ram: 0x1000 }, "multiples of 4096"],
+    ["a slot without memory", { id: 7, gpa: 0x9000_0000n, size: 0x1000 }, "expected the linear address"],
+    ["the deletion of nothing", { id: 7, gpa: 0n, size: 0 }, "does not exist"],
+    ["a slot number out of range", { id: 600, gpa: 0n, size: 0x1000 }, "expected 0 to 509"],
+  ])("refuse %s", (_name, config, message) => {
+    const { guest } = started();
+    const generation = guest.vm.slots.generation(0);
+    expect(() => guest.vm.setSlot(config)).toThrow(message);
+    expect(guest.vm.slots.generation(0)).toBe(generation);
+    guest.dispose();
+  });
+});
+
+describe("the page limit", () => {
+  it("zaps the oldest pages, never a root in use", () => {
+    const { guest, root } = started();
+    for (let i = 0n; i < 100n; i++) {
+      const gva = 0x1_0000_0000n + (i << 21n);
+      guest.map(root, gva, PAGE);
+      expect(guest.access(gva, Access.Read)).toBe("ok");
+    }
+    expect(guest.vm.counter("USED")).toBeLessThanOrEqual(guest.vm.counter("MAX"));
+    expect(guest.vm.counter("RECYCLED")).toBeGreaterThan(0);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.vm.setPageLimit(64);
+    expect(() => guest.vm.setPageLimit(63)).toThrow("at least 64");
+    guest.dispose();
+  });
+});

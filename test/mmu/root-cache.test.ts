@@ -1,0 +1,137 @@
+import { describe, expect, it } from "vitest";
+import { Access } from "../../src/index.js";
+import { Guest, type Mode } from "./guest.js";
+
+const GVA = 0x40_3000n;
+
+/** A guest with `count` root tables, each mapping GVA to another page. */
+function withRoots(mode: Mode, count: number): { guest: Guest; roots: bigint[] } {
+  const guest = new Guest();
+  guest.mode = mode;
+  const roots = Array.from({ length: count }, () => guest.table());
+  roots.forEach((root, i) => {
+    guest.map(root, GVA, 0x20_0000n + (BigInt(i) << 12n));
+  });
+  guest.start(mode, roots[0]!);
+  return { guest, roots };
+}
+
+function switchTo(guest: Guest, root: bigint): void {
+  guest.vcpu.writeCr3(root);
+  guest.vcpu.enterGuest();
+}
+
+describe.each(["32", "pae", "4level", "5level"] as const)("the root cache of a %s guest", (mode) => {
+  it("keeps the current and three previous roots", () => {
+    const { guest, roots } = withRoots(mode, 4);
+    for (const root of roots.slice(1)) switchTo(guest, root);
+    const { hits } = guest.vcpu.roots;
+    for (let i = 0; i < 20; i++) switchTo(guest, roots[(i * 3) % 4]!);
+    expect(guest.vcpu.roots.hits - hits).toBe(19 + 1);
+    guest.dispose();
+  });
+
+  it("forgets the least recently used root", () => {
+    const { guest, roots } = withRoots(mode, 5);
+    for (const root of roots) switchTo(guest, root);
+    const { misses } = guest.vcpu.roots;
+    switchTo(guest, roots[0]!);
+    expect(guest.vcpu.roots.misses - misses).toBe(1);
+    switchTo(guest, roots[4]!);
+    expect(guest.vcpu.roots.misses - misses).toBe(1);
+    guest.dispose();
+  });
+
+  it("swaps a hit to the front and moves the others back", () => {
+    const { guest, roots } = withRoots(mode, 4);
+    for (const root of roots.slice(1)) switchTo(guest, root);
+    const previous = () => [0, 1, 2].map((i) => guest.vcpu.roots.previous(i).pgd);
+    expect(previous()).toEqual([roots[2], roots[1], roots[0]]);
+    switchTo(guest, roots[1]!);
+    expect(guest.vcpu.roots.current.pgd).toBe(roots[1]);
+    expect(previous()).toEqual([roots[3], roots[2], roots[0]]);
+    guest.dispose();
+  });
+
+  it("gives each root its own translation", () => {
+    const { guest, roots } = withRoots(mode, 4);
+    for (let round = 0; round < 3; round++) {
+      roots.forEach((root, i) => {
+        switchTo(guest, root);
+        expect(guest.access(GVA, Access.Read)).toBe("ok");
+        const found = guest.hardware(GVA, Access.Read);
+        expect(found.ok && guest.gfnOf(found.pa)).toBe(0x200n + BigInt(i));
+      });
+    }
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("does not reuse a root that was zapped", () => {
+    const { guest, roots } = withRoots(mode, 2);
+    switchTo(guest, roots[1]!);
+    guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    guest.vcpu.enterGuest();
+    expect(guest.vcpu.roots.pages()).toHaveLength(1);
+    switchTo(guest, roots[0]!);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("direct roots", () => {
+  /** Share of CR3 writes that found a cached root, in a guest whose root does not depend on CR3. */
+  function hitRate(staleDirectRoleBits: number): number {
+    const guest = new Guest({ staleDirectRoleBits });
+    guest.start("nopg", 0n);
+    for (let i = 1; i <= 50; i++) switchTo(guest, BigInt(i) << 12n);
+    const { hits, misses } = guest.vcpu.roots;
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+    return hits / (hits + misses);
+  }
+
+  it("are found whatever CR3 holds", () => {
+    expect(hitRate(0)).toBe(1);
+  });
+
+  it("are never found when the wanted role keeps a bit that stored pages drop, as cr4_pae once was", () => {
+    expect(hitRate(1 << 4)).toBe(0);
+  });
+});
+
+describe("PCIDs", () => {
+  const PCIDE = 0x20000n;
+
+  it("keep a root without synchronising it when CR3 is written with bit 63", () => {
+    const { guest, roots } = withRoots("4level", 2);
+    guest.vcpu.writeCr4(guest.vcpu.registers.cr4 | PCIDE);
+    guest.vcpu.enterGuest();
+    const leaf = guest.map(roots[0]!, GVA, 0x20_0000n);
+    guest.map(roots[0]!, 0x10_0000n + (leaf & 0xf_f000n), leaf & ~0xfffn);
+    guest.access(GVA, Access.Write);
+    guest.write(0x10_0000n + (leaf & 0xf_ffffn), leaf, 0x20_7067n);
+    switchTo(guest, roots[1]! | 1n);
+    switchTo(guest, roots[0]! | (1n << 63n));
+    const stale = guest.hardware(GVA, Access.Read);
+    expect(stale.ok && guest.gfnOf(stale.pa)).toBe(0x200n);
+    switchTo(guest, roots[0]!);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    const fresh = guest.hardware(GVA, Access.Read);
+    expect(fresh.ok && guest.gfnOf(fresh.pa)).toBe(0x207n);
+    guest.dispose();
+  });
+
+  it("INVPCID of one PCID frees that PCID's previous roots only", () => {
+    const { guest, roots } = withRoots("4level", 3);
+    guest.vcpu.writeCr4(guest.vcpu.registers.cr4 | PCIDE);
+    guest.vcpu.enterGuest();
+    switchTo(guest, roots[1]! | 1n);
+    switchTo(guest, roots[2]! | 2n);
+    guest.vcpu.invpcid(1, 1, 0n);
+    const kept = [0, 1, 2].map((i) => guest.vcpu.roots.previous(i)).filter((root) => root.page !== 0);
+    expect(kept.map((root) => root.pgd)).toEqual([roots[0]]);
+    guest.dispose();
+  });
+});

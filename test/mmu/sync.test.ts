@@ -1,0 +1,226 @@
+import { describe, expect, it } from "vitest";
+import { Access } from "../../src/index.js";
+import { roleLevel } from "../../src/role/index.js";
+import { bytesOf, FULL, Guest, type Mode, registersOf } from "./guest.js";
+
+const GVA = 0x40_3000n;
+const PAGE = 0x20_0000n;
+
+/** A guest that can write the table of GVA's leaf entry at `window`. */
+function editable(mode: Mode) {
+  const guest = new Guest();
+  guest.mode = mode;
+  const root = guest.table();
+  const leaf = guest.map(root, GVA, PAGE);
+  for (let i = 1n; i < 4n; i++) guest.map(root, GVA + (i << 12n), PAGE + (i << 12n));
+  const table = leaf & ~0xfffn;
+  guest.map(root, 0x10_0000n, table);
+  guest.start(mode, root);
+  const gfn = (gva = GVA) => {
+    const found = guest.hardware(gva, Access.Read);
+    return found.ok ? guest.gfnOf(found.pa) : undefined;
+  };
+  return { guest, root, leaf, window: 0x10_0000n + (leaf & 0xfffn), gfn };
+}
+
+describe.each(["32", "pae", "4level", "5level"] as const)("a %s guest that edits its tables", (mode) => {
+  it("makes a level-1 table unsync by writing it, and may keep a stale translation until it flushes", () => {
+    const { guest, leaf, window, gfn } = editable(mode);
+    guest.access(GVA, Access.Write);
+    expect(guest.write(window, leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    expect(guest.vm.pages().filter((page) => page.unsync)).toHaveLength(1);
+    expect(gfn()).toBe(0x200n);
+    guest.vcpu.invlpg(GVA);
+    expect(gfn()).toBe(0x209n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("sees every edit after a CR3 write, and its table is read-only again", () => {
+    const { guest, root, leaf, window, gfn } = editable(mode);
+    guest.access(GVA, Access.Write);
+    guest.access(GVA + 0x1000n, Access.Write);
+    guest.write(window, leaf, 0n);
+    guest.poke(leaf + BigInt(guest.entryBytes), (PAGE + 0x5000n) | (FULL & ~2n));
+    guest.vcpu.writeCr3(root);
+    guest.vcpu.enterGuest();
+    expect(gfn()).toBeUndefined();
+    expect(guest.hardware(GVA + 0x1000n, Access.Write).ok).toBe(false);
+    expect(guest.hardware(window, Access.Write).ok).toBe(false);
+    expect(guest.vm.counter("SYNC_MISMATCH")).toBe(0);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("has writes to upper tables emulated", () => {
+    const { guest, root, gfn } = editable(mode);
+    guest.access(GVA, Access.Read);
+    const upper = guest.entryAddress(root, GVA, mode === "pae" ? 2 : guest.levels());
+    const table = mode === "pae" ? guest.read(guest.entryAddress(root, GVA, 3)) & ~0xfffn : root;
+    const entry = mode === "pae" ? guest.entryAddress(table, GVA, 2) : upper;
+    guest.map(root, 0x10_1000n, entry & ~0xfffn);
+    expect(guest.write(0x10_1000n + (entry & 0xfffn), entry, 0n)).toBe("emulate");
+    expect(gfn()).toBeUndefined();
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("loses a table's shadow page when it writes it three times without walking it", () => {
+    const { guest, root } = editable(mode);
+    guest.access(GVA, Access.Read);
+    const table = mode === "pae" ? guest.read(guest.entryAddress(root, GVA, 3)) & ~0xfffn : root;
+    const count = () => guest.vm.pages().filter((page) => page.gfn === table >> 12n && roleLevel(page.role) > 1).length;
+    const before = count();
+    const unused = table + 0x7f8n;
+    for (let i = 0; i < 2; i++) guest.vcpu.emulatedWrite(unused, bytesOf(0n, guest.entryBytes));
+    expect(count()).toBe(before);
+    guest.vcpu.emulatedWrite(unused, bytesOf(0n, guest.entryBytes));
+    expect(count()).toBeLessThan(before);
+    expect(guest.vm.counter("FLOODED")).toBeGreaterThan(0);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    guest.dispose();
+  });
+
+  it.each([
+    ["two bytes", 0n, 2, true],
+    ["a write across two entries", 4n, 8, true],
+    ["one byte at an entry's start", 0n, 1, false],
+    ["a whole entry", 0n, 8, false],
+  ] as const)("loses a table's shadow page by %s only if that is misaligned", (_name, offset, length, zapped) => {
+    if (mode === "32" && length === 8) return;
+    const { guest, root } = editable(mode);
+    guest.access(GVA, Access.Read);
+    const table = mode === "pae" ? guest.read(guest.entryAddress(root, GVA, 3)) & ~0xfffn : root;
+    const shadowed = () => guest.vm.pages().filter((page) => page.gfn === table >> 12n && roleLevel(page.role) > 1);
+    const before = shadowed().length;
+    guest.vcpu.emulatedWrite(table + 0x7f0n + offset, new Uint8Array(length));
+    expect(shadowed().length < before).toBe(zapped);
+    guest.dispose();
+  });
+});
+
+describe("a table that becomes reachable", () => {
+  it("is synchronised before it is linked, because the guest need not flush for a new entry", () => {
+    const { guest, root, leaf, window } = editable("4level");
+    guest.access(GVA, Access.Write);
+    expect(guest.write(window, leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    // Another root table leads to the same tables; the switch to it flushes only what it reaches itself.
+    const other = guest.table();
+    guest.poke(guest.entryAddress(other, GVA, 4), guest.read(guest.entryAddress(root, GVA, 4)));
+    guest.vcpu.writeCr3(other);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok && guest.gfnOf(found.pa)).toBe(0x209n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("a fault", () => {
+  it("is retried while the root is zapped and no other has been loaded", () => {
+    const { guest } = editable("4level");
+    guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("retry");
+    guest.vcpu.enterGuest();
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("fixed");
+    guest.dispose();
+  });
+});
+
+describe("PDPTEs", () => {
+  it("are loaded again when CR4.PGE changes, and the root follows them", () => {
+    const { guest, root, gfn } = editable("pae");
+    guest.access(GVA, Access.Read);
+    const directory = guest.table();
+    const table = guest.table();
+    guest.poke(guest.entryAddress(directory, GVA, 2), table | FULL);
+    guest.poke(guest.entryAddress(table, GVA, 1), (PAGE + 0x7000n) | FULL);
+    guest.poke(root, directory | 1n);
+    guest.access(GVA, Access.Read);
+    expect(gfn()).toBe(0x200n);
+    guest.vcpu.writeCr4(guest.vcpu.registers.cr4 ^ 0x80n);
+    guest.access(GVA, Access.Read);
+    expect(gfn()).toBe(0x207n);
+    guest.dispose();
+  });
+
+  it("with reserved bits make the register write fail and change nothing", () => {
+    const { guest, root } = editable("pae");
+    const bad = guest.table();
+    guest.poke(bad, 0x3n);
+    expect(() => guest.vcpu.writeCr3(bad)).toThrow("reserved bits");
+    expect(guest.vcpu.registers.cr3).toBe(root);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    guest.dispose();
+  });
+});
+
+describe("the assertion on roles in sync", () => {
+  it("fires for a page of another role, and counts it", () => {
+    const { guest, root, leaf, window } = editable("4level");
+    guest.access(GVA, Access.Write);
+    guest.write(window, leaf, (PAGE + 0x9000n) | FULL);
+    const page = guest.vm.pages().find((one) => one.unsync)!;
+    // The same table in a context with CR0.WP=0.
+    const other = guest.vm.createVcpu(registersOf("4level", root, { wp: false }));
+    expect(guest.vm.exports.syncAssert(other.pointer, page.pointer)).toBe(-1);
+    expect(guest.vm.counter("SYNC_MISMATCH")).toBe(1);
+    expect(guest.vm.exports.syncAssert(guest.vcpu.pointer, page.pointer)).not.toBe(-1);
+    expect(guest.vm.counter("SYNC_MISMATCH")).toBe(1);
+    guest.dispose();
+  });
+
+  it("fires for direct pages", () => {
+    const guest = new Guest();
+    guest.start("nopg", 0n);
+    guest.access(PAGE, Access.Read);
+    const direct = guest.vm.pages().find((page) => roleLevel(page.role) === 1)!;
+    expect(guest.vm.exports.syncAssert(guest.vcpu.pointer, direct.pointer)).toBe(-1);
+    guest.dispose();
+  });
+
+  it("does not fire when contexts with different roles share an unsync table", () => {
+    const { guest, root, leaf, window } = editable("4level");
+    const other = guest.vm.createVcpu(registersOf("4level", root, { wp: false }));
+    other.enterGuest();
+    guest.access(GVA, Access.Write);
+    guest.access(GVA, Access.Write, other);
+    guest.write(window, leaf, (PAGE + 0x9000n) | FULL);
+    for (const vcpu of [other, guest.vcpu]) {
+      vcpu.writeCr3(root);
+      vcpu.enterGuest();
+      const found = guest.hardware(GVA, Access.Read, vcpu);
+      if (found.ok) expect(guest.gfnOf(found.pa)).toBe(0x209n);
+    }
+    expect(guest.vm.counter("SYNC_MISMATCH")).toBe(0);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("CR0.WP=0", () => {
+  it("lets the supervisor write a read-only user page, then takes that away at the next user access", () => {
+    const guest = new Guest();
+    const root = guest.table();
+    guest.map(root, GVA, PAGE, 0x65n);
+    guest.start("4level", root, { wp: false });
+    expect(guest.access(GVA, Access.Read | Access.User)).toBe("ok");
+    expect(guest.access(GVA, Access.Write)).toBe("ok");
+    expect(guest.hardware(GVA, Access.Read | Access.User).ok).toBe(false);
+    expect(guest.access(GVA, Access.Read | Access.User)).toBe("ok");
+    expect(guest.hardware(GVA, Access.Write).ok).toBe(false);
+    expect(guest.access(GVA, Access.Write | Access.User)).toBe("#PF 7");
+    guest.dispose();
+  });
+
+  it("does not let the supervisor execute such a page under SMEP", () => {
+    const guest = new Guest();
+    const root = guest.table();
+    guest.map(root, GVA, PAGE, 0x65n);
+    guest.start("4level", root, { wp: false, cr4: 1n << 20n });
+    expect(guest.access(GVA, Access.Write)).toBe("ok");
+    expect(guest.hardware(GVA, Access.Fetch).ok).toBe(false);
+    expect(guest.access(GVA, Access.Fetch)).toBe("#PF 11");
+    guest.dispose();
+  });
+});
