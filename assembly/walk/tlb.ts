@@ -26,10 +26,11 @@ import { indexOf, NOT_FAST, planFor } from "./fast";
 // @ts-ignore: decorator
 @inline const PAGE: u64 = 0xfffffffffffff000;
 
+/** Multiplicative (Fibonacci) hash of the page: regions that begin at round addresses do not share places. */
 // @ts-ignore: decorator
 @inline function entryOf(tlb: usize, mask: u32, address: u64): usize {
   assert(TLB_ENTRY_SIZE_OF == 16);
-  return tlb + <usize>(((<u32>(address >> 12)) & mask) << 4);
+  return tlb + <usize>((<u32>(((address >> 12) * 0x9e3779b97f4a7c15) >> 40) & mask) << 4);
 }
 
 /** The physical address of a hit that the access's plan allows, else NOT_FAST. */

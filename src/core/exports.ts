@@ -28,7 +28,10 @@ export interface CoreExports extends ShadowExports {
   enumerate(space: number, cursor: number, output: number, capacity: number): number;
 }
 
-/** Instantiates `module` over `memory`. */
+/**
+ * Instantiates `module` over `memory`. The exports are copied: V8 keeps the original object as a dictionary, in which
+ * every call would look its function up.
+ */
 export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): CoreExports {
-  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as CoreExports;
+  return { ...new WebAssembly.Instance(module, { env: { memory } }).exports } as unknown as CoreExports;
 }
