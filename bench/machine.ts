@@ -6,7 +6,7 @@ const PRESENT = 0x67n; // P, RW, US, A, D
 const ENTRIES = 512;
 export const BATCH = 1024;
 /** One instance serves everything: a call site that sees two instances is about twice as slow. */
-const core = loadSync();
+export const core = loadSync();
 
 export interface Machine {
   readonly core: Core;

@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { measureEnumeration } from "./enumerate.js";
 import { loadNative } from "./native.js";
 import { chart, markdown, type Section } from "./report.js";
+import { measureV86 } from "./v86.js";
 import { CASES, measureCase, measureTlb } from "./walks.js";
 
 const args = process.argv.slice(2);
@@ -29,6 +30,7 @@ const add = (section: Section) => {
 for (const one of CASES) if (wanted(one.title)) add(measureCase(one, native, options));
 if (wanted("Software TLB")) add(measureTlb(native, options));
 if (wanted("Enumeration")) for (const section of measureEnumeration(native, options)) add(section);
+if (wanted("v86")) for (const section of measureV86(options)) add(section);
 
 if (args.includes("--write")) {
   const docs = join(dirname(fileURLToPath(import.meta.url)), "..", "docs");

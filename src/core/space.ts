@@ -47,6 +47,8 @@ export class CoreSpace implements AddressSpace {
   /** Linear address of the SPACE record, the first argument of the core's calls. */
   readonly pointer: number;
   readonly #exports: CoreExports;
+  /** The fast call's function by itself: one look-up less for each address. */
+  readonly #translate: CoreExports["translate"];
   readonly #linear: LinearMemory;
   readonly #work: number;
   readonly #second: CoreSpace | undefined;
@@ -71,6 +73,7 @@ export class CoreSpace implements AddressSpace {
       throw new ConfigError("secondStage lies in another memory than the address space");
     }
     this.#exports = exports;
+    this.#translate = exports.translate;
     this.#linear = memory.linear;
     this.#work = work;
     this.#config = config;
@@ -168,7 +171,8 @@ export class CoreSpace implements AddressSpace {
    * Returns the physical address, or a negative number for `decodeFault`.
    */
   translateFast(high: number, low: number, access: number): number {
-    const result = this.#exports.translate(this.pointer, high, low, access);
+    const translate = this.#translate;
+    const result = translate(this.pointer, high, low, access);
     return result === MISSING ? this.#translateAgain(high, low, access) : result;
   }
 
