@@ -44,8 +44,9 @@ export function chart(sections: readonly Section[], most = 5): string {
     }
   }
   const style = `font-family="sans-serif" font-size="12" fill="#222"`;
+  const title = "<title>Time by that of native C</title>";
   const background = `<rect width="${WIDTH}" height="${y + 12}" fill="#fff"/>`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y + 12}" ${style}>${background}${parts.join("")}</svg>\n`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${WIDTH}" height="${y + 12}" ${style}>${title}${background}${parts.join("")}</svg>\n`;
 }
 
 const escapeXml = (text: string) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
