@@ -1,0 +1,293 @@
+import { describe, expect, it } from "vitest";
+import { Access } from "../../src/index.js";
+import { roleGuestLevel, roleIsPaeRoot, roleIsPromoted, roleLevel } from "../../src/role/index.js";
+import { FULL, type Mode, P, RW, US } from "./guest.js";
+import { EPT, type Level, NestedEpt, NestedNpt } from "./nested-guest.js";
+
+const L2 = 0x40_3000n;
+const PAGE = 0x20_0000n;
+const GFN = PAGE >> 12n;
+const UNSYNC = (guest: NestedNpt | NestedEpt) => guest.vm.pages().filter((page) => page.unsync).length;
+
+/** Host levels (hEFER.LMA=0: 3; hEFER.LMA=1: 4; with hCR4.LA57: 5) and the L1 that runs there. */
+const ROWS: readonly (readonly [string, Level, Mode, boolean])[] = [
+  ["2->3: 32-bit L1 with PSE on a 32-bit host", 3, "32", true],
+  ["2->3: 32-bit L1 without PSE on a 32-bit host", 3, "32", false],
+  ["3: PAE L1 on a 32-bit host", 3, "pae", false],
+  ["2->4: 32-bit L1 with PSE, hEFER.LMA=1, hCR4.LA57=0", 4, "32", true],
+  ["2->4: 32-bit L1 without PSE, hEFER.LMA=1, hCR4.LA57=0", 4, "32", false],
+  ["3->4: PAE L1, hEFER.LMA=1, hCR4.LA57=0", 4, "pae", false],
+  ["4: 4-level L1, hEFER.LMA=1, hCR4.LA57=0", 4, "4level", false],
+  ["2->5: 32-bit L1 with PSE, hEFER.LMA=1, hCR4.LA57=1", 5, "32", true],
+  ["2->5: 32-bit L1 without PSE, hEFER.LMA=1, hCR4.LA57=1", 5, "32", false],
+  ["3->5: PAE L1, hEFER.LMA=1, hCR4.LA57=1", 5, "pae", false],
+  ["4->5: 4-level L1 on a 5-level host", 5, "4level", false],
+  ["5: 5-level L1 on a 5-level host", 5, "5level", false],
+];
+
+describe.each(ROWS)("shadow NPT, %s", (_name, level, mode, pse) => {
+  const guestLevel = { "32": 2, pae: 3, "4level": 4, "5level": 5, nopg: 0 }[mode];
+  const started = () => {
+    const guest = new NestedNpt(level, mode, { pse });
+    const leaf = guest.map(guest.root, L2, PAGE);
+    return { guest, leaf };
+  };
+
+  it("gives L2 what L1's tables give it, and L1 the fault where they give nothing", () => {
+    const { guest } = started();
+    guest.map(guest.root, L2 + 0x1000n, PAGE + 0x1000n, FULL & ~RW);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    expect(guest.touch(L2, Access.Write | Access.User)).toBe(GFN);
+    expect(guest.touch(L2 + 0x1000n, Access.Read | Access.User)).toBe(GFN + 1n);
+    const denied = guest.touch(L2 + 0x1000n, Access.Write | Access.User);
+    expect(denied).toMatchObject({ result: "inject", nested: true, address: L2 + 0x1000n, errorCode: 7 });
+    const absent = guest.touch(L2 + 0x2000n, Access.Read | Access.User);
+    expect(absent).toMatchObject({ result: "inject", nested: true, errorCode: 4 });
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("stacks promoted pages on L1's own root level, with its guest level and gfn", () => {
+    const { guest } = started();
+    guest.enter();
+    guest.touch(L2, Access.Read | Access.User);
+    const promoted = guest.vm.pages().filter((page) => roleIsPromoted(page.role));
+    const levels = promoted.map((page) => roleLevel(page.role)).sort();
+    expect(levels).toEqual(Array.from({ length: level - guestLevel }, (_, i) => guestLevel + 1 + i));
+    for (const page of promoted) {
+      expect(page.gfn).toBe(guest.root >> 12n);
+      expect(roleGuestLevel(page.role)).toBe(guestLevel);
+    }
+    const roots = guest.vm.pages().filter((page) => roleIsPaeRoot(page.role));
+    expect(roots.every((page) => level === 3 && page.hostAddress < 1n << 32n)).toBe(true);
+    expect(roots.length > 0).toBe(level === 3);
+    guest.dispose();
+  });
+
+  it("follows what L1 writes into its tables, at every level of them", () => {
+    const { guest, leaf } = started();
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.exit();
+    guest.l1Write(leaf, (PAGE + 0x1000n) | FULL);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 1n);
+    guest.exit();
+    // The top-level entry goes: it is write-protected, so the write is emulated.
+    const top = guest.entryAddress(guest.root, L2, guestLevel);
+    expect(guest.l1Write(top, 0n)).toBe("emulated");
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toMatchObject({ result: "inject", nested: true });
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("switches between L1 and L2 on cached roots", () => {
+    const { guest } = started();
+    guest.enter();
+    guest.exit();
+    const { rootMmu, guestMmu } = guest.vcpu;
+    const before = [rootMmu.roots.hits, guestMmu.roots.hits, rootMmu.roots.misses, guestMmu.roots.misses];
+    for (let i = 0; i < 20; i++) {
+      guest.enter();
+      expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+      guest.exit();
+    }
+    const after = [rootMmu.roots.hits, guestMmu.roots.hits, rootMmu.roots.misses, guestMmu.roots.misses];
+    expect(after.map((value, i) => value - before[i]!)).toEqual([20, 20, 0, 0]);
+    guest.dispose();
+  });
+
+  it("gives back everything when a slot goes", () => {
+    const { guest } = started();
+    guest.enter();
+    guest.touch(L2, Access.Write | Access.User);
+    guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    guest.vcpu.enterGuest();
+    expect(guest.touch(L2, Access.Write | Access.User)).toBe(GFN);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("PDPTEs of a PAE L1's NPT", () => {
+  const other = (guest: NestedNpt) => {
+    const directory = guest.table();
+    const table = guest.table();
+    guest.poke(guest.entryAddress(directory, L2, 2), table | FULL);
+    guest.poke(guest.entryAddress(table, L2, 1), (PAGE + 0x5000n) | FULL);
+    return directory;
+  };
+
+  it.each([3, 4, 5] as const)("are live: a write shows at once, without a new nCR3 (%i levels)", (level) => {
+    const guest = new NestedNpt(level, "pae");
+    guest.map(guest.root, L2, PAGE);
+    const directory = other(guest);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.exit();
+    expect(guest.l1Write(guest.root, directory | P)).toBe("emulated");
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 5n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it.each([3, 4, 5] as const)("come from nCR3 bits 11:5: tables that share a page stay apart (%i levels)", (level) => {
+    const guest = new NestedNpt(level, "pae", { ncr3: 0xfe0n });
+    guest.map(guest.root, L2, PAGE);
+    const second = (guest.root & ~0xfffn) | 0x20n;
+    guest.map(second, L2, PAGE + 0x6000n);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.exit();
+    if (guest.stage.kind !== "npt") throw new RangeError("not NPT");
+    guest.enter(undefined, { ...guest.stage, ncr3: second });
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 6n);
+    // A write to one of the tables reaches its own SPTE only.
+    guest.vcpu.emulatedWrite(guest.root, new Uint8Array(8));
+    expect(guest.second(L2, Access.Read | Access.User).ok).toBe(true);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("are read with the root, as Linux 6.1 does, where the VM says so", () => {
+    const guest = new NestedNpt(4, "pae", { nestedPdptes: "loaded" });
+    guest.map(guest.root, L2, PAGE);
+    const directory = other(guest);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.exit();
+    expect(guest.l1Write(guest.root, directory | P)).toBe("written");
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 5n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("switching between L1 and L2", () => {
+  /** Share of the switches that found L1's direct root, in a guest that L2 exits from again and again. */
+  function hitRate(staleDirectRoleBits: number): number {
+    const guest = new NestedNpt(4, "4level", { staleDirectRoleBits });
+    guest.map(guest.root, L2, PAGE);
+    for (let i = 0; i < 50; i++) {
+      guest.enter();
+      guest.exit();
+    }
+    const { hits, misses } = guest.vcpu.rootMmu.roots;
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+    return hits / (hits + misses);
+  }
+
+  it("finds L1's direct root every time", () => {
+    expect(hitRate(0)).toBe(1);
+  });
+
+  it("never finds it where the wanted role keeps bit 4 and stored pages drop it, as cr4_pae once did", () => {
+    expect(hitRate(1 << 4)).toBe(0);
+  });
+});
+
+describe("shadow EPT", () => {
+  it("gives L2 what L1's EPT gives it: read, write, execute, execute-only", () => {
+    const guest = new NestedEpt();
+    guest.mapEpt(L2, PAGE);
+    guest.mapEpt(L2 + 0x1000n, PAGE + 0x1000n, EPT.x);
+    guest.mapEpt(L2 + 0x2000n, PAGE + 0x2000n, EPT.r);
+    guest.enter();
+    expect(guest.touch(L2, Access.Write)).toBe(GFN);
+    expect(guest.touch(L2 + 0x1000n, Access.Fetch)).toBe(GFN + 1n);
+    expect(guest.touch(L2 + 0x1000n, Access.Read)).toMatchObject({ result: "inject", nested: true, errorCode: 5 });
+    expect(guest.touch(L2 + 0x2000n, Access.Read)).toBe(GFN + 2n);
+    expect(guest.touch(L2 + 0x2000n, Access.Write)).toMatchObject({ result: "inject", nested: true, errorCode: 3 });
+    expect(guest.touch(L2 + 0x2000n, Access.Fetch)).toMatchObject({ result: "inject", nested: true, errorCode: 1 });
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("reports a misconfiguration as a reserved-bit fault, a missing entry as none", () => {
+    const guest = new NestedEpt();
+    guest.mapEpt(L2, PAGE, EPT.w);
+    guest.enter();
+    expect(guest.touch(L2, Access.Write)).toMatchObject({ result: "inject", nested: true, errorCode: 0xb });
+    expect(guest.touch(L2 + 0x1000n, Access.Read)).toMatchObject({ result: "inject", nested: true, errorCode: 4 });
+    guest.dispose();
+  });
+
+  it.each([true, false])("sets accessed and dirty bits in L1's EPT only where it has them (%s)", (accessedDirty) => {
+    const guest = new NestedEpt({}, accessedDirty);
+    const leaf = guest.mapEpt(L2, PAGE);
+    guest.enter();
+    guest.touch(L2, Access.Read);
+    expect(guest.read(leaf) & (EPT.a | EPT.d)).toBe(accessedDirty ? EPT.a : 0n);
+    guest.touch(L2, Access.Write);
+    expect(guest.read(leaf) & (EPT.a | EPT.d)).toBe(accessedDirty ? EPT.a | EPT.d : 0n);
+    guest.dispose();
+  });
+
+  it("is freed by INVEPT of its table or of all, and by nothing else", () => {
+    const guest = new NestedEpt();
+    guest.mapEpt(L2, PAGE);
+    guest.enter();
+    guest.exit();
+    const root = () => guest.vcpu.guestMmu.roots.current.page;
+    guest.vcpu.invept(0x7_7000n);
+    expect(root()).not.toBe(0);
+    if (guest.stage.kind !== "ept") throw new RangeError("not EPT");
+    guest.vcpu.invept(guest.stage.eptp & ~0x40n);
+    expect(root()).toBe(0);
+    guest.enter();
+    guest.exit();
+    guest.vcpu.invept("all");
+    expect(root()).toBe(0);
+    guest.dispose();
+  });
+
+  // L2's CR4.PAE is no business of the tables for L1's EPT: only their own role decides what is synchronised.
+  it("is synchronised when L2 runs with CR4.PAE=0: the assertion on the role does not fire", () => {
+    const guest = new NestedEpt();
+    const leaf = guest.mapEpt(L2, PAGE);
+    const twoLevel = { cr0: 0x8001_0001n, cr3: 0n, cr4: 0x10n, efer: 0n };
+    guest.enter(twoLevel);
+    expect(guest.touch(L2, Access.Read)).toBe(GFN);
+    guest.exit();
+    expect(guest.l1Write(leaf, (PAGE + 0x3000n) | 7n | EPT.a | EPT.wb)).toBe("written");
+    expect(UNSYNC(guest)).toBe(1);
+    guest.vcpu.invept("all");
+    guest.enter(twoLevel);
+    expect(UNSYNC(guest)).toBe(0);
+    expect(guest.touch(L2, Access.Read)).toBe(GFN + 3n);
+    expect(guest.vm.counter("SYNC_MISMATCH")).toBe(0);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("shadow NPT of 4-byte tables", () => {
+  it.each([3, 4, 5] as const)("is synchronised without the assertion on the role firing (%i levels)", (level) => {
+    const guest = new NestedNpt(level, "32");
+    const leaf = guest.map(guest.root, L2, PAGE);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.exit();
+    expect(guest.l1Write(leaf, (PAGE + 0x3000n) | FULL)).toBe("written");
+    expect(UNSYNC(guest)).toBeGreaterThan(0);
+    guest.enter();
+    expect(UNSYNC(guest)).toBe(0);
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 3n);
+    expect(guest.vm.counter("SYNC_MISMATCH")).toBe(0);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("denies L2 a page that L1 maps for supervisors only, as every access is a user's", () => {
+    const guest = new NestedNpt(4, "32");
+    guest.map(guest.root, L2, PAGE, FULL & ~US);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toMatchObject({ result: "inject", nested: true, errorCode: 5 });
+    guest.dispose();
+  });
+});
