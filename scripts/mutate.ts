@@ -16,6 +16,7 @@ import { assemblyFamilies, hostSibling } from "./mutation/families.js";
 import { type Replacement, replacementsIn } from "./mutation/operators.js";
 import { PLANTED } from "./mutation/planted.js";
 import { PLANTED_HOST } from "./mutation/planted-host.js";
+import { PLANTED_TDP } from "./mutation/planted-tdp.js";
 import { QuickSuite } from "./mutation/quick.js";
 import { allPass, nearestPass } from "./mutation/suites.js";
 import { tokensOf } from "./mutation/tokens.js";
@@ -61,9 +62,10 @@ function mutantsOf(tree: Tree, path: string): Mutant[] {
   }));
 }
 
-/** The mistakes of mutation/planted.ts and planted-host.ts. */
+/** The mistakes of mutation/planted*.ts. */
 function plantedMutants(tree: Tree, prefixes: readonly string[]): Mutant[] {
-  const chosen = [...PLANTED, ...PLANTED_HOST].filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
+  const planted = [...PLANTED, ...PLANTED_HOST, ...PLANTED_TDP];
+  const chosen = planted.filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
   return chosen.map(({ rule, path, original, text }) => {
     const [before, ...after] = tree.read(path).split(original);
     if (after.length !== 1) throw new Error(`${path}: ${rule}: the text to replace stands there ${after.length} times`);

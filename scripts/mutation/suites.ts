@@ -24,6 +24,7 @@ const NEAREST: readonly Nearest[] = [
   { prefix: "src/conform", tests: ["test/conform"] },
   { prefix: "src/core", tests: ["test/core", "test/differential"], projects: ["package"] },
   { prefix: "src/reference", tests: ["test/walk", "test/spte", "test/conform"], projects: ["reference", "package"] },
+  { prefix: "assembly/tdp", tests: ["test/mmu/tdp", "test/mmu/dirty-log"], projects: ["package"] },
   {
     prefix: "",
     tests: ["test/walk", "test/conform", "test/core", "test/differential/kernels"],
