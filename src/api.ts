@@ -6,7 +6,7 @@
 /** An unsigned 64-bit value: a bigint, or a number that is an integer from 0 to 2^53-1. */
 export type U64 = bigint | number;
 
-/** Which second-source of truth a walk follows where hardware and KVM's software walk differ. */
+/** Which rules a walk follows where hardware (the manuals) and KVM's software walk differ. */
 export type RuleSet = "architecture" | "kvm-6.1";
 
 /** Contiguous guest-physical RAM. */
@@ -222,6 +222,10 @@ export type PagingMode = "none" | "32bit" | "pae" | "4level" | "5level" | "ept4"
 /** What the Wasm core and the reference both are. */
 export interface PagingEngine {
   createMemory(config: MemoryConfig): GuestMemory;
+  /**
+   * Throws GeneralProtectionError where loading the registers would raise #GP, and PdpteLoadError, with the fault, where
+   * the second stage stops the loading of PAE PDPTEs.
+   */
   createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): AddressSpace;
   createEpt(memory: GuestMemory, config: EptConfig): AddressSpace;
   createNpt(memory: GuestMemory, config: NptConfig): AddressSpace;

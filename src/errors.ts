@@ -1,4 +1,5 @@
 /** Typed errors. All are thrown before anything has changed. */
+import type { Fault } from "./api.js";
 
 /** Base of every error this package throws on purpose. */
 export class PagingError extends Error {
@@ -13,6 +14,18 @@ export class ConfigError extends PagingError {
 /** Loading registers would raise #GP(0): reserved bits in a present PAE PDPTE, a CR3 beyond MAXPHYADDR. */
 export class GeneralProtectionError extends PagingError {
   override name = "GeneralProtectionError";
+}
+
+/** The second stage stops the loading of the PAE PDPTEs: a VM exit of the MOV to a control register, not a #GP. */
+export class PdpteLoadError extends PagingError {
+  override name = "PdpteLoadError";
+  /** What the second stage reports; of an EPT violation no linear address is valid. */
+  readonly fault: Fault;
+
+  constructor(message: string, fault: Fault) {
+    super(message);
+    this.fault = fault;
+  }
 }
 
 /** A guest-physical range is not (wholly) backed by memory. */

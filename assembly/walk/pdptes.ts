@@ -5,7 +5,7 @@ import { SPACE_MEMORY, SPACE_PDPTES, SPACE_ROOT, SPACE_SECOND, SPACE_WORK, WORK_
 import { resolve } from "../memory/resolve";
 import { reservedBits } from "./reserved";
 import { fail, failUnread } from "./result";
-import { pdpteCode, walkSecondStage } from "./second-stage";
+import { pdpteCode, walkGuestPhysical } from "./second-stage";
 
 /**
  * Latches the PDPTEs at the root of `space`. Returns STATUS_OK, the status of a second-stage or memory failure, or
@@ -20,8 +20,9 @@ export function loadPdptes(space: usize): u32 {
       let hostAddress = entryAddress;
       const second = load<u32>(space, SPACE_SECOND);
       if (second) {
+        // No linear address is behind it (SDM "Exit Qualification for EPT Violations", bit 7).
         const flags = WALK_PROBE | WALK_GUEST_TABLE;
-        const status = walkSecondStage(second, work, entryAddress, pdpteCode(space, second), flags);
+        const status = walkGuestPhysical(second, work, entryAddress, pdpteCode(space, second), flags);
         if (status != STATUS_OK) return status;
         hostAddress = load<u64>(work, WORK_SECOND_PA);
       }

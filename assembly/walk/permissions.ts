@@ -40,6 +40,7 @@ export function setPermissions(space: usize, xd: bool): void {
 
 /** SDM "Access Rights": supervisor-mode and user-mode accesses to user-mode and supervisor-mode addresses. */
 function legacyDenies(space: usize, code: u32, rights: u32, xd: bool): bool {
+  if (load<u32>(space, SPACE_MODE) == MODE_NONE) return false;
   const user = (code & <u32>PFERR_U) != 0;
   const write = (code & <u32>PFERR_W) != 0;
   const fetch = (code & <u32>PFERR_I) != 0;
@@ -49,7 +50,7 @@ function legacyDenies(space: usize, code: u32, rights: u32, xd: bool): bool {
   // The nested level sees user accesses only, so WP, SMEP and SMAP say nothing there (APM "Nested Paging").
   const writeProtect = user || (load<u32>(space, SPACE_CR0) & CR0_WP) != 0;
   if (write && writeProtect && !(rights & RIGHT_WRITE)) return true;
-  if (user || !userAddress || load<u32>(space, SPACE_MODE) == MODE_NONE) return false;
+  if (user || !userAddress) return false;
   const cr4 = load<u32>(space, SPACE_CR4);
   if (fetch) return (cr4 & CR4_SMEP) != 0;
   return (cr4 & CR4_SMAP) != 0 && !(code & <u32>PFERR_RSVD);

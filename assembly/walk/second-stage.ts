@@ -10,10 +10,15 @@ import {
 import { walkEpt } from "./ept";
 import { walkLegacy } from "./legacy";
 
-/** Walks guest-physical `gpa` by EPT or NPT on behalf of a linear address. On STATUS_OK WORK_SECOND_* are set. */
+/** Walks guest-physical `gpa` by EPT or NPT. On STATUS_OK WORK_SECOND_* are set. */
+export function walkGuestPhysical(second: usize, work: usize, gpa: u64, code: u32, flags: u32): u32 {
+  if (load<u32>(second, SPACE_KIND) == KIND_EPT) return walkEpt(second, work, gpa, code, flags);
+  return walkLegacy(second, work, gpa, code, flags);
+}
+
+/** The same on behalf of a linear address. */
 export function walkSecondStage(second: usize, work: usize, gpa: u64, code: u32, flags: u32): u32 {
-  if (load<u32>(second, SPACE_KIND) == KIND_EPT) return walkEpt(second, work, gpa, code, flags | WALK_LINEAR);
-  return walkLegacy(second, work, gpa, code, flags | WALK_LINEAR);
+  return walkGuestPhysical(second, work, gpa, code, flags | WALK_LINEAR);
 }
 
 /**

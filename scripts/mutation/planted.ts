@@ -97,9 +97,9 @@ export const PLANTED: readonly Planted[] = [
     "if (fetch && cr4 & CR4_SMEP) return true;",
   ),
   permissions(
-    "SMAP binds where paging is off",
-    "|| load<u32>(space, SPACE_MODE) == MODE_NONE) return false",
-    ") return false",
+    "accesses are checked where paging is off",
+    "  if (load<u32>(space, SPACE_MODE) == MODE_NONE) return false;\n",
+    "",
   ),
   permissions("PKRS governs user accesses", "code & <u32>PFERR_I || (user && !userAddress)", "code & <u32>PFERR_I"),
   permissions(

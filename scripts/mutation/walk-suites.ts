@@ -6,6 +6,7 @@ import "../../test/walk/two-stage.test.js";
 import "../../test/walk/shared-entries.test.js";
 import "../../test/walk/many-leaves.test.js";
 import "../../test/core/fast.test.js";
+import "../../test/core/permission-table.test.js";
 import "../../test/conform/fixtures.test.js";
 import "../../test/walk/reserved-bits.test.js";
 import "../../test/walk/ept.test.js";

@@ -86,9 +86,11 @@ export async function openSpace(
   } catch (error) {
     dump.close();
     // The engine does not know the file's name.
-    if (error instanceof GeneralProtectionError || error instanceof ConfigError) {
-      throw new CliError(`${dump.name}: ${error.message}`);
+    if (error instanceof GeneralProtectionError) {
+      const hint = lenient ? "" : " (without --strict no bit is reserved)";
+      throw new CliError(`${dump.name}: ${error.message}${hint}`);
     }
+    if (error instanceof ConfigError) throw new CliError(`${dump.name}: ${error.message}`);
     throw error;
   }
 }

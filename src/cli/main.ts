@@ -1,4 +1,5 @@
 /** The `x86-paging` command. */
+import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerConform } from "./commands/conform.js";
 import { registerFind } from "./commands/find.js";
@@ -57,12 +58,19 @@ function buildProgram(context: CliContext): Command {
     .description(
       "Walks, lists and searches x86 page tables in memory dumps; decodes entries, shadow entries and roles of KVM's MMU.",
     )
+    .version(packageVersion(), "-V, --version", "display the package's version")
     .addHelpText("after", "\nExit codes: 0 success, 1 nothing mapped or a difference, 2 bad usage or bad input.");
   configure(program, context);
   // Commands inherit what is configured before they are added.
   for (const register of COMMANDS) register(program, context);
   keepErrorsOnOneLine(program);
   return program;
+}
+
+/** package.json lies two folders up, seen from src/cli and from dist/cli. */
+function packageVersion(): string {
+  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
 }
 
 /** Makes commander throw instead of ending the process, and write where the command writes; subcommands as well. */

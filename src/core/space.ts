@@ -1,7 +1,7 @@
 /** An address space of the Wasm core. */
 import { ACCESS, Access, bitOf, CODES, CURSOR, Status } from "../abi/index.js";
 import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
-import { ConfigError, GeneralProtectionError, MemoryRangeError, UnsupportedError } from "../errors.js";
+import { ConfigError, GeneralProtectionError, MemoryRangeError, PdpteLoadError, UnsupportedError } from "../errors.js";
 import { mergeRuns, type Run } from "../runs.js";
 import type { CoreExports } from "./exports.js";
 import type { LinearMemory } from "./linear-memory.js";
@@ -35,7 +35,10 @@ export class CoreSpace implements AddressSpace {
   #mode: PagingMode;
   #disposed = false;
 
-  /** Throws GeneralProtectionError where loading the registers would raise #GP; nothing stays allocated then. */
+  /**
+   * Throws GeneralProtectionError where loading the registers would raise #GP, PdpteLoadError where the second stage stops
+   * the loading of PDPTEs; nothing stays allocated then.
+   */
   constructor(
     exports: CoreExports,
     work: number,
@@ -229,6 +232,10 @@ export class CoreSpace implements AddressSpace {
     if (status === Status.PageFault)
       throw new GeneralProtectionError(`PDPTE 0x${entry} at 0x${at} has reserved bits set`);
     const table = spaceRecord.get64(this.#linear, this.pointer, "ROOT").toString(16);
+    const result = readTranslation(this.#linear, this.#work, "pae", status);
+    if (!result.ok && result.stage === "second") {
+      throw new PdpteLoadError(`the PDPTEs at 0x${table} are not accessible by the second stage`, result);
+    }
     throw new GeneralProtectionError(`the PDPTEs at 0x${table} cannot be read`);
   }
 

@@ -76,7 +76,7 @@ export function registersFromDump(dump: Dump, overrides: RegisterOverrides = {})
 }
 
 /** Physical address of the root table: what CR3 holds besides flags and PCID. */
-export function rootTable(registers: { cr3: bigint; cr4: bigint; efer: bigint }): bigint {
+function rootTable(registers: { cr3: bigint; cr4: bigint; efer: bigint }): bigint {
   if ((registers.cr4 & PAE) === 0n) return registers.cr3 & 0xffff_f000n;
   if ((registers.efer & bitOf(EFER, "LMA")) === 0n) return registers.cr3 & 0xffff_ffe0n;
   return registers.cr3 & 0x000f_ffff_ffff_f000n;

@@ -1,11 +1,11 @@
 /** Running one scenario through two engines and listing where they differ. */
 import type { AddressSpace, GuestMemory, PagingEngine } from "../api.js";
-import { PagingError, UnsupportedError } from "../errors.js";
+import { PagingError, PdpteLoadError, UnsupportedError } from "../errors.js";
 import type { AccessStep, Scenario } from "./scenario.js";
 
 /** What one engine made of a scenario, in a form that compares by text. */
 export interface Outcome {
-  /** Name of the error that creating the spaces gave, if any. */
+  /** Name of the error that creating the spaces gave, if any, and the fault that it carries. */
   readonly refused: string | undefined;
   readonly modes: readonly string[];
   readonly translations: readonly string[];
@@ -90,6 +90,7 @@ function createSpaces(
     spaces.push(engine.createAddressSpace(memory, secondStage === undefined ? guest : { ...guest, secondStage }));
     return undefined;
   } catch (error) {
+    if (error instanceof PdpteLoadError) return `${error.name} ${text(error.fault)}`;
     if (error instanceof PagingError) return error.name;
     throw error;
   }

@@ -8,6 +8,7 @@ import { bitOf } from "../abi/bits.js";
 import { CR4 } from "../abi/registers.js";
 import type { PageSource, PagingMode } from "../api.js";
 import { TableStructureError } from "../errors.js";
+import { levelsOf } from "./entry.js";
 import { pagingModeOf } from "./mode.js";
 
 /** Mappings beyond this many are refused unless the caller says otherwise. */
@@ -117,7 +118,7 @@ class Inspection {
   run(): TableStructureSummary {
     const mode = this.#mode;
     if (mode === "none") return this.#summary(noLeaves());
-    const levels = { "32bit": 2, pae: 3, "4level": 4, "5level": 5, ept4: 4, ept5: 5 }[mode];
+    const levels = levelsOf(mode);
     const root = Number((this.#registers.cr3 & (levels > 3 ? 0xf_ffff_ffff_f000n : 0xffff_f000n)) >> 12n);
     const counts = this.#inspect(root, levels, undefined);
     if (this.#options.allowCycles !== true) this.#findHiddenCycles();

@@ -7,15 +7,9 @@ export type { TdpConfig } from "./formats.js";
 export type { HostMemory, HostPage } from "./host-pages.js";
 export type { EncryptionHooks } from "./memory-cache.js";
 export type { SlotConfig } from "./memslots.js";
+export type { FaultOptions, FaultOutcome, InjectedFault, WalkOutcome } from "./outcome.js";
 export { INVALID_PAGE as INVALID_ROOT } from "./records.js";
 export type { ShadowPage } from "./snapshot.js";
-export {
-  type ControlRegisters,
-  type FaultOptions,
-  type FaultOutcome,
-  type InjectedFault,
-  Vcpu,
-  type WalkOutcome,
-} from "./vcpu.js";
+export { type ControlRegisters, Vcpu } from "./vcpu.js";
 export { VirtualMachine } from "./vm.js";
 export type { VirtualMachineConfig, VmMasks } from "./vm-config.js";

@@ -1,5 +1,5 @@
 /** Making a vCPU's root: an ordinary shadow page, with the tables right below it where it stands above the guest's own. */
-import { OutOfMemoryError, UnsupportedError } from "../errors.js";
+import { OutOfMemoryError } from "../errors.js";
 import { ROLE_DIRECT, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, roleGuestLevel, roleLevel } from "../role/index.js";
 import type { PagingContext } from "./context.js";
 import { mmuRecord, PAGE_WORD, pageRecord, VCPU_WORD } from "./records.js";
@@ -36,11 +36,8 @@ export class RootLoader {
     context.pdptes = [...new BigUint64Array(bytes.slice().buffer)];
   }
 
-  /**
-   * Loads a context's root for its current guest table. The caches were topped up. A table outside every slot is a triple
-   * fault: UnsupportedError.
-   */
-  load(context: PagingContext): void {
+  /** Loads a context's root for its guest table; false where a root table lies in no slot. The caches were topped up. */
+  load(context: PagingContext): boolean {
     const vm = this.#vm;
     this.latch(context);
     const role = context.rootRole;
@@ -49,9 +46,9 @@ export class RootLoader {
     const gfn = (table & ADDRESS) >> 12n;
     if (direct && vm.tdpMmu !== undefined) {
       context.roots.setCurrent({ page: vm.tdpMmu.root(role), pgd: 0n });
-      return;
+      return true;
     }
-    if (!direct) this.#checkVisible(context, gfn);
+    if (!direct && !this.#isVisible(context, gfn)) return false;
     if (vm.exports.reserveRoom(vm.pointer) === 0) {
       throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
     }
@@ -66,15 +63,15 @@ export class RootLoader {
     pageRecord.set32(vm.linear, page, "ROOT_COUNT", pageRecord.get32(vm.linear, page, "ROOT_COUNT") + 1);
     context.roots.setCurrent({ page, pgd: table });
     this.fill(page);
+    return true;
   }
 
-  #checkVisible(context: PagingContext, root: bigint): void {
-    const pdptes =
-      context.guestLevel === 3 && this.#latches(context) ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
-    for (const gfn of [root, ...pdptes.map((pdpte) => (pdpte & ADDRESS) >> 12n)]) {
-      if (this.#vm.slots.visible(this.vcpu.space, gfn) !== undefined) continue;
-      throw new UnsupportedError(`root table at gfn 0x${gfn.toString(16)} lies in no slot: triple fault`);
-    }
+  /** The root table, and for a PAE guest each directory, is memory that the guest has (mmu_check_root). */
+  #isVisible(context: PagingContext, root: bigint): boolean {
+    const named = context.guestLevel === 3 && this.#latches(context);
+    const pdptes = named ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
+    const gfns = [root, ...pdptes.map((pdpte) => (pdpte & ADDRESS) >> 12n)];
+    return gfns.every((gfn) => this.#vm.slots.visible(this.vcpu.space, gfn) !== undefined);
   }
 
   /**

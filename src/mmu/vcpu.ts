@@ -9,7 +9,6 @@ import {
   type ControlRegisters,
   CR3_NO_FLUSH,
   CR4,
-  checkPdptes,
   isPaePaging,
   isWriteProtect,
   numbersOf,
@@ -23,42 +22,14 @@ import {
   writeEfer,
 } from "./control-registers.js";
 import { Invalidation, sameEptTable } from "./invalidation.js";
+import type { FaultOptions, FaultOutcome, InjectedFault, WalkOutcome } from "./outcome.js";
+import { PdpteRegisters } from "./pdptes.js";
 import { pageRecord, vcpuRecord } from "./records.js";
 import { ROOTS, type RootCache } from "./root-cache.js";
 import { RootLoader } from "./root-loader.js";
 import type { VirtualMachine } from "./vm.js";
 
-/** A fault that the guest gets. */
-export interface InjectedFault {
-  /** #PF's error code; where L1's second stage is at fault, P, W, U, RSVD and I as its walk found them. */
-  readonly errorCode: number;
-  /** CR2, or the guest-physical address of the nested guest. */
-  readonly address: bigint;
-  /** L1's second stage for its nested guest is at fault: a VM exit to L1, not a #PF. */
-  readonly nested?: boolean;
-}
-
-/**
- * How a fault ended. `inject`: the guest gets it. `emulate` with `unprotected`: a table of the guest was given up
- * instead, so the guest can run on.
- */
-export type FaultOutcome =
-  | { readonly result: "fixed" | "spurious" | "mmio" | "retry" }
-  | { readonly result: "emulate"; readonly unprotected?: boolean }
-  | ({ readonly result: "inject" } & InjectedFault);
-
 export type { ControlRegisters } from "./control-registers.js";
-
-export type WalkOutcome = { readonly ok: true; readonly gpa: bigint } | ({ readonly ok: false } & InjectedFault);
-
-export interface FaultOptions {
-  /** The access interrupted the delivery of an event: a shadowed table that it hits is given up first. Default false. */
-  readonly eventDelivery?: boolean;
-  /** Privilege level of the guest, 0 to 3, for the walk of `eventDelivery`. Default 0. */
-  readonly cpl?: number;
-  /** The access was the processor's own, to a table of the guest (bit 33 of the error code). Default false. */
-  readonly guestTable?: boolean;
-}
 
 /** Work that waits for the next entry to the guest. */
 const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16, fillRoot: 32 } as const;
@@ -95,12 +66,11 @@ export class Vcpu {
   readonly #memory: Allocations;
   readonly #loader: RootLoader;
   readonly #invalidation: Invalidation;
+  readonly #pdptes: PdpteRegisters;
   #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
   #smm = false;
   #guestMode = false;
   #requests = 0;
-  /** PDPTE registers of the processor, which latches them where CR writes do not exit (VMX with EPT). */
-  #hardwarePdptes: readonly bigint[] = [0n, 0n, 0n, 0n];
 
   /** Use VirtualMachine.createVcpu. */
   constructor(
@@ -131,6 +101,7 @@ export class Vcpu {
     this.nestedMmu.pdpteReserved = pdpteReservedBits(vm.limits.guestPhysicalBits, vm.pdpteAccessed);
     this.#loader = new RootLoader(this);
     this.#invalidation = new Invalidation(this);
+    this.#pdptes = new PdpteRegisters(this);
     vcpuRecord.set32(linear, this.pointer, "VM", vm.pointer);
     this.#setSpace(false);
     this.#use(this.rootMmu, this.rootMmu);
@@ -202,9 +173,9 @@ export class Vcpu {
 
   /**
    * What happens before each entry to the guest: requests are served, a root is loaded if there is none.
-   * Throws OutOfMemoryError; a root table outside every slot is a triple fault and throws UnsupportedError.
+   * Returns false where a root table lies in no slot: the guest triple-faults. Throws OutOfMemoryError.
    */
-  enterGuest(): void {
+  enterGuest(): boolean {
     const requests = this.#requests;
     vcpuRecord.set32(this.vm.linear, this.pointer, "PDPTES_READ", this.vm.virtualization === "vmx" ? 1 : 0);
     if (requests !== 0 || this.mmu.roots.current.page === 0) {
@@ -214,6 +185,7 @@ export class Vcpu {
     }
     this.#loader.check(this.mmu);
     this.vm.events.collect(this.id);
+    return this.mmu.roots.current.page !== 0;
   }
 
   #serve(requests: number): void {
@@ -225,8 +197,7 @@ export class Vcpu {
       if (requests & REQUEST.sync) this.#syncRoots();
       if (requests & REQUEST.flushGuest) this.#flushGuest();
       if (roots.current.page === 0) {
-        this.#loader.load(this.mmu);
-        this.#syncRoots();
+        if (this.#loader.load(this.mmu)) this.#syncRoots();
       }
     } catch (error) {
       this.#requests |= requests;
@@ -341,7 +312,7 @@ export class Vcpu {
     // Under two-dimensional paging CR0.WP can change without an exit: the context follows when rights are checked.
     const stale = vm.tdp !== undefined && walkMmu.writeProtect !== isWriteProtect(this.#registers);
     if (stale) walkMmu.refreshWriteProtect(vm.limits, this.#registers);
-    this.#refreshPdptes();
+    if (vm.tdp !== undefined && isPaePaging(this.#registers)) this.#pdptes.refresh(this.#registers.cr3);
     const low = Number(address & 0xffff_ffffn);
     const ok = vm.exports.walk(pointer, walkMmu.pointer, pointer, Number(address >> 32n), low, code) !== 0;
     const checked = vcpuRecord.get32(vm.linear, pointer, "GW_CHECKED") !== 0;
@@ -472,7 +443,7 @@ export class Vcpu {
     const before = this.#registers;
     this.#registers = numbersOf({ ...this.registers, ...changed });
     this.walkMmu.pgd = this.#registers.cr3;
-    if (before.cr3 !== this.#registers.cr3 && isPaePaging(this.#registers)) this.#latchHardwarePdptes();
+    if (before.cr3 !== this.#registers.cr3 && isPaePaging(this.#registers)) this.#pdptes.latch(this.#registers.cr3);
   }
 
   /** EFLAGS.AC, for SMAP. */
@@ -497,68 +468,10 @@ export class Vcpu {
     }
   }
 
-  /** Loads the PDPTEs at CR3; returns whether they differ from those before. Throws GeneralProtectionError. */
   #loadPdptes(cr3: bigint): boolean {
-    const values = this.#readPdptes(cr3);
-    const changed = this.walkMmu.pdptes.some((value, i) => value !== values[i]);
-    this.walkMmu.pdptes = values;
-    this.#hardwarePdptes = values;
+    const changed = this.#pdptes.load(cr3);
     this.#requests |= REQUEST.loadPgd;
     return changed;
-  }
-
-  /** Throws GeneralProtectionError where the table lies in no slot or an entry has reserved bits. */
-  #readPdptes(cr3: bigint): bigint[] {
-    let table = cr3 & 0xffff_ffe0n;
-    if (this.walkMmu === this.nestedMmu) {
-      // CR3 is L2's: load_pdptrs asks for a user's write, whatever the access.
-      const walk = this.#walkStage(table & ~0xfffn, PFERR.u | PFERR.w);
-      if (!walk.ok) throw new GeneralProtectionError(`L2's page-directory-pointer table is not mapped by L1`);
-      table = walk.gpa | (table & 0xfffn);
-    }
-    const bytes = this.vm.readGuest(table, 32, this.space);
-    if (bytes === undefined) {
-      throw new GeneralProtectionError(`page-directory-pointer table at 0x${cr3.toString(16)} lies in no slot`);
-    }
-    const values = [...new BigUint64Array(bytes.slice().buffer)];
-    checkPdptes(values, this.vm.limits.guestPhysicalBits, this.vm.pdpteAccessed);
-    return values;
-  }
-
-  /** L2's guest-physical address through L1's second stage. */
-  #walkStage(address: bigint, code: number): { readonly ok: true; readonly gpa: bigint } | { readonly ok: false } {
-    const { vm, pointer, guestMmu } = this;
-    const low = Number(address & 0xffff_ffffn);
-    const ok = vm.exports.walk(pointer, guestMmu.pointer, pointer, Number(address >> 32n), low, code) !== 0;
-    return ok ? { ok, gpa: vcpuRecord.get64(vm.linear, pointer, "GW_GPA") } : { ok };
-  }
-
-  /**
-   * With two-dimensional paging the guest loads CR3 without an exit. Software walks then need its PDPTEs: VMX has those that
-   * the processor latched (ept_save_pdptrs), SVM has none and memory is read (svm_cache_reg).
-   */
-  #refreshPdptes(): void {
-    if (this.vm.tdp === undefined || !isPaePaging(this.#registers)) return;
-    if (this.vm.virtualization === "vmx") {
-      this.walkMmu.pdptes = this.#hardwarePdptes;
-      return;
-    }
-    // With nested paging the walk itself loads L2's, when it comes to them.
-    if (this.walkMmu === this.nestedMmu) return;
-    try {
-      this.walkMmu.pdptes = this.#readPdptes(this.#registers.cr3);
-    } catch (error) {
-      if (!(error instanceof GeneralProtectionError)) throw error;
-    }
-  }
-
-  #latchHardwarePdptes(): void {
-    try {
-      this.#hardwarePdptes = this.#readPdptes(this.#registers.cr3);
-    } catch (error) {
-      // The processor raised #GP and kept its registers.
-      if (!(error instanceof GeneralProtectionError)) throw error;
-    }
   }
 
   // ---------------------------------------------------------------- modes

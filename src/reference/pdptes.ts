@@ -1,7 +1,7 @@
 /** PAE page-directory-pointer-table entries held in registers (SDM vol. 3, "PDPTE Registers"). */
 import { bitOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
-import { GeneralProtectionError } from "../errors.js";
+import { GeneralProtectionError, PdpteLoadError } from "../errors.js";
 import type { PhysicalMemory } from "./memory.js";
 import type { Registers } from "./registers.js";
 import { pdpteReserved } from "./reserved-bits.js";
@@ -18,7 +18,8 @@ export function pdptAddress(registers: Registers): bigint {
 
 /**
  * Loads the four PDPTE registers as MOV to CR3 does. Throws a GeneralProtectionError where a present one has a
- * reserved bit set, or where the table cannot be read.
+ * reserved bit set, or where the table lies outside memory; a PdpteLoadError where the second stage does not let it
+ * be read.
  */
 export function loadPdptes(
   registers: Registers,
@@ -45,9 +46,7 @@ function readAll(registers: Registers, memory: PhysicalMemory, secondStage: Seco
     // The bits that the trace gathers are dropped: loading registers is a probe.
     const outcome = secondStage.translateGpa(gpa, tableAccess("pdptes", registers.rules === "kvm-6.1"), new Trace());
     if (isFault(outcome)) {
-      throw new GeneralProtectionError(
-        `the PDPTEs at ${hex(gpa)} cannot be read: the second stage fails at level ${outcome.level} (status ${outcome.status})`,
-      );
+      throw new PdpteLoadError(`the PDPTEs at ${hex(gpa)}: the second stage fails at level ${outcome.level}`, outcome);
     }
     pa = outcome.mapped.pa;
   }

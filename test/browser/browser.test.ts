@@ -115,7 +115,9 @@ describe.skipIf(NO_BROWSER)(`in Chromium${NO_BROWSER ? ` (skipped: ${NO_BROWSER}
   });
 
   it("every other entry loads", async () => {
-    const others = ["conform", "role", "spte"].map((name) => `/${entryFile(`x86-paging/${name}`)}`);
+    const others = ["abi", "conform", "maps", "mmu", "role", "spte"].map(
+      (name) => `/${entryFile(`x86-paging/${name}`)}`,
+    );
     const counts = await page.evaluate(
       (urls) => (globalThis as unknown as { site: Site }).site.countExports(urls),
       others,

@@ -76,6 +76,18 @@ describe("an engine is judged by", () => {
     expect(runVector(engine, parse(tolerant)).passed).toBe(true);
   });
 
+  it("a fault that sets nothing, though a recorded processor set accessed bits on its way", () => {
+    const vector = faultingVector();
+    const [top, ...below] = vector.entries as { before: string; after: string }[];
+    vector.entries = [{ ...top, after: "0x2027" }, ...below];
+    expect(runVector(createEngine(), parse(vector))).toMatchObject({ passed: true, differences: [] });
+  });
+
+  it("the paging mode that the registers select", () => {
+    const outcome = runVector(createEngine(), parse({ ...sampleVector(), mode: "5level" }));
+    expect(outcome.differences).toContain("mode: 4level, expected 5level");
+  });
+
   it("`expected`, with what was recorded of the entries left aside", () => {
     const vector = faultingVector();
     vector.expected = vector.result;

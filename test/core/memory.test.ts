@@ -138,6 +138,19 @@ describe("a space", () => {
     space.dispose();
   });
 
+  it("is as before where an update fails half-way, and the next update does not repeat the failure", () => {
+    const space = core.createAddressSpace(memory, { ...LONG, cr3: 0x1000, maxPhysAddr: 40 });
+    // PAE paging whose PDPTEs at 0x1000 have reserved bits: the mode is right, its tables are not.
+    expect(() => space.update({ efer: 0x800 })).toThrow("at 0x1000 has reserved bits");
+    expect(space.mode).toBe("4level");
+    expect(space.translate(0x123)).toMatchObject({ ok: true, pa: 0x5123n });
+    expect(space.translateFast(0, 0x123, Access.Read)).toBe(0x5123);
+    expect(() => space.update({ cr3: 1n << 45n })).toThrow("CR3");
+    space.update({ pkru: 0 });
+    expect(space.translate(0x123)).toMatchObject({ ok: true, pa: 0x5123n });
+    space.dispose();
+  });
+
   it("latches PDPTEs when registers are loaded and not before", () => {
     const space = core.createAddressSpace(memory, { cr0: 0x80000001, cr3: 0x8000, cr4: 0x20, efer: 0 });
     memory.writeU64(0x8000, 0n);
@@ -224,6 +237,26 @@ describe("a batch", () => {
     expect([...output]).toEqual([0x10n, 0x30n]);
     expect(source.asked).toEqual([1n, 2n]);
     expect(() => dump.memory.write(0, new Uint8Array(1))).toThrow(MemoryRangeError);
+  });
+
+  it("goes on where a page was missing, with what was done before left alone", () => {
+    const tables = core.createMemory({ slots: [{ gpa: 0, size: 0x20000 }] });
+    tables.writeU64(0x1000, 0x2007n);
+    // Three addresses in three 1 GiB regions, each with a page directory of its own.
+    for (let region = 0n; region < 3n; region++) {
+      tables.writeU64(0x2000n + 8n * region, ((3n + region) << 12n) | 7n);
+      tables.writeU64((3n + region) << 12n, (region << 21n) | 0x87n);
+    }
+    const source = {
+      readPage(gfn: bigint, into: Uint8Array) {
+        into.set(tables.read(gfn << 12n, 4096));
+        return true;
+      },
+    };
+    const dump = core.createAddressSpace(core.createMemory({ source }), { ...LONG, cr3: 0x1000 });
+    const output = new BigUint64Array(3);
+    expect(dump.translateBatch(BigUint64Array.of(0x10n, (1n << 30n) | 0x20n, (2n << 30n) | 0x30n), output)).toBe(0);
+    expect([...output]).toEqual([0x10n, 0x200020n, 0x400030n]);
   });
 
   it("keeps a bounded number of pages", () => {

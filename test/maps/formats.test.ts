@@ -131,6 +131,11 @@ describe("entries", () => {
     expect(decodeEntry("ept4", 1, 0x1004n)).toMatchObject({ kind: "page", address: 0x1000n });
   });
 
+  it("of EPT are present by bits 2:0, not by bit 10 alone", () => {
+    expect(decodeEntry("ept4", 1, 0x5400n).kind).toBe("not present");
+    for (const bit of [1n, 2n, 4n]) expect(decodeEntry("ept4", 1, 0x5000n | bit).kind).toBe("page");
+  });
+
   it("of 32-bit paging have 4 MiB pages with PSE, and PSE-36 addresses", () => {
     const entry = 0x0040_6083n;
     expect(decodeEntry("32bit", 2, entry)).toMatchObject({

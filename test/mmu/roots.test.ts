@@ -286,6 +286,32 @@ describe("the objections to roots from the hash", () => {
   });
 });
 
+describe("a root table in no slot", () => {
+  it.each([
+    ["32", 0x9000_0000n],
+    ["pae", 0x9000_0000n],
+    ["4level", 0x9000_0000n],
+    ["5level", 0x9000_0000n],
+  ] as const)("makes a %s guest triple-fault, and nothing is loaded", (mode, root) => {
+    const { guest } = started("4level");
+    const vcpu = guest.vm.createVcpu(registersOf(mode, root));
+    const pages = guest.vm.pages();
+    expect(vcpu.enterGuest()).toBe(false);
+    expect(vcpu.roots.pages()).toEqual([]);
+    expect(guest.vm.pages()).toEqual(pages);
+    expect(guest.vcpu.enterGuest()).toBe(true);
+    guest.dispose();
+  });
+
+  it("is noticed for a PAE guest's directories too", () => {
+    const { guest, root } = started("pae");
+    guest.poke(root + 8n, 0x9000_0000n | P);
+    guest.vcpu.writeCr3(root);
+    expect(guest.vcpu.enterGuest()).toBe(false);
+    guest.dispose();
+  });
+});
+
 describe("shadow pages", () => {
   it("are shared by vCPUs with the same root table", () => {
     const { guest, root } = started("4level");

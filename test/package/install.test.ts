@@ -2,6 +2,7 @@ import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { elfCore, qemuNote, table64 } from "../dump/builders.js";
 import { ENTRIES, install, manifest, pack, ROOT, runProgram, runTool, temporaryFolder } from "./packed.js";
 
 const fixtures = join(ROOT, "test", "fixtures");
@@ -57,8 +58,33 @@ describe("the package, installed in another project", () => {
     expect(help).toMatchObject({ code: 0, stderr: "" });
     expect(help.stdout).toContain("Usage: x86-paging");
 
+    expect(await run(bin, "--version")).toEqual({ code: 0, stdout: `${manifest.version}\n`, stderr: "" });
     const walk = await run(bin, "walk", dump, gva!, "--format", "gva2gpa", "--quiet");
     expect(walk).toEqual({ code: 0, stdout: `${gva!.padStart(16, "0")} gpa: 0x${gpa}\n`, stderr: "" });
+  });
+
+  it("runs the README's examples as they are", async () => {
+    const [node, browser] = [...readFileSync(join(ROOT, "README.md"), "utf8").matchAll(/```js\n(.*?)```/gs)];
+    writeFileSync(join(project.path, "readme-node.mjs"), node![1]!);
+    const first = await run(process.execPath, "readme-node.mjs");
+    expect(first).toMatchObject({ code: 0, stderr: "" });
+    expect(first.stdout).toContain(`pa: ${0x201234}n`);
+    expect(first.stdout.match(/va: 0n/g)).toHaveLength(1);
+
+    // An uncompressed dump is fetched piece by piece, and a PAE space reads its PDPTEs when it is made: they lie far
+    // behind the headers here.
+    const tables = [0x1000n, 0x2000n, 0x3000n].map((gpa) => ({ gpa, bytes: table64({ 0: gpa + 0x1001n }) }));
+    const notes = qemuNote({ cr0: 0x8001_0001n, cr3: 0x1000n, cr4: 0x20n });
+    const between = { gpa: 0x10_0000n, bytes: new Uint8Array(2 ** 20) };
+    const core = elfCore({ machine: 3, bits: 64, segments: [between, ...tables], notes });
+    writeFileSync(join(project.path, "dump.elf"), core);
+    const picked =
+      'import { openAsBlob } from "node:fs";\nconst picker = { files: [await openAsBlob("dump.elf")] };\n' +
+      `${browser![1]!.replace("0xffffffff81000000n", "0x123n")}\nawait picker.onchange();\n`;
+    writeFileSync(join(project.path, "readme-browser.mjs"), picked);
+    const second = await run(process.execPath, "readme-browser.mjs");
+    expect(second.code, second.stderr).toBe(0);
+    expect(second.stdout).toContain(`pa: ${0x4123n}n`);
   });
 
   it("brings the threads that fuzz", async () => {

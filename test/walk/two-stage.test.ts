@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/access.js";
 import { Status } from "../../src/abi/status.js";
 import type { AddressSpaceConfig, EptConfig, NptConfig } from "../../src/api.js";
-import { GeneralProtectionError } from "../../src/errors.js";
+import { PdpteLoadError } from "../../src/errors.js";
 import {
   A,
   CR0,
@@ -420,14 +420,43 @@ describe("PDPTEs of a PAE guest with two stages", () => {
     expect(mapped(space.translate(0x123)).pa).toBe(0x5123n);
   });
 
-  it("that the second stage refuses are #GP, naming the place", () => {
-    const refuse = (ram: Ram) => {
+  it("that the second stage refuses are its fault, without a linear address", () => {
+    const refuse = (bits: bigint) => (ram: Ram) => {
       pdpte(ram);
-      ram.writeU64(eptLeafOf(PDPT), 0n);
+      ram.writeU64(eptLeafOf(PDPT), bits === 0n ? 0n : PDPT | bits);
     };
-    expect(() => overEpt(refuse, {}, guest)).toThrow(GeneralProtectionError);
-    expect(() => overEpt(refuse, {}, guest)).toThrow("0x2000");
-    expect(() => overNpt(refuse, {}, guest)).toThrow(GeneralProtectionError);
+    const refused = (make: () => unknown) => {
+      try {
+        make();
+      } catch (error) {
+        if (error instanceof PdpteLoadError) return error;
+        throw error;
+      }
+      throw new Error("expected the PDPTEs to be refused");
+    };
+    const violation = refused(() => overEpt(refuse(0n), { eptp: EPTP_AD }, guest));
+    expect(violation.message).toContain("0x2000");
+    expect(violation.fault).toEqual({
+      ok: false,
+      status: Status.EptViolation,
+      vector: undefined,
+      errorCode: 1n,
+      address: PDPT,
+      stage: "second",
+      level: 1,
+      entryAddress: eptLeafOf(PDPT),
+      entry: 0n,
+    });
+    expect(refused(() => overEpt(refuse(X | WB), {}, guest)).fault).toMatchObject({ errorCode: 0x21n });
+    expect(refused(() => overEpt(refuse(W), {}, guest)).fault).toMatchObject({ status: Status.EptMisconfiguration });
+    expect(refused(() => overEpt(refuse(R), {}, { ...guest, rules: "kvm-6.1" })).fault).toMatchObject({
+      errorCode: 0xbn,
+    });
+    expect(refused(() => overNpt(refuse(0n), {}, guest)).fault).toMatchObject({
+      status: Status.NestedPageFault,
+      errorCode: 0x200000006n,
+      address: PDPT,
+    });
   });
 
   it("read live fault like any other table", () => {
