@@ -191,6 +191,33 @@ describe("switching between L1 and L2", () => {
   });
 });
 
+describe("roots that stand above L1's tables", () => {
+  it.each([4, 5] as const)("leave the directories below them when they go (%i levels)", (level) => {
+    const guest = new NestedNpt(level, "32");
+    guest.map(guest.root, L2, PAGE);
+    if (guest.stage.kind !== "npt") throw new RangeError("not NPT");
+    guest.enter();
+    guest.touch(L2, Access.Read | Access.User);
+    guest.exit();
+    const { hostCalls } = guest.vm.stats;
+    const directories = () =>
+      guest.vm.pages().filter((page) => page.gfn === guest.root >> 12n && roleLevel(page.role) === 2).length;
+    expect(directories()).toBe(4);
+    // Four other roots: the current one and three previous ones.
+    for (let i = 0; i < 4; i++) {
+      guest.enter(undefined, { ...guest.stage, ncr3: guest.table() });
+      guest.exit();
+    }
+    expect(guest.vm.pages().filter((page) => page.gfn === guest.root >> 12n && roleIsPromoted(page.role))).toEqual([]);
+    expect(directories()).toBe(4);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    expect(guest.vm.stats.hostCalls).toBe(hostCalls);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
 describe("shadow EPT", () => {
   it("gives L2 what L1's EPT gives it: read, write, execute, execute-only", () => {
     const guest = new NestedEpt();
