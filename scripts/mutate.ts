@@ -16,6 +16,7 @@ import { assemblyFamilies, hostSibling } from "./mutation/families.js";
 import { type Replacement, replacementsIn } from "./mutation/operators.js";
 import { PLANTED } from "./mutation/planted.js";
 import { PLANTED_HOST } from "./mutation/planted-host.js";
+import { PLANTED_TDP } from "./mutation/planted-tdp.js";
 import { QuickSuite } from "./mutation/quick.js";
 import { allPass, nearestPass } from "./mutation/suites.js";
 import { tokensOf } from "./mutation/tokens.js";
@@ -61,9 +62,10 @@ function mutantsOf(tree: Tree, path: string): Mutant[] {
   }));
 }
 
-/** The mistakes of mutation/planted.ts and planted-host.ts. */
+/** The mistakes of mutation/planted*.ts. */
 function plantedMutants(tree: Tree, prefixes: readonly string[]): Mutant[] {
-  const chosen = [...PLANTED, ...PLANTED_HOST].filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
+  const planted = [...PLANTED, ...PLANTED_HOST, ...PLANTED_TDP];
+  const chosen = planted.filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
   return chosen.map(({ rule, path, original, text }) => {
     const [before, ...after] = tree.read(path).split(original);
     if (after.length !== 1) throw new Error(`${path}: ${rule}: the text to replace stands there ${after.length} times`);
@@ -103,6 +105,17 @@ class Judge {
     readonly baseline: Uint8Array,
   ) {
     this.#quick = new QuickSuite(tree);
+  }
+
+  /** Throws where the suites fail without a mistake: everything would seem to be noticed then. */
+  async checkBaseline(mutants: readonly Mutant[]): Promise<void> {
+    const found = await this.#quick.judgeWasm(this.baseline);
+    if (found !== undefined) throw new Error(`the quick suite fails without a mistake: ${found}`);
+    if (options.suite === "quick") return;
+    const folders = new Map(mutants.map((one) => [one.path.split("/").slice(0, 2).join("/"), one]));
+    for (const [folder, mutant] of folders) {
+      if (!(await this.#testsPass(mutant))) throw new Error(`the tests of ${folder} fail without a mistake`);
+    }
   }
 
   async judge(mutant: Mutant): Promise<Verdict> {
@@ -182,6 +195,7 @@ async function main(): Promise<void> {
     const all = everyMutant(tree);
     const mutants = options.sample === undefined ? all : sampleOf(all, Number(options.sample), Number(options.seed));
     const judge = new Judge(tree, baseline);
+    await judge.checkBaseline(mutants);
     const judged: Judged[] = [];
     for (const mutant of mutants) {
       const verdict = await judge.judge(mutant);

@@ -41,6 +41,11 @@
 /** root table uncached (CR4.PCIDE=0) */
 // @ts-ignore: decorator
 @inline export const CR3_PCD: u64 = 0x10;
+/** process-context identifier (CR4.PCIDE=1) */
+// @ts-ignore: decorator
+@inline export const CR3_PCID: u64 = 0xfff;
+// @ts-ignore: decorator
+@inline export const CR3_PCID_SHIFT: u64 = 0;
 /** user addresses carry metadata in bits 62:57 */
 // @ts-ignore: decorator
 @inline export const CR3_LAM_U57: u64 = 0x2000000000000000;

@@ -51,6 +51,18 @@
 // @ts-ignore: decorator
 @inline export const NOT_READ: u32 = 4294967294;
 // @ts-ignore: decorator
+@inline export const KERNEL_AUTO: u32 = 0;
+// @ts-ignore: decorator
+@inline export const KERNEL_SCALAR: u32 = 1;
+// @ts-ignore: decorator
+@inline export const KERNEL_PHASES: u32 = 2;
+// @ts-ignore: decorator
+@inline export const TLB_ALL: u32 = 0;
+// @ts-ignore: decorator
+@inline export const TLB_NON_GLOBAL: u32 = 1;
+// @ts-ignore: decorator
+@inline export const TLB_PCID: u32 = 2;
+// @ts-ignore: decorator
 @inline export const WALK_PROBE: u32 = 1;
 // @ts-ignore: decorator
 @inline export const WALK_TRACE: u32 = 2;
@@ -60,6 +72,8 @@
 @inline export const WALK_LINEAR: u32 = 8;
 // @ts-ignore: decorator
 @inline export const WORK_CAPACITY: u32 = 48;
+// @ts-ignore: decorator
+@inline export const BLOCK_LANES: u32 = 256;
 // @ts-ignore: decorator
 @inline export const STATUS_OK: u32 = 0;
 // @ts-ignore: decorator

@@ -124,23 +124,91 @@
 /** derived: width of an untagged supervisor address, 0 for none */
 // @ts-ignore: decorator
 @inline export const SPACE_LAM_SUPERVISOR: usize = 116;
-/** derived: 1 where the fast walk may be tried */
+/** derived: MODE_* where the fast walks may be tried, else 0 */
 // @ts-ignore: decorator
 @inline export const SPACE_FAST: usize = 120;
-/** derived: P, A and RESERVED together, [bit 7][level - 1] */
+/** derived: first guest-physical address of the slot that holds the root */
 // @ts-ignore: decorator
-@inline export const SPACE_FAST_MASK: usize = 128;
+@inline export const SPACE_TABLES_BASE: usize = 128;
+/** derived: its bytes, 0 where the root lies in no slot */
+// @ts-ignore: decorator
+@inline export const SPACE_TABLES_SIZE: usize = 136;
+/** derived: the largest power of two in TABLES_SIZE, minus 1 */
+// @ts-ignore: decorator
+@inline export const SPACE_TABLES_WINDOW: usize = 144;
+/** derived: linear address of the slot's first byte */
+// @ts-ignore: decorator
+@inline export const SPACE_TABLES_LINEAR: usize = 152;
+/** derived: (address + HALF) & HIGH is 0 where an address needs no untagging */
+// @ts-ignore: decorator
+@inline export const SPACE_HALF: usize = 160;
+/** derived: see HALF */
+// @ts-ignore: decorator
+@inline export const SPACE_HIGH: usize = 168;
+/** pointer to TLB_ENTRY records, 0 for no software TLB */
+// @ts-ignore: decorator
+@inline export const SPACE_TLB: usize = 176;
+/** their number, a power of two, minus 1 */
+// @ts-ignore: decorator
+@inline export const SPACE_TLB_MASK: usize = 180;
+/** bit n set: a piece of a level-n page was entered since the last full flush */
+// @ts-ignore: decorator
+@inline export const SPACE_TLB_LARGE: usize = 184;
+/** derived: the current PCID, 0 with CR4.PCIDE=0 */
+// @ts-ignore: decorator
+@inline export const SPACE_PCID: usize = 192;
+/** derived: PLAN records by error-code bits 4:1 of the access */
+// @ts-ignore: decorator
+@inline export const SPACE_PLANS: usize = 200;
 /** derived: must-be-zero bits, [bit 7][level - 1] */
 // @ts-ignore: decorator
-@inline export const SPACE_RESERVED: usize = 208;
+@inline export const SPACE_RESERVED: usize = 1224;
 /** derived: denied rights combinations by error-code bits 4:1 */
 // @ts-ignore: decorator
-@inline export const SPACE_PERMISSIONS: usize = 288;
+@inline export const SPACE_PERMISSIONS: usize = 1304;
 /** latched PAE PDPTEs */
 // @ts-ignore: decorator
-@inline export const SPACE_PDPTES: usize = 320;
+@inline export const SPACE_PDPTES: usize = 1336;
 // @ts-ignore: decorator
-@inline export const SPACE_SIZE_OF: u32 = 352;
+@inline export const SPACE_SIZE_OF: u32 = 1368;
+
+// What the fast walks ask of the entries
+/** P, A and required rights of an entry that leads to a table */
+// @ts-ignore: decorator
+@inline export const PLAN_NEED_TABLE: usize = 0;
+/** what is checked of it */
+// @ts-ignore: decorator
+@inline export const PLAN_CHECK_TABLE: usize = 8;
+/** the same of a leaf; D for a write */
+// @ts-ignore: decorator
+@inline export const PLAN_NEED_LEAF: usize = 16;
+/** what is checked of a level-1 leaf */
+// @ts-ignore: decorator
+@inline export const PLAN_CHECK_PAGE: usize = 24;
+/** what is checked of a level-2 leaf */
+// @ts-ignore: decorator
+@inline export const PLAN_CHECK_LARGE2: usize = 32;
+/** what is checked of a level-3 leaf */
+// @ts-ignore: decorator
+@inline export const PLAN_CHECK_LARGE3: usize = 40;
+/** not 0: no access passes */
+// @ts-ignore: decorator
+@inline export const PLAN_BLOCK: usize = 48;
+/** what is checked of a TLB entry, against NEED_LEAF */
+// @ts-ignore: decorator
+@inline export const PLAN_CHECK_TLB: usize = 56;
+// @ts-ignore: decorator
+@inline export const PLAN_SIZE_OF: u32 = 64;
+
+// One translation of the software TLB
+/** address of the page with the PCID, or the mark of a global entry */
+// @ts-ignore: decorator
+@inline export const TLB_ENTRY_TAG: usize = 0;
+/** what it maps to, laid out like a leaf entry; P clear: not valid */
+// @ts-ignore: decorator
+@inline export const TLB_ENTRY_DATA: usize = 8;
+// @ts-ignore: decorator
+@inline export const TLB_ENTRY_SIZE_OF: u32 = 16;
 
 // Results of a walk
 /** physical address */
@@ -200,8 +268,14 @@
 /** UPDATE records */
 // @ts-ignore: decorator
 @inline export const WORK_UPDATES: usize = 1264;
+/** always 0: the entry that a failed lane of a batch reads */
 // @ts-ignore: decorator
-@inline export const WORK_SIZE_OF: u32 = 3184;
+@inline export const WORK_NOTHING: usize = 3184;
+/** batch: pointers to leaf entries, then indices of failed lanes */
+// @ts-ignore: decorator
+@inline export const WORK_LANES: usize = 3192;
+// @ts-ignore: decorator
+@inline export const WORK_SIZE_OF: u32 = 4216;
 
 // One entry that a walk read
 /** physical address of the entry in its own stage */

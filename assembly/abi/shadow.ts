@@ -181,20 +181,23 @@
 /** internal assertions that failed */
 // @ts-ignore: decorator
 @inline export const VM_BROKEN: usize = 336;
+/** pointer to the TDP record, 0: direct roots are classic ones */
+// @ts-ignore: decorator
+@inline export const VM_TDP_MMU: usize = 340;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 340;
+@inline export const VM_WALK_COUNT: usize = 344;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 344;
+@inline export const VM_WALK_PAGES: usize = 348;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 472;
+@inline export const VM_PATH_PARENT: usize = 476;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 496;
+@inline export const VM_PATH_INDEX: usize = 500;
 // @ts-ignore: decorator
-@inline export const VM_SIZE_OF: u32 = 520;
+@inline export const VM_SIZE_OF: u32 = 528;
 
 // Memslots of one address space
 /** memslots generation; bit 63: an update is in progress */
@@ -301,14 +304,20 @@
 /** 1: a pae_root lost a table below it and has to be filled */
 // @ts-ignore: decorator
 @inline export const SP_GAP: usize = 68;
+/** 1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped */
+// @ts-ignore: decorator
+@inline export const SP_TDP: usize = 72;
+/** TDP MMU: the entry that leads here, 0 for a root */
+// @ts-ignore: decorator
+@inline export const SP_SPTEP: usize = 76;
 /** latched PDPTEs of a PAE root */
 // @ts-ignore: decorator
-@inline export const SP_PDPTES: usize = 72;
+@inline export const SP_PDPTES: usize = 80;
 /** entries below which a page is unsync */
 // @ts-ignore: decorator
-@inline export const SP_UNSYNC_BITMAP: usize = 104;
+@inline export const SP_UNSYNC_BITMAP: usize = 112;
 // @ts-ignore: decorator
-@inline export const SP_SIZE_OF: u32 = 168;
+@inline export const SP_SIZE_OF: u32 = 176;
 
 // Block of an rmap
 /** next block */
@@ -551,6 +560,52 @@
 // @ts-ignore: decorator
 @inline export const EVENT_SIZE_OF: u32 = 40;
 
+// TDP MMU
+/** iterator: gfn that it descends towards */
+// @ts-ignore: decorator
+@inline export const TDP_NEXT_GFN: usize = 0;
+/** iterator: first gfn of the current entry */
+// @ts-ignore: decorator
+@inline export const TDP_GFN: usize = 8;
+/** iterator: value of the current entry when it was reached */
+// @ts-ignore: decorator
+@inline export const TDP_OLD: usize = 16;
+/** iterator: the current entry, 0 at the end */
+// @ts-ignore: decorator
+@inline export const TDP_SPTEP: usize = 24;
+/** iterator: its level */
+// @ts-ignore: decorator
+@inline export const TDP_LEVEL: usize = 28;
+/** iterator: lowest level to visit */
+// @ts-ignore: decorator
+@inline export const TDP_MIN_LEVEL: usize = 32;
+/** iterator: level of the root */
+// @ts-ignore: decorator
+@inline export const TDP_ROOT_LEVEL: usize = 36;
+/** iterator: address space of the root */
+// @ts-ignore: decorator
+@inline export const TDP_SPACE: usize = 40;
+/** iterator: tables down to the current entry, by level - 1 */
+// @ts-ignore: decorator
+@inline export const TDP_PATH: usize = 44;
+/** list head (next, previous) of the roots */
+// @ts-ignore: decorator
+@inline export const TDP_ROOTS: usize = 64;
+/** list head (next, previous) of the other pages */
+// @ts-ignore: decorator
+@inline export const TDP_PAGES: usize = 72;
+/** free list of pages, linked through SP_LINK */
+// @ts-ignore: decorator
+@inline export const TDP_POOL: usize = 80;
+/** its length */
+// @ts-ignore: decorator
+@inline export const TDP_POOL_COUNT: usize = 84;
+/** pages in use, roots included */
+// @ts-ignore: decorator
+@inline export const TDP_PAGE_COUNT: usize = 88;
+// @ts-ignore: decorator
+@inline export const TDP_SIZE_OF: u32 = 96;
+
 // Codes
 // @ts-ignore: decorator
 @inline export const MEMSLOT_LOG: u32 = 1;
@@ -638,3 +693,7 @@
 @inline export const EV_SPTE_REQUESTED: u32 = 16;
 // @ts-ignore: decorator
 @inline export const EV_PAGE_FAULT: u32 = 17;
+// @ts-ignore: decorator
+@inline export const EV_TDP_CHANGED: u32 = 18;
+// @ts-ignore: decorator
+@inline export const EV_SPLIT_HUGE: u32 = 19;

@@ -18,6 +18,9 @@
 @inline export const SPTE_AD_DISABLED: u64 = 1 << 52;
 // @ts-ignore: decorator
 @inline export const SPTE_AD_WRITE_PROTECT_ONLY: u64 = 2 << 52;
+/** An entry of the TDP MMU whose table is being taken away: nobody may make it present meanwhile. */
+// @ts-ignore: decorator
+@inline export const SPTE_REMOVED: u64 = 0x5a0;
 // @ts-ignore: decorator
 @inline export const SPTE_SAVED_BITS: u64 = 5;
 // @ts-ignore: decorator

@@ -32,7 +32,7 @@ function resolveElsewhere(memory: usize, gpa: u64): u32 {
 }
 
 /** The slot that holds `gpa`, 0 for none: binary search, as slots are in ascending order. */
-function findSlot(memory: usize, gpa: u64): u32 {
+export function findSlot(memory: usize, gpa: u64): u32 {
   const slots = load<u32>(memory, MEMORY_SLOTS);
   let low: u32 = 0;
   let high = load<u32>(memory, MEMORY_SLOT_COUNT);

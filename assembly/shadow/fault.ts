@@ -76,6 +76,8 @@ import {
 import { restoreAccess } from "../spte/make";
 import { checkedLeaf } from "../spte/check";
 import { isAccessTracked, isExecutable, isLast, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
+import { mapTdp } from "../tdp/map";
+import { isTdpPage } from "../tdp/page";
 import { emit, tracing } from "./event";
 import { fetch, fetchResume, mapDirect } from "./fetch";
 import { walkGuest } from "./guest-walk";
@@ -257,6 +259,7 @@ function mapFault(vcpu: usize, answered: bool): u32 {
     if (load<u32>(mmu, MMU_FLAGS) & MMU_SMEP) changed &= ~ACC_EXEC;
     store<u32>(vcpu, changed, VCPU_GW_PTE_ACCESS);
   }
+  if (isTdpPage(load<u32>(mmu, MMU_ROOT))) return isStale(vcpu) ? RET_PF_RETRY : mapTdp(vcpu);
   if (!makeRoom(vm)) return NO_SPACE;
   if (isStale(vcpu)) return RET_PF_RETRY;
   return direct ? mapDirect(vcpu) : fetch(vcpu);

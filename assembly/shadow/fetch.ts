@@ -8,18 +8,15 @@ import {
   NEED_PAGE,
   RET_PF_RETRY,
   RET_PF_SPURIOUS,
-  EV_SPTE_REQUESTED,
   SP_FLOOD,
   SP_NO_HUGE,
   SP_UNSYNC_CHILDREN,
   STAGE_DIRECT,
   STAGE_TABLE,
   VCPU_F_ADDRESS,
-  VCPU_F_ERROR,
   VCPU_F_GFN,
   VCPU_F_GOAL_LEVEL,
   VCPU_F_LEVEL,
-  VCPU_F_MAX_LEVEL,
   VCPU_F_NO_HUGE,
   VCPU_F_PFN,
   VCPU_F_REQ_LEVEL,
@@ -39,26 +36,17 @@ import {
   VM_NX_HUGE,
 } from "../abi/shadow";
 import { ROLE_LEVEL_PROMOTED } from "../abi/role";
-import { ACC_ALL, PFERR_I } from "../abi/spte";
-import { isLarge, isPresent } from "../spte/predicates";
-import { emit, tracing } from "./event";
+import { ACC_ALL } from "../abi/spte";
 import { readGpte } from "./gpte";
-import { nextEntry, rootEntry } from "./iterator";
+import { adjustLevel, keepSmall, requested } from "./huge-level";
+import { nextEntry, pagesOf, rootEntry } from "./iterator";
 import { installLeaf } from "./leaf";
 import { linkPage, requestChild, validateDirect } from "./make-page";
 import { gfnOf, levelOf, pageOf, roleOf } from "./page";
 import { prefetchDirectFault, prefetchFault } from "./prefetch";
-import { logsWrites, mappingLevel, ramOf } from "./slot";
+import { ramOf } from "./slot";
 import { syncChildren } from "./sync";
 import { broken } from "./update";
-
-// @ts-ignore: decorator
-@inline const NO_PAGE: u64 = 1 << 63;
-
-// @ts-ignore: decorator
-@inline function pagesOf(level: u32): u64 {
-  return <u64>1 << (9 * <u64>(level - 1));
-}
 
 /** The guest entry of a level is no longer what the walk read; a leaf's neighbours are read along. */
 function gpteChanged(vcpu: usize, mmu: usize, level: u32): bool {
@@ -75,40 +63,6 @@ function gpteChanged(vcpu: usize, mmu: usize, level: u32): bool {
     }
   }
   return readGpte(mmu, ram + offset) != load<u64>(vcpu + (i << 3), VCPU_GW_PTE);
-}
-
-/** Chooses the leaf's level by what guest, slot and host allow. */
-function adjustLevel(vcpu: usize): void {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const noHuge = load<u32>(vm, VM_NX_HUGE) != 0 && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_I) != 0;
-  store<u32>(vcpu, noHuge ? 1 : 0, VCPU_F_NO_HUGE);
-  const most = load<u32>(vcpu, VCPU_F_MAX_LEVEL);
-  const slot: usize = load<u32>(vcpu, VCPU_F_SLOT);
-  const page = load<u64>(vcpu, VCPU_F_PFN);
-  // Writes are logged by 4 KiB pages.
-  if (most == 1 || page == NO_PAGE || slot == 0 || logsWrites(slot)) return;
-  const level = mappingLevel(vm, slot, load<u64>(vcpu, VCPU_F_GFN), most);
-  store<u32>(vcpu, level, VCPU_F_REQ_LEVEL);
-  if (level == 1 || noHuge) return;
-  store<u32>(vcpu, level, VCPU_F_GOAL_LEVEL);
-  store<u64>(vcpu, page & ~((pagesOf(level) << 12) - 1), VCPU_F_PFN);
-}
-
-/** A table of small pages made because of the mitigation must not be replaced by a huge page: go one level down. */
-function keepSmall(vcpu: usize, spte: u64, level: u32): void {
-  if (level == 1 || level != load<u32>(vcpu, VCPU_F_GOAL_LEVEL) || !isPresent(spte) || isLarge(spte)) return;
-  const mask = (pagesOf(level) - pagesOf(level - 1)) << 12;
-  store<u64>(vcpu, load<u64>(vcpu, VCPU_F_PFN) | ((load<u64>(vcpu, VCPU_F_GFN) << 12) & mask), VCPU_F_PFN);
-  store<u32>(vcpu, level - 1, VCPU_F_GOAL_LEVEL);
-}
-
-function requested(vcpu: usize): void {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  if (!tracing(vm)) return;
-  const level = load<u32>(vcpu, VCPU_F_GOAL_LEVEL);
-  const gfn = load<u64>(vcpu, VCPU_F_GFN);
-  const page = load<u64>(vcpu, VCPU_F_PFN) | ((gfn & (pagesOf(level) - 1)) << 12);
-  emit(vm, EV_SPTE_REQUESTED, level, 0, 0, gfn, page, 0);
 }
 
 function wait(vcpu: usize, stage: u32, sptep: usize, level: u32): u32 {

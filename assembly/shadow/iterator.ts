@@ -2,6 +2,12 @@
 import { isLast, isPresent } from "../spte/predicates";
 import { childTable, levelOf, tableOf } from "./page";
 
+/** Number of 4 KiB pages that an entry of `level` maps. */
+// @ts-ignore: decorator
+@inline export function pagesOf(level: u32): u64 {
+  return <u64>1 << (9 * <u64>(level - 1));
+}
+
 /** The entry for `address` in the table at linear address `table`. */
 // @ts-ignore: decorator
 @inline export function entryAt(table: usize, address: u64, level: u32): usize {

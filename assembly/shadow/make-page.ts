@@ -17,6 +17,7 @@ import {
   SP_ROLE,
   SP_ROOT_COUNT,
   SP_SHADOWED,
+  SP_TDP,
   SP_UNSYNC,
   SP_UNSYNC_BITMAP,
   SP_UNSYNC_CHILDREN,
@@ -155,6 +156,7 @@ export function createPage(vcpu: usize, sp: usize): void {
   store<u32>(sp, 0, SP_NO_HUGE);
   store<u32>(sp, 0, SP_CURRENT);
   store<u32>(sp, 0, SP_GAP);
+  store<u32>(sp, 0, SP_TDP);
   memory.fill(sp + SP_UNSYNC_BITMAP, 0, 64);
   if (low & LOW_LATCHED) latch(vcpu, sp);
   const table = tableOf(sp);

@@ -23,6 +23,7 @@ import {
   SP_ROLE,
   SP_SHADOWED,
   SP_SPT,
+  SP_TDP,
   VM_CHAINS,
   VM_DEFAULT_PDPTE,
   VM_NORMAL_ZONE,
@@ -115,7 +116,9 @@ export function isAboveGuest(sp: usize): bool {
 
 // @ts-ignore: decorator
 @inline export function isObsolete(vm: usize, sp: usize): bool {
-  return (roleOf(sp) & ROLE_INVALID) != 0 || load<u32>(sp, SP_GENERATION) != load<u32>(vm, VM_VALID_GEN);
+  if (roleOf(sp) & ROLE_INVALID) return true;
+  // The TDP MMU's roots are invalidated one by one.
+  return load<u32>(sp, SP_TDP) == 0 && load<u32>(sp, SP_GENERATION) != load<u32>(vm, VM_VALID_GEN);
 }
 
 // @ts-ignore: decorator

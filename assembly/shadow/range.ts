@@ -1,9 +1,13 @@
 // Operations over ranges of a memslot's gfns: the host notifier's, and dirty logging's.
 import { ROLE_DIRECT } from "../abi/role";
-import { MEMSLOT_BASE, MEMSLOT_PAGES } from "../abi/shadow";
+import { MEMSLOT_BASE, MEMSLOT_PAGES, MEMSLOT_SPACE } from "../abi/shadow";
 import { checkedLeaf } from "../spte/check";
 import { isAccessed } from "../spte/predicates";
 import { changedPageSpte } from "../spte/make";
+import { cleanLeaves, cleanMasked, protectLeaves } from "../tdp/dirty";
+import { collapseTables } from "../tdp/huge";
+import { tdpOf } from "../tdp/page";
+import { ageLeaves, changeLeaf, zapLeaves } from "../tdp/range";
 import { gfnOf, levelOf, pageOf, roleOf } from "./page";
 import { rmapFirst, rmapNext, rmapSptep } from "./rmap";
 import { mappingLevel, rmapHead } from "./slot";
@@ -57,6 +61,17 @@ function apply(vm: usize, slot: usize, head: usize, what: u32): bool {
   return young;
 }
 
+/** The same for the TDP MMU's leaves, which are in no rmap. */
+function applyTdp(vm: usize, slot: usize, start: u64, end: u64, from: u32, what: u32): bool {
+  const space = load<u32>(slot, MEMSLOT_SPACE);
+  if (what == ZAP) return zapLeaves(vm, space, start, end);
+  if (what == PROTECT) return protectLeaves(vm, space, start, end, from);
+  if (what == CLEAR_DIRTY) return cleanLeaves(vm, space, start, end);
+  if (what != COLLAPSE) return ageLeaves(vm, space, start, end, what == AGE);
+  collapseTables(vm, space, slot);
+  return true;
+}
+
 /** Applies `what` to the rmaps of levels `from` to `to` that cover gfns [start, end) of a slot. */
 export function forRange(vm: usize, slot: usize, start: u64, end: u64, from: u32, to: u32, what: u32): bool {
   let result = false;
@@ -66,6 +81,7 @@ export function forRange(vm: usize, slot: usize, start: u64, end: u64, from: u32
       if (apply(vm, slot, head, what)) result = true;
     }
   }
+  if (tdpOf(vm) != 0 && applyTdp(vm, slot, start, end, from, what)) result = true;
   return result;
 }
 
@@ -85,11 +101,13 @@ export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable
       store<u64>(sptep, checkedLeaf(vm, changedPageSpte(vm, load<u64>(sptep), page)));
     }
   }
+  if (tdpOf(vm) != 0 && changeLeaf(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, page, writable != 0)) found = true;
   return found;
 }
 
 /** Starts a new round of dirty logging for the pages of `mask` from `gfn` on. */
 export function relogMasked(vm: usize, slot: usize, gfn: u64, mask: u64, clearDirty: u32): void {
+  if (tdpOf(vm) != 0) cleanMasked(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, mask, clearDirty == 0);
   while (mask != 0) {
     const head = rmapHead(slot, gfn + ctz<u64>(mask), 1);
     if (clearDirty != 0) clearDirtyRmap(vm, head);

@@ -1,7 +1,9 @@
 // Taking write access away from leaf SPTEs, for shadowed tables and for dirty logging.
-import { VM_DIRTY, VM_MMU_WRITABLE } from "../abi/shadow";
+import { MEMSLOT_SPACE, VM_DIRTY, VM_MMU_WRITABLE } from "../abi/shadow";
 import { SPTE_W } from "../abi/spte";
 import { adNeedsWriteProtect, isMmuWritable, isWritable } from "../spte/predicates";
+import { protectTable } from "../tdp/dirty";
+import { tdpOf } from "../tdp/page";
 import { rmapFirst, rmapNext, rmapSptep } from "./rmap";
 import { rmapHead } from "./slot";
 import { updateSpte } from "./update";
@@ -31,6 +33,7 @@ export function protectGfn(vm: usize, slot: usize, gfn: u64, from: u32): bool {
   for (let level = from; level <= 3; level++) {
     if (protectRmap(vm, rmapHead(slot, gfn, level), true)) flush = true;
   }
+  if (tdpOf(vm) != 0 && protectTable(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, from)) flush = true;
   return flush;
 }
 

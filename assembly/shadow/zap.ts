@@ -24,6 +24,8 @@ import {
   VM_ZAPPED,
 } from "../abi/shadow";
 import { isLast, isMmio, isPresent } from "../spte/predicates";
+import { isTdpPage, tdpOf } from "../tdp/page";
+import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
 import { emit, emitPage, tracing } from "./event";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
 import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
@@ -238,6 +240,8 @@ export function setLimit(vm: usize, limit: u32): void {
 export function zapAllFast(vm: usize): void {
   if (tracing(vm)) emit(vm, EV_ZAP_ALL_FAST, 0, load<u32>(vm, VM_VALID_GEN), load<u32>(vm, VM_USED), 0, 0, 0);
   store<u32>(vm, load<u32>(vm, VM_VALID_GEN) ^ 1, VM_VALID_GEN);
+  const tdp = tdpOf(vm) != 0;
+  if (tdp) invalidateRoots(vm);
   store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
   const head = vm + VM_ACTIVE;
   for (let link = previousOf(head); link != head; ) {
@@ -248,6 +252,7 @@ export function zapAllFast(vm: usize): void {
     if (prepareZap(vm, sp) & 0x80000000) link = previousOf(head);
   }
   commitZap(vm);
+  if (tdp) zapInvalidRoots(vm);
 }
 
 /** Zaps the shadow pages of a guest table, so that the guest may write it; returns whether there was one. */
@@ -270,6 +275,10 @@ export function unprotectGfn(vm: usize, first: usize, gfn: u64): bool {
  * that stands above the guest's tables: those stay, and it is made again in no time.
  */
 export function putRoot(vm: usize, sp: usize): void {
+  if (isTdpPage(sp)) {
+    putTdpRoot(vm, sp);
+    return;
+  }
   const count = load<u32>(sp, SP_ROOT_COUNT) - 1;
   store<u32>(sp, count, SP_ROOT_COUNT);
   if (count == 0 && ((roleOf(sp) & ROLE_INVALID) != 0 || isAboveGuest(sp))) zapPage(vm, sp);

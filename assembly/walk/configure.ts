@@ -1,8 +1,8 @@
 /** Deriving what a walk needs from registers, features and MAXPHYADDR. Runs when one of them changes, never in a walk. */
 import {
-  CR0_PG, CR3_LAM_U48, CR3_LAM_U57, CR3_NOFLUSH, CR4_LAM_SUP, CR4_LA57, CR4_PAE, CR4_PKE, CR4_PKS, CR4_PSE, CR4_SMEP,
-  EFER_LMA, EFER_NXE, EPTP_WALK_LENGTH, EPTP_WALK_LENGTH_SHIFT, PFERR_I, PTE32_ADDRESS, PTE_ADDRESS, PTE_A, PTE_P,
-  PTE_XD,
+  CR0_PG, CR3_LAM_U48, CR3_LAM_U57, CR3_NOFLUSH, CR3_PCID, CR4_LAM_SUP, CR4_LA57, CR4_PAE, CR4_PCIDE,
+  CR4_PKE, CR4_PKS, CR4_PSE, CR4_SMEP,
+  EFER_LMA, EFER_NXE, EPTP_WALK_LENGTH, EPTP_WALK_LENGTH_SHIFT, PFERR_I, PTE32_ADDRESS, PTE_ADDRESS, PTE_XD,
 } from "../abi/bits";
 import {
   FEATURE_KVM, FEATURE_LENIENT, FEATURE_PAGE_1G, FEATURE_PAGE_2M, KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_4LEVEL,
@@ -11,10 +11,11 @@ import {
 import {
   SPACE_ADDRESS_MASK, SPACE_CR0, SPACE_CR3, SPACE_CR4, SPACE_EFER, SPACE_ENCRYPTION, SPACE_FEATURES,
   SPACE_FETCH_CODE, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_LAM_SUPERVISOR, SPACE_LAM_USER,
-  SPACE_LARGE_LEVELS, SPACE_MAXPHYADDR, SPACE_MODE, SPACE_PKRS, SPACE_PKRU, SPACE_ROOT, SPACE_ROOT_LEVEL,
-  SPACE_WIDTH, SPACE_FAST, SPACE_FAST_MASK, SPACE_RESERVED, SPACE_SECOND, SPACE_XD_MASK,
+  SPACE_LARGE_LEVELS, SPACE_MAXPHYADDR, SPACE_MODE, SPACE_PCID, SPACE_PKRS, SPACE_PKRU, SPACE_ROOT, SPACE_ROOT_LEVEL,
+  SPACE_WIDTH, SPACE_XD_MASK,
 } from "../abi/layout";
 import { setPermissions } from "./permissions";
+import { setPlans, setTables } from "./plan";
 import { bits, setEptReserved, setLegacyReserved } from "./reserved";
 
 /** Fills the derived fields of `space`. Returns false, and changes nothing, where CR3 has reserved bits set (#GP). */
@@ -66,20 +67,9 @@ function configureLegacy(space: usize, mode: u32): void {
   setMasking(space, mode);
   setLegacyReserved(space, mode, pse, nxe ? 0 : PTE_XD);
   setPermissions(space, nxe);
-  setFast(space, mode);
-}
-
-/**
- * The fast walk serves 4- and 5-level paging without a second stage and without protection keys in force; what it
- * asks of an entry is one mask: P and A set, reserved bits clear.
- */
-function setFast(space: usize, mode: u32): void {
-  const plain = load<u32>(space, SPACE_KIND) == KIND_GUEST && load<u32>(space, SPACE_SECOND) == 0;
-  const keys = load<u32>(space, SPACE_KEYS_USER) | load<u32>(space, SPACE_KEYS_SUPERVISOR);
-  store<u32>(space, plain && mode >= MODE_4LEVEL && keys == 0 ? 1 : 0, SPACE_FAST);
-  for (let i: usize = 0; i < 10; i++) {
-    store<u64>(space + (i << 3), load<u64>(space + (i << 3), SPACE_RESERVED) | PTE_P | PTE_A, SPACE_FAST_MASK);
-  }
+  setPlans(space, mode);
+  setTables(space);
+  setPcid(space);
 }
 
 function configureEpt(space: usize): void {
@@ -117,6 +107,13 @@ function largeLevelsOf(mode: u32, pse: bool, features: u32): u32 {
 export function setRoot(space: usize, cr3: u64): void {
   store<u64>(space, cr3, SPACE_CR3);
   store<u64>(space, rootOf(cr3, load<u32>(space, SPACE_MODE), load<u64>(space, SPACE_ADDRESS_MASK)), SPACE_ROOT);
+  setTables(space);
+  setPcid(space);
+}
+
+function setPcid(space: usize): void {
+  const pcide = (load<u32>(space, SPACE_CR4) & CR4_PCIDE) != 0;
+  store<u64>(space, pcide ? load<u64>(space, SPACE_CR3) & CR3_PCID : 0, SPACE_PCID);
 }
 
 /** CR3's address bits: 31:12 in 32-bit paging, 31:5 in PAE, MAXPHYADDR-1:12 in long mode. */

@@ -9,6 +9,7 @@ import {
   SPACE_MODE, SPACE_PDPTES, SPACE_ROOT, SPACE_ROOT_LEVEL, SPACE_WIDTH, SPACE_WORK,
 } from "../abi/layout";
 import { resolve } from "../memory/resolve";
+import { GROUP, listTable, skipEmpty } from "./enumerate-table";
 import { eptRightsOf, isEptLeaf, isEptPresent, isMisconfigured } from "./ept";
 import { isLeaf, pageAddress, rightsOf } from "./legacy";
 import { signExtend } from "./linear";
@@ -30,6 +31,7 @@ export function startEnumeration(space: usize, cursor: usize): void {
  */
 export function enumerate(space: usize, cursor: usize, output: usize, capacity: u32): u32 {
   const ept = load<u32>(space, SPACE_KIND) == KIND_EPT;
+  const wide = !ept && load<u32>(space, SPACE_MODE) != MODE_32BIT;
   let level = load<u32>(cursor, CURSOR_LEVEL);
   let pointer: u32 = 0;
   let count: u32 = 0;
@@ -48,6 +50,19 @@ export function enumerate(space: usize, cursor: usize, output: usize, capacity: 
       if (pointer >= NOT_READ) break;
     }
     if (count == capacity) break;
+    if (wide && (index & (GROUP - 1)) == 0 && !isPdpt(space, level)) {
+      if (level == 1 && capacity - count >= GROUP) {
+        const listed = listLeaves(space, cursor, pointer, index, output + count * LEAF_SIZE_OF, min<u32>(capacity - count, 512));
+        count += listed >> 16;
+        store<u32>(cursor + (level << 2), listed & 0xffff, CURSOR_INDEX);
+        continue;
+      }
+      index = skipEmpty(pointer, index);
+      if (index == entries) {
+        store<u32>(cursor + (level << 2), index, CURSOR_INDEX);
+        continue;
+      }
+    }
     const entry = readEntry(space, pointer, index);
     store<u32>(cursor + (level << 2), index + 1, CURSOR_INDEX);
     if (ept ? !mapsByEpt(space, level, entry) : !mapsByLegacy(space, level, entry)) continue;
@@ -66,6 +81,14 @@ export function enumerate(space: usize, cursor: usize, output: usize, capacity: 
   }
   store<u32>(cursor, level, CURSOR_LEVEL);
   return count;
+}
+
+/** The rest of a level-1 table of the legacy formats with 8-byte entries: records << 16 | next index. */
+function listLeaves(space: usize, cursor: usize, pointer: u32, index: u32, output: usize, room: u32): u32 {
+  const base = load<u64>(cursor + (1 << 3), CURSOR_BASE);
+  const signed = load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && load<u32>(space, SPACE_KIND) == KIND_GUEST;
+  const va = signed ? signExtend(base, load<u32>(space, SPACE_WIDTH)) : base;
+  return listTable(space, pointer, index, output, room, va, load<u32>(cursor + (1 << 2), CURSOR_RIGHTS));
 }
 
 function enter(cursor: usize, level: u32, table: u64, base: u64, rights: u32): void {

@@ -1,24 +1,21 @@
 /** One access through one address space: masking, canonical check, the walk or walks, accessed and dirty bits. */
 import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
 import {
-  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_MISSING_PAGE, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
+  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
 } from "../abi/codes";
 import {
-  SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_WORK, WORK_CODE, WORK_GPA, WORK_PA, WORK_RIGHTS, WORK_SECOND_PA,
-  WORK_TRACE_COUNT, WORK_UPDATE_COUNT,
+  SPACE_FAST, SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_GPA, WORK_PA,
+  WORK_RIGHTS, WORK_SECOND_PA, WORK_TRACE_COUNT, WORK_UPDATE_COUNT,
 } from "../abi/layout";
 import { guestCode, isMasked } from "./access";
 import { walkEpt } from "./ept";
-import { NOT_FAST, walkFast } from "./fast";
+import { walkFast } from "./fast";
 import { walkLegacy } from "./legacy";
 import { isCanonical, untag } from "./linear";
 import { fail, promoteSecondLeaf } from "./result";
 import { checkTableWrites, finalCode, walkSecondStage } from "./second-stage";
+import { dropFaulted, enterFast, enterWork, lookUp } from "./tlb";
 import { applyUpdates } from "./updates";
-
-/** Bit 63 of a batch result marks a fault. */
-// @ts-ignore: decorator
-@inline const BATCH_FAULT: u64 = 1 << 63;
 
 /**
  * Translates `high:low` for the ACCESS_* word `access`. Returns the physical address (at most 52 bits, exact), or
@@ -26,15 +23,32 @@ import { applyUpdates } from "./updates";
  */
 export function translate(space: usize, high: u32, low: u32, access: u32): f64 {
   const address = ((<u64>high) << 32) | low;
+  const tlb: usize = load<u32>(space, SPACE_TLB);
+  if (tlb != 0) {
+    const hit = lookUp(space, tlb, address, access);
+    return <i64>hit >= 0 ? <f64><i64>hit : translateMiss(space, address, access);
+  }
   const fast = walkFast(space, address, access);
-  return fast != NOT_FAST ? <f64>fast : translateWide(space, address, access);
+  return <i64>fast >= 0 ? <f64><i64>fast : translateWide(space, address, access);
 }
 
-/** The same with the address in one piece, which JavaScript passes as a BigInt. */
+/** An access that the software TLB does not serve. */
+function translateMiss(space: usize, address: u64, access: u32): f64 {
+  if (access & ACCESS_PROBE || load<u32>(space, SPACE_FAST) == MODE_4LEVEL) {
+    const fast = walkFast(space, address, access);
+    if (<i64>fast >= 0) {
+      if (!(access & ACCESS_PROBE)) enterFast(space, address, fast);
+      return <f64><i64>fast;
+    }
+  }
+  return translateWide(space, address, access);
+}
+
+/** The same as `translate`, always by the full walk, with the address in one piece: JavaScript passes a BigInt. */
 export function translateWide(space: usize, address: u64, access: u32): f64 {
   const status = run(space, address, access, 0);
   const work = load<u32>(space, SPACE_WORK);
-  if (status == STATUS_OK) return <f64>load<u64>(work, WORK_PA);
+  if (status == STATUS_OK) return <f64><i64>load<u64>(work, WORK_PA);
   return -1 - <f64>((status << 16) | (load<u32>(work, WORK_CODE) & 0xffff));
 }
 
@@ -49,30 +63,10 @@ export function explain(space: usize, address: u64, access: u32): u32 {
 }
 
 /**
- * Translates `count` addresses (u64 each) from `input` to `output`: u64 physical addresses, or
- * bit 63 | status << 16 | error code. Returns how many were done: fewer than `count` where a page of a sparse memory has
- * to be read first. Faults do not stop it.
+ * The access by the full walk: a status; the details are in the WORK record. What it finds replaces what the software
+ * TLB has for the address.
  */
-export function translateBatch(space: usize, input: usize, output: usize, count: u32, access: u32): u32 {
-  const work = load<u32>(space, SPACE_WORK);
-  for (let i: u32 = 0; i < count; i++) {
-    const address = load<u64>(input + (i << 3));
-    const fast = walkFast(space, address, access);
-    if (fast != NOT_FAST) {
-      store<u64>(output + (i << 3), fast);
-      continue;
-    }
-    const status = run(space, address, access, 0);
-    if (status == STATUS_MISSING_PAGE) return i;
-    const result = status == STATUS_OK
-      ? load<u64>(work, WORK_PA)
-      : BATCH_FAULT | (status << 16) | (load<u32>(work, WORK_CODE) & 0xffff);
-    store<u64>(output + (i << 3), result);
-  }
-  return count;
-}
-
-function run(space: usize, address: u64, access: u32, flags: u32): u32 {
+export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
   const work = load<u32>(space, SPACE_WORK);
   if (access & ACCESS_PROBE) flags |= WALK_PROBE;
   while (true) {
@@ -80,8 +74,20 @@ function run(space: usize, address: u64, access: u32, flags: u32): u32 {
     const status = load<u32>(space, SPACE_KIND) == KIND_GUEST
       ? runGuest(space, work, address, access, flags)
       : runSecond(space, work, address, access, flags);
-    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) return status;
+    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) {
+      if (load<u32>(space, SPACE_TLB) != 0) noteInTlb(space, work, address, access, status, flags);
+      return status;
+    }
   }
+}
+
+/** Probes, and walks that only show what is there, leave the TLB alone. */
+function noteInTlb(space: usize, work: usize, address: u64, access: u32, status: u32, flags: u32): void {
+  if (flags & (WALK_PROBE | WALK_TRACE)) return;
+  const masked = load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access);
+  const linear = masked ? untag(space, address) : address;
+  if (status == STATUS_OK) enterWork(space, work, linear);
+  else if (status != STATUS_NON_CANONICAL) dropFaulted(space, linear);
 }
 
 function runGuest(space: usize, work: usize, address: u64, access: u32, flags: u32): u32 {

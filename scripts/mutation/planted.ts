@@ -90,7 +90,7 @@ export const PLANTED: readonly Planted[] = [
 
   permissions("supervisor writes always respect R/W", "const writeProtect = user || ", "const writeProtect = true || "),
   permissions("WP=0 lets users write", "const writeProtect = user || ", "const writeProtect = "),
-  permissions("SMEP binds user fetches", "if (user || !userAddress ||", "if (!userAddress ||"),
+  permissions("SMEP binds user fetches", "if (user || !userAddress) return false;", "if (!userAddress) return false;"),
   permissions(
     "SMAP binds fetches",
     "if (fetch) return (cr4 & CR4_SMEP) != 0;",

@@ -21,6 +21,9 @@ export interface RecordLayout {
   readonly fields: readonly RecordField[];
 }
 
+/** Addresses that a batch kernel takes at once. */
+export const BLOCK_LANES = 256;
+
 const SIZE: Record<FieldType, number> = { u16: 2, u32: 4, u64: 8 };
 
 /** RAM slots and the page table of a sparse memory. */
@@ -91,8 +94,31 @@ export const SPACE: RecordLayout = {
     { name: "KEYS_SUPERVISOR", type: "u32", meaning: "derived: IA32_PKRS where it applies, else 0" },
     { name: "LAM_USER", type: "u32", meaning: "derived: width of an untagged user address, 0 for no masking" },
     { name: "LAM_SUPERVISOR", type: "u32", meaning: "derived: width of an untagged supervisor address, 0 for none" },
-    { name: "FAST", type: "u32", meaning: "derived: 1 where the fast walk may be tried" },
-    { name: "FAST_MASK", type: "u64", count: 10, meaning: "derived: P, A and RESERVED together, [bit 7][level - 1]" },
+    { name: "FAST", type: "u32", meaning: "derived: MODE_* where the fast walks may be tried, else 0" },
+    {
+      name: "TABLES_BASE",
+      type: "u64",
+      meaning: "derived: first guest-physical address of the slot that holds the root",
+    },
+    { name: "TABLES_SIZE", type: "u64", meaning: "derived: its bytes, 0 where the root lies in no slot" },
+    { name: "TABLES_WINDOW", type: "u64", meaning: "derived: the largest power of two in TABLES_SIZE, minus 1" },
+    { name: "TABLES_LINEAR", type: "u32", meaning: "derived: linear address of the slot's first byte" },
+    { name: "HALF", type: "u64", meaning: "derived: (address + HALF) & HIGH is 0 where an address needs no untagging" },
+    { name: "HIGH", type: "u64", meaning: "derived: see HALF" },
+    { name: "TLB", type: "u32", meaning: "pointer to TLB_ENTRY records, 0 for no software TLB" },
+    { name: "TLB_MASK", type: "u32", meaning: "their number, a power of two, minus 1" },
+    {
+      name: "TLB_LARGE",
+      type: "u32",
+      meaning: "bit n set: a piece of a level-n page was entered since the last full flush",
+    },
+    { name: "PCID", type: "u64", meaning: "derived: the current PCID, 0 with CR4.PCIDE=0" },
+    {
+      name: "PLANS",
+      type: "u64",
+      count: 8 * 16,
+      meaning: "derived: PLAN records by error-code bits 4:1 of the access",
+    },
     { name: "RESERVED", type: "u64", count: 10, meaning: "derived: must-be-zero bits, [bit 7][level - 1]" },
     {
       name: "PERMISSIONS",
@@ -101,6 +127,34 @@ export const SPACE: RecordLayout = {
       meaning: "derived: denied rights combinations by error-code bits 4:1",
     },
     { name: "PDPTES", type: "u64", count: 4, meaning: "latched PAE PDPTEs" },
+  ],
+};
+
+/**
+ * What the fast walks ask for one kind of access: the bits under a CHECK mask have to be as in NEED. A blocked plan
+ * leaves every access to the full walk.
+ */
+export const PLAN: RecordLayout = {
+  prefix: "PLAN",
+  title: "What the fast walks ask of the entries",
+  fields: [
+    { name: "NEED_TABLE", type: "u64", meaning: "P, A and required rights of an entry that leads to a table" },
+    { name: "CHECK_TABLE", type: "u64", meaning: "what is checked of it" },
+    { name: "NEED_LEAF", type: "u64", meaning: "the same of a leaf; D for a write" },
+    { name: "CHECK_PAGE", type: "u64", meaning: "what is checked of a level-1 leaf" },
+    { name: "CHECK_LARGE2", type: "u64", meaning: "what is checked of a level-2 leaf" },
+    { name: "CHECK_LARGE3", type: "u64", meaning: "what is checked of a level-3 leaf" },
+    { name: "BLOCK", type: "u64", meaning: "not 0: no access passes" },
+    { name: "CHECK_TLB", type: "u64", meaning: "what is checked of a TLB entry, against NEED_LEAF" },
+  ],
+};
+
+export const TLB_ENTRY: RecordLayout = {
+  prefix: "TLB_ENTRY",
+  title: "One translation of the software TLB",
+  fields: [
+    { name: "TAG", type: "u64", meaning: "address of the page with the PCID, or the mark of a global entry" },
+    { name: "DATA", type: "u64", meaning: "what it maps to, laid out like a leaf entry; P clear: not valid" },
   ],
 };
 
@@ -128,6 +182,13 @@ export const WORK: RecordLayout = {
     { name: "UPDATE_COUNT", type: "u32", meaning: "entries whose accessed or dirty bit is to be set" },
     { name: "TRACE", type: "u64", count: 3 * 48, meaning: "STEP records" },
     { name: "UPDATES", type: "u64", count: 5 * 48, meaning: "UPDATE records" },
+    { name: "NOTHING", type: "u64", meaning: "always 0: the entry that a failed lane of a batch reads" },
+    {
+      name: "LANES",
+      type: "u32",
+      count: BLOCK_LANES,
+      meaning: "batch: pointers to leaf entries, then indices of failed lanes",
+    },
   ],
 };
 
@@ -181,7 +242,19 @@ export const LEAF: RecordLayout = {
   ],
 };
 
-export const RECORDS: readonly RecordLayout[] = [MEMORY, SLOT, PAGE, SPACE, WORK, STEP, UPDATE, CURSOR, LEAF];
+export const RECORDS: readonly RecordLayout[] = [
+  MEMORY,
+  SLOT,
+  PAGE,
+  SPACE,
+  PLAN,
+  TLB_ENTRY,
+  WORK,
+  STEP,
+  UPDATE,
+  CURSOR,
+  LEAF,
+];
 
 /** Entries that WORK has room for: 5 guest entries, each and the result behind up to 5 second-stage ones, is 35. */
 export const WORK_CAPACITY = 48;
@@ -222,6 +295,18 @@ export const CODES = {
   /** `resolve`: the page has to be read from the source first. */
   NOT_READ: 0xfffffffe,
 
+  /** `translateBatch`: the kernel is chosen by what the addresses look like. */
+  KERNEL_AUTO: 0,
+  /** Every address by itself. */
+  KERNEL_SCALAR: 1,
+  /** Blocks of addresses, one pass a level, the leaf entries in a pass of their own. */
+  KERNEL_PHASES: 2,
+
+  /** `tlbFlush`: every entry; those that are not global; those of one PCID that are not global. */
+  TLB_ALL: 0,
+  TLB_NON_GLOBAL: 1,
+  TLB_PCID: 2,
+
   WALK_PROBE: 1 << 0,
   WALK_TRACE: 1 << 1,
   /** The walk stands in for a guest's own table access (nested error code bit 33). */
@@ -230,6 +315,7 @@ export const CODES = {
   WALK_LINEAR: 1 << 3,
 
   WORK_CAPACITY,
+  BLOCK_LANES,
 } as const;
 
 /** Byte offsets of a record's fields, and its size rounded up to 8. */

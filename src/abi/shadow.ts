@@ -1,5 +1,6 @@
 /** The shadow MMU's records in linear memory; see docs/shadow-mmu.md. */
 import type { RecordLayout } from "./layout.js";
+import { TDP } from "./tdp.js";
 
 /** One virtual machine. The masks are KVM's shadow_*_mask variables. */
 export const VM: RecordLayout = {
@@ -70,6 +71,7 @@ export const VM: RecordLayout = {
     { name: "UNSYNC", type: "u32", meaning: "pages that are unsync" },
     { name: "SYNC_MISMATCH", type: "u32", meaning: "pages refused by the assertion on the role in sync" },
     { name: "BROKEN", type: "u32", meaning: "internal assertions that failed" },
+    { name: "TDP_MMU", type: "u32", meaning: "pointer to the TDP record, 0: direct roots are classic ones" },
     { name: "WALK_COUNT", type: "u32", meaning: "scratch: entries of WALK_PAGES" },
     { name: "WALK_PAGES", type: "u32", count: 32, meaning: "scratch: unsync pages found, (page, index)" },
     { name: "PATH_PARENT", type: "u32", count: 6, meaning: "scratch: parents of the page being handled" },
@@ -128,6 +130,8 @@ export const SP: RecordLayout = {
     { name: "NO_HUGE", type: "u32", meaning: "1: stands where a huge page was forbidden" },
     { name: "CURRENT", type: "u32", meaning: "contexts whose current root it is" },
     { name: "GAP", type: "u32", meaning: "1: a pae_root lost a table below it and has to be filled" },
+    { name: "TDP", type: "u32", meaning: "1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped" },
+    { name: "SPTEP", type: "u32", meaning: "TDP MMU: the entry that leads here, 0 for a root" },
     { name: "PDPTES", type: "u64", count: 4, meaning: "latched PDPTEs of a PAE root" },
     { name: "UNSYNC_BITMAP", type: "u64", count: 8, meaning: "entries below which a page is unsync" },
   ],
@@ -246,7 +250,7 @@ export const EVENT: RecordLayout = {
   ],
 };
 
-export const SHADOW_RECORDS: readonly RecordLayout[] = [VM, SLOTSET, MEMSLOT, SP, DESC, MMU, VCPU, EVENT];
+export const SHADOW_RECORDS: readonly RecordLayout[] = [VM, SLOTSET, MEMSLOT, SP, DESC, MMU, VCPU, EVENT, TDP];
 
 export const SHADOW_CODES = {
   MEMSLOT_LOG: 1,
@@ -302,4 +306,6 @@ export const SHADOW_CODES = {
   EV_SET_SPTE: 15,
   EV_SPTE_REQUESTED: 16,
   EV_PAGE_FAULT: 17,
+  EV_TDP_CHANGED: 18,
+  EV_SPLIT_HUGE: 19,
 } as const;

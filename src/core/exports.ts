@@ -16,7 +16,11 @@ export interface CoreExports extends ShadowExports {
   /** The same for an address in one piece. */
   translateWide(space: number, address: bigint, access: number): number;
   /** Number of addresses done; fewer than `count` where a page has to be read first. */
-  translateBatch(space: number, input: number, output: number, count: number, access: number): number;
+  translateBatch(space: number, input: number, output: number, count: number, access: number, kernel: number): number;
+  /** Drops what the software TLB has for the page of `address` in `pcid`, with `global` 1 also a global entry. */
+  tlbDropPage(space: number, address: bigint, pcid: number, global: number): void;
+  /** Drops many entries; `which` is a TLB_* code. */
+  tlbFlush(space: number, which: number, pcid: number): void;
   /** A Status; the entries read are in WORK_TRACE. */
   explain(space: number, address: bigint, access: number): number;
   startEnumeration(space: number, cursor: number): void;
@@ -24,7 +28,10 @@ export interface CoreExports extends ShadowExports {
   enumerate(space: number, cursor: number, output: number, capacity: number): number;
 }
 
-/** Instantiates `module` over `memory`. */
+/**
+ * Instantiates `module` over `memory`. The exports are copied: V8 keeps the original object as a dictionary, in which
+ * every call would look its function up.
+ */
 export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): CoreExports {
-  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as CoreExports;
+  return { ...new WebAssembly.Instance(module, { env: { memory } }).exports } as unknown as CoreExports;
 }

@@ -2,4 +2,4 @@ export { Core, type CoreOptions } from "./core.js";
 export type { Region } from "./linear-memory.js";
 export { load, loadSync, type WasmSource, wasmBytes } from "./load.js";
 export { CoreMemory, type CoreMemoryConfig, type CoreSlotConfig } from "./memory.js";
-export { CoreSpace, decodeFault } from "./space.js";
+export { type BatchKernel, CoreSpace, decodeFault } from "./space.js";

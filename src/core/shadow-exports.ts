@@ -26,4 +26,10 @@ export interface ShadowExports {
   logMasked(vm: number, slot: number, gfn: bigint, mask: bigint, clearDirty: number): void;
   logProtectHuge(vm: number, slot: number, gfn: bigint): number;
   logDirty(slot: number, gfn: bigint): void;
+  tdpInit(tdp: number): void;
+  tdpFillPool(vm: number, page: number): void;
+  tdpRoot(vm: number, role: number): number;
+  tdpCountSplits(vm: number, slot: number, start: bigint, end: bigint): number;
+  tdpSplit(vm: number, slot: number, start: bigint, end: bigint): void;
+  tdpRecover(vm: number, count: number): number;
 }

@@ -10,6 +10,7 @@ import { toU64 } from "./numbers.js";
 import { RecordType } from "./record.js";
 import { leafRecord, MODES, readLeaf, readSteps, readTranslation, workRecord } from "./results.js";
 import { guestFields, type SpaceFields, spaceRecord, writeFields } from "./space-config.js";
+import { checkInvpcid, SpaceTlb, splitCr3 } from "./space-tlb.js";
 
 const cursorRecord = new RecordType(CURSOR);
 /** Leaves that one call into the core may list. */
@@ -17,6 +18,24 @@ const LEAF_BATCH = 1024;
 const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
 /** `translate` gives this for a page that has to be read first; no error code comes with it. */
 const MISSING = -1 - (Status.MissingPage << 16);
+
+/**
+ * How a batch is translated: "scalar" each address by itself, "phases" in blocks, one pass a level, "auto" in blocks as
+ * long as most addresses of a block are the common case.
+ */
+export type BatchKernel = "auto" | "scalar" | "phases";
+
+const KERNELS: Readonly<Record<BatchKernel, number>> = {
+  auto: CODES.KERNEL_AUTO,
+  scalar: CODES.KERNEL_SCALAR,
+  phases: CODES.KERNEL_PHASES,
+};
+
+function kernelCode(kernel: BatchKernel): number {
+  const code = Object.hasOwn(KERNELS, kernel) ? KERNELS[kernel] : undefined;
+  if (code === undefined) throw new RangeError(`kernel is ${kernel}, expected "auto", "scalar" or "phases"`);
+  return code;
+}
 
 /** Splits what `translateFast` returned for a fault. */
 export function decodeFault(result: number): { status: number; errorCode: number } {
@@ -28,11 +47,14 @@ export class CoreSpace implements AddressSpace {
   /** Linear address of the SPACE record, the first argument of the core's calls. */
   readonly pointer: number;
   readonly #exports: CoreExports;
+  /** The fast call's function by itself: one look-up less for each address. */
+  readonly #translate: CoreExports["translate"];
   readonly #linear: LinearMemory;
   readonly #work: number;
   readonly #second: CoreSpace | undefined;
   #config: AddressSpaceConfig | undefined;
   #mode: PagingMode;
+  #tlb: SpaceTlb | undefined;
   #disposed = false;
 
   /**
@@ -54,6 +76,7 @@ export class CoreSpace implements AddressSpace {
       throw new ConfigError("secondStage lies in another memory than the address space");
     }
     this.#exports = exports;
+    this.#translate = exports.translate;
     this.#linear = memory.linear;
     this.#work = work;
     this.#config = config;
@@ -63,6 +86,7 @@ export class CoreSpace implements AddressSpace {
       spaceRecord.set32(this.#linear, this.pointer, "MEMORY", memory.pointer);
       spaceRecord.set32(this.#linear, this.pointer, "SECOND", second?.pointer ?? 0);
       spaceRecord.set32(this.#linear, this.pointer, "WORK", work);
+      this.#tlb = config?.tlbEntries ? new SpaceTlb(exports, this.#linear, this.pointer, config) : undefined;
       this.#mode = this.#apply(fields);
     } catch (error) {
       this.dispose();
@@ -75,15 +99,60 @@ export class CoreSpace implements AddressSpace {
   }
 
   /**
-   * Loads other registers or options, as MOV to a control register does: latched PDPTEs are read again.
+   * Loads other registers or options, as MOV to a control register does: latched PDPTEs are read again, and the software
+   * TLB loses what such a change invalidates (a CR3 is loaded without bit 63).
    * Throws what creating the space would; nothing has changed then.
    */
   update(changes: Partial<AddressSpaceConfig>): void {
+    const before = this.#config;
+    this.#change(changes);
+    this.#tlb?.afterUpdate(before!, this.#config!, "cr3" in changes);
+  }
+
+  /**
+   * MOV to CR3: bit 63 keeps the TLB entries of the new PCID (CR4.PCIDE=1), else those that are not global go.
+   * Throws GeneralProtectionError as the instruction would; nothing has changed then.
+   */
+  writeCr3(value: U64): void {
+    const config = this.#guestConfig("CR3 is");
+    const { cr3, keep } = splitCr3(toU64(value, "CR3"), BigInt(config.cr4));
+    this.#change({ cr3 }, true);
+    if (!keep) this.#tlb?.flushContext(config, cr3);
+  }
+
+  /** INVLPG: drops `address`'s page, whatever its size, in the current PCID and as a global page. */
+  invlpg(address: U64): void {
+    const config = this.#guestConfig("INVLPG is");
+    this.#tlb?.dropPage(toU64(address, "address"), config);
+  }
+
+  /**
+   * INVPCID: 0 one address of a PCID, 1 a PCID, both but for global pages; 2 everything, 3 everything but global pages.
+   * Throws GeneralProtectionError for what the instruction refuses.
+   */
+  invpcid(type: number, pcid: number, address: U64 = 0n): void {
+    const config = this.#guestConfig("INVPCID is");
+    const at = toU64(address, "address");
+    checkInvpcid(type, pcid, at, config, this.#mode);
+    this.#tlb?.invalidate(type, pcid, at);
+  }
+
+  #guestConfig(what: string): AddressSpaceConfig {
+    if (this.#config === undefined) throw new UnsupportedError(`${what} not for EPT and NPT spaces`);
+    return this.#config;
+  }
+
+  #change(changes: Partial<AddressSpaceConfig>, fromMemory = false): void {
     if (this.#config === undefined) throw new UnsupportedError("EPT and NPT spaces are not updated, make a new one");
     if ("secondStage" in changes && changes.secondStage !== this.#config.secondStage) {
       throw new UnsupportedError("the second stage of a space cannot be changed, make a new space");
     }
+    if ("tlbEntries" in changes && changes.tlbEntries !== this.#config.tlbEntries) {
+      throw new UnsupportedError("the software TLB of a space cannot be changed, make a new space");
+    }
     const config = { ...this.#config, ...changes };
+    // MOV to CR3 reads the PDPTEs, whatever values were given before.
+    if (fromMemory) delete (config as { pdpteValues?: unknown }).pdpteValues;
     const fields = guestFields(config);
     const before = this.#linear.u8.slice(this.pointer, this.pointer + spaceRecord.size);
     try {
@@ -105,15 +174,22 @@ export class CoreSpace implements AddressSpace {
    * Returns the physical address, or a negative number for `decodeFault`.
    */
   translateFast(high: number, low: number, access: number): number {
-    const result = this.#exports.translate(this.pointer, high, low, access);
+    const translate = this.#translate;
+    const result = translate(this.pointer, high, low, access);
     return result === MISSING ? this.#translateAgain(high, low, access) : result;
   }
 
   /**
    * Translates `input` into `output`, which must be as long, and returns the number of faults.
-   * An output is a physical address, or bit 63 | status << 16 | error code.
+   * An output is a physical address, or bit 63 | status << 16 | error code. `kernel` changes the time, not the results.
    */
-  translateBatch(input: BigUint64Array, output: BigUint64Array, access: number = Access.Read): number {
+  translateBatch(
+    input: BigUint64Array,
+    output: BigUint64Array,
+    access: number = Access.Read,
+    kernel: BatchKernel = "auto",
+  ): number {
+    const code = kernelCode(kernel);
     if (output.length < input.length) {
       throw new RangeError(`output has room for ${output.length} addresses, expected at least ${input.length}`);
     }
@@ -125,7 +201,7 @@ export class CoreSpace implements AddressSpace {
       const to = from + bytes;
       for (let done = 0; done < input.length; ) {
         const at = done * 8;
-        done += this.#exports.translateBatch(this.pointer, from + at, to + at, input.length - done, access);
+        done += this.#exports.translateBatch(this.pointer, from + at, to + at, input.length - done, access, code);
         if (done < input.length) this.#supply();
       }
       output.set(this.#linear.u64.subarray(to / 8, to / 8 + input.length));
@@ -188,6 +264,7 @@ export class CoreSpace implements AddressSpace {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#tlb?.dispose();
     this.#linear.free(this.pointer, spaceRecord.size);
   }
 

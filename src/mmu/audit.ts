@@ -18,6 +18,7 @@ import {
 import type { Memslot } from "./memslots.js";
 import { descRecord, memslotRecord, pageRecord, VM_WORD, vmRecord } from "./records.js";
 import { activePages, readPage, type ShadowPage } from "./snapshot.js";
+import { auditTdp } from "./tdp-audit.js";
 import type { VirtualMachine } from "./vm.js";
 
 /** What can be wrong. */
@@ -37,7 +38,8 @@ export type Invariant =
   | "spte"
   | "pae_root"
   | "descriptors"
-  | "page map";
+  | "page map"
+  | "tdp tree";
 
 export interface AuditProblem {
   readonly invariant: Invariant;
@@ -57,7 +59,7 @@ const PDPTE_BITS = ADDRESS | PRESENT | 1n;
 const LATCHED = 2;
 
 export function audit(vm: VirtualMachine): AuditProblem[] {
-  return new Audit(vm).run();
+  return [...new Audit(vm).run(), ...auditTdp(vm)];
 }
 
 class Audit {
@@ -72,7 +74,10 @@ class Audit {
   constructor(readonly vm: VirtualMachine) {
     this.#linear = vm.linear;
     const active = activePages(vm);
-    const zapped = vm.vcpus.flatMap((vcpu) => vcpu.rootPages()).filter((page) => !active.includes(page));
+    const tdp = vm.tdpMmu?.pages() ?? [];
+    const zapped = vm.vcpus
+      .flatMap((vcpu) => vcpu.rootPages())
+      .filter((page) => !active.includes(page) && !tdp.includes(page));
     this.#pages = [...active, ...new Set(zapped)].map((pointer) => readPage(vm, pointer));
     for (const page of this.#pages) this.#byPointer.set(page.pointer, page);
   }

@@ -9,10 +9,16 @@ function relog(vm: VirtualMachine, slot: Memslot, offset: number, mask: bigint):
     // Large pages were not write-protected when logging began, because everything counted as dirty.
     const first = slot.base + BigInt(offset + lowestBit(mask));
     const last = slot.base + BigInt(offset + mask.toString(2).length - 1);
+    vm.tdpMmu?.split(slot, first, last);
     vm.exports.logProtectHuge(vm.pointer, slot.pointer, first);
     if (first >> 9n !== last >> 9n) vm.exports.logProtectHuge(vm.pointer, slot.pointer, last);
   }
   vm.exports.logMasked(vm.pointer, slot.pointer, slot.base + BigInt(offset), mask, vm.pageModificationLog ? 1 : 0);
+}
+
+/** Takes the memory that `relog` may need for the whole slot. */
+function reserve(vm: VirtualMachine, slot: Memslot): void {
+  if (vm.manualDirtyLog & 2) vm.tdpMmu?.reserveSplits(slot);
 }
 
 function lowestBit(mask: bigint): number {
@@ -61,6 +67,7 @@ export function clearDirtyLog(
     const word = Math.floor(page / 64);
     masks.set(word, (masks.get(word) ?? 0n) | (1n << BigInt(page % 64)));
   }
+  reserve(vm, slot);
   for (const [word, wanted] of [...masks].sort(([a], [b]) => a - b)) {
     const mask = wanted & vm.linear.u64[at + word]!;
     if (mask === 0n) continue;

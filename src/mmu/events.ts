@@ -51,7 +51,22 @@ export type MmuTraceEvent =
       readonly x: number;
       readonly u: number;
     }
-  | { readonly ev: "kvm_mmu_spte_requested"; readonly gfn: bigint; readonly pfn: bigint; readonly level: number };
+  | { readonly ev: "kvm_mmu_spte_requested"; readonly gfn: bigint; readonly pfn: bigint; readonly level: number }
+  | {
+      readonly ev: "kvm_tdp_mmu_spte_changed";
+      readonly as_id: number;
+      readonly gfn: bigint;
+      readonly level: number;
+      readonly old_spte: bigint;
+      readonly new_spte: bigint;
+    }
+  | {
+      readonly ev: "kvm_mmu_split_huge_page";
+      readonly gfn: bigint;
+      readonly spte: bigint;
+      readonly level: number;
+      readonly errno: number;
+    };
 
 const PAGE_EVENTS = {
   [SHADOW_CODES.EV_SYNC_PAGE]: "kvm_mmu_sync_page",
@@ -158,6 +173,10 @@ function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId:
         pfn: y === NO_SLOT_PFN ? NO_SLOT_PFN : y >> 12n,
         level: a,
       };
+    case SHADOW_CODES.EV_TDP_CHANGED:
+      return { ev: "kvm_tdp_mmu_spte_changed", as_id: b, gfn: x, level: a, old_spte: y, new_spte: z };
+    case SHADOW_CODES.EV_SPLIT_HUGE:
+      return { ev: "kvm_mmu_split_huge_page", gfn: x, spte: y, level: a, errno: 0 };
     default:
       throw new RangeError(`unknown event type ${type}`);
   }

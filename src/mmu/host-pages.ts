@@ -26,11 +26,17 @@ const RAM_ZONE_PFN = 1n << 21n;
 export class HostPages {
   /** Pages that were not there (or not writable) when last looked at, by slot. */
   readonly #absent = new Map<Memslot, Set<bigint>>();
+  #pins = 0;
 
   constructor(
     readonly vm: VirtualMachine,
     readonly host: HostMemory | undefined,
   ) {}
+
+  /** The host is looking a page up for a fault. */
+  get pinning(): boolean {
+    return this.#pins > 0;
+  }
 
   /** Answers a fault that needs its host page. */
   provide(vcpu: Vcpu): void {
@@ -43,7 +49,13 @@ export class HostPages {
       slots.setHostPage(slot, gfn, this.#own(slot, gfn));
       return;
     }
-    const page = this.host.pin(this.#hva(slot, gfn), write);
+    this.#pins++;
+    let page: HostPage;
+    try {
+      page = this.host.pin(this.#hva(slot, gfn), write);
+    } finally {
+      this.#pins--;
+    }
     this.#peekAbsent();
     slots.setHostPage(slot, gfn, page);
   }

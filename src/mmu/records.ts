@@ -1,5 +1,6 @@
 /** The shadow MMU's record types, and the 32-bit fields that hot paths read by index. */
 import { DESC, EVENT, MEMSLOT, MMU, SLOTSET, SP, VCPU, VM } from "../abi/shadow.js";
+import { TDP } from "../abi/tdp.js";
 import { RecordType } from "../core/record.js";
 
 export const vmRecord = new RecordType(VM);
@@ -10,6 +11,7 @@ export const descRecord = new RecordType(DESC);
 export const mmuRecord = new RecordType(MMU);
 export const vcpuRecord = new RecordType(VCPU);
 export const eventRecord = new RecordType(EVENT);
+export const tdpRecord = new RecordType(TDP);
 
 /** Offsets in 32-bit words. */
 export const VM_WORD = {
@@ -27,6 +29,7 @@ export const PAGE_WORD = {
   shadowed: pageRecord.offset("SHADOWED") >> 2,
   generation: pageRecord.offset("GENERATION") >> 2,
   link: pageRecord.offset("LINK") >> 2,
+  tdp: pageRecord.offset("TDP") >> 2,
   low: pageRecord.offset("LOW") >> 2,
   pdptes: pageRecord.offset("PDPTES") >> 2,
 } as const;
@@ -37,6 +40,8 @@ export const VCPU_WORD = {
   reqLow: vcpuRecord.offset("REQ_LOW") >> 2,
   reqPage: vcpuRecord.offset("REQ_PAGE") >> 2,
 } as const;
+
+export const TDP_WORD = { poolCount: tdpRecord.offset("POOL_COUNT") >> 2 } as const;
 
 /** The kernel's INVALID_PAGE: no root. */
 export const INVALID_PAGE = 0xffff_ffff_ffff_ffffn;

@@ -36,7 +36,7 @@ export class RootLoader {
     context.pdptes = [...new BigUint64Array(bytes.slice().buffer)];
   }
 
-  /** Loads a context's root for its guest table; false where a root table lies in no slot. The caches were topped up. */
+  /** Loads a context's root for its current guest table; false where that lies in no slot. The caches were topped up. */
   load(context: PagingContext): boolean {
     const vm = this.#vm;
     this.latch(context);
@@ -44,6 +44,10 @@ export class RootLoader {
     const direct = (role & ROLE_DIRECT) !== 0;
     const table = direct ? 0n : context.pgd;
     const gfn = (table & ADDRESS) >> 12n;
+    if (direct && vm.tdpMmu !== undefined) {
+      context.roots.setCurrent({ page: vm.tdpMmu.root(role), pgd: 0n });
+      return true;
+    }
     if (!direct && !this.#isVisible(context, gfn)) return false;
     if (vm.exports.reserveRoom(vm.pointer) === 0) {
       throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
@@ -64,8 +68,8 @@ export class RootLoader {
 
   /** The root table, and for a PAE guest each directory, is memory that the guest has (mmu_check_root). */
   #isVisible(context: PagingContext, root: bigint): boolean {
-    const named = context.guestLevel === 3 && this.#latches(context);
-    const pdptes = named ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
+    const latched = context.guestLevel === 3 && this.#latches(context);
+    const pdptes = latched ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
     const gfns = [root, ...pdptes.map((pdpte) => (pdpte & ADDRESS) >> 12n)];
     return gfns.every((gfn) => this.#vm.slots.visible(this.vcpu.space, gfn) !== undefined);
   }

@@ -19,7 +19,10 @@ export function changeSlot(vm: VirtualMachine, config: SlotConfig): void {
   const initial = (vm.manualDirtyLog & 2) !== 0;
   const fresh =
     change === "create" || change === "move" ? vm.slots.prepare(config, old, log ? { initial } : undefined) : undefined;
-  if (change === "flags" && log) vm.slots.startLog(old!, initial);
+  if (change === "flags" && log) {
+    if (!initial) vm.tdpMmu?.reserveSplits(old!);
+    vm.slots.startLog(old!, initial);
+  }
 
   if (change === "delete" || change === "move") {
     vm.slots.setFlags(old!, old!.flags | MEMSLOT_INVALID);
@@ -68,6 +71,7 @@ function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {
     // Small pages that logging made can become large again.
     vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE.collapse);
   } else if ((vm.manualDirtyLog & 2) === 0) {
+    vm.tdpMmu?.split(slot, slot.base, end);
     // The log takes care of pages whose D bit is clear; large ones are split at their first write.
     const logged = vm.pageModificationLog;
     if (logged) vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 1, RANGE.clearDirty);

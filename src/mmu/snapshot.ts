@@ -1,4 +1,5 @@
 /** The state of a VM's shadow pages, for people and for comparison. */
+import { linkedPages } from "./linked-pages.js";
 import { PAGE_WORD, pageRecord, vmRecord } from "./records.js";
 import type { VirtualMachine } from "./vm.js";
 
@@ -19,6 +20,8 @@ export interface ShadowPage {
   readonly unsyncChildren: number;
   readonly writeFlooding: number;
   readonly noHugePage: boolean;
+  /** Belongs to the TDP MMU. */
+  readonly tdp: boolean;
   /** CR3 bits 11:5 of a PAE guest's root table; bit 0: it is one; bit 1: its PDPTEs are latched. */
   readonly low: number;
   /** Non-zero SPTEs by index. */
@@ -57,6 +60,7 @@ export function readPage(vm: VirtualMachine, pointer: number): ShadowPage {
     unsyncChildren: pageRecord.get32(linear, pointer, "UNSYNC_CHILDREN"),
     writeFlooding: pageRecord.get32(linear, pointer, "FLOOD"),
     noHugePage: pageRecord.get32(linear, pointer, "NO_HUGE") !== 0,
+    tdp: pageRecord.get32(linear, pointer, "TDP") !== 0,
     low: pageRecord.get32(linear, pointer, "LOW"),
     entries,
     shadowed,
@@ -65,13 +69,9 @@ export function readPage(vm: VirtualMachine, pointer: number): ShadowPage {
 
 /** Headers of the active pages, newest first. */
 export function activePages(vm: VirtualMachine): number[] {
-  const head = vm.pointer + vmRecord.offset("ACTIVE");
-  const pages: number[] = [];
-  const link = pageRecord.offset("LINK");
-  for (let at = vm.linear.u32[head >>> 2]!; at !== head; at = vm.linear.u32[at >>> 2]!) pages.push(at - link);
-  return pages;
+  return linkedPages(vm.linear, vm.pointer + vmRecord.offset("ACTIVE"));
 }
 
 export function shadowPages(vm: VirtualMachine): ShadowPage[] {
-  return activePages(vm).map((pointer) => readPage(vm, pointer));
+  return [...(vm.tdpMmu?.pages() ?? []), ...activePages(vm)].map((pointer) => readPage(vm, pointer));
 }

@@ -256,6 +256,7 @@ export class Vcpu {
   fault(low: number, high: number, errorCode: number): number {
     const { vm } = this;
     if (!vm.caches.ready) vm.caches.topUp(false);
+    if (vm.tdpMmu !== undefined && !vm.tdpMmu.ready) vm.tdpMmu.topUp();
     let code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
     while (code >= NEED_HOST_PAGE) {
       vm.stats.hostCalls++;

@@ -24,9 +24,10 @@ import { MemoryCaches } from "./memory-cache.js";
 import { type Memslot, Memslots, type SlotConfig } from "./memslots.js";
 import { anyYoung, changePage, RANGE, unmapRange } from "./notifier.js";
 import { PageHash } from "./page-hash.js";
-import { PAGE_WORD, pageRecord, VCPU_WORD, VM_WORD, vmRecord } from "./records.js";
+import { PAGE_WORD, pageRecord, tdpRecord, VCPU_WORD, VM_WORD, vmRecord } from "./records.js";
 import { changeSlot, MIN_PAGES } from "./slot-change.js";
 import { readPage, type ShadowPage, shadowPages } from "./snapshot.js";
+import { TdpMmu } from "./tdp.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
 import { type VirtualMachineConfig, writeMasks } from "./vm-config.js";
 
@@ -42,6 +43,8 @@ export class VirtualMachine {
   readonly caches: MemoryCaches;
   readonly hash: PageHash;
   readonly events: EventBuffer;
+  /** Serves direct roots; undefined where they are classic ones. */
+  readonly tdpMmu: TdpMmu | undefined;
   readonly limits: FormatLimits;
   /** Two-dimensional paging, undefined under shadow paging. */
   readonly tdp: TdpConfig | undefined;
@@ -92,6 +95,8 @@ export class VirtualMachine {
     this.hash = new PageHash(linear);
     this.hostPages = new HostPages(this, config.hostMemory);
     exports.vmInit(this.pointer);
+    if (config.tdpMmu)
+      this.tdpMmu = new TdpMmu(linear, exports, this.pointer, memory.take(tdpRecord.size), this.caches);
   }
 
   createVcpu(registers: ControlRegisters): Vcpu {
@@ -178,10 +183,11 @@ export class VirtualMachine {
 
   isObsolete(page: number): boolean {
     const words = this.linear.u32;
-    return (
-      (words[(page >>> 2) + PAGE_WORD.role]! & ROLE_INVALID) !== 0 ||
-      words[(page >>> 2) + PAGE_WORD.generation] !== words[(this.pointer >>> 2) + VM_WORD.validGen]
-    );
+    const header = page >>> 2;
+    if ((words[header + PAGE_WORD.role]! & ROLE_INVALID) !== 0) return true;
+    // The TDP MMU's roots are invalidated one by one.
+    if (words[header + PAGE_WORD.tdp] !== 0) return false;
+    return words[header + PAGE_WORD.generation] !== words[(this.pointer >>> 2) + VM_WORD.validGen];
   }
 
   isUnsync(page: number): boolean {
@@ -189,6 +195,11 @@ export class VirtualMachine {
       pageRecord.get32(this.linear, page, "UNSYNC") !== 0 ||
       pageRecord.get32(this.linear, page, "UNSYNC_CHILDREN") !== 0
     );
+  }
+
+  /** Passes events on; those of a fault in progress wait for its end, because they have its vCPU's number. */
+  #collectEvents(): void {
+    if (!this.hostPages.pinning) this.events.collect(0);
   }
 
   // ---------------------------------------------------------------- memory and slots
@@ -232,17 +243,20 @@ export class VirtualMachine {
   /** Adds, deletes, moves or changes a memslot. Throws ConfigError or OutOfMemoryError with nothing changed. */
   setSlot(config: SlotConfig): void {
     changeSlot(this, config);
-    this.events.collect(0);
+    this.#collectEvents();
   }
 
   /** Pages written since the last call, relative to the slot; see dirty-log.ts. */
   getDirtyLog(id: number, space = 0): number[] {
-    return getDirtyLog(this, this.#slot(id, space));
+    const pages = getDirtyLog(this, this.#slot(id, space));
+    this.#collectEvents();
+    return pages;
   }
 
   /** Clears pages of the log and logs their next writes (manual protect). */
   clearDirtyLog(id: number, first: number, count: number, pages: Iterable<number>, space = 0): void {
     clearDirtyLog(this, this.#slot(id, space), first, count, pages);
+    this.#collectEvents();
   }
 
   #slot(id: number, space: number): Memslot {
@@ -258,7 +272,17 @@ export class VirtualMachine {
     this.exports.limitPages(this.pointer, count);
     this.requestedPages = count;
     this.settle();
-    this.events.collect(0);
+    this.#collectEvents();
+  }
+
+  /**
+   * Zaps up to `count` tables that stand where the NX-huge-page mitigation forbade a huge page, oldest first, so that
+   * huge pages can return where no code runs any more. Returns how many there were; only the TDP MMU's are looked at.
+   */
+  recoverHugePages(count: number): number {
+    const recovered = this.tdpMmu?.recover(count) ?? 0;
+    this.#collectEvents();
+    return recovered;
   }
 
   /** Zaps the shadow pages of a guest table so that the guest may write it; returns whether there was one. */
@@ -273,20 +297,28 @@ export class VirtualMachine {
   /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
   unmapRange(start: bigint, end: bigint): void {
     unmapRange(this, start, end);
+    this.#collectEvents();
   }
 
   /** The host puts another page behind an address, which must not be written before the next fault. */
   changePage(hva: bigint, page: HostPage): void {
     changePage(this, hva, page);
+    this.#collectEvents();
   }
 
   /** Reads and resets the accessed state of a range: true if any page was accessed. */
   age(start: bigint, end: bigint): boolean {
-    return anyYoung(this, start, end, RANGE.age);
+    return this.#anyYoung(start, end, RANGE.age);
   }
 
   testAge(start: bigint, end: bigint): boolean {
-    return anyYoung(this, start, end, RANGE.testAge);
+    return this.#anyYoung(start, end, RANGE.testAge);
+  }
+
+  #anyYoung(start: bigint, end: bigint, what: number): boolean {
+    const young = anyYoung(this, start, end, what);
+    this.#collectEvents();
+    return young;
   }
 
   // ---------------------------------------------------------------- looking at it

@@ -48,10 +48,12 @@ const EMITTED: ReadonlySet<string> = new Set([
   "check_mmio_spte",
   "kvm_mmu_set_spte",
   "kvm_mmu_spte_requested",
+  "kvm_mmu_split_huge_page",
+  "kvm_tdp_mmu_spte_changed",
 ]);
 
-/** Events of the largest operation: a fast zap of every page. */
-const EVENT_CAPACITY = 16384;
+/** Events of the largest operation: a fast zap, which tells of all 512 entries of each TDP page. */
+const EVENT_CAPACITY = 65536;
 /** PFERR: the access was the processor's own, to a table of the guest. */
 const PFERR_GUEST_PAGE = 1n << 33n;
 const RFLAGS_AC = 1n << 18n;
@@ -72,7 +74,6 @@ class EngineTarget implements ReplayTarget {
   readonly #vcpus = new Map<number, Vcpu>();
 
   constructor(config: ReplayVmConfig, host: ReplayHost, sink: (event: MmuEvent) => void) {
-    if (config.tdpMmu && config.paging !== "shadow") throw new UnsupportedError("the TDP MMU is not replayed");
     const { masks } = config;
     this.#core = loadSync();
     this.vm = new VirtualMachine(this.#core, {
@@ -336,7 +337,7 @@ function pageState(page: ShadowPage): ShadowPageState {
     validGen: page.generation,
     writeFlooding: page.writeFlooding,
     nxHugePageDisallowed: page.noHugePage,
-    tdp: false,
+    tdp: page.tdp,
     entries: page.entries,
     shadowed: page.shadowed,
   };

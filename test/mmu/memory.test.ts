@@ -1,30 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { Access, OutOfMemoryError } from "../../src/index.js";
 import { VirtualMachine } from "../../src/mmu/index.js";
+import { failAfter } from "./fail-after.js";
 import { core, FULL, Guest, HIGH_SLOT, MASKS, type Mode, registersOf } from "./guest.js";
 
 const GVA = 0x40_3000n;
-
-/** Makes the allocation that many from now fail; returns how to undo that, and whether it happened. */
-function failAfter(guest: { vm: VirtualMachine }, count: number): { undo(): void; hit(): boolean } {
-  const { linear } = guest.vm;
-  const allocate = linear.allocate.bind(linear);
-  let left = count;
-  let failed = false;
-  linear.allocate = (size: number, alignment?: number) => {
-    if (left-- === 0) {
-      failed = true;
-      throw new OutOfMemoryError("injected");
-    }
-    return allocate(size, alignment);
-  };
-  return {
-    undo: () => {
-      Reflect.deleteProperty(linear, "allocate");
-    },
-    hit: () => failed,
-  };
-}
 
 /** What must be as before after a failure. */
 function structures(guest: Guest) {

@@ -8,7 +8,10 @@ import {
   D,
   EA,
   ED,
+  EPT_PD,
+  EPT_PDPT,
   EPT_PT,
+  EPT_ROOT,
   EPTP_AD,
   engine,
   eptIdentity,
@@ -56,13 +59,16 @@ describe("an entry that serves two stages gets the flags of both", () => {
   it("and so where the guest's entries have 4 bytes", () => {
     const memory = ram();
     eptIdentity(memory);
-    memory.writeU32(0x1000, Number(EPT_PT | P | W | U));
-    memory.writeU64(eptLeafOf(0x1000n), 0x1000n | RWX);
+    // Nothing to set above, so that no other entry's change makes the walk repeat.
+    for (const table of [EPT_ROOT, EPT_PDPT, EPT_PD]) memory.writeU64(table, memory.readU64(table) | EA);
+    // The guest's page directory at 0x1000 lies at 0x7000, and the entry that says so is the guest's PTE for 0x7000.
+    memory.writeU64(eptLeafOf(0x1000n), 0x7000n | RWX);
+    memory.writeU32(0x7000, Number(EPT_PT | P | W | U));
     const secondStage = eptSpace(memory, { eptp: EPTP_AD });
     const space = engine.createAddressSpace(memory, longMode({ cr0: CR0.base, cr4: 0n, efer: 0n, secondStage }));
     // Two of the guest's entries lie in one of the EPT's: the even one is its low half.
-    expect(mapped(space.translate(0x2000, Access.Write)).pa).toBe(0x1000n);
-    expect(memory.readU64(eptLeafOf(0x1000n))).toBe(0x1000n | RWX | A | D | EA | ED);
+    expect(mapped(space.translate(0x2000, Access.Write)).pa).toBe(0x7000n);
+    expect(memory.readU64(eptLeafOf(0x1000n))).toBe(0x7000n | RWX | A | D | EA | ED);
   });
 });
 

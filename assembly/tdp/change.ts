@@ -1,0 +1,98 @@
+// Every change of a TDP entry goes through here: it is traced, a table that it cuts off is taken apart, and a page that
+// becomes writable is logged (handle_changed_spte and its callers in arch/x86/kvm/mmu/tdp_mmu.c).
+//
+// The kernel makes some changes while other threads may handle faults (`SHARED`): a table that is cut off then gets
+// the removed-SPTE marker in all its entries, elsewhere only in those that are present.
+import { EV_PREPARE_ZAP, EV_TDP_CHANGED, TDP_PAGES } from "../abi/shadow";
+import { SPTE_REMOVED } from "../abi/spte";
+import { emit, emitPage, tracing } from "../shadow/event";
+import { pagesOf } from "../shadow/iterator";
+import { linkOf, listAdd } from "../shadow/list";
+import { adDisabled, childTable, gfnOf, hostAddress, levelOf, pageOf, spaceOf } from "../shadow/page";
+import { findSlot, markDirty } from "../shadow/slot";
+import { broken, entryPointer, flushRemote } from "../shadow/update";
+import { checkedLeaf } from "../spte/check";
+import { tableSpte } from "../spte/make";
+import { addressOf, isLast, isMmio, isPresent, isWritable } from "../spte/predicates";
+import { iterGfn, iterLevel, iterOld, iterSpace, iterSptep } from "./iterator";
+import { freePage, tdpOf } from "./page";
+
+/** Other threads may be handling faults. */
+// @ts-ignore: decorator
+@inline export const SHARED: bool = true;
+/** Nobody else uses the tables. */
+// @ts-ignore: decorator
+@inline export const EXCLUSIVE: bool = false;
+
+/** Takes a table apart that no entry leads to any more; tables below it too. */
+function removeTable(vm: usize, table: usize, shared: bool): void {
+  const sp = pageOf(vm, table);
+  const level = levelOf(sp);
+  const gfn = gfnOf(sp);
+  const space = spaceOf(sp);
+  emitPage(vm, EV_PREPARE_ZAP, sp, 0);
+  for (let index: u32 = 0; index < 512; index++) {
+    const sptep = entryPointer(sp, index);
+    const old = load<u64>(sptep);
+    if (!shared && !isPresent(old)) continue;
+    store<u64>(sptep, SPTE_REMOVED);
+    changed(vm, space, gfn + <u64>index * pagesOf(level), level, old, SPTE_REMOVED, shared);
+  }
+  freePage(vm, sp);
+}
+
+/** What follows from an entry's change from `old` to `spte`. */
+function changed(vm: usize, space: u32, gfn: u64, level: u32, old: u64, spte: u64, shared: bool): void {
+  if (old == spte) return;
+  if (tracing(vm)) emit(vm, EV_TDP_CHANGED, level, space, 0, gfn, old, spte);
+  const wasPresent = isPresent(old);
+  const present = isPresent(spte);
+  if (!wasPresent && !present) {
+    // Nothing is mapped before or after: only MMIO entries and the marker may do that.
+    if (!isMmio(vm, old) && !isMmio(vm, spte) && spte != SPTE_REMOVED) broken(vm);
+    return;
+  }
+  const wasLeaf = wasPresent && isLast(old, level);
+  const leaf = present && isLast(spte, level);
+  // A mapping is zapped before another page takes its place.
+  if (wasLeaf && leaf && addressOf(old) != addressOf(spte)) broken(vm);
+  if (leaf) checkedLeaf(vm, spte);
+  if (wasPresent && !wasLeaf && (leaf || !present)) removeTable(vm, childTable(old), shared);
+}
+
+/** Changes an entry without logging the page; the caller knows whether it is dirty. */
+export function changeEntry(vm: usize, space: u32, sptep: usize, gfn: u64, level: u32, spte: u64, shared: bool): void {
+  const old = load<u64>(sptep);
+  store<u64>(sptep, spte);
+  changed(vm, space, gfn, level, old, spte, shared);
+}
+
+/** Changes the iterator's entry. */
+export function setIterated(vm: usize, spte: u64, shared: bool): void {
+  const tdp = tdpOf(vm);
+  changeEntry(vm, iterSpace(tdp), iterSptep(tdp), iterGfn(tdp), iterLevel(tdp), spte, shared);
+}
+
+/** Changes the iterator's entry, and logs the page where it becomes writable. */
+export function setLogged(vm: usize, spte: u64): void {
+  const tdp = tdpOf(vm);
+  const old = iterOld(tdp);
+  setIterated(vm, spte, EXCLUSIVE);
+  if (iterLevel(tdp) > 1 || !isWritable(spte)) return;
+  if (isWritable(old) && addressOf(old) == addressOf(spte)) return;
+  markDirty(findSlot(vm, iterSpace(tdp), iterGfn(tdp)), iterGfn(tdp));
+}
+
+/** Zaps an entry while faults may be handled: the marker keeps it from becoming present before TLBs are flushed. */
+export function zapShared(vm: usize, space: u32, sptep: usize, gfn: u64, level: u32): void {
+  changeEntry(vm, space, sptep, gfn, level, SPTE_REMOVED, SHARED);
+  flushRemote(vm);
+  store<u64>(sptep, 0);
+}
+
+/** Lets an entry lead to the table of `sp`. */
+export function linkTable(vm: usize, sptep: usize, gfn: u64, level: u32, sp: usize): void {
+  const spte = tableSpte(vm, hostAddress(vm, sp), adDisabled(sp));
+  changeEntry(vm, spaceOf(sp), sptep, gfn, level, spte, SHARED);
+  listAdd(linkOf(sp), tdpOf(vm) + TDP_PAGES);
+}

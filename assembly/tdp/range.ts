@@ -1,0 +1,54 @@
+// What the host's notifier does to the leaves of a range of gfns.
+import { changedPageSpte, trackAccess } from "../spte/make";
+import { adEnabled, isAccessed, isPresent } from "../spte/predicates";
+import { VM_ACCESSED } from "../abi/shadow";
+import { EXCLUSIVE, setIterated, setLogged } from "./change";
+import { iterBefore, iterIsLeaf, iterLevel, iterNext, iterOld, iterStart } from "./iterator";
+import { tdpOf } from "./page";
+import { firstRoot, nextRoot } from "./root";
+
+/** Zaps the leaves of gfns [start, end) of an address space, in invalid roots too; returns whether there was one. */
+export function zapLeaves(vm: usize, space: u32, start: u64, end: u64): bool {
+  const tdp = tdpOf(vm);
+  let flush = false;
+  for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
+    for (iterStart(tdp, root, 1, start); iterBefore(tdp, end); iterNext(tdp)) {
+      if (!iterIsLeaf(tdp)) continue;
+      setLogged(vm, 0);
+      flush = true;
+    }
+  }
+  return flush;
+}
+
+/** Whether a leaf of the range was accessed; with `reset` the next access is noticed again. */
+export function ageLeaves(vm: usize, space: u32, start: u64, end: u64, reset: bool): bool {
+  const tdp = tdpOf(vm);
+  let young = false;
+  for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
+    for (iterStart(tdp, root, 1, start); iterBefore(tdp, end); iterNext(tdp)) {
+      const spte = iterOld(tdp);
+      if (!iterIsLeaf(tdp) || !isAccessed(vm, spte)) continue;
+      young = true;
+      if (!reset) continue;
+      setLogged(vm, adEnabled(spte) ? spte & ~load<u64>(vm, VM_ACCESSED) : trackAccess(vm, spte));
+    }
+  }
+  return young;
+}
+
+/** The host put `page` (an address) behind `gfn`: zap, and where it must not be written yet map it at once. */
+export function changeLeaf(vm: usize, space: u32, gfn: u64, page: u64, writable: bool): bool {
+  const tdp = tdpOf(vm);
+  let found = false;
+  for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
+    for (iterStart(tdp, root, 1, gfn); iterBefore(tdp, gfn + 1); iterNext(tdp)) {
+      const spte = iterOld(tdp);
+      if (iterLevel(tdp) != 1 || !isPresent(spte)) continue;
+      setLogged(vm, 0);
+      if (!writable) setIterated(vm, changedPageSpte(vm, spte, page), EXCLUSIVE);
+      found = true;
+    }
+  }
+  return found;
+}

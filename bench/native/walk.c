@@ -1,0 +1,148 @@
+/**
+ * The same walk in C, on the same linear memory: what the machine can do without Wasm. 4-level paging with large pages,
+ * reserved bits, rights as one look-up in the permission table, accessed and dirty bits; a node addon without a library.
+ */
+#include <node_api.h>
+#include <stdint.h>
+#include <string.h>
+
+#define P 1u
+#define A 0x20u
+#define D 0x40u
+#define PS 0x80u
+#define FAULT (1ull << 63)
+
+struct space {
+  uint8_t *ram;
+  uint64_t base, size, root, address_mask, xd_mask, fetch_code;
+  uint64_t reserved[2][5];
+  uint16_t permissions[16];
+};
+
+static uint8_t *memory;
+static struct space the_space;
+
+static inline uint64_t fault(const struct space *s, uint64_t cause, uint32_t access) {
+  return FAULT | 1u << 16 | cause | (access & (6 | s->fetch_code));
+}
+
+__attribute__((noinline)) static uint64_t walk(const struct space *s, uint64_t va, uint32_t access) {
+  if ((uint64_t)((int64_t)(va << 16) >> 16) != va) return FAULT | 2u << 16;
+  uint64_t table = s->root, all = ~0ull, any = 0;
+  for (int level = 4;; level--) {
+    const int shift = 3 + 9 * level;
+    const uint64_t offset = table + ((va >> shift & 511) << 3) - s->base;
+    if (offset >= s->size) return FAULT | 6u << 16;
+    uint64_t *at = (uint64_t *)(s->ram + offset);
+    const uint64_t entry = *at;
+    if (!(entry & P)) return fault(s, 0, access);
+    if (entry & s->reserved[entry >> 7 & 1][level - 1]) return fault(s, 9, access);
+    all &= entry;
+    any |= entry;
+    const int leaf = level == 1 || (entry & PS);
+    if (!leaf) {
+      if (!(entry & A)) *at = entry | A;
+      table = entry & s->address_mask;
+      continue;
+    }
+    const unsigned rights = (all & 6) | !(any & s->xd_mask);
+    if (s->permissions[access >> 1 & 15] >> rights & 1) return fault(s, 1, access);
+    const uint64_t wanted = entry | A | (access & 2 ? D : 0);
+    if (wanted != entry) *at = wanted;
+    const uint64_t offsets = (1ull << shift) - 1;
+    return (entry & s->address_mask & ~offsets) | (va & offsets);
+  }
+}
+
+static uint64_t argument(napi_env env, napi_value value) {
+  int64_t number = 0;
+  napi_get_value_int64(env, value, &number);
+  return (uint64_t)number;
+}
+
+/** attach(ArrayBuffer, Uint8Array of a struct space whose `ram` is an offset) */
+static napi_value attach(napi_env env, napi_callback_info info) {
+  size_t count = 2, length;
+  napi_value args[2];
+  void *bytes;
+  napi_get_cb_info(env, info, &count, args, NULL, NULL);
+  napi_get_arraybuffer_info(env, args[0], (void **)&memory, &length);
+  napi_get_typedarray_info(env, args[1], NULL, &length, &bytes, NULL, NULL);
+  memcpy(&the_space, bytes, sizeof the_space);
+  the_space.ram = memory + (uintptr_t)the_space.ram;
+  return NULL;
+}
+
+/** batch(input, output, count, access): offsets into the memory */
+static napi_value batch(napi_env env, napi_callback_info info) {
+  size_t count = 4;
+  napi_value args[4];
+  napi_get_cb_info(env, info, &count, args, NULL, NULL);
+  const uint64_t *input = (uint64_t *)(memory + argument(env, args[0]));
+  uint64_t *output = (uint64_t *)(memory + argument(env, args[1]));
+  const uint64_t n = argument(env, args[2]);
+  const uint32_t access = argument(env, args[3]);
+  for (uint64_t i = 0; i < n; i++) output[i] = walk(&the_space, input[i], access);
+  return NULL;
+}
+
+struct leaf {
+  uint64_t va, pa, entry;
+  uint32_t rights, level;
+};
+
+/** Records go to a buffer that is used again when it holds 1,024, as a caller that consumes them would. */
+static struct leaf *buffer;
+static uint64_t listed;
+
+static struct leaf *list(const struct space *s, struct leaf *out, uint64_t table, uint64_t va, uint32_t above, int level) {
+  if (table - s->base >= s->size) return out;
+  const uint64_t *entries = (uint64_t *)(s->ram + (table - s->base));
+  const int shift = 3 + 9 * level;
+  if (level == 1 && out - buffer > 512) {
+    listed += out - buffer;
+    out = buffer;
+  }
+  for (uint64_t i = 0; i < 512; i++) {
+    const uint64_t entry = entries[i];
+    if (!(entry & P) || (entry & s->reserved[entry >> 7 & 1][level - 1])) continue;
+    const uint32_t rights = above & ((entry & 6) | !(entry & s->xd_mask));
+    const uint64_t at = va + (i << shift);
+    if (level == 1 || (entry & PS)) {
+      out->va = (uint64_t)((int64_t)(at << 16) >> 16);
+      out->pa = entry & s->address_mask & ~((1ull << shift) - 1);
+      out->entry = entry;
+      out->rights = rights;
+      out->level = level;
+      out++;
+    } else {
+      out = list(s, out, entry & s->address_mask, at, rights, level - 1);
+    }
+  }
+  return out;
+}
+
+/** enumerate(output): number of leaves, the last of which are at that offset */
+static napi_value enumerate(napi_env env, napi_callback_info info) {
+  size_t count = 1;
+  napi_value args[1], result;
+  napi_get_cb_info(env, info, &count, args, NULL, NULL);
+  buffer = (struct leaf *)(memory + argument(env, args[0]));
+  listed = 0;
+  const struct leaf *end = list(&the_space, buffer, the_space.root, 0, 7, 4);
+  napi_create_uint32(env, (uint32_t)(listed + (end - buffer)), &result);
+  return result;
+}
+
+static void export(napi_env env, napi_value exports, const char *name, napi_callback call) {
+  napi_value function;
+  napi_create_function(env, name, NAPI_AUTO_LENGTH, call, NULL, &function);
+  napi_set_named_property(env, exports, name, function);
+}
+
+NAPI_MODULE_INIT() {
+  export(env, exports, "attach", attach);
+  export(env, exports, "batch", batch);
+  export(env, exports, "enumerate", enumerate);
+  return exports;
+}

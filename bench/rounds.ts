@@ -1,0 +1,64 @@
+/** Comparing candidates: one process, short rounds in rotating order, medians of the rounds' ratios. */
+import { Bench } from "tinybench";
+
+export interface Candidate {
+  readonly name: string;
+  /** Does `work` units of work. */
+  run(): void;
+  /** Units of work in one run, e.g. addresses. */
+  readonly work: number;
+}
+
+export interface Measured {
+  readonly name: string;
+  /** Median time over the rounds, for a unit of work, in nanoseconds. */
+  readonly nanoseconds: number;
+  /** Median over the rounds of this candidate's time by the baseline's in the same round. */
+  readonly ratio: number;
+  /** Half the distance between the quartiles of those ratios. */
+  readonly spread: number;
+}
+
+export interface RoundOptions {
+  readonly rounds: number;
+  /** Milliseconds for a candidate in a round. */
+  readonly time: number;
+}
+
+/** Measures all candidates; the first is the baseline. */
+export function compare(candidates: readonly Candidate[], { rounds, time }: RoundOptions): Measured[] {
+  // V8 compiles hot code in the background and stalls around the third batch: warm everybody up first.
+  for (const candidate of candidates)
+    for (let until = performance.now() + 60; performance.now() < until; ) candidate.run();
+  const times = candidates.map(() => [] as number[]);
+  for (let round = 0; round < rounds; round++) {
+    for (let place = 0; place < candidates.length; place++) {
+      const index = (place + round) % candidates.length;
+      times[index]!.push(measure(candidates[index]!, time));
+    }
+  }
+  return candidates.map((candidate, index) => {
+    const ratios = times[index]!.map((value, round) => value / times[0]![round]!);
+    return {
+      name: candidate.name,
+      nanoseconds: quantile(times[index]!, 0.5),
+      ratio: quantile(ratios, 0.5),
+      spread: (quantile(ratios, 0.75) - quantile(ratios, 0.25)) / 2,
+    };
+  });
+}
+
+/** Nanoseconds for a unit of work: the median of the runs that fit into `time`. */
+function measure(candidate: Candidate, time: number): number {
+  const bench = new Bench({ time, iterations: 5, warmup: false });
+  bench.add(candidate.name, () => candidate.run());
+  bench.runSync();
+  const result = bench.tasks[0]!.result;
+  if (!("latency" in result)) throw new Error(`${candidate.name}: ${JSON.stringify(result)}`);
+  return (result.latency.p50 * 1e6) / candidate.work;
+}
+
+export function quantile(values: readonly number[], share: number): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor((sorted.length - 1) * share)]!;
+}

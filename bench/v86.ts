@@ -1,0 +1,96 @@
+/**
+ * v86's own Wasm, like for like: 32-bit paging, one call from JavaScript an address, the same tables in both memories.
+ * Places in v86's memory are those of its src/cpu.js.
+ */
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { core } from "./machine.js";
+import type { Section } from "./report.js";
+import { type Candidate, compare, type RoundOptions } from "./rounds.js";
+
+const RAM = 64 << 20;
+const DIRECTORY = 0x1000;
+const TABLE = 0x2000;
+const PAGES = 1024;
+const CONTROL_REGISTERS = 580;
+const MEMORY_SIZE = 812;
+const REGISTERS = { cr0: 0x80010001, cr3: DIRECTORY, cr4: 0, efer: 0 };
+
+interface V86 {
+  readonly memory: WebAssembly.Memory;
+  allocate_memory(size: number): number;
+  full_clear_tlb(): void;
+  translate_address_system_read_js(address: number): number;
+}
+
+function loadV86(): V86 {
+  const root = dirname(createRequire(import.meta.url).resolve("v86/package.json"));
+  const module = new WebAssembly.Module(readFileSync(join(root, "build", "v86.wasm")));
+  const functions = WebAssembly.Module.imports(module).filter(({ kind }) => kind === "function");
+  const nothing = functions.map(({ name }) => [name, () => 0] as const);
+  const table = new WebAssembly.Table({ element: "anyfunc", initial: 1924 });
+  const env = { ...Object.fromEntries(nothing), __indirect_function_table: table };
+  return new WebAssembly.Instance(module, { env }).exports as unknown as V86;
+}
+
+/** One level-1 table; `words` is guest RAM. */
+function writeTables(words: Int32Array): void {
+  words[DIRECTORY >> 2] = TABLE | 0x67;
+  for (let page = 0; page < PAGES; page++) words[(TABLE >> 2) + page] = ((page + 64) << 12) | 0x67;
+}
+
+export function measureV86(options: RoundOptions): Section[] {
+  const v86 = loadV86();
+  const base = v86.allocate_memory(RAM);
+  writeTables(new Int32Array(v86.memory.buffer, base, RAM >> 2));
+  const control = new Int32Array(v86.memory.buffer, CONTROL_REGISTERS, 8);
+  control.set([REGISTERS.cr0 | 0, 0, 0, REGISTERS.cr3, REGISTERS.cr4]);
+  new Uint32Array(v86.memory.buffer, MEMORY_SIZE, 1)[0] = RAM;
+  v86.full_clear_tlb();
+
+  const memory = core.createMemory({ slots: [{ gpa: 0, size: 1 << 20 }] });
+  const tables = new Int32Array((TABLE + 4096) / 4);
+  writeTables(tables);
+  memory.write(0, new Uint8Array(tables.buffer));
+  const plain = core.createAddressSpace(memory, REGISTERS);
+  const cached = core.createAddressSpace(memory, { ...REGISTERS, tlbEntries: 4096 });
+
+  const addresses = Int32Array.from({ length: PAGES }, (_, index) => ((index * 7) % PAGES) * 4096 + 8);
+  for (const address of addresses) {
+    const found = v86.translate_address_system_read_js(address);
+    if (found !== plain.translateFast(0, address, 0)) throw new Error(`v86 translates ${address} to ${found}`);
+  }
+  let sum = 0;
+  // A loop of its own for each, so that each call site sees one callee.
+  const translate = v86.translate_address_system_read_js;
+  const hitLoop = () => {
+    let part = 0;
+    for (let index = 0; index < PAGES; index++) part += translate(addresses[index]!);
+    sum += part;
+  };
+  const missLoop = () => {
+    v86.full_clear_tlb();
+    let part = 0;
+    for (let index = 0; index < PAGES; index++) part += translate(addresses[index]!);
+    sum += part;
+  };
+  const cachedLoop = () => {
+    let part = 0;
+    for (let index = 0; index < PAGES; index++) part += cached.translateFast(0, addresses[index]!, 0);
+    sum += part;
+  };
+  const walkLoop = () => {
+    let part = 0;
+    for (let index = 0; index < PAGES; index++) part += plain.translateFast(0, addresses[index]!, 0);
+    sum += part;
+  };
+  const hit: Candidate = { name: "v86, TLB hit", work: PAGES, run: hitLoop };
+  const miss: Candidate = { name: "v86, TLB miss", work: PAGES, run: missLoop };
+  const ours: Candidate = { name: "core, TLB hit", work: PAGES, run: cachedLoop };
+  const walk: Candidate = { name: "core, full walk", work: PAGES, run: walkLoop };
+  return [
+    { title: "v86, its TLB hit", unit: "address", results: compare([hit, ours, walk], options) },
+    { title: "v86, its TLB miss", unit: "address", results: compare([miss, walk], options) },
+  ].filter(() => !Number.isNaN(sum));
+}

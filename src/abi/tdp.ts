@@ -1,0 +1,24 @@
+/** The TDP MMU's record in linear memory; see docs/tdp-mmu.md. Its pages are ordinary SP records. */
+import type { RecordLayout } from "./layout.js";
+
+/** The TDP MMU of one virtual machine, and its iterator. */
+export const TDP: RecordLayout = {
+  prefix: "TDP",
+  title: "TDP MMU",
+  fields: [
+    { name: "NEXT_GFN", type: "u64", meaning: "iterator: gfn that it descends towards" },
+    { name: "GFN", type: "u64", meaning: "iterator: first gfn of the current entry" },
+    { name: "OLD", type: "u64", meaning: "iterator: value of the current entry when it was reached" },
+    { name: "SPTEP", type: "u32", meaning: "iterator: the current entry, 0 at the end" },
+    { name: "LEVEL", type: "u32", meaning: "iterator: its level" },
+    { name: "MIN_LEVEL", type: "u32", meaning: "iterator: lowest level to visit" },
+    { name: "ROOT_LEVEL", type: "u32", meaning: "iterator: level of the root" },
+    { name: "SPACE", type: "u32", meaning: "iterator: address space of the root" },
+    { name: "PATH", type: "u32", count: 5, meaning: "iterator: tables down to the current entry, by level - 1" },
+    { name: "ROOTS", type: "u32", count: 2, meaning: "list head (next, previous) of the roots" },
+    { name: "PAGES", type: "u32", count: 2, meaning: "list head (next, previous) of the other pages" },
+    { name: "POOL", type: "u32", meaning: "free list of pages, linked through SP_LINK" },
+    { name: "POOL_COUNT", type: "u32", meaning: "its length" },
+    { name: "PAGE_COUNT", type: "u32", meaning: "pages in use, roots included" },
+  ],
+};

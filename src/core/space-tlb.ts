@@ -1,0 +1,115 @@
+/** The software TLB of a space: its memory, and what each architected event invalidates (SDM "Invalidation of TLBs"). */
+import { bitOf, CODES, CR0, CR3, CR4, EFER } from "../abi/index.js";
+import type { AddressSpaceConfig, PagingMode } from "../api.js";
+import { ConfigError, GeneralProtectionError } from "../errors.js";
+import type { CoreExports } from "./exports.js";
+import type { LinearMemory } from "./linear-memory.js";
+import { spaceRecord } from "./space-config.js";
+
+const ENTRY_BYTES = 16;
+const LEAST = 16;
+const MOST = 65536;
+const PCIDS = 4096;
+
+/** CR4 bits whose change invalidates everything; SMEP does where it is set. */
+const CR4_FLUSHES = ["PGE", "PAE", "PSE", "LA57", "PCIDE"].reduce((mask, name) => mask | bitOf(CR4, name), 0n);
+const EFER_FLUSHES = bitOf(EFER, "NXE") | bitOf(EFER, "LMA");
+
+export class SpaceTlb {
+  readonly #address: number;
+  readonly #size: number;
+
+  /** Throws ConfigError for a bad number of entries. */
+  constructor(
+    private readonly exports: CoreExports,
+    private readonly linear: LinearMemory,
+    private readonly space: number,
+    config: AddressSpaceConfig,
+  ) {
+    const entries = config.tlbEntries!;
+    if (!Number.isInteger(entries) || entries < LEAST || entries > MOST || (entries & (entries - 1)) !== 0) {
+      throw new ConfigError(`tlbEntries is ${entries}, expected 0 or a power of two from ${LEAST} to ${MOST}`);
+    }
+    if (config.secondStage !== undefined) {
+      throw new ConfigError("tlbEntries with a secondStage: a software TLB is for spaces of one stage");
+    }
+    this.#size = entries * ENTRY_BYTES;
+    this.#address = linear.allocate(this.#size);
+    spaceRecord.set32(linear, space, "TLB", this.#address);
+    spaceRecord.set32(linear, space, "TLB_MASK", entries - 1);
+  }
+
+  /** MOV to CR3 with bit 63 clear, `cr3` being what was loaded. */
+  flushContext(config: AddressSpaceConfig, cr3: bigint): void {
+    const pcid = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) === 0n ? 0n : cr3 & bitOf(CR3, "PCID");
+    this.exports.tlbFlush(this.space, CODES.TLB_PCID, Number(pcid));
+  }
+
+  /** Registers or options were changed by other means than MOV to CR3. */
+  afterUpdate(before: AddressSpaceConfig, after: AddressSpaceConfig, cr3Loaded: boolean): void {
+    if (flushesAll(before, after)) this.exports.tlbFlush(this.space, CODES.TLB_ALL, 0);
+    else if (cr3Loaded) this.flushContext(after, BigInt(after.cr3));
+  }
+
+  dropPage(address: bigint, config: AddressSpaceConfig): void {
+    const pcide = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) !== 0n;
+    const pcid = pcide ? Number(BigInt(config.cr3) & bitOf(CR3, "PCID")) : 0;
+    this.exports.tlbDropPage(this.space, address, pcid, 1);
+  }
+
+  /** INVPCID, checked already. */
+  invalidate(type: number, pcid: number, address: bigint): void {
+    if (type === 0) this.exports.tlbDropPage(this.space, address, pcid, 0);
+    else this.exports.tlbFlush(this.space, [0, CODES.TLB_PCID, CODES.TLB_ALL, CODES.TLB_NON_GLOBAL][type]!, pcid);
+  }
+
+  dispose(): void {
+    this.linear.free(this.#address, this.#size);
+  }
+}
+
+/**
+ * Whether a change invalidates every entry. Permission bits that are applied at a hit (WP, SMAP, PKRU, SMEP from 1 to 0)
+ * do not; options that no processor can change, and PAE tables, whose PDPTEs are loaded anew, do.
+ */
+function flushesAll(before: AddressSpaceConfig, after: AddressSpaceConfig): boolean {
+  const changed = (name: "cr0" | "cr4" | "efer") => BigInt(before[name]) ^ BigInt(after[name]);
+  if (changed("cr0") & bitOf(CR0, "PG") || changed("cr4") & CR4_FLUSHES || changed("efer") & EFER_FLUSHES) return true;
+  if (changed("cr4") & BigInt(after.cr4) & bitOf(CR4, "SMEP")) return true;
+  const pae = (BigInt(after.cr4) & bitOf(CR4, "PAE")) !== 0n && (BigInt(after.efer) & bitOf(EFER, "LMA")) === 0n;
+  if (pae) return true;
+  const options = ["maxPhysAddr", "cpu", "rules", "encryptionMask", "lenient"] as const;
+  return options.some((name) => before[name] !== after[name]);
+}
+
+/** MOV to CR3's operand: bit 63 is no part of CR3, and reserved without PCIDs (SDM "MOV-Move to/from Control Registers"). */
+export function splitCr3(value: bigint, cr4: bigint): { cr3: bigint; keep: boolean } {
+  const noFlush = bitOf(CR3, "NOFLUSH");
+  const keep = (value & noFlush) !== 0n;
+  if (keep && (cr4 & bitOf(CR4, "PCIDE")) === 0n) {
+    throw new GeneralProtectionError(`CR3 0x${value.toString(16)} has bit 63 set with CR4.PCIDE=0`);
+  }
+  return { cr3: value & ~noFlush, keep };
+}
+
+/** Throws GeneralProtectionError where INVPCID would raise it (SDM "INVPCID-Invalidate Process-Context Identifier"). */
+export function checkInvpcid(
+  type: number,
+  pcid: number,
+  address: bigint,
+  config: AddressSpaceConfig,
+  mode: PagingMode,
+): void {
+  if (!Number.isInteger(type) || type < 0 || type > 3)
+    throw new GeneralProtectionError(`INVPCID type is ${type}, expected 0 to 3`);
+  if (!Number.isInteger(pcid) || pcid < 0 || pcid >= PCIDS) {
+    throw new GeneralProtectionError(`PCID is ${pcid}, expected 0 to ${PCIDS - 1}`);
+  }
+  if (type < 2 && pcid !== 0 && (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) === 0n) {
+    throw new GeneralProtectionError(`PCID is ${pcid}, expected 0 with CR4.PCIDE=0`);
+  }
+  const width = mode === "5level" ? 57 : mode === "4level" ? 48 : 64;
+  if (type === 0 && BigInt.asUintN(64, BigInt.asIntN(width, address)) !== address) {
+    throw new GeneralProtectionError(`INVPCID address 0x${address.toString(16)} is not canonical`);
+  }
+}

@@ -1,0 +1,118 @@
+/**
+ * Dirty logging as live migration uses it: pages are fetched and cleared while writes go on, and a set kept beside it
+ * knows which pages were written since they were last cleared. None of them may be missing from the log.
+ * SEQUENCES sets how many random sequences are run per configuration.
+ */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { FORMATS, LARGE_GPA, LARGE_PAGES, SMALL_PAGES, TdpGuest } from "./tdp-guest.js";
+
+const SEQUENCES = Number(process.env.SEQUENCES ?? 25);
+const OPERATIONS = 120;
+const MODES = [
+  ["cleared by get", 0],
+  ["manual protect", 1],
+  ["manual protect, initially set", 3],
+] as const;
+
+type Step = readonly [kind: number, a: number, b: number];
+
+/** Some pages are used much more often than others, so that operations meet. */
+function pageOf(a: number, pages: number): number {
+  return a % 3 === 0 ? a % pages : (a * 7) % 24;
+}
+
+class Migration {
+  readonly guest: TdpGuest;
+  /** By slot: pages written since they were cleared in the log. */
+  readonly written: [Set<number>, Set<number>] = [new Set(), new Set()];
+  readonly logging: [boolean, boolean] = [false, false];
+  readonly #manual: number;
+
+  constructor(format: (typeof FORMATS)[number], manual: number, tdpMmu: boolean) {
+    this.guest = new TdpGuest(format, { manualDirtyLog: manual, tdpMmu });
+    this.#manual = manual;
+  }
+
+  run([kind, a, b]: Step): void {
+    const { guest } = this;
+    const id = (a & 1) as 0 | 1;
+    const page = pageOf(b, id === 0 ? SMALL_PAGES : LARGE_PAGES);
+    const gpa = (id === 0 ? 0n : LARGE_GPA) + (BigInt(page) << 12n);
+    const hva = guest.hva(gpa);
+    if (kind < 40) {
+      const vcpu = guest.vm.vcpus[(a >> 1) & 1]!;
+      expect(guest.access(gpa, "write", vcpu)).toBe("ok");
+      this.written[id].add(page);
+    } else if (kind < 55) expect(guest.access(gpa, "read")).toBe("ok");
+    else if (kind < 60) expect(guest.access(gpa, "exec")).toBe("ok");
+    else if (kind < 75) this.#collect(id);
+    else if (kind < 85) this.#clear(id, b);
+    else if (kind < 88) this.#toggle(id);
+    else if (kind < 92) guest.vm.age(hva, hva + 0x8000n);
+    else if (kind < 96) guest.vm.unmapRange(hva, hva + 0x3000n);
+    else if (kind < 98) {
+      guest.vm.writeGuest(gpa, Uint8Array.of(a));
+      this.written[id].add(page);
+    } else if (kind < 99) {
+      guest.vm.unmapRange(hva, hva + 0x1000n);
+      guest.shared.add(hva);
+    } else guest.toggleNested();
+  }
+
+  #log(id: 0 | 1): Set<number> {
+    return new Set(this.guest.vm.getDirtyLog(id));
+  }
+
+  #collect(id: 0 | 1): void {
+    if (!this.logging[id]) return;
+    const log = this.#log(id);
+    expect([...this.written[id]].filter((page) => !log.has(page))).toEqual([]);
+    if (this.#manual === 0) this.written[id].clear();
+  }
+
+  /** Manual protect: clears a part of the log after having fetched it. */
+  #clear(id: 0 | 1, b: number): void {
+    if (!this.logging[id] || this.#manual === 0) return;
+    const pages = id === 0 ? SMALL_PAGES : LARGE_PAGES;
+    const first = (b * 64) % pages;
+    const log = this.#log(id);
+    const mine = [...log].filter((page) => page >= first && page < first + 64 && (page + b) % 5 !== 0);
+    expect([...this.written[id]].filter((page) => !log.has(page))).toEqual([]);
+    this.guest.vm.clearDirtyLog(id, first, 64, mine);
+    for (const page of mine) this.written[id].delete(page);
+  }
+
+  #toggle(id: 0 | 1): void {
+    this.logging[id] = !this.logging[id];
+    this.guest.vm.setSlot(this.guest.slot(id, this.logging[id]));
+    this.written[id].clear();
+  }
+}
+
+const step = fc.tuple(fc.nat(99), fc.nat(255), fc.nat(4095));
+const CASES = FORMATS.flatMap((format) =>
+  MODES.flatMap(([name, manual]) =>
+    [true, false].map((tdp) => [format, name, manual, tdp ? "TDP MMU" : "classic MMU"] as const),
+  ),
+);
+
+describe.each(CASES)("the dirty log, %s, %s (%i), %s", (format, _name, manual, mmu) => {
+  it("loses no page while writes go on", () => {
+    fc.assert(
+      fc.property(fc.array(step, { minLength: OPERATIONS, maxLength: OPERATIONS }), (steps) => {
+        const migration = new Migration(format, manual, mmu === "TDP MMU");
+        try {
+          migration.guest.newVcpu();
+          migration.run([85, 0, 0]);
+          migration.run([85, 1, 0]);
+          for (const one of steps) migration.run(one);
+          expect(migration.guest.vm.audit()).toEqual([]);
+        } finally {
+          migration.guest.dispose();
+        }
+      }),
+      { numRuns: SEQUENCES },
+    );
+  });
+});
