@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { roleGuestLevel, roleIsPaeRoot, roleIsPromoted, roleLevel } from "../../src/role/index.js";
-import { FULL, type Mode, P, RW, US } from "./guest.js";
+import { FULL, type Mode, P, RW, registersOf, US } from "./guest.js";
 import { EPT, type Level, NestedEpt, NestedNpt } from "./nested-guest.js";
 
 const L2 = 0x40_3000n;
@@ -188,6 +188,80 @@ describe("switching between L1 and L2", () => {
 
   it("never finds it where the wanted role keeps bit 4 and stored pages drop it, as cr4_pae once did", () => {
     expect(hitRate(1 << 4)).toBe(0);
+  });
+});
+
+describe("walks of L2's own tables", () => {
+  const GVA = 0x1234_5000n;
+  const LINEAR = registersOf("4level", 0n);
+  /** L2 in long mode; L1's NPT maps every frame of the first 2 MiB, and PAGE, to itself. */
+  const started = (flags = FULL) => {
+    const guest = new NestedNpt(4, "4level");
+    for (let gpa = 0x10_0000n; gpa < 0x20_0000n; gpa += 0x1000n) guest.map(guest.root, gpa, gpa);
+    guest.map(guest.root, PAGE, PAGE, flags);
+    const root = guest.table();
+    const leaf = guest.map(root, GVA, PAGE, P | US | 0x20n);
+    guest.enter({ ...LINEAR, cr3: root });
+    return { guest, leaf };
+  };
+
+  it("go through L1's second stage, and set accessed bits in both", () => {
+    const { guest, leaf } = started();
+    guest.poke(leaf, guest.read(leaf) & ~0x20n);
+    expect(guest.vcpu.walk(GVA + 8n, 4)).toEqual({ ok: true, gpa: PAGE + 8n });
+    expect(guest.read(leaf) & 0x20n).toBe(0x20n);
+    guest.dispose();
+  });
+
+  it("report L2's own fault as L2's, and L1's at L2's guest-physical address as a user's access", () => {
+    const { guest } = started(FULL & ~US);
+    expect(guest.vcpu.walk(GVA + 0x1000n, 4)).toMatchObject({
+      ok: false,
+      errorCode: 4,
+      address: GVA + 0x1000n,
+      nested: false,
+    });
+    expect(guest.vcpu.walk(GVA, 2 | 4)).toMatchObject({ ok: false, errorCode: 7, address: GVA, nested: false });
+    expect(guest.vcpu.walk(GVA + 8n, 0)).toMatchObject({ ok: false, errorCode: 5, address: PAGE, nested: true });
+    guest.dispose();
+  });
+
+  it("follow CR0.WP that changed without an exit, once they come to the permission check", () => {
+    const { guest } = started();
+    const { nestedMmu } = guest.vcpu;
+    guest.vcpu.setGuestRegisters({ cr0: LINEAR.cr0 & ~0x10000n });
+    expect(guest.vcpu.walk(GVA + 0x1000n, 2).ok).toBe(false);
+    expect(nestedMmu.writeProtect).toBe(true);
+    expect(guest.vcpu.walk(GVA, 2)).toEqual({ ok: true, gpa: PAGE });
+    expect(nestedMmu.writeProtect).toBe(false);
+    guest.dispose();
+  });
+});
+
+describe("roots that stand above L1's tables", () => {
+  it.each([4, 5] as const)("leave the directories below them when they go (%i levels)", (level) => {
+    const guest = new NestedNpt(level, "32");
+    guest.map(guest.root, L2, PAGE);
+    if (guest.stage.kind !== "npt") throw new RangeError("not NPT");
+    guest.enter();
+    guest.touch(L2, Access.Read | Access.User);
+    guest.exit();
+    const { hostCalls } = guest.vm.stats;
+    const directories = () =>
+      guest.vm.pages().filter((page) => page.gfn === guest.root >> 12n && roleLevel(page.role) === 2).length;
+    expect(directories()).toBe(4);
+    // Four other roots: the current one and three previous ones.
+    for (let i = 0; i < 4; i++) {
+      guest.enter(undefined, { ...guest.stage, ncr3: guest.table() });
+      guest.exit();
+    }
+    expect(guest.vm.pages().filter((page) => page.gfn === guest.root >> 12n && roleIsPromoted(page.role))).toEqual([]);
+    expect(directories()).toBe(4);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    expect(guest.vm.stats.hostCalls).toBe(hostCalls);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
   });
 });
 
