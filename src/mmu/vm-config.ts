@@ -1,29 +1,12 @@
 /** What a virtual machine is made of, and how that is written into its VM record. */
 import type { LinearMemory } from "../core/linear-memory.js";
+import type { SpteMasks } from "../spte/index.js";
 import type { HostMemory } from "./host-pages.js";
 import type { EncryptionHooks } from "./memory-cache.js";
 import { vmRecord } from "./records.js";
 
-/** KVM's SPTE masks, without `shadow_` and `_mask`. */
-export interface VmMasks {
-  readonly user: bigint;
-  readonly accessed: bigint;
-  readonly dirty: bigint;
-  readonly nx: bigint;
-  readonly x: bigint;
-  readonly present: bigint;
-  readonly me: bigint;
-  readonly meValue: bigint;
-  readonly memtype: bigint;
-  readonly accTrack: bigint;
-  readonly hostWritable: bigint;
-  readonly mmuWritable: bigint;
-  readonly mmio: bigint;
-  readonly mmioValue: bigint;
-  readonly mmioAccess: bigint;
-  readonly nonpresentOrRsvd: bigint;
-  readonly lowerGfn: bigint;
-}
+/** The SPTE masks of a VM; its physical bits are a setting of their own (`hostPhysicalBits`). */
+export type VmMasks = Omit<SpteMasks, "physBits">;
 
 export interface VirtualMachineConfig {
   /** Default: those of the format for the host's physical bits; for EPT with accessed and dirty bits and execute-only. */
