@@ -1,4 +1,7 @@
-/** Lints the AssemblyScript sources, whose decorators other linters cannot read: unused imports, long lines, long files. */
+/**
+ * Lints the AssemblyScript sources, whose decorators other linters cannot read: unused imports and exports, long
+ * lines, long files.
+ */
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -26,9 +29,24 @@ function problemsOf(path: string, text: string): string[] {
   return problems;
 }
 
+/** Exported functions that nothing calls; the entries' own exports are for the host. */
+function unusedExports(texts: ReadonlyMap<string, string>): string[] {
+  const all = [...texts.values()].join("\n");
+  return [...texts].flatMap(([path, text]) => {
+    const name = relative(root, path);
+    if (/(index|testing)\.ts$/.test(name) || name.startsWith(join("assembly", "abi"))) return [];
+    return [...text.matchAll(/export function (\w+)/g)]
+      .map(([, exported]) => exported!)
+      .filter((exported) => [...all.matchAll(new RegExp(`\\b${exported}\\b`, "g"))].length < 2)
+      .map((exported) => `${name}: nothing uses ${exported}`);
+  });
+}
+
 const files = readdirSync(join(root, "assembly"), { recursive: true, encoding: "utf8" })
   .filter((name) => name.endsWith(".ts"))
   .map((name) => join(root, "assembly", name));
-const problems = files.flatMap((path) => problemsOf(path, readFileSync(path, "utf8")));
+const texts = new Map(files.map((path) => [path, readFileSync(path, "utf8")]));
+const problems = [...texts].flatMap(([path, text]) => problemsOf(path, text));
+problems.push(...unusedExports(texts));
 for (const problem of problems) console.error(problem);
 process.exitCode = problems.length === 0 ? 0 : 1;

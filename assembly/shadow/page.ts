@@ -1,37 +1,14 @@
 // A shadow page: its header, its role, its place among the pages of one gfn.
 import {
-  ROLE_ACCESS,
-  ROLE_ACCESS_SHIFT,
-  ROLE_AD_DISABLED,
-  ROLE_DIRECT,
-  ROLE_GUEST_LEVEL,
-  ROLE_GUEST_LEVEL_SHIFT,
-  ROLE_HAS_4_BYTE_GPTE,
-  ROLE_INVALID,
-  ROLE_LEVEL,
-  ROLE_LEVEL_PROMOTED,
-  ROLE_PAE_ROOT,
-  ROLE_QUADRANT,
-  ROLE_QUADRANT_SHIFT,
-  ROLE_SMM,
+  ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_AD_DISABLED, ROLE_DIRECT, ROLE_GUEST_LEVEL, ROLE_GUEST_LEVEL_SHIFT,
+  ROLE_HAS_4_BYTE_GPTE, ROLE_INVALID, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, ROLE_QUADRANT,
+  ROLE_QUADRANT_SHIFT, ROLE_SMM,
 } from "../abi/role";
 import {
-  SP_CHAIN,
-  SP_GENERATION,
-  SP_GFN,
-  SP_LOW,
-  SP_ROLE,
-  SP_SHADOWED,
-  SP_SPT,
-  SP_TDP,
-  VM_CHAINS,
-  VM_DEFAULT_PDPTE,
-  VM_NORMAL_ZONE,
-  VM_PAGE_MAP,
-  VM_PDPTE_VALUE,
-  VM_VALID_GEN,
+  SP_CHAIN, SP_GENERATION, SP_GFN, SP_LOW, SP_ROLE, SP_SHADOWED, SP_SPT, SP_TDP, VM_CHAINS, VM_DEFAULT_PDPTE,
+  VM_NORMAL_ZONE, VM_PAGE_MAP, VM_PDPTE_VALUE, VM_VALID_GEN,
 } from "../abi/shadow";
-import { ACC_ALL, SPTE_ADDRESS } from "../abi/spte";
+import { SPTE_ADDRESS } from "../abi/spte";
 
 /** SP_LOW: the page belongs to a PAE guest's page-directory-pointer table; bits 11:5 are CR3's. */
 // @ts-ignore: decorator
@@ -139,12 +116,6 @@ export function entryGfn(sp: usize, index: u32): u64 {
   if (role & ROLE_LEVEL_PROMOTED) return gfnOf(sp);
   if (!(role & ROLE_DIRECT)) return load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3)) >> 12;
   return gfnOf(sp) + (<u64>index << (9 * ((role & ROLE_LEVEL) - 1)));
-}
-
-/** Rights that the guest's own entries give: those of the whole direct page where there are none. */
-export function entryAccess(sp: usize, index: u32): u32 {
-  if (hasGptes(sp)) return <u32>load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3)) & ACC_ALL;
-  return (roleOf(sp) & ROLE_ACCESS) >> ROLE_ACCESS_SHIFT;
 }
 
 export function setTranslation(sp: usize, index: u32, gfn: u64, access: u32): void {

@@ -1,27 +1,8 @@
 // Memslots: from gfn to RAM, rmap heads, large-page and write-track counts, host pages, dirty bits.
 import {
-  HOST_LEVEL_SHIFT,
-  MEMSLOT_BASE,
-  MEMSLOT_DIRTY,
-  MEMSLOT_FLAGS,
-  MEMSLOT_HOST,
-  MEMSLOT_INVALID,
-  MEMSLOT_LOG,
-  MEMSLOT_LPAGE,
-  MEMSLOT_PAGES,
-  MEMSLOT_RAM,
-  MEMSLOT_READONLY,
-  MEMSLOT_RMAP,
-  MEMSLOT_SPACE,
-  MEMSLOT_TRACK,
-  SLOTSET_COUNT,
-  SLOTSET_GENERATION,
-  SLOTSET_LAST,
-  SLOTSET_SLOTS,
-  VCPU_SPACE,
-  VCPU_VM,
-  VM_MAX_HUGE_LEVEL,
-  VM_SLOTS,
+  HOST_LEVEL_SHIFT, MEMSLOT_BASE, MEMSLOT_DIRTY, MEMSLOT_FLAGS, MEMSLOT_HOST, MEMSLOT_INVALID, MEMSLOT_LOG,
+  MEMSLOT_LPAGE, MEMSLOT_PAGES, MEMSLOT_RAM, MEMSLOT_READONLY, MEMSLOT_RMAP, MEMSLOT_SPACE, MEMSLOT_TRACK,
+  SLOTSET_COUNT, SLOTSET_GENERATION, SLOTSET_LAST, SLOTSET_SLOTS, VCPU_SPACE, VCPU_VM, VM_MAX_HUGE_LEVEL, VM_SLOTS,
 } from "../abi/shadow";
 
 // @ts-ignore: decorator
@@ -85,11 +66,6 @@ export function slotGeneration(vcpu: usize): u64 {
 export function ramOf(vcpu: usize, gfn: u64): usize {
   const slot = vcpuSlot(vcpu, gfn);
   if (slot == 0 || isInvalid(slot)) return 0;
-  return <usize>load<u32>(slot, MEMSLOT_RAM) + (pageIndex(slot, gfn) << 12);
-}
-
-// @ts-ignore: decorator
-@inline export function slotRam(slot: usize, gfn: u64): usize {
   return <usize>load<u32>(slot, MEMSLOT_RAM) + (pageIndex(slot, gfn) << 12);
 }
 
