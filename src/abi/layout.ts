@@ -26,7 +26,7 @@ export const BLOCK_LANES = 256;
 
 const SIZE: Record<FieldType, number> = { u16: 2, u32: 4, u64: 8 };
 
-/** RAM slots and the page table of a sparse memory. */
+/** RAM slots and, behind them, the table of pages that were read from a source. */
 export const MEMORY: RecordLayout = {
   prefix: "MEMORY",
   title: "Guest-physical memory",
