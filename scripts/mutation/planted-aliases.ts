@@ -21,7 +21,7 @@ const vm = at("src/mmu/vm.ts");
 
 export const PLANTED_ALIASES: readonly Planted[] = [
   alias("pages of aliases have one name", "return <u32>(alias >> FIRST_BIT) << LOW_SHIFT;", "return 0;"),
-  alias("execute-only grants reading", "VM_EXECUTE_ONLY) ? ACC_EXEC :", "VM_EXECUTE_ONLY) ? ACC_EXEC | ACC_USER :"),
+  alias("execute-only grants reading", "VM_EXECUTE_ONLY) ? ACC_EXEC :", "VM_EXECUTE_ONLY) ? ACC_ALL & ~2 :"),
   fault("a direct fault's gfn keeps alias bits", "direct ? gfnOfAddress(vm, address) :", "direct ? address >> 12 :"),
   fault("the VM's own page has aliases", "slot != 0 && isInternal(slot) ? 0 : slot;", "false ? 0 : slot;"),
   fault("execute-only is not enforced", "violatesAlias(vcpu, address, error)) return", "false) return"),

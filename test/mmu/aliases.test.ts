@@ -2,9 +2,9 @@
 import { describe, expect, it } from "vitest";
 import { Access, ConfigError, GeneralProtectionError, UnsupportedError } from "../../src/index.js";
 import { type AliasConfig, VirtualMachine, type VirtualMachineConfig } from "../../src/mmu/index.js";
-import { roleLevel } from "../../src/role/index.js";
+import { roleIsDirect, roleIsGuestMode, roleLevel } from "../../src/role/index.js";
 import { eptMasks, legacyMasks } from "../../src/spte/index.js";
-import { core, FULL, Guest, P, registersOf } from "./guest.js";
+import { core, FULL, Guest, HIGH_SLOT, P, registersOf } from "./guest.js";
 import { NestedEpt, NestedNpt } from "./nested-guest.js";
 import { type Format, LARGE_GPA, TdpGuest } from "./tdp-guest.js";
 
@@ -365,7 +365,7 @@ describe("guest walks", () => {
 
 describe("an L1 hypervisor's NPT", () => {
   const make = (config: Partial<VirtualMachineConfig> = {}) =>
-    new NestedNpt(4, "4level", { aliases: { mask: BIT }, ...config });
+    new NestedNpt(4, "4level", { aliases: { mask: BIT | OTHER }, ...config });
 
   it.each([false, true])("maps a gfn of L1's through entries with alias bits (TDP MMU: %s)", (tdpMmu) => {
     const guest = make({ tdpMmu });
@@ -394,6 +394,26 @@ describe("an L1 hypervisor's NPT", () => {
       expect(found.ok).toBe(false);
       expect(guest.vcpu.pageFault(gpa, 7).result).toBe("emulate");
     }
+    expectSound(guest);
+  });
+
+  it("is prefetched through entries with alias bits", () => {
+    const guest = make();
+    for (const page of [0n, 1n, 2n]) guest.map(guest.root, page << 12n, (0x5000n + (page << 12n)) | BIT);
+    guest.enter();
+    guest.touch(0x1000n, Access.Read);
+    const found = guest.second(0x2000n, Access.Read);
+    expect(found.ok && guest.gfnOf(found.pa)).toBe(7n);
+    expectSound(guest);
+  });
+
+  it("has one table below a large page of L1's, at whatever addresses of L2's", () => {
+    const guest = make();
+    for (const gpa of [0x20_0000n, OTHER | 0x20_0000n]) guest.map(guest.root, gpa, HIGH_SLOT, FULL, 2);
+    guest.enter();
+    for (const bits of [0n, OTHER]) expect(guest.touch(bits | 0x20_3000n, Access.Read)).toBe((HIGH_SLOT >> 12n) + 3n);
+    const tables = guest.vm.pages().filter(({ role }) => roleIsDirect(role) && roleIsGuestMode(role));
+    expect(tables.map(({ gfn, alias }) => [gfn, alias])).toEqual([[HIGH_SLOT >> 12n, 0n]]);
     expectSound(guest);
   });
 
