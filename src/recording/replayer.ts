@@ -1,5 +1,11 @@
 import { CpuTracker } from "./cpu-tracker.js";
-import { comparedEvents, compareEvents, type EventDifference, type TaggedEvent } from "./event-comparator.js";
+import {
+  comparedEvents,
+  compareEvents,
+  type EventContext,
+  type EventDifference,
+  type TaggedEvent,
+} from "./event-comparator.js";
 import { isProbeEvent, isTraceEvent, type MmuEvent } from "./events.js";
 import { RESULT_EVENTS, type ResultPair } from "./fault-result.js";
 import { GuestMemoryTracker } from "./guest-memory.js";
@@ -50,6 +56,8 @@ export interface ReplayReport {
 export interface ReplayOptions {
   /** Give up after this many differences. Default: no limit. */
   readonly limit?: number;
+  /** Compare events too. Without them the target runs as it does when nobody traces it. Default true. */
+  readonly events?: boolean;
 }
 
 /** Probes that recordings of AMD hosts do not have. */
@@ -68,7 +76,7 @@ const ORDINARY: RootMode = { special: false, loading: false };
 export function replay(recording: Recording, factory: ReplayTargetFactory, options: ReplayOptions = {}): ReplayReport {
   let replayer: Replayer;
   try {
-    replayer = new Replayer(recording, factory, options.limit ?? Number.POSITIVE_INFINITY);
+    replayer = new Replayer(recording, factory, options);
   } catch (error) {
     const none = new Map<string, number>();
     const failure = { step: 0, error };
@@ -105,7 +113,7 @@ class Replayer {
   constructor(
     private readonly recording: Recording,
     factory: ReplayTargetFactory,
-    private readonly limit: number,
+    private readonly options: ReplayOptions,
   ) {
     this.tracker = new GuestMemoryTracker(recording, (hva, bytes) => {
       if (this.forwarding) this.target.writeHost(hva, bytes);
@@ -115,7 +123,11 @@ class Replayer {
       notifierInFault: () => this.player?.notifierInFault(),
       injectPageFault: () => this.player?.injectPageFault(),
     });
-    this.target = factory(vmConfigOf(recording), this.host, (event) => this.emit(event));
+    this.target = factory(
+      vmConfigOf(recording),
+      this.host,
+      options.events === false ? undefined : (event) => this.emit(event),
+    );
     const missing = recording.config.intel ? new Set<string>() : INTEL_PROBES;
     this.emits = new Set([...this.target.emits].filter((kind) => !missing.has(kind)));
     for (const { hva, bytes } of this.tracker.contents()) this.target.writeHost(hva, bytes);
@@ -140,7 +152,7 @@ class Replayer {
         break;
       }
       steps++;
-      if (this.differences.length >= this.limit) break;
+      if (this.differences.length >= (this.options.limit ?? Number.POSITIVE_INFINITY)) break;
     }
     return {
       recording: this.recording,
@@ -330,6 +342,23 @@ class Replayer {
       replayedNames: new PageNames(this.lastState?.pages ?? [], state.pages),
       rules: this.rules,
     };
+    if (this.options.events !== false) this.compareStepEvents(step, context);
+    const hardware: (readonly [bigint, number, bigint])[] = [];
+    const found = StateComparator.compare(step.snapshot, state, {
+      hardwareBits,
+      rules: this.rules,
+      specialSeen: this.specialSeen,
+      onHardwareBits: (hpa, index, bits) => hardware.push([hpa, index, bits]),
+    });
+    for (const difference of found) this.add(step, difference);
+    for (const [hpa, index, bits] of hardware) this.target.setHardwareBits(hpa, index, bits);
+    this.snapshots.set(vcpu, step.snapshot);
+    this.lastSnapshot = step.snapshot;
+    this.lastState = state;
+    this.host.endStep(step);
+  }
+
+  private compareStepEvents(step: Step, context: EventContext): void {
     const tagged = step.events.map((event, index) => ({
       event: event as unknown as TaggedEvent["event"],
       ...(this.modes[index] ?? ORDINARY),
@@ -345,18 +374,5 @@ class Replayer {
     }
     const replayed = comparedEvents(this.emitted, context);
     for (const difference of compareEvents(recorded, replayed, context)) this.add(step, difference);
-    const hardware: (readonly [bigint, number, bigint])[] = [];
-    const found = StateComparator.compare(step.snapshot, state, {
-      hardwareBits,
-      rules: this.rules,
-      specialSeen: this.specialSeen,
-      onHardwareBits: (hpa, index, bits) => hardware.push([hpa, index, bits]),
-    });
-    for (const difference of found) this.add(step, difference);
-    for (const [hpa, index, bits] of hardware) this.target.setHardwareBits(hpa, index, bits);
-    this.snapshots.set(vcpu, step.snapshot);
-    this.lastSnapshot = step.snapshot;
-    this.lastState = state;
-    this.host.endStep(step);
   }
 }
