@@ -119,7 +119,7 @@ export function rangeApply(vm: usize, slot: usize, start: u64, end: u64, from: u
 }
 
 export function rangeChange(vm: usize, slot: usize, gfn: u64, page: u64, writable: u32): u32 {
-  return changePage(vm, slot, gfn, page, writable) ? 1 : 0;
+  return changePage(vm, slot, gfn, page, writable);
 }
 
 export function logMasked(vm: usize, slot: usize, gfn: u64, mask: u64, clearDirty: u32): void {

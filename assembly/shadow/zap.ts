@@ -28,7 +28,6 @@ import { isTdpPage, tdpOf } from "../tdp/page";
 import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
 import { emit, emitPage, tracing } from "./event";
 import { flushRemote } from "./flush";
-import { flushRemote } from "./flush";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
 import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
 import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
@@ -254,7 +253,11 @@ export function zapAllFast(vm: usize): void {
     if (prepareZap(vm, sp) & 0x80000000) link = previousOf(head);
   }
   commitZap(vm);
-  if (tdp) zapInvalidRoots(vm);
+  if (tdp) {
+    zapInvalidRoots(vm);
+    // The kernel leaves this to the next root's load, which flushes the vCPU.
+    flushRemote(vm);
+  }
 }
 
 /** Zaps the shadow pages of a guest table, so that the guest may write it; returns whether there was one. */
