@@ -612,33 +612,30 @@
 /** iterator: lowest level to visit */
 // @ts-ignore: decorator
 @inline export const TDP_MIN_LEVEL: usize = 64;
-/** iterator: the root */
-// @ts-ignore: decorator
-@inline export const TDP_ROOT: usize = 68;
 /** iterator: level of the root */
 // @ts-ignore: decorator
-@inline export const TDP_ROOT_LEVEL: usize = 72;
+@inline export const TDP_ROOT_LEVEL: usize = 68;
 /** iterator: address space of the root */
 // @ts-ignore: decorator
-@inline export const TDP_SPACE: usize = 76;
+@inline export const TDP_SPACE: usize = 72;
 /** iterator: tables down to the current entry, by level - 1 */
 // @ts-ignore: decorator
-@inline export const TDP_PATH: usize = 80;
+@inline export const TDP_PATH: usize = 76;
 /** list head (next, previous) of the roots */
 // @ts-ignore: decorator
-@inline export const TDP_ROOTS: usize = 100;
+@inline export const TDP_ROOTS: usize = 96;
 /** list head (next, previous) of the other pages */
 // @ts-ignore: decorator
-@inline export const TDP_PAGES: usize = 108;
+@inline export const TDP_PAGES: usize = 104;
 /** free list of pages, linked through SP_LINK */
 // @ts-ignore: decorator
-@inline export const TDP_POOL: usize = 116;
+@inline export const TDP_POOL: usize = 112;
 /** its length */
 // @ts-ignore: decorator
-@inline export const TDP_POOL_COUNT: usize = 120;
+@inline export const TDP_POOL_COUNT: usize = 116;
 /** pages in use, roots included */
 // @ts-ignore: decorator
-@inline export const TDP_PAGE_COUNT: usize = 124;
+@inline export const TDP_PAGE_COUNT: usize = 120;
 // @ts-ignore: decorator
 @inline export const TDP_SIZE_OF: u32 = 128;
 
