@@ -38,6 +38,7 @@ import {
   VCPU_F_WRITES_TABLE,
   VCPU_GW_ERROR,
   VCPU_GW_GFN,
+  VCPU_GW_GPA,
   VCPU_GW_LEVEL,
   VCPU_GW_MAX_LEVEL,
   VCPU_GW_PTE_ACCESS,
@@ -86,7 +87,7 @@ import { walkGuest } from "./guest-walk";
 import { nextEntry, rootEntry } from "./iterator";
 import { cacheMmioInfo, mmioFault } from "./mmio";
 import { isObsolete, levelOf, pageOf, spteAddress } from "./page";
-import { hostPage, isInternal, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "./slot";
+import { hostPage, isHidden, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "./slot";
 import { makeRoom } from "./zap";
 
 // @ts-ignore: decorator
@@ -267,10 +268,10 @@ function mapFault(vcpu: usize, answered: bool): u32 {
   return direct ? mapDirect(vcpu) : fetch(vcpu);
 }
 
-/** The slot of a direct fault. An alias of a page that is the VM's own leads nowhere. */
-function directSlot(vcpu: usize, address: u64, gfn: u64): usize {
+/** The slot of a fault at L1's address `gpa`. An alias of a page that is the VM's own leads nowhere. */
+function visibleSlot(vcpu: usize, gpa: u64, gfn: u64): usize {
   const slot = vcpuSlot(vcpu, gfn);
-  return gfn != address >> 12 && slot != 0 && isInternal(slot) ? 0 : slot;
+  return isHidden(slot, gfn ^ (gpa >> 12)) ? 0 : slot;
 }
 
 /** Reads or writes through an alias that only grants execution. */
@@ -293,7 +294,7 @@ function startFault(vcpu: usize): u32 {
   if (!direct && !walkGuest(vcpu, mmu, vcpu, address, error & ~PFERR_RSVD)) return RET_PF_INJECT;
   const gfn = direct ? gfnOfAddress(vm, address) : load<u64>(vcpu, VCPU_GW_GFN);
   store<u64>(vcpu, gfn, VCPU_F_GFN);
-  const slot = direct ? directSlot(vcpu, address, gfn) : vcpuSlot(vcpu, gfn);
+  const slot = visibleSlot(vcpu, direct ? address : load<u64>(vcpu, VCPU_GW_GPA), gfn);
   store<u32>(vcpu, <u32>slot, VCPU_F_SLOT);
   if (direct && slot != 0 && violatesAlias(vcpu, address, error)) return RET_PF_INJECT;
   if (writesTracked(vcpu)) {

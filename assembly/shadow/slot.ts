@@ -56,6 +56,12 @@ export function slotGeneration(vcpu: usize): u64 {
   return (load<u32>(slot, MEMSLOT_FLAGS) & MEMSLOT_INTERNAL) != 0;
 }
 
+/** Through an alias (`alias` has its bits) the slot cannot be seen. */
+// @ts-ignore: decorator
+@inline export function isHidden(slot: usize, alias: u64): bool {
+  return alias != 0 && slot != 0 && isInternal(slot);
+}
+
 /** The slot's pages have a memory type of their own (an MTRR's), which the guest's page-attribute table may refine. */
 // @ts-ignore: decorator
 @inline export function hasMemtype(slot: usize): bool {

@@ -1,8 +1,16 @@
 /** GPA aliases together with the rest of the engine. */
 import { describe, expect, it } from "vitest";
+import { Access, ConfigError, MemoryRangeError } from "../../src/index.js";
+import type { VirtualMachineConfig } from "../../src/mmu/index.js";
+import { roleIsDirect, roleIsGuestMode } from "../../src/role/index.js";
+import { FULL, registersOf } from "./guest.js";
+import { NestedNpt } from "./nested-guest.js";
 import { FORMATS, LARGE_GPA, TdpGuest } from "./tdp-guest.js";
 
+const BIT = 1n << 47n;
 const OTHER = 1n << 41n;
+const GPA = 0x12_3000n;
+const INTERNAL = 0x8000_0000n;
 const MMUS = [false, true];
 
 /** Ends a test. */
@@ -34,6 +42,242 @@ describe("the dirty log", () => {
     guest.vm.setSlot(guest.slot(0, true));
     guest.vm.clearDirtyLog(0, 0, 64, [0]);
     expect(guest.leaf(LARGE_GPA)!.level).toBe(2);
+    sound(guest);
+  });
+});
+
+describe("CR3 with alias bits", () => {
+  const bad = { ...registersOf("4level", 0x2000n | BIT) };
+
+  it("is refused wherever registers come from outside, with nothing changed", () => {
+    const guest = new TdpGuest("npt", { aliases: { mask: BIT }, guestPhysicalBits: 48 });
+    const { vcpu } = guest;
+    vcpu.enterSmm();
+    expect(() => vcpu.leaveSmm(bad)).toThrow(ConfigError);
+    expect([vcpu.inSmm, vcpu.registers.cr3]).toEqual([true, 0x1000n]);
+    vcpu.leaveSmm(guest.registers);
+    expect(() => vcpu.setGuestRegisters({ cr3: bad.cr3 })).toThrow(ConfigError);
+    expect(vcpu.registers.cr3).toBe(0x1000n);
+    vcpu.enterNested(guest.registers);
+    expect(() => vcpu.exitNested(bad)).toThrow(ConfigError);
+    expect(vcpu.inGuestMode).toBe(true);
+    vcpu.exitNested(guest.registers);
+    sound(guest);
+  });
+
+  it("is L2's own affair behind L1's second stage", () => {
+    const guest = new NestedNpt(4, "4level", { aliases: { mask: OTHER } });
+    guest.enter(registersOf("4level", 0x2000n));
+    guest.vcpu.setGuestRegisters({ cr3: 0x2000n | OTHER });
+    expect(guest.vcpu.registers.cr3).toBe(0x2000n | OTHER);
+    guest.exit();
+    sound(guest);
+  });
+});
+
+describe("guest memory", () => {
+  const withInternal = (config: Partial<VirtualMachineConfig> = {}) => {
+    const guest = new TdpGuest("npt", { aliases: { mask: BIT }, ...config });
+    const ram = guest.vm.createRam(0x2000);
+    guest.vm.setSlot({ id: 7, gpa: INTERNAL, size: 0x2000, ram, hva: 0x7f00_1000_0000n, internal: true });
+    return guest;
+  };
+
+  it("is read and written through any alias of an address", () => {
+    const guest = withInternal();
+    guest.vm.writeGuest((GPA + 0xffen) | BIT, Uint8Array.of(1, 2, 3, 4));
+    expect([...guest.vm.readGuest(GPA + 0xffen, 4)!]).toEqual([1, 2, 3, 4]);
+    expect([...guest.vm.readGuest((GPA + 0xffen) | BIT, 4)!]).toEqual([1, 2, 3, 4]);
+    sound(guest);
+  });
+
+  it("of the VM's own is at its plain address only", () => {
+    const guest = withInternal();
+    const write = (gpa: bigint) => guest.vcpu.emulatedWrite(gpa, Uint8Array.of(7));
+    expect(() => write(INTERNAL | BIT)).toThrow(MemoryRangeError);
+    expect(guest.vm.readGuest(INTERNAL | BIT, 1)).toBeUndefined();
+    expect([...guest.vm.readGuest(INTERNAL, 1)!]).toEqual([0]);
+    write(INTERNAL);
+    expect([...guest.vm.readGuest(INTERNAL, 1)!]).toEqual([7]);
+    sound(guest);
+  });
+});
+
+describe("an L1 hypervisor", () => {
+  const make = () => {
+    const guest = new NestedNpt(4, "4level", { aliases: { mask: BIT } });
+    const ram = guest.vm.createRam(0x2000);
+    guest.vm.setSlot({ id: 7, gpa: INTERNAL, size: 0x2000, ram, hva: 0x7f00_1000_0000n, internal: true });
+    return guest;
+  };
+
+  it("does not reach the VM's own page through an entry with alias bits", () => {
+    const guest = make();
+    guest.map(guest.root, 0x1000n, INTERNAL | BIT);
+    guest.map(guest.root, 0x2000n, INTERNAL);
+    guest.map(guest.root, 0x3000n, (INTERNAL + 0x1000n) | BIT);
+    guest.enter();
+    expect(guest.touch(0x2000n, Access.Read)).toBe(INTERNAL >> 12n);
+    for (const gpa of [0x1000n, 0x3000n]) {
+      expect(guest.second(gpa, Access.Read).ok).toBe(false);
+      expect(guest.touch(gpa, Access.Read)).toMatchObject({ result: "emulate" });
+    }
+    sound(guest);
+  });
+
+  it("loses it when its entry gets alias bits, and has it again without them", () => {
+    const guest = make();
+    const entry = guest.map(guest.root, 0x1000n, INTERNAL);
+    guest.enter();
+    for (let round = 0; round < 2; round++) {
+      expect(guest.touch(0x1000n, Access.Read)).toBe(INTERNAL >> 12n);
+      guest.exit();
+      // Behind the table's back once it is unsync: L1 writes through its own mapping.
+      expect(guest.l1Write(entry, guest.read(entry) | BIT)).toBe("written");
+      guest.enter();
+      expect(guest.second(0x1000n, Access.Read).ok).toBe(false);
+      expect(guest.touch(0x1000n, Access.Read)).toMatchObject({ result: "emulate" });
+      guest.exit();
+      expect(guest.l1Write(entry, guest.read(entry) & ~BIT)).toBe("written");
+      guest.enter();
+    }
+    expect(guest.touch(0x1000n, Access.Read)).toBe(INTERNAL >> 12n);
+    sound(guest);
+  });
+});
+
+describe("an L1 hypervisor's large pages", () => {
+  const FIRST = 0xc000_0000n;
+  const make = (mode: "4level" | "pae" = "4level") => {
+    const guest = new NestedNpt(4, mode, { aliases: { mask: BIT } });
+    const ram = guest.vm.createRam(0x8000);
+    const hva = 0x7f00_1000_0000n;
+    guest.vm.setSlot({ id: 7, gpa: FIRST, size: 0x4000, ram, hva });
+    const own = { id: 8, gpa: FIRST + 0x4000n, size: 0x4000, ram: ram + 0x4000, hva: hva + 0x4000n, internal: true };
+    guest.vm.setSlot(own);
+    return guest;
+  };
+
+  it("of two aliases have tables of their own, and only the plain one maps the VM's own page", () => {
+    const guest = make();
+    guest.map(guest.root, 0x20_0000n, FIRST, FULL, 2);
+    guest.map(guest.root, 0x40_0000n, FIRST | BIT, FULL, 2);
+    guest.enter();
+    for (const gpa of [0x20_3000n, 0x40_3000n, 0x20_4000n])
+      expect(guest.touch(gpa, Access.Read)).toBe(((gpa & 0xf_ffffn) + FIRST) >> 12n);
+    expect(guest.second(0x40_4000n, Access.Read).ok).toBe(false);
+    expect(guest.touch(0x40_4000n, Access.Read)).toMatchObject({ result: "emulate" });
+    const tables = guest.vm.pages().filter(({ role }) => roleIsDirect(role) && roleIsGuestMode(role));
+    expect(tables.map(({ gfn }) => gfn)).toEqual([FIRST >> 12n, FIRST >> 12n]);
+    expect(new Set(tables.map(({ alias }) => alias))).toEqual(new Set([0n, BIT >> 12n]));
+    sound(guest);
+  });
+
+  it("may be a PAE hypervisor's", () => {
+    const guest = make("pae");
+    guest.map(guest.root, 0x1000n, 0x5000n | BIT);
+    guest.map(guest.root, 0x40_0000n, FIRST | BIT, FULL, 2);
+    guest.enter();
+    expect(guest.touch(0x1000n, Access.Write)).toBe(5n);
+    expect(guest.touch(0x40_1000n, Access.Write)).toBe((FIRST >> 12n) + 1n);
+    expect(guest.touch(0x40_4000n, Access.Read)).toMatchObject({ result: "emulate" });
+    sound(guest);
+  });
+});
+
+describe("asynchronous page faults", () => {
+  const GFN = GPA >> 12n;
+  const make = (format: "npt" | "ept", config: Partial<VirtualMachineConfig>) => {
+    const away = new Set([0x7f00_0000_0000n + GPA]);
+    const guest: TdpGuest = new TdpGuest(format, {
+      hostMemory: {
+        pin: (hva) => (away.has(hva) ? undefined : { pfn: guest.frame(hva), writable: true, level: 1 }),
+        peek: () => undefined,
+      },
+      ...config,
+    });
+    guest.vcpu.enterGuest();
+    return { guest, away };
+  };
+
+  it.each(MMUS)("map the page of an execute-only alias when it is there (TDP MMU: %s)", (tdpMmu) => {
+    const { guest, away } = make("ept", { tdpMmu, aliases: { mask: BIT, executeOnly: BIT } });
+    expect(guest.vcpu.pageFault(GPA | BIT, 0x14)).toMatchObject({ result: "retry", first: true });
+    away.clear();
+    expect(guest.vcpu.pageReady(GFN)).toBe(true);
+    expect(guest.leaf(GPA | BIT)!.spte & 7n).toBe(4n);
+    sound(guest);
+  });
+
+  it.each(MMUS)("map nothing at an address that is no alias any more (TDP MMU: %s)", (tdpMmu) => {
+    const { guest, away } = make("npt", { tdpMmu, aliases: { mask: BIT } });
+    expect(guest.vcpu.pageFault(GPA | BIT, 4)).toMatchObject({ result: "retry", first: true });
+    guest.vm.setAliases({ mask: 0n });
+    away.clear();
+    expect(guest.vcpu.pageReady(GFN)).toBe(true);
+    guest.vcpu.enterGuest();
+    expect(guest.path(GPA | BIT).at(-1)!.spte).toBe(0n);
+    sound(guest);
+  });
+
+  it.each(MMUS)("survive the deletion of the slot (TDP MMU: %s)", (tdpMmu) => {
+    const { guest, away } = make("npt", { tdpMmu, aliases: { mask: BIT } });
+    guest.vcpu.pageFault(GPA | BIT, 4);
+    guest.vm.setSlot({ id: 0, gpa: 0n, size: 0 });
+    away.clear();
+    expect(guest.vcpu.pageReady(GFN)).toBe(true);
+    expect(guest.leaf(GPA | BIT)).toBeUndefined();
+    sound(guest);
+  });
+});
+
+describe("NX-huge pages", () => {
+  it.each(MMUS)("are small where an alias is executed, and only there (TDP MMU: %s)", (tdpMmu) => {
+    const guest = new TdpGuest("ept", { tdpMmu, aliases: { mask: BIT }, nxHugePages: true });
+    guest.access(LARGE_GPA, "read");
+    expect(guest.access((LARGE_GPA + 0x3000n) | BIT, "exec")).toBe("ok");
+    expect([guest.leaf(LARGE_GPA)!.level, guest.leaf((LARGE_GPA + 0x3000n) | BIT)!.level]).toEqual([2, 1]);
+    expect(guest.vm.recoverHugePages(10)).toBe(tdpMmu ? 1 : 0);
+    if (tdpMmu) expect(guest.access(LARGE_GPA | BIT, "read")).toBe("ok");
+    if (tdpMmu) expect(guest.leaf(LARGE_GPA | BIT)!.level).toBe(2);
+    sound(guest);
+  });
+});
+
+describe("system-management mode", () => {
+  it.each(MMUS)("has aliases of its own pages (TDP MMU: %s)", (tdpMmu) => {
+    const guest = new TdpGuest("npt", { tdpMmu, aliases: { mask: BIT } });
+    const hva = 0x7f00_1000_0000n;
+    const ram = guest.vm.createRam(0x20_0000);
+    guest.vm.setSlot({ id: 0, addressSpace: 1, gpa: 0n, size: 0x20_0000, ram, hva });
+    guest.access(GPA | BIT, "read");
+    const normal = guest.leaf(GPA | BIT)!;
+    guest.vcpu.enterSmm();
+    expect(guest.access(GPA | BIT, "read")).toBe("ok");
+    expect(guest.leaf(GPA | BIT)!.spte & ~0xfffn).not.toBe(normal.spte & ~0xfffn);
+    guest.vm.unmapRange(hva + GPA, hva + GPA + 0x1000n);
+    expect(guest.leaf(GPA | BIT)).toBeUndefined();
+    guest.vcpu.leaveSmm(guest.registers);
+    guest.vcpu.enterGuest();
+    expect(guest.leaf(GPA | BIT)).toEqual(normal);
+    sound(guest);
+  });
+});
+
+describe("tables of five levels", () => {
+  const bits = [1n << 51n, 1n << 48n, BIT];
+  it.each(MMUS)("keep aliases apart at every level (TDP MMU: %s)", (tdpMmu) => {
+    const mask = bits.reduce((all, bit) => all | bit);
+    const guest = new TdpGuest("npt", {
+      tdpMmu,
+      aliases: { mask },
+      tdpLevels: { forced: 5, max: 5 },
+    });
+    const all = [0n, ...bits, mask].map((bit) => GPA | bit);
+    for (const gpa of all) expect(guest.access(gpa, "write")).toBe("ok");
+    expect(new Set(all.map((gpa) => guest.leaf(gpa)!.sptep)).size).toBe(all.length);
+    guest.vm.unmapRange(guest.hva(GPA), guest.hva(GPA) + 0x1000n);
+    expect(all.map((gpa) => guest.leaf(gpa))).toEqual(all.map(() => undefined));
     sound(guest);
   });
 });
