@@ -3,7 +3,8 @@ import { describe, expect, it } from "vitest";
 import { Access, ConfigError, MemoryRangeError } from "../../src/index.js";
 import type { VirtualMachineConfig } from "../../src/mmu/index.js";
 import { roleIsDirect, roleIsGuestMode } from "../../src/role/index.js";
-import { FULL, registersOf } from "./guest.js";
+import { legacyMasks } from "../../src/spte/index.js";
+import { FULL, Guest, registersOf } from "./guest.js";
 import { NestedNpt } from "./nested-guest.js";
 import { FORMATS, LARGE_GPA, TdpGuest } from "./tdp-guest.js";
 
@@ -173,14 +174,69 @@ describe("an L1 hypervisor's large pages", () => {
     sound(guest);
   });
 
+  it("change tables where the alias does, although nobody heard of the write", () => {
+    const guest = make();
+    const entry = guest.map(guest.root, 0x20_0000n, FIRST, FULL, 2);
+    guest.enter();
+    guest.touch(0x20_0000n, Access.Read);
+    guest.poke(entry, guest.read(entry) | BIT);
+    expect(guest.touch(0x20_5000n, Access.Read)).toMatchObject({ result: "emulate" });
+    expect(guest.touch(0x20_1000n, Access.Read)).toBe((FIRST >> 12n) + 1n);
+    expect(guest.second(0x20_4000n, Access.Read).ok).toBe(false);
+    sound(guest);
+  });
+
   it("may be a PAE hypervisor's", () => {
     const guest = make("pae");
     guest.map(guest.root, 0x1000n, 0x5000n | BIT);
+    const pdpte = guest.entryAddress(guest.root, 0n, 3);
+    guest.poke(pdpte, guest.read(pdpte) | BIT);
     guest.map(guest.root, 0x40_0000n, FIRST | BIT, FULL, 2);
     guest.enter();
     expect(guest.touch(0x1000n, Access.Write)).toBe(5n);
     expect(guest.touch(0x40_1000n, Access.Write)).toBe((FIRST >> 12n) + 1n);
     expect(guest.touch(0x40_4000n, Access.Read)).toMatchObject({ result: "emulate" });
+    sound(guest);
+  });
+});
+
+describe("L2's own tables", () => {
+  it.each(["4level", "pae"] as const)("are read through entries of L1's with alias bits (%s)", (mode) => {
+    const guest = new NestedNpt(4, "4level", { aliases: { mask: BIT } });
+    // L2's tables lie where L2's and L1's addresses are the same.
+    guest.mode = mode;
+    const root = guest.table();
+    guest.map(root, 0x40_0000n, 0x9000n);
+    const end = guest.table();
+    guest.mode = "4level";
+    for (let gpa = root; gpa < end; gpa += 0x1000n) guest.map(guest.root, gpa, gpa | BIT);
+    guest.map(guest.root, 0x9000n, 0x5000n | BIT);
+    guest.enter(registersOf(mode, root));
+    expect(guest.vcpu.walk(0x40_0123n, 4)).toEqual({ ok: true, gpa: 0x5123n | BIT });
+    sound(guest);
+  });
+});
+
+describe("pages of 1 GiB", () => {
+  it("are one page through alias bits that one table of them translates", () => {
+    const size = 1 << 30;
+    const bit = 1n << 36n;
+    const hva = 0x7f80_0000_0000n;
+    const guest = new TdpGuest("npt", {
+      tdpMmu: false,
+      hostPhysicalBits: 36,
+      masks: legacyMasks({ physBits: 36 }),
+      aliases: { mask: bit },
+      hostMemory: {
+        pin: (at) => ({ pfn: 0x4_0000n + ((at - hva) >> 12n), writable: true, level: 3 }),
+        peek: () => undefined,
+      },
+    });
+    const slot = { id: 7, gpa: 4n * BigInt(size), size, ram: guest.vm.slots.slots[0]!.ram, hva };
+    guest.vm.setSlot(slot);
+    expect(guest.access(slot.gpa | bit, "write")).toBe("ok");
+    expect(guest.leaf(slot.gpa | bit)!.level).toBe(3);
+    guest.vm.setSlot({ id: 1, gpa: LARGE_GPA, size: 0 });
     sound(guest);
   });
 });
@@ -231,6 +287,37 @@ describe("asynchronous page faults", () => {
   });
 });
 
+describe("an asynchronous page fault in the guest's own tables", () => {
+  it("maps nothing once the guest runs on others", () => {
+    const away = new Set([0x7f00_0000_5000n]);
+    const guest: Guest = new Guest({
+      hostMemory: {
+        pin: (hva) =>
+          away.has(hva) ? undefined : { pfn: 0x4_0000n + ((hva >> 12n) & 0xffffn), writable: true, level: 1 },
+        peek: () => undefined,
+      },
+    });
+    guest.mode = "4level";
+    const [root, other] = [guest.table(), guest.table()];
+    for (const table of [root, other]) guest.map(table, 0x40_0000n, 0x5000n);
+    const vcpu = guest.start("4level", root);
+    const wait = { gfn: 5n, address: 0x40_0000n, pgd: root };
+    const fault = () => vcpu.pageFault(0x40_0000n, 4);
+    expect(fault()).toEqual({ result: "retry", waits: wait, first: true });
+    vcpu.writeCr3(other);
+    away.clear();
+    expect(vcpu.pageReady(5n)).toBe(true);
+    vcpu.enterGuest();
+    expect(guest.hardware(0x40_0000n, Access.Read).ok).toBe(false);
+    away.add(0x7f00_0000_5000n);
+    expect(fault()).toMatchObject({ first: true, waits: { pgd: other } });
+    away.clear();
+    expect(vcpu.pageReady(5n)).toBe(true);
+    expect(guest.hardware(0x40_0000n, Access.Read).ok).toBe(true);
+    sound(guest);
+  });
+});
+
 describe("NX-huge pages", () => {
   it.each(MMUS)("are small where an alias is executed, and only there (TDP MMU: %s)", (tdpMmu) => {
     const guest = new TdpGuest("ept", { tdpMmu, aliases: { mask: BIT }, nxHugePages: true });
@@ -240,6 +327,22 @@ describe("NX-huge pages", () => {
     expect(guest.vm.recoverHugePages(10)).toBe(tdpMmu ? 1 : 0);
     if (tdpMmu) expect(guest.access(LARGE_GPA | BIT, "read")).toBe("ok");
     if (tdpMmu) expect(guest.leaf(LARGE_GPA | BIT)!.level).toBe(2);
+    sound(guest);
+  });
+});
+
+describe("trace events", () => {
+  it.each(MMUS)("name gfns (TDP MMU: %s)", (tdpMmu) => {
+    const guest = new TdpGuest("npt", { tdpMmu, aliases: { mask: BIT }, eventCapacity: 16384 });
+    const gfns: bigint[] = [];
+    guest.vm.events.sink = (event) => {
+      if ("gfn" in event) gfns.push(event.gfn);
+    };
+    guest.access(GPA | BIT, "write");
+    guest.vm.setSlot({ id: 0, gpa: 0n, size: 0 });
+    guest.vcpu.enterGuest();
+    expect(gfns).toContain(GPA >> 12n);
+    expect(gfns.filter((gfn) => gfn & (BIT >> 12n))).toEqual([]);
     sound(guest);
   });
 });

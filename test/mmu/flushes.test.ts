@@ -84,6 +84,53 @@ describe.each(KINDS)("flushes ($format, TDP MMU: $tdpMmu)", ({ format, tdpMmu })
   });
 });
 
+describe.each([false, true])("a flush of the whole place (TDP MMU: %s)", (tdpMmu) => {
+  const place = [
+    { gfn: BASE, pages: 512n },
+    { gfn: BASE | HIGH_BIT, pages: 512n },
+  ];
+
+  it("follows a table's replacement by a large page", () => {
+    let level = 1;
+    const pin = (hva: bigint) => ({ pfn: 0x4_0000n + ((hva >> 12n) & 0xffffn), writable: true, level });
+    const guest = make("npt", tdpMmu, { hostMemory: { pin, peek: () => undefined } });
+    guest.access(LARGE_GPA | BIT, "read");
+    level = 2;
+    guest.vm.takeFlushes();
+    guest.access((LARGE_GPA + 0x1000n) | BIT, "read");
+    expect(guest.leaf(LARGE_GPA | BIT)!.level).toBe(2);
+    expect(guest.vm.takeFlushes()).toEqual(place);
+    sound(guest);
+  });
+
+  it("follows a large page's replacement by a table", () => {
+    const guest = make("ept", tdpMmu, { nxHugePages: true });
+    guest.access(LARGE_GPA | BIT, "read");
+    guest.vm.takeFlushes();
+    guest.access((LARGE_GPA + 0x3000n) | BIT, "exec");
+    expect(guest.leaf((LARGE_GPA + 0x3000n) | BIT)!.level).toBe(1);
+    expect(guest.vm.takeFlushes()).toEqual(tdpMmu ? place : "all");
+    guest.vm.takeFlushes();
+    if (tdpMmu) expect([guest.vm.recoverHugePages(1), guest.vm.takeFlushes()]).toEqual([1, "all"]);
+    sound(guest);
+  });
+
+  it("follows the end of logging, and unmapping is followed by one of everything", () => {
+    const guest = make("npt", tdpMmu);
+    guest.access(LARGE_GPA, "write");
+    guest.vm.setSlot(guest.slot(1, true));
+    guest.access(LARGE_GPA, "write");
+    guest.vm.takeFlushes();
+    guest.vm.setSlot(guest.slot(1));
+    expect(guest.vm.takeFlushes()).toContainEqual({ gfn: BASE | HIGH_BIT, pages: BigInt(LARGE_PAGES) });
+    guest.access(LARGE_GPA, "write");
+    guest.vm.takeFlushes();
+    guest.vm.unmapRange(guest.hva(LARGE_GPA), guest.hva(LARGE_GPA) + 0x1000n);
+    expect(guest.vm.takeFlushes()).toBe("all");
+    sound(guest);
+  });
+});
+
 describe("an address flush", () => {
   it("covers all that a large page mapped", () => {
     const guest = make("npt", false);
