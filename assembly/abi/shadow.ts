@@ -508,32 +508,29 @@
 /** fault: 1 where a huge page is forbidden */
 // @ts-ignore: decorator
 @inline export const VCPU_F_NO_HUGE: usize = 480;
-/** fault: 1 where the access writes its own translation */
-// @ts-ignore: decorator
-@inline export const VCPU_F_WRITES_TABLE: usize = 484;
 /** fault: STAGE_* at which it is resumed */
 // @ts-ignore: decorator
-@inline export const VCPU_F_STAGE: usize = 488;
+@inline export const VCPU_F_STAGE: usize = 484;
 /** fault: shadow walk's level */
 // @ts-ignore: decorator
-@inline export const VCPU_F_LEVEL: usize = 492;
+@inline export const VCPU_F_LEVEL: usize = 488;
 /** fault: shadow walk's entry */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SPTEP: usize = 496;
+@inline export const VCPU_F_SPTEP: usize = 492;
 /** page wanted: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_GFN: usize = 504;
+@inline export const VCPU_REQ_GFN: usize = 496;
 /** page wanted: role */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_ROLE: usize = 512;
+@inline export const VCPU_REQ_ROLE: usize = 504;
 /** page wanted: CR3 bits 11:5 */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_LOW: usize = 516;
+@inline export const VCPU_REQ_LOW: usize = 508;
 /** page found or made */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_PAGE: usize = 520;
+@inline export const VCPU_REQ_PAGE: usize = 512;
 // @ts-ignore: decorator
-@inline export const VCPU_SIZE_OF: u32 = 528;
+@inline export const VCPU_SIZE_OF: u32 = 520;
 
 // Trace event
 /** EV_* */
@@ -651,6 +648,16 @@
 @inline export const NEED_PAGE: u32 = 17;
 // @ts-ignore: decorator
 @inline export const NO_SPACE: u32 = 18;
+// @ts-ignore: decorator
+@inline export const NEED_STOCK: u32 = 19;
+// @ts-ignore: decorator
+@inline export const ATTEND: u32 = 32;
+// @ts-ignore: decorator
+@inline export const FAULT_DESCS: u32 = 14;
+// @ts-ignore: decorator
+@inline export const FAULT_TDP_PAGES: u32 = 5;
+// @ts-ignore: decorator
+@inline export const STAGE_START: u32 = 0;
 // @ts-ignore: decorator
 @inline export const STAGE_HOST_PAGE: u32 = 1;
 // @ts-ignore: decorator

@@ -224,7 +224,6 @@ export const VCPU: RecordLayout = {
     { name: "F_REQ_LEVEL", type: "u32", meaning: "fault: level that the host page allows" },
     { name: "F_GOAL_LEVEL", type: "u32", meaning: "fault: level that is made" },
     { name: "F_NO_HUGE", type: "u32", meaning: "fault: 1 where a huge page is forbidden" },
-    { name: "F_WRITES_TABLE", type: "u32", meaning: "fault: 1 where the access writes its own translation" },
     { name: "F_STAGE", type: "u32", meaning: "fault: STAGE_* at which it is resumed" },
     { name: "F_LEVEL", type: "u32", meaning: "fault: shadow walk's level" },
     { name: "F_SPTEP", type: "u32", meaning: "fault: shadow walk's entry" },
@@ -282,7 +281,16 @@ export const SHADOW_CODES = {
   NEED_PAGE: 17,
   /** The page limit leaves no page free. */
   NO_SPACE: 18,
+  /** Nothing has been done: the caches hold less than one fault may take. */
+  NEED_STOCK: 19,
+  /** Set beside a RET_PF code where the host has freed pages, a request for the roots or events to collect. */
+  ATTEND: 32,
+  /** Rmap blocks that one fault may take: a leaf's, a parent's for each level, those of eight prefetched leaves. */
+  FAULT_DESCS: 14,
+  /** The same for pages of the TDP MMU: one for each level. */
+  FAULT_TDP_PAGES: 5,
 
+  STAGE_START: 0,
   STAGE_HOST_PAGE: 1,
   STAGE_TABLE: 2,
   STAGE_DIRECT: 3,

@@ -2,6 +2,9 @@
 export interface ShadowExports {
   vmInit(vm: number): void;
   pageFault(vcpu: number, high: number, low: number, error: number, prefetch: number): number;
+  /** The same for an address in one piece. */
+  pageFaultWide(vcpu: number, address: bigint, error: number): number;
+  pageFaultBatch(vcpu: number, addresses: number, results: number, first: number, count: number, error: number): number;
   pageFaultResume(vcpu: number): number;
   requestAdopt(vcpu: number, page: number): number;
   requestCreate(vcpu: number, page: number): void;

@@ -2,13 +2,14 @@
  * What an operation may need, allocated before it starts: rmap descriptors, shadow tables, arrays of shadowed
  * translations, page headers, and one table below 4 GiB for a pae_root. Nothing is allocated half-way.
  */
+import { SHADOW_CODES } from "../abi/shadow.js";
 import type { LinearMemory } from "../core/linear-memory.js";
 import { Allocations } from "./allocations.js";
 import { descRecord, PAGE_WORD, pageRecord, VM_WORD, vmRecord } from "./records.js";
 
 const TABLE = 4096;
-/** One rmap entry, a parent entry for each level, eight prefetched leaves; or the parent entries of a root's tables. */
-const DESCS = 1 + 5 + 8;
+/** Enough for a fault, and for the parent entries of a root's tables. */
+const DESCS = SHADOW_CODES.FAULT_DESCS;
 const DESC_BATCH = 64;
 /** A page for each level; or a root, two promoted pages below it and the four tables of its PDPTEs. */
 const PAGES = 7;
@@ -37,14 +38,9 @@ export class MemoryCaches {
     this.#memory = new Allocations(linear);
   }
 
-  /** True while nothing has to be topped up; the fault path asks this first. */
-  get ready(): boolean {
-    return (
-      this.#tables.length >= PAGES &&
-      this.#headers.length >= PAGES &&
-      this.#arrays.length >= PAGES &&
-      this.linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! >= DESCS
-    );
+  /** Enough pages for a fault are in stock; the fault path asks this first. The core counts the rmap descriptors itself. */
+  get stocked(): boolean {
+    return this.#tables.length >= PAGES && this.#headers.length >= PAGES && this.#arrays.length >= PAGES;
   }
 
   /**

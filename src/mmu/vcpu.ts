@@ -24,6 +24,7 @@ import {
 import { Invalidation, sameEptTable } from "./invalidation.js";
 import type { FaultOptions, FaultOutcome, InjectedFault, WalkOutcome } from "./outcome.js";
 import { PdpteRegisters } from "./pdptes.js";
+import { prefault } from "./prefault.js";
 import { pageRecord, vcpuRecord } from "./records.js";
 import { ROOTS, type RootCache } from "./root-cache.js";
 import { RootLoader } from "./root-loader.js";
@@ -35,21 +36,15 @@ export type { ControlRegisters } from "./control-registers.js";
 const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16, fillRoot: 32 } as const;
 
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8 } as const;
-const {
-  RET_PF_RETRY,
-  RET_PF_EMULATE,
-  RET_PF_FIXED,
-  RET_PF_SPURIOUS,
-  RET_PF_INJECT,
-  NEED_HOST_PAGE,
-  NEED_PAGE,
-  NO_SPACE,
-} = SHADOW_CODES;
-const OUTCOMES: Readonly<Record<number, "fixed" | "spurious" | "retry">> = {
-  [RET_PF_RETRY]: "retry",
-  [RET_PF_FIXED]: "fixed",
-  [RET_PF_SPURIOUS]: "spurious",
-};
+const { RET_PF_INJECT, NEED_HOST_PAGE, NO_SPACE, NEED_STOCK, ATTEND } = SHADOW_CODES;
+/** What most faults end with: the same objects for all. */
+const OUTCOMES: readonly (FaultOutcome | undefined)[] = Object.assign(new Array(RET_PF_INJECT + 1).fill(undefined), {
+  [SHADOW_CODES.RET_PF_RETRY]: Object.freeze({ result: "retry" }),
+  [SHADOW_CODES.RET_PF_FIXED]: Object.freeze({ result: "fixed" }),
+  [SHADOW_CODES.RET_PF_SPURIOUS]: Object.freeze({ result: "spurious" }),
+});
+const MMIO: FaultOutcome = Object.freeze({ result: "mmio" });
+const EMULATE: FaultOutcome = Object.freeze({ result: "emulate" });
 
 export class Vcpu {
   readonly pointer: number;
@@ -232,55 +227,89 @@ export class Vcpu {
 
   /**
    * Handles a page fault, under two-dimensional paging a fault at a guest-physical address. `errorCode` holds PFERR bits
-   * 4:0; a write to a table is emulated by nobody where the processor made it itself (`guestTable`).
+   * 4:0; a write to a table is emulated by nobody where the processor made it itself (`guestTable`). Throws OutOfMemoryError
+   * before anything has changed.
    */
-  pageFault(address: bigint, errorCode: number, options: FaultOptions = {}): FaultOutcome {
-    if (options.eventDelivery && this.vm.tdp === undefined) {
+  pageFault(address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
+    if (options?.eventDelivery && this.vm.tdp === undefined) {
       const walk = this.#walk(address, options.cpl === 3 ? PFERR.u : 0);
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
       if (walk.ok) this.vm.unprotectGfn(walk.gpa >> 12n);
     }
-    const low = Number(address & 0xffff_ffffn);
-    const code = this.fault(low, Number(address >> 32n), errorCode);
-    let outcome = this.#outcome(code, address);
-    const tableWrite = options.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
-    if (outcome.result === "emulate" && tableWrite && this.#direct) {
-      this.vm.unprotectGfn(address >> 12n);
-      outcome = { result: "emulate", unprotected: true };
+    if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
+    // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
+    let code = this.vm.exports.pageFaultWide(this.pointer, address, errorCode);
+    if (code >= NEED_HOST_PAGE) code = this.attend(code);
+    const outcome = OUTCOMES[code];
+    return outcome !== undefined ? outcome : this.#rareOutcome(code, address, errorCode, options);
+  }
+
+  /** The same for numbers, without an object for the result: a code of FAULT_CODE; nothing is injected. The fast way. */
+  fault(low: number, high: number, errorCode: number): number {
+    const { vm } = this;
+    if (!vm.caches.stocked) vm.caches.topUp(false);
+    const code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
+    return code < NEED_HOST_PAGE ? code : this.attend(code);
+  }
+
+  /**
+   * Maps addresses ahead of the guest: what faults with `errorCode` at each of them would do, in order, looped inside the
+   * core, which comes back only where the host has to find or make a page. Loads the root first. As with faults, accessed
+   * (and for writes dirty) bits of the guest's tables are set; what the guest would have to be told is only reported.
+   * `results` gets a word for each address, see `decodePrefault`; returns how many addresses are not mapped afterwards.
+   * Throws RangeError where `results` is too short, OutOfMemoryError between two faults.
+   */
+  prefault(addresses: BigUint64Array, results: Uint32Array, errorCode: number): number {
+    const missing = prefault(this, addresses, results, errorCode);
+    this.vm.events.collect(this.id);
+    return missing;
+  }
+
+  /** Serves what the core asks for in a fault until it ends, and collects what it left; a code of FAULT_CODE. */
+  attend(code: number): number {
+    const { vm } = this;
+    while (code >= NEED_HOST_PAGE && code < ATTEND) {
+      if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
+      if (code === NEED_STOCK) {
+        vm.caches.topUp(false);
+        vm.tdpMmu?.topUp();
+      } else {
+        vm.stats.hostCalls++;
+        if (code === NEED_HOST_PAGE) vm.provideHostPage(this);
+        else vm.providePage(this);
+      }
+      code = vm.exports.pageFaultResume(this.pointer);
+    }
+    if (code >= ATTEND) {
+      vm.settle();
+      vm.events.collect(this.id);
+    }
+    return code & ~ATTEND;
+  }
+
+  /** Ends of a fault that say more than a word, or have to be acted upon. */
+  #rareOutcome(code: number, address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
+    let outcome: FaultOutcome;
+    if (code === RET_PF_INJECT) {
+      const fault = { errorCode: this.injectedCode, address, nested: this.mmu !== this.walkMmu };
+      this.#injectFault(fault);
+      outcome = { result: "inject", ...fault };
+    } else {
+      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
+      const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
+      outcome = mmio ? MMIO : EMULATE;
+      if (!mmio && tableWrite && this.#direct) {
+        this.vm.unprotectGfn(address >> 12n);
+        outcome = { result: "emulate", unprotected: true };
+      }
     }
     this.vm.events.collect(this.id);
     return outcome;
   }
 
-  /** The same for numbers, without an object for the result: a RET_PF_* code. The fast way. */
-  fault(low: number, high: number, errorCode: number): number {
-    const { vm } = this;
-    if (!vm.caches.ready) vm.caches.topUp(false);
-    if (vm.tdpMmu !== undefined && !vm.tdpMmu.ready) vm.tdpMmu.topUp();
-    let code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
-    while (code >= NEED_HOST_PAGE) {
-      vm.stats.hostCalls++;
-      if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
-      if (code === NEED_HOST_PAGE) vm.provideHostPage(this);
-      else if (code === NEED_PAGE) vm.providePage(this);
-      code = vm.exports.pageFaultResume(this.pointer);
-    }
-    vm.settle();
-    return code;
-  }
-
-  #outcome(code: number, address: bigint): FaultOutcome {
-    if (code === RET_PF_INJECT) {
-      const errorCode = vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
-      const fault = { errorCode, address, nested: this.mmu !== this.walkMmu };
-      this.#injectFault(fault);
-      return { result: "inject", ...fault };
-    }
-    if (code === RET_PF_EMULATE) {
-      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
-      return { result: mmio ? "mmio" : "emulate" };
-    }
-    return { result: OUTCOMES[code]! };
+  /** Error code of the last guest walk that failed. */
+  get injectedCode(): number {
+    return vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
   }
 
   /**
