@@ -469,68 +469,65 @@
 /** walk of L2's tables: its linear address, 0: read-only */
 // @ts-ignore: decorator
 @inline export const VCPU_L2_POINTER: usize = 336;
-/** walk: the leaf entry's neighbours */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_PREFETCH: usize = 360;
 /** fault: address */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ADDRESS: usize = 424;
+@inline export const VCPU_F_ADDRESS: usize = 360;
 /** fault: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GFN: usize = 432;
+@inline export const VCPU_F_GFN: usize = 368;
 /** fault: host page << 12 */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PFN: usize = 440;
+@inline export const VCPU_F_PFN: usize = 376;
 /** fault: error code */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ERROR: usize = 448;
+@inline export const VCPU_F_ERROR: usize = 384;
 /** fault: 1 where no guest access stands behind it */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PREFETCH: usize = 452;
+@inline export const VCPU_F_PREFETCH: usize = 388;
 /** fault: MEMSLOT, 0 for none */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SLOT: usize = 456;
+@inline export const VCPU_F_SLOT: usize = 392;
 /** fault: 1 where the host page may be written */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAP_WRITABLE: usize = 460;
+@inline export const VCPU_F_MAP_WRITABLE: usize = 396;
 /** fault: VM_INVALIDATE_SEQ before the host page was looked up */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SEQ: usize = 464;
+@inline export const VCPU_F_SEQ: usize = 400;
 /** fault: largest level that the guest's mapping allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAX_LEVEL: usize = 468;
+@inline export const VCPU_F_MAX_LEVEL: usize = 404;
 /** fault: level that the host page allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_REQ_LEVEL: usize = 472;
+@inline export const VCPU_F_REQ_LEVEL: usize = 408;
 /** fault: level that is made */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GOAL_LEVEL: usize = 476;
+@inline export const VCPU_F_GOAL_LEVEL: usize = 412;
 /** fault: 1 where a huge page is forbidden */
 // @ts-ignore: decorator
-@inline export const VCPU_F_NO_HUGE: usize = 480;
+@inline export const VCPU_F_NO_HUGE: usize = 416;
 /** fault: STAGE_* at which it is resumed */
 // @ts-ignore: decorator
-@inline export const VCPU_F_STAGE: usize = 484;
+@inline export const VCPU_F_STAGE: usize = 420;
 /** fault: shadow walk's level */
 // @ts-ignore: decorator
-@inline export const VCPU_F_LEVEL: usize = 488;
+@inline export const VCPU_F_LEVEL: usize = 424;
 /** fault: shadow walk's entry */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SPTEP: usize = 492;
+@inline export const VCPU_F_SPTEP: usize = 428;
 /** page wanted: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_GFN: usize = 496;
+@inline export const VCPU_REQ_GFN: usize = 432;
 /** page wanted: role */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_ROLE: usize = 504;
+@inline export const VCPU_REQ_ROLE: usize = 440;
 /** page wanted: CR3 bits 11:5 */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_LOW: usize = 508;
+@inline export const VCPU_REQ_LOW: usize = 444;
 /** page found or made */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_PAGE: usize = 512;
+@inline export const VCPU_REQ_PAGE: usize = 448;
 // @ts-ignore: decorator
-@inline export const VCPU_SIZE_OF: u32 = 520;
+@inline export const VCPU_SIZE_OF: u32 = 456;
 
 // Trace event
 /** EV_* */

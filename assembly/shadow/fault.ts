@@ -270,7 +270,7 @@ function mapFault(vcpu: usize, answered: bool): u32 {
   if (isTdpPage(load<u32>(mmu, MMU_ROOT))) return isStale(vcpu) ? RET_PF_RETRY : mapTdp(vcpu);
   if (!makeRoom(vm)) return NO_SPACE;
   if (isStale(vcpu)) return RET_PF_RETRY;
-  return direct ? mapDirect(vcpu) : fetch(vcpu);
+  return direct ? mapDirect(vcpu) : fetch(vcpu, answered);
 }
 
 function startFault(vcpu: usize): u32 {
@@ -294,7 +294,10 @@ function startFault(vcpu: usize): u32 {
     if (fast != RET_PF_INVALID) return fast;
     // Without paging the tables are PAE ones: 2 MiB pages at most.
     store<u32>(vcpu, load<u32>(vm, VM_TDP) != 0 ? 3 : 2, VCPU_F_MAX_LEVEL);
-  } else store<u32>(vcpu, selfChanging(vcpu) ? 1 : load<u32>(vcpu, VCPU_GW_LEVEL), VCPU_F_MAX_LEVEL);
+  } else {
+    const level = load<u32>(vcpu, VCPU_GW_LEVEL);
+    store<u32>(vcpu, level > 1 && selfChanging(vcpu) ? 1 : level, VCPU_F_MAX_LEVEL);
+  }
   store<u32>(vcpu, load<u32>(vm, VM_INVALIDATE_SEQ), VCPU_F_SEQ);
   return mapFault(vcpu, false);
 }

@@ -15,8 +15,8 @@ import { ACC_WRITE, PFERR_W, PFN_NO_SLOT, SPTE_W } from "../abi/spte";
 import { checkedLeaf } from "../spte/check";
 import { dirtyMask, addressOf, isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
 import { leafSpte, mmioSpte, trackAccess, writableBits } from "../spte/make";
-import { emitMarkMmio, emitSetSpte } from "./event";
-import { childOf, indexOf, levelOf, pageOf, roleOf, setAccess, setTranslation, spteAddress } from "./page";
+import { emitMarkMmio, emitSetSpte, tracing } from "./event";
+import { childOf, indexOf, levelOf, roleOf, setAccess, setTranslation, spteAddress } from "./page";
 import { rmapAdd } from "./rmap";
 import { logsWrites, markDirty, rmapHead, slotGeneration } from "./slot";
 import { mustProtect } from "./unsync";
@@ -74,8 +74,7 @@ export function markMmio(vcpu: usize, sptep: usize, gfn: u64, access: u32): void
 }
 
 /** Adds a new leaf to the rmap of its gfn. */
-export function addLeaf(vm: usize, slot: usize, sptep: usize, gfn: u64, access: u32): void {
-  const sp = pageOf(vm, sptep);
+export function addLeaf(vm: usize, slot: usize, sp: usize, sptep: usize, gfn: u64, access: u32): void {
   setTranslation(sp, indexOf(sptep), gfn, access);
   const head = rmapHead(slot, gfn, levelOf(sp));
   if (rmapAdd(vm, sptep, head) > RECYCLE) {
@@ -84,10 +83,11 @@ export function addLeaf(vm: usize, slot: usize, sptep: usize, gfn: u64, access: 
   }
 }
 
-/** Installs the leaf for the fault in progress (`forFault`) or for a neighbour; returns a RET_PF code. */
+/** Installs the leaf at entry `sptep` of `sp` for the fault in progress (`forFault`) or for a neighbour; a RET_PF code. */
 export function installLeaf(
   vcpu: usize,
   slot: usize,
+  sp: usize,
   sptep: usize,
   access: u32,
   gfn: u64,
@@ -95,7 +95,6 @@ export function installLeaf(
   forFault: bool,
 ): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const sp = pageOf(vm, sptep);
   const level = levelOf(sp);
   const hostWritable = !forFault || load<u32>(vcpu, VCPU_F_MAP_WRITABLE) != 0;
   const prefetch = !forFault || load<u32>(vcpu, VCPU_F_PREFETCH) != 0;
@@ -122,12 +121,12 @@ export function installLeaf(
   if (old == spte) result = RET_PF_SPURIOUS;
   else {
     if (updateSpte(vm, sptep, spte)) flush = true;
-    emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
+    if (tracing(vm)) emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
   }
   const protectedNow = (access & ACC_WRITE) != 0 && hostWritable && !isWritable(spte);
   if (protectedNow && forFault && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_W) != 0) result = RET_PF_EMULATE;
   if (flush) flushRemote(vm);
   if (mapped) setAccess(sp, indexOf(sptep), access);
-  else addLeaf(vm, slot, sptep, gfn, access);
+  else addLeaf(vm, slot, sp, sptep, gfn, access);
   return result;
 }

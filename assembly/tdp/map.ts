@@ -22,7 +22,7 @@ import {
   VM_NX_HUGE,
 } from "../abi/shadow";
 import { ACC_ALL, PFERR_W } from "../abi/spte";
-import { emitMarkMmio, emitSetSpte } from "../shadow/event";
+import { emitMarkMmio, emitSetSpte, tracing } from "../shadow/event";
 import { adjustLevel, keepSmall, requested } from "../shadow/huge-level";
 import { nextEntry, pagesOf, rootEntry } from "../shadow/iterator";
 import { makeSpte } from "../shadow/leaf";
@@ -58,7 +58,7 @@ function installTarget(vcpu: usize, sptep: usize, gfn: u64): u32 {
     emitMarkMmio(vm, gfn, spte, spteAddress(vm, sptep));
     return RET_PF_EMULATE;
   }
-  emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
+  if (tracing(vm)) emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
   const protectedNow = hostWritable && !isWritable(spte);
   return protectedNow && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_W) != 0 ? RET_PF_EMULATE : result;
 }

@@ -210,7 +210,6 @@ export const VCPU: RecordLayout = {
     { name: "L2_PTE", type: "u64", count: 5, meaning: "walk of L2's tables: entry, by level - 1" },
     { name: "L2_GPA", type: "u64", count: 5, meaning: "walk of L2's tables: its address, L2's" },
     { name: "L2_POINTER", type: "u32", count: 5, meaning: "walk of L2's tables: its linear address, 0: read-only" },
-    { name: "GW_PREFETCH", type: "u64", count: 8, meaning: "walk: the leaf entry's neighbours" },
 
     { name: "F_ADDRESS", type: "u64", meaning: "fault: address" },
     { name: "F_GFN", type: "u64", meaning: "fault: gfn" },
