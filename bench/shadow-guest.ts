@@ -6,9 +6,9 @@ import { core } from "./machine.js";
 const PAGE = 4096;
 const ENTRIES = 512;
 const PRESENT = 0x67; // P, RW, US, A, D
-const PHYS_BITS = 46;
+export const PHYS_BITS = 46;
 /** gfn of the first data page: 4 GiB. */
-const DATA_GFN = 0x10_0000;
+export const DATA_GFN = 0x10_0000;
 /** What the data slot calls its host-virtual addresses; 1 GiB aligned. */
 const DATA_HVA = 0x7f40_0000_0000n;
 

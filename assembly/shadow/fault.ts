@@ -93,6 +93,7 @@ import { fetch, fetchResume, mapDirect } from "./fetch";
 import { walkGuest } from "./guest-walk";
 import { nextEntry, rootEntry } from "./iterator";
 import { cacheMmioInfo, mmioFault } from "./mmio";
+import { quickFault } from "./quick";
 import { isObsolete, levelOf, pageOf, spteAddress } from "./page";
 import { hostPage, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "./slot";
 import { makeRoom } from "./zap";
@@ -330,7 +331,14 @@ function begin(vcpu: usize): u32 {
     return NEED_STOCK;
   }
   if (load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT) == 0) return RET_PF_RETRY;
-  if (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_RSVD) {
+  const error = load<u32>(vcpu, VCPU_F_ERROR);
+  if ((error & PFERR_RSVD) == 0) {
+    const quick = quickFault(vcpu, vm, load<u32>(vcpu, VCPU_MMU), load<u64>(vcpu, VCPU_F_ADDRESS), error);
+    if (quick != RET_PF_INVALID) {
+      count(vm, VM_PF_TAKEN);
+      return finish(vcpu, quick);
+    }
+  } else {
     const result = mmioFault(vcpu, load<u64>(vcpu, VCPU_F_ADDRESS), isDirect(vcpu));
     if (result != RET_PF_INVALID) return load<u32>(vm, VM_EVENT_COUNT) != 0 ? result | ATTEND : result;
   }

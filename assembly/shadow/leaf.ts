@@ -28,7 +28,8 @@ import { dropParent } from "./zap";
 @inline const RECYCLE: u32 = 1000;
 
 /** Sets a bit that the shadow format reserves: the engine never makes such an SPTE. */
-export function isReservedSpte(mmu: usize, spte: u64, level: u32): bool {
+// @ts-ignore: decorator
+@inline export function isReservedSpte(mmu: usize, spte: u64, level: u32): bool {
   const place = mmu + ((<usize>((spte >> 7) & 1) * 5 + <usize>(level - 1)) << 3);
   if (spte & load<u64>(place, MMU_SHADOW_RESERVED)) return true;
   return ((load<u64>(mmu, MMU_SHADOW_BAD_MT_XWR) >> (spte & 63)) & 1) != 0;
@@ -76,7 +77,13 @@ export function markMmio(vcpu: usize, sptep: usize, gfn: u64, access: u32): void
 /** Adds a new leaf to the rmap of its gfn. */
 export function addLeaf(vm: usize, slot: usize, sp: usize, sptep: usize, gfn: u64, access: u32): void {
   setTranslation(sp, indexOf(sptep), gfn, access);
-  const head = rmapHead(slot, gfn, levelOf(sp));
+  addToRmap(vm, slot, sptep, gfn, levelOf(sp));
+}
+
+/** Adds a leaf of `level` to the rmap of its gfn; when there are too many, all of them go. */
+// @ts-ignore: decorator
+@inline export function addToRmap(vm: usize, slot: usize, sptep: usize, gfn: u64, level: u32): void {
+  const head = rmapHead(slot, gfn, level);
   if (rmapAdd(vm, sptep, head) > RECYCLE) {
     zapRmap(vm, head);
     flushRemote(vm);

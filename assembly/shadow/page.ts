@@ -150,7 +150,8 @@ export function childRole(parent: u32, index: u32, direct: bool, access: u32): u
 }
 
 /** First page in the bucket of `gfn`, newest first; follow `nextInChain` and compare gfns. */
-export function firstInChain(vm: usize, gfn: u64): usize {
+// @ts-ignore: decorator
+@inline export function firstInChain(vm: usize, gfn: u64): usize {
   return load<u32>(bucketOf(vm, gfn));
 }
 

@@ -39,9 +39,7 @@ export class MemoryCaches {
   }
 
   /** Enough pages for a fault are in stock; the fault path asks this first. The core counts the rmap descriptors itself. */
-  get stocked(): boolean {
-    return this.#tables.length >= PAGES && this.#headers.length >= PAGES && this.#arrays.length >= PAGES;
-  }
+  stocked = false;
 
   /**
    * Fills every cache. Throws OutOfMemoryError with all structures as they were (a cache that was filled already
@@ -52,6 +50,7 @@ export class MemoryCaches {
     while (this.#tables.length < PAGES) this.#tables.push(this.#allocateTable());
     while (this.#arrays.length < PAGES) this.#arrays.push(this.#memory.take(TABLE, TABLE));
     while (this.#headers.length < PAGES) this.#headers.push(this.#memory.take(pageRecord.size, 16));
+    this.stocked = true;
     if (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < DESCS) this.#addDescs();
     if (needsLow && this.#low === undefined) {
       const table = this.#allocateTable();
@@ -71,6 +70,7 @@ export class MemoryCaches {
     const words = this.linear.u32;
     words[(header >>> 2) + PAGE_WORD.spt] = table;
     words[(header >>> 2) + PAGE_WORD.shadowed] = translations ? this.#arrays.pop()! : 0;
+    this.stocked = this.#tables.length >= PAGES && this.#headers.length >= PAGES && this.#arrays.length >= PAGES;
     this.#map(table, header);
     return header;
   }
