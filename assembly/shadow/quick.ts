@@ -58,7 +58,7 @@ import {
 import { ACC_ALL, ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
 import { checkedLeaf } from "../spte/check";
 import { leafSpteInline, writableBits } from "../spte/make";
-import { addressOf, dirtyMask, isLarge, isPresent, isWritable } from "../spte/predicates";
+import { dirtyMask, isLarge, isPresent, isWritable } from "../spte/predicates";
 import { rightsOf } from "../walk/legacy";
 import { planOf } from "../walk/plan";
 import { tracing } from "./event";
@@ -200,7 +200,6 @@ export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, err
   const hostWritable = (host & HOST_WRITABLE) != 0;
   let spte = leafSpteInline(vm, 1, access, page, false, hostWritable);
   if (isPresent(old)) {
-    if (addressOf(old) != page) return RET_PF_INVALID;
     if ((access & ACC_WRITE) != 0 && hostWritable) {
       if (!isWritable(old)) return RET_PF_INVALID;
       spte |= writableBits(vm);
