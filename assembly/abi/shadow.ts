@@ -127,75 +127,78 @@
 /** pointer to the buckets of pages by gfn */
 // @ts-ignore: decorator
 @inline export const VM_CHAINS: usize = 252;
+/** 64 less the bits of a bucket's number */
+// @ts-ignore: decorator
+@inline export const VM_CHAIN_SHIFT: usize = 256;
 /** pointers to SLOTSET records: normal and SMM */
 // @ts-ignore: decorator
-@inline export const VM_SLOTS: usize = 256;
+@inline export const VM_SLOTS: usize = 260;
 /** list head (next, previous) of the active pages */
 // @ts-ignore: decorator
-@inline export const VM_ACTIVE: usize = 264;
+@inline export const VM_ACTIVE: usize = 268;
 /** list head of the pages being zapped */
 // @ts-ignore: decorator
-@inline export const VM_INVALID: usize = 272;
+@inline export const VM_INVALID: usize = 276;
 /** pointer to EVENT records, 0: events are off */
 // @ts-ignore: decorator
-@inline export const VM_EVENTS: usize = 280;
+@inline export const VM_EVENTS: usize = 284;
 /** number of records */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_CAPACITY: usize = 284;
+@inline export const VM_EVENT_CAPACITY: usize = 288;
 /** records not yet drained */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_COUNT: usize = 288;
+@inline export const VM_EVENT_COUNT: usize = 292;
 /** records that did not fit */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_LOST: usize = 292;
+@inline export const VM_EVENT_LOST: usize = 296;
 /** page faults */
 // @ts-ignore: decorator
-@inline export const VM_PF_TAKEN: usize = 296;
+@inline export const VM_PF_TAKEN: usize = 300;
 /** of them fixed */
 // @ts-ignore: decorator
-@inline export const VM_PF_FIXED: usize = 300;
+@inline export const VM_PF_FIXED: usize = 304;
 /** of them spurious */
 // @ts-ignore: decorator
-@inline export const VM_PF_SPURIOUS: usize = 304;
+@inline export const VM_PF_SPURIOUS: usize = 308;
 /** of them to be emulated */
 // @ts-ignore: decorator
-@inline export const VM_PF_EMULATE: usize = 308;
+@inline export const VM_PF_EMULATE: usize = 312;
 /** shadow pages zapped */
 // @ts-ignore: decorator
-@inline export const VM_ZAPPED: usize = 312;
+@inline export const VM_ZAPPED: usize = 316;
 /** of them because of write flooding or misaligned writes */
 // @ts-ignore: decorator
-@inline export const VM_FLOODED: usize = 316;
+@inline export const VM_FLOODED: usize = 320;
 /** of them because of the page limit */
 // @ts-ignore: decorator
-@inline export const VM_RECYCLED: usize = 320;
+@inline export const VM_RECYCLED: usize = 324;
 /** emulated writes to shadowed pages */
 // @ts-ignore: decorator
-@inline export const VM_PTE_WRITES: usize = 324;
+@inline export const VM_PTE_WRITES: usize = 328;
 /** pages that are unsync */
 // @ts-ignore: decorator
-@inline export const VM_UNSYNC: usize = 328;
+@inline export const VM_UNSYNC: usize = 332;
 /** pages refused by the assertion on the role in sync */
 // @ts-ignore: decorator
-@inline export const VM_SYNC_MISMATCH: usize = 332;
+@inline export const VM_SYNC_MISMATCH: usize = 336;
 /** internal assertions that failed */
 // @ts-ignore: decorator
-@inline export const VM_BROKEN: usize = 336;
+@inline export const VM_BROKEN: usize = 340;
 /** pointer to the TDP record, 0: direct roots are classic ones */
 // @ts-ignore: decorator
-@inline export const VM_TDP_MMU: usize = 340;
+@inline export const VM_TDP_MMU: usize = 344;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 344;
+@inline export const VM_WALK_COUNT: usize = 348;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 348;
+@inline export const VM_WALK_PAGES: usize = 352;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 476;
+@inline export const VM_PATH_PARENT: usize = 480;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 500;
+@inline export const VM_PATH_INDEX: usize = 504;
 // @ts-ignore: decorator
 @inline export const VM_SIZE_OF: u32 = 528;
 
@@ -209,7 +212,7 @@
 /** slot that was hit last */
 // @ts-ignore: decorator
 @inline export const SLOTSET_LAST: usize = 12;
-/** pointers to MEMSLOT records */
+/** pointers to MEMSLOT records, in ascending order of gfns */
 // @ts-ignore: decorator
 @inline export const SLOTSET_SLOTS: usize = 16;
 // @ts-ignore: decorator
@@ -661,8 +664,6 @@
 @inline export const STAGE_TABLE: u32 = 2;
 // @ts-ignore: decorator
 @inline export const STAGE_DIRECT: u32 = 3;
-// @ts-ignore: decorator
-@inline export const CHAIN_BUCKETS: u32 = 4096;
 // @ts-ignore: decorator
 @inline export const EV_PAGETABLE_WALK: u32 = 1;
 // @ts-ignore: decorator

@@ -8,7 +8,7 @@ import { guestWrite } from "./guest-write";
 import { listInit } from "./list";
 import { createPage, linkRootChild, requestRootChild } from "./make-page";
 import { clearMmioInfo, mmioCached } from "./mmio";
-import { firstInChain } from "./page";
+import { firstInChain, growChains } from "./page";
 import { changePage, forRange, protectHuge, relogMasked } from "./range";
 import { markDirty } from "./slot";
 import { adoptPage, invalidatePage, syncPage, syncRoot } from "./sync";
@@ -22,6 +22,10 @@ export function vmInit(vm: usize): void {
 // @ts-ignore: decorator
 @inline function wide(high: u32, low: u32): u64 {
   return (<u64>high << 32) | <u64>low;
+}
+
+export function chainsGrow(vm: usize, chains: usize, bits: u32): void {
+  growChains(vm, chains, bits);
 }
 
 export function pageFault(vcpu: usize, high: u32, low: u32, error: u32, prefetch: u32): u32 {

@@ -18,13 +18,19 @@ import {
   return last != 0 && contains(last, gfn) ? last : searchSlot(set, gfn);
 }
 
+/** Slots are in ascending order. */
 function searchSlot(set: usize, gfn: u64): usize {
-  const end = set + (<usize>load<u32>(set, SLOTSET_COUNT) << 2);
-  for (let place = set; place < end; place += 4) {
-    const slot: usize = load<u32>(place, SLOTSET_SLOTS);
-    if (!contains(slot, gfn)) continue;
-    store<u32>(set, <u32>slot, SLOTSET_LAST);
-    return slot;
+  let low: u32 = 0;
+  let high = load<u32>(set, SLOTSET_COUNT);
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const slot: usize = load<u32>(set + (<usize>middle << 2), SLOTSET_SLOTS);
+    if (gfn < load<u64>(slot, MEMSLOT_BASE)) high = middle;
+    else if (!contains(slot, gfn)) low = middle + 1;
+    else {
+      store<u32>(set, <u32>slot, SLOTSET_LAST);
+      return slot;
+    }
   }
   return 0;
 }

@@ -53,6 +53,7 @@ export const VM: RecordLayout = {
     { name: "FREED", type: "u32", meaning: "list of freed pages that the host has not collected" },
     { name: "PAGE_MAP", type: "u32", meaning: "pointer to u32 headers by linear page number" },
     { name: "CHAINS", type: "u32", meaning: "pointer to the buckets of pages by gfn" },
+    { name: "CHAIN_SHIFT", type: "u32", meaning: "64 less the bits of a bucket's number" },
     { name: "SLOTS", type: "u32", count: 2, meaning: "pointers to SLOTSET records: normal and SMM" },
     { name: "ACTIVE", type: "u32", count: 2, meaning: "list head (next, previous) of the active pages" },
     { name: "INVALID", type: "u32", count: 2, meaning: "list head of the pages being zapped" },
@@ -86,7 +87,7 @@ export const SLOTSET: RecordLayout = {
     { name: "GENERATION", type: "u64", meaning: "memslots generation; bit 63: an update is in progress" },
     { name: "COUNT", type: "u32", meaning: "number of slots" },
     { name: "LAST", type: "u32", meaning: "slot that was hit last" },
-    { name: "SLOTS", type: "u32", count: 64, meaning: "pointers to MEMSLOT records" },
+    { name: "SLOTS", type: "u32", count: 64, meaning: "pointers to MEMSLOT records, in ascending order of gfns" },
   ],
 };
 
@@ -293,8 +294,6 @@ export const SHADOW_CODES = {
   STAGE_HOST_PAGE: 1,
   STAGE_TABLE: 2,
   STAGE_DIRECT: 3,
-
-  CHAIN_BUCKETS: 4096,
 
   EV_PAGETABLE_WALK: 1,
   EV_PAGING_ELEMENT: 2,

@@ -4,6 +4,10 @@ import { ConfigError, OutOfMemoryError } from "../errors.js";
 const PAGE = 65536;
 /** Every allocation is a multiple of this, so that 8-byte fields are aligned for atomic access. */
 const GRAIN = 16;
+/** Memory grows by this share of its size more than is needed, */
+const SPARE_SHARE = 16;
+/** but by no more than this many pages (32 MiB). */
+const MOST_SPARE = 512;
 /** The first bytes stay unused, so that no record has address 0. */
 const FIRST = 64;
 
@@ -129,16 +133,25 @@ export class LinearMemory {
     return undefined;
   }
 
+  /** Growing detaches every view and takes long where the memory is large, so there is some to spare afterwards. */
   #grow(bytes: number): void {
     if (!this.#growable) return;
-    const pages = Math.ceil(bytes / PAGE);
+    const least = Math.ceil(bytes / PAGE);
+    const spare = Math.min(Math.ceil(this.#end / SPARE_SHARE / PAGE), MOST_SPARE);
+    if (!this.#growBy(least + spare) && !this.#growBy(least)) {
+      throw new OutOfMemoryError(`linear memory of ${this.#end} bytes cannot grow by ${least * PAGE} bytes`);
+    }
+  }
+
+  #growBy(pages: number): boolean {
     try {
       this.memory.grow(pages);
     } catch {
-      throw new OutOfMemoryError(`linear memory of ${this.#end} bytes cannot grow by ${pages * PAGE} bytes`);
+      return false;
     }
     const start = this.#end;
     this.#end += pages * PAGE;
     this.free(start, pages * PAGE);
+    return true;
   }
 }

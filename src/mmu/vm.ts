@@ -19,6 +19,7 @@ import type { FormatLimits } from "./context.js";
 import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
 import { EventBuffer } from "./event-buffer.js";
 import { limitsOf, masksOf, type TdpConfig, tdpOf } from "./formats.js";
+import { GfnChains } from "./gfn-chains.js";
 import { type HostPage, HostPages } from "./host-pages.js";
 import { MemoryCaches } from "./memory-cache.js";
 import { type Memslot, Memslots, type SlotConfig } from "./memslots.js";
@@ -31,7 +32,7 @@ import { TdpMmu } from "./tdp.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
 import { type VirtualMachineConfig, writeMasks } from "./vm-config.js";
 
-const { CHAIN_BUCKETS, HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
+const { HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
 
 export class VirtualMachine {
   readonly linear: LinearMemory;
@@ -60,7 +61,7 @@ export class VirtualMachine {
   readonly stats = { hostCalls: 0 };
   readonly manualDirtyLog: number;
   readonly hostPages: HostPages;
-  readonly #chains: number;
+  readonly #chains: GfnChains;
   readonly #zeroPage: number;
   readonly #memory: Allocations;
   /** Limit set by the user; 0: it follows the slots. */
@@ -83,14 +84,14 @@ export class VirtualMachine {
     this.manualDirtyLog = config.manualDirtyLog ?? 0;
     const memory = new Allocations(linear);
     this.#memory = memory;
-    [this.pointer, this.#chains, this.#zeroPage, this.slots, this.events] = memory.guard(() => {
+    [this.pointer, this.#zeroPage, this.slots, this.events, this.#chains] = memory.guard(() => {
       const pointer = memory.take(vmRecord.size);
-      const chains = memory.take(CHAIN_BUCKETS * 4);
       const zeroPage = config.defaultPaePdpte ? memory.take(4096, 4096) : 0;
       const events = new EventBuffer(linear, pointer, memory, masks, config.eventCapacity ?? 0);
-      return [pointer, chains, zeroPage, new Memslots(linear, pointer, memory), events];
+      return [pointer, zeroPage, new Memslots(linear, pointer, memory), events, new GfnChains(linear)];
     });
-    writeMasks(linear, this.pointer, config, masks, { chains: this.#chains, zeroPage: this.#zeroPage });
+    this.#chains.attach(this.pointer);
+    writeMasks(linear, this.pointer, config, masks, this.#zeroPage);
     this.caches = new MemoryCaches(linear, this.pointer, config.encryption);
     this.hash = new PageHash(linear);
     this.hostPages = new HostPages(this, config.hostMemory);
@@ -119,6 +120,7 @@ export class VirtualMachine {
     this.settle();
     this.slots.dispose();
     this.caches.dispose();
+    this.#chains.dispose();
     this.#memory.release();
   }
 
@@ -155,6 +157,7 @@ export class VirtualMachine {
     const request = vcpu.pointer >>> 2;
     const found = this.hash.find(vcpu.pointer, vcpu.mmu.pdptesPointer, generation);
     this.hash.reserve();
+    this.#chains.reserve(this.exports, this.pointer, this.hash.size);
     const usable = this.exports.requestAdopt(vcpu.pointer, found) !== 0;
     this.settle();
     if (usable) return found;
