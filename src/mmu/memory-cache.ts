@@ -4,6 +4,7 @@
  */
 import { SHADOW_CODES } from "../abi/shadow.js";
 import type { LinearMemory } from "../core/linear-memory.js";
+import { OutOfMemoryError } from "../errors.js";
 import { Allocations } from "./allocations.js";
 import { descRecord, PAGE_WORD, pageRecord, VM_WORD, vmRecord } from "./records.js";
 
@@ -13,6 +14,11 @@ const DESCS = SHADOW_CODES.FAULT_DESCS;
 const DESC_BATCH = 64;
 /** A page for each level; or a root, two promoted pages below it and the four tables of its PDPTEs. */
 const PAGES = 7;
+
+/** A cache is filled with this share of what there is already, */
+const AHEAD = 8;
+/** but with no more than this many. */
+const MOST_AHEAD = 128;
 
 /** What the processor's memory encryption needs: PAE roots are read unencrypted, because CR3 has no encryption bit. */
 export interface EncryptionHooks {
@@ -47,9 +53,9 @@ export class MemoryCaches {
    */
   topUp(needsLow: boolean): void {
     const { linear } = this;
-    while (this.#tables.length < PAGES) this.#tables.push(this.#allocateTable());
-    while (this.#arrays.length < PAGES) this.#arrays.push(this.#memory.take(TABLE, TABLE));
-    while (this.#headers.length < PAGES) this.#headers.push(this.#memory.take(pageRecord.size, 16));
+    this.#fill(this.#tables, TABLE, TABLE, (last) => this.#growMap(last >>> 12));
+    this.#fill(this.#arrays, TABLE, TABLE);
+    this.#fill(this.#headers, pageRecord.size, 16);
     this.stocked = true;
     if (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < DESCS) this.#addDescs();
     if (needsLow && this.#low === undefined) {
@@ -110,15 +116,45 @@ export class MemoryCaches {
 
   #mapLength = 0;
 
-  #allocateTable(): number {
-    const table = this.#memory.take(TABLE, TABLE);
+  /**
+   * Fills a cache, with more at a time the more there are already: a VM with many pages allocates seldom. `ready` prepares
+   * for what lies as far as the last of them.
+   */
+  #fill(cache: number[], size: number, alignment: number, ready: (last: number) => void = () => {}): void {
+    const missing = PAGES - cache.length;
+    if (missing <= 0) return;
+    const wanted = Math.max(missing, Math.min(Math.floor(this.#made / AHEAD), MOST_AHEAD));
+    let block: number;
+    let count = wanted;
     try {
-      this.#growMap(table >>> 12);
+      block = this.#take(size * wanted, alignment, (address) => ready(address + size * (wanted - 1)));
     } catch (error) {
-      this.#memory.free(table);
+      if (!(error instanceof OutOfMemoryError) || wanted === 1) throw error;
+      // Perhaps it is enough for one at a time.
+      count = 1;
+      block = this.#take(size, alignment, ready);
+    }
+    for (let i = count - 1; i >= 0; i--) cache.push(block + i * size);
+    if (cache === this.#headers) this.#made += count;
+    this.#fill(cache, size, alignment, ready);
+  }
+
+  /** Headers that were ever made. */
+  #made = 0;
+
+  #take(size: number, alignment: number, ready: (address: number) => void): number {
+    const address = this.#memory.take(size, alignment);
+    try {
+      ready(address);
+    } catch (error) {
+      this.#memory.free(address);
       throw error;
     }
-    return table;
+    return address;
+  }
+
+  #allocateTable(): number {
+    return this.#take(TABLE, TABLE, (table) => this.#growMap(table >>> 12));
   }
 
   #growMap(page: number): void {
