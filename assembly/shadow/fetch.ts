@@ -34,6 +34,7 @@ import {
 } from "../abi/shadow";
 import { ROLE_LEVEL_PROMOTED } from "../abi/role";
 import { ACC_ALL } from "../abi/spte";
+import { aliasBits, directRights } from "./alias";
 import { readGpte } from "./gpte";
 import { adjustLevel, keepSmall, requested } from "./huge-level";
 import { entryAt, pagesOf, rootEntry } from "./iterator";
@@ -88,7 +89,9 @@ function fetchDirect(
         return result;
       }
       if (shadows) validateDirect(vm, sptep, access);
-      sp = linkedChild(vcpu, parent, sptep, base, true, access);
+      // Only a direct root's addresses have alias bits; elsewhere they are the guest's own.
+      const alias = shadows ? 0 : aliasBits(vm, (address >> 12) & ~(pagesOf(level) - 1));
+      sp = linkedChild(vcpu, parent, sptep, base, alias, true, shadows ? access : ACC_ALL);
       if (sp == 0) return wait(vcpu, STAGE_DIRECT, sptep, level);
     }
     parent = sp;
@@ -118,7 +121,7 @@ function fetchTables(vcpu: usize, parent: usize, sptep: usize, level: u32, resum
       const promoted = (roleOf(parent) & ROLE_LEVEL_PROMOTED) != 0;
       const gfn = promoted ? gfnOf(parent) : load<u64>(vcpu + (i << 3), VCPU_GW_TABLE_GFN);
       const access = promoted ? ACC_ALL : load<u32>(vcpu + (i << 2), VCPU_GW_PT_ACCESS);
-      sp = linkedChild(vcpu, parent, sptep, gfn, false, access);
+      sp = linkedChild(vcpu, parent, sptep, gfn, 0, false, access);
       if (sp == 0) return wait(vcpu, STAGE_TABLE, sptep, level);
     } else {
       // The guest need not flush when an entry becomes present, so what lies below is synchronised before it is linked.
@@ -156,7 +159,7 @@ export function mapDirect(vcpu: usize): u32 {
   adjustLevel(vcpu);
   requested(vcpu);
   const sptep = rootEntry(root, load<u64>(vcpu, VCPU_F_ADDRESS));
-  return fetchDirect(vcpu, root, sptep, levelOf(root), false, false, ACC_ALL);
+  return fetchDirect(vcpu, root, sptep, levelOf(root), false, false, directRights(vcpu));
 }
 
 /** Goes on with the page in REQ_PAGE. */
@@ -165,6 +168,6 @@ export function fetchResume(vcpu: usize, shadows: bool): u32 {
   const level = load<u32>(vcpu, VCPU_F_LEVEL);
   const parent = pageOf(load<u32>(vcpu, VCPU_VM), sptep);
   if (load<u32>(vcpu, VCPU_F_STAGE) == STAGE_TABLE) return fetchTables(vcpu, parent, sptep, level, true, true);
-  const access = shadows ? load<u32>(vcpu, VCPU_GW_PTE_ACCESS) : ACC_ALL;
+  const access = shadows ? load<u32>(vcpu, VCPU_GW_PTE_ACCESS) : directRights(vcpu);
   return fetchDirect(vcpu, parent, sptep, level, true, shadows, access);
 }

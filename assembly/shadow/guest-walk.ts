@@ -72,6 +72,7 @@ import { walkEpt } from "../walk/ept";
 import { rightsOf, walkLegacy } from "../walk/legacy";
 import { planOf } from "../walk/plan";
 import { promoteSecondLeaf } from "../walk/result";
+import { aliasBits } from "./alias";
 import { emit, tracing } from "./event";
 import { accessedBit, dirtyBit, gpteAccess, gptePresent, isEpt, protectClean } from "./gpte";
 import { walkL2 } from "./l2-walk";
@@ -139,6 +140,12 @@ function setAccessedDirty(vcpu: usize, mmu: usize, gw: usize, work: usize): bool
   return true;
 }
 
+/** Alias bits that a leaf gives its addresses: the walk masks them off, because a gfn has none. */
+// @ts-ignore: decorator
+@inline function leafAlias(vm: usize, mmu: usize, leaf: u64): u64 {
+  return load<u32>(mmu, MMU_FORMAT) == FORMAT_64 ? aliasBits(vm, leaf >> 12) << 12 : 0;
+}
+
 /** Error code of a walk of L1's EPT; the fetch bit belongs to modes with NXE or SMEP, which EPT does not know. */
 function eptError(mmu: usize, work: usize, status: u32, code: u32): u32 {
   let error = code & (<u32>PFERR_W | <u32>PFERR_U);
@@ -168,13 +175,15 @@ function eptError(mmu: usize, work: usize, status: u32, code: u32): u32 {
 
 /** The walk succeeded at the entry that was kept last; a clean page stays read-only until it is written. */
 // @ts-ignore: decorator
-@inline function keepLeaf(mmu: usize, gw: usize, kind: u32, level: u32, address: u64, leaf: u64, rights: u32, mask: u64): bool {
+@inline function keepLeaf(
+  vm: usize, mmu: usize, gw: usize, kind: u32, level: u32, address: u64, leaf: u64, rights: u32, mask: u64,
+): bool {
   const offset = ((<u64>1) << (12 + 9 * <u64>(level - 1))) - 1;
   const gpa = (leaf & mask & ~offset) | (address & offset);
   store<u32>(gw, level, VCPU_GW_LEVEL);
   store<u32>(gw, 1, VCPU_GW_CHECKED);
   store<u64>(gw, gpa >> 12, VCPU_GW_GFN);
-  store<u64>(gw, gpa, VCPU_GW_GPA);
+  store<u64>(gw, gpa | leafAlias(vm, mmu, leaf), VCPU_GW_GPA);
   const clean = (kind & <u32>PFERR_W) == 0 && (leaf & PTE_D) == 0 && load<u32>(mmu, MMU_HAVE_AD) != 0;
   store<u32>(gw, clean ? rights & ~ACC_WRITE : rights, VCPU_GW_PTE_ACCESS);
   return true;
@@ -184,7 +193,7 @@ function eptError(mmu: usize, work: usize, status: u32, code: u32): u32 {
  * The common case of a walk: four levels, all tables in one slot, and every entry as the plan of this access wants it
  * (assembly/walk/plan.ts), so that nothing faults and no bit is to be set. False for anything else, with nothing decided.
  */
-function walkPlanned(mmu: usize, gw: usize, space: usize, address: u64, kind: u32): bool {
+function walkPlanned(vm: usize, mmu: usize, gw: usize, space: usize, address: u64, kind: u32): bool {
   if (load<u32>(space, SPACE_FAST) != MODE_4LEVEL) return false;
   const plan = planOf(space, kind);
   if (load<u64>(plan, PLAN_BLOCK) != 0) return false;
@@ -212,7 +221,7 @@ function walkPlanned(mmu: usize, gw: usize, space: usize, address: u64, kind: u3
   rights &= rightsOf(space, entry);
   if (entry & PTE_PS) {
     if ((wrong & check) | ((entry ^ load<u64>(plan, PLAN_NEED_LEAF)) & load<u64>(plan, PLAN_CHECK_LARGE3))) return false;
-    return keepLeaf(mmu, gw, kind, 3, address, entry, rights, mask);
+    return keepLeaf(vm, mmu, gw, kind, 3, address, entry, rights, mask);
   }
   wrong |= entry ^ need;
 
@@ -224,7 +233,7 @@ function walkPlanned(mmu: usize, gw: usize, space: usize, address: u64, kind: u3
   rights &= rightsOf(space, entry);
   if (entry & PTE_PS) {
     if ((wrong & check) | ((entry ^ load<u64>(plan, PLAN_NEED_LEAF)) & load<u64>(plan, PLAN_CHECK_LARGE2))) return false;
-    return keepLeaf(mmu, gw, kind, 2, address, entry, rights, mask);
+    return keepLeaf(vm, mmu, gw, kind, 2, address, entry, rights, mask);
   }
   wrong |= entry ^ need;
 
@@ -235,7 +244,7 @@ function walkPlanned(mmu: usize, gw: usize, space: usize, address: u64, kind: u3
   keepEntry(gw, 1, gpa, entry, rights);
   rights &= rightsOf(space, entry);
   if ((wrong & check) | ((entry ^ load<u64>(plan, PLAN_NEED_LEAF)) & load<u64>(plan, PLAN_CHECK_PAGE))) return false;
-  return keepLeaf(mmu, gw, kind, 1, address, entry, rights, mask);
+  return keepLeaf(vm, mmu, gw, kind, 1, address, entry, rights, mask);
 }
 
 /** The place of the reserved bit says that SMAP does not apply: EFLAGS.AC is set and the access is explicit. */
@@ -263,7 +272,7 @@ export function walkGuest(vcpu: usize, mmu: usize, gw: usize, address: u64, code
   const space: usize = load<u32>(mmu, MMU_SPACE);
   const kind = accessKind(vcpu, code);
   // Traced walks tell each entry that they read.
-  if (!traced && walkPlanned(mmu, gw, space, address, kind)) return true;
+  if (!traced && walkPlanned(vm, mmu, gw, space, address, kind)) return true;
   if (traced) emit(vm, EV_PAGETABLE_WALK, code & 0xff, 0, 0, address, 0, 0);
   const work: usize = load<u32>(space, SPACE_WORK);
   const ept = isEpt(mmu);
@@ -289,7 +298,7 @@ export function walkGuest(vcpu: usize, mmu: usize, gw: usize, address: u64, code
     const leaf = load<u64>(gw + (<usize>(load<u32>(gw, VCPU_GW_LEVEL) - 1) << 3), VCPU_GW_PTE);
     const rights = load<u32>(work, WORK_RIGHTS) & ACC_ALL;
     store<u64>(gw, gpa >> 12, VCPU_GW_GFN);
-    store<u64>(gw, gpa, VCPU_GW_GPA);
+    store<u64>(gw, gpa | leafAlias(vm, mmu, leaf), VCPU_GW_GPA);
     store<u32>(gw, code & <u32>PFERR_W ? rights : protectClean(mmu, rights, leaf), VCPU_GW_PTE_ACCESS);
     if (setAccessedDirty(vcpu, mmu, gw, work)) return true;
   }

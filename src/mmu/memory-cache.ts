@@ -129,14 +129,13 @@ export class MemoryCaches {
     try {
       block = this.#take(size * wanted, alignment, (address) => ready(address + size * (wanted - 1)));
     } catch (error) {
-      if (!(error instanceof OutOfMemoryError) || wanted === 1) throw error;
-      // Perhaps it is enough for one at a time.
-      count = 1;
-      block = this.#take(size, alignment, ready);
+      if (!(error instanceof OutOfMemoryError) || wanted === missing) throw error;
+      // Perhaps it is enough for what is needed now.
+      count = missing;
+      block = this.#take(size * count, alignment, (address) => ready(address + size * (count - 1)));
     }
     for (let i = count - 1; i >= 0; i--) cache.push(block + i * size);
     if (cache === this.#headers) this.#made += count;
-    this.#fill(cache, size, alignment, ready);
   }
 
   /** Headers that were ever made. */

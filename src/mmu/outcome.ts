@@ -12,6 +12,8 @@ export const FAULT_CODE = {
   spurious: SHADOW_CODES.RET_PF_SPURIOUS,
   /** The guest gets the fault. */
   inject: SHADOW_CODES.RET_PF_INJECT,
+  /** The host has to fetch the page first. */
+  wait: 7,
 } as const;
 
 const CODE_NAMES = new Map(Object.entries(FAULT_CODE).map(([name, code]) => [code as number, name]));
@@ -26,6 +28,8 @@ export function decodePrefault(word: number): {
   return result === "inject" ? { result, errorCode: word >>> 8 } : { result };
 }
 
+import type { AsyncFault } from "./async-faults.js";
+
 /** A fault that the guest gets. */
 export interface InjectedFault {
   /** #PF's error code; where L1's second stage is at fault, P, W, U, RSVD and I as its walk found them. */
@@ -37,11 +41,13 @@ export interface InjectedFault {
 }
 
 /**
- * How a fault ended. `inject`: the guest gets it. `emulate` with `unprotected`: a table of the guest was given up
+ * How a fault ended. `inject`: the guest gets it. `retry` with `waits`: the host has to fetch the page, and the guest is
+ * to be told to wait for it, unless an earlier fault (`first` false) said so. `emulate` with `unprotected`: a table of the guest was given up
  * instead, so the guest can run on.
  */
 export type FaultOutcome =
   | { readonly result: "fixed" | "spurious" | "mmio" | "retry" }
+  | { readonly result: "retry"; readonly waits: AsyncFault; readonly first: boolean }
   | { readonly result: "emulate"; readonly unprotected?: boolean }
   | ({ readonly result: "inject" } & InjectedFault);
 

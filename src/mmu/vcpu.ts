@@ -1,8 +1,9 @@
 /** A virtual processor: its registers, its paging contexts, the requests it serves before it enters the guest. */
 import { SHADOW_CODES } from "../abi/shadow.js";
-import { GeneralProtectionError, OutOfMemoryError, UnsupportedError } from "../errors.js";
+import { ConfigError, GeneralProtectionError, OutOfMemoryError, UnsupportedError } from "../errors.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT, ROLE_PAE_ROOT } from "../role/index.js";
 import { Allocations } from "./allocations.js";
+import { type AsyncFault, AsyncFaults } from "./async-faults.js";
 import { PagingContext } from "./context.js";
 import { type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context-roles.js";
 import {
@@ -22,7 +23,7 @@ import {
   writeEfer,
 } from "./control-registers.js";
 import { Invalidation, sameEptTable } from "./invalidation.js";
-import type { FaultOptions, FaultOutcome, InjectedFault, WalkOutcome } from "./outcome.js";
+import { FAULT_CODE, type FaultOptions, type FaultOutcome, type InjectedFault, type WalkOutcome } from "./outcome.js";
 import { PdpteRegisters } from "./pdptes.js";
 import { prefault } from "./prefault.js";
 import { pageRecord, vcpuRecord } from "./records.js";
@@ -36,7 +37,7 @@ export type { ControlRegisters } from "./control-registers.js";
 const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16, fillRoot: 32 } as const;
 
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8 } as const;
-const { RET_PF_INJECT, NEED_HOST_PAGE, NO_SPACE, NEED_STOCK, ATTEND } = SHADOW_CODES;
+const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, ATTEND } = SHADOW_CODES;
 /** What most faults end with: the same objects for all. */
 const OUTCOMES: readonly (FaultOutcome | undefined)[] = Object.assign(new Array(RET_PF_INJECT + 1).fill(undefined), {
   [SHADOW_CODES.RET_PF_RETRY]: Object.freeze({ result: "retry" }),
@@ -62,6 +63,7 @@ export class Vcpu {
   readonly #loader: RootLoader;
   readonly #invalidation: Invalidation;
   readonly #pdptes: PdpteRegisters;
+  readonly #async = new AsyncFaults(this);
   #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
   #smm = false;
   #guestMode = false;
@@ -126,7 +128,8 @@ export class Vcpu {
     vcpuRecord.set32(this.vm.linear, this.pointer, "WALK_MMU", walkMmu.pointer);
   }
 
-  get #direct(): boolean {
+  /** The context that faults go through maps guest-physical addresses as they are. */
+  get isDirect(): boolean {
     return (this.mmu.rootRole & ROLE_DIRECT) !== 0;
   }
 
@@ -217,7 +220,7 @@ export class Vcpu {
 
   #syncRoots(): void {
     const { page } = this.mmu.roots.current;
-    if (this.#direct || page === 0) return;
+    if (this.isDirect || page === 0) return;
     this.#forgetMmio();
     this.vm.exports.syncFromRoot(this.pointer, page);
     this.vm.settle();
@@ -234,7 +237,7 @@ export class Vcpu {
     if (options?.eventDelivery && this.vm.tdp === undefined) {
       const walk = this.#walk(address, options.cpl === 3 ? PFERR.u : 0);
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
-      if (walk.ok) this.vm.unprotectGfn(walk.gpa >> 12n);
+      if (walk.ok) this.vm.unprotectGfn(this.vm.gfnOf(walk.gpa));
     }
     if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
     // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
@@ -275,8 +278,8 @@ export class Vcpu {
         vm.tdpMmu?.topUp();
       } else {
         vm.stats.hostCalls++;
-        if (code === NEED_HOST_PAGE) vm.provideHostPage(this);
-        else vm.providePage(this);
+        if (code === NEED_PAGE) vm.providePage(this);
+        else if (!vm.provideHostPage(this)) return FAULT_CODE.wait;
       }
       code = vm.exports.pageFaultResume(this.pointer);
     }
@@ -294,12 +297,13 @@ export class Vcpu {
       const fault = { errorCode: this.injectedCode, address, nested: this.mmu !== this.walkMmu };
       this.#injectFault(fault);
       outcome = { result: "inject", ...fault };
-    } else {
+    } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
+    else {
       const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
       const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
       outcome = mmio ? MMIO : EMULATE;
-      if (!mmio && tableWrite && this.#direct) {
-        this.vm.unprotectGfn(address >> 12n);
+      if (!mmio && tableWrite && this.isDirect) {
+        this.vm.unprotectGfn(this.vm.gfnOf(address));
         outcome = { result: "emulate", unprotected: true };
       }
     }
@@ -310,6 +314,28 @@ export class Vcpu {
   /** Error code of the last guest walk that failed. */
   get injectedCode(): number {
     return vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
+  }
+
+  /**
+   * The host has fetched the page of a gfn that the guest waited for (`retry` with `waits`): it is mapped without an access,
+   * unless the guest runs on other tables now. Returns whether the guest waited for it.
+   */
+  pageReady(gfn: bigint): boolean {
+    const wait = this.#async.take(gfn);
+    if (wait === undefined) return false;
+    const pgd = this.isDirect ? undefined : this.mmu.pgd;
+    if (wait.pgd === pgd && this.enterGuest()) {
+      if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
+      const [low, high] = [Number(wait.address & 0xffff_ffffn), Number(wait.address >> 32n)];
+      this.attend(this.vm.exports.pageFault(this.pointer, high, low, 0, 1));
+      this.vm.events.collect(this.id);
+    }
+    return true;
+  }
+
+  /** Pages that the host fetches and the guest waits for. */
+  get waits(): readonly AsyncFault[] {
+    return this.#async.waits;
   }
 
   /**
@@ -357,10 +383,14 @@ export class Vcpu {
     };
   }
 
-  /** A write that is emulated: memory first, then the dirty log, then the shadow pages of the written table. */
+  /**
+   * A write that is emulated: memory first, then the dirty log, then the shadow pages of the written table. `gpa` may have
+   * alias bits. Throws MemoryRangeError before anything changes.
+   */
   emulatedWrite(gpa: bigint, bytes: Uint8Array): void {
-    this.vm.writeGuest(gpa, bytes, this.space);
-    this.vm.exports.pteWrite(this.pointer, Number(gpa >> 32n), Number(gpa & 0xffff_ffffn), bytes.length);
+    const plain = gpa & ~this.vm.limits.aliasMask;
+    this.vm.writeGuest(plain, bytes, this.space);
+    this.vm.exports.pteWrite(this.pointer, Number(plain >> 32n), Number(plain & 0xffff_ffffn), bytes.length);
     this.vm.settle();
     this.vm.events.collect(this.id);
   }
@@ -406,6 +436,9 @@ export class Vcpu {
     if (!same || pae) {
       if (value >> BigInt(this.vm.limits.guestPhysicalBits) !== 0n) {
         throw new GeneralProtectionError(`CR3 0x${value.toString(16)} exceeds MAXPHYADDR`);
+      }
+      if (this.walkMmu !== this.nestedMmu && value & this.vm.limits.aliasMask) {
+        throw new GeneralProtectionError(`CR3 0x${value.toString(16)} has alias bits`);
       }
       const reloaded = pae && this.#loadPdptes(value);
       this.#registers = { ...this.#registers, cr3: value };
@@ -460,6 +493,7 @@ export class Vcpu {
 
   /** Registers set from outside, all at once (KVM_SET_SREGS). */
   setRegisters(registers: ControlRegisters): void {
+    if (this.walkMmu !== this.nestedMmu) this.#checkRoot(registers.cr3);
     const before = this.registers;
     this.#setRegisters(numbersOf(registers));
     const same = (["cr0", "cr3", "cr4", "efer"] as const).every((name) => before[name] === registers[name]);
@@ -508,6 +542,12 @@ export class Vcpu {
   #unload(): void {
     for (const { roots } of [this.rootMmu, this.guestMmu]) roots.free(ROOTS.all);
     this.#forgetMmio();
+  }
+
+  /** What formats are derived from has changed (kvm_mmu_after_set_cpuid). No nested guest runs. */
+  refreshFormats(): void {
+    for (const context of [this.rootMmu, this.guestMmu, this.nestedMmu]) context.forgetRoles();
+    this.#resetContext();
   }
 
   /** Frees the roots and computes the roles anew (kvm_mmu_reset_context). */
@@ -561,10 +601,10 @@ export class Vcpu {
    * two-dimensional paging, its guest-physical addresses are L1's), in pages of their own (guest_mode).
    */
   enterNested(registers: ControlRegisters, stage?: SecondStage): void {
+    this.#checkStage(registers, stage);
     this.#requestTransitionFlush();
     this.#setGuestMode(true);
     if (stage !== undefined) {
-      if (this.vm.tdp === undefined) throw new UnsupportedError("a second stage of L1's needs NPT or EPT in the host");
       this.#use(this.guestMmu, this.walkMmu);
       const pgd = setNestedRoles(this.vm, this.guestMmu, stage, this.#roleMode);
       this.#loader.latch(this.guestMmu);
@@ -572,6 +612,24 @@ export class Vcpu {
       this.#use(this.guestMmu, this.nestedMmu);
     }
     this.#switch(registers);
+  }
+
+  /** Throws UnsupportedError or ConfigError for what cannot be entered. */
+  #checkStage(registers: ControlRegisters, stage: SecondStage | undefined): void {
+    const { tdp, limits } = this.vm;
+    if (stage === undefined) {
+      this.#checkRoot(registers.cr3);
+      return;
+    }
+    if (tdp === undefined) throw new UnsupportedError("a second stage of L1's needs NPT or EPT in the host");
+    if (stage.kind === "npt") this.#checkRoot(stage.ncr3);
+    else if (limits.aliasMask !== 0n)
+      throw new UnsupportedError("nested EPT is not possible while addresses have alias bits");
+  }
+
+  /** A table of L1's has no alias. Throws ConfigError. */
+  #checkRoot(table: bigint): void {
+    if (table & this.vm.limits.aliasMask) throw new ConfigError(`root table 0x${table.toString(16)} has alias bits`);
   }
 
   /** The nested guest exits to L1, whose registers these are. */
