@@ -1,9 +1,9 @@
 /** What grows: time and memory by the number of mappings, of shadow pages and of memslots. */
 import type { CoreMemory } from "../src/core/index.js";
-import { vcpuRecord } from "../src/mmu/records.js";
 import { core, random } from "./machine.js";
 import { compare, type RoundOptions } from "./rounds.js";
 import { buildShadow, DATA_GFN, type ShadowGuest } from "./shadow-guest.js";
+import { operations } from "./shadow-operations.js";
 
 /** A figure by size. */
 export interface Curve {
@@ -11,8 +11,6 @@ export interface Curve {
   /** What is counted along the curve. */
   readonly of: string;
   readonly unit: "ns" | "bytes";
-  /** The operation should take the same time at every size (but for what the processor's caches hold). */
-  readonly constant: boolean;
   readonly points: readonly { readonly x: number; readonly y: number }[];
 }
 
@@ -76,14 +74,10 @@ function mappings(curves: Curves, count: number): void {
       vcpu.fault(address % 2 ** 32, Math.floor(address / 2 ** 32), ERROR_WRITE);
     }
   });
-  curves.add({ name: "map, faults in random order", of, unit: "ns", constant: true }, count, faulted / count);
+  curves.add({ name: "map, faults in random order", of, unit: "ns" }, count, faulted / count);
   const shadow = usedBytes() - before - tables;
-  curves.add(
-    { name: "memory of shadow tables, per mapping", of, unit: "bytes", constant: true },
-    count,
-    shadow / count,
-  );
-  curves.add({ name: "slot and guest tables, made", of, unit: "ns", constant: true }, count, built / count);
+  curves.add({ name: "memory of shadow tables, per mapping", of, unit: "bytes" }, count, shadow / count);
+  curves.add({ name: "slot and guest tables, made", of, unit: "ns" }, count, built / count);
   const [again] = compare(
     [
       {
@@ -99,9 +93,9 @@ function mappings(curves: Curves, count: number): void {
     ],
     { rounds: 5, time: 5 },
   );
-  curves.add({ name: "spurious fault, random", of, unit: "ns", constant: true }, count, again!.nanoseconds);
+  curves.add({ name: "spurious fault, random", of, unit: "ns" }, count, again!.nanoseconds);
   const zapped = once(() => guest.forgetLeaves());
-  curves.add({ name: "unmap, per mapping", of, unit: "ns", constant: true }, count, zapped / count);
+  curves.add({ name: "unmap, per mapping", of, unit: "ns" }, count, zapped / count);
 
   const { linear } = core.internals();
   const slot = guest.vm.slots.find(0, 0)!;
@@ -113,21 +107,12 @@ function mappings(curves: Curves, count: number): void {
     for (const run of space.mappings()) runs += Number(run.size > 0n);
   });
   if (runs < count / 2) throw new Error(`${runs} runs enumerated of ${count} mappings`);
-  curves.add({ name: "enumerate, mappings()", of, unit: "ns", constant: true }, count, enumerated / count);
+  curves.add({ name: "enumerate, mappings()", of, unit: "ns" }, count, enumerated / count);
   space.dispose();
   memory.dispose();
   guest.dispose();
   if (usedBytes() !== before)
     throw new Error(`${usedBytes() - before} bytes of ${linear.freeBytes} were not given back`);
-}
-
-/** Asks for the page that shadows level-1 table `table`, as a fault does. */
-function requestPage(guest: ShadowGuest, role: number, table: number): number {
-  const { vm, vcpu } = guest;
-  vcpuRecord.set64(vm.linear, vcpu.pointer, "REQ_GFN", BigInt(guest.table(table)) >> 12n);
-  vcpuRecord.set32(vm.linear, vcpu.pointer, "REQ_ROLE", role);
-  vcpuRecord.set32(vm.linear, vcpu.pointer, "REQ_LOW", 0);
-  return vm.providePage(vcpu);
 }
 
 /** Operations with `count` level-1 shadow pages in the VM. */
@@ -137,79 +122,23 @@ function shadowPages(curves: Curves, count: number, options: RoundOptions): void
   const guest = buildShadow({ leaves: count, stride: 512, dense: true, roots: 3, selfMapped: true });
   const { vm, vcpu } = guest;
   vm.setPageLimit(1 << 24);
-  const fault = (address: number, error: number) => vcpu.fault(address % 2 ** 32, Math.floor(address / 2 ** 32), error);
   const tables = usedBytes() - before;
+  const order = shuffled(count);
   const made = once(() => {
-    for (const index of shuffled(count)) fault(guest.address(index), ERROR_WRITE);
+    for (const index of order) {
+      const address = guest.address(index);
+      vcpu.fault(address % 2 ** 32, Math.floor(address / 2 ** 32), ERROR_WRITE);
+    }
   });
-  curves.add({ name: "first fault, pages made", of, unit: "ns", constant: true }, count, made / count);
-  curves.add(
-    { name: "memory, per page", of, unit: "bytes", constant: true },
-    count,
-    (usedBytes() - before - tables) / count,
-  );
-  const role = vm.page(requestRole(guest)).role;
-  const some = shuffled(count, Math.min(count, 256));
-  let at = 0;
-  const next = () => some[at++ % some.length]!;
-  const mmio = { id: 2, gpa: 1n << 44n, size: 4096, ram: vm.createRam(4096), hva: 0x7e00_0000_0000n };
-  vm.setSlot(mmio);
-  let logging = false;
-  // A first look at the tables as pages: their own table's shadow pages are made.
-  for (const index of some) fault(guest.tableAddress(index), 0);
-  const three = guest.roots;
-  for (const root of three) {
-    vcpu.writeCr3(root);
-    vcpu.enterGuest();
-  }
-  const operations: Record<string, () => void> = {
-    "get_page, found": () => {
-      requestPage(guest, role, next());
-    },
-    "cold fault": () => {
-      fault(guest.address(next()), ERROR_WRITE);
-    },
-    "root switch, cached": () => {
-      vcpu.writeCr3(three[at++ % 3]!);
-      vcpu.enterGuest();
-    },
-    "unsync and sync one page": () => {
-      fault(guest.tableAddress(next()), ERROR_WRITE);
-      vcpu.writeCr3(three[0]!);
-      vcpu.enterGuest();
-    },
-    "emulated write to a table": () => {
-      vcpu.emulatedWrite(BigInt(guest.table(next()) + 4088), ZERO);
-    },
-    "zap one page, make it again": () => {
-      const index = next();
-      vm.unprotectGfn(BigInt(guest.table(index)) >> 12n);
-      fault(guest.address(index), ERROR_WRITE);
-    },
-    "change a small slot": () => {
-      logging = !logging;
-      vm.setSlot({ ...mmio, logDirty: logging });
-    },
-    "unmap and map one host page": () => {
-      const hva = 0x7f40_0000_0000n + BigInt(next()) * 4096n;
-      vm.unmapRange(hva, hva + 4096n);
-    },
-  };
-  const forget: Record<string, () => void> = { "cold fault": guest.forgetLeaves };
-  for (const [name, run] of Object.entries(operations)) {
-    const before = forget[name];
-    const [result] = compare([{ name, work: 1, run, ...(before ? { before } : {}) }], options);
-    curves.add({ name, of, unit: "ns", constant: true }, count, result!.nanoseconds);
+  curves.add({ name: "first fault, page made", of, unit: "ns" }, count, made / count);
+  const bytes = (usedBytes() - before - tables) / count;
+  curves.add({ name: "memory, by shadow page", of, unit: "bytes" }, count, bytes);
+  for (const candidate of operations(guest, order.subarray(0, 256))) {
+    const [result] = compare([candidate], options);
+    curves.add({ name: candidate.name, of, unit: "ns" }, count, result!.nanoseconds);
   }
   if (vm.counter("BROKEN") !== 0) throw new Error("an internal assertion failed");
   guest.dispose();
-}
-
-const ZERO = new Uint8Array(8);
-
-/** The level-1 page that the last fault used. */
-function requestRole({ vm, vcpu }: ShadowGuest): number {
-  return vcpuRecord.get32(vm.linear, vcpu.pointer, "REQ_PAGE");
 }
 
 /** Faults in a VM of `count` slots, each of one page, at random. */
@@ -231,11 +160,7 @@ function memslots(curves: Curves, count: number, options: RoundOptions): void {
   };
   for (let i = 0; i < 2 * count; i++) run();
   const [result] = compare([{ name: "fault", work: 1, run }], options);
-  curves.add(
-    { name: "spurious fault, random slot", of: "memslots", unit: "ns", constant: true },
-    count,
-    result!.nanoseconds,
-  );
+  curves.add({ name: "spurious fault, random slot", of: "memslots", unit: "ns" }, count, result!.nanoseconds);
   guest.dispose();
 }
 
@@ -257,20 +182,25 @@ export const QUICK_GROWTH: GrowthOptions = {
   slots: [1, 16, 62],
 };
 
-export function measureGrowth({ mappings: counts, pages, slots }: GrowthOptions, step: () => void = () => {}): Curve[] {
+/** One call a size: what is counted, and what measures it. The sizes with the most memory come last. */
+export function growthSteps({ mappings: counts, pages, slots }: GrowthOptions): {
+  curves(): Curve[];
+  steps: (() => void)[];
+} {
   const curves = new Curves();
   const options = { rounds: 5, time: 4 };
-  for (const count of slots) {
-    memslots(curves, count, options);
-    step();
-  }
-  for (const count of pages) {
-    shadowPages(curves, count, options);
-    step();
-  }
-  for (const count of counts) {
-    mappings(curves, count);
-    step();
-  }
-  return curves.list();
+  // The first sizes are measured in code that V8 has compiled already.
+  const warm = () => {
+    shadowPages(new Curves(), 100, options);
+    mappings(new Curves(), 10_000);
+  };
+  return {
+    curves: () => curves.list(),
+    steps: [
+      warm,
+      ...slots.map((count) => () => memslots(curves, count, options)),
+      ...pages.map((count) => () => shadowPages(curves, count, options)),
+      ...counts.map((count) => () => mappings(curves, count)),
+    ],
+  };
 }

@@ -10,7 +10,7 @@ export const PHYS_BITS = 46;
 /** gfn of the first data page: 4 GiB. */
 export const DATA_GFN = 0x10_0000;
 /** What the data slot calls its host-virtual addresses; 1 GiB aligned. */
-const DATA_HVA = 0x7f40_0000_0000n;
+export const DATA_HVA = 0x7f40_0000_0000n;
 
 export interface ShadowShape {
   /** Leaf entries that the guest has; each maps a page of its own. */

@@ -5,6 +5,7 @@ import type { Section } from "./report.js";
 import { type Candidate, compare, type RoundOptions } from "./rounds.js";
 import { buildShadow, DATA_GFN, type ShadowGuest, type ShadowShape } from "./shadow-guest.js";
 import { MapMmu } from "./shadow-maps.js";
+import { operations } from "./shadow-operations.js";
 
 /** Faults in a run. */
 const FAULTS = 1024;
@@ -147,47 +148,72 @@ function expectCodes(load: Load, error: number, code: number): void {
   }
 }
 
-function measureShadow(title: string, shape: ShadowShape, step: number, options: RoundOptions): Section[] {
+/** The faults of one working set, the ones that change nothing and the ones that map; `step` leaves from one to the next. */
+function* measureShadow(set: string, shape: ShadowShape, step: number, options: RoundOptions): Generator<Section> {
   const guest = buildShadow(shape);
   guest.vm.setPageLimit(1 << 20);
-  const load = prepare(guest, Math.min(FAULTS, shape.leaves / step), step);
+  const load = prepare(guest, shape.leaves / step, step);
   expectCodes(load, COLD, FAULT_CODE.fixed);
   const maps = new MapMmu(guest, guest.vm.counter("USED") + 8);
   const forget = () => maps.forget(DATA_GFN, guest.dataPages);
-  for (let i = 0; i < load.low.length; i++) maps.fault(load.high[i]! | 0, load.low[i]! | 0, COLD);
+  const run = (error: number) => {
+    for (let i = 0; i < load.low.length; i++) maps.fault(load.high[i]! | 0, load.low[i]! | 0, error);
+  };
+  run(COLD);
   checkSame(load, maps);
   forget();
   guest.forgetLeaves();
   expectCodes(load, COLD, FAULT_CODE.fixed);
-  for (let i = 0; i < load.low.length; i++) maps.fault(load.high[i]! | 0, load.low[i]! | 0, COLD);
+  run(COLD);
   checkSame(load, maps);
-  const sections: Section[] = [];
   if (step === 1) {
     // A read that is allowed already; the first one takes the dirty bit of the write back (make_spte).
-    for (let i = 0; i < load.low.length; i++) guest.vcpu.fault(load.low[i]!, load.high[i]!, SPURIOUS);
+    expectCodes(load, SPURIOUS, FAULT_CODE.fixed);
     expectCodes(load, SPURIOUS, FAULT_CODE.spurious);
+    run(SPURIOUS);
+    checkSame(load, maps);
     const results = compare([...ways(load, SPURIOUS), mapsCandidate(load, maps, SPURIOUS)], options);
-    sections.push({ title: "Shadow fault, spurious", unit: "fault", results });
+    yield { title: `Shadow fault, spurious, ${set}`, unit: "fault", results };
   }
   const cold = [...ways(load, COLD, guest.forgetLeaves), mapsCandidate(load, maps, COLD, forget)];
-  sections.push({ title, unit: "fault", results: compare(cold, options) });
+  yield { title: `Shadow fault, cold, ${set}`, unit: "fault", results: compare(cold, options) };
   release(load);
-  return sections;
 }
 
-function measureTdp(options: RoundOptions): Section[] {
+/** Faults that need a shadow page each, so that the host is called: the hash's and the caches' work too. */
+function measureMade(options: RoundOptions): Section {
+  const guest = buildShadow({ leaves: 256, stride: 512, dense: true });
+  guest.vm.setPageLimit(1 << 20);
+  const load = prepare(guest, 256);
+  const { vm, vcpu } = guest;
+  const before = () => {
+    vm.exports.zapAll(vm.pointer);
+    vm.settle();
+    vcpu.enterGuest();
+  };
+  before();
+  expectCodes(load, COLD, FAULT_CODE.fixed);
+  // Only what asks the host: a loop inside Wasm cannot go on by itself.
+  const candidates = ways(load, COLD, before).filter(({ name }) => /vcpu/.test(name));
+  const results = compare(candidates, options);
+  release(load);
+  return { title: "Shadow fault, cold, with a shadow page made for each", unit: "fault", results };
+}
+
+function* measureTdp(options: RoundOptions): Generator<Section> {
   const config = { paging: "ept", tdpMmu: true } as const;
   const guest = buildShadow({ leaves: FAULTS, stride: 8, config });
   const load = prepare(guest, FAULTS);
   expectCodes(load, COLD, FAULT_CODE.fixed);
   for (let i = 0; i < load.low.length; i++) guest.vcpu.fault(load.low[i]!, load.high[i]!, SPURIOUS);
   expectCodes(load, SPURIOUS, FAULT_CODE.spurious);
-  const sections = [
-    { title: "TDP MMU fault, spurious", unit: "fault", results: compare(ways(load, SPURIOUS), options) },
-    { title: "TDP MMU fault, cold", unit: "fault", results: compare(ways(load, COLD, guest.forgetLeaves), options) },
-  ];
+  yield { title: "TDP MMU fault, spurious", unit: "fault", results: compare(ways(load, SPURIOUS), options) };
+  yield {
+    title: "TDP MMU fault, cold",
+    unit: "fault",
+    results: compare(ways(load, COLD, guest.forgetLeaves), options),
+  };
   release(load);
-  return sections;
 }
 
 /** What events cost: switched off (the other sections), recorded and decoded, and taken by somebody. */
@@ -197,8 +223,8 @@ function measureEvents(options: RoundOptions): Section {
   let seen = 0;
   for (const [name, eventCapacity, sink] of [
     ["core, events off", 0, false],
-    ["core, events recorded", 1024, false],
-    ["core, events recorded, with a sink", 1024, true],
+    ["core, events recorded and decoded", 1024, false],
+    ["core, events taken by a sink", 1024, true],
   ] as const) {
     const guest = buildShadow({ leaves: FAULTS, stride: 8, config: { eventCapacity } });
     if (sink)
@@ -225,18 +251,44 @@ function measureEvents(options: RoundOptions): Section {
   return { title: "Shadow fault, cold, events", unit: "fault", results };
 }
 
-export const SHADOW_TITLES = [
-  "Shadow fault",
-  "Shadow fault, cold, seven neighbours mapped along",
-  "TDP MMU fault (shadow engine)",
-  "Shadow fault, events",
-] as const;
-
-/** All sections; `wanted` says which by title. */
-export function* measureShadowFaults(options: RoundOptions): Generator<Section> {
-  yield* measureShadow("Shadow fault, cold", { leaves: FAULTS, stride: 8 }, 1, options);
-  const along = "Shadow fault, cold, seven neighbours mapped along";
-  yield* measureShadow(along, { leaves: FAULTS * 8, stride: 1 }, 8, options);
-  yield* measureTdp(options);
-  yield measureEvents(options);
+/** Pages and roots, beside a fault of one call. */
+function measureOperations(options: RoundOptions): Section {
+  const guest = buildShadow({ leaves: 256, stride: 512, dense: true, roots: 3, selfMapped: true });
+  guest.vm.setPageLimit(1 << 20);
+  const load = prepare(guest, 256);
+  expectCodes(load, COLD, FAULT_CODE.fixed);
+  const all = operations(
+    guest,
+    Uint32Array.from({ length: 256 }, (_, i) => i),
+  );
+  const cold = all.findIndex(({ name }) => name === "cold fault");
+  const results = [all[cold]!, ...all.slice(0, cold), ...all.slice(cold + 1)];
+  const section = { title: "Shadow MMU, operations", unit: "operation", results: compare(results, options) };
+  release(load);
+  return section;
 }
+
+export interface ShadowUnit {
+  readonly title: string;
+  measure(options: RoundOptions): Iterable<Section>;
+}
+
+const L1 = { leaves: 128, stride: 8 };
+const L2 = { leaves: FAULTS, stride: 8 };
+
+export const SHADOW_UNITS: readonly ShadowUnit[] = [
+  { title: "Shadow fault, 128 pages", measure: (options) => measureShadow("128 pages", L1, 1, options) },
+  { title: "Shadow fault, 1,024 pages", measure: (options) => measureShadow("1,024 pages", L2, 1, options) },
+  {
+    title: "Shadow fault, 65,536 pages",
+    measure: (options) => measureShadow("65,536 pages", { leaves: 65536, stride: 8 }, 1, options),
+  },
+  {
+    title: "Shadow fault, seven neighbours mapped along",
+    measure: (options) => measureShadow("seven neighbours mapped along", { leaves: FAULTS * 8, stride: 1 }, 8, options),
+  },
+  { title: "Shadow fault, pages made", measure: (options) => [measureMade(options)] },
+  { title: "Shadow MMU, TDP MMU fault", measure: measureTdp },
+  { title: "Shadow fault, events", measure: (options) => [measureEvents(options)] },
+  { title: "Shadow MMU, operations", measure: (options) => [measureOperations(options)] },
+];
