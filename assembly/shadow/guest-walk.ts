@@ -1,23 +1,8 @@
 // The guest walk of the shadow engine: the core's walk in KVM's rule set, over the memslots, with what the shadow walk
 // needs kept by level (KVM's struct guest_walker) and the walk's trace events in the kernel's order.
-import { PFERR_I, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W, PTE_D, PTE_PS } from "../abi/bits";
-import { MODE_4LEVEL, STATUS_EPT_MISCONFIGURATION, STATUS_OK, WALK_TRACE } from "../abi/codes";
+import { PFERR_I, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
+import { STATUS_EPT_MISCONFIGURATION, STATUS_OK, WALK_TRACE } from "../abi/codes";
 import {
-  MEMORY_LAST_SLOT,
-  PLAN_BLOCK,
-  PLAN_CHECK_LARGE2,
-  PLAN_CHECK_LARGE3,
-  PLAN_CHECK_PAGE,
-  PLAN_CHECK_TABLE,
-  PLAN_NEED_LEAF,
-  PLAN_NEED_TABLE,
-  SLOT_BASE,
-  SLOT_LINEAR,
-  SLOT_SIZE,
-  SPACE_ADDRESS_MASK,
-  SPACE_FAST,
-  SPACE_MEMORY,
-  SPACE_ROOT,
   SPACE_WORK,
   STEP_ADDRESS,
   STEP_ENTRY,
@@ -49,7 +34,6 @@ import {
   FORMAT_NONE,
   MMU_FORMAT,
   MMU_GUEST_LEVEL,
-  MMU_HAVE_AD,
   MMU_SECOND,
   MMU_SPACE,
   VCPU_AC,
@@ -67,10 +51,9 @@ import {
   VCPU_GW_TABLE_GFN,
   VCPU_VM,
 } from "../abi/shadow";
-import { ACC_ALL, ACC_WRITE } from "../abi/spte";
+import { ACC_ALL } from "../abi/spte";
 import { walkEpt } from "../walk/ept";
-import { rightsOf, walkLegacy } from "../walk/legacy";
-import { planOf } from "../walk/plan";
+import { walkLegacy } from "../walk/legacy";
 import { promoteSecondLeaf } from "../walk/result";
 import { aliasBits } from "./alias";
 import { emit, tracing } from "./event";
@@ -154,99 +137,6 @@ function eptError(mmu: usize, work: usize, status: u32, code: u32): u32 {
   return error;
 }
 
-/** No table: outside the slot in which the walk began. */
-// @ts-ignore: decorator
-@inline const OUTSIDE: usize = 0;
-
-/** Linear address of the entry at offset `offset` of a slot; OUTSIDE where the slot ends before. */
-// @ts-ignore: decorator
-@inline function entryIn(slot: usize, offset: u64): usize {
-  return offset < load<u64>(slot, SLOT_SIZE) ? <usize>load<u32>(slot, SLOT_LINEAR) + <usize>offset : OUTSIDE;
-}
-
-/** Notes what `keepEntries` does for one level. */
-// @ts-ignore: decorator
-@inline function keepEntry(gw: usize, level: usize, gpa: u64, entry: u64, above: u32): void {
-  store<u64>(gw + ((level - 1) << 3), gpa >> 12, VCPU_GW_TABLE_GFN);
-  store<u64>(gw + ((level - 1) << 3), gpa, VCPU_GW_PTE_GPA);
-  store<u64>(gw + ((level - 1) << 3), entry, VCPU_GW_PTE);
-  store<u32>(gw + ((level - 1) << 2), above, VCPU_GW_PT_ACCESS);
-}
-
-/** The walk succeeded at the entry that was kept last; a clean page stays read-only until it is written. */
-// @ts-ignore: decorator
-@inline function keepLeaf(
-  vm: usize, mmu: usize, gw: usize, kind: u32, level: u32, address: u64, leaf: u64, rights: u32, mask: u64,
-): bool {
-  const offset = ((<u64>1) << (12 + 9 * <u64>(level - 1))) - 1;
-  const gpa = (leaf & mask & ~offset) | (address & offset);
-  store<u32>(gw, level, VCPU_GW_LEVEL);
-  store<u32>(gw, 1, VCPU_GW_CHECKED);
-  store<u64>(gw, gpa >> 12, VCPU_GW_GFN);
-  store<u64>(gw, gpa | leafAlias(vm, mmu, leaf), VCPU_GW_GPA);
-  const clean = (kind & <u32>PFERR_W) == 0 && (leaf & PTE_D) == 0 && load<u32>(mmu, MMU_HAVE_AD) != 0;
-  store<u32>(gw, clean ? rights & ~ACC_WRITE : rights, VCPU_GW_PTE_ACCESS);
-  return true;
-}
-
-/**
- * The common case of a walk: four levels, all tables in one slot, and every entry as the plan of this access wants it
- * (assembly/walk/plan.ts), so that nothing faults and no bit is to be set. False for anything else, with nothing decided.
- */
-function walkPlanned(vm: usize, mmu: usize, gw: usize, space: usize, address: u64, kind: u32): bool {
-  if (load<u32>(space, SPACE_FAST) != MODE_4LEVEL) return false;
-  const plan = planOf(space, kind);
-  if (load<u64>(plan, PLAN_BLOCK) != 0) return false;
-  const slot: usize = load<u32>(<usize>load<u32>(space, SPACE_MEMORY), MEMORY_LAST_SLOT);
-  const base = load<u64>(slot, SLOT_BASE);
-  const mask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const need = load<u64>(plan, PLAN_NEED_TABLE);
-  const check = load<u64>(plan, PLAN_CHECK_TABLE);
-  store<u32>(gw, 4, VCPU_GW_MAX_LEVEL);
-
-  let gpa = load<u64>(space, SPACE_ROOT) + ((address >> 36) & 0xff8);
-  let place = entryIn(slot, gpa - base);
-  if (place == OUTSIDE) return false;
-  let entry = load<u64>(place);
-  let wrong = entry ^ need;
-  let rights = ACC_ALL;
-  keepEntry(gw, 4, gpa, entry, rights);
-  rights &= rightsOf(space, entry);
-
-  gpa = (entry & mask) + ((address >> 27) & 0xff8);
-  place = entryIn(slot, gpa - base);
-  if (place == OUTSIDE) return false;
-  entry = load<u64>(place);
-  keepEntry(gw, 3, gpa, entry, rights);
-  rights &= rightsOf(space, entry);
-  if (entry & PTE_PS) {
-    if ((wrong & check) | ((entry ^ load<u64>(plan, PLAN_NEED_LEAF)) & load<u64>(plan, PLAN_CHECK_LARGE3))) return false;
-    return keepLeaf(vm, mmu, gw, kind, 3, address, entry, rights, mask);
-  }
-  wrong |= entry ^ need;
-
-  gpa = (entry & mask) + ((address >> 18) & 0xff8);
-  place = entryIn(slot, gpa - base);
-  if (place == OUTSIDE) return false;
-  entry = load<u64>(place);
-  keepEntry(gw, 2, gpa, entry, rights);
-  rights &= rightsOf(space, entry);
-  if (entry & PTE_PS) {
-    if ((wrong & check) | ((entry ^ load<u64>(plan, PLAN_NEED_LEAF)) & load<u64>(plan, PLAN_CHECK_LARGE2))) return false;
-    return keepLeaf(vm, mmu, gw, kind, 2, address, entry, rights, mask);
-  }
-  wrong |= entry ^ need;
-
-  gpa = (entry & mask) + ((address >> 9) & 0xff8);
-  place = entryIn(slot, gpa - base);
-  if (place == OUTSIDE) return false;
-  entry = load<u64>(place);
-  keepEntry(gw, 1, gpa, entry, rights);
-  rights &= rightsOf(space, entry);
-  if ((wrong & check) | ((entry ^ load<u64>(plan, PLAN_NEED_LEAF)) & load<u64>(plan, PLAN_CHECK_PAGE))) return false;
-  return keepLeaf(vm, mmu, gw, kind, 1, address, entry, rights, mask);
-}
-
 /** The place of the reserved bit says that SMAP does not apply: EFLAGS.AC is set and the access is explicit. */
 // @ts-ignore: decorator
 @inline export function accessKind(vcpu: usize, code: u32): u32 {
@@ -271,8 +161,6 @@ export function walkGuest(vcpu: usize, mmu: usize, gw: usize, address: u64, code
   const traced = tracing(vm);
   const space: usize = load<u32>(mmu, MMU_SPACE);
   const kind = accessKind(vcpu, code);
-  // Traced walks tell each entry that they read.
-  if (!traced && walkPlanned(vm, mmu, gw, space, address, kind)) return true;
   if (traced) emit(vm, EV_PAGETABLE_WALK, code & 0xff, 0, 0, address, 0, 0);
   const work: usize = load<u32>(space, SPACE_WORK);
   const ept = isEpt(mmu);

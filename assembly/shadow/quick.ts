@@ -50,6 +50,7 @@ import {
   SP_SHADOWED,
   VCPU_F_PREFETCH,
   VCPU_GW_PTE_GPA,
+  VCPU_SPACE,
   VM_ASK_HOST,
   VM_INVALIDATE_IN_PROGRESS,
   VM_PAGE_MAP,
@@ -66,7 +67,7 @@ import { accessKind } from "./guest-walk";
 import { addToRmap, isReservedSpte } from "./leaf";
 import { firstInChain, gfnOf, roleOf, tableOf } from "./page";
 import { prefetchFault } from "./prefetch";
-import { hostPage, isTracked, markDirty, vcpuSlot } from "./slot";
+import { findSlotInline, hostPage, isTrackedInline, markDirty } from "./slot";
 import { unsyncPages } from "./unsync";
 import { hasRoom } from "./zap";
 
@@ -133,7 +134,7 @@ export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, err
     return RET_PF_INVALID;
   }
 
-  // The guest's tables, by the plan of the access (see walkPlanned in guest-walk.ts).
+  // The guest's tables, by the plan of the access (assembly/walk/plan.ts): nothing faults and no bit is to be set.
   const plan = planOf(space, accessKind(vcpu, error));
   const slot: usize = load<u32>(<usize>load<u32>(space, SPACE_MEMORY), MEMORY_LAST_SLOT);
   const base = load<u64>(slot, SLOT_BASE);
@@ -187,7 +188,7 @@ export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, err
     if ((access & ACC_WRITE) == 0) return RET_PF_INVALID;
   } else if ((entry1 & PTE_D) == 0) access &= ~ACC_WRITE;
   const gfn = (entry1 & mask) >> 12;
-  const memslot = vcpuSlot(vcpu, gfn);
+  const memslot = findSlotInline(vm, load<u32>(vcpu, VCPU_SPACE), gfn);
   if (memslot == 0) return RET_PF_INVALID;
   const flags = load<u32>(memslot, MEMSLOT_FLAGS);
   if ((flags & ~MEMSLOT_LOG) != 0) return RET_PF_INVALID;
@@ -204,11 +205,11 @@ export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, err
       if (!isWritable(old)) return RET_PF_INVALID;
       spte |= writableBits(vm);
     }
-    if (spte != old || (write && isTracked(vm, memslot, gfn))) return RET_PF_INVALID;
+    if (spte != old || (write && isTrackedInline(vm, memslot, gfn))) return RET_PF_INVALID;
   } else {
     if (old != 0) return RET_PF_INVALID;
     if ((access & ACC_WRITE) != 0 && hostWritable) {
-      if (isTracked(vm, memslot, gfn)) return RET_PF_INVALID;
+      if (isTrackedInline(vm, memslot, gfn)) return RET_PF_INVALID;
       spte |= writableBits(vm) | dirtyMask(vm, spte);
     }
     if (isReservedSpte(mmu, spte, 1)) return RET_PF_INVALID;

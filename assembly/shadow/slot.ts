@@ -11,8 +11,13 @@ import {
 }
 
 /** The memslot of `gfn` in address space `space` (0 normal, 1 SMM), 0 for none. */
+export function findSlot(vm: usize, space: u32, gfn: u64): usize {
+  return findSlotInline(vm, space, gfn);
+}
+
+/** The same for the hottest path. */
 // @ts-ignore: decorator
-@inline export function findSlot(vm: usize, space: u32, gfn: u64): usize {
+@inline export function findSlotInline(vm: usize, space: u32, gfn: u64): usize {
   const set: usize = load<u32>(vm + (<usize>space << 2), VM_SLOTS);
   const last: usize = load<u32>(set, SLOTSET_LAST);
   return last != 0 && contains(last, gfn) ? last : searchSlot(set, gfn);
@@ -129,9 +134,13 @@ export function changeTrack(slot: usize, gfn: u64, change: i32): void {
 }
 
 /** Writes to `gfn` are tracked, in either address space. */
+export function isTracked(vm: usize, slot: usize, gfn: u64): bool {
+  return slot != 0 && isTrackedInline(vm, slot, gfn);
+}
+
+/** The same for the hottest path, where there is a slot. */
 // @ts-ignore: decorator
-@inline export function isTracked(vm: usize, slot: usize, gfn: u64): bool {
-  if (slot == 0) return false;
+@inline export function isTrackedInline(vm: usize, slot: usize, gfn: u64): bool {
   return tracked(slot, gfn) || isTrackedIn(vm, load<u32>(slot, MEMSLOT_SPACE) ^ 1, gfn);
 }
 
