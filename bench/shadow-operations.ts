@@ -1,5 +1,5 @@
 /** Operations of the shadow MMU that should take the same time however many shadow pages there are. */
-import { vcpuRecord } from "../src/mmu/records.js";
+import { VCPU_WORD } from "../src/mmu/records.js";
 import type { Candidate } from "./rounds.js";
 import { DATA_HVA, type ShadowGuest } from "./shadow-guest.js";
 
@@ -10,9 +10,12 @@ const WORK = 16;
 
 /** Asks for the page that shadows level-1 table `table`, as a fault does. */
 function requestPage({ vm, vcpu, table }: ShadowGuest, role: number, index: number): number {
-  vcpuRecord.set64(vm.linear, vcpu.pointer, "REQ_GFN", BigInt(table(index)) >> 12n);
-  vcpuRecord.set32(vm.linear, vcpu.pointer, "REQ_ROLE", role);
-  vcpuRecord.set32(vm.linear, vcpu.pointer, "REQ_LOW", 0);
+  const words = vm.linear.u32;
+  const request = vcpu.pointer >>> 2;
+  words[request + VCPU_WORD.reqGfn] = table(index) / 4096;
+  words[request + VCPU_WORD.reqGfn + 1] = 0;
+  words[request + VCPU_WORD.reqRole] = role;
+  words[request + VCPU_WORD.reqLow] = 0;
   return vm.providePage(vcpu);
 }
 
