@@ -25,6 +25,7 @@ interface Gap {
 /** Views and allocation over one WebAssembly.Memory. */
 export class LinearMemory {
   #buffer: ArrayBufferLike;
+  readonly #shared: boolean;
   #u8: Uint8Array;
   #u32: Uint32Array;
   #u64: BigUint64Array;
@@ -46,6 +47,7 @@ export class LinearMemory {
     this.#growable = region === undefined;
     this.#gaps = [{ start, end: Math.floor(this.#end / GRAIN) * GRAIN }];
     this.#buffer = memory.buffer;
+    this.#shared = !(memory.buffer instanceof ArrayBuffer);
     this.#u8 = new Uint8Array(this.#buffer);
     this.#u32 = new Uint32Array(this.#buffer);
     this.#u64 = new BigUint64Array(this.#buffer);
@@ -71,8 +73,12 @@ export class LinearMemory {
     return new DataView(this.memory.buffer);
   }
 
-  /** Growing detaches every view, whoever grew the memory. */
+  /**
+   * Growing detaches every view, whoever grew the memory: they have no length then. Views of a shared memory stay as they
+   * are, too short. (`memory.buffer` alone would tell, but asking for it takes longer than most of what follows.)
+   */
   #refresh(): void {
+    if (!this.#shared && this.#u32.length !== 0) return;
     if (this.#buffer === this.memory.buffer) return;
     this.#buffer = this.memory.buffer;
     this.#u8 = new Uint8Array(this.#buffer);

@@ -26,7 +26,7 @@ import { Invalidation, sameEptTable } from "./invalidation.js";
 import { FAULT_CODE, type FaultOptions, type FaultOutcome, type InjectedFault, type WalkOutcome } from "./outcome.js";
 import { PdpteRegisters } from "./pdptes.js";
 import { prefault } from "./prefault.js";
-import { pageRecord, vcpuRecord } from "./records.js";
+import { PAGE_WORD, VCPU_WORD, vcpuRecord } from "./records.js";
 import { ROOTS, type RootCache } from "./root-cache.js";
 import { RootLoader } from "./root-loader.js";
 import type { VirtualMachine } from "./vm.js";
@@ -175,15 +175,15 @@ export class Vcpu {
    */
   enterGuest(): boolean {
     const requests = this.#requests;
-    vcpuRecord.set32(this.vm.linear, this.pointer, "PDPTES_READ", this.vm.virtualization === "vmx" ? 1 : 0);
-    if (requests !== 0 || this.mmu.roots.current.page === 0) {
+    this.vm.linear.u32[(this.pointer >>> 2) + VCPU_WORD.pdptesRead] = this.vm.virtualization === "vmx" ? 1 : 0;
+    if (requests !== 0 || this.mmu.roots.currentPage === 0) {
       // The only thing that can fail for want of memory, before anything has changed.
       this.vm.caches.topUp((this.mmu.rootRole & ROLE_PAE_ROOT) !== 0);
       this.#serve(requests);
     }
     this.#loader.check(this.mmu);
     this.vm.events.collect(this.id);
-    return this.mmu.roots.current.page !== 0;
+    return this.mmu.roots.currentPage !== 0;
   }
 
   #serve(requests: number): void {
@@ -191,10 +191,10 @@ export class Vcpu {
     try {
       if (requests & REQUEST.freeObsoleteRoots) this.#freeObsoleteRoots();
       const { roots } = this.mmu;
-      if (requests & REQUEST.fillRoot && roots.current.page !== 0) this.#loader.fill(roots.current.page);
+      if (requests & REQUEST.fillRoot && roots.currentPage !== 0) this.#loader.fill(roots.currentPage);
       if (requests & REQUEST.sync) this.#syncRoots();
       if (requests & REQUEST.flushGuest) this.#flushGuest();
-      if (roots.current.page === 0) {
+      if (roots.currentPage === 0) {
         if (this.#loader.load(this.mmu)) this.#syncRoots();
       }
     } catch (error) {
@@ -219,7 +219,7 @@ export class Vcpu {
   }
 
   #syncRoots(): void {
-    const { page } = this.mmu.roots.current;
+    const page = this.mmu.roots.currentPage;
     if (this.isDirect || page === 0) return;
     this.#forgetMmio();
     this.vm.exports.syncFromRoot(this.pointer, page);
@@ -456,7 +456,7 @@ export class Vcpu {
     if (!roots.switchTo(pgd, wanted, this.#loader.low(this.mmu, pgd))) return;
     this.#requests |= REQUEST.loadPgd | REQUEST.fillRoot;
     this.#forgetMmio();
-    if (!(role & ROLE_DIRECT)) pageRecord.set32(this.vm.linear, roots.current.page, "FLOOD", 0);
+    if (!(role & ROLE_DIRECT)) this.vm.linear.u32[(roots.currentPage >>> 2) + PAGE_WORD.flood] = 0;
   }
 
   /** MOV to CR0. Throws GeneralProtectionError where the processor would raise #GP(0). */
