@@ -49,6 +49,8 @@ export function unmapRange(vm: VirtualMachine, start: bigint, end: bigint): void
 export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): void {
   inRange(vm, hva, hva + 1n, (slot, gfn) => {
     vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
+    // Prefetching must not map the page that was there before.
+    vm.hostPages.change(slot, gfn, page);
   });
   vm.settle();
 }
