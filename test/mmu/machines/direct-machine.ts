@@ -27,7 +27,7 @@ const HIGHEST = 1n << 48n;
 
 export const ACCESSES = [Flag.Read, Flag.Write, Flag.Fetch] as const;
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, i: 16 } as const;
-const DIRTY_BIT = { npt: 0x40n, ept: 0x200n } as const;
+const DIRTY_BIT = { shadow: 0x40n, npt: 0x40n, ept: 0x200n } as const;
 const AD_TYPE = 3n << 52n;
 const AD_DISABLED = 1n << 52n;
 

@@ -49,6 +49,15 @@ export class Host implements HostMemory {
     return (at + (hva - region.hva)) >> 12n;
   }
 
+  /** Host-virtual address of a frame that is behind it now; undefined for frames that the host took away, and others. */
+  hvaOf(pa: bigint): bigint | undefined {
+    const at = (pa - FRAMES_AT) / STRIDE;
+    const region = pa < FRAMES_AT ? undefined : this.regions[Number(at / BigInt(GENERATIONS))];
+    if (region === undefined) return undefined;
+    const hva = region.hva + ((pa - FRAMES_AT) % STRIDE);
+    return hva < region.hva + (BigInt(region.pages) << 12n) && this.frame(hva) === pa >> 12n ? hva : undefined;
+  }
+
   isShared(hva: bigint): boolean {
     return this.#shared.has(hva & ~0xfffn);
   }

@@ -10,7 +10,7 @@ import { core } from "../guest.js";
 import type { Host } from "./host.js";
 
 export interface TableFormat {
-  readonly kind: "npt" | "ept";
+  readonly kind: "shadow" | "npt" | "ept";
   /** MAXPHYADDR of the host less what encryption takes. */
   readonly physBits: number;
   /** Bits that the processor strips from each entry, and what every entry must have there. Default none. */
@@ -21,16 +21,19 @@ export interface TableFormat {
 const MMU_PRESENT = 1n << 11n;
 const EPT_WRITE_BACK = 6n;
 const EPTP_LENGTH_SHIFT = 3n;
+const SMEP_SMAP = 0x30_0000n;
 const EPTP_AD = 0x40n;
 
 type CoreMemory = ReturnType<ReturnType<typeof core>["createMemory"]>;
 
 /** A table's root as the processor gets it. */
-interface Root {
+export interface Root {
   readonly address: bigint;
   readonly level: number;
-  /** EPT: accessed and dirty bits are enabled. */
-  readonly accessedDirty: boolean;
+  /** EPT: accessed and dirty bits are enabled. Default true. */
+  readonly accessedDirty?: boolean;
+  /** Under shadow paging: SMEP and SMAP are the guest's own. Default 0n. */
+  readonly guestCr4?: bigint;
 }
 
 export class Judge {
@@ -54,9 +57,12 @@ export class Judge {
     return this.#memory;
   }
 
-  rootOf(vcpu: Vcpu, accessedDirty: boolean): Root {
+  rootOf(vcpu: Vcpu, accessedDirty = true): Root {
     const { hostAddress, role } = this.vm.page(vcpu.mmu.roots.current.page);
-    return { address: hostAddress, level: roleLevel(role), accessedDirty };
+    const { cr0, cr4 } = vcpu.registers;
+    // The processor pages even where the guest does not, and then without the guest's SMEP and SMAP (vmx_set_cr4).
+    const guestCr4 = cr0 >> 31n ? cr4 & SMEP_SMAP : 0n;
+    return { address: hostAddress, level: roleLevel(role), accessedDirty, guestCr4 };
   }
 
   /** The tables of a root as the core walks them; to be disposed of. */
@@ -88,16 +94,18 @@ export class Judge {
     const { kind, physBits: maxPhysAddr, encryption } = this.format;
     if (kind === "ept") {
       const length = BigInt(root.level - 1) << EPTP_LENGTH_SHIFT;
-      const eptp = root.address | EPT_WRITE_BACK | length | (root.accessedDirty ? EPTP_AD : 0n);
+      const eptp = root.address | EPT_WRITE_BACK | length | ((root.accessedDirty ?? true) ? EPTP_AD : 0n);
       return engine.createEpt(memory, { eptp, maxPhysAddr });
     }
-    return engine.createNpt(memory, {
-      ncr3: root.address,
+    const host = {
+      cr0: 0x8001_0001n,
       cr4: root.level === 5 ? 0x1020n : 0x20n,
       efer: root.level === 3 ? 0x800n : 0xd00n,
       maxPhysAddr,
       ...(encryption === undefined ? {} : { encryptionMask: encryption.mask }),
-    });
+    };
+    if (kind === "npt") return engine.createNpt(memory, { ncr3: root.address, ...host });
+    return engine.createAddressSpace(memory, { cr3: root.address, ...host, cr4: host.cr4 | (root.guestCr4 ?? 0n) });
   }
 
   /** Throws where an entry on the way to `address` lacks its encryption bits, or has others. */
