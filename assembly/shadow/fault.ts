@@ -36,6 +36,7 @@ import {
   VCPU_F_SLOT,
   VCPU_F_STAGE,
   VCPU_F_WRITES_TABLE,
+  VCPU_GW_ERROR,
   VCPU_GW_GFN,
   VCPU_GW_LEVEL,
   VCPU_GW_MAX_LEVEL,
@@ -78,13 +79,14 @@ import { checkedLeaf } from "../spte/check";
 import { isAccessTracked, isExecutable, isLast, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
 import { mapTdp } from "../tdp/map";
 import { isTdpPage } from "../tdp/page";
+import { aliasRights, gfnOfAddress } from "./alias";
 import { emit, tracing } from "./event";
 import { fetch, fetchResume, mapDirect } from "./fetch";
 import { walkGuest } from "./guest-walk";
 import { nextEntry, rootEntry } from "./iterator";
 import { cacheMmioInfo, mmioFault } from "./mmio";
 import { isObsolete, levelOf, pageOf, spteAddress } from "./page";
-import { hostPage, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "./slot";
+import { hostPage, isInternal, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "./slot";
 import { makeRoom } from "./zap";
 
 // @ts-ignore: decorator
@@ -265,6 +267,20 @@ function mapFault(vcpu: usize, answered: bool): u32 {
   return direct ? mapDirect(vcpu) : fetch(vcpu);
 }
 
+/** The slot of a direct fault. An alias of a page that is the VM's own leads nowhere. */
+function directSlot(vcpu: usize, address: u64, gfn: u64): usize {
+  const slot = vcpuSlot(vcpu, gfn);
+  return gfn != address >> 12 && slot != 0 && isInternal(slot) ? 0 : slot;
+}
+
+/** Reads or writes through an alias that only grants execution. */
+function violatesAlias(vcpu: usize, address: u64, error: u32): bool {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  if (error & PFERR_I || aliasRights(vm, address >> 12) == ACC_ALL) return false;
+  store<u32>(vcpu, error | PFERR_P, VCPU_GW_ERROR);
+  return true;
+}
+
 function startFault(vcpu: usize): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   const mmu: usize = load<u32>(vcpu, VCPU_MMU);
@@ -275,9 +291,11 @@ function startFault(vcpu: usize): u32 {
   store<u32>(vcpu, 1, VCPU_F_REQ_LEVEL);
   store<u32>(vcpu, 1, VCPU_F_GOAL_LEVEL);
   if (!direct && !walkGuest(vcpu, mmu, vcpu, address, error & ~PFERR_RSVD)) return RET_PF_INJECT;
-  const gfn = direct ? address >> 12 : load<u64>(vcpu, VCPU_GW_GFN);
+  const gfn = direct ? gfnOfAddress(vm, address) : load<u64>(vcpu, VCPU_GW_GFN);
   store<u64>(vcpu, gfn, VCPU_F_GFN);
-  store<u32>(vcpu, <u32>vcpuSlot(vcpu, gfn), VCPU_F_SLOT);
+  const slot = direct ? directSlot(vcpu, address, gfn) : vcpuSlot(vcpu, gfn);
+  store<u32>(vcpu, <u32>slot, VCPU_F_SLOT);
+  if (direct && slot != 0 && violatesAlias(vcpu, address, error)) return RET_PF_INJECT;
   if (writesTracked(vcpu)) {
     if (!direct) clearFlood(vcpu);
     return RET_PF_EMULATE;

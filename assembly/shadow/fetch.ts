@@ -37,6 +37,7 @@ import {
 } from "../abi/shadow";
 import { ROLE_LEVEL_PROMOTED } from "../abi/role";
 import { ACC_ALL } from "../abi/spte";
+import { aliasBits, directRights } from "./alias";
 import { readGpte } from "./gpte";
 import { adjustLevel, keepSmall, requested } from "./huge-level";
 import { nextEntry, pagesOf, rootEntry } from "./iterator";
@@ -97,7 +98,9 @@ function fetchDirect(vcpu: usize, sptep: usize, level: u32, resumed: bool, shado
         return result;
       }
       if (shadows) validateDirect(vm, sptep, access);
-      if (requestChild(vcpu, sptep, base, true, access)) return wait(vcpu, STAGE_DIRECT, sptep, level);
+      // Only a direct root's addresses have alias bits; elsewhere they are the guest's own.
+      const alias = shadows ? 0 : aliasBits(vm, (address >> 12) & ~(pagesOf(level) - 1));
+      if (requestChild(vcpu, sptep, base, alias, true, shadows ? access : ACC_ALL)) return wait(vcpu, STAGE_DIRECT, sptep, level);
     }
     sptep = nextEntry(sptep, address, level);
     level--;
@@ -123,7 +126,7 @@ function fetchTables(vcpu: usize, sptep: usize, level: u32, resumed: bool): u32 
       store<u32>(parent, 0, SP_FLOOD);
       const gfn = promoted ? gfnOf(parent) : load<u64>(vcpu + (i << 3), VCPU_GW_TABLE_GFN);
       const access = promoted ? ACC_ALL : load<u32>(vcpu + (i << 2), VCPU_GW_PT_ACCESS);
-      if (requestChild(vcpu, sptep, gfn, false, access)) return wait(vcpu, STAGE_TABLE, sptep, level);
+      if (requestChild(vcpu, sptep, gfn, 0, false, access)) return wait(vcpu, STAGE_TABLE, sptep, level);
       linked = true;
     }
     resumed = false;
@@ -157,7 +160,7 @@ export function mapDirect(vcpu: usize): u32 {
   adjustLevel(vcpu);
   requested(vcpu);
   const sptep = rootEntry(root, load<u64>(vcpu, VCPU_F_ADDRESS));
-  return fetchDirect(vcpu, sptep, levelOf(root), false, false, ACC_ALL);
+  return fetchDirect(vcpu, sptep, levelOf(root), false, false, directRights(vcpu));
 }
 
 /** Goes on with the page in REQ_PAGE. */
@@ -165,5 +168,5 @@ export function fetchResume(vcpu: usize, shadows: bool): u32 {
   const sptep: usize = load<u32>(vcpu, VCPU_F_SPTEP);
   const level = load<u32>(vcpu, VCPU_F_LEVEL);
   if (load<u32>(vcpu, VCPU_F_STAGE) == STAGE_TABLE) return fetchTables(vcpu, sptep, level, true);
-  return fetchDirect(vcpu, sptep, level, true, shadows, shadows ? load<u32>(vcpu, VCPU_GW_PTE_ACCESS) : ACC_ALL);
+  return fetchDirect(vcpu, sptep, level, true, shadows, shadows ? load<u32>(vcpu, VCPU_GW_PTE_ACCESS) : directRights(vcpu));
 }

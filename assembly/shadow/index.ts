@@ -3,6 +3,7 @@ import { EV_GET_PAGE, VCPU_REQ_GFN, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_AC
 import { setRoot } from "../walk/configure";
 import { emitPage } from "./event";
 import { fault, faultResume, isDirect } from "./fault";
+import { flushGfns, flushRemote } from "./flush";
 import { walkGuest } from "./guest-walk";
 import { guestWrite } from "./guest-write";
 import { listInit } from "./list";
@@ -127,6 +128,14 @@ export function logMasked(vm: usize, slot: usize, gfn: u64, mask: u64, clearDirt
 
 export function logProtectHuge(vm: usize, slot: usize, gfn: u64): u32 {
   return protectHuge(vm, slot, gfn) ? 1 : 0;
+}
+
+export function flushAll(vm: usize): void {
+  flushRemote(vm);
+}
+
+export function flushRange(vm: usize, gfn: u64, pages: u64): void {
+  flushGfns(vm, gfn, pages);
 }
 
 export function logDirty(slot: usize, gfn: u64): void {

@@ -25,6 +25,7 @@ import {
   VCPU_GW_CHECKED,
   VCPU_GW_ERROR,
   VCPU_GW_FAULT,
+  VCPU_GW_GFN,
   VCPU_GW_GPA,
   VCPU_GW_NESTED,
   VCPU_L2_GPA,
@@ -70,7 +71,7 @@ function readPdptes(vcpu: usize, mmu: usize, space: usize): void {
   if (load<u32>(vcpu, VCPU_PDPTES_READ) != 0) return;
   const root = load<u64>(space, SPACE_ROOT);
   if (!walkGuest(vcpu, load<u32>(mmu, MMU_SECOND), vcpu, root & PAGE, TABLE_ACCESS)) return;
-  const pointer = resolve(load<u32>(space, SPACE_MEMORY), load<u64>(vcpu, VCPU_GW_GPA) | (root & 0xfff));
+  const pointer = resolve(load<u32>(space, SPACE_MEMORY), (load<u64>(vcpu, VCPU_GW_GFN) << 12) | (root & 0xfff));
   if (pointer >= NOT_READ) return;
   const reserved = load<u64>(mmu, MMU_PDPTE_RESERVED);
   for (let i: usize = 0; i < 32; i += 8) {
@@ -148,7 +149,7 @@ export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
       // Whether the second stage came to its own check says nothing about this one.
       store<u32>(vcpu, 0, VCPU_GW_CHECKED);
       if (!found) return false;
-      const at = (load<u64>(vcpu, VCPU_GW_GPA) & PAGE) | inPage;
+      const at = (load<u64>(vcpu, VCPU_GW_GFN) << 12) | inPage;
       const pointer = resolve(ram, at);
       if (pointer >= NOT_READ) return fail(vcpu, space, code, 0);
       entry = bytes == 4 ? <u64>load<u32>(pointer) : load<u64>(pointer);

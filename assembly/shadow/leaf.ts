@@ -10,17 +10,20 @@ import {
   VCPU_F_PREFETCH,
   VCPU_MMU,
   VCPU_VM,
+  VM_MEMTYPE,
 } from "../abi/shadow";
 import { ACC_WRITE, PFERR_W, PFN_NO_SLOT, SPTE_W } from "../abi/spte";
 import { checkedLeaf } from "../spte/check";
 import { dirtyMask, addressOf, isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
 import { leafSpte, mmioSpte, trackAccess, writableBits } from "../spte/make";
 import { emitMarkMmio, emitSetSpte } from "./event";
+import { flushGfns } from "./flush";
+import { pagesOf } from "./iterator";
 import { childOf, indexOf, levelOf, pageOf, roleOf, setAccess, setTranslation, spteAddress } from "./page";
 import { rmapAdd } from "./rmap";
-import { logsWrites, markDirty, rmapHead, slotGeneration } from "./slot";
+import { hasMemtype, logsWrites, markDirty, memtypeBits, rmapHead, slotGeneration } from "./slot";
 import { mustProtect } from "./unsync";
-import { broken, dropSpte, flushRemote, updateSpte, zapRmap } from "./update";
+import { broken, dropSpte, updateSpte, zapRmap } from "./update";
 import { dropParent } from "./zap";
 
 /** Leaves of one rmap above which all are zapped. */
@@ -52,6 +55,8 @@ export function makeSpte(
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   const level = levelOf(sp);
   let spte = leafSpte(vm, roleOf(sp), access, page, prefetch, hostWritable);
+  const memtype = load<u64>(vm, VM_MEMTYPE);
+  if (memtype != 0 && slot != 0 && hasMemtype(slot)) spte = (spte & ~memtype) | memtypeBits(slot);
   if (access & ACC_WRITE && hostWritable) {
     // The page was writable before, so its shadow pages are unsync already and the old SPTE tells whether it is dirty.
     if (isLast(old, level) && isWritable(old)) spte |= writableBits(vm);
@@ -80,7 +85,7 @@ export function addLeaf(vm: usize, slot: usize, sptep: usize, gfn: u64, access: 
   const head = rmapHead(slot, gfn, levelOf(sp));
   if (rmapAdd(vm, sptep, head) > RECYCLE) {
     zapRmap(vm, head);
-    flushRemote(vm);
+    flushGfns(vm, gfn, pagesOf(levelOf(sp)));
   }
 }
 
@@ -114,7 +119,7 @@ export function installLeaf(
   }
   if (page == PFN_NO_SLOT) {
     markMmio(vcpu, sptep, gfn, access);
-    if (flush) flushRemote(vm);
+    if (flush) flushGfns(vm, gfn, pagesOf(level));
     return RET_PF_EMULATE;
   }
   const spte = makeSpte(vcpu, sp, slot, access, gfn, page, old, prefetch, true, hostWritable);
@@ -126,8 +131,8 @@ export function installLeaf(
   }
   const protectedNow = (access & ACC_WRITE) != 0 && hostWritable && !isWritable(spte);
   if (protectedNow && forFault && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_W) != 0) result = RET_PF_EMULATE;
-  if (flush) flushRemote(vm);
-  if (mapped) setAccess(sp, indexOf(sptep), access);
+  if (flush) flushGfns(vm, gfn, pagesOf(level));
+  if (mapped) setAccess(vm, sp, indexOf(sptep), access);
   else addLeaf(vm, slot, sptep, gfn, access);
   return result;
 }

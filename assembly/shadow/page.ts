@@ -9,6 +9,7 @@ import {
   VM_NORMAL_ZONE, VM_PAGE_MAP, VM_PDPTE_VALUE, VM_VALID_GEN,
 } from "../abi/shadow";
 import { SPTE_ADDRESS } from "../abi/spte";
+import { plainGfn } from "./alias";
 
 /** SP_LOW: the page belongs to a PAE guest's page-directory-pointer table; bits 11:5 are CR3's. */
 // @ts-ignore: decorator
@@ -111,19 +112,19 @@ export function isAboveGuest(sp: usize): bool {
 }
 
 /** gfn that entry `index` maps (leaf) or shadows. */
-export function entryGfn(sp: usize, index: u32): u64 {
+export function entryGfn(vm: usize, sp: usize, index: u32): u64 {
   const role = roleOf(sp);
   if (role & ROLE_LEVEL_PROMOTED) return gfnOf(sp);
   if (!(role & ROLE_DIRECT)) return load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3)) >> 12;
-  return gfnOf(sp) + (<u64>index << (9 * ((role & ROLE_LEVEL) - 1)));
+  return plainGfn(vm, gfnOf(sp) + (<u64>index << (9 * ((role & ROLE_LEVEL) - 1))));
 }
 
 export function setTranslation(sp: usize, index: u32, gfn: u64, access: u32): void {
   if (hasGptes(sp)) store<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3), (gfn << 12) | <u64>access);
 }
 
-export function setAccess(sp: usize, index: u32, access: u32): void {
-  setTranslation(sp, index, entryGfn(sp, index), access);
+export function setAccess(vm: usize, sp: usize, index: u32, access: u32): void {
+  setTranslation(sp, index, entryGfn(vm, sp, index), access);
 }
 
 /**

@@ -10,10 +10,11 @@ import {
 } from "../abi/shadow";
 import { ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
 import { isPresent } from "../spte/predicates";
+import { aliasOf, aliasRights } from "./alias";
 import { gpteAccess, gpteGfn, protectClean } from "./gpte";
 import { installLeaf } from "./leaf";
 import { adDisabled, entryGfn, indexOf, levelOf, pageOf, roleOf } from "./page";
-import { hostPage, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "./slot";
+import { hostPage, isInternal, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "./slot";
 import { dropInvalid } from "./sync";
 import { entryPointer } from "./update";
 
@@ -51,10 +52,12 @@ export function prefetchGpte(vcpu: usize, sp: usize, sptep: usize, gpte: u64, av
 
 /** Maps entries [start, end) of a direct page as far as host pages are there; false where the first is not. */
 function prefetchRun(vcpu: usize, sp: usize, start: u32, end: u32): bool {
-  const access = (roleOf(sp) & ROLE_ACCESS) >> 8;
-  const base = entryGfn(sp, start);
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const alias = roleOf(sp) & ROLE_DIRECT ? aliasOf(sp) : 0;
+  const access = ((roleOf(sp) & ROLE_ACCESS) >> 8) & aliasRights(vm, alias);
+  const base = entryGfn(vm, sp, start);
   const slot = prefetchSlot(vcpu, base, (access & ACC_WRITE) != 0);
-  if (slot == 0) return false;
+  if (slot == 0 || (alias != 0 && isInternal(slot))) return false;
   let count: u32 = 0;
   while (start + count < end) {
     if (vcpuSlot(vcpu, base + <u64>count) != slot) return false;

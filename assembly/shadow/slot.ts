@@ -1,7 +1,7 @@
 // Memslots: from gfn to RAM, rmap heads, large-page and write-track counts, host pages, dirty bits.
 import {
-  HOST_LEVEL_SHIFT, MEMSLOT_BASE, MEMSLOT_DIRTY, MEMSLOT_FLAGS, MEMSLOT_HOST, MEMSLOT_INVALID, MEMSLOT_LOG,
-  MEMSLOT_LPAGE, MEMSLOT_PAGES, MEMSLOT_RAM, MEMSLOT_READONLY, MEMSLOT_RMAP, MEMSLOT_SPACE, MEMSLOT_TRACK,
+  HOST_LEVEL_SHIFT, MEMSLOT_BASE, MEMSLOT_DIRTY, MEMSLOT_FLAGS, MEMSLOT_HOST, MEMSLOT_INTERNAL, MEMSLOT_INVALID, MEMSLOT_LOG,
+  MEMSLOT_LPAGE, MEMSLOT_MEMTYPE, MEMSLOT_PAGES, MEMSLOT_RAM, MEMSLOT_READONLY, MEMSLOT_RMAP, MEMSLOT_SPACE, MEMSLOT_TRACK,
   SLOTSET_COUNT, SLOTSET_GENERATION, SLOTSET_LAST, SLOTSET_SLOTS, VCPU_SPACE, VCPU_VM, VM_MAX_HUGE_LEVEL, VM_SLOTS,
 } from "../abi/shadow";
 
@@ -48,6 +48,24 @@ export function slotGeneration(vcpu: usize): u64 {
 // @ts-ignore: decorator
 @inline export function logsWrites(slot: usize): bool {
   return (load<u32>(slot, MEMSLOT_FLAGS) & MEMSLOT_LOG) != 0;
+}
+
+/** The VM's own page, which the guest sees at its plain address only. */
+// @ts-ignore: decorator
+@inline export function isInternal(slot: usize): bool {
+  return (load<u32>(slot, MEMSLOT_FLAGS) & MEMSLOT_INTERNAL) != 0;
+}
+
+/** The slot's pages have a memory type of their own (an MTRR's), which the guest's page-attribute table may refine. */
+// @ts-ignore: decorator
+@inline export function hasMemtype(slot: usize): bool {
+  return (load<u32>(slot, MEMSLOT_MEMTYPE) & 1) != 0;
+}
+
+/** It, in the place that an EPT leaf has for it. */
+// @ts-ignore: decorator
+@inline export function memtypeBits(slot: usize): u64 {
+  return <u64>(load<u32>(slot, MEMSLOT_MEMTYPE) & ~1);
 }
 
 // @ts-ignore: decorator

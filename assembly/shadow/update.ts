@@ -1,5 +1,5 @@
 // Changing an SPTE in place, and dropping a leaf together with its rmap entry.
-import { SP_SPT, VM_ACCESSED, VM_BROKEN, VM_FLUSHES } from "../abi/shadow";
+import { SP_SPT, VM_ACCESSED, VM_BROKEN } from "../abi/shadow";
 import { addressOf, adEnabled, isAccessed, isDirty, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
 import { checkedLeaf } from "../spte/check";
 import { trackAccess } from "../spte/make";
@@ -9,12 +9,6 @@ import { findSlot, rmapHead } from "./slot";
 
 export function broken(vm: usize): void {
   store<u32>(vm, load<u32>(vm, VM_BROKEN) + 1, VM_BROKEN);
-}
-
-/** Other vCPUs may hold translations that are no longer in the tables. */
-// @ts-ignore: decorator
-@inline export function flushRemote(vm: usize): void {
-  store<u32>(vm, load<u32>(vm, VM_FLUSHES) + 1, VM_FLUSHES);
 }
 
 /**
@@ -39,7 +33,7 @@ export function updateSpte(vm: usize, sptep: usize, spte: u64): bool {
 
 function rmapHeadOf(vm: usize, sptep: usize): usize {
   const sp = pageOf(vm, sptep);
-  const gfn = entryGfn(sp, indexOf(sptep));
+  const gfn = entryGfn(vm, sp, indexOf(sptep));
   // Zapping runs without a vCPU: the role says which address space the page belongs to.
   const slot = findSlot(vm, spaceOf(sp), gfn);
   return slot == 0 ? 0 : rmapHead(slot, gfn, levelOf(sp));

@@ -27,12 +27,14 @@ import { isLast, isMmio, isPresent } from "../spte/predicates";
 import { isTdpPage, tdpOf } from "../tdp/page";
 import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
 import { emit, emitPage, tracing } from "./event";
+import { flushRemote } from "./flush";
+import { flushRemote } from "./flush";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
 import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
 import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
 import { changeLpage, changeTrack, findSlot } from "./slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
-import { clearSpte, dropSpte, entryPointer, flushRemote } from "./update";
+import { clearSpte, dropSpte, entryPointer } from "./update";
 
 /** Pages that a fault may need, and pages to free at once when fewer are left. */
 // @ts-ignore: decorator

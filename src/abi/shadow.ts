@@ -25,6 +25,8 @@ export const VM: RecordLayout = {
     { name: "ACC_TRACK", type: "u64", meaning: "bits cleared in an access-tracked SPTE" },
     { name: "NONPRESENT_OR_RSVD", type: "u64", meaning: "bits set in every non-present SPTE against L1TF" },
     { name: "LOWER_GFN", type: "u64", meaning: "address bits of an MMIO SPTE that lie in place" },
+    { name: "ALIAS_MASK", type: "u64", meaning: "gfn bits that tell aliases of one page apart" },
+    { name: "EXECUTE_ONLY", type: "u64", meaning: "of them: bits whose alias only grants execution" },
     { name: "INVALIDATE_START", type: "u64", meaning: "first hva of the invalidations in progress" },
     { name: "INVALIDATE_END", type: "u64", meaning: "hva after them" },
     { name: "NORMAL_ZONE", type: "u64", meaning: "host-physical address of linear address 0 in the normal zone" },
@@ -48,6 +50,15 @@ export const VM: RecordLayout = {
       meaning: "bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap",
     },
     { name: "FLUSHES", type: "u32", meaning: "remote TLB flushes" },
+    { name: "RANGED_FLUSH", type: "u32", meaning: "1: a flush can be limited to ranges of gfns" },
+    { name: "FLUSH_ALL", type: "u32", meaning: "1: everything has to be flushed" },
+    { name: "FLUSH_COUNT", type: "u32", meaning: "entries of FLUSH_RANGES" },
+    {
+      name: "FLUSH_RANGES",
+      type: "u64",
+      count: 32,
+      meaning: "ranges that have to be flushed: (gfn with alias bits, pages)",
+    },
     { name: "DESC_FREE", type: "u32", meaning: "free list of DESC records" },
     { name: "DESC_COUNT", type: "u32", meaning: "its length" },
     { name: "FREED", type: "u32", meaning: "list of freed pages that the host has not collected" },
@@ -99,7 +110,8 @@ export const MEMSLOT: RecordLayout = {
     { name: "PAGES", type: "u32", meaning: "number of pages" },
     { name: "ID", type: "u32", meaning: "slot number" },
     { name: "SPACE", type: "u32", meaning: "address space: 0 normal, 1 SMM" },
-    { name: "FLAGS", type: "u32", meaning: "MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID" },
+    { name: "FLAGS", type: "u32", meaning: "MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL" },
+    { name: "MEMTYPE", type: "u32", meaning: "bit 0: its pages have an EPT memory type of their own, in bits 5:3" },
     { name: "RAM", type: "u32", meaning: "linear address of its first byte" },
     { name: "RMAP", type: "u32", count: 3, meaning: "by level - 1: pointers to rmap heads" },
     { name: "LPAGE", type: "u32", count: 2, meaning: "by level - 2: pointers to counts that forbid a large page" },
@@ -126,7 +138,11 @@ export const SP: RecordLayout = {
     { name: "PARENTS", type: "u32", meaning: "rmap head of the SPTEs that point here" },
     { name: "LINK", type: "u32", count: 2, meaning: "list node (next, previous)" },
     { name: "CHAIN", type: "u32", meaning: "next page with a gfn of the same bucket" },
-    { name: "LOW", type: "u32", meaning: "CR3 bits 11:5 of a PAE root" },
+    {
+      name: "LOW",
+      type: "u32",
+      meaning: "more of the name: CR3 bits 11:5 of a PAE root; 31:12 a direct page's alias, GPA bits 51:32",
+    },
     { name: "NO_HUGE", type: "u32", meaning: "1: stands where a huge page was forbidden" },
     { name: "CURRENT", type: "u32", meaning: "contexts whose current root it is" },
     { name: "GAP", type: "u32", meaning: "1: a pae_root lost a table below it and has to be filled" },
@@ -231,7 +247,7 @@ export const VCPU: RecordLayout = {
 
     { name: "REQ_GFN", type: "u64", meaning: "page wanted: gfn" },
     { name: "REQ_ROLE", type: "u32", meaning: "page wanted: role" },
-    { name: "REQ_LOW", type: "u32", meaning: "page wanted: CR3 bits 11:5" },
+    { name: "REQ_LOW", type: "u32", meaning: "page wanted: more of the name, as SP_LOW" },
     { name: "REQ_PAGE", type: "u32", meaning: "page found or made" },
   ],
 };
@@ -256,6 +272,8 @@ export const SHADOW_CODES = {
   MEMSLOT_LOG: 1,
   MEMSLOT_READONLY: 2,
   MEMSLOT_INVALID: 1 << 16,
+  /** The VM's own page (KVM's private memslots): the guest sees it at its plain address only. */
+  MEMSLOT_INTERNAL: 1 << 17,
 
   HOST_PRESENT: 1,
   HOST_WRITABLE: 2,
@@ -288,6 +306,8 @@ export const SHADOW_CODES = {
   STAGE_DIRECT: 3,
 
   CHAIN_BUCKETS: 4096,
+  /** Ranges that FLUSH_RANGES holds. */
+  FLUSH_CAPACITY: 16,
 
   EV_PAGETABLE_WALK: 1,
   EV_PAGING_ELEMENT: 2,

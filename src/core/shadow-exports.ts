@@ -25,6 +25,8 @@ export interface ShadowExports {
   rangeChange(vm: number, slot: number, gfn: bigint, page: bigint, writable: number): number;
   logMasked(vm: number, slot: number, gfn: bigint, mask: bigint, clearDirty: number): void;
   logProtectHuge(vm: number, slot: number, gfn: bigint): number;
+  flushAll(vm: number): void;
+  flushRange(vm: number, gfn: bigint, pages: bigint): void;
   logDirty(slot: number, gfn: bigint): void;
   tdpInit(tdp: number): void;
   tdpFillPool(vm: number, page: number): void;

@@ -1,5 +1,7 @@
 /** How faults and walks of a vCPU end, and what a fault comes with. */
 
+import type { AsyncFault } from "./async-faults.js";
+
 /** A fault that the guest gets. */
 export interface InjectedFault {
   /** #PF's error code; where L1's second stage is at fault, P, W, U, RSVD and I as its walk found them. */
@@ -11,11 +13,13 @@ export interface InjectedFault {
 }
 
 /**
- * How a fault ended. `inject`: the guest gets it. `emulate` with `unprotected`: a table of the guest was given up
+ * How a fault ended. `inject`: the guest gets it. `retry` with `waits`: the host has to fetch the page, and the guest is
+ * to be told to wait for it, unless an earlier fault (`first` false) said so. `emulate` with `unprotected`: a table of the guest was given up
  * instead, so the guest can run on.
  */
 export type FaultOutcome =
   | { readonly result: "fixed" | "spurious" | "mmio" | "retry" }
+  | { readonly result: "retry"; readonly waits: AsyncFault; readonly first: boolean }
   | { readonly result: "emulate"; readonly unprotected?: boolean }
   | ({ readonly result: "inject" } & InjectedFault);
 

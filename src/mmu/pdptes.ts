@@ -1,6 +1,6 @@
 /** The PDPTEs of a PAE guest: loaded with CR3, and for software walks where the guest loads CR3 without an exit. */
 import { GeneralProtectionError } from "../errors.js";
-import { checkPdptes } from "./control-registers.js";
+import { checkPdptes, pdpteReservedBits } from "./control-registers.js";
 import { vcpuRecord } from "./records.js";
 import type { Vcpu } from "./vcpu.js";
 
@@ -50,14 +50,16 @@ export class PdpteRegisters {
 
   /** Throws GeneralProtectionError where the table lies in no slot or an entry has reserved bits. */
   #read(cr3: bigint): bigint[] {
-    const { vm, space } = this.vcpu;
+    const { vm, space, walkMmu, nestedMmu } = this.vcpu;
     const table = this.#l1Address(cr3 & 0xffff_ffe0n);
     const bytes = table === undefined ? undefined : vm.readGuest(table, 32, space);
     if (bytes === undefined) {
       throw new GeneralProtectionError(`page-directory-pointer table at 0x${cr3.toString(16)} lies in no slot`);
     }
     const values = [...new BigUint64Array(bytes.slice().buffer)];
-    checkPdptes(values, vm.limits.guestPhysicalBits, vm.pdpteAccessed);
+    // L2's own addresses have no alias bits.
+    const aliasMask = walkMmu === nestedMmu ? 0n : vm.limits.aliasMask;
+    checkPdptes(values, pdpteReservedBits(vm.limits.guestPhysicalBits, vm.pdpteAccessed, aliasMask));
     return values;
   }
 
@@ -67,6 +69,6 @@ export class PdpteRegisters {
     if (walkMmu !== nestedMmu) return table;
     const low = Number(table & 0xffff_f000n);
     if (vm.exports.walk(pointer, guestMmu.pointer, pointer, 0, low, TABLE_ACCESS) === 0) return undefined;
-    return vcpuRecord.get64(vm.linear, pointer, "GW_GPA") | (table & 0xfffn);
+    return (vcpuRecord.get64(vm.linear, pointer, "GW_GFN") << 12n) | (table & 0xfffn);
   }
 }

@@ -70,7 +70,7 @@ export class RootLoader {
   #isVisible(context: PagingContext, root: bigint): boolean {
     const latched = context.guestLevel === 3 && this.#latches(context);
     const pdptes = latched ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
-    const gfns = [root, ...pdptes.map((pdpte) => (pdpte & ADDRESS) >> 12n)];
+    const gfns = [root, ...pdptes.map((pdpte) => this.#vm.gfnOf(pdpte & ADDRESS))];
     return gfns.every((gfn) => this.#vm.slots.visible(this.vcpu.space, gfn) !== undefined);
   }
 

@@ -1,8 +1,9 @@
 /** A virtual processor: its registers, its paging contexts, the requests it serves before it enters the guest. */
 import { SHADOW_CODES } from "../abi/shadow.js";
-import { GeneralProtectionError, OutOfMemoryError, UnsupportedError } from "../errors.js";
+import { ConfigError, GeneralProtectionError, OutOfMemoryError, UnsupportedError } from "../errors.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT, ROLE_PAE_ROOT } from "../role/index.js";
 import { Allocations } from "./allocations.js";
+import { type AsyncFault, AsyncFaults } from "./async-faults.js";
 import { PagingContext } from "./context.js";
 import { type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context-roles.js";
 import {
@@ -30,6 +31,9 @@ import { RootLoader } from "./root-loader.js";
 import type { VirtualMachine } from "./vm.js";
 
 export type { ControlRegisters } from "./control-registers.js";
+
+/** A result of `fault`: the host has to fetch the page first. */
+const WAITS = 7;
 
 /** Work that waits for the next entry to the guest. */
 const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16, fillRoot: 32 } as const;
@@ -67,6 +71,7 @@ export class Vcpu {
   readonly #loader: RootLoader;
   readonly #invalidation: Invalidation;
   readonly #pdptes: PdpteRegisters;
+  readonly #async = new AsyncFaults(this);
   #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
   #smm = false;
   #guestMode = false;
@@ -131,7 +136,8 @@ export class Vcpu {
     vcpuRecord.set32(this.vm.linear, this.pointer, "WALK_MMU", walkMmu.pointer);
   }
 
-  get #direct(): boolean {
+  /** The context that faults go through maps guest-physical addresses as they are. */
+  get isDirect(): boolean {
     return (this.mmu.rootRole & ROLE_DIRECT) !== 0;
   }
 
@@ -222,7 +228,7 @@ export class Vcpu {
 
   #syncRoots(): void {
     const { page } = this.mmu.roots.current;
-    if (this.#direct || page === 0) return;
+    if (this.isDirect || page === 0) return;
     this.#forgetMmio();
     this.vm.exports.syncFromRoot(this.pointer, page);
     this.vm.settle();
@@ -238,31 +244,55 @@ export class Vcpu {
     if (options.eventDelivery && this.vm.tdp === undefined) {
       const walk = this.#walk(address, options.cpl === 3 ? PFERR.u : 0);
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
-      if (walk.ok) this.vm.unprotectGfn(walk.gpa >> 12n);
+      if (walk.ok) this.vm.unprotectGfn(this.vm.gfnOf(walk.gpa));
     }
     const low = Number(address & 0xffff_ffffn);
     const code = this.fault(low, Number(address >> 32n), errorCode);
     let outcome = this.#outcome(code, address);
     const tableWrite = options.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
-    if (outcome.result === "emulate" && tableWrite && this.#direct) {
-      this.vm.unprotectGfn(address >> 12n);
+    if (outcome.result === "emulate" && tableWrite && this.isDirect) {
+      this.vm.unprotectGfn(this.vm.gfnOf(address));
       outcome = { result: "emulate", unprotected: true };
     }
     this.vm.events.collect(this.id);
     return outcome;
   }
 
+  /**
+   * The host has fetched the page of a gfn that the guest waited for (`retry` with `waits`): it is mapped without an access,
+   * unless the guest runs on other tables now. Returns whether the guest waited for it.
+   */
+  pageReady(gfn: bigint): boolean {
+    const wait = this.#async.take(gfn);
+    if (wait === undefined) return false;
+    const pgd = this.isDirect ? undefined : this.mmu.pgd;
+    if (wait.pgd === pgd && this.enterGuest()) {
+      this.#fault(Number(wait.address & 0xffff_ffffn), Number(wait.address >> 32n), 0, 1);
+      this.vm.events.collect(this.id);
+    }
+    return true;
+  }
+
+  /** Pages that the host fetches and the guest waits for. */
+  get waits(): readonly AsyncFault[] {
+    return this.#async.waits;
+  }
+
   /** The same for numbers, without an object for the result: a RET_PF_* code. The fast way. */
   fault(low: number, high: number, errorCode: number): number {
+    return this.#fault(low, high, errorCode, 0);
+  }
+
+  #fault(low: number, high: number, errorCode: number, prefetch: 0 | 1): number {
     const { vm } = this;
     if (!vm.caches.ready) vm.caches.topUp(false);
     if (vm.tdpMmu !== undefined && !vm.tdpMmu.ready) vm.tdpMmu.topUp();
-    let code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
+    let code = vm.exports.pageFault(this.pointer, high, low, errorCode, prefetch);
     while (code >= NEED_HOST_PAGE) {
       vm.stats.hostCalls++;
       if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
-      if (code === NEED_HOST_PAGE) vm.provideHostPage(this);
-      else if (code === NEED_PAGE) vm.providePage(this);
+      if (code === NEED_HOST_PAGE && !vm.provideHostPage(this)) return WAITS;
+      if (code === NEED_PAGE) vm.providePage(this);
       code = vm.exports.pageFaultResume(this.pointer);
     }
     vm.settle();
@@ -276,6 +306,7 @@ export class Vcpu {
       this.#injectFault(fault);
       return { result: "inject", ...fault };
     }
+    if (code === WAITS) return { result: "retry", ...this.#async.add() };
     if (code === RET_PF_EMULATE) {
       const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
       return { result: mmio ? "mmio" : "emulate" };
@@ -328,10 +359,14 @@ export class Vcpu {
     };
   }
 
-  /** A write that is emulated: memory first, then the dirty log, then the shadow pages of the written table. */
+  /**
+   * A write that is emulated: memory first, then the dirty log, then the shadow pages of the written table. `gpa` may have
+   * alias bits. Throws MemoryRangeError before anything changes.
+   */
   emulatedWrite(gpa: bigint, bytes: Uint8Array): void {
-    this.vm.writeGuest(gpa, bytes, this.space);
-    this.vm.exports.pteWrite(this.pointer, Number(gpa >> 32n), Number(gpa & 0xffff_ffffn), bytes.length);
+    const plain = gpa & ~this.vm.limits.aliasMask;
+    this.vm.writeGuest(plain, bytes, this.space);
+    this.vm.exports.pteWrite(this.pointer, Number(plain >> 32n), Number(plain & 0xffff_ffffn), bytes.length);
     this.vm.settle();
     this.vm.events.collect(this.id);
   }
@@ -377,6 +412,9 @@ export class Vcpu {
     if (!same || pae) {
       if (value >> BigInt(this.vm.limits.guestPhysicalBits) !== 0n) {
         throw new GeneralProtectionError(`CR3 0x${value.toString(16)} exceeds MAXPHYADDR`);
+      }
+      if (this.walkMmu !== this.nestedMmu && value & this.vm.limits.aliasMask) {
+        throw new GeneralProtectionError(`CR3 0x${value.toString(16)} has alias bits`);
       }
       const reloaded = pae && this.#loadPdptes(value);
       this.#registers = { ...this.#registers, cr3: value };
@@ -431,6 +469,7 @@ export class Vcpu {
 
   /** Registers set from outside, all at once (KVM_SET_SREGS). */
   setRegisters(registers: ControlRegisters): void {
+    if (this.walkMmu !== this.nestedMmu) this.#checkRoot(registers.cr3);
     const before = this.registers;
     this.#setRegisters(numbersOf(registers));
     const same = (["cr0", "cr3", "cr4", "efer"] as const).every((name) => before[name] === registers[name]);
@@ -479,6 +518,12 @@ export class Vcpu {
   #unload(): void {
     for (const { roots } of [this.rootMmu, this.guestMmu]) roots.free(ROOTS.all);
     this.#forgetMmio();
+  }
+
+  /** What formats are derived from has changed (kvm_mmu_after_set_cpuid). No nested guest runs. */
+  refreshFormats(): void {
+    for (const context of [this.rootMmu, this.guestMmu, this.nestedMmu]) context.forgetRoles();
+    this.#resetContext();
   }
 
   /** Frees the roots and computes the roles anew (kvm_mmu_reset_context). */
@@ -532,10 +577,10 @@ export class Vcpu {
    * two-dimensional paging, its guest-physical addresses are L1's), in pages of their own (guest_mode).
    */
   enterNested(registers: ControlRegisters, stage?: SecondStage): void {
+    this.#checkStage(registers, stage);
     this.#requestTransitionFlush();
     this.#setGuestMode(true);
     if (stage !== undefined) {
-      if (this.vm.tdp === undefined) throw new UnsupportedError("a second stage of L1's needs NPT or EPT in the host");
       this.#use(this.guestMmu, this.walkMmu);
       const pgd = setNestedRoles(this.vm, this.guestMmu, stage, this.#roleMode);
       this.#loader.latch(this.guestMmu);
@@ -543,6 +588,24 @@ export class Vcpu {
       this.#use(this.guestMmu, this.nestedMmu);
     }
     this.#switch(registers);
+  }
+
+  /** Throws UnsupportedError or ConfigError for what cannot be entered. */
+  #checkStage(registers: ControlRegisters, stage: SecondStage | undefined): void {
+    const { tdp, limits } = this.vm;
+    if (stage === undefined) {
+      this.#checkRoot(registers.cr3);
+      return;
+    }
+    if (tdp === undefined) throw new UnsupportedError("a second stage of L1's needs NPT or EPT in the host");
+    if (stage.kind === "npt") this.#checkRoot(stage.ncr3);
+    else if (limits.aliasMask !== 0n)
+      throw new UnsupportedError("nested EPT is not possible while addresses have alias bits");
+  }
+
+  /** A table of L1's has no alias. Throws ConfigError. */
+  #checkRoot(table: bigint): void {
+    if (table & this.vm.limits.aliasMask) throw new ConfigError(`root table 0x${table.toString(16)} has alias bits`);
   }
 
   /** The nested guest exits to L1, whose registers these are. */

@@ -87,6 +87,16 @@ describe("the package, installed in another project", () => {
     expect(second.stdout).toContain(`pa: ${0x4123n}n`);
   });
 
+  it("runs the example of GPA aliases as it is", async () => {
+    const [example] = [...readFileSync(join(ROOT, "docs", "aliases.md"), "utf8").matchAll(/```js\n(.*?)```/gs)];
+    writeFileSync(join(project.path, "aliases.mjs"), example![1]!);
+    const expected = [...example![1]!.matchAll(/result\); \/\/ (\w+)/g)].map((match) => `${match[1]}\n`);
+    const { code, stdout, stderr } = await run(process.execPath, "aliases.mjs");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toBe(expected.join(""));
+    expect(expected).toHaveLength(3);
+  });
+
   it("brings the threads that fuzz", async () => {
     const { code, stdout, stderr } = await run(bin, "fuzz", "--seed", "1", "--runs", "50", "--workers", "2", "--json");
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
