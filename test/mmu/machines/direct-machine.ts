@@ -46,6 +46,8 @@ export class DirectMachine {
   #logging: [small: boolean, large: boolean] = [false, false];
   readonly #truth = new Map<number, DirtyTruth>();
   #written = 1n;
+  /** Turns through the aliases from check to check. */
+  #round = 0;
 
   constructor(
     readonly kind: MachineKind,
@@ -101,10 +103,26 @@ export class DirectMachine {
     return [...near, ...this.#places.flatMap((at) => [at, at + 0x1f_f000n, at + 0x20_0000n, at + 0x3f_e000n])];
   }
 
+  /** An alias of an address: each of the 2^n combinations of stolen bits for some `n`. */
+  #alias(gpa: bigint, n: number): bigint {
+    let bits = 0n;
+    for (let mask = this.kind.aliasMask; mask !== 0n; mask &= mask - 1n, n >>= 1) if (n & 1) bits |= mask & -mask;
+    return gpa | bits;
+  }
+
+  /** What memslots and the host know of an address. */
+  #plain(gpa: bigint): bigint {
+    return gpa & ~this.kind.aliasMask;
+  }
+
+  #slotOf(gpa: bigint, vcpu: Vcpu): Memslot | undefined {
+    return this.vm.slots.visible(vcpu.space, this.#plain(gpa) >> 12n);
+  }
+
   /** Host-virtual address behind `gpa`, undefined where there is no slot. */
   #hva(gpa: bigint, vcpu: Vcpu): bigint | undefined {
-    const slot = this.vm.slots.visible(vcpu.space, gpa >> 12n);
-    return slot === undefined ? undefined : slot.hva + (gpa - (slot.base << 12n));
+    const slot = this.#slotOf(gpa, vcpu);
+    return slot === undefined ? undefined : slot.hva + (this.#plain(gpa) - (slot.base << 12n));
   }
 
   #space(vcpu: Vcpu): AddressSpace {
@@ -118,7 +136,8 @@ export class DirectMachine {
       const root = this.judge.rootOf(vcpu, this.kind.accessedDirty);
       const space = this.judge.space(root);
       const second = withReference ? this.judge.referenceSpace(root) : undefined;
-      for (const gpa of this.#probes()) {
+      for (const plain of this.#probes()) {
+        const gpa = this.#alias(plain, this.#round++);
         this.judge.checkEncryption(space, gpa);
         for (const access of ACCESSES) {
           const found = space.translate(gpa, access | Flag.Probe | Flag.User);
@@ -140,7 +159,8 @@ export class DirectMachine {
     if (found.pa >> 12n !== frame) {
       throw new Error(`${what} leads to frame ${(found.pa >> 12n).toString(16)}, not ${frame.toString(16)}`);
     }
-    const slot = this.vm.slots.visible(vcpu.space, gpa >> 12n)!;
+    if (access !== Flag.Fetch && gpa & this.kind.executeOnlyAliases) throw new Error(`${what} is no fetch`);
+    const slot = this.#slotOf(gpa, vcpu)!;
     if (access === Flag.Write && (slot.flags & 2) !== 0) throw new Error(`${what} is allowed in a read-only slot`);
     if (access === Flag.Write && this.host.isShared(hva)) throw new Error(`${what} is allowed to a shared page`);
     if (access === Flag.Fetch && this.kind.nxHugePages && found.pageSize > 4096) {
@@ -150,11 +170,11 @@ export class DirectMachine {
 
   /** A page that can be written without an exit is in the log, unless the processor's own log will tell. */
   #checkLogged(vcpu: Vcpu, space: AddressSpace, gpa: bigint): void {
-    const slot = this.vm.slots.visible(vcpu.space, gpa >> 12n);
+    const slot = this.#slotOf(gpa, vcpu);
     if (slot === undefined || slot.dirty === 0) return;
     const { result, steps } = space.walk(gpa, Flag.Write | Flag.User);
     if (!result.ok || (this.#logsItself(vcpu, steps.at(-1)!.entry) && !this.#isDirty(steps.at(-1)!.entry))) return;
-    const page = Number((gpa >> 12n) - slot.base);
+    const page = Number((this.#plain(gpa) >> 12n) - slot.base);
     if (((this.vm.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
       throw new Error(`${gpa.toString(16)} can be written unnoticed and is not in the dirty log`);
     }
@@ -172,8 +192,10 @@ export class DirectMachine {
   /** The guest accesses `gpa` until it succeeds or the access ends otherwise. */
   access(gpa: bigint, access: number, vcpu: Vcpu): void {
     const hva = this.#hva(gpa, vcpu);
-    const readOnly = ((this.vm.slots.visible(vcpu.space, gpa >> 12n)?.flags ?? 0) & 2) !== 0;
-    const wanted = hva === undefined ? "mmio emulate" : readOnly && access === Flag.Write ? "emulate" : "ok";
+    const readOnly = ((this.#slotOf(gpa, vcpu)?.flags ?? 0) & 2) !== 0;
+    let wanted = hva === undefined ? "mmio emulate" : readOnly && access === Flag.Write ? "emulate" : "ok";
+    // Injected whatever lies there.
+    if (hva !== undefined && access !== Flag.Fetch && gpa & this.kind.executeOnlyAliases) wanted = "inject";
     const result = this.#run(gpa, access, vcpu);
     if (!wanted.includes(result)) throw new Error(`access ${access} to ${gpa.toString(16)} ends as ${result}`);
   }
@@ -191,15 +213,16 @@ export class DirectMachine {
         return "ok";
       }
       const { result } = vcpu.pageFault(gpa, faultCode(found, access));
-      if (result === "emulate" || result === "mmio") return result;
+      if (result === "emulate" || result === "mmio" || result === "inject") return result;
     }
     return "loop";
   }
 
   /** The guest's write, through a leaf that was `spte` before it. */
   #write(gpa: bigint, vcpu: Vcpu, spte: bigint): void {
-    const slot = this.vm.slots.visible(vcpu.space, gpa >> 12n)!;
-    this.vm.linear.u64[(slot.ram + Number(gpa - (slot.base << 12n))) / 8] = this.#written++;
+    const slot = this.#slotOf(gpa, vcpu)!;
+    this.vm.linear.u64[(slot.ram + Number(this.#plain(gpa) - (slot.base << 12n))) / 8] = this.#written++;
+    // The log holds the address as the processor sees it.
     if (this.#logsItself(vcpu, spte) && !this.#isDirty(spte)) this.vm.markDirty(gpa >> 12n, vcpu.space);
   }
 
@@ -215,7 +238,7 @@ export class DirectMachine {
   step([kind, a, b]: Step): void {
     const { vm } = this;
     const vcpu = this.vcpus[a & 1]!;
-    const gpa = this.#gpa(a >> 1, b);
+    const gpa = this.#alias(this.#gpa(a >> 1, b), a >> 5);
     const hva = this.#hva(gpa, vcpu);
     if (kind < 50) this.access(gpa, ACCESSES[b % 3]!, vcpu);
     else if (kind < 54) this.host.interrupt = hva === undefined ? undefined : () => this.#unmap(hva, a);

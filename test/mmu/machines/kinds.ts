@@ -13,6 +13,8 @@ export interface MachineKind {
   readonly nxHugePages: boolean;
   /** Stolen bits of guest-physical addresses: accesses come with random ones of them set. 0n: none. */
   readonly aliasMask: bigint;
+  /** Those of them through which only code is fetched. */
+  readonly executeOnlyAliases: bigint;
   readonly config: Partial<VirtualMachineConfig>;
 }
 
@@ -23,11 +25,11 @@ interface Features {
   readonly nx?: boolean;
   readonly physBits?: number;
   readonly encryption?: { readonly mask: bigint; readonly value: bigint };
-  readonly aliasMask?: bigint;
+  readonly aliases?: { readonly mask: bigint; readonly executeOnly?: bigint };
 }
 
 function kind(name: string, paging: "npt" | "ept", features: Features = {}): MachineKind {
-  const { level = 4, accessedDirty = true, pml = false, nx = false, encryption, aliasMask = 0n } = features;
+  const { level = 4, accessedDirty = true, pml = false, nx = false, encryption, aliases } = features;
   const physBits = features.physBits ?? 46;
   const options = { physBits, ...(encryption === undefined ? {} : { encryption }) };
   return {
@@ -37,7 +39,8 @@ function kind(name: string, paging: "npt" | "ept", features: Features = {}): Mac
     accessedDirty,
     pageModificationLog: pml,
     nxHugePages: nx,
-    aliasMask,
+    aliasMask: aliases?.mask ?? 0n,
+    executeOnlyAliases: aliases?.executeOnly ?? 0n,
     config: {
       paging,
       masks: paging === "npt" ? legacyMasks(options) : eptMasks({ ...options, accessedDirty }),
@@ -47,6 +50,7 @@ function kind(name: string, paging: "npt" | "ept", features: Features = {}): Mac
       virtualization: paging === "npt" ? "svm" : "vmx",
       pageModificationLog: pml,
       nxHugePages: nx,
+      ...(aliases === undefined ? {} : { aliases }),
     },
   };
 }
@@ -74,4 +78,18 @@ export const KINDS: readonly MachineKind[] = [
   kind("EPT with PML", "ept", { pml: true }),
   kind("EPT with PML, NX-huge-page mitigation", "ept", { pml: true, nx: true }),
   kind("EPT with key identifiers", "ept", { physBits: 44, encryption: KEY_IDS }),
+  kind("NPT with two alias bits", "npt", { aliases: { mask: (1n << 45n) | (1n << 47n) } }),
+  kind("NPT with an alias bit and memory encryption", "npt", { encryption: C_BIT, aliases: { mask: 1n << 44n } }),
+  kind("EPT with an execute-only alias bit", "ept", { aliases: { mask: 1n << 47n, executeOnly: 1n << 47n } }),
+  kind("EPT of 5 levels without A/D with an alias bit above MAXPHYADDR", "ept", {
+    level: 5,
+    physBits: 50,
+    accessedDirty: false,
+    aliases: { mask: 1n << 51n },
+  }),
+  kind("EPT with PML, NX-huge-page mitigation and two alias bits", "ept", {
+    pml: true,
+    nx: true,
+    aliases: { mask: 3n << 46n, executeOnly: 1n << 46n },
+  }),
 ];
