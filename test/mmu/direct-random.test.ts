@@ -1,7 +1,8 @@
 /**
  * Random guests on direct tables, in every kind of VM with two-dimensional paging. After each operation what the processor
  * finds in the tables is what the memslots and the host allow at that moment, and a dirty log loses no page.
- * SEQUENCES sets how many sequences of operations are run per kind (nightly: more); SEED repeats a run.
+ * SEQUENCES sets how many sequences of operations are run per kind (nightly: more); SEED repeats a run, SHRINK=0 shows a
+ * failure as it is.
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -51,6 +52,7 @@ describe.each(CASES)("a random guest on %s, %s", (_kind, _mmu, kind, tdpMmu) => 
       {
         numRuns: SEQUENCES,
         unbiased: true,
+        endOnFailure: process.env.SHRINK === "0",
         ...(process.env.SEED === undefined ? {} : { seed: Number(process.env.SEED) }),
       },
     );

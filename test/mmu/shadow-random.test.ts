@@ -1,7 +1,8 @@
 /**
  * Random guests under shadow paging. After each operation, what the processor finds in the shadow tables must be what the
  * guest's own tables, the memslots and the host allow, now or at some time since the guest's last flush: never more.
- * SEQUENCES sets how many sequences of operations are run (nightly: 2000 and more); SEED repeats a run.
+ * SEQUENCES sets how many sequences of operations are run (nightly: 2000 and more); SEED repeats a run, SHRINK=0 shows a
+ * failure as it is.
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -58,6 +59,7 @@ describe("random guests", () => {
       {
         numRuns: SEQUENCES,
         unbiased: true,
+        endOnFailure: process.env.SHRINK === "0",
         ...(process.env.SEED === undefined ? {} : { seed: Number(process.env.SEED) }),
       },
     );
