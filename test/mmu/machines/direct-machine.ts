@@ -193,7 +193,8 @@ export class DirectMachine {
   access(gpa: bigint, access: number, vcpu: Vcpu): void {
     const hva = this.#hva(gpa, vcpu);
     const readOnly = ((this.#slotOf(gpa, vcpu)?.flags ?? 0) & 2) !== 0;
-    let wanted = hva === undefined ? "mmio emulate" : readOnly && access === Flag.Write ? "emulate" : "ok";
+    // A write to a read-only slot is the VMM's, like MMIO.
+    let wanted = hva === undefined || (readOnly && access === Flag.Write) ? "mmio emulate" : "ok";
     // Injected whatever lies there.
     if (hva !== undefined && access !== Flag.Fetch && gpa & this.kind.executeOnlyAliases) wanted = "inject";
     const result = this.#run(gpa, access, vcpu);
@@ -212,7 +213,7 @@ export class DirectMachine {
         if (access === Flag.Write) this.#write(gpa, vcpu, before);
         return "ok";
       }
-      const { result } = vcpu.pageFault(gpa, faultCode(found, access));
+      const { result } = vcpu.pageFault(gpa, faultCode(found));
       if (result === "emulate" || result === "mmio" || result === "inject") return result;
     }
     return "loop";
@@ -222,8 +223,8 @@ export class DirectMachine {
   #write(gpa: bigint, vcpu: Vcpu, spte: bigint): void {
     const slot = this.#slotOf(gpa, vcpu)!;
     this.vm.linear.u64[(slot.ram + Number(this.#plain(gpa) - (slot.base << 12n))) / 8] = this.#written++;
-    // The log holds the address as the processor sees it.
-    if (this.#logsItself(vcpu, spte) && !this.#isDirty(spte)) this.vm.markDirty(gpa >> 12n, vcpu.space);
+    // The processor logs the address with its alias bits; who empties its log strips them.
+    if (this.#logsItself(vcpu, spte) && !this.#isDirty(spte)) this.vm.markDirty(this.#plain(gpa) >> 12n, vcpu.space);
   }
 
   #gpa(a: number, b: number): bigint {
@@ -312,13 +313,14 @@ export class DirectMachine {
 }
 
 /** PFERR bits of a fault that the processor found, as KVM gets them. */
-export function faultCode(found: Translation & { ok: false }, access: number): number {
-  const wants = (access & Flag.Write ? PFERR.w : 0) | (access & Flag.Fetch ? PFERR.i : 0) | PFERR.u;
+export function faultCode(found: Translation & { ok: false }): number {
   if (found.status === Status.NestedPageFault) return Number(found.errorCode & 0x1fn);
   // A misconfiguration: the exit says nothing about the access.
   if (found.status === Status.EptMisconfiguration) return PFERR.rsvd;
+  // An access to a guest's table is a write where EPT has accessed and dirty flags (handle_ept_violation).
   const code = Number(found.errorCode);
-  return (code & 0x38 ? PFERR.p : 0) | (wants & ~PFERR.u) | (code & 1 ? PFERR.u : 0);
+  const access = (code & 1 ? PFERR.u : 0) | (code & 2 ? PFERR.w : 0) | (code & 4 ? PFERR.i : 0);
+  return access | (code & 0x38 ? PFERR.p : 0);
 }
 
 /** Throws where two walks of the same tables differ. */

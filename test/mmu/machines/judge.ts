@@ -57,6 +57,11 @@ export class Judge {
     return this.#memory;
   }
 
+  /** The memory that the last space was made over. */
+  get lastMemory(): CoreMemory {
+    return this.#memory!;
+  }
+
   rootOf(vcpu: Vcpu, accessedDirty = true): Root {
     const { hostAddress, role } = this.vm.page(vcpu.mmu.roots.current.page);
     const { cr0, cr4 } = vcpu.registers;

@@ -2,7 +2,7 @@
  * An L1 hypervisor with its nested guest, the VMM and the host around them. L2 reaches what L2's own tables, L1's second
  * stage, the memslots and the host allow, now or at some time since the last flush that L1 made: never more.
  */
-import { Access, type AddressSpace, type Translation } from "../../../src/index.js";
+import { Access, type AddressSpace, GeneralProtectionError, type Translation } from "../../../src/index.js";
 import type { FaultOutcome, SecondStage, Vcpu } from "../../../src/mmu/index.js";
 import type { Memslot } from "../../../src/mmu/memslots.js";
 import {
@@ -44,8 +44,12 @@ const PSE = 0x10n;
 const WP = 0x10000n;
 const PGE = 0x80n;
 const NXE = 0x800n;
-const PAE_AND_PG = 0x8000_0020n;
+const PG = 0x8000_0000n;
+const PAE = 0x20n;
+const LMA = 0x400n;
 const DIRTY_BIT = { shadow: 0x40n, npt: 0x40n, ept: 0x200n } as const;
+
+type Pdptes = readonly [bigint, bigint, bigint, bigint];
 
 /** What L2 finds: a page of L1's, its own #PF, or a fault of L1's second stage. */
 type L2Result =
@@ -66,6 +70,8 @@ export class NestedMachine {
   readonly #allowed = new Map<string, Set<bigint>>();
   /** vCPU and root whose tables were edited since the last flush. */
   readonly #stale = new Set<string>();
+  /** By vCPU: the PDPTE registers of its L2. */
+  readonly #latched = new Map<Vcpu, Pdptes>();
   readonly #truth = new Map<number, DirtyTruth>();
   readonly #guestMemory: ReturnType<ReturnType<typeof core>["createMemory"]>;
   #written = 1n;
@@ -141,15 +147,35 @@ export class NestedMachine {
   }
 
   /** L2's walk through its own tables and L1's. */
-  #twoDimensional(vcpu: Vcpu, gva: bigint, access: number, change = Probe as number): Translation {
+  #twoDimensional(vcpu: Vcpu, gva: bigint, access: number, rules: "architecture" | "kvm-6.1"): Translation {
     const second = this.#stageSpace(this.#root.get(vcpu)!);
     const { cr0, cr3, cr4, efer } = vcpu.registers;
-    const config = { cr0, cr3, cr4, efer, maxPhysAddr: this.judge.format.physBits, rules: "kvm-6.1" as const };
-    const space = core().createAddressSpace(this.#guestMemory, { ...config, pdptes: "live", secondStage: second });
-    const found = space.translate(gva, access | change);
+    const config = { cr0, cr3, cr4, efer, maxPhysAddr: this.judge.format.physBits, rules };
+    const space = core().createAddressSpace(this.#guestMemory, {
+      ...config,
+      ...this.#pdptes(vcpu),
+      secondStage: second,
+    });
+    const found = space.translate(gva, access | Probe);
     space.dispose();
     second.dispose?.();
     return found;
+  }
+
+  /** SVM reads PDPTEs in each walk (APM, "Nested Paging"), VMX latches them (SDM, "PDPTE Registers"). */
+  #pdptes(vcpu: Vcpu): { pdptes: "live" } | { pdpteValues: Pdptes } {
+    return this.tables.isEpt ? { pdpteValues: this.#latched.get(vcpu) ?? [0n, 0n, 0n, 0n] } : { pdptes: "live" };
+  }
+
+  #latches(vcpu: Vcpu): boolean {
+    const { cr0, cr4, efer } = vcpu.registers;
+    return this.tables.isEpt && (cr0 & PG) !== 0n && (cr4 & PAE) !== 0n && (efer & LMA) === 0n;
+  }
+
+  /** The table at one of L2's roots, as L1 sees it. */
+  #tableAt(gpa: bigint): Pdptes {
+    const bytes = this.guest.vm.readGuest(gpa, 32)!;
+    return [...new BigUint64Array(bytes.slice().buffer)] as unknown as Pdptes;
   }
 
   // ---------------------------------------------------------------- what the built tables say
@@ -280,7 +306,7 @@ export class NestedMachine {
         if (access === Write && this.#logsItself(vcpu, before)) this.guest.vm.markDirty(at >> 12n);
         return at;
       }
-      const outcome = vcpu.pageFault(gpa, faultCode(found, access));
+      const outcome = vcpu.pageFault(gpa, faultCode(found));
       if (!["fixed", "spurious", "retry"].includes(outcome.result)) return outcome;
     }
     throw new Error(`access ${access} to ${gpa.toString(16)} never ends`);
@@ -294,7 +320,7 @@ export class NestedMachine {
       if (found.ok) return { kind: "page", gpa: this.#checkFound(vcpu, found.gpa, access & ~User, found)! };
       if (found.stage === "guest") return { kind: "#PF", code: Number(found.errorCode) };
       const table = (found.errorCode & (1n << 33n)) !== 0n;
-      const outcome = vcpu.pageFault(found.address, faultCode(found, access & ~User), { guestTable: table });
+      const outcome = vcpu.pageFault(found.address, faultCode(found), { guestTable: table });
       if (outcome.result === "inject") return { kind: "L1", address: outcome.address, code: outcome.errorCode };
       if (outcome.result === "emulate" || outcome.result === "mmio") return { kind: outcome.result };
     }
@@ -305,7 +331,11 @@ export class NestedMachine {
     const second = this.judge.space(this.#rootOf(vcpu));
     const { cr0, cr3, cr4, efer } = vcpu.registers;
     const config = { cr0, cr3, cr4, efer, maxPhysAddr: this.judge.format.physBits };
-    const space = core().createAddressSpace(this.judge.memory(), { ...config, pdptes: "live", secondStage: second });
+    const space = core().createAddressSpace(this.judge.lastMemory, {
+      ...config,
+      ...this.#pdptes(vcpu),
+      secondStage: second,
+    });
     const found = space.translate(gva, access);
     space.dispose();
     second.dispose?.();
@@ -350,7 +380,8 @@ export class NestedMachine {
   #runL2(vcpu: Vcpu, gva: bigint, access: number): void {
     const found = this.#accessL2(vcpu, this.#linear(vcpu, gva), access);
     const stale = this.#stale.has(`${vcpu.id} ${this.#root.get(vcpu)}`);
-    const own = this.#twoDimensional(vcpu, this.#linear(vcpu, gva), access);
+    // L2's own page faults are the processor's, without an exit.
+    const own = this.#twoDimensional(vcpu, this.#linear(vcpu, gva), access, "architecture");
     if (!stale) this.#compare(gva, access, found, own);
     if ((access & Write) === 0) return;
     if (found.kind === "page") this.#write(vcpu, found.gpa, bytesOf(this.#written++, 8), false);
@@ -384,7 +415,8 @@ export class NestedMachine {
     } else {
       const onTable = own.errorCode & (1n << 33n) || (this.tables.isEpt && !(own.errorCode & 0x100n));
       // The kernel asks for tables as a user's write, whether or not the processor does.
-      const mask = onTable ? 9 : 0x1f;
+      // A nested EPT's walk names no fetch, as its context has neither NXE nor SMEP (walk_addr_generic).
+      const mask = onTable ? 9 : this.tables.isEpt ? 0xf : 0x1f;
       const wanted = stageCode(own, access & ~User);
       if ((found.code & mask) !== (wanted & mask)) fail(`L1's fault with error code ${wanted.toString(16)}`);
     }
@@ -423,7 +455,12 @@ export class NestedMachine {
     }
     const root = b % this.tables.roots.length;
     this.#root.set(vcpu, root);
-    vcpu.enterNested(this.#l2Registers(c), this.#stage(root));
+    const stage = this.#stage(root);
+    // L1 writes the VMCS's PDPTE fields for another root, or leaves them as they are.
+    const { l2Roots } = this.tables;
+    const writes = stage.kind === "ept" && this.kind.l2Mode === "pae" && (c % 3 === 0 || !this.#latched.has(vcpu));
+    if (writes) this.#latched.set(vcpu, this.#tableAt(l2Roots[(c >>> 4) % l2Roots.length]!));
+    vcpu.enterNested(this.#l2Registers(c), writes ? { ...stage, pdptes: this.#latched.get(vcpu)! } : stage);
     // VMRUN flushes, as KVM has no way to tell (nested_svm_transition_tlb_flush); VMX keeps what INVEPT does not drop.
     if (!this.tables.isEpt) this.#flush(vcpu, root);
   }
@@ -431,13 +468,42 @@ export class NestedMachine {
   #writeRegister(vcpu: Vcpu, b: number, c: number): void {
     const { cr0, cr4, efer } = vcpu.registers;
     const { l2Roots } = this.tables;
-    const pae = (cr0 & cr4 & PAE_AND_PG) !== 0n && (efer & 0x400n) === 0n;
     if (b % 4 === 0 && l2Roots.length > 0 && vcpu.inGuestMode) {
-      vcpu.setGuestRegisters({ cr3: l2Roots[c % l2Roots.length]! });
+      this.#moveCr3(vcpu, l2Roots[c % l2Roots.length]!);
     } else if (b % 4 === 1 && this.kind.l2Mode !== "nopg" && vcpu.inGuestMode) {
       vcpu.writeCr0(cr0 ^ WP);
-    } else if (b % 4 === 2 && !pae) vcpu.writeCr4(cr4 ^ PGE);
+    } else if (b % 4 === 2) this.#writeCr4(vcpu, cr4 ^ PGE);
     else if (vcpu.inGuestMode) vcpu.writeEfer(efer ^ NXE);
+  }
+
+  /** L2's MOV to CR3, which does not exit. The processor loads a PAE guest's PDPTEs through the second stage. */
+  #moveCr3(vcpu: Vcpu, cr3: bigint): void {
+    if (this.#latches(vcpu)) {
+      const at = this.#touch(vcpu, cr3, Read);
+      const second = this.#stageSpace(this.#root.get(vcpu)!);
+      const own = second.translate(cr3, Write | User | Probe);
+      second.dispose?.();
+      // Where the processor's translation is an old one, software could not know what it loads.
+      if (typeof at !== "bigint" || !own.ok || own.pa !== at) return;
+      this.#latched.set(vcpu, this.#tableAt(at));
+    }
+    vcpu.setGuestRegisters({ cr3 });
+  }
+
+  /** Exits, and reloads a PAE guest's PDPTEs by software. */
+  #writeCr4(vcpu: Vcpu, cr4: bigint): void {
+    try {
+      vcpu.writeCr4(cr4);
+    } catch (error) {
+      // L1 maps nothing there.
+      if (error instanceof GeneralProtectionError) return;
+      throw error;
+    }
+    if (!vcpu.inGuestMode || !this.#latches(vcpu)) return;
+    const second = this.#stageSpace(this.#root.get(vcpu)!);
+    const own = second.translate(vcpu.registers.cr3, Write | User | Probe);
+    second.dispose?.();
+    if (own.ok) this.#latched.set(vcpu, this.#tableAt(own.pa));
   }
 
   /** What L1 or L2 flushes. Only INVEPT is about L1's second stage; the others do nothing to tables without linear addresses. */
@@ -466,7 +532,7 @@ export class NestedMachine {
     vcpu.enterGuest();
     const gva = this.#linear(vcpu, L2_GVAS[b % L2_GVAS.length]!);
     const access = ACCESSES[c % ACCESSES.length]!;
-    const own = this.#twoDimensional(vcpu, gva, access);
+    const own = this.#twoDimensional(vcpu, gva, access, "kvm-6.1");
     const code = (access & User ? 4 : 0) | (access & Write ? 2 : 0) | (access & Fetch ? 16 : 0);
     const found = vcpu.walk(gva, code);
     if (found.ok !== own.ok && !this.#walksDiffer(own))
@@ -552,7 +618,7 @@ export class NestedMachine {
 
 /** What the kernel tells L1 of a fault of L1's second stage: P, W, U, RSVD, I. */
 function stageCode(own: Translation & { ok: false }, access: number): number {
-  const code = faultCode(own, access);
+  const code = faultCode(own);
   // A misconfiguration is reported as a present entry with a reserved bit, with the access.
   if (code !== 8) return code;
   return 9 | (access & Write ? 2 : 0) | (access & Fetch ? 16 : 0) | (access & (Write | Fetch) ? 0 : 4);
