@@ -487,74 +487,77 @@
 /** walk of L2's tables: its address, L2's */
 // @ts-ignore: decorator
 @inline export const VCPU_L2_GPA: usize = 296;
+/** walk of L2's tables: the page that holds it, L1's */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_GFN: usize = 336;
 /** walk of L2's tables: its linear address, 0: read-only */
 // @ts-ignore: decorator
-@inline export const VCPU_L2_POINTER: usize = 336;
+@inline export const VCPU_L2_POINTER: usize = 376;
 /** walk: the leaf entry's neighbours */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_PREFETCH: usize = 360;
+@inline export const VCPU_GW_PREFETCH: usize = 400;
 /** fault: address */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ADDRESS: usize = 424;
+@inline export const VCPU_F_ADDRESS: usize = 464;
 /** fault: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GFN: usize = 432;
+@inline export const VCPU_F_GFN: usize = 472;
 /** fault: host page << 12 */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PFN: usize = 440;
+@inline export const VCPU_F_PFN: usize = 480;
 /** fault: error code */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ERROR: usize = 448;
+@inline export const VCPU_F_ERROR: usize = 488;
 /** fault: 1 where no guest access stands behind it */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PREFETCH: usize = 452;
+@inline export const VCPU_F_PREFETCH: usize = 492;
 /** fault: MEMSLOT, 0 for none */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SLOT: usize = 456;
+@inline export const VCPU_F_SLOT: usize = 496;
 /** fault: 1 where the host page may be written */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAP_WRITABLE: usize = 460;
+@inline export const VCPU_F_MAP_WRITABLE: usize = 500;
 /** fault: VM_INVALIDATE_SEQ before the host page was looked up */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SEQ: usize = 464;
+@inline export const VCPU_F_SEQ: usize = 504;
 /** fault: largest level that the guest's mapping allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAX_LEVEL: usize = 468;
+@inline export const VCPU_F_MAX_LEVEL: usize = 508;
 /** fault: level that the host page allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_REQ_LEVEL: usize = 472;
+@inline export const VCPU_F_REQ_LEVEL: usize = 512;
 /** fault: level that is made */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GOAL_LEVEL: usize = 476;
+@inline export const VCPU_F_GOAL_LEVEL: usize = 516;
 /** fault: 1 where a huge page is forbidden */
 // @ts-ignore: decorator
-@inline export const VCPU_F_NO_HUGE: usize = 480;
+@inline export const VCPU_F_NO_HUGE: usize = 520;
 /** fault: 1 where the access writes its own translation */
 // @ts-ignore: decorator
-@inline export const VCPU_F_WRITES_TABLE: usize = 484;
+@inline export const VCPU_F_WRITES_TABLE: usize = 524;
 /** fault: STAGE_* at which it is resumed */
 // @ts-ignore: decorator
-@inline export const VCPU_F_STAGE: usize = 488;
+@inline export const VCPU_F_STAGE: usize = 528;
 /** fault: shadow walk's level */
 // @ts-ignore: decorator
-@inline export const VCPU_F_LEVEL: usize = 492;
+@inline export const VCPU_F_LEVEL: usize = 532;
 /** fault: shadow walk's entry */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SPTEP: usize = 496;
+@inline export const VCPU_F_SPTEP: usize = 536;
 /** page wanted: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_GFN: usize = 504;
+@inline export const VCPU_REQ_GFN: usize = 544;
 /** page wanted: role */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_ROLE: usize = 512;
+@inline export const VCPU_REQ_ROLE: usize = 552;
 /** page wanted: more of the name, as SP_LOW */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_LOW: usize = 516;
+@inline export const VCPU_REQ_LOW: usize = 556;
 /** page found or made */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_PAGE: usize = 520;
+@inline export const VCPU_REQ_PAGE: usize = 560;
 // @ts-ignore: decorator
-@inline export const VCPU_SIZE_OF: u32 = 528;
+@inline export const VCPU_SIZE_OF: u32 = 568;
 
 // Trace event
 /** EV_* */

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { SecondStage } from "../../src/mmu/index.js";
 import { roleGuestLevel, roleIsPaeRoot, roleIsPromoted, roleLevel } from "../../src/role/index.js";
-import { FULL, type Mode, P, RW, registersOf, US } from "./guest.js";
+import { FULL, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
 import { EPT, type Level, NestedEpt, NestedNpt, UNPAGED } from "./nested-guest.js";
 
 const L2 = 0x40_3000n;
@@ -211,6 +211,23 @@ describe("walks of L2's own tables", () => {
     guest.poke(leaf, guest.read(leaf) & ~0x20n);
     expect(guest.vcpu.walk(GVA + 8n, 4)).toEqual({ ok: true, gpa: PAGE + 8n });
     expect(guest.read(leaf) & 0x20n).toBe(0x20n);
+    guest.dispose();
+  });
+
+  it("log the page of L1's where they set an accessed bit, whatever L2's address of it", () => {
+    const guest = new NestedNpt(4, "4level");
+    for (let gpa = 0x10_0000n; gpa < 0x18_0000n; gpa += 0x1000n) guest.map(guest.root, gpa + 0x100_0000n, gpa);
+    guest.map(guest.root, PAGE, PAGE);
+    const tables = [0, 1, 2, 3].map(() => guest.table());
+    tables.forEach((table, i) => {
+      const next = i === 3 ? PAGE : tables[i + 1]! + 0x100_0000n;
+      guest.poke(guest.entryAddress(table, GVA, 4 - i), next | P | US | (i === 3 ? 0n : 0x20n));
+    });
+    guest.enter({ ...LINEAR, cr3: tables[0]! + 0x100_0000n });
+    guest.vm.setSlot({ id: 0, gpa: 0n, size: RAM_PAGES * 4096, ram: guest.ram, hva: RAM_HVA, logDirty: true });
+    guest.vcpu.enterGuest();
+    expect(guest.vcpu.walk(GVA, 4).ok).toBe(true);
+    expect(guest.vm.getDirtyLog(0)).toContain(Number(tables[3]! >> 12n));
     guest.dispose();
   });
 

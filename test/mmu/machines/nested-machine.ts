@@ -22,7 +22,7 @@ import { DirtyTruth } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge, type Root } from "./judge.js";
 import type { MachineKind } from "./kinds.js";
-import { DATA, L2_GPAS, L2_GVAS, NestedTables, READ_ONLY_GPA, type SecondFormat } from "./nested-tables.js";
+import { DATA, L2_GPAS, L2_GVAS, L2_SHIFT, NestedTables, READ_ONLY_GPA, type SecondFormat } from "./nested-tables.js";
 
 export interface NestedKind {
   readonly tdpMmu: boolean;
@@ -172,7 +172,7 @@ export class NestedMachine {
     return this.tables.isEpt && (cr0 & PG) !== 0n && (cr4 & PAE) !== 0n && (efer & LMA) === 0n;
   }
 
-  /** The table at one of L2's roots, as L1 sees it. */
+  /** The page-directory pointers at an address of L1's. */
   #tableAt(gpa: bigint): Pdptes {
     const bytes = this.guest.vm.readGuest(gpa, 32)!;
     return [...new BigUint64Array(bytes.slice().buffer)] as unknown as Pdptes;
@@ -459,7 +459,7 @@ export class NestedMachine {
     // L1 writes the VMCS's PDPTE fields for another root, or leaves them as they are.
     const { l2Roots } = this.tables;
     const writes = stage.kind === "ept" && this.kind.l2Mode === "pae" && (c % 3 === 0 || !this.#latched.has(vcpu));
-    if (writes) this.#latched.set(vcpu, this.#tableAt(l2Roots[(c >>> 4) % l2Roots.length]!));
+    if (writes) this.#latched.set(vcpu, this.#tableAt(l2Roots[(c >>> 4) % l2Roots.length]! - L2_SHIFT));
     vcpu.enterNested(this.#l2Registers(c), writes ? { ...stage, pdptes: this.#latched.get(vcpu)! } : stage);
     // VMRUN flushes, as KVM has no way to tell (nested_svm_transition_tlb_flush); VMX keeps what INVEPT does not drop.
     if (!this.tables.isEpt) this.#flush(vcpu, root);

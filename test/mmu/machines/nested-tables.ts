@@ -1,6 +1,6 @@
 /**
  * The tables of an L1 hypervisor for its nested guest, in any format, and the nested guest's own: built once, then edited
- * entry by entry. L2's tables lie at L2's guest-physical addresses that L1 maps to themselves.
+ * entry by entry. Neither L2's tables nor its data lie where their addresses say.
  */
 import { FULL, type Guest, HIGH_SLOT, MMIO_GPA, type Mode } from "../guest.js";
 import { EPT, EPT_RWX } from "../nested-guest.js";
@@ -13,6 +13,9 @@ export const L2_GPAS = [0x40_0000n, 0x40_1000n, 0x60_3000n, 0x4000_3000n, 0x8000
 export const L2_GVAS = L2_GPAS.map((_, i) => 0x100_0000n + BigInt(i) * 0x20_1000n);
 export const DATA = 0x20_0000n;
 export const READ_ONLY_GPA = 0x3000_0000n;
+
+/** L2's guest-physical address of its tables less L1's. */
+export const L2_SHIFT = 0x100_0000n;
 
 const ROOTS = 3;
 const L2_ROOTS = 2;
@@ -34,6 +37,7 @@ export class NestedTables {
   readonly tables: Table[] = [];
   /** L2's own roots, none where it does not page. */
   readonly l2Roots: bigint[] = [];
+  /** By L2's guest-physical addresses. */
   readonly l2Tables: Table[] = [];
   /** Every entry as it was built. */
   readonly #pristine = new Map<bigint, bigint>();
@@ -48,7 +52,7 @@ export class NestedTables {
     if (l2Mode !== "nopg") this.#buildL2();
     const last = this.#nextTable();
     for (let r = 0; r < ROOTS; r++) this.#buildRoot(r, first, last);
-    for (const { address } of [...this.tables, ...this.l2Tables]) {
+    for (const { address } of this.tables) {
       for (let at = address; at < address + 0x1000n; at += 8n) {
         const entry = this.#read8(at);
         if (entry !== 0n) this.#pristine.set(at, entry);
@@ -99,9 +103,28 @@ export class NestedTables {
         );
       }
     });
+    this.#shiftL2();
   }
 
-  /** One root: data behind each probe, and L2's tables (those from `first` to `last`) at their own addresses. */
+  /** From here on L2's tables lie at its own addresses. */
+  #shiftL2(): void {
+    const { guest, l2Mode } = this;
+    guest.mode = l2Mode;
+    for (const { address, level } of this.l2Tables) {
+      if (level === 1) continue;
+      for (let at = address; at < address + 0x1000n; at += BigInt(guest.entryBytes)) {
+        if (guest.read(at) !== 0n) guest.poke(at, guest.read(at) + L2_SHIFT);
+      }
+    }
+    this.l2Roots.forEach((root, i) => {
+      this.l2Roots[i] = root + L2_SHIFT;
+    });
+    this.l2Tables.forEach((table, i) => {
+      this.l2Tables[i] = { ...table, address: table.address + L2_SHIFT };
+    });
+  }
+
+  /** One root: data behind each probe, and L2's tables (those from `first` to `last`). */
   #buildRoot(r: number, first: bigint, last: bigint): void {
     // Several page-directory-pointer tables can share a page.
     const page = r === 0 || this.format !== "pae" ? this.guest.table() : this.roots[0]! & ~0xfffn;
@@ -111,7 +134,7 @@ export class NestedTables {
       if (i !== 3 || !this.#canBeLarge) this.#map(root, gpa, DATA + (BigInt(16 * r + i) << 12n), 1);
       else this.#map(root, gpa & ~0x3f_ffffn, HIGH_SLOT, 2);
     });
-    for (let at = first; at < last; at += 0x1000n) this.#map(root, at, at, 1);
+    for (let at = first; at < last; at += 0x1000n) this.#map(root, at + L2_SHIFT, at, 1);
     this.#collect(this.tables, root, this.levels, L2_GPAS, (table, gpa, level) => this.entryAddress(table, gpa, level));
   }
 
