@@ -219,6 +219,12 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
   return most > used ? most - used : 0;
 }
 
+/** The limit leaves room for the pages of one fault. */
+// @ts-ignore: decorator
+@inline export function hasRoom(vm: usize): bool {
+  return available(vm) >= MIN_FREE;
+}
+
 /** Makes room for the pages of one fault; false where the limit leaves no page at all. */
 export function makeRoom(vm: usize): bool {
   const free = available(vm);

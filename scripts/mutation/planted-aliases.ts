@@ -114,8 +114,8 @@ export const PLANTED_ALIASES: readonly Planted[] = [
   ),
   vcpu(
     "an exit to L1 takes alias bits in CR3",
-    "    this.#checkRoot(registers.cr3);\n    this.#setGuestMode(false);",
-    "    this.#setGuestMode(false);",
+    "    this.#checkRoot(registers.cr3);\n    if (this.mmu.isEpt",
+    "    if (this.mmu.isEpt",
   ),
   vcpu("a silent CR3 takes alias bits", "this.#checkCr3(changed.cr3 ?? 0n);", ""),
   vcpu("a fetched page is mapped where its address was an alias", "this.vm.gfnOf(address) === gfn", "true"),
@@ -150,7 +150,7 @@ export const PLANTED_ALIASES: readonly Planted[] = [
   dirtyLog("clearing the log does not flush", "if (cleared) flushSlot(vm, slot);", ""),
   notifier(
     "one page is flushed where a large page was",
-    "const pages = 1n << BigInt(9 * (level - 1));",
+    "const pages = 1n << BigInt(9 * Math.max(level - 1, 0));",
     "const pages = 1n;",
   ),
   vm(

@@ -50,10 +50,11 @@ export function unmapRange(vm: VirtualMachine, start: bigint, end: bigint): void
 export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): void {
   inRange(vm, hva, hva + 1n, (slot, gfn) => {
     const level = vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
-    if (level === 0) return;
     // Of a large page that goes a TLB may hold any part.
-    const pages = 1n << BigInt(9 * (level - 1));
-    vm.exports.flushRange(vm.pointer, gfn & ~(pages - 1n), pages);
+    const pages = 1n << BigInt(9 * Math.max(level - 1, 0));
+    if (level !== 0) vm.exports.flushRange(vm.pointer, gfn & ~(pages - 1n), pages);
+    // Prefetching must not map the page that was there before.
+    vm.hostPages.change(slot, gfn, page);
   });
   vm.settle();
 }
