@@ -184,38 +184,41 @@
 /** of them because of write flooding or misaligned writes */
 // @ts-ignore: decorator
 @inline export const VM_FLOODED: usize = 600;
+/** how often NO_HUGE was set */
+// @ts-ignore: decorator
+@inline export const VM_NO_HUGE_COUNT: usize = 604;
 /** of them because of the page limit */
 // @ts-ignore: decorator
-@inline export const VM_RECYCLED: usize = 604;
+@inline export const VM_RECYCLED: usize = 608;
 /** emulated writes to shadowed pages */
 // @ts-ignore: decorator
-@inline export const VM_PTE_WRITES: usize = 608;
+@inline export const VM_PTE_WRITES: usize = 612;
 /** pages that are unsync */
 // @ts-ignore: decorator
-@inline export const VM_UNSYNC: usize = 612;
+@inline export const VM_UNSYNC: usize = 616;
 /** pages refused by the assertion on the role in sync */
 // @ts-ignore: decorator
-@inline export const VM_SYNC_MISMATCH: usize = 616;
+@inline export const VM_SYNC_MISMATCH: usize = 620;
 /** internal assertions that failed */
 // @ts-ignore: decorator
-@inline export const VM_BROKEN: usize = 620;
+@inline export const VM_BROKEN: usize = 624;
 /** pointer to the TDP record, 0: direct roots are classic ones */
 // @ts-ignore: decorator
-@inline export const VM_TDP_MMU: usize = 624;
+@inline export const VM_TDP_MMU: usize = 628;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 628;
+@inline export const VM_WALK_COUNT: usize = 632;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 632;
+@inline export const VM_WALK_PAGES: usize = 636;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 760;
+@inline export const VM_PATH_PARENT: usize = 764;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 784;
+@inline export const VM_PATH_INDEX: usize = 788;
 // @ts-ignore: decorator
-@inline export const VM_SIZE_OF: u32 = 808;
+@inline export const VM_SIZE_OF: u32 = 816;
 
 // Memslots of one address space
 /** memslots generation; bit 63: an update is in progress */
@@ -316,7 +319,7 @@
 /** more of the name: CR3 bits 11:5 of a PAE root; 31:12 a direct page's alias, GPA bits 51:32 */
 // @ts-ignore: decorator
 @inline export const SP_LOW: usize = 56;
-/** 1: stands where a huge page was forbidden */
+/** stands where a huge page was forbidden: counts up in the order of that; else 0 */
 // @ts-ignore: decorator
 @inline export const SP_NO_HUGE: usize = 60;
 /** contexts whose current root it is */

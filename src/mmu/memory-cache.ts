@@ -49,14 +49,14 @@ export class MemoryCaches {
 
   /**
    * Fills every cache. Throws OutOfMemoryError with all structures as they were (a cache that was filled already
-   * keeps what it got).
+   * keeps what it got). `descs`: rmap descriptors that are needed.
    */
-  topUp(needsLow: boolean): void {
+  topUp(needsLow: boolean, descs = DESCS): void {
     const { linear } = this;
     while (this.#tables.length < PAGES) this.#tables.push(this.#allocateTable());
     while (this.#arrays.length < PAGES) this.#arrays.push(this.#memory.take(TABLE, TABLE));
     while (this.#headers.length < PAGES) this.#headers.push(this.#memory.take(pageRecord.size, 16));
-    if (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < DESCS) this.#addDescs();
+    while (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < descs) this.#addDescs();
     if (needsLow && this.#low === undefined) {
       const table = this.#allocateTable();
       this.encryption?.decrypt(BigInt(table));
