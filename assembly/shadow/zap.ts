@@ -220,12 +220,12 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
   return most > used ? most - used : 0;
 }
 
-/** Makes room for the pages of one fault; false where the limit leaves no page at all. */
 /** More pages may be made than a fault may need (KVM_MIN_FREE_MMU_PAGES). */
 export function hasRoom(vm: usize): bool {
   return available(vm) > MIN_FREE;
 }
 
+/** Makes room for the pages of one fault; false where the limit leaves no page at all. */
 export function makeRoom(vm: usize): bool {
   const free = available(vm);
   if (free >= MIN_FREE) return true;
