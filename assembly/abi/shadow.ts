@@ -187,36 +187,39 @@
 /** of them because of write flooding or misaligned writes */
 // @ts-ignore: decorator
 @inline export const VM_FLOODED: usize = 604;
+/** how often NO_HUGE was set */
+// @ts-ignore: decorator
+@inline export const VM_NO_HUGE_COUNT: usize = 608;
 /** of them because of the page limit */
 // @ts-ignore: decorator
-@inline export const VM_RECYCLED: usize = 608;
+@inline export const VM_RECYCLED: usize = 612;
 /** emulated writes to shadowed pages */
 // @ts-ignore: decorator
-@inline export const VM_PTE_WRITES: usize = 612;
+@inline export const VM_PTE_WRITES: usize = 616;
 /** pages that are unsync */
 // @ts-ignore: decorator
-@inline export const VM_UNSYNC: usize = 616;
+@inline export const VM_UNSYNC: usize = 620;
 /** pages refused by the assertion on the role in sync */
 // @ts-ignore: decorator
-@inline export const VM_SYNC_MISMATCH: usize = 620;
+@inline export const VM_SYNC_MISMATCH: usize = 624;
 /** internal assertions that failed */
 // @ts-ignore: decorator
-@inline export const VM_BROKEN: usize = 624;
+@inline export const VM_BROKEN: usize = 628;
 /** pointer to the TDP record, 0: direct roots are classic ones */
 // @ts-ignore: decorator
-@inline export const VM_TDP_MMU: usize = 628;
+@inline export const VM_TDP_MMU: usize = 632;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 632;
+@inline export const VM_WALK_COUNT: usize = 636;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 636;
+@inline export const VM_WALK_PAGES: usize = 640;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 764;
+@inline export const VM_PATH_PARENT: usize = 768;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 788;
+@inline export const VM_PATH_INDEX: usize = 792;
 // @ts-ignore: decorator
 @inline export const VM_SIZE_OF: u32 = 816;
 
@@ -319,7 +322,7 @@
 /** more of the name: CR3 bits 11:5 of a PAE root; 31:12 a direct page's alias, GPA bits 51:32 */
 // @ts-ignore: decorator
 @inline export const SP_LOW: usize = 56;
-/** 1: stands where a huge page was forbidden */
+/** stands where a huge page was forbidden: counts up in the order of that; else 0 */
 // @ts-ignore: decorator
 @inline export const SP_NO_HUGE: usize = 60;
 /** contexts whose current root it is */

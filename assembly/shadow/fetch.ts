@@ -7,7 +7,6 @@ import {
   RET_PF_RETRY,
   RET_PF_SPURIOUS,
   SP_FLOOD,
-  SP_NO_HUGE,
   SP_UNSYNC_CHILDREN,
   STAGE_DIRECT,
   STAGE_TABLE,
@@ -43,6 +42,7 @@ import { installLeaf } from "./leaf";
 import { linkedChild, linkPage, validateDirect } from "./make-page";
 import { gfnOf, levelOf, pageOf, roleOf, tableOf } from "./page";
 import { prefetchDirectFault, prefetchFault } from "./prefetch";
+import { noteForbidden } from "./recover";
 import { ramOf } from "./slot";
 import { syncChildren } from "./sync";
 import { broken } from "./update";
@@ -75,7 +75,7 @@ function fetchDirect(
     if (resumed) {
       sp = load<u32>(vcpu, VCPU_REQ_PAGE);
       linkPage(vm, sptep, sp);
-      if (load<u32>(vcpu, VCPU_F_NO_HUGE) != 0 && load<u32>(vcpu, VCPU_F_REQ_LEVEL) >= level) store<u32>(sp, 1, SP_NO_HUGE);
+      if (load<u32>(vcpu, VCPU_F_NO_HUGE) != 0 && load<u32>(vcpu, VCPU_F_REQ_LEVEL) >= level) noteForbidden(vm, sp);
       resumed = false;
     } else {
       if (shadows) store<u32>(parent, 0, SP_FLOOD);

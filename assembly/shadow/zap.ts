@@ -225,6 +225,11 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
   return available(vm) >= MIN_FREE;
 }
 
+/** A huge page may be split: more pages may be made than a fault may need (KVM_MIN_FREE_MMU_PAGES). */
+export function hasRoomToSplit(vm: usize): bool {
+  return available(vm) > MIN_FREE;
+}
+
 /** Makes room for the pages of one fault; false where the limit leaves no page at all. */
 export function makeRoom(vm: usize): bool {
   const free = available(vm);

@@ -2,6 +2,7 @@
 import { ConfigError } from "../errors.js";
 import { flushSlot } from "./flushes.js";
 import type { Memslot } from "./memslots.js";
+import { splitNestedHugePages } from "./split-huge.js";
 import type { VirtualMachine } from "./vm.js";
 
 /** Starts logging anew for the pages of one word of the bitmap (kvm_arch_mmu_enable_log_dirty_pt_masked). */
@@ -10,6 +11,8 @@ function relog(vm: VirtualMachine, slot: Memslot, offset: number, mask: bigint):
     // Large pages were not write-protected when logging began, because everything counted as dirty.
     const first = slot.base + BigInt(offset + lowestBit(mask));
     const last = slot.base + BigInt(offset + mask.toString(2).length - 1);
+    // The kernel's range ends before the last page; that page's rmap is looked at all the same.
+    splitNestedHugePages(vm, slot, first, last > first ? last : first + 1n);
     vm.tdpMmu?.split(slot, first, last);
     vm.exports.logProtectHuge(vm.pointer, slot.pointer, first);
     if (first >> 9n !== last >> 9n) vm.exports.logProtectHuge(vm.pointer, slot.pointer, last);

@@ -3,6 +3,7 @@ import { SHADOW_CODES } from "../abi/shadow.js";
 import { flushSlot } from "./flushes.js";
 import { flagsOf, type Memslot, type SlotConfig } from "./memslots.js";
 import { RANGE } from "./notifier.js";
+import { splitNestedHugePages } from "./split-huge.js";
 import type { VirtualMachine } from "./vm.js";
 
 /** Least limit on shadow pages, and guest pages that allow one more. */
@@ -73,6 +74,7 @@ function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {
     vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE.collapse);
     flushSlot(vm, slot);
   } else if ((vm.manualDirtyLog & 2) === 0) {
+    splitNestedHugePages(vm, slot, slot.base, end);
     vm.tdpMmu?.split(slot, slot.base, end);
     // The log takes care of pages whose D bit is clear; large ones are split at their first write.
     const logged = vm.pageModificationLog;

@@ -300,10 +300,11 @@ export class VirtualMachine {
 
   /**
    * Zaps up to `count` tables that stand where the NX-huge-page mitigation forbade a huge page, oldest first, so that
-   * huge pages can return where no code runs any more. Returns how many there were; only the TDP MMU's are looked at.
+   * huge pages can return where no code runs any more. Returns how many there were.
    */
   recoverHugePages(count: number): number {
-    const recovered = this.tdpMmu?.recover(count) ?? 0;
+    const recovered = this.exports.recoverForbidden(this.pointer, count);
+    this.settle();
     this.#collectEvents();
     return recovered;
   }
