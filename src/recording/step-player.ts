@@ -4,7 +4,7 @@ import type { CpuTracker } from "./cpu-tracker.js";
 import { RSM_INSTRUCTION } from "./cpu-tracker.js";
 import { pferrOfQualification } from "./error-code.js";
 import type { EventOf, RecordedEvent } from "./events.js";
-import { compareFault, HANDLER_RETURNS, type ResultMismatch } from "./fault-result.js";
+import { faultResults, HANDLER_RETURNS, type ResultPair } from "./fault-result.js";
 import type { GuestMemoryTracker } from "./guest-memory.js";
 import { invalidatedPcid, misconfiguredAddress } from "./hidden-operands.js";
 import { toBytes } from "./host-memory.js";
@@ -37,8 +37,8 @@ export interface PlayerHooks {
   memory(gpa: bigint, bytes: Uint8Array): void;
   /** The target is entering the guest, where roots are loaded. */
   entering(now: boolean): void;
-  /** What a call gave differs from what was recorded. */
-  mismatch(mismatch: ResultMismatch): void;
+  /** What a call gave and what was recorded of it. */
+  result(pair: ResultPair): void;
 }
 
 export class StepPlayer {
@@ -279,7 +279,7 @@ export class StepPlayer {
     this.injectPageFault();
     this.fault = undefined;
     this.consumed = Math.max(this.consumed, end);
-    for (const mismatch of compareFault(outcome, this.untilEntry(index + 1))) this.hooks.mismatch(mismatch);
+    for (const pair of faultResults(outcome, this.untilEntry(index + 1))) this.hooks.result(pair);
   }
 
   /** A walk that is no part of a page fault: of instruction emulation or event delivery. */
@@ -296,12 +296,9 @@ export class StepPlayer {
   /** The address that emulation writes to is the one that its last walk for a write has given. */
   private emulatedWrite(event: EventOf<"pte_write">): void {
     const { lastWrite } = this;
-    if (lastWrite !== undefined && lastWrite >> 12n !== event.gpa >> 12n) {
-      this.hooks.mismatch({
-        where: "emulated write",
-        recorded: `0x${event.gpa.toString(16)}`,
-        replayed: `0x${lastWrite.toString(16)}`,
-      });
+    if (lastWrite !== undefined) {
+      const page = (gpa: bigint): string => `page 0x${(gpa >> 12n).toString(16)}`;
+      this.hooks.result({ kind: "emulated write", recorded: page(event.gpa), replayed: page(lastWrite) });
     }
     this.target.emulatedWrite(this.vcpu, event.gpa, toBytes(event.new, event.bytes));
   }
