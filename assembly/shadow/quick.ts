@@ -35,7 +35,6 @@ import {
   HOST_PRESENT,
   HOST_WRITABLE,
   MEMSLOT_FLAGS,
-  MEMSLOT_LOG,
   MMU_FORMAT,
   MMU_ROOT,
   MMU_SECOND,
@@ -48,10 +47,11 @@ import {
   SP_GENERATION,
   SP_LOW,
   SP_SHADOWED,
-  VCPU_F_PREFETCH,
+  VCPU_MMU,
   VCPU_GW_PTE_GPA,
   VCPU_SPACE,
   VM_ASK_HOST,
+  VM_EVENTS,
   VM_INVALIDATE_IN_PROGRESS,
   VM_PAGE_MAP,
   VM_VALID_GEN,
@@ -62,12 +62,11 @@ import { leafSpteInline, writableBits } from "../spte/make";
 import { dirtyMask, isLarge, isPresent, isWritable } from "../spte/predicates";
 import { rightsOf } from "../walk/legacy";
 import { planOf } from "../walk/plan";
-import { tracing } from "./event";
 import { accessKind } from "./guest-walk";
 import { addToRmap, isReservedSpte } from "./leaf";
 import { firstInChain, gfnOf, roleOf, tableOf } from "./page";
 import { prefetchFault } from "./prefetch";
-import { findSlotInline, hostPage, isTrackedInline, markDirty } from "./slot";
+import { findSlotInline, hostPage, isTrackedInline } from "./slot";
 import { unsyncPages } from "./unsync";
 import { hasRoom } from "./zap";
 
@@ -116,23 +115,28 @@ import { hasRoom } from "./zap";
   prefetchFault(vcpu, sp, sptep);
 }
 
-/** RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID with nothing changed. The caches are stocked, a root is loaded. */
-export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, error: u32): u32 {
+/**
+ * RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID with nothing changed. A guest's access stands behind the fault, it has no
+ * reserved bit, and the caches are stocked.
+ */
+export function quickFault(vcpu: usize, vm: usize, address: u64, error: u32): u32 {
+  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
   const space: usize = load<u32>(mmu, MMU_SPACE);
   const root: usize = load<u32>(mmu, MMU_ROOT);
   const rootRole = roleOf(root);
-  if (
-    (rootRole & ROOT_MASK) != ROOT_ROLE ||
-    load<u32>(space, SPACE_FAST) != MODE_4LEVEL ||
-    load<u32>(mmu, MMU_FORMAT) != FORMAT_64 ||
-    (load<u32>(mmu, MMU_SECOND) | load<u32>(vm, VM_ASK_HOST) | load<u32>(vm, VM_INVALIDATE_IN_PROGRESS)) != 0 ||
-    (load<u32>(root, SP_LOW) | load<u32>(root, SP_GAP) | load<u32>(vcpu, VCPU_F_PREFETCH)) != 0 ||
-    load<u32>(root, SP_GENERATION) != load<u32>(vm, VM_VALID_GEN) ||
-    tracing(vm) ||
-    !hasRoom(vm)
-  ) {
-    return RET_PF_INVALID;
-  }
+  const unusual =
+    <u32>(root == 0) |
+    ((rootRole & ROOT_MASK) ^ ROOT_ROLE) |
+    (load<u32>(space, SPACE_FAST) ^ MODE_4LEVEL) |
+    (load<u32>(mmu, MMU_FORMAT) ^ FORMAT_64) |
+    load<u32>(mmu, MMU_SECOND) |
+    load<u32>(vm, VM_ASK_HOST) |
+    load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) |
+    load<u32>(vm, VM_EVENTS) |
+    load<u32>(root, SP_LOW) |
+    load<u32>(root, SP_GAP) |
+    (load<u32>(root, SP_GENERATION) ^ load<u32>(vm, VM_VALID_GEN));
+  if (unusual != 0 || !hasRoom(vm)) return RET_PF_INVALID;
 
   // The guest's tables, by the plan of the access (assembly/walk/plan.ts): nothing faults and no bit is to be set.
   const plan = planOf(space, accessKind(vcpu, error));
@@ -190,8 +194,8 @@ export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, err
   const gfn = (entry1 & mask) >> 12;
   const memslot = findSlotInline(vm, load<u32>(vcpu, VCPU_SPACE), gfn);
   if (memslot == 0) return RET_PF_INVALID;
-  const flags = load<u32>(memslot, MEMSLOT_FLAGS);
-  if ((flags & ~MEMSLOT_LOG) != 0) return RET_PF_INVALID;
+  // Read-only, invalid, internal, logged: all need more.
+  if (load<u32>(memslot, MEMSLOT_FLAGS) != 0) return RET_PF_INVALID;
   const host = load<u64>(hostPage(memslot, gfn));
   const wanted: u64 = write ? HOST_PRESENT | HOST_WRITABLE : HOST_PRESENT;
   if ((host & wanted) != wanted) return RET_PF_INVALID;
@@ -221,15 +225,11 @@ export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, err
   store<u32>(page1, 0, SP_FLOOD);
   const translation = <usize>load<u32>(page1, SP_SHADOWED) + <usize>((address >> 9) & 0xff8);
   if (isPresent(old)) {
-    if (isWritable(spte) && (flags & MEMSLOT_LOG) != 0) markDirty(memslot, gfn);
     store<u64>(translation, (gfn << 12) | <u64>access);
     return RET_PF_SPURIOUS;
   }
-  if (isWritable(spte)) {
-    // Its shadow pages become unsync; none of them is of an upper level, which would be tracked.
-    if (firstInChain(vm, gfn) != 0) unsyncPages(vm, gfn, true, false);
-    if ((flags & MEMSLOT_LOG) != 0) markDirty(memslot, gfn);
-  }
+  // Its shadow pages become unsync; none of them is of an upper level, which would be tracked.
+  if (isWritable(spte) && firstInChain(vm, gfn) != 0) unsyncPages(vm, gfn, true, false);
   store<u64>(sptep, checkedLeaf(vm, spte));
   store<u64>(translation, (gfn << 12) | <u64>access);
   addToRmap(vm, memslot, sptep, gfn, 1);
