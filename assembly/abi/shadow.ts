@@ -493,68 +493,71 @@
 /** walk of L2's tables: its address, L2's */
 // @ts-ignore: decorator
 @inline export const VCPU_L2_GPA: usize = 296;
+/** walk of L2's tables: the page that holds it, L1's */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_GFN: usize = 336;
 /** walk of L2's tables: its linear address, 0: read-only */
 // @ts-ignore: decorator
-@inline export const VCPU_L2_POINTER: usize = 336;
+@inline export const VCPU_L2_POINTER: usize = 376;
 /** fault: address */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ADDRESS: usize = 360;
+@inline export const VCPU_F_ADDRESS: usize = 400;
 /** fault: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GFN: usize = 368;
+@inline export const VCPU_F_GFN: usize = 408;
 /** fault: host page << 12 */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PFN: usize = 376;
+@inline export const VCPU_F_PFN: usize = 416;
 /** fault: error code */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ERROR: usize = 384;
+@inline export const VCPU_F_ERROR: usize = 424;
 /** fault: 1 where no guest access stands behind it */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PREFETCH: usize = 388;
+@inline export const VCPU_F_PREFETCH: usize = 428;
 /** fault: MEMSLOT, 0 for none */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SLOT: usize = 392;
+@inline export const VCPU_F_SLOT: usize = 432;
 /** fault: 1 where the host page may be written */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAP_WRITABLE: usize = 396;
+@inline export const VCPU_F_MAP_WRITABLE: usize = 436;
 /** fault: VM_INVALIDATE_SEQ before the host page was looked up */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SEQ: usize = 400;
+@inline export const VCPU_F_SEQ: usize = 440;
 /** fault: largest level that the guest's mapping allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAX_LEVEL: usize = 404;
+@inline export const VCPU_F_MAX_LEVEL: usize = 444;
 /** fault: level that the host page allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_REQ_LEVEL: usize = 408;
+@inline export const VCPU_F_REQ_LEVEL: usize = 448;
 /** fault: level that is made */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GOAL_LEVEL: usize = 412;
+@inline export const VCPU_F_GOAL_LEVEL: usize = 452;
 /** fault: 1 where a huge page is forbidden */
 // @ts-ignore: decorator
-@inline export const VCPU_F_NO_HUGE: usize = 416;
+@inline export const VCPU_F_NO_HUGE: usize = 456;
 /** fault: STAGE_* at which it is resumed */
 // @ts-ignore: decorator
-@inline export const VCPU_F_STAGE: usize = 420;
+@inline export const VCPU_F_STAGE: usize = 460;
 /** fault: shadow walk's level */
 // @ts-ignore: decorator
-@inline export const VCPU_F_LEVEL: usize = 424;
+@inline export const VCPU_F_LEVEL: usize = 464;
 /** fault: shadow walk's entry */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SPTEP: usize = 428;
+@inline export const VCPU_F_SPTEP: usize = 468;
 /** page wanted: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_GFN: usize = 432;
+@inline export const VCPU_REQ_GFN: usize = 472;
 /** page wanted: role */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_ROLE: usize = 440;
+@inline export const VCPU_REQ_ROLE: usize = 480;
 /** page wanted: more of the name, as SP_LOW */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_LOW: usize = 444;
+@inline export const VCPU_REQ_LOW: usize = 484;
 /** page found or made */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_PAGE: usize = 448;
+@inline export const VCPU_REQ_PAGE: usize = 488;
 // @ts-ignore: decorator
-@inline export const VCPU_SIZE_OF: u32 = 456;
+@inline export const VCPU_SIZE_OF: u32 = 496;
 
 // Trace event
 /** EV_* */

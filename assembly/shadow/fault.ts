@@ -284,7 +284,8 @@ function directSlot(vcpu: usize, address: u64, gfn: u64): usize {
 /** Reads or writes through an alias that only grants execution. */
 function violatesAlias(vcpu: usize, address: u64, error: u32): bool {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  if (error & PFERR_I || aliasRights(vm, address >> 12) == ACC_ALL) return false;
+  // An EPT misconfiguration (an MMIO SPTE of before the slot was there) says nothing about the access: it is made again.
+  if (error & (PFERR_I | PFERR_RSVD) || aliasRights(vm, address >> 12) == ACC_ALL) return false;
   store<u32>(vcpu, error | PFERR_P, VCPU_GW_ERROR);
   return true;
 }

@@ -28,6 +28,7 @@ import {
   VCPU_GW_GFN,
   VCPU_GW_GPA,
   VCPU_GW_NESTED,
+  VCPU_L2_GFN,
   VCPU_L2_GPA,
   VCPU_L2_POINTER,
   VCPU_L2_PTE,
@@ -102,8 +103,9 @@ function setAccessedDirty(vcpu: usize, top: u32, leaf: u32, write: bool, bytes: 
       if (load<u64>(pointer) != old) return false;
       store<u64>(pointer, wanted);
     }
-    // The kernel marks L2's frame number, which need not be L1's.
-    markDirty(vcpuSlot(vcpu, gpa >> 12), gpa >> 12);
+    // The kernel marks L2's frame number, which need not be L1's (update_accessed_dirty_bits): the log would miss the page.
+    const gfn = load<u64>(vcpu + (i << 3), VCPU_L2_GFN);
+    markDirty(vcpuSlot(vcpu, gfn), gfn);
   }
   return true;
 }
@@ -159,6 +161,7 @@ export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
       const i = <usize>(level - 1);
       store<u64>(vcpu + (i << 3), entry, VCPU_L2_PTE);
       store<u64>(vcpu + (i << 3), table | inPage, VCPU_L2_GPA);
+      store<u64>(vcpu + (i << 3), at >> 12, VCPU_L2_GFN);
       store<u32>(vcpu + (i << 2), writable(ram, at, pointer), VCPU_L2_POINTER);
       rights &= rightsOf(space, entry);
       if (isLeaf(space, level, entry)) break;

@@ -117,7 +117,7 @@ export function installLeaf(
     if (level > 1 && !isLarge(old)) {
       dropParent(vm, childOf(vm, old), sptep);
       flush = true;
-    } else if (addressOf(old) != page) {
+    } else if (addressOf(vm, old) != page) {
       dropSpte(vm, sptep);
       flush = true;
     } else mapped = true;

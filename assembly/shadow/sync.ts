@@ -98,7 +98,7 @@ export function syncPage(vcpu: usize, sp: usize): i32 {
     setAccess(vm, sp, index, access);
     const hostWritable = (old & load<u64>(vm, VM_HOST_WRITABLE)) != 0;
     const slot = vcpuSlot(vcpu, gfn);
-    const spte = makeSpte(vcpu, sp, slot, access, gfn, addressOf(old), old, true, false, hostWritable);
+    const spte = makeSpte(vcpu, sp, slot, access, gfn, addressOf(vm, old), old, true, false, hostWritable);
     if (updateSpte(vm, sptep, spte)) flush = true;
   }
   return flush ? 1 : 0;

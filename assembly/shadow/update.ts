@@ -19,7 +19,7 @@ export function updateSpte(vm: usize, sptep: usize, spte: u64): bool {
   const old = load<u64>(sptep);
   store<u64>(sptep, checkedLeaf(vm, spte));
   if (!isPresent(old)) return false;
-  if (addressOf(old) != addressOf(spte)) broken(vm);
+  if (addressOf(vm, old) != addressOf(vm, spte)) broken(vm);
   if (isMmuWritable(vm, old) && !isWritable(spte)) return true;
   if (isAccessed(vm, old) && !isAccessed(vm, spte)) return true;
   return isDirty(vm, old) && !isDirty(vm, spte);

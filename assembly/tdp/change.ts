@@ -57,7 +57,7 @@ function changed(vm: usize, space: u32, gfn: u64, level: u32, old: u64, spte: u6
   const wasLeaf = wasPresent && isLast(old, level);
   const leaf = present && isLast(spte, level);
   // A mapping is zapped before another page takes its place.
-  if (wasLeaf && leaf && addressOf(old) != addressOf(spte)) broken(vm);
+  if (wasLeaf && leaf && addressOf(vm, old) != addressOf(vm, spte)) broken(vm);
   if (leaf) checkedLeaf(vm, spte);
   if (wasPresent && !wasLeaf && (leaf || !present)) removeTable(vm, childTable(old), shared);
 }
@@ -81,7 +81,7 @@ export function setLogged(vm: usize, spte: u64): void {
   const old = iterOld(tdp);
   setIterated(vm, spte, EXCLUSIVE);
   if (iterLevel(tdp) > 1 || !isWritable(spte)) return;
-  if (isWritable(old) && addressOf(old) == addressOf(spte)) return;
+  if (isWritable(old) && addressOf(vm, old) == addressOf(vm, spte)) return;
   markDirty(findSlot(vm, iterSpace(tdp), iterGfn(tdp)), iterGfn(tdp));
 }
 

@@ -232,6 +232,7 @@ export const VCPU: RecordLayout = {
     { name: "GW_FAULT", type: "u64", meaning: "walk: the address that faulted there" },
     { name: "L2_PTE", type: "u64", count: 5, meaning: "walk of L2's tables: entry, by level - 1" },
     { name: "L2_GPA", type: "u64", count: 5, meaning: "walk of L2's tables: its address, L2's" },
+    { name: "L2_GFN", type: "u64", count: 5, meaning: "walk of L2's tables: the page that holds it, L1's" },
     { name: "L2_POINTER", type: "u32", count: 5, meaning: "walk of L2's tables: its linear address, 0: read-only" },
 
     { name: "F_ADDRESS", type: "u64", meaning: "fault: address" },

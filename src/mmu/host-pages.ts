@@ -86,6 +86,12 @@ export class HostPages {
     }
   }
 
+  /** The host put another page behind a page; a later look-up may find that it can be written again. */
+  change(slot: Memslot, gfn: bigint, page: HostPage): void {
+    this.vm.slots.setHostPage(slot, gfn, page);
+    this.#absent.get(slot)?.add(gfn);
+  }
+
   #hva(slot: Memslot, gfn: bigint): bigint {
     return slot.hva + ((gfn - slot.base) << 12n);
   }

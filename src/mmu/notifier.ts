@@ -51,6 +51,8 @@ export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): voi
   inRange(vm, hva, hva + 1n, (slot, gfn) => {
     const changed = vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
     if (changed !== 0) vm.exports.flushRange(vm.pointer, gfn, 1n);
+    // Prefetching must not map the page that was there before.
+    vm.hostPages.change(slot, gfn, page);
   });
   vm.settle();
 }

@@ -11,6 +11,9 @@ export class PdpteRegisters {
   /** The processor's own registers, which it loads where CR writes do not exit (VMX with EPT). */
   #hardware: readonly bigint[] = [0n, 0n, 0n, 0n];
 
+  /** Guest PDPTE fields of L1's VMCS; undefined where no nested guest has run yet. */
+  #fields: readonly bigint[] | undefined;
+
   constructor(readonly vcpu: Vcpu) {}
 
   /** Loads those at CR3; returns whether they differ from those before. Throws GeneralProtectionError. */
@@ -37,6 +40,27 @@ export class PdpteRegisters {
   /** The guest wrote CR3 without an exit; where the processor raised #GP it kept its registers. */
   latch(cr3: bigint): void {
     this.#hardware = this.#tryRead(cr3) ?? this.#hardware;
+  }
+
+  /** Throws GeneralProtectionError for fields that VM entry refuses. */
+  checkFields(fields: readonly bigint[] | undefined): void {
+    const { limits, pdpteAccessed } = this.vcpu.vm;
+    if (fields !== undefined) checkPdptes(fields, pdpteReservedBits(limits.guestPhysicalBits, pdpteAccessed));
+  }
+
+  /**
+   * VM entry to a nested guest that uses PAE paging and EPT: the registers come from the VMCS, and CR3 is not looked at
+   * (SDM, "Loading Page-Directory-Pointer-Table Entries"). Fields that L1 has not written are those of the last exit; before
+   * the first, the table at CR3.
+   */
+  enterNested(cr3: bigint, fields: readonly bigint[] | undefined): void {
+    this.#hardware = fields ?? this.#fields ?? this.#tryRead(cr3) ?? this.#hardware;
+    this.#fields = this.#hardware;
+  }
+
+  /** VM exit from such a guest: it saves the registers (SDM, "Saving Non-Register State"). */
+  exitNested(): void {
+    this.#fields = this.#hardware;
   }
 
   #tryRead(cr3: bigint): bigint[] | undefined {

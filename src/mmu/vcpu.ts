@@ -602,6 +602,7 @@ export class Vcpu {
    */
   enterNested(registers: ControlRegisters, stage?: SecondStage): void {
     this.#checkStage(registers, stage);
+    const numbers = numbersOf(registers);
     this.#requestTransitionFlush();
     this.#setGuestMode(true);
     if (stage !== undefined) {
@@ -612,9 +613,10 @@ export class Vcpu {
       this.#use(this.guestMmu, this.nestedMmu);
     }
     this.#switch(registers);
+    if (stage?.kind === "ept" && isPaePaging(numbers)) this.#pdptes.enterNested(numbers.cr3, stage.pdptes);
   }
 
-  /** Throws UnsupportedError or ConfigError for what cannot be entered. */
+  /** Throws UnsupportedError, ConfigError or GeneralProtectionError for what cannot be entered. */
   #checkStage(registers: ControlRegisters, stage: SecondStage | undefined): void {
     const { tdp, limits } = this.vm;
     if (stage === undefined) {
@@ -625,6 +627,7 @@ export class Vcpu {
     if (stage.kind === "npt") this.#checkRoot(stage.ncr3);
     else if (limits.aliasMask !== 0n)
       throw new UnsupportedError("nested EPT is not possible while addresses have alias bits");
+    else if (isPaePaging(numbersOf(registers))) this.#pdptes.checkFields(stage.pdptes);
   }
 
   /** A table of L1's has no alias. Throws ConfigError. */
@@ -634,6 +637,7 @@ export class Vcpu {
 
   /** The nested guest exits to L1, whose registers these are. */
   exitNested(registers: ControlRegisters): void {
+    if (this.mmu.isEpt && this.walkMmu === this.nestedMmu && isPaePaging(this.#registers)) this.#pdptes.exitNested();
     this.#setGuestMode(false);
     this.#requestTransitionFlush();
     this.#use(this.rootMmu, this.rootMmu);

@@ -466,6 +466,21 @@ describe("execute-only aliases", () => {
     expectSound(guest);
   });
 
+  it.each([false, true])(
+    "are not told from a misconfiguration, which says nothing of the access (TDP MMU: %s)",
+    (tdpMmu) => {
+      const guest = new TdpGuest("ept", { tdpMmu, aliases });
+      guest.vm.setSlot({ ...guest.slot(1), size: 0 });
+      expect(guest.access(LARGE_GPA | BIT, "exec")).toBe("mmio");
+      guest.vm.setSlot(guest.slot(1));
+      // The MMIO SPTE of before: an exit without an access.
+      expect(guest.vcpu.pageFault(LARGE_GPA | BIT, 8).result).toBe("fixed");
+      expect(guest.leaf(LARGE_GPA | BIT)!.spte & 7n).toBe(4n);
+      expect(guest.access(LARGE_GPA | BIT, "exec")).toBe("ok");
+      expectSound(guest);
+    },
+  );
+
   it("are prefetched as such", () => {
     const guest = new TdpGuest("ept", { tdpMmu: false, aliases });
     guest.access(GPA | BIT, "exec");
