@@ -329,7 +329,11 @@ function finish(vcpu: usize, result: u32): u32 {
     if (result == RET_PF_EMULATE) count(vm, VM_PF_EMULATE);
     else if (result == RET_PF_SPURIOUS) count(vm, VM_PF_SPURIOUS);
   }
-  if (result >= NEED_HOST_PAGE) return result;
+  return result >= NEED_HOST_PAGE ? result : withAttention(vm, result);
+}
+
+// @ts-ignore: decorator
+@inline function withAttention(vm: usize, result: u32): u32 {
   const attend = load<u32>(vm, VM_FREED) | load<u32>(vm, VM_ROOT_REQUEST) | load<u32>(vm, VM_EVENT_COUNT);
   return attend != 0 ? result | ATTEND : result;
 }
@@ -351,13 +355,7 @@ function begin(vcpu: usize): u32 {
   }
   if (load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT) == 0) return RET_PF_RETRY;
   const error = load<u32>(vcpu, VCPU_F_ERROR);
-  if ((error & PFERR_RSVD) == 0) {
-    const quick = quickFault(vcpu, vm, load<u32>(vcpu, VCPU_MMU), load<u64>(vcpu, VCPU_F_ADDRESS), error);
-    if (quick != RET_PF_INVALID) {
-      count(vm, VM_PF_TAKEN);
-      return finish(vcpu, quick);
-    }
-  } else {
+  if (error & PFERR_RSVD) {
     const result = mmioFault(vcpu, load<u64>(vcpu, VCPU_F_ADDRESS), isDirect(vcpu));
     if (result != RET_PF_INVALID) return load<u32>(vm, VM_EVENT_COUNT) != 0 ? result | ATTEND : result;
   }
@@ -370,6 +368,15 @@ function begin(vcpu: usize): u32 {
  * code, after which the host provides and calls `faultResume`.
  */
 export function fault(vcpu: usize, address: u64, error: u32, prefetch: u32): u32 {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  if (((error & <u32>PFERR_RSVD) | prefetch) == 0 && isStocked(vm)) {
+    const quick = quickFault(vcpu, vm, address, error);
+    if (quick != RET_PF_INVALID) {
+      count(vm, VM_PF_TAKEN);
+      count(vm, quick == RET_PF_FIXED ? VM_PF_FIXED : VM_PF_SPURIOUS);
+      return withAttention(vm, quick);
+    }
+  }
   store<u64>(vcpu, address, VCPU_F_ADDRESS);
   store<u32>(vcpu, error, VCPU_F_ERROR);
   store<u32>(vcpu, prefetch, VCPU_F_PREFETCH);

@@ -1,5 +1,6 @@
 // What the host calls of the shadow MMU. 64-bit values cross as BigInt only outside the fault path.
 import { EV_GET_PAGE, VCPU_REQ_GFN, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE, VM_INVALID } from "../abi/shadow";
+import { setCommonLeaves } from "../spte/make";
 import { setRoot } from "../walk/configure";
 import { emitPage } from "./event";
 import { fault, faultBatch, faultResume, isDirect } from "./fault";
@@ -20,6 +21,7 @@ import { commitZap, makeRoom, putRoot, setLimit, unprotectGfn, zapAllFast } from
 export function vmInit(vm: usize): void {
   listInit(vm + VM_ACTIVE);
   listInit(vm + VM_INVALID);
+  setCommonLeaves(vm);
 }
 
 // @ts-ignore: decorator
