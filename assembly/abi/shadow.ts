@@ -55,149 +55,170 @@
 /** address bits of an MMIO SPTE that lie in place */
 // @ts-ignore: decorator
 @inline export const VM_LOWER_GFN: usize = 136;
+/** gfn bits that tell aliases of one page apart */
+// @ts-ignore: decorator
+@inline export const VM_ALIAS_MASK: usize = 144;
+/** of them: bits whose alias only grants execution */
+// @ts-ignore: decorator
+@inline export const VM_EXECUTE_ONLY: usize = 152;
 /** first hva of the invalidations in progress */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_START: usize = 144;
+@inline export const VM_INVALIDATE_START: usize = 160;
 /** hva after them */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_END: usize = 152;
+@inline export const VM_INVALIDATE_END: usize = 168;
 /** host-physical address of linear address 0 in the normal zone */
 // @ts-ignore: decorator
-@inline export const VM_NORMAL_ZONE: usize = 160;
+@inline export const VM_NORMAL_ZONE: usize = 176;
 /** number of invalidations completed */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_SEQ: usize = 168;
+@inline export const VM_INVALIDATE_SEQ: usize = 184;
 /** number of invalidations in progress */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_IN_PROGRESS: usize = 172;
+@inline export const VM_INVALIDATE_IN_PROGRESS: usize = 188;
 /** 1: MMIO SPTEs are made */
 // @ts-ignore: decorator
-@inline export const VM_MMIO_CACHING: usize = 176;
+@inline export const VM_MMIO_CACHING: usize = 192;
 /** 1: the processor logs dirty pages (PML) */
 // @ts-ignore: decorator
-@inline export const VM_CPU_DIRTY_LOG: usize = 180;
+@inline export const VM_CPU_DIRTY_LOG: usize = 196;
 /** 1: huge pages are not executable */
 // @ts-ignore: decorator
-@inline export const VM_NX_HUGE: usize = 184;
+@inline export const VM_NX_HUGE: usize = 200;
 /** largest level that a leaf may have */
 // @ts-ignore: decorator
-@inline export const VM_MAX_HUGE_LEVEL: usize = 188;
+@inline export const VM_MAX_HUGE_LEVEL: usize = 204;
 /** 1: two-dimensional paging */
 // @ts-ignore: decorator
-@inline export const VM_TDP: usize = 192;
+@inline export const VM_TDP: usize = 208;
 /** 1: unused entries of a pae_root hold VM_PDPTE_VALUE */
 // @ts-ignore: decorator
-@inline export const VM_DEFAULT_PDPTE: usize = 196;
+@inline export const VM_DEFAULT_PDPTE: usize = 212;
 /** that value */
 // @ts-ignore: decorator
-@inline export const VM_PDPTE_VALUE: usize = 200;
+@inline export const VM_PDPTE_VALUE: usize = 216;
 /** 1: every fault asks the host for its page */
 // @ts-ignore: decorator
-@inline export const VM_ASK_HOST: usize = 208;
+@inline export const VM_ASK_HOST: usize = 224;
 /** generation of valid shadow pages, 0 or 1 */
 // @ts-ignore: decorator
-@inline export const VM_VALID_GEN: usize = 212;
+@inline export const VM_VALID_GEN: usize = 228;
 /** shadow pages in use, without those above the guest's own tables */
 // @ts-ignore: decorator
-@inline export const VM_USED: usize = 216;
+@inline export const VM_USED: usize = 232;
 /** limit on them */
 // @ts-ignore: decorator
-@inline export const VM_MAX: usize = 220;
+@inline export const VM_MAX: usize = 236;
 /** shadow pages that shadow guest tables */
 // @ts-ignore: decorator
-@inline export const VM_INDIRECT: usize = 224;
+@inline export const VM_INDIRECT: usize = 240;
 /** bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap */
 // @ts-ignore: decorator
-@inline export const VM_ROOT_REQUEST: usize = 228;
+@inline export const VM_ROOT_REQUEST: usize = 244;
 /** remote TLB flushes */
 // @ts-ignore: decorator
-@inline export const VM_FLUSHES: usize = 232;
+@inline export const VM_FLUSHES: usize = 248;
+/** 1: a flush can be limited to ranges of gfns */
+// @ts-ignore: decorator
+@inline export const VM_RANGED_FLUSH: usize = 252;
+/** 1: everything has to be flushed */
+// @ts-ignore: decorator
+@inline export const VM_FLUSH_ALL: usize = 256;
+/** entries of FLUSH_RANGES */
+// @ts-ignore: decorator
+@inline export const VM_FLUSH_COUNT: usize = 260;
+/** ranges that have to be flushed: (gfn with alias bits, pages) */
+// @ts-ignore: decorator
+@inline export const VM_FLUSH_RANGES: usize = 264;
 /** free list of DESC records */
 // @ts-ignore: decorator
-@inline export const VM_DESC_FREE: usize = 236;
+@inline export const VM_DESC_FREE: usize = 520;
 /** its length */
 // @ts-ignore: decorator
-@inline export const VM_DESC_COUNT: usize = 240;
+@inline export const VM_DESC_COUNT: usize = 524;
 /** list of freed pages that the host has not collected */
 // @ts-ignore: decorator
-@inline export const VM_FREED: usize = 244;
+@inline export const VM_FREED: usize = 528;
 /** pointer to u32 headers by linear page number */
 // @ts-ignore: decorator
-@inline export const VM_PAGE_MAP: usize = 248;
+@inline export const VM_PAGE_MAP: usize = 532;
 /** pointer to the buckets of pages by gfn */
 // @ts-ignore: decorator
-@inline export const VM_CHAINS: usize = 252;
+@inline export const VM_CHAINS: usize = 536;
+/** 64 less the bits of a bucket's number */
+// @ts-ignore: decorator
+@inline export const VM_CHAIN_SHIFT: usize = 540;
 /** pointers to SLOTSET records: normal and SMM */
 // @ts-ignore: decorator
-@inline export const VM_SLOTS: usize = 256;
+@inline export const VM_SLOTS: usize = 544;
 /** list head (next, previous) of the active pages */
 // @ts-ignore: decorator
-@inline export const VM_ACTIVE: usize = 264;
+@inline export const VM_ACTIVE: usize = 552;
 /** list head of the pages being zapped */
 // @ts-ignore: decorator
-@inline export const VM_INVALID: usize = 272;
+@inline export const VM_INVALID: usize = 560;
 /** pointer to EVENT records, 0: events are off */
 // @ts-ignore: decorator
-@inline export const VM_EVENTS: usize = 280;
+@inline export const VM_EVENTS: usize = 568;
 /** number of records */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_CAPACITY: usize = 284;
+@inline export const VM_EVENT_CAPACITY: usize = 572;
 /** records not yet drained */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_COUNT: usize = 288;
+@inline export const VM_EVENT_COUNT: usize = 576;
 /** records that did not fit */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_LOST: usize = 292;
+@inline export const VM_EVENT_LOST: usize = 580;
 /** page faults */
 // @ts-ignore: decorator
-@inline export const VM_PF_TAKEN: usize = 296;
+@inline export const VM_PF_TAKEN: usize = 584;
 /** of them fixed */
 // @ts-ignore: decorator
-@inline export const VM_PF_FIXED: usize = 300;
+@inline export const VM_PF_FIXED: usize = 588;
 /** of them spurious */
 // @ts-ignore: decorator
-@inline export const VM_PF_SPURIOUS: usize = 304;
+@inline export const VM_PF_SPURIOUS: usize = 592;
 /** of them to be emulated */
 // @ts-ignore: decorator
-@inline export const VM_PF_EMULATE: usize = 308;
+@inline export const VM_PF_EMULATE: usize = 596;
 /** shadow pages zapped */
 // @ts-ignore: decorator
-@inline export const VM_ZAPPED: usize = 312;
+@inline export const VM_ZAPPED: usize = 600;
 /** of them because of write flooding or misaligned writes */
 // @ts-ignore: decorator
-@inline export const VM_FLOODED: usize = 316;
+@inline export const VM_FLOODED: usize = 604;
 /** of them because of the page limit */
 // @ts-ignore: decorator
-@inline export const VM_RECYCLED: usize = 320;
+@inline export const VM_RECYCLED: usize = 608;
 /** emulated writes to shadowed pages */
 // @ts-ignore: decorator
-@inline export const VM_PTE_WRITES: usize = 324;
+@inline export const VM_PTE_WRITES: usize = 612;
 /** pages that are unsync */
 // @ts-ignore: decorator
-@inline export const VM_UNSYNC: usize = 328;
+@inline export const VM_UNSYNC: usize = 616;
 /** pages refused by the assertion on the role in sync */
 // @ts-ignore: decorator
-@inline export const VM_SYNC_MISMATCH: usize = 332;
+@inline export const VM_SYNC_MISMATCH: usize = 620;
 /** internal assertions that failed */
 // @ts-ignore: decorator
-@inline export const VM_BROKEN: usize = 336;
+@inline export const VM_BROKEN: usize = 624;
 /** pointer to the TDP record, 0: direct roots are classic ones */
 // @ts-ignore: decorator
-@inline export const VM_TDP_MMU: usize = 340;
+@inline export const VM_TDP_MMU: usize = 628;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 344;
+@inline export const VM_WALK_COUNT: usize = 632;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 348;
+@inline export const VM_WALK_PAGES: usize = 636;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 476;
+@inline export const VM_PATH_PARENT: usize = 764;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 500;
+@inline export const VM_PATH_INDEX: usize = 788;
 // @ts-ignore: decorator
-@inline export const VM_SIZE_OF: u32 = 528;
+@inline export const VM_SIZE_OF: u32 = 816;
 
 // Memslots of one address space
 /** memslots generation; bit 63: an update is in progress */
@@ -209,7 +230,7 @@
 /** slot that was hit last */
 // @ts-ignore: decorator
 @inline export const SLOTSET_LAST: usize = 12;
-/** pointers to MEMSLOT records */
+/** pointers to MEMSLOT records, in ascending order of gfns */
 // @ts-ignore: decorator
 @inline export const SLOTSET_SLOTS: usize = 16;
 // @ts-ignore: decorator
@@ -231,27 +252,30 @@
 /** address space: 0 normal, 1 SMM */
 // @ts-ignore: decorator
 @inline export const MEMSLOT_SPACE: usize = 24;
-/** MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID */
+/** MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL */
 // @ts-ignore: decorator
 @inline export const MEMSLOT_FLAGS: usize = 28;
+/** bit 0: its pages have an EPT memory type of their own, in bits 5:3 */
+// @ts-ignore: decorator
+@inline export const MEMSLOT_MEMTYPE: usize = 32;
 /** linear address of its first byte */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_RAM: usize = 32;
+@inline export const MEMSLOT_RAM: usize = 36;
 /** by level - 1: pointers to rmap heads */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_RMAP: usize = 36;
+@inline export const MEMSLOT_RMAP: usize = 40;
 /** by level - 2: pointers to counts that forbid a large page */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_LPAGE: usize = 48;
+@inline export const MEMSLOT_LPAGE: usize = 52;
 /** pointer to u16 write-track counts */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_TRACK: usize = 56;
+@inline export const MEMSLOT_TRACK: usize = 60;
 /** pointer to u64 host pages: pfn << 12 | HOST_* bits */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_HOST: usize = 60;
+@inline export const MEMSLOT_HOST: usize = 64;
 /** pointer to the dirty bitmap, 0 without logging */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_DIRTY: usize = 64;
+@inline export const MEMSLOT_DIRTY: usize = 68;
 // @ts-ignore: decorator
 @inline export const MEMSLOT_SIZE_OF: u32 = 72;
 
@@ -292,7 +316,7 @@
 /** next page with a gfn of the same bucket */
 // @ts-ignore: decorator
 @inline export const SP_CHAIN: usize = 52;
-/** CR3 bits 11:5 of a PAE root */
+/** more of the name: CR3 bits 11:5 of a PAE root; 31:12 a direct page's alias, GPA bits 51:32 */
 // @ts-ignore: decorator
 @inline export const SP_LOW: usize = 56;
 /** 1: stands where a huge page was forbidden */
@@ -466,74 +490,71 @@
 /** walk of L2's tables: its address, L2's */
 // @ts-ignore: decorator
 @inline export const VCPU_L2_GPA: usize = 296;
+/** walk of L2's tables: the page that holds it, L1's */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_GFN: usize = 336;
 /** walk of L2's tables: its linear address, 0: read-only */
 // @ts-ignore: decorator
-@inline export const VCPU_L2_POINTER: usize = 336;
-/** walk: the leaf entry's neighbours */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_PREFETCH: usize = 360;
+@inline export const VCPU_L2_POINTER: usize = 376;
 /** fault: address */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ADDRESS: usize = 424;
+@inline export const VCPU_F_ADDRESS: usize = 400;
 /** fault: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GFN: usize = 432;
+@inline export const VCPU_F_GFN: usize = 408;
 /** fault: host page << 12 */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PFN: usize = 440;
+@inline export const VCPU_F_PFN: usize = 416;
 /** fault: error code */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ERROR: usize = 448;
+@inline export const VCPU_F_ERROR: usize = 424;
 /** fault: 1 where no guest access stands behind it */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PREFETCH: usize = 452;
+@inline export const VCPU_F_PREFETCH: usize = 428;
 /** fault: MEMSLOT, 0 for none */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SLOT: usize = 456;
+@inline export const VCPU_F_SLOT: usize = 432;
 /** fault: 1 where the host page may be written */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAP_WRITABLE: usize = 460;
+@inline export const VCPU_F_MAP_WRITABLE: usize = 436;
 /** fault: VM_INVALIDATE_SEQ before the host page was looked up */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SEQ: usize = 464;
+@inline export const VCPU_F_SEQ: usize = 440;
 /** fault: largest level that the guest's mapping allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAX_LEVEL: usize = 468;
+@inline export const VCPU_F_MAX_LEVEL: usize = 444;
 /** fault: level that the host page allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_REQ_LEVEL: usize = 472;
+@inline export const VCPU_F_REQ_LEVEL: usize = 448;
 /** fault: level that is made */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GOAL_LEVEL: usize = 476;
+@inline export const VCPU_F_GOAL_LEVEL: usize = 452;
 /** fault: 1 where a huge page is forbidden */
 // @ts-ignore: decorator
-@inline export const VCPU_F_NO_HUGE: usize = 480;
-/** fault: 1 where the access writes its own translation */
-// @ts-ignore: decorator
-@inline export const VCPU_F_WRITES_TABLE: usize = 484;
+@inline export const VCPU_F_NO_HUGE: usize = 456;
 /** fault: STAGE_* at which it is resumed */
 // @ts-ignore: decorator
-@inline export const VCPU_F_STAGE: usize = 488;
+@inline export const VCPU_F_STAGE: usize = 460;
 /** fault: shadow walk's level */
 // @ts-ignore: decorator
-@inline export const VCPU_F_LEVEL: usize = 492;
+@inline export const VCPU_F_LEVEL: usize = 464;
 /** fault: shadow walk's entry */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SPTEP: usize = 496;
+@inline export const VCPU_F_SPTEP: usize = 468;
 /** page wanted: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_GFN: usize = 504;
+@inline export const VCPU_REQ_GFN: usize = 472;
 /** page wanted: role */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_ROLE: usize = 512;
-/** page wanted: CR3 bits 11:5 */
+@inline export const VCPU_REQ_ROLE: usize = 480;
+/** page wanted: more of the name, as SP_LOW */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_LOW: usize = 516;
+@inline export const VCPU_REQ_LOW: usize = 484;
 /** page found or made */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_PAGE: usize = 520;
+@inline export const VCPU_REQ_PAGE: usize = 488;
 // @ts-ignore: decorator
-@inline export const VCPU_SIZE_OF: u32 = 528;
+@inline export const VCPU_SIZE_OF: u32 = 496;
 
 // Trace event
 /** EV_* */
@@ -567,44 +588,59 @@
 /** iterator: first gfn of the current entry */
 // @ts-ignore: decorator
 @inline export const TDP_GFN: usize = 8;
+/** iterator: alias bits of the range that is walked */
+// @ts-ignore: decorator
+@inline export const TDP_ALIAS: usize = 16;
+/** iterator: all alias bits, 0 where gfns are taken as they are */
+// @ts-ignore: decorator
+@inline export const TDP_ALIAS_MASK: usize = 24;
+/** iterator: first gfn of the range, without alias bits */
+// @ts-ignore: decorator
+@inline export const TDP_START: usize = 32;
+/** iterator: last gfn of the range, without alias bits */
+// @ts-ignore: decorator
+@inline export const TDP_LAST: usize = 40;
 /** iterator: value of the current entry when it was reached */
 // @ts-ignore: decorator
-@inline export const TDP_OLD: usize = 16;
+@inline export const TDP_OLD: usize = 48;
 /** iterator: the current entry, 0 at the end */
 // @ts-ignore: decorator
-@inline export const TDP_SPTEP: usize = 24;
+@inline export const TDP_SPTEP: usize = 56;
 /** iterator: its level */
 // @ts-ignore: decorator
-@inline export const TDP_LEVEL: usize = 28;
+@inline export const TDP_LEVEL: usize = 60;
 /** iterator: lowest level to visit */
 // @ts-ignore: decorator
-@inline export const TDP_MIN_LEVEL: usize = 32;
+@inline export const TDP_MIN_LEVEL: usize = 64;
+/** iterator: the root */
+// @ts-ignore: decorator
+@inline export const TDP_ROOT: usize = 68;
 /** iterator: level of the root */
 // @ts-ignore: decorator
-@inline export const TDP_ROOT_LEVEL: usize = 36;
+@inline export const TDP_ROOT_LEVEL: usize = 72;
 /** iterator: address space of the root */
 // @ts-ignore: decorator
-@inline export const TDP_SPACE: usize = 40;
+@inline export const TDP_SPACE: usize = 76;
 /** iterator: tables down to the current entry, by level - 1 */
 // @ts-ignore: decorator
-@inline export const TDP_PATH: usize = 44;
+@inline export const TDP_PATH: usize = 80;
 /** list head (next, previous) of the roots */
 // @ts-ignore: decorator
-@inline export const TDP_ROOTS: usize = 64;
+@inline export const TDP_ROOTS: usize = 100;
 /** list head (next, previous) of the other pages */
 // @ts-ignore: decorator
-@inline export const TDP_PAGES: usize = 72;
+@inline export const TDP_PAGES: usize = 108;
 /** free list of pages, linked through SP_LINK */
 // @ts-ignore: decorator
-@inline export const TDP_POOL: usize = 80;
+@inline export const TDP_POOL: usize = 116;
 /** its length */
 // @ts-ignore: decorator
-@inline export const TDP_POOL_COUNT: usize = 84;
+@inline export const TDP_POOL_COUNT: usize = 120;
 /** pages in use, roots included */
 // @ts-ignore: decorator
-@inline export const TDP_PAGE_COUNT: usize = 88;
+@inline export const TDP_PAGE_COUNT: usize = 124;
 // @ts-ignore: decorator
-@inline export const TDP_SIZE_OF: u32 = 96;
+@inline export const TDP_SIZE_OF: u32 = 128;
 
 // Codes
 // @ts-ignore: decorator
@@ -613,6 +649,8 @@
 @inline export const MEMSLOT_READONLY: u32 = 2;
 // @ts-ignore: decorator
 @inline export const MEMSLOT_INVALID: u32 = 65536;
+// @ts-ignore: decorator
+@inline export const MEMSLOT_INTERNAL: u32 = 131072;
 // @ts-ignore: decorator
 @inline export const HOST_PRESENT: u32 = 1;
 // @ts-ignore: decorator
@@ -652,13 +690,23 @@
 // @ts-ignore: decorator
 @inline export const NO_SPACE: u32 = 18;
 // @ts-ignore: decorator
+@inline export const NEED_STOCK: u32 = 19;
+// @ts-ignore: decorator
+@inline export const ATTEND: u32 = 32;
+// @ts-ignore: decorator
+@inline export const FAULT_DESCS: u32 = 14;
+// @ts-ignore: decorator
+@inline export const FAULT_TDP_PAGES: u32 = 5;
+// @ts-ignore: decorator
+@inline export const STAGE_START: u32 = 0;
+// @ts-ignore: decorator
 @inline export const STAGE_HOST_PAGE: u32 = 1;
 // @ts-ignore: decorator
 @inline export const STAGE_TABLE: u32 = 2;
 // @ts-ignore: decorator
 @inline export const STAGE_DIRECT: u32 = 3;
 // @ts-ignore: decorator
-@inline export const CHAIN_BUCKETS: u32 = 4096;
+@inline export const FLUSH_CAPACITY: u32 = 16;
 // @ts-ignore: decorator
 @inline export const EV_PAGETABLE_WALK: u32 = 1;
 // @ts-ignore: decorator

@@ -1,6 +1,6 @@
 // Guest page-table entries as sync and prefetch read them, in the format that the context's space describes.
-import { EPT_A, EPT_D, EPT_R, EPT_W, EPT_X, PTE32_ADDRESS, PTE_A, PTE_ADDRESS, PTE_D, PTE_P } from "../abi/bits";
-import { SPACE_FEATURES } from "../abi/layout";
+import { EPT_A, EPT_D, EPT_R, EPT_W, EPT_X, PTE_A, PTE_D, PTE_P } from "../abi/bits";
+import { SPACE_ADDRESS_MASK, SPACE_FEATURES } from "../abi/layout";
 import { FORMAT_32, FORMAT_EPT, MMU_FORMAT, MMU_HAVE_AD, MMU_SPACE } from "../abi/shadow";
 import { ACC_ALL, ACC_WRITE } from "../abi/spte";
 import { eptRightsOf, isMisconfigured } from "../walk/ept";
@@ -54,9 +54,10 @@ export function gpteUsable(mmu: usize, gpte: u64): bool {
   return isEpt(mmu) ? eptRightsOf(load<u32>(space, SPACE_FEATURES), gpte) & ACC_ALL : rightsOf(space, gpte);
 }
 
+/** gfn in an entry; its alias bits are no part of the space's address mask. */
 // @ts-ignore: decorator
 @inline export function gpteGfn(mmu: usize, gpte: u64): u64 {
-  return (gpte & (load<u32>(mmu, MMU_FORMAT) == FORMAT_32 ? <u64>PTE32_ADDRESS : PTE_ADDRESS)) >> 12;
+  return (gpte & load<u64>(<usize>load<u32>(mmu, MMU_SPACE), SPACE_ADDRESS_MASK)) >> 12;
 }
 
 /** A page whose entry is not dirty is mapped read-only, so that the first write is seen and D can be set. */

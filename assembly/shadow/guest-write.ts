@@ -10,6 +10,7 @@ import {
   VM_PTE_WRITES,
 } from "../abi/shadow";
 import { isPresent } from "../spte/predicates";
+import { gfnOfAddress } from "./alias";
 import { firstInChain, gfnOf, hasGptes, isObsolete, levelOf, LOW_PDPT, nextInChain, roleOf } from "./page";
 import { entryPointer } from "./update";
 import { flushOrZap, zapEntry, zapPage } from "./zap";
@@ -58,7 +59,7 @@ function writtenSptes(sp: usize, gpa: u64): usize {
 export function guestWrite(vcpu: usize, gpa: u64, bytes: u32): void {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   if (load<u32>(vm, VM_INDIRECT) == 0) return;
-  const gfn = gpa >> 12;
+  const gfn = gfnOfAddress(vm, gpa);
   // A PAE guest may write an 8-byte entry in two halves.
   if (load<u32>(vcpu, VCPU_PAE) != 0 && bytes == 4) {
     gpa &= ~(<u64>7);

@@ -25,8 +25,10 @@ import {
   VCPU_GW_CHECKED,
   VCPU_GW_ERROR,
   VCPU_GW_FAULT,
+  VCPU_GW_GFN,
   VCPU_GW_GPA,
   VCPU_GW_NESTED,
+  VCPU_L2_GFN,
   VCPU_L2_GPA,
   VCPU_L2_POINTER,
   VCPU_L2_PTE,
@@ -70,7 +72,7 @@ function readPdptes(vcpu: usize, mmu: usize, space: usize): void {
   if (load<u32>(vcpu, VCPU_PDPTES_READ) != 0) return;
   const root = load<u64>(space, SPACE_ROOT);
   if (!walkGuest(vcpu, load<u32>(mmu, MMU_SECOND), vcpu, root & PAGE, TABLE_ACCESS)) return;
-  const pointer = resolve(load<u32>(space, SPACE_MEMORY), load<u64>(vcpu, VCPU_GW_GPA) | (root & 0xfff));
+  const pointer = resolve(load<u32>(space, SPACE_MEMORY), (load<u64>(vcpu, VCPU_GW_GFN) << 12) | (root & 0xfff));
   if (pointer >= NOT_READ) return;
   const reserved = load<u64>(mmu, MMU_PDPTE_RESERVED);
   for (let i: usize = 0; i < 32; i += 8) {
@@ -101,8 +103,9 @@ function setAccessedDirty(vcpu: usize, top: u32, leaf: u32, write: bool, bytes: 
       if (load<u64>(pointer) != old) return false;
       store<u64>(pointer, wanted);
     }
-    // The kernel marks L2's frame number, which need not be L1's.
-    markDirty(vcpuSlot(vcpu, gpa >> 12), gpa >> 12);
+    // The kernel marks L2's frame number, which need not be L1's (update_accessed_dirty_bits): the log would miss the page.
+    const gfn = load<u64>(vcpu + (i << 3), VCPU_L2_GFN);
+    markDirty(vcpuSlot(vcpu, gfn), gfn);
   }
   return true;
 }
@@ -148,7 +151,7 @@ export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
       // Whether the second stage came to its own check says nothing about this one.
       store<u32>(vcpu, 0, VCPU_GW_CHECKED);
       if (!found) return false;
-      const at = (load<u64>(vcpu, VCPU_GW_GPA) & PAGE) | inPage;
+      const at = (load<u64>(vcpu, VCPU_GW_GFN) << 12) | inPage;
       const pointer = resolve(ram, at);
       if (pointer >= NOT_READ) return fail(vcpu, space, code, 0);
       entry = bytes == 4 ? <u64>load<u32>(pointer) : load<u64>(pointer);
@@ -158,6 +161,7 @@ export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
       const i = <usize>(level - 1);
       store<u64>(vcpu + (i << 3), entry, VCPU_L2_PTE);
       store<u64>(vcpu + (i << 3), table | inPage, VCPU_L2_GPA);
+      store<u64>(vcpu + (i << 3), at >> 12, VCPU_L2_GFN);
       store<u32>(vcpu + (i << 2), writable(ram, at, pointer), VCPU_L2_POINTER);
       rights &= rightsOf(space, entry);
       if (isLeaf(space, level, entry)) break;

@@ -35,7 +35,10 @@ import {
 import { ACC_ALL, SPTE_ADDRESS } from "../abi/spte";
 import { isLarge, isPresent } from "../spte/predicates";
 import { pdpteSpte, tableSpte } from "../spte/make";
+import { gfnOfAddress, lowOfAlias } from "./alias";
 import { emitPage } from "./event";
+import { flushGfns, flushRemote } from "./flush";
+import { flushGfns } from "./flush";
 import { linkOf, listAdd } from "./list";
 import {
   adDisabled,
@@ -58,29 +61,31 @@ import {
 import { rmapAdd } from "./rmap";
 import { changeLpage, changeTrack, findSlot, ramOf } from "./slot";
 import { markUnsync } from "./unsync";
-import { broken, flushRemote } from "./update";
+import { broken } from "./update";
 import { protectGfn } from "./write-protect";
 import { dropParent, flushOrZap, zapEntry } from "./zap";
 
 /**
- * Notes in the request which page belongs below `sptep`. Returns false where it is linked there already.
- * Promoted pages of a PAE guest hand the name of the page-directory-pointer table down to level 3.
+ * The page that belongs below entry `sptep` of `parent` if it is linked there already; else 0, with its name in the request.
+ * Promoted pages of a PAE guest hand the name of the page-directory-pointer table down to level 3; `alias` has the
+ * alias bits of what a direct page maps.
  */
-export function requestChild(vcpu: usize, sptep: usize, gfn: u64, direct: bool, access: u32): bool {
+export function linkedChild(
+  vcpu: usize, parent: usize, sptep: usize, gfn: u64, alias: u64, direct: bool, access: u32,
+): usize {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const parent = pageOf(vm, sptep);
   const role = childRole(roleOf(parent), indexOf(sptep), direct, access);
   const promoted = (roleOf(parent) & ROLE_LEVEL_PROMOTED) != 0;
-  const low = promoted && (role & ROLE_LEVEL) >= 3 ? load<u32>(parent, SP_LOW) : 0;
+  const low = promoted && (role & ROLE_LEVEL) >= 3 ? load<u32>(parent, SP_LOW) : lowOfAlias(alias);
   const spte = load<u64>(sptep);
   if (isPresent(spte) && !isLarge(spte)) {
     const child = childOf(vm, spte);
-    if (gfnOf(child) == gfn && roleOf(child) == role && load<u32>(child, SP_LOW) == low) return false;
+    if (gfnOf(child) == gfn && roleOf(child) == role && load<u32>(child, SP_LOW) == low) return child;
   }
   store<u64>(vcpu, gfn, VCPU_REQ_GFN);
   store<u32>(vcpu, role, VCPU_REQ_ROLE);
   store<u32>(vcpu, low, VCPU_REQ_LOW);
-  return true;
+  return 0;
 }
 
 /** PDPTE `index` of the table that a page shadows: latched with the page, or as memory has it now. */
@@ -106,10 +111,11 @@ export function requestRootChild(vcpu: usize, sp: usize, index: u32): u32 {
   else if (!(role & ROLE_LEVEL_PROMOTED)) {
     const pdpte = pdpteOf(vcpu, sp, index);
     if (!(pdpte & 1)) return 0;
-    gfn = (pdpte & SPTE_ADDRESS) >> 12;
+    gfn = gfnOfAddress(vm, pdpte & SPTE_ADDRESS);
   }
-  if (requestChild(vcpu, sptep, gfn, direct, ACC_ALL)) return 1;
-  store<u32>(childOf(vm, load<u64>(sptep)), 0, SP_FLOOD);
+  const child = linkedChild(vcpu, sp, sptep, gfn, 0, direct, ACC_ALL);
+  if (child == 0) return 1;
+  store<u32>(child, 0, SP_FLOOD);
   return 2;
 }
 
@@ -195,5 +201,5 @@ export function validateDirect(vm: usize, sptep: usize, access: u32): void {
   const child = childOf(vm, spte);
   if ((roleOf(child) & ROLE_ACCESS) >> 8 == access) return;
   dropParent(vm, child, sptep);
-  flushRemote(vm);
+  flushGfns(vm, gfnOf(child), 1);
 }

@@ -19,6 +19,7 @@ import {
 import { MMIO_GENERATION } from "../abi/spte";
 import { isMmio, isPresent } from "../spte/predicates";
 import { mmioAccess, mmioGeneration, mmioGfn } from "../spte/make";
+import { gfnOfAddress } from "./alias";
 import { emit, tracing } from "./event";
 import { nextEntry, rootEntry } from "./iterator";
 import { isReservedSpte } from "./leaf";
@@ -57,7 +58,7 @@ export function mmioCached(vcpu: usize, address: u64, direct: bool): bool {
   if (load<u64>(vcpu, VCPU_MMIO_GENERATION) != normalGeneration(vcpu)) return false;
   if (direct) {
     const gfn = load<u64>(vcpu, VCPU_MMIO_GFN);
-    return gfn != 0 && gfn == address >> 12;
+    return gfn != 0 && gfn == gfnOfAddress(load<u32>(vcpu, VCPU_VM), address);
   }
   const gva = load<u64>(vcpu, VCPU_MMIO_GVA);
   return gva != 0 && gva == (address & ~(<u64>0xfff));

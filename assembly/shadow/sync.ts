@@ -1,3 +1,4 @@
+import { flushGfns, flushRemote } from "./flush";
 // Synchronising: bringing unsync pages up to date with the guest's tables when the guest says so.
 import {
   ROLE_ACCESS,
@@ -25,14 +26,14 @@ import {
 import { addressOf, isLast, isMmio, isPresent } from "../spte/predicates";
 import { mmioGfn } from "../spte/make";
 import { gpteAccess, gpteBytes, gpteGfn, gpteUsable, protectClean, readGpte } from "./gpte";
-import { nextEntry, rootEntry } from "./iterator";
+import { nextEntry, pagesOf, rootEntry } from "./iterator";
 import { makeSpte, markMmio } from "./leaf";
 import { clearMmioInfo } from "./mmio";
 import { entryGfn, firstInChain, gfnOf, indexOf, isObsolete, levelOf, nextInChain, pageOf, roleOf, setAccess } from "./page";
 import { prefetchGpte } from "./prefetch";
 import { ramOf, vcpuSlot } from "./slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
-import { clearSpte, dropSpte, entryPointer, flushRemote, updateSpte } from "./update";
+import { clearSpte, dropSpte, entryPointer, updateSpte } from "./update";
 import { protectGfn } from "./write-protect";
 import { commitZap, flushOrZap, zapEntry, zapPage } from "./zap";
 
@@ -89,15 +90,15 @@ export function syncPage(vcpu: usize, sp: usize): i32 {
       else markMmio(vcpu, sptep, gfn, access);
       continue;
     }
-    if ((access == 0 && load<u64>(vm, VM_PRESENT) == 0) || gfn != entryGfn(sp, index)) {
+    if ((access == 0 && load<u64>(vm, VM_PRESENT) == 0) || gfn != entryGfn(vm, sp, index)) {
       dropSpte(vm, sptep);
       flush = true;
       continue;
     }
-    setAccess(sp, index, access);
+    setAccess(vm, sp, index, access);
     const hostWritable = (old & load<u64>(vm, VM_HOST_WRITABLE)) != 0;
     const slot = vcpuSlot(vcpu, gfn);
-    const spte = makeSpte(vcpu, sp, slot, access, gfn, addressOf(old), old, true, false, hostWritable);
+    const spte = makeSpte(vcpu, sp, slot, access, gfn, addressOf(vm, old), old, true, false, hostWritable);
     if (updateSpte(vm, sptep, spte)) flush = true;
   }
   return flush ? 1 : 0;
@@ -180,7 +181,7 @@ export function invalidatePage(vcpu: usize, root: usize, address: u64): void {
       if (load<u32>(sp, SP_UNSYNC) == 0) break;
       const first = firstGpte(vcpu, mmu, sp);
       zapEntry(vm, sp, sptep, false);
-      if (isPresent(old)) flushRemote(vm);
+      if (isPresent(old)) flushGfns(vm, gfnOf(sp), pagesOf(levelOf(sp)));
       if (first == 0) break;
       const gpte = readGpte(mmu, first + <usize>(indexOf(sptep) * gpteBytes(mmu)));
       prefetchGpte(vcpu, sp, sptep, gpte, false);

@@ -1,5 +1,5 @@
 // Changing an SPTE in place, and dropping a leaf together with its rmap entry.
-import { SP_SPT, VM_ACCESSED, VM_BROKEN, VM_FLUSHES } from "../abi/shadow";
+import { SP_SPT, VM_ACCESSED, VM_BROKEN } from "../abi/shadow";
 import { addressOf, adEnabled, isAccessed, isDirty, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
 import { checkedLeaf } from "../spte/check";
 import { trackAccess } from "../spte/make";
@@ -11,12 +11,6 @@ export function broken(vm: usize): void {
   store<u32>(vm, load<u32>(vm, VM_BROKEN) + 1, VM_BROKEN);
 }
 
-/** Other vCPUs may hold translations that are no longer in the tables. */
-// @ts-ignore: decorator
-@inline export function flushRemote(vm: usize): void {
-  store<u32>(vm, load<u32>(vm, VM_FLUSHES) + 1, VM_FLUSHES);
-}
-
 /**
  * Replaces a leaf that maps the same page. Returns whether TLBs have to be flushed: a translation that was MMU-writable
  * is now read-only, or an accessed or dirty bit went away (mmu_spte_update).
@@ -25,7 +19,7 @@ export function updateSpte(vm: usize, sptep: usize, spte: u64): bool {
   const old = load<u64>(sptep);
   store<u64>(sptep, checkedLeaf(vm, spte));
   if (!isPresent(old)) return false;
-  if (addressOf(old) != addressOf(spte)) broken(vm);
+  if (addressOf(vm, old) != addressOf(vm, spte)) broken(vm);
   if (isMmuWritable(vm, old) && !isWritable(spte)) return true;
   if (isAccessed(vm, old) && !isAccessed(vm, spte)) return true;
   return isDirty(vm, old) && !isDirty(vm, spte);
@@ -39,7 +33,7 @@ export function updateSpte(vm: usize, sptep: usize, spte: u64): bool {
 
 function rmapHeadOf(vm: usize, sptep: usize): usize {
   const sp = pageOf(vm, sptep);
-  const gfn = entryGfn(sp, indexOf(sptep));
+  const gfn = entryGfn(vm, sp, indexOf(sptep));
   // Zapping runs without a vCPU: the role says which address space the page belongs to.
   const slot = findSlot(vm, spaceOf(sp), gfn);
   return slot == 0 ? 0 : rmapHead(slot, gfn, levelOf(sp));

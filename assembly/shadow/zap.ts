@@ -27,12 +27,14 @@ import { isLast, isMmio, isPresent } from "../spte/predicates";
 import { isTdpPage, tdpOf } from "../tdp/page";
 import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
 import { emit, emitPage, tracing } from "./event";
+import { flushRemote } from "./flush";
+import { flushRemote } from "./flush";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
 import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
 import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
 import { changeLpage, changeTrack, findSlot } from "./slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
-import { clearSpte, dropSpte, entryPointer, flushRemote } from "./update";
+import { clearSpte, dropSpte, entryPointer } from "./update";
 
 /** Pages that a fault may need, and pages to free at once when fewer are left. */
 // @ts-ignore: decorator
@@ -216,6 +218,12 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
   const most = load<u32>(vm, VM_MAX);
   const used = load<u32>(vm, VM_USED);
   return most > used ? most - used : 0;
+}
+
+/** The limit leaves room for the pages of one fault. */
+// @ts-ignore: decorator
+@inline export function hasRoom(vm: usize): bool {
+  return available(vm) >= MIN_FREE;
 }
 
 /** Makes room for the pages of one fault; false where the limit leaves no page at all. */

@@ -8,7 +8,6 @@ import {
   MMIO_GENERATION_LOW,
   SPTE_AD_DISABLED,
   SPTE_AD_WRITE_PROTECT_ONLY,
-  SPTE_ADDRESS,
   SPTE_MMU_PRESENT,
   SPTE_MOVED_GFN_LENGTH,
   SPTE_P,
@@ -37,13 +36,21 @@ import {
   VM_USER,
   VM_X,
 } from "../abi/shadow";
-import { accessedMask, adEnabled, isAccessTracked } from "./predicates";
+import { accessedMask, addressMask, adEnabled, isAccessTracked } from "./predicates";
 
 /**
  * A leaf that may not be written yet: `install` adds W and D where nothing forbids writing.
  * `page` is the host page's address; `access` has ACC_* bits.
  */
 export function leafSpte(vm: usize, role: u32, access: u32, page: u64, prefetch: bool, hostWritable: bool): u64 {
+  return leafSpteInline(vm, role, access, page, prefetch, hostWritable);
+}
+
+/** The same, for a caller that knows some of the arguments. */
+// @ts-ignore: decorator
+@inline export function leafSpteInline(
+  vm: usize, role: u32, access: u32, page: u64, prefetch: bool, hostWritable: bool,
+): u64 {
   const level = role & ROLE_LEVEL;
   let spte = SPTE_MMU_PRESENT | load<u64>(vm, VM_PRESENT) | page;
   if (role & ROLE_AD_DISABLED) spte |= SPTE_AD_DISABLED;
@@ -131,7 +138,7 @@ export function restoreAccess(vm: usize, spte: u64): u64 {
 /** The SPTE after the host put another page behind the address, which may only be read until the next fault. */
 export function changedPageSpte(vm: usize, spte: u64, page: u64): u64 {
   const writable = writableBits(vm) | load<u64>(vm, VM_HOST_WRITABLE);
-  return trackAccess(vm, ((spte & ~SPTE_ADDRESS) | page) & ~writable);
+  return trackAccess(vm, ((spte & ~addressMask(vm)) | page) & ~writable);
 }
 
 /** One of the smaller leaves that replace a huge one; `role` is the new table's, `index` the place in it. */

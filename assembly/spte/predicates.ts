@@ -17,6 +17,7 @@ import {
   VM_MMU_WRITABLE,
   VM_NX,
   VM_X,
+  VM_ME_VALUE,
 } from "../abi/shadow";
 
 // @ts-ignore: decorator
@@ -97,7 +98,16 @@ import {
   return (spte & (x | load<u64>(vm, VM_NX))) == x;
 }
 
+/**
+ * Host-physical address bits of an entry; the encryption bit is none of them (SPTE_BASE_ADDR_MASK is physical_mask, from
+ * which the kernel takes it).
+ */
 // @ts-ignore: decorator
-@inline export function addressOf(spte: u64): u64 {
-  return spte & SPTE_ADDRESS;
+@inline export function addressMask(vm: usize): u64 {
+  return SPTE_ADDRESS & ~load<u64>(vm, VM_ME_VALUE);
+}
+
+// @ts-ignore: decorator
+@inline export function addressOf(vm: usize, spte: u64): u64 {
+  return spte & addressMask(vm);
 }

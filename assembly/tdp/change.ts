@@ -5,12 +5,14 @@
 // the removed-SPTE marker in all its entries, elsewhere only in those that are present.
 import { EV_PREPARE_ZAP, EV_TDP_CHANGED, TDP_PAGES } from "../abi/shadow";
 import { SPTE_REMOVED } from "../abi/spte";
+import { plainGfn } from "../shadow/alias";
 import { emit, emitPage, tracing } from "../shadow/event";
+import { flushGfns } from "../shadow/flush";
 import { pagesOf } from "../shadow/iterator";
 import { linkOf, listAdd } from "../shadow/list";
 import { adDisabled, childTable, gfnOf, hostAddress, levelOf, pageOf, spaceOf } from "../shadow/page";
 import { findSlot, markDirty } from "../shadow/slot";
-import { broken, entryPointer, flushRemote } from "../shadow/update";
+import { broken, entryPointer } from "../shadow/update";
 import { checkedLeaf } from "../spte/check";
 import { tableSpte } from "../spte/make";
 import { addressOf, isLast, isMmio, isPresent, isWritable } from "../spte/predicates";
@@ -44,7 +46,7 @@ function removeTable(vm: usize, table: usize, shared: bool): void {
 /** What follows from an entry's change from `old` to `spte`. */
 function changed(vm: usize, space: u32, gfn: u64, level: u32, old: u64, spte: u64, shared: bool): void {
   if (old == spte) return;
-  if (tracing(vm)) emit(vm, EV_TDP_CHANGED, level, space, 0, gfn, old, spte);
+  if (tracing(vm)) emit(vm, EV_TDP_CHANGED, level, space, 0, plainGfn(vm, gfn), old, spte);
   const wasPresent = isPresent(old);
   const present = isPresent(spte);
   if (!wasPresent && !present) {
@@ -55,7 +57,7 @@ function changed(vm: usize, space: u32, gfn: u64, level: u32, old: u64, spte: u6
   const wasLeaf = wasPresent && isLast(old, level);
   const leaf = present && isLast(spte, level);
   // A mapping is zapped before another page takes its place.
-  if (wasLeaf && leaf && addressOf(old) != addressOf(spte)) broken(vm);
+  if (wasLeaf && leaf && addressOf(vm, old) != addressOf(vm, spte)) broken(vm);
   if (leaf) checkedLeaf(vm, spte);
   if (wasPresent && !wasLeaf && (leaf || !present)) removeTable(vm, childTable(old), shared);
 }
@@ -79,14 +81,14 @@ export function setLogged(vm: usize, spte: u64): void {
   const old = iterOld(tdp);
   setIterated(vm, spte, EXCLUSIVE);
   if (iterLevel(tdp) > 1 || !isWritable(spte)) return;
-  if (isWritable(old) && addressOf(old) == addressOf(spte)) return;
+  if (isWritable(old) && addressOf(vm, old) == addressOf(vm, spte)) return;
   markDirty(findSlot(vm, iterSpace(tdp), iterGfn(tdp)), iterGfn(tdp));
 }
 
 /** Zaps an entry while faults may be handled: the marker keeps it from becoming present before TLBs are flushed. */
 export function zapShared(vm: usize, space: u32, sptep: usize, gfn: u64, level: u32): void {
   changeEntry(vm, space, sptep, gfn, level, SPTE_REMOVED, SHARED);
-  flushRemote(vm);
+  flushGfns(vm, plainGfn(vm, gfn), pagesOf(level));
   store<u64>(sptep, 0);
 }
 

@@ -3,7 +3,7 @@ import { VM_DIRTY, VM_MMU_WRITABLE } from "../abi/shadow";
 import { SPTE_W } from "../abi/spte";
 import { adNeedsWriteProtect, isWritable } from "../spte/predicates";
 import { EXCLUSIVE, setIterated, SHARED } from "./change";
-import { iterBefore, iterGfn, iterIsLeaf, iterLevel, iterNext, iterOld, iterStart } from "./iterator";
+import { iterGfn, iterIsLeaf, iterLevel, iterNext, iterOld, iterStart, iterValid } from "./iterator";
 import { tdpOf } from "./page";
 import { firstRoot, nextRoot } from "./root";
 
@@ -12,7 +12,7 @@ export function protectLeaves(vm: usize, space: u32, start: u64, end: u64, from:
   const tdp = tdpOf(vm);
   let flush = false;
   for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
-    for (iterStart(tdp, root, from, start); iterBefore(tdp, end); iterNext(tdp)) {
+    for (iterStart(vm, root, from, start, end); iterValid(tdp); iterNext(tdp)) {
       if (!iterIsLeaf(tdp) || !isWritable(iterOld(tdp))) continue;
       setIterated(vm, iterOld(tdp) & ~SPTE_W, SHARED);
       flush = true;
@@ -31,7 +31,7 @@ export function cleanLeaves(vm: usize, space: u32, start: u64, end: u64): bool {
   const tdp = tdpOf(vm);
   let flush = false;
   for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
-    for (iterStart(tdp, root, 1, start); iterBefore(tdp, end); iterNext(tdp)) {
+    for (iterStart(vm, root, 1, start, end); iterValid(tdp); iterNext(tdp)) {
       if (!iterIsLeaf(tdp)) continue;
       const spte = cleaned(vm, iterOld(tdp), false);
       if (spte == iterOld(tdp)) continue;
@@ -47,7 +47,7 @@ export function cleanMasked(vm: usize, space: u32, gfn: u64, mask: u64, protect:
   const tdp = tdpOf(vm);
   const first = gfn + ctz<u64>(mask);
   for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
-    for (iterStart(tdp, root, 1, first); iterBefore(tdp, gfn + 64); iterNext(tdp)) {
+    for (iterStart(vm, root, 1, first, gfn + 64); iterValid(tdp); iterNext(tdp)) {
       if (!iterIsLeaf(tdp) || iterLevel(tdp) > 1 || !(mask & (<u64>1 << (iterGfn(tdp) - gfn)))) continue;
       const spte = cleaned(vm, iterOld(tdp), protect);
       if (spte != iterOld(tdp)) setIterated(vm, spte, EXCLUSIVE);
@@ -60,10 +60,10 @@ export function protectTable(vm: usize, space: u32, gfn: u64, from: u32): bool {
   const tdp = tdpOf(vm);
   let flush = false;
   for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
-    for (iterStart(tdp, root, from, gfn); iterBefore(tdp, gfn + 1); iterNext(tdp)) {
+    for (iterStart(vm, root, from, gfn, gfn + 1); iterValid(tdp); iterNext(tdp)) {
       if (!iterIsLeaf(tdp)) continue;
       const spte = iterOld(tdp) & ~(SPTE_W | load<u64>(vm, VM_MMU_WRITABLE));
-      if (spte == iterOld(tdp)) break;
+      if (spte == iterOld(tdp)) continue;
       setIterated(vm, spte, EXCLUSIVE);
       flush = true;
     }

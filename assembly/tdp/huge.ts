@@ -2,14 +2,15 @@
 import { ROLE_LEVEL } from "../abi/role";
 import { EV_SPLIT_HUGE, MEMSLOT_BASE, MEMSLOT_PAGES, SP_NO_HUGE, SP_SPTEP, TDP_PAGES, TDP_POOL_COUNT } from "../abi/shadow";
 import { emit, tracing } from "../shadow/event";
+import { flushRemote } from "../shadow/flush";
 import { pageOfLink, previousOf } from "../shadow/list";
 import { gfnOf, levelOf, pageOf, roleOf, spaceOf } from "../shadow/page";
 import { mappingLevel } from "../shadow/slot";
-import { entryPointer, flushRemote } from "../shadow/update";
+import { entryPointer } from "../shadow/update";
 import { splitSpte } from "../spte/make";
 import { isLarge, isLast, isPresent } from "../spte/predicates";
 import { changeEntry, EXCLUSIVE, linkTable, zapShared } from "./change";
-import { iterBefore, iterGfn, iterLevel, iterNext, iterOld, iterSpace, iterSptep, iterStart } from "./iterator";
+import { iterGfn, iterIndex, iterLevel, iterNext, iterOld, iterSpace, iterSptep, iterStart, iterValid } from "./iterator";
 import { takePage, tdpOf } from "./page";
 import { firstRoot, nextRoot } from "./root";
 
@@ -22,7 +23,7 @@ export function countSplits(vm: usize, space: u32, start: u64, end: u64): u32 {
   const tdp = tdpOf(vm);
   let count: u32 = 0;
   for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
-    for (iterStart(tdp, root, 2, start); iterBefore(tdp, end); iterNext(tdp)) {
+    for (iterStart(vm, root, 2, start, end); iterValid(tdp); iterNext(tdp)) {
       if (!isPresent(iterOld(tdp)) || !isLarge(iterOld(tdp))) continue;
       // A page of 1 GiB becomes 512 of 2 MiB, which are split in turn.
       count += iterLevel(tdp) == 2 ? 1 : 513;
@@ -39,7 +40,7 @@ function split(vm: usize): void {
   const gfn = iterGfn(tdp);
   const sptep = iterSptep(tdp);
   const role = (roleOf(pageOf(vm, sptep)) & ~ROLE_LEVEL) | (level - 1);
-  const sp = takePage(vm, gfn, role, sptep);
+  const sp = takePage(vm, iterIndex(tdp), role, sptep);
   for (let index: u32 = 0; index < 512; index++) store<u64>(entryPointer(sp, index), splitSpte(vm, huge, role, index));
   linkTable(vm, sptep, gfn, level, sp);
   if (tracing(vm)) emit(vm, EV_SPLIT_HUGE, level, 0, 0, gfn, huge, 0);
@@ -49,7 +50,7 @@ function split(vm: usize): void {
 export function splitLeaves(vm: usize, space: u32, start: u64, end: u64): void {
   const tdp = tdpOf(vm);
   for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
-    for (iterStart(tdp, root, 2, start); iterBefore(tdp, end); iterNext(tdp)) {
+    for (iterStart(vm, root, 2, start, end); iterValid(tdp); iterNext(tdp)) {
       if (isPresent(iterOld(tdp)) && isLarge(iterOld(tdp)) && load<u32>(tdp, TDP_POOL_COUNT) != 0) split(vm);
     }
   }
@@ -61,7 +62,7 @@ export function collapseTables(vm: usize, space: u32, slot: usize): void {
   const start = load<u64>(slot, MEMSLOT_BASE);
   const end = start + <u64>load<u32>(slot, MEMSLOT_PAGES);
   for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
-    for (iterStart(tdp, root, 2, start); iterBefore(tdp, end); iterNext(tdp)) {
+    for (iterStart(vm, root, 2, start, end); iterValid(tdp); iterNext(tdp)) {
       const level = iterLevel(tdp);
       const gfn = iterGfn(tdp);
       if (level > MOST || !isPresent(iterOld(tdp)) || isLast(iterOld(tdp), level)) continue;

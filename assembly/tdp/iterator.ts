@@ -1,7 +1,11 @@
-// The TDP iterator: a pre-order walk over the entries of one root that map gfns from a given one on.
-// Its state lies in the TDP record, because at most one such walk is under way.
+// The TDP iterator: a pre-order walk over the entries of one root that map a range of gfns, through one alias of the
+// range after the other, because these tables have no rmap that leads to all of them. An entry of an upper level that
+// lies over several aliases is visited for each. Its state lies in the TDP record: at most one walk is under way.
 import {
+  TDP_ALIAS,
+  TDP_ALIAS_MASK,
   TDP_GFN,
+  TDP_LAST,
   TDP_LEVEL,
   TDP_MIN_LEVEL,
   TDP_NEXT_GFN,
@@ -10,6 +14,9 @@ import {
   TDP_ROOT_LEVEL,
   TDP_SPACE,
   TDP_SPTEP,
+  TDP_START,
+  VM_ALIAS_MASK,
+  VM_TDP_MMU,
 } from "../abi/shadow";
 import { entryAt, pagesOf } from "../shadow/iterator";
 import { childTable, levelOf, spaceOf, tableOf } from "../shadow/page";
@@ -21,10 +28,16 @@ import { isLast, isPresent } from "../spte/predicates";
   return load<u32>(tdp, TDP_SPTEP);
 }
 
+/** What the current entry maps from, as tables are indexed: a gfn with the alias bits of its address. */
+// @ts-ignore: decorator
+@inline export function iterIndex(tdp: usize): u64 {
+  return load<u64>(tdp, TDP_GFN);
+}
+
 /** First gfn that the current entry maps. */
 // @ts-ignore: decorator
 @inline export function iterGfn(tdp: usize): u64 {
-  return load<u64>(tdp, TDP_GFN);
+  return iterIndex(tdp) & ~load<u64>(tdp, TDP_ALIAS_MASK);
 }
 
 // @ts-ignore: decorator
@@ -43,10 +56,10 @@ import { isLast, isPresent } from "../spte/predicates";
   return load<u32>(tdp, TDP_SPACE);
 }
 
-/** Is there a current entry that maps gfns below `end`? */
+/** There is a current entry. */
 // @ts-ignore: decorator
-@inline export function iterBefore(tdp: usize, end: u64): bool {
-  return iterSptep(tdp) != 0 && iterGfn(tdp) < end;
+@inline export function iterValid(tdp: usize): bool {
+  return iterSptep(tdp) != 0;
 }
 
 /** The current entry is a leaf. */
@@ -65,15 +78,37 @@ function place(tdp: usize, gfn: u64, level: u32): void {
   store<u64>(tdp, load<u64>(sptep), TDP_OLD);
 }
 
-/** Starts at the root's entry for `gfn`; levels below `minLevel` are not visited. */
-export function iterStart(tdp: usize, root: usize, minLevel: u32, gfn: u64): void {
+/** Puts the iterator on the root's entry for the first gfn of the range through the current alias. */
+function startAlias(tdp: usize): void {
+  const first = load<u64>(tdp, TDP_START) | load<u64>(tdp, TDP_ALIAS);
+  store<u64>(tdp, first, TDP_NEXT_GFN);
+  place(tdp, first, load<u32>(tdp, TDP_ROOT_LEVEL));
+}
+
+function start(tdp: usize, root: usize, minLevel: u32, first: u64, last: u64, aliasMask: u64): void {
   const level = levelOf(root);
-  store<u64>(tdp, gfn, TDP_NEXT_GFN);
+  store<u64>(tdp, first, TDP_START);
+  store<u64>(tdp, last, TDP_LAST);
+  store<u64>(tdp, aliasMask, TDP_ALIAS_MASK);
+  store<u64>(tdp, 0, TDP_ALIAS);
   store<u32>(tdp, minLevel, TDP_MIN_LEVEL);
   store<u32>(tdp, level, TDP_ROOT_LEVEL);
   store<u32>(tdp, spaceOf(root), TDP_SPACE);
   store<u32>(tdp + (<usize>(level - 1) << 2), <u32>tableOf(root), TDP_PATH);
-  place(tdp, gfn, level);
+  startAlias(tdp);
+}
+
+/**
+ * Starts a walk over the entries of `root` that map gfns [start, end), not empty, through every alias; levels below
+ * `minLevel` are not visited.
+ */
+export function iterStart(vm: usize, root: usize, minLevel: u32, first: u64, end: u64): void {
+  start(load<u32>(vm, VM_TDP_MMU), root, minLevel, first, end - 1, load<u64>(vm, VM_ALIAS_MASK));
+}
+
+/** Starts a walk over all entries of `root`. */
+export function iterAll(vm: usize, root: usize, minLevel: u32): void {
+  start(load<u32>(vm, VM_TDP_MMU), root, minLevel, 0, u64.MAX_VALUE, 0);
 }
 
 function stepDown(tdp: usize): bool {
@@ -89,23 +124,32 @@ function stepDown(tdp: usize): bool {
 
 function stepSide(tdp: usize): bool {
   const level = iterLevel(tdp);
-  const gfn = iterGfn(tdp);
+  const gfn = iterIndex(tdp);
   if (((gfn >> (9 * <u64>(level - 1))) & 511) == 511) return false;
   store<u64>(tdp, gfn + pagesOf(level), TDP_NEXT_GFN);
   place(tdp, gfn + pagesOf(level), level);
   return true;
 }
 
-/** Goes on to the next entry: down where a table is, else aside, else up and aside. */
-export function iterNext(tdp: usize): void {
-  if (stepDown(tdp)) return;
-  for (;;) {
-    if (stepSide(tdp)) return;
+/** Goes on in the tables: down where one is, else aside, else up and aside. False at the end of the root. */
+function step(tdp: usize): bool {
+  if (stepDown(tdp)) return true;
+  while (!stepSide(tdp)) {
     const level = iterLevel(tdp);
-    if (level == load<u32>(tdp, TDP_ROOT_LEVEL)) {
-      store<u32>(tdp, 0, TDP_SPTEP);
-      return;
-    }
-    place(tdp, iterGfn(tdp), level + 1);
+    if (level == load<u32>(tdp, TDP_ROOT_LEVEL)) return false;
+    place(tdp, iterIndex(tdp), level + 1);
   }
+  return true;
+}
+
+/** Goes on to the next entry of the range, or to the range's next alias. */
+export function iterNext(tdp: usize): void {
+  const alias = load<u64>(tdp, TDP_ALIAS);
+  if (step(tdp) && iterIndex(tdp) <= (load<u64>(tdp, TDP_LAST) | alias)) return;
+  const mask = load<u64>(tdp, TDP_ALIAS_MASK);
+  // Counts through the values that the mask's bits can have; after the last comes 0.
+  const next = ((alias | ~mask) + 1) & mask;
+  store<u64>(tdp, next, TDP_ALIAS);
+  if (next == 0) store<u32>(tdp, 0, TDP_SPTEP);
+  else startAlias(tdp);
 }

@@ -21,14 +21,15 @@ import {
   VCPU_VM,
   VM_NX_HUGE,
 } from "../abi/shadow";
-import { ACC_ALL, PFERR_W } from "../abi/spte";
-import { emitMarkMmio, emitSetSpte } from "../shadow/event";
+import { ACC_WRITE, PFERR_W } from "../abi/spte";
+import { directRights } from "../shadow/alias";
+import { emitMarkMmio, emitSetSpte, tracing } from "../shadow/event";
+import { flushGfns } from "../shadow/flush";
 import { adjustLevel, keepSmall, requested } from "../shadow/huge-level";
 import { nextEntry, pagesOf, rootEntry } from "../shadow/iterator";
 import { makeSpte } from "../shadow/leaf";
 import { levelOf, pageOf, roleOf, spaceOf, spteAddress } from "../shadow/page";
 import { slotGeneration } from "../shadow/slot";
-import { flushRemote } from "../shadow/update";
 import { mmioSpte } from "../spte/make";
 import { isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
 import { changeEntry, linkTable, SHARED, zapShared } from "./change";
@@ -44,26 +45,30 @@ function installTarget(vcpu: usize, sptep: usize, gfn: u64): u32 {
   const hostWritable = load<u32>(vcpu, VCPU_F_MAP_WRITABLE) != 0;
   const prefetch = load<u32>(vcpu, VCPU_F_PREFETCH) != 0;
   const page = load<u64>(vcpu, VCPU_F_PFN);
+  const rights = directRights(vcpu);
   const spte =
     slot == 0
-      ? mmioSpte(vm, gfn, ACC_ALL, slotGeneration(vcpu))
-      : makeSpte(vcpu, sp, slot, ACC_ALL, gfn, page, old, prefetch, true, hostWritable);
+      ? mmioSpte(vm, gfn, rights, slotGeneration(vcpu))
+      : makeSpte(vcpu, sp, slot, rights, gfn, page, old, prefetch, true, hostWritable);
   let result = RET_PF_FIXED;
   if (spte == old) result = RET_PF_SPURIOUS;
   else {
     changeEntry(vm, spaceOf(sp), sptep, gfn, level, spte, SHARED);
-    if (isPresent(old) && !isLast(old, level)) flushRemote(vm);
+    if (isPresent(old) && !isLast(old, level)) flushGfns(vm, gfn, pagesOf(level));
   }
   if (slot == 0) {
     emitMarkMmio(vm, gfn, spte, spteAddress(vm, sptep));
     return RET_PF_EMULATE;
   }
-  emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
-  const protectedNow = hostWritable && !isWritable(spte);
+  if (tracing(vm)) emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
+  const protectedNow = hostWritable && (rights & ACC_WRITE) != 0 && !isWritable(spte);
   return protectedNow && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_W) != 0 ? RET_PF_EMULATE : result;
 }
 
-/** Makes the table below an entry; it stands where a huge page was forbidden if the host's page is as large. */
+/**
+ * Makes the table below an entry, which maps indices `gfn` (a gfn with the alias bits of its address) and up. It stands
+ * where a huge page was forbidden if the host's page is as large.
+ */
 function makeTable(vcpu: usize, sptep: usize, gfn: u64, level: u32): void {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   const role = (roleOf(pageOf(vm, sptep)) & ~ROLE_LEVEL) | (level - 1);
@@ -88,7 +93,7 @@ export function mapTdp(vcpu: usize): u32 {
     if (level == load<u32>(vcpu, VCPU_F_GOAL_LEVEL)) return installTarget(vcpu, sptep, base);
     const spte = load<u64>(sptep);
     if (isPresent(spte) && isLarge(spte)) zapShared(vm, spaceOf(root), sptep, base, level);
-    if (!isPresent(load<u64>(sptep))) makeTable(vcpu, sptep, base, level);
+    if (!isPresent(load<u64>(sptep))) makeTable(vcpu, sptep, (address >> 12) & ~(pagesOf(level) - 1), level);
   }
   return RET_PF_RETRY;
 }

@@ -3,6 +3,7 @@ import {
   EV_GET_PAGE,
   SP_LINK,
   SP_GFN,
+  SP_LOW,
   SP_ROLE,
   SP_SIZE_OF,
   SP_SPT,
@@ -13,6 +14,7 @@ import {
   TDP_POOL_COUNT,
   VM_TDP_MMU,
 } from "../abi/shadow";
+import { aliasBits, lowOfAlias, plainGfn } from "../shadow/alias";
 import { emitPage } from "../shadow/event";
 import { linkOf, listDelete } from "../shadow/list";
 
@@ -34,7 +36,10 @@ import { linkOf, listDelete } from "../shadow/list";
   return load<u32>(sp, SP_TDP) != 0;
 }
 
-/** A page from the pool, which the host has filled; `sptep` is the entry that will lead to it. On no list yet. */
+/**
+ * A page from the pool, which the host has filled, for gfns from `gfn` on, which has the alias bits of their addresses;
+ * `sptep` is the entry that will lead to it. On no list yet.
+ */
 export function takePage(vm: usize, gfn: u64, role: u32, sptep: usize): usize {
   const tdp = tdpOf(vm);
   const sp: usize = load<u32>(tdp, TDP_POOL);
@@ -45,7 +50,8 @@ export function takePage(vm: usize, gfn: u64, role: u32, sptep: usize): usize {
   memory.fill(sp, 0, SP_SIZE_OF);
   memory.fill(table, 0, 4096);
   store<u32>(sp, <u32>table, SP_SPT);
-  store<u64>(sp, gfn, SP_GFN);
+  store<u64>(sp, plainGfn(vm, gfn), SP_GFN);
+  store<u32>(sp, lowOfAlias(aliasBits(vm, gfn)), SP_LOW);
   store<u32>(sp, role, SP_ROLE);
   store<u32>(sp, <u32>sptep, SP_SPTEP);
   store<u32>(sp, TDP_PAGE, SP_TDP);

@@ -3,7 +3,7 @@ import { changedPageSpte, trackAccess } from "../spte/make";
 import { adEnabled, isAccessed, isPresent } from "../spte/predicates";
 import { VM_ACCESSED } from "../abi/shadow";
 import { EXCLUSIVE, setIterated, setLogged } from "./change";
-import { iterBefore, iterIsLeaf, iterLevel, iterNext, iterOld, iterStart } from "./iterator";
+import { iterIsLeaf, iterLevel, iterNext, iterOld, iterStart, iterValid } from "./iterator";
 import { tdpOf } from "./page";
 import { firstRoot, nextRoot } from "./root";
 
@@ -12,7 +12,7 @@ export function zapLeaves(vm: usize, space: u32, start: u64, end: u64): bool {
   const tdp = tdpOf(vm);
   let flush = false;
   for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
-    for (iterStart(tdp, root, 1, start); iterBefore(tdp, end); iterNext(tdp)) {
+    for (iterStart(vm, root, 1, start, end); iterValid(tdp); iterNext(tdp)) {
       if (!iterIsLeaf(tdp)) continue;
       setLogged(vm, 0);
       flush = true;
@@ -26,7 +26,7 @@ export function ageLeaves(vm: usize, space: u32, start: u64, end: u64, reset: bo
   const tdp = tdpOf(vm);
   let young = false;
   for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
-    for (iterStart(tdp, root, 1, start); iterBefore(tdp, end); iterNext(tdp)) {
+    for (iterStart(vm, root, 1, start, end); iterValid(tdp); iterNext(tdp)) {
       const spte = iterOld(tdp);
       if (!iterIsLeaf(tdp) || !isAccessed(vm, spte)) continue;
       young = true;
@@ -42,7 +42,7 @@ export function changeLeaf(vm: usize, space: u32, gfn: u64, page: u64, writable:
   const tdp = tdpOf(vm);
   let found = false;
   for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
-    for (iterStart(tdp, root, 1, gfn); iterBefore(tdp, gfn + 1); iterNext(tdp)) {
+    for (iterStart(vm, root, 1, gfn, gfn + 1); iterValid(tdp); iterNext(tdp)) {
       const spte = iterOld(tdp);
       if (iterLevel(tdp) != 1 || !isPresent(spte)) continue;
       setLogged(vm, 0);

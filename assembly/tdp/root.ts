@@ -7,14 +7,12 @@ import { levelOf, roleOf, spaceOf } from "../shadow/page";
 import { broken } from "../shadow/update";
 import { isPresent } from "../spte/predicates";
 import { setIterated, SHARED } from "./change";
-import { iterBefore, iterLevel, iterNext, iterOld, iterStart } from "./iterator";
+import { iterAll, iterLevel, iterNext, iterOld, iterValid } from "./iterator";
 import { freePage, takePage, TDP_PAGE, TDP_ZAP_SCHEDULED, tdpOf } from "./page";
 
 /** Level at which a root is taken apart first. */
 // @ts-ignore: decorator
 @inline const ONE_GIB: u32 = 3;
-// @ts-ignore: decorator
-@inline const EVERYTHING: u64 = u64.MAX_VALUE;
 
 // @ts-ignore: decorator
 @inline function addReferences(sp: usize, count: u32): void {
@@ -88,7 +86,7 @@ export function invalidateRoots(vm: usize): void {
 /** Clears the present entries of one level of a root. */
 function zapLevel(vm: usize, root: usize, level: u32): void {
   const tdp = tdpOf(vm);
-  for (iterStart(tdp, root, level, 0); iterBefore(tdp, EVERYTHING); iterNext(tdp)) {
+  for (iterAll(vm, root, level); iterValid(tdp); iterNext(tdp)) {
     if (isPresent(iterOld(tdp)) && iterLevel(tdp) <= level) setIterated(vm, 0, SHARED);
   }
 }

@@ -18,11 +18,7 @@ const root = tdp("root");
 
 export const PLANTED_TDP: readonly Planted[] = [
   change("an exclusive removal marks empty entries too", "if (!shared && !isPresent(old)) continue;", ""),
-  change(
-    "the removed marker stays in a zapped entry",
-    "  flushRemote(vm);\n  store<u64>(sptep, 0);",
-    "  flushRemote(vm);",
-  ),
+  change("the removed marker stays in a zapped entry", "pagesOf(level));\n  store<u64>(sptep, 0);", "pagesOf(level));"),
   change("tables that are cut off are never freed", "  freePage(vm, sp);\n", ""),
 
   dirty("D is cleared where no log relies on it", "protect || adNeedsWriteProtect(spte) ?", "protect ?"),

@@ -25,6 +25,8 @@ export const VM: RecordLayout = {
     { name: "ACC_TRACK", type: "u64", meaning: "bits cleared in an access-tracked SPTE" },
     { name: "NONPRESENT_OR_RSVD", type: "u64", meaning: "bits set in every non-present SPTE against L1TF" },
     { name: "LOWER_GFN", type: "u64", meaning: "address bits of an MMIO SPTE that lie in place" },
+    { name: "ALIAS_MASK", type: "u64", meaning: "gfn bits that tell aliases of one page apart" },
+    { name: "EXECUTE_ONLY", type: "u64", meaning: "of them: bits whose alias only grants execution" },
     { name: "INVALIDATE_START", type: "u64", meaning: "first hva of the invalidations in progress" },
     { name: "INVALIDATE_END", type: "u64", meaning: "hva after them" },
     { name: "NORMAL_ZONE", type: "u64", meaning: "host-physical address of linear address 0 in the normal zone" },
@@ -48,11 +50,21 @@ export const VM: RecordLayout = {
       meaning: "bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap",
     },
     { name: "FLUSHES", type: "u32", meaning: "remote TLB flushes" },
+    { name: "RANGED_FLUSH", type: "u32", meaning: "1: a flush can be limited to ranges of gfns" },
+    { name: "FLUSH_ALL", type: "u32", meaning: "1: everything has to be flushed" },
+    { name: "FLUSH_COUNT", type: "u32", meaning: "entries of FLUSH_RANGES" },
+    {
+      name: "FLUSH_RANGES",
+      type: "u64",
+      count: 32,
+      meaning: "ranges that have to be flushed: (gfn with alias bits, pages)",
+    },
     { name: "DESC_FREE", type: "u32", meaning: "free list of DESC records" },
     { name: "DESC_COUNT", type: "u32", meaning: "its length" },
     { name: "FREED", type: "u32", meaning: "list of freed pages that the host has not collected" },
     { name: "PAGE_MAP", type: "u32", meaning: "pointer to u32 headers by linear page number" },
     { name: "CHAINS", type: "u32", meaning: "pointer to the buckets of pages by gfn" },
+    { name: "CHAIN_SHIFT", type: "u32", meaning: "64 less the bits of a bucket's number" },
     { name: "SLOTS", type: "u32", count: 2, meaning: "pointers to SLOTSET records: normal and SMM" },
     { name: "ACTIVE", type: "u32", count: 2, meaning: "list head (next, previous) of the active pages" },
     { name: "INVALID", type: "u32", count: 2, meaning: "list head of the pages being zapped" },
@@ -86,7 +98,7 @@ export const SLOTSET: RecordLayout = {
     { name: "GENERATION", type: "u64", meaning: "memslots generation; bit 63: an update is in progress" },
     { name: "COUNT", type: "u32", meaning: "number of slots" },
     { name: "LAST", type: "u32", meaning: "slot that was hit last" },
-    { name: "SLOTS", type: "u32", count: 64, meaning: "pointers to MEMSLOT records" },
+    { name: "SLOTS", type: "u32", count: 64, meaning: "pointers to MEMSLOT records, in ascending order of gfns" },
   ],
 };
 
@@ -99,7 +111,8 @@ export const MEMSLOT: RecordLayout = {
     { name: "PAGES", type: "u32", meaning: "number of pages" },
     { name: "ID", type: "u32", meaning: "slot number" },
     { name: "SPACE", type: "u32", meaning: "address space: 0 normal, 1 SMM" },
-    { name: "FLAGS", type: "u32", meaning: "MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID" },
+    { name: "FLAGS", type: "u32", meaning: "MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL" },
+    { name: "MEMTYPE", type: "u32", meaning: "bit 0: its pages have an EPT memory type of their own, in bits 5:3" },
     { name: "RAM", type: "u32", meaning: "linear address of its first byte" },
     { name: "RMAP", type: "u32", count: 3, meaning: "by level - 1: pointers to rmap heads" },
     { name: "LPAGE", type: "u32", count: 2, meaning: "by level - 2: pointers to counts that forbid a large page" },
@@ -126,7 +139,11 @@ export const SP: RecordLayout = {
     { name: "PARENTS", type: "u32", meaning: "rmap head of the SPTEs that point here" },
     { name: "LINK", type: "u32", count: 2, meaning: "list node (next, previous)" },
     { name: "CHAIN", type: "u32", meaning: "next page with a gfn of the same bucket" },
-    { name: "LOW", type: "u32", meaning: "CR3 bits 11:5 of a PAE root" },
+    {
+      name: "LOW",
+      type: "u32",
+      meaning: "more of the name: CR3 bits 11:5 of a PAE root; 31:12 a direct page's alias, GPA bits 51:32",
+    },
     { name: "NO_HUGE", type: "u32", meaning: "1: stands where a huge page was forbidden" },
     { name: "CURRENT", type: "u32", meaning: "contexts whose current root it is" },
     { name: "GAP", type: "u32", meaning: "1: a pae_root lost a table below it and has to be filled" },
@@ -209,8 +226,8 @@ export const VCPU: RecordLayout = {
     { name: "GW_FAULT", type: "u64", meaning: "walk: the address that faulted there" },
     { name: "L2_PTE", type: "u64", count: 5, meaning: "walk of L2's tables: entry, by level - 1" },
     { name: "L2_GPA", type: "u64", count: 5, meaning: "walk of L2's tables: its address, L2's" },
+    { name: "L2_GFN", type: "u64", count: 5, meaning: "walk of L2's tables: the page that holds it, L1's" },
     { name: "L2_POINTER", type: "u32", count: 5, meaning: "walk of L2's tables: its linear address, 0: read-only" },
-    { name: "GW_PREFETCH", type: "u64", count: 8, meaning: "walk: the leaf entry's neighbours" },
 
     { name: "F_ADDRESS", type: "u64", meaning: "fault: address" },
     { name: "F_GFN", type: "u64", meaning: "fault: gfn" },
@@ -224,14 +241,13 @@ export const VCPU: RecordLayout = {
     { name: "F_REQ_LEVEL", type: "u32", meaning: "fault: level that the host page allows" },
     { name: "F_GOAL_LEVEL", type: "u32", meaning: "fault: level that is made" },
     { name: "F_NO_HUGE", type: "u32", meaning: "fault: 1 where a huge page is forbidden" },
-    { name: "F_WRITES_TABLE", type: "u32", meaning: "fault: 1 where the access writes its own translation" },
     { name: "F_STAGE", type: "u32", meaning: "fault: STAGE_* at which it is resumed" },
     { name: "F_LEVEL", type: "u32", meaning: "fault: shadow walk's level" },
     { name: "F_SPTEP", type: "u32", meaning: "fault: shadow walk's entry" },
 
     { name: "REQ_GFN", type: "u64", meaning: "page wanted: gfn" },
     { name: "REQ_ROLE", type: "u32", meaning: "page wanted: role" },
-    { name: "REQ_LOW", type: "u32", meaning: "page wanted: CR3 bits 11:5" },
+    { name: "REQ_LOW", type: "u32", meaning: "page wanted: more of the name, as SP_LOW" },
     { name: "REQ_PAGE", type: "u32", meaning: "page found or made" },
   ],
 };
@@ -256,6 +272,8 @@ export const SHADOW_CODES = {
   MEMSLOT_LOG: 1,
   MEMSLOT_READONLY: 2,
   MEMSLOT_INVALID: 1 << 16,
+  /** The VM's own page (KVM's private memslots): the guest sees it at its plain address only. */
+  MEMSLOT_INTERNAL: 1 << 17,
 
   HOST_PRESENT: 1,
   HOST_WRITABLE: 2,
@@ -282,12 +300,22 @@ export const SHADOW_CODES = {
   NEED_PAGE: 17,
   /** The page limit leaves no page free. */
   NO_SPACE: 18,
+  /** Nothing has been done: the caches hold less than one fault may take. */
+  NEED_STOCK: 19,
+  /** Set beside a RET_PF code where the host has freed pages, a request for the roots or events to collect. */
+  ATTEND: 32,
+  /** Rmap blocks that one fault may take: a leaf's, a parent's for each level, those of eight prefetched leaves. */
+  FAULT_DESCS: 14,
+  /** The same for pages of the TDP MMU: one for each level. */
+  FAULT_TDP_PAGES: 5,
 
+  STAGE_START: 0,
   STAGE_HOST_PAGE: 1,
   STAGE_TABLE: 2,
   STAGE_DIRECT: 3,
 
-  CHAIN_BUCKETS: 4096,
+  /** Ranges that FLUSH_RANGES holds. */
+  FLUSH_CAPACITY: 16,
 
   EV_PAGETABLE_WALK: 1,
   EV_PAGING_ELEMENT: 2,

@@ -1,7 +1,12 @@
 /** The shadow MMU's exports of the Wasm module; see assembly/shadow/index.ts. Pointers are linear addresses. */
 export interface ShadowExports {
   vmInit(vm: number): void;
+  /** Goes over to 2^`bits` zeroed buckets of pages by gfn at `chains`. */
+  chainsGrow(vm: number, chains: number, bits: number): void;
   pageFault(vcpu: number, high: number, low: number, error: number, prefetch: number): number;
+  /** The same for an address in one piece. */
+  pageFaultWide(vcpu: number, address: bigint, error: number): number;
+  pageFaultBatch(vcpu: number, addresses: number, results: number, first: number, count: number, error: number): number;
   pageFaultResume(vcpu: number): number;
   requestAdopt(vcpu: number, page: number): number;
   requestCreate(vcpu: number, page: number): void;
@@ -25,6 +30,8 @@ export interface ShadowExports {
   rangeChange(vm: number, slot: number, gfn: bigint, page: bigint, writable: number): number;
   logMasked(vm: number, slot: number, gfn: bigint, mask: bigint, clearDirty: number): void;
   logProtectHuge(vm: number, slot: number, gfn: bigint): number;
+  flushAll(vm: number): void;
+  flushRange(vm: number, gfn: bigint, pages: bigint): void;
   logDirty(slot: number, gfn: bigint): void;
   tdpInit(tdp: number): void;
   tdpFillPool(vm: number, page: number): void;

@@ -142,7 +142,8 @@ class Audit {
 
   #inChain(page: ShadowPage): boolean {
     const { linear, pointer } = this.vm;
-    const bucket = Number(BigInt.asUintN(64, page.gfn * 0x61c8864680b583ebn) >> 52n);
+    const shift = BigInt(vmRecord.get32(linear, pointer, "CHAIN_SHIFT"));
+    const bucket = Number(BigInt.asUintN(64, page.gfn * 0x61c8864680b583ebn) >> shift);
     let at = linear.u32[(vmRecord.get32(linear, pointer, "CHAINS") >>> 2) + bucket]!;
     while (at !== 0 && at !== page.pointer) at = pageRecord.get32(linear, at, "CHAIN");
     return at !== 0;
@@ -198,10 +199,16 @@ class Audit {
       this.#report("spte", page, index, `${hex(spte)} is MMU-writable, not host-writable`);
     if (writable && !mmuWritable) this.#report("spte", page, index, `${hex(spte)} is writable, not MMU-writable`);
     const physical = ADDRESS & ~((1n << BigInt(this.vm.limits.hostPhysicalBits)) - 1n) & ~this.#mask("ME_VALUE");
-    if (spte & physical) this.#report("spte", page, index, `${hex(spte)} has address bits that the host reserves`);
+    if (spte & physical & ~this.vm.limits.aliasMask)
+      this.#report("spte", page, index, `${hex(spte)} has address bits that the host reserves`);
+    if (page.alias & this.#mask("EXECUTE_ONLY") && spte & 3n) {
+      this.#report("spte", page, index, `${hex(spte)} grants more than execution through an execute-only alias`);
+    }
     const level = roleLevel(page.role);
     const shift = BigInt(9 * (level - 1));
-    const gfn = this.#hasGptes(page) ? (page.shadowed.get(index) ?? 0n) >> 12n : page.gfn + (BigInt(index) << shift);
+    const gfn = this.#hasGptes(page)
+      ? (page.shadowed.get(index) ?? 0n) >> 12n
+      : this.vm.plainGfn(page.gfn + (BigInt(index) << shift));
     const space = roleSmm(page.role) === 0 ? 0 : 1;
     const slot = this.vm.slots.slots.find((one) => {
       return one.addressSpace === space && gfn >= one.base && gfn < one.base + BigInt(one.pages);

@@ -34,6 +34,11 @@ export type SecondStage =
       readonly hugePageLevel: number;
       /** EPTP bit 6. */
       readonly accessedDirty: boolean;
+      /**
+       * Guest PDPTE fields of the VMCS where L1 has written them; VM entry loads them for a PAE guest. Default: those that
+       * the last exit saved, before the first one those at the nested guest's CR3.
+       */
+      readonly pdptes?: readonly [bigint, bigint, bigint, bigint];
     };
 
 const CR0_PG = 0x8000_0000;

@@ -31,6 +31,10 @@ export interface FormatLimits {
   readonly hostPage1g: boolean;
   /** Largest level of a leaf, 1 to 3. */
   readonly maxHugeLevel: number;
+  /** Guest-physical address bits that are attributes: reserved in no format, and no part of a gfn. */
+  readonly aliasMask: bigint;
+  /** Of them: bits whose alias only grants execution. */
+  readonly executeOnlyAliases: bigint;
   readonly encryptionMask: bigint;
   readonly encryptionValue: bigint;
 }
@@ -63,6 +67,7 @@ export class PagingContext {
   readonly space: number;
   #cpu: CpuRole = { base: 0, ext: 0 };
   #root = 0;
+  #stale = false;
   readonly #guestReserved: bigint[] = [...NONE];
   #keyMask = 0;
   readonly roots: RootCache;
@@ -176,9 +181,15 @@ export class PagingContext {
     this.#setEptMasks(limits, executeOnly);
   }
 
+  /** What the formats are derived from has changed: the next roles are taken even if they are the same. */
+  forgetRoles(): void {
+    this.#stale = true;
+  }
+
   /** Takes new roles; false where they are what the context has. */
   #adopt(cpu: CpuRole, root: number): boolean {
-    if (cpu.base === this.#cpu.base && cpu.ext === this.#cpu.ext && root === this.#root) return false;
+    if (!this.#stale && cpu.base === this.#cpu.base && cpu.ext === this.#cpu.ext && root === this.#root) return false;
+    this.#stale = false;
     this.#cpu = cpu;
     this.#root = root;
     const { linear, pointer } = this;
@@ -241,6 +252,8 @@ export class PagingContext {
     spaceRecord.set32(linear, space, "CR4", registers.cr4);
     spaceRecord.set32(linear, space, "EFER", registers.efer);
     spaceRecord.set64(linear, space, "CR3", registers.cr3);
+    // Alias bits are not reserved and are masked off where an entry gives a gfn; L2's own addresses have none.
+    spaceRecord.set64(linear, space, "ENCRYPTION", this.name === "nested_mmu" ? 0n : limits.aliasMask);
     this.exports.configure(space);
   }
 
@@ -256,15 +269,15 @@ export class PagingContext {
   }
 
   #setShadowMasks(root: number, limits: FormatLimits, format: SpteFormat): void {
-    if (format === "ept") this.#setEptMasks(limits, false);
-    else if (format !== "none") this.#setMasks("SHADOW_RESERVED", this.#legacyMasks(root, limits, format));
+    if (format === "ept") this.#setEptMasks(limits, limits.executeOnlyAliases !== 0n);
+    else if (format !== "none") this.#setShadowReserved(this.#legacyMasks(root, limits, format), limits);
   }
 
   /** Reserved bits of SPTEs in EPT format. Direct EPT is checked as if X alone were bad: the kernel never makes it. */
   #setEptMasks(limits: FormatLimits, executeOnly: boolean): void {
     const physicalBits = bits(limits.hostPhysicalBits, 63);
     const hugePageLevel = limits.maxHugeLevel;
-    this.#setMasks("SHADOW_RESERVED", eptReservedBits({ physicalBits, executeOnly, hugePageLevel }));
+    this.#setShadowReserved(eptReservedBits({ physicalBits, executeOnly, hugePageLevel }), limits);
     mmuRecord.set64(this.linear, this.pointer, "SHADOW_BAD_MT_XWR", eptBadTypeAndRights(executeOnly));
   }
 
@@ -287,6 +300,13 @@ export class PagingContext {
     const reserved = format === "shadow" ? limits.encryptionMask : 0n;
     const allowed = format === "shadow" ? limits.encryptionValue : limits.encryptionMask;
     return masks.map((mask, i) => (i % 5 < level ? (mask | reserved) & ~allowed : mask));
+  }
+
+  #setShadowReserved(masks: readonly bigint[], { aliasMask }: FormatLimits): void {
+    this.#setMasks(
+      "SHADOW_RESERVED",
+      masks.map((mask) => mask & ~aliasMask),
+    );
   }
 
   #masks(name: string): readonly bigint[] {

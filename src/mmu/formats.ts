@@ -43,6 +43,8 @@ export function limitsOf(config: VirtualMachineConfig, masks: VmMasks): FormatLi
     guestPage1g: shadow ? (config.guestPage1g ?? true) : hostPage1g,
     guestAmd: config.guestAmd ?? false,
     maxHugeLevel: config.maxHugeLevel ?? 3,
+    aliasMask: 0n,
+    executeOnlyAliases: 0n,
     encryptionMask: masks.me,
     encryptionValue: masks.meValue,
   };
@@ -62,6 +64,9 @@ export function tdpOf(config: VirtualMachineConfig, masks: VmMasks, limits: Form
   const levels = config.tdpLevels ?? { forced: 0, max: 4 };
   const level = tdpLevel({ ...levels, guestMaxPhysAddr: limits.guestPhysicalBits });
   if (paging === "ept" && level < 4) throw new ConfigError(`EPT has ${level} levels, expected 4 or 5`);
+  if (level === 3 && tdpMmu) {
+    throw new ConfigError("the TDP MMU has 3 levels, expected 4 or 5: a 32-bit host has the classic direct MMU only");
+  }
   if (level === 3 && masks.meValue !== 0n) {
     throw new ConfigError("a 3-level NPT root lies in low memory, expected no encryption mask");
   }

@@ -14,8 +14,8 @@ export interface HostPage {
 
 /** The host's memory management. Its calls may run into the VM's own notifier methods. */
 export interface HostMemory {
-  /** Finds or makes the page for a guest access. */
-  pin(hva: bigint, write: boolean): HostPage;
+  /** Finds or makes the page for a guest access; undefined: it has to be fetched first, and the guest is to wait. */
+  pin(hva: bigint, write: boolean): HostPage | undefined;
   /** The page if it is there now, without doing anything for it. */
   peek(hva: bigint): HostPage | undefined;
 }
@@ -38,8 +38,8 @@ export class HostPages {
     return this.#pins > 0;
   }
 
-  /** Answers a fault that needs its host page. */
-  provide(vcpu: Vcpu): void {
+  /** Answers a fault that needs its host page; false where the page has to be fetched first. */
+  provide(vcpu: Vcpu): boolean {
     const { linear, slots } = this.vm;
     const pointer = vcpuRecord.get32(linear, vcpu.pointer, "F_SLOT");
     const slot = slots.slots.find((one) => one.pointer === pointer)!;
@@ -47,17 +47,19 @@ export class HostPages {
     const write = (vcpuRecord.get32(linear, vcpu.pointer, "F_ERROR") & 2) !== 0;
     if (this.host === undefined) {
       slots.setHostPage(slot, gfn, this.#own(slot, gfn));
-      return;
+      return true;
     }
     this.#pins++;
-    let page: HostPage;
+    let page: HostPage | undefined;
     try {
       page = this.host.pin(this.#hva(slot, gfn), write);
     } finally {
       this.#pins--;
     }
     this.#peekAbsent();
+    if (page === undefined) return false;
     slots.setHostPage(slot, gfn, page);
+    return true;
   }
 
   /** A slot was added. */
@@ -82,6 +84,12 @@ export class HostPages {
       this.vm.slots.setHostPage(slot, gfn, undefined);
       this.#absent.get(slot)?.add(gfn);
     }
+  }
+
+  /** The host put another page behind a page; a later look-up may find that it can be written again. */
+  change(slot: Memslot, gfn: bigint, page: HostPage): void {
+    this.vm.slots.setHostPage(slot, gfn, page);
+    this.#absent.get(slot)?.add(gfn);
   }
 
   #hva(slot: Memslot, gfn: bigint): bigint {

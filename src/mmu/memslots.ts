@@ -4,6 +4,7 @@ import { SHADOW_CODES } from "../abi/shadow.js";
 import type { LinearMemory } from "../core/linear-memory.js";
 import { RecordType } from "../core/record.js";
 import { ConfigError } from "../errors.js";
+import { isPlain } from "./aliases.js";
 import { Allocations } from "./allocations.js";
 import { memslotRecord, slotSetRecord, vmRecord } from "./records.js";
 
@@ -25,6 +26,13 @@ export interface SlotConfig {
   readonly hva?: bigint;
   /** Linear address of its RAM, a multiple of 4096. */
   readonly ram?: number;
+  /** The VM's own page (KVM's private memslots), which the guest sees at its plain address only. Default false. */
+  readonly internal?: boolean;
+  /**
+   * EPT memory type of its pages, as memory-type range registers give it where devices read memory: 0 UC, 1 WC, 4 WT,
+   * 5 WP, 6 WB. The guest's page-attribute table may refine it. Default: WB, whatever the guest says.
+   */
+  readonly memoryType?: 0 | 1 | 4 | 5 | 6;
 }
 
 /** A slot with its record. */
@@ -47,8 +55,11 @@ const memoryRecord = new RecordType(MEMORY);
 const slotRecord = new RecordType(SLOT);
 const IN_PROGRESS = 1n << 63n;
 const MAX_SLOTS = 64;
+/** Flags that a slot keeps for life. */
+const FIXED_FLAGS = SHADOW_CODES.MEMSLOT_READONLY | SHADOW_CODES.MEMSLOT_INTERNAL;
 const MEMORY_BYTES = memoryRecord.size + (MAX_SLOTS + 1) * slotRecord.size;
-const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, HOST_PRESENT, HOST_WRITABLE, HOST_LEVEL_SHIFT } = SHADOW_CODES;
+const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL } = SHADOW_CODES;
+const { HOST_PRESENT, HOST_WRITABLE, HOST_LEVEL_SHIFT } = SHADOW_CODES;
 
 /** Pages of level `level` that a range touches. */
 function levelPages(base: bigint, pages: number, level: number): number {
@@ -61,6 +72,8 @@ export class Memslots {
   /** MEMORY records, each with its SLOT records behind it: what guest walks go through. */
   readonly #memories: number[] = [];
   readonly slots: Memslot[] = [];
+  /** gfn bits that no slot may have: they tell aliases apart. */
+  aliasMask = 0n;
   /** Pages of all slots. */
   totalPages = 0;
 
@@ -121,13 +134,19 @@ export class Memslots {
     ) {
       throw new ConfigError(`${name}: address and size must be multiples of 4096`);
     }
+    if (config.memoryType !== undefined && ![0, 1, 4, 5, 6].includes(config.memoryType)) {
+      throw new ConfigError(`${name}: memory type is ${config.memoryType}, expected 0, 1, 4, 5 or 6`);
+    }
     const flags = flagsOf(config);
     const base = config.gpa >> 12n;
+    if (!isPlain(base, config.size / 4096, this.aliasMask)) {
+      throw new ConfigError(`${name} has addresses with alias bits; a slot holds pages, whatever their alias`);
+    }
     let change: SlotChange = "create";
     if (old !== undefined) {
       const sameHost = (config.hva ?? old.hva) === old.hva && (config.ram ?? old.ram) === old.ram;
-      if (!sameHost || config.size !== old.pages * 4096 || ((flags ^ old.flags) & MEMSLOT_READONLY) !== 0) {
-        throw new ConfigError(`${name}: size, memory and read-only cannot be changed, delete it first`);
+      if (!sameHost || config.size !== old.pages * 4096 || ((flags ^ old.flags) & FIXED_FLAGS) !== 0) {
+        throw new ConfigError(`${name}: size, memory, read-only and internal cannot be changed, delete it first`);
       }
       if (base === old.base) return flags === old.flags ? "none" : "flags";
       change = "move";
@@ -188,6 +207,8 @@ export class Memslots {
       memslotRecord.set32(linear, pointer, "ID", config.id);
       memslotRecord.set32(linear, pointer, "SPACE", slot.addressSpace);
       memslotRecord.set32(linear, pointer, "RAM", ram);
+      const { memoryType } = config;
+      memslotRecord.set32(linear, pointer, "MEMTYPE", memoryType === undefined ? 0 : (memoryType << 3) | 1);
       if (log !== undefined) this.startLog(slot, log.initial);
       return slot;
     });
@@ -268,7 +289,7 @@ export class Memslots {
     const table = memory + memoryRecord.size;
     const slots = this.slots
       .filter((slot) => slot.addressSpace === space && (slot.flags & MEMSLOT_INVALID) === 0)
-      .sort((a, b) => (a.base < b.base ? -1 : 1));
+      .sort(byBase);
     slots.forEach((slot, index) => {
       const record = table + index * slotRecord.size;
       slotRecord.set64(linear, record, "BASE", slot.base << 12n);
@@ -285,7 +306,7 @@ export class Memslots {
 
   #publish(space: number): void {
     const set = this.#sets[space]!;
-    const slots = this.slots.filter((slot) => slot.addressSpace === space);
+    const slots = this.slots.filter((slot) => slot.addressSpace === space).sort(byBase);
     slots.forEach((slot, index) => {
       slotSetRecord.set32(this.linear, set, "SLOTS", slot.pointer, index);
     });
@@ -296,8 +317,14 @@ export class Memslots {
   }
 }
 
+const byBase = (a: Memslot, b: Memslot) => (a.base < b.base ? -1 : 1);
+
 export function flagsOf(config: SlotConfig): number {
-  return (config.logDirty ? MEMSLOT_LOG : 0) | (config.readOnly ? MEMSLOT_READONLY : 0);
+  return (
+    (config.logDirty ? MEMSLOT_LOG : 0) |
+    (config.readOnly ? MEMSLOT_READONLY : 0) |
+    (config.internal ? MEMSLOT_INTERNAL : 0)
+  );
 }
 
 /**

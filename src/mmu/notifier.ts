@@ -32,7 +32,8 @@ function inRange(
 /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
 export function unmapRange(vm: VirtualMachine, start: bigint, end: bigint): void {
   const found = inRange(vm, start, end, (slot, from, to) => {
-    vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, RANGE.zap);
+    if (vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, RANGE.zap) !== 0)
+      vm.exports.flushAll(vm.pointer);
     vm.hostPages.remove(slot, from, to);
   });
   if (found)
@@ -48,7 +49,10 @@ export function unmapRange(vm: VirtualMachine, start: bigint, end: bigint): void
 /** The host puts another page behind an address, which must not be written before the next fault. */
 export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): void {
   inRange(vm, hva, hva + 1n, (slot, gfn) => {
-    vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
+    const changed = vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
+    if (changed !== 0) vm.exports.flushRange(vm.pointer, gfn, 1n);
+    // Prefetching must not map the page that was there before.
+    vm.hostPages.change(slot, gfn, page);
   });
   vm.settle();
 }

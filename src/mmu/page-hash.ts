@@ -1,5 +1,6 @@
 /**
- * The hash of shadow pages by name: (gfn, role, CR3 bits 11:5 of a PAE guest's table, latched PDPTEs).
+ * The hash of shadow pages by name: (gfn, role, CR3 bits 11:5 of a PAE guest's table or alias bits of a direct page,
+ * latched PDPTEs).
  * Open addressing over typed arrays; the names themselves are read from the pages' headers in linear memory.
  */
 import type { LinearMemory } from "../core/linear-memory.js";
@@ -121,7 +122,7 @@ export class PageHash {
 
 function hash(gfnLow: number, gfnHigh: number, role: number, low: number): number {
   let value = Math.imul(gfnLow ^ Math.imul(gfnHigh, 0x85ebca6b), 0x9e3779b1);
-  value = Math.imul(value ^ role ^ (low << 9), 0xc2b2ae35);
+  value = Math.imul(value ^ role ^ (low << 9) ^ (low >>> 12), 0xc2b2ae35);
   return value ^ (value >>> 15);
 }
 

@@ -1,6 +1,6 @@
 /** The PDPTEs of a PAE guest: loaded with CR3, and for software walks where the guest loads CR3 without an exit. */
 import { GeneralProtectionError } from "../errors.js";
-import { checkPdptes } from "./control-registers.js";
+import { checkPdptes, pdpteReservedBits } from "./control-registers.js";
 import { vcpuRecord } from "./records.js";
 import type { Vcpu } from "./vcpu.js";
 
@@ -10,6 +10,9 @@ const TABLE_ACCESS = 6;
 export class PdpteRegisters {
   /** The processor's own registers, which it loads where CR writes do not exit (VMX with EPT). */
   #hardware: readonly bigint[] = [0n, 0n, 0n, 0n];
+
+  /** Guest PDPTE fields of L1's VMCS; undefined where no nested guest has run yet. */
+  #fields: readonly bigint[] | undefined;
 
   constructor(readonly vcpu: Vcpu) {}
 
@@ -39,6 +42,27 @@ export class PdpteRegisters {
     this.#hardware = this.#tryRead(cr3) ?? this.#hardware;
   }
 
+  /** Throws GeneralProtectionError for fields that VM entry refuses. */
+  checkFields(fields: readonly bigint[] | undefined): void {
+    const { limits, pdpteAccessed } = this.vcpu.vm;
+    if (fields !== undefined) checkPdptes(fields, pdpteReservedBits(limits.guestPhysicalBits, pdpteAccessed));
+  }
+
+  /**
+   * VM entry to a nested guest that uses PAE paging and EPT: the registers come from the VMCS, and CR3 is not looked at
+   * (SDM, "Loading Page-Directory-Pointer-Table Entries"). Fields that L1 has not written are those of the last exit; before
+   * the first, the table at CR3.
+   */
+  enterNested(cr3: bigint, fields: readonly bigint[] | undefined): void {
+    this.#hardware = fields ?? this.#fields ?? this.#tryRead(cr3) ?? this.#hardware;
+    this.#fields = this.#hardware;
+  }
+
+  /** VM exit from such a guest: it saves the registers (SDM, "Saving Non-Register State"). */
+  exitNested(): void {
+    this.#fields = this.#hardware;
+  }
+
   #tryRead(cr3: bigint): bigint[] | undefined {
     try {
       return this.#read(cr3);
@@ -50,14 +74,16 @@ export class PdpteRegisters {
 
   /** Throws GeneralProtectionError where the table lies in no slot or an entry has reserved bits. */
   #read(cr3: bigint): bigint[] {
-    const { vm, space } = this.vcpu;
+    const { vm, space, walkMmu, nestedMmu } = this.vcpu;
     const table = this.#l1Address(cr3 & 0xffff_ffe0n);
     const bytes = table === undefined ? undefined : vm.readGuest(table, 32, space);
     if (bytes === undefined) {
       throw new GeneralProtectionError(`page-directory-pointer table at 0x${cr3.toString(16)} lies in no slot`);
     }
     const values = [...new BigUint64Array(bytes.slice().buffer)];
-    checkPdptes(values, vm.limits.guestPhysicalBits, vm.pdpteAccessed);
+    // L2's own addresses have no alias bits.
+    const aliasMask = walkMmu === nestedMmu ? 0n : vm.limits.aliasMask;
+    checkPdptes(values, pdpteReservedBits(vm.limits.guestPhysicalBits, vm.pdpteAccessed, aliasMask));
     return values;
   }
 
@@ -67,6 +93,6 @@ export class PdpteRegisters {
     if (walkMmu !== nestedMmu) return table;
     const low = Number(table & 0xffff_f000n);
     if (vm.exports.walk(pointer, guestMmu.pointer, pointer, 0, low, TABLE_ACCESS) === 0) return undefined;
-    return vcpuRecord.get64(vm.linear, pointer, "GW_GPA") | (table & 0xfffn);
+    return (vcpuRecord.get64(vm.linear, pointer, "GW_GFN") << 12n) | (table & 0xfffn);
   }
 }

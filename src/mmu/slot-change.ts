@@ -62,6 +62,11 @@ function updateLimit(vm: VirtualMachine): void {
   vm.settle();
 }
 
+/** Rights of its pages went away (kvm_arch_flush_remote_tlbs_memslot). */
+export function flushSlot(vm: VirtualMachine, slot: Memslot): void {
+  vm.exports.flushRange(vm.pointer, slot.base, BigInt(slot.pages));
+}
+
 function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {
   const toggled = (oldFlags ^ slot.flags) & MEMSLOT_LOG;
   if (toggled === 0 || slot.flags & MEMSLOT_READONLY) return;
@@ -70,11 +75,13 @@ function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {
     vm.slots.stopLog(slot);
     // Small pages that logging made can become large again.
     vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE.collapse);
+    flushSlot(vm, slot);
   } else if ((vm.manualDirtyLog & 2) === 0) {
     vm.tdpMmu?.split(slot, slot.base, end);
     // The log takes care of pages whose D bit is clear; large ones are split at their first write.
     const logged = vm.pageModificationLog;
     if (logged) vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 1, RANGE.clearDirty);
     vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, logged ? 2 : 1, 3, RANGE.protect);
+    flushSlot(vm, slot);
   }
 }

@@ -24,6 +24,8 @@ export interface ShadowPage {
   readonly tdp: boolean;
   /** CR3 bits 11:5 of a PAE guest's root table; bit 0: it is one; bit 1: its PDPTEs are latched. */
   readonly low: number;
+  /** Of a direct page: the alias bits of the gfns that it maps. */
+  readonly alias: bigint;
   /** Non-zero SPTEs by index. */
   readonly entries: ReadonlyMap<number, bigint>;
   /**
@@ -61,7 +63,8 @@ export function readPage(vm: VirtualMachine, pointer: number): ShadowPage {
     writeFlooding: pageRecord.get32(linear, pointer, "FLOOD"),
     noHugePage: pageRecord.get32(linear, pointer, "NO_HUGE") !== 0,
     tdp: pageRecord.get32(linear, pointer, "TDP") !== 0,
-    low: pageRecord.get32(linear, pointer, "LOW"),
+    low: pageRecord.get32(linear, pointer, "LOW") & 0xfff,
+    alias: BigInt(pageRecord.get32(linear, pointer, "LOW") >>> 12) << 20n,
     entries,
     shadowed,
   };

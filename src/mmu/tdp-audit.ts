@@ -98,7 +98,9 @@ class TdpAudit {
     if (spte === REMOVED_SPTE) this.#report("tdp tree", page, index, "still has the removed marker");
     if ((spte & PRESENT) === 0n) return;
     const level = roleLevel(page.role);
-    const gfn = page.gfn + (BigInt(index) << BigInt(9 * (level - 1)));
+    // What the entry maps as tables are indexed, with alias bits.
+    const place = (page.gfn | page.alias) + (BigInt(index) << BigInt(9 * (level - 1)));
+    const gfn = this.vm.plainGfn(place);
     if (level === 1 || spte & LARGE) {
       this.#leaf(page, index, spte, gfn);
       return;
@@ -113,7 +115,8 @@ class TdpAudit {
       this.#report("tdp tree", child, undefined, "does not know the entry that leads to it");
     }
     const role = ((page.role & ~(LEVEL | (1 << 11))) | (level - 1)) >>> 0;
-    if (child.gfn !== gfn || child.role !== role) this.#report("role", child, undefined, "not what its place says");
+    if ((child.gfn | child.alias) !== place || child.gfn !== gfn || child.role !== role)
+      this.#report("role", child, undefined, "not what its place says");
     this.#page(child);
   }
 
@@ -122,6 +125,7 @@ class TdpAudit {
     const mmuWritable = (spte & this.#mask("MMU_WRITABLE")) !== 0n;
     const writable = (spte & WRITABLE) !== 0n;
     const wrong = (what: string) => this.#report("spte", page, index, `0x${spte.toString(16)} ${what}`);
+    if (page.alias & this.#mask("EXECUTE_ONLY") && spte & 3n) wrong("grants more than an execute-only alias may");
     if (mmuWritable && !hostWritable) wrong("is MMU-writable, not host-writable");
     if (writable && !mmuWritable) wrong("is writable, not MMU-writable");
     const space = roleSmm(page.role) === 0 ? 0 : 1;

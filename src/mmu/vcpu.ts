@@ -1,8 +1,9 @@
 /** A virtual processor: its registers, its paging contexts, the requests it serves before it enters the guest. */
 import { SHADOW_CODES } from "../abi/shadow.js";
-import { GeneralProtectionError, OutOfMemoryError, UnsupportedError } from "../errors.js";
+import { ConfigError, GeneralProtectionError, OutOfMemoryError, UnsupportedError } from "../errors.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT, ROLE_PAE_ROOT } from "../role/index.js";
 import { Allocations } from "./allocations.js";
+import { type AsyncFault, AsyncFaults } from "./async-faults.js";
 import { PagingContext } from "./context.js";
 import { type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context-roles.js";
 import {
@@ -22,9 +23,10 @@ import {
   writeEfer,
 } from "./control-registers.js";
 import { Invalidation, sameEptTable } from "./invalidation.js";
-import type { FaultOptions, FaultOutcome, InjectedFault, WalkOutcome } from "./outcome.js";
+import { FAULT_CODE, type FaultOptions, type FaultOutcome, type InjectedFault, type WalkOutcome } from "./outcome.js";
 import { PdpteRegisters } from "./pdptes.js";
-import { pageRecord, vcpuRecord } from "./records.js";
+import { prefault } from "./prefault.js";
+import { PAGE_WORD, VCPU_WORD, vcpuRecord } from "./records.js";
 import { ROOTS, type RootCache } from "./root-cache.js";
 import { RootLoader } from "./root-loader.js";
 import type { VirtualMachine } from "./vm.js";
@@ -35,21 +37,15 @@ export type { ControlRegisters } from "./control-registers.js";
 const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16, fillRoot: 32 } as const;
 
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8 } as const;
-const {
-  RET_PF_RETRY,
-  RET_PF_EMULATE,
-  RET_PF_FIXED,
-  RET_PF_SPURIOUS,
-  RET_PF_INJECT,
-  NEED_HOST_PAGE,
-  NEED_PAGE,
-  NO_SPACE,
-} = SHADOW_CODES;
-const OUTCOMES: Readonly<Record<number, "fixed" | "spurious" | "retry">> = {
-  [RET_PF_RETRY]: "retry",
-  [RET_PF_FIXED]: "fixed",
-  [RET_PF_SPURIOUS]: "spurious",
-};
+const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, ATTEND } = SHADOW_CODES;
+/** What most faults end with: the same objects for all. */
+const OUTCOMES: readonly (FaultOutcome | undefined)[] = Object.assign(new Array(RET_PF_INJECT + 1).fill(undefined), {
+  [SHADOW_CODES.RET_PF_RETRY]: Object.freeze({ result: "retry" }),
+  [SHADOW_CODES.RET_PF_FIXED]: Object.freeze({ result: "fixed" }),
+  [SHADOW_CODES.RET_PF_SPURIOUS]: Object.freeze({ result: "spurious" }),
+});
+const MMIO: FaultOutcome = Object.freeze({ result: "mmio" });
+const EMULATE: FaultOutcome = Object.freeze({ result: "emulate" });
 
 export class Vcpu {
   readonly pointer: number;
@@ -67,6 +63,7 @@ export class Vcpu {
   readonly #loader: RootLoader;
   readonly #invalidation: Invalidation;
   readonly #pdptes: PdpteRegisters;
+  readonly #async = new AsyncFaults(this);
   #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
   #smm = false;
   #guestMode = false;
@@ -131,7 +128,8 @@ export class Vcpu {
     vcpuRecord.set32(this.vm.linear, this.pointer, "WALK_MMU", walkMmu.pointer);
   }
 
-  get #direct(): boolean {
+  /** The context that faults go through maps guest-physical addresses as they are. */
+  get isDirect(): boolean {
     return (this.mmu.rootRole & ROLE_DIRECT) !== 0;
   }
 
@@ -177,15 +175,15 @@ export class Vcpu {
    */
   enterGuest(): boolean {
     const requests = this.#requests;
-    vcpuRecord.set32(this.vm.linear, this.pointer, "PDPTES_READ", this.vm.virtualization === "vmx" ? 1 : 0);
-    if (requests !== 0 || this.mmu.roots.current.page === 0) {
+    this.vm.linear.u32[(this.pointer >>> 2) + VCPU_WORD.pdptesRead] = this.vm.virtualization === "vmx" ? 1 : 0;
+    if (requests !== 0 || this.mmu.roots.currentPage === 0) {
       // The only thing that can fail for want of memory, before anything has changed.
       this.vm.caches.topUp((this.mmu.rootRole & ROLE_PAE_ROOT) !== 0);
       this.#serve(requests);
     }
     this.#loader.check(this.mmu);
     this.vm.events.collect(this.id);
-    return this.mmu.roots.current.page !== 0;
+    return this.mmu.roots.currentPage !== 0;
   }
 
   #serve(requests: number): void {
@@ -193,10 +191,10 @@ export class Vcpu {
     try {
       if (requests & REQUEST.freeObsoleteRoots) this.#freeObsoleteRoots();
       const { roots } = this.mmu;
-      if (requests & REQUEST.fillRoot && roots.current.page !== 0) this.#loader.fill(roots.current.page);
+      if (requests & REQUEST.fillRoot && roots.currentPage !== 0) this.#loader.fill(roots.currentPage);
       if (requests & REQUEST.sync) this.#syncRoots();
       if (requests & REQUEST.flushGuest) this.#flushGuest();
-      if (roots.current.page === 0) {
+      if (roots.currentPage === 0) {
         if (this.#loader.load(this.mmu)) this.#syncRoots();
       }
     } catch (error) {
@@ -221,8 +219,8 @@ export class Vcpu {
   }
 
   #syncRoots(): void {
-    const { page } = this.mmu.roots.current;
-    if (this.#direct || page === 0) return;
+    const page = this.mmu.roots.currentPage;
+    if (this.isDirect || page === 0) return;
     this.#forgetMmio();
     this.vm.exports.syncFromRoot(this.pointer, page);
     this.vm.settle();
@@ -232,55 +230,112 @@ export class Vcpu {
 
   /**
    * Handles a page fault, under two-dimensional paging a fault at a guest-physical address. `errorCode` holds PFERR bits
-   * 4:0; a write to a table is emulated by nobody where the processor made it itself (`guestTable`).
+   * 4:0; a write to a table is emulated by nobody where the processor made it itself (`guestTable`). Throws OutOfMemoryError
+   * before anything has changed.
    */
-  pageFault(address: bigint, errorCode: number, options: FaultOptions = {}): FaultOutcome {
-    if (options.eventDelivery && this.vm.tdp === undefined) {
+  pageFault(address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
+    if (options?.eventDelivery && this.vm.tdp === undefined) {
       const walk = this.#walk(address, options.cpl === 3 ? PFERR.u : 0);
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
-      if (walk.ok) this.vm.unprotectGfn(walk.gpa >> 12n);
+      if (walk.ok) this.vm.unprotectGfn(this.vm.gfnOf(walk.gpa));
     }
-    const low = Number(address & 0xffff_ffffn);
-    const code = this.fault(low, Number(address >> 32n), errorCode);
-    let outcome = this.#outcome(code, address);
-    const tableWrite = options.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
-    if (outcome.result === "emulate" && tableWrite && this.#direct) {
-      this.vm.unprotectGfn(address >> 12n);
-      outcome = { result: "emulate", unprotected: true };
+    if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
+    // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
+    let code = this.vm.exports.pageFaultWide(this.pointer, address, errorCode);
+    if (code >= NEED_HOST_PAGE) code = this.attend(code);
+    const outcome = OUTCOMES[code];
+    return outcome !== undefined ? outcome : this.#rareOutcome(code, address, errorCode, options);
+  }
+
+  /** The same for numbers, without an object for the result: a code of FAULT_CODE; nothing is injected. The fast way. */
+  fault(low: number, high: number, errorCode: number): number {
+    const { vm } = this;
+    if (!vm.caches.stocked) vm.caches.topUp(false);
+    const code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
+    return code < NEED_HOST_PAGE ? code : this.attend(code);
+  }
+
+  /**
+   * Maps addresses ahead of the guest: what faults with `errorCode` at each of them would do, in order, looped inside the
+   * core, which comes back only where the host has to find or make a page. Loads the root first. As with faults, accessed
+   * (and for writes dirty) bits of the guest's tables are set; what the guest would have to be told is only reported.
+   * `results` gets a word for each address, see `decodePrefault`; returns how many addresses are not mapped afterwards.
+   * Throws RangeError where `results` is too short, OutOfMemoryError between two faults.
+   */
+  prefault(addresses: BigUint64Array, results: Uint32Array, errorCode: number): number {
+    const missing = prefault(this, addresses, results, errorCode);
+    this.vm.events.collect(this.id);
+    return missing;
+  }
+
+  /** Serves what the core asks for in a fault until it ends, and collects what it left; a code of FAULT_CODE. */
+  attend(code: number): number {
+    const { vm } = this;
+    while (code >= NEED_HOST_PAGE && code < ATTEND) {
+      if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
+      if (code === NEED_STOCK) {
+        vm.caches.topUp(false);
+        vm.tdpMmu?.topUp();
+      } else {
+        vm.stats.hostCalls++;
+        if (code === NEED_PAGE) vm.providePage(this);
+        else if (!vm.provideHostPage(this)) return FAULT_CODE.wait;
+      }
+      code = vm.exports.pageFaultResume(this.pointer);
+    }
+    if (code >= ATTEND) {
+      vm.settle();
+      vm.events.collect(this.id);
+    }
+    return code & ~ATTEND;
+  }
+
+  /** Ends of a fault that say more than a word, or have to be acted upon. */
+  #rareOutcome(code: number, address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
+    let outcome: FaultOutcome;
+    if (code === RET_PF_INJECT) {
+      const fault = { errorCode: this.injectedCode, address, nested: this.mmu !== this.walkMmu };
+      this.#injectFault(fault);
+      outcome = { result: "inject", ...fault };
+    } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
+    else {
+      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
+      const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
+      outcome = mmio ? MMIO : EMULATE;
+      if (!mmio && tableWrite && this.isDirect) {
+        this.vm.unprotectGfn(this.vm.gfnOf(address));
+        outcome = { result: "emulate", unprotected: true };
+      }
     }
     this.vm.events.collect(this.id);
     return outcome;
   }
 
-  /** The same for numbers, without an object for the result: a RET_PF_* code. The fast way. */
-  fault(low: number, high: number, errorCode: number): number {
-    const { vm } = this;
-    if (!vm.caches.ready) vm.caches.topUp(false);
-    if (vm.tdpMmu !== undefined && !vm.tdpMmu.ready) vm.tdpMmu.topUp();
-    let code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
-    while (code >= NEED_HOST_PAGE) {
-      vm.stats.hostCalls++;
-      if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
-      if (code === NEED_HOST_PAGE) vm.provideHostPage(this);
-      else if (code === NEED_PAGE) vm.providePage(this);
-      code = vm.exports.pageFaultResume(this.pointer);
-    }
-    vm.settle();
-    return code;
+  /** Error code of the last guest walk that failed. */
+  get injectedCode(): number {
+    return vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
   }
 
-  #outcome(code: number, address: bigint): FaultOutcome {
-    if (code === RET_PF_INJECT) {
-      const errorCode = vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
-      const fault = { errorCode, address, nested: this.mmu !== this.walkMmu };
-      this.#injectFault(fault);
-      return { result: "inject", ...fault };
+  /**
+   * The host has fetched the page of a gfn that the guest waited for (`retry` with `waits`): it is mapped without an access,
+   * unless the guest runs on other tables now. Returns whether the guest waited for it.
+   */
+  pageReady(gfn: bigint): boolean {
+    const wait = this.#async.take(gfn);
+    if (wait === undefined) return false;
+    const pgd = this.isDirect ? undefined : this.mmu.pgd;
+    if (wait.pgd === pgd && this.enterGuest()) {
+      if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
+      const [low, high] = [Number(wait.address & 0xffff_ffffn), Number(wait.address >> 32n)];
+      this.attend(this.vm.exports.pageFault(this.pointer, high, low, 0, 1));
+      this.vm.events.collect(this.id);
     }
-    if (code === RET_PF_EMULATE) {
-      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
-      return { result: mmio ? "mmio" : "emulate" };
-    }
-    return { result: OUTCOMES[code]! };
+    return true;
+  }
+
+  /** Pages that the host fetches and the guest waits for. */
+  get waits(): readonly AsyncFault[] {
+    return this.#async.waits;
   }
 
   /**
@@ -328,10 +383,14 @@ export class Vcpu {
     };
   }
 
-  /** A write that is emulated: memory first, then the dirty log, then the shadow pages of the written table. */
+  /**
+   * A write that is emulated: memory first, then the dirty log, then the shadow pages of the written table. `gpa` may have
+   * alias bits. Throws MemoryRangeError before anything changes.
+   */
   emulatedWrite(gpa: bigint, bytes: Uint8Array): void {
-    this.vm.writeGuest(gpa, bytes, this.space);
-    this.vm.exports.pteWrite(this.pointer, Number(gpa >> 32n), Number(gpa & 0xffff_ffffn), bytes.length);
+    const plain = gpa & ~this.vm.limits.aliasMask;
+    this.vm.writeGuest(plain, bytes, this.space);
+    this.vm.exports.pteWrite(this.pointer, Number(plain >> 32n), Number(plain & 0xffff_ffffn), bytes.length);
     this.vm.settle();
     this.vm.events.collect(this.id);
   }
@@ -378,6 +437,9 @@ export class Vcpu {
       if (value >> BigInt(this.vm.limits.guestPhysicalBits) !== 0n) {
         throw new GeneralProtectionError(`CR3 0x${value.toString(16)} exceeds MAXPHYADDR`);
       }
+      if (this.walkMmu !== this.nestedMmu && value & this.vm.limits.aliasMask) {
+        throw new GeneralProtectionError(`CR3 0x${value.toString(16)} has alias bits`);
+      }
       const reloaded = pae && this.#loadPdptes(value);
       this.#registers = { ...this.#registers, cr3: value };
       this.walkMmu.pgd = value;
@@ -394,7 +456,7 @@ export class Vcpu {
     if (!roots.switchTo(pgd, wanted, this.#loader.low(this.mmu, pgd))) return;
     this.#requests |= REQUEST.loadPgd | REQUEST.fillRoot;
     this.#forgetMmio();
-    if (!(role & ROLE_DIRECT)) pageRecord.set32(this.vm.linear, roots.current.page, "FLOOD", 0);
+    if (!(role & ROLE_DIRECT)) this.vm.linear.u32[(roots.currentPage >>> 2) + PAGE_WORD.flood] = 0;
   }
 
   /** MOV to CR0. Throws GeneralProtectionError where the processor would raise #GP(0). */
@@ -431,6 +493,7 @@ export class Vcpu {
 
   /** Registers set from outside, all at once (KVM_SET_SREGS). */
   setRegisters(registers: ControlRegisters): void {
+    if (this.walkMmu !== this.nestedMmu) this.#checkRoot(registers.cr3);
     const before = this.registers;
     this.#setRegisters(numbersOf(registers));
     const same = (["cr0", "cr3", "cr4", "efer"] as const).every((name) => before[name] === registers[name]);
@@ -479,6 +542,12 @@ export class Vcpu {
   #unload(): void {
     for (const { roots } of [this.rootMmu, this.guestMmu]) roots.free(ROOTS.all);
     this.#forgetMmio();
+  }
+
+  /** What formats are derived from has changed (kvm_mmu_after_set_cpuid). No nested guest runs. */
+  refreshFormats(): void {
+    for (const context of [this.rootMmu, this.guestMmu, this.nestedMmu]) context.forgetRoles();
+    this.#resetContext();
   }
 
   /** Frees the roots and computes the roles anew (kvm_mmu_reset_context). */
@@ -532,10 +601,11 @@ export class Vcpu {
    * two-dimensional paging, its guest-physical addresses are L1's), in pages of their own (guest_mode).
    */
   enterNested(registers: ControlRegisters, stage?: SecondStage): void {
+    this.#checkStage(registers, stage);
+    const numbers = numbersOf(registers);
     this.#requestTransitionFlush();
     this.#setGuestMode(true);
     if (stage !== undefined) {
-      if (this.vm.tdp === undefined) throw new UnsupportedError("a second stage of L1's needs NPT or EPT in the host");
       this.#use(this.guestMmu, this.walkMmu);
       const pgd = setNestedRoles(this.vm, this.guestMmu, stage, this.#roleMode);
       this.#loader.latch(this.guestMmu);
@@ -543,10 +613,31 @@ export class Vcpu {
       this.#use(this.guestMmu, this.nestedMmu);
     }
     this.#switch(registers);
+    if (stage?.kind === "ept" && isPaePaging(numbers)) this.#pdptes.enterNested(numbers.cr3, stage.pdptes);
+  }
+
+  /** Throws UnsupportedError, ConfigError or GeneralProtectionError for what cannot be entered. */
+  #checkStage(registers: ControlRegisters, stage: SecondStage | undefined): void {
+    const { tdp, limits } = this.vm;
+    if (stage === undefined) {
+      this.#checkRoot(registers.cr3);
+      return;
+    }
+    if (tdp === undefined) throw new UnsupportedError("a second stage of L1's needs NPT or EPT in the host");
+    if (stage.kind === "npt") this.#checkRoot(stage.ncr3);
+    else if (limits.aliasMask !== 0n)
+      throw new UnsupportedError("nested EPT is not possible while addresses have alias bits");
+    else if (isPaePaging(numbersOf(registers))) this.#pdptes.checkFields(stage.pdptes);
+  }
+
+  /** A table of L1's has no alias. Throws ConfigError. */
+  #checkRoot(table: bigint): void {
+    if (table & this.vm.limits.aliasMask) throw new ConfigError(`root table 0x${table.toString(16)} has alias bits`);
   }
 
   /** The nested guest exits to L1, whose registers these are. */
   exitNested(registers: ControlRegisters): void {
+    if (this.mmu.isEpt && this.walkMmu === this.nestedMmu && isPaePaging(this.#registers)) this.#pdptes.exitNested();
     this.#setGuestMode(false);
     this.#requestTransitionFlush();
     this.#use(this.rootMmu, this.rootMmu);

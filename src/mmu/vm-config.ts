@@ -1,6 +1,7 @@
 /** What a virtual machine is made of, and how that is written into its VM record. */
 import type { LinearMemory } from "../core/linear-memory.js";
 import type { SpteMasks } from "../spte/index.js";
+import type { AliasConfig } from "./aliases.js";
 import type { HostMemory } from "./host-pages.js";
 import type { EncryptionHooks } from "./memory-cache.js";
 import { vmRecord } from "./records.js";
@@ -53,6 +54,13 @@ export interface VirtualMachineConfig {
   /** Default: host page = RAM page, everything writable, mapped by pages of 4 KiB. */
   readonly hostMemory?: HostMemory;
   readonly encryption?: EncryptionHooks;
+  /** Guest-physical address bits that are attributes. Default none. */
+  readonly aliases?: AliasConfig;
+  /**
+   * TLBs can be flushed by ranges of guest-physical addresses, so that `takeFlushes` lists ranges where that is enough
+   * (the kernel's kvm_available_flush_tlb_with_range). Default false: every flush is of everything.
+   */
+  readonly rangedFlush?: boolean;
   /** Records of the event buffer; 0 turns events off. Default 0. */
   readonly eventCapacity?: number;
   /**
@@ -74,7 +82,7 @@ export function writeMasks(
   pointer: number,
   config: VirtualMachineConfig,
   masks: VmMasks,
-  addresses: { readonly chains: number; readonly zeroPage: number },
+  zeroPage: number,
 ): void {
   const set = (name: string, value: bigint) => vmRecord.set64(linear, pointer, name, value);
   set("HOST_WRITABLE", masks.hostWritable);
@@ -97,15 +105,15 @@ export function writeMasks(
   set("LOWER_GFN", masks.lowerGfn);
   set("NORMAL_ZONE", NORMAL_ZONE);
   // Present for the processor, but neither MMU-present nor MMIO: a table without entries stands behind it.
-  set("PDPTE_VALUE", BigInt(addresses.zeroPage) | 1n | masks.meValue);
+  set("PDPTE_VALUE", BigInt(zeroPage) | 1n | masks.meValue);
   const set32 = (name: string, value: number) => vmRecord.set32(linear, pointer, name, value);
   set32("DEFAULT_PDPTE", config.defaultPaePdpte ? 1 : 0);
   set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
   set32("TDP", (config.paging ?? "shadow") === "shadow" ? 0 : 1);
   set32("CPU_DIRTY_LOG", config.pageModificationLog ? 1 : 0);
+  set32("RANGED_FLUSH", config.rangedFlush ? 1 : 0);
   set32("NX_HUGE", config.nxHugePages ? 1 : 0);
   set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
   set32("MAX", UNLIMITED);
-  set32("CHAINS", addresses.chains);
   set32("ASK_HOST", config.hostMemory === undefined ? 0 : 1);
 }

@@ -13,12 +13,15 @@ import {
   roleLevel,
   roleSmm,
 } from "../role/index.js";
+import { type AliasConfig, checkAliases, isPlain, NO_ALIASES } from "./aliases.js";
 import { Allocations } from "./allocations.js";
 import { type AuditProblem, audit } from "./audit.js";
 import type { FormatLimits } from "./context.js";
 import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
 import { EventBuffer } from "./event-buffer.js";
+import { type PendingFlush, takeFlushes } from "./flushes.js";
 import { limitsOf, masksOf, type TdpConfig, tdpOf } from "./formats.js";
+import { GfnChains } from "./gfn-chains.js";
 import { type HostPage, HostPages } from "./host-pages.js";
 import { MemoryCaches } from "./memory-cache.js";
 import { type Memslot, Memslots, type SlotConfig } from "./memslots.js";
@@ -31,7 +34,7 @@ import { TdpMmu } from "./tdp.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
 import { type VirtualMachineConfig, writeMasks } from "./vm-config.js";
 
-const { CHAIN_BUCKETS, HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
+const { HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
 
 export class VirtualMachine {
   readonly linear: LinearMemory;
@@ -45,7 +48,7 @@ export class VirtualMachine {
   readonly events: EventBuffer;
   /** Serves direct roots; undefined where they are classic ones. */
   readonly tdpMmu: TdpMmu | undefined;
-  readonly limits: FormatLimits;
+  limits: FormatLimits;
   /** Two-dimensional paging, undefined under shadow paging. */
   readonly tdp: TdpConfig | undefined;
   readonly pdpteAccessed: boolean;
@@ -60,9 +63,11 @@ export class VirtualMachine {
   readonly stats = { hostCalls: 0 };
   readonly manualDirtyLog: number;
   readonly hostPages: HostPages;
-  readonly #chains: number;
+  readonly #chains: GfnChains;
   readonly #zeroPage: number;
   readonly #memory: Allocations;
+  /** SPTEs can grant execution without reading. */
+  readonly #executeOnly: boolean;
   /** Limit set by the user; 0: it follows the slots. */
   requestedPages = 0;
 
@@ -74,6 +79,8 @@ export class VirtualMachine {
     const masks = masksOf(config);
     this.limits = limitsOf(config, masks);
     this.tdp = tdpOf(config, masks, this.limits);
+    this.#executeOnly = config.paging === "ept" && masks.present === 0n;
+    const aliases = this.#checkAliases(config.aliases ?? NO_ALIASES);
     this.pdpteAccessed = config.pdpteAccessed ?? false;
     this.nestedPdptes = config.nestedPdptes ?? "live";
     this.pageModificationLog = config.pageModificationLog ?? false;
@@ -83,23 +90,27 @@ export class VirtualMachine {
     this.manualDirtyLog = config.manualDirtyLog ?? 0;
     const memory = new Allocations(linear);
     this.#memory = memory;
-    [this.pointer, this.#chains, this.#zeroPage, this.slots, this.events] = memory.guard(() => {
+    [this.pointer, this.#zeroPage, this.slots, this.events, this.#chains] = memory.guard(() => {
       const pointer = memory.take(vmRecord.size);
-      const chains = memory.take(CHAIN_BUCKETS * 4);
       const zeroPage = config.defaultPaePdpte ? memory.take(4096, 4096) : 0;
       const events = new EventBuffer(linear, pointer, memory, masks, config.eventCapacity ?? 0);
-      return [pointer, chains, zeroPage, new Memslots(linear, pointer, memory), events];
+      return [pointer, zeroPage, new Memslots(linear, pointer, memory), events, new GfnChains(linear)];
     });
-    writeMasks(linear, this.pointer, config, masks, { chains: this.#chains, zeroPage: this.#zeroPage });
+    this.#chains.attach(this.pointer);
+    writeMasks(linear, this.pointer, config, masks, this.#zeroPage);
     this.caches = new MemoryCaches(linear, this.pointer, config.encryption);
     this.hash = new PageHash(linear);
     this.hostPages = new HostPages(this, config.hostMemory);
     exports.vmInit(this.pointer);
+    this.#applyAliases(aliases);
     if (config.tdpMmu)
       this.tdpMmu = new TdpMmu(linear, exports, this.pointer, memory.take(tdpRecord.size), this.caches);
   }
 
+  /** Throws ConfigError where CR3 has alias bits. */
   createVcpu(registers: ControlRegisters): Vcpu {
+    if (registers.cr3 & this.limits.aliasMask)
+      throw new ConfigError(`CR3 0x${registers.cr3.toString(16)} has alias bits`);
     const vcpu = new Vcpu(this, this.vcpus.length, registers);
     this.vcpus.push(vcpu);
     return vcpu;
@@ -119,6 +130,7 @@ export class VirtualMachine {
     this.settle();
     this.slots.dispose();
     this.caches.dispose();
+    this.#chains.dispose();
     this.#memory.release();
   }
 
@@ -155,6 +167,7 @@ export class VirtualMachine {
     const request = vcpu.pointer >>> 2;
     const found = this.hash.find(vcpu.pointer, vcpu.mmu.pdptesPointer, generation);
     this.hash.reserve();
+    this.#chains.reserve(this.exports, this.pointer, this.hash.size);
     const usable = this.exports.requestAdopt(vcpu.pointer, found) !== 0;
     this.settle();
     if (usable) return found;
@@ -167,9 +180,9 @@ export class VirtualMachine {
     return page;
   }
 
-  /** Answers a fault that needs its host page. */
-  provideHostPage(vcpu: Vcpu): void {
-    this.hostPages.provide(vcpu);
+  /** Answers a fault that needs its host page; false where the page has to be fetched first. */
+  provideHostPage(vcpu: Vcpu): boolean {
+    return this.hostPages.provide(vcpu);
   }
 
   /** The page that entry `index` of a page links to, 0 for none. */
@@ -290,6 +303,66 @@ export class VirtualMachine {
     const found = this.exports.unprotect(this.pointer, Number(gfn >> 32n), Number(gfn & 0xffff_ffffn)) !== 0;
     this.settle();
     return found;
+  }
+
+  // ---------------------------------------------------------------- aliases
+
+  /** Guest-physical address bits that are attributes. */
+  get aliases(): Required<AliasConfig> {
+    return { mask: this.limits.aliasMask, executeOnly: this.limits.executeOnlyAliases };
+  }
+
+  /** The gfn without alias bits. */
+  plainGfn(gfn: bigint): bigint {
+    return gfn & ~(this.limits.aliasMask >> 12n);
+  }
+
+  /** The gfn of a guest-physical address, whichever alias it is. */
+  gfnOf(gpa: bigint): bigint {
+    return this.plainGfn(gpa >> 12n);
+  }
+
+  /**
+   * Makes other guest-physical address bits attributes, in whatever paging mode the vCPUs are; every mapping goes.
+   * Throws ConfigError for bits that cannot be taken, that a slot's addresses or a vCPU's CR3 has, or while a nested guest
+   * runs, with nothing changed.
+   */
+  setAliases(config: AliasConfig): void {
+    const aliases = this.#checkAliases(config);
+    const name = `alias mask 0x${aliases.mask.toString(16)}`;
+    for (const slot of this.slots.slots) {
+      if (isPlain(slot.base, slot.pages, aliases.mask >> 12n)) continue;
+      throw new ConfigError(`${name}: slot ${slot.id} has addresses with these bits`);
+    }
+    for (const vcpu of this.vcpus) {
+      if (vcpu.inGuestMode) throw new ConfigError(`${name}: vCPU ${vcpu.id} runs a nested guest`);
+      if (vcpu.registers.cr3 & aliases.mask) throw new ConfigError(`${name}: CR3 of vCPU ${vcpu.id} has such a bit`);
+    }
+    this.exports.zapAll(this.pointer);
+    this.settle();
+    this.#applyAliases(aliases);
+    for (const vcpu of this.vcpus) vcpu.refreshFormats();
+    this.#collectEvents();
+  }
+
+  #checkAliases(config: AliasConfig): Required<AliasConfig> {
+    const { guestPhysicalBits, hostPhysicalBits } = this.limits;
+    return checkAliases(config, { guestPhysicalBits, hostPhysicalBits, tdp: this.tdp, executeOnly: this.#executeOnly });
+  }
+
+  #applyAliases({ mask, executeOnly }: Required<AliasConfig>): void {
+    this.limits = { ...this.limits, aliasMask: mask, executeOnlyAliases: executeOnly };
+    this.slots.aliasMask = mask >> 12n;
+    vmRecord.set64(this.linear, this.pointer, "ALIAS_MASK", mask >> 12n);
+    vmRecord.set64(this.linear, this.pointer, "EXECUTE_ONLY", executeOnly >> 12n);
+  }
+
+  /**
+   * What TLBs may still hold though the tables have it no more, since the last call: everything, or the ranges that
+   * `rangedFlush` allows to list, through each alias.
+   */
+  takeFlushes(): PendingFlush {
+    return takeFlushes(this);
   }
 
   // ---------------------------------------------------------------- the host's notifier

@@ -73,7 +73,7 @@ class EngineTarget implements ReplayTarget {
   readonly #ranges: readonly Range[];
   readonly #vcpus = new Map<number, Vcpu>();
 
-  constructor(config: ReplayVmConfig, host: ReplayHost, sink: (event: MmuEvent) => void) {
+  constructor(config: ReplayVmConfig, host: ReplayHost, sink?: (event: MmuEvent) => void) {
     const { masks } = config;
     this.#core = loadSync();
     this.vm = new VirtualMachine(this.#core, {
@@ -99,7 +99,7 @@ class EngineTarget implements ReplayTarget {
       nxHugePages: config.nxHugePages,
       mmioCaching: masks.mmioCaching,
       manualDirtyLog: config.manualDirtyLog,
-      eventCapacity: EVENT_CAPACITY,
+      eventCapacity: sink === undefined ? 0 : EVENT_CAPACITY,
       hostMemory: {
         pin: (hva, write) => {
           const page = host.pin(hva, write);
@@ -112,7 +112,7 @@ class EngineTarget implements ReplayTarget {
         },
       },
     });
-    this.vm.events.sink = (event: MmuTraceEvent) => sink(event);
+    if (sink !== undefined) this.vm.events.sink = (event: MmuTraceEvent) => sink(event);
     this.#ranges = config.hostRanges.map(({ hva, size }) => ({ hva, size, ram: this.vm.createRam(Number(size)) }));
   }
 

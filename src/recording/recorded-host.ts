@@ -97,14 +97,27 @@ export class RecordedHost implements ReplayHost {
 
   /** The host no longer maps [start, end). */
   unmapped(start: bigint, end: bigint): void {
-    // A notice of one whole 2 MiB block of small pages says that the block's page table was split or changed as one
-    // (split_huge_pmd, mprotect): its pages stay where they are.
-    if (end - start === LARGE_PAGE && start % LARGE_PAGE === 0n && this.mappingLevel(start) === 1) return;
+    if (this.isSplit(start, end)) return;
     const whole = this.slots.all().some((slot) => start <= slot.hva && end >= slot.hva + slot.size);
     for (let hva = start & PAGE_MASK; hva < end; hva += 1n << PAGE_SHIFT) {
       this.present.delete(hva);
       if (whole) this.taken.add(hva);
     }
+  }
+
+  /**
+   * A transparent huge page is split (__split_huge_pmd) because a part of it changes: a notice of the whole block, and in
+   * the same step one of the part. The block's pages stay where they are.
+   */
+  private isSplit(start: bigint, end: bigint): boolean {
+    if (end - start !== LARGE_PAGE || start % LARGE_PAGE !== 0n || this.mappingLevel(start) !== 1) return false;
+    return this.events.some(
+      (event) =>
+        event.ev === "kvm_unmap_hva_range" &&
+        event.start >= start &&
+        event.end <= end &&
+        event.end - event.start < LARGE_PAGE,
+    );
   }
 
   /** What the host maps at `hva` when a notifier tells of a changed page. */

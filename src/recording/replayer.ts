@@ -1,6 +1,13 @@
 import { CpuTracker } from "./cpu-tracker.js";
-import { comparedEvents, compareEvents, type EventDifference, type TaggedEvent } from "./event-comparator.js";
+import {
+  comparedEvents,
+  compareEvents,
+  type EventContext,
+  type EventDifference,
+  type TaggedEvent,
+} from "./event-comparator.js";
 import { isProbeEvent, isTraceEvent, type MmuEvent } from "./events.js";
+import { RESULT_EVENTS, type ResultPair } from "./fault-result.js";
 import { GuestMemoryTracker } from "./guest-memory.js";
 import { notify } from "./notifier.js";
 import { PageNames } from "./page-names.js";
@@ -37,6 +44,8 @@ export interface ReplayReport {
   readonly events: ReadonlyMap<string, number>;
   /** Events that were not compared because the target does not emit their kind, by kind. */
   readonly notCompared: ReadonlyMap<string, number>;
+  /** Compared results (what a fault returned, what a log held) by kind. */
+  readonly results: ReadonlyMap<string, number>;
   readonly rules: RuleCounts;
   /** All of them, in order; `limit` stops the replay early. */
   readonly differences: readonly StepDifference[];
@@ -47,6 +56,8 @@ export interface ReplayReport {
 export interface ReplayOptions {
   /** Give up after this many differences. Default: no limit. */
   readonly limit?: number;
+  /** Compare events too. Without them the target runs as it does when nobody traces it. Default true. */
+  readonly events?: boolean;
 }
 
 /** Probes that recordings of AMD hosts do not have. */
@@ -65,11 +76,12 @@ const ORDINARY: RootMode = { special: false, loading: false };
 export function replay(recording: Recording, factory: ReplayTargetFactory, options: ReplayOptions = {}): ReplayReport {
   let replayer: Replayer;
   try {
-    replayer = new Replayer(recording, factory, options.limit ?? Number.POSITIVE_INFINITY);
+    replayer = new Replayer(recording, factory, options);
   } catch (error) {
     const none = new Map<string, number>();
     const failure = { step: 0, error };
-    return { recording, steps: 0, events: none, notCompared: none, rules: new RuleCounts(), differences: [], failure };
+    const counts = { events: none, notCompared: none, results: none, rules: new RuleCounts() };
+    return { recording, steps: 0, ...counts, differences: [], failure };
   }
   return replayer.run();
 }
@@ -84,6 +96,7 @@ class Replayer {
   private readonly differences: StepDifference[] = [];
   private readonly eventCounts = new Map<string, number>();
   private readonly notCompared = new Map<string, number>();
+  private readonly resultCounts = new Map<string, number>();
   /** Last state of each vCPU's contexts, and of the VM as a whole on both sides. */
   private readonly snapshots = new Map<number, Snapshot>();
   private lastSnapshot: Snapshot | undefined;
@@ -100,7 +113,7 @@ class Replayer {
   constructor(
     private readonly recording: Recording,
     factory: ReplayTargetFactory,
-    private readonly limit: number,
+    private readonly options: ReplayOptions,
   ) {
     this.tracker = new GuestMemoryTracker(recording, (hva, bytes) => {
       if (this.forwarding) this.target.writeHost(hva, bytes);
@@ -110,7 +123,11 @@ class Replayer {
       notifierInFault: () => this.player?.notifierInFault(),
       injectPageFault: () => this.player?.injectPageFault(),
     });
-    this.target = factory(vmConfigOf(recording), this.host, (event) => this.emit(event));
+    this.target = factory(
+      vmConfigOf(recording),
+      this.host,
+      options.events === false ? undefined : (event) => this.emit(event),
+    );
     const missing = recording.config.intel ? new Set<string>() : INTEL_PROBES;
     this.emits = new Set([...this.target.emits].filter((kind) => !missing.has(kind)));
     for (const { hva, bytes } of this.tracker.contents()) this.target.writeHost(hva, bytes);
@@ -135,13 +152,14 @@ class Replayer {
         break;
       }
       steps++;
-      if (this.differences.length >= this.limit) break;
+      if (this.differences.length >= (this.options.limit ?? Number.POSITIVE_INFINITY)) break;
     }
     return {
       recording: this.recording,
       steps,
       events: this.eventCounts,
       notCompared: this.notCompared,
+      results: this.resultCounts,
       rules: this.rules,
       differences: this.differences,
       failure,
@@ -178,7 +196,7 @@ class Replayer {
         entering: (now) => {
           this.mode = { ...this.mode, loading: now };
         },
-        mismatch: (mismatch) => this.add(step, { kind: "result", ...mismatch }),
+        result: (pair) => this.result(step, pair),
         memory: (gpa, bytes) => this.quietly(() => this.tracker.writeGpa(gpa, bytes)),
       },
       this.smiPending,
@@ -225,14 +243,12 @@ class Replayer {
       if (hva === undefined || !own.has(gpa)) continue;
       const bytes = this.target.readHost(hva, 8);
       const found = bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
-      if (found !== after) {
-        this.add(step, {
-          kind: "result",
-          where: `memory at gpa 0x${gpa.toString(16)}`,
-          recorded: `0x${after.toString(16)}`,
-          replayed: `0x${found.toString(16)}`,
-        });
-      }
+      this.result(step, {
+        kind: "guest memory",
+        where: `memory at gpa 0x${gpa.toString(16)}`,
+        recorded: `0x${after.toString(16)}`,
+        replayed: `0x${found.toString(16)}`,
+      });
     }
   }
 
@@ -289,14 +305,19 @@ class Replayer {
       if (event.ev === "age_gfn_ret" || event.ev === "test_age_gfn_ret")
         recorded = (recorded ?? false) || event.ret !== 0;
     }
-    if (recorded !== undefined && recorded !== young)
-      this.add(step, { kind: "result", where: "age", recorded: String(recorded), replayed: String(young) });
+    if (recorded === undefined) return;
+    const text = (answer: boolean): string => (answer ? "young" : "not young");
+    this.result(step, { kind: "ageing", recorded: text(recorded), replayed: text(young) });
   }
 
   private dirtyLog(step: Step, recorded: readonly bigint[], replayed: readonly bigint[]): void {
     const text = (gfns: readonly bigint[]): string => gfns.map((gfn) => gfn.toString(16)).join(" ");
-    if (text(recorded) !== text(replayed))
-      this.add(step, { kind: "result", where: "dirty log", recorded: text(recorded), replayed: text(replayed) });
+    this.result(step, { kind: "dirty log", recorded: text(recorded), replayed: text(replayed) });
+  }
+
+  private result(step: Step, { kind, where = kind, recorded, replayed }: ResultPair): void {
+    this.resultCounts.set(kind, (this.resultCounts.get(kind) ?? 0) + 1);
+    if (recorded !== replayed) this.add(step, { kind: "result", where, recorded, replayed });
   }
 
   private add(step: Step, difference: Difference): void {
@@ -321,21 +342,7 @@ class Replayer {
       replayedNames: new PageNames(this.lastState?.pages ?? [], state.pages),
       rules: this.rules,
     };
-    const tagged = step.events.map((event, index) => ({
-      event: event as unknown as TaggedEvent["event"],
-      ...(this.modes[index] ?? ORDINARY),
-    }));
-    for (const { event } of tagged) {
-      if (isProbeEvent(event.ev) && !this.emits.has(event.ev))
-        this.notCompared.set(event.ev, (this.notCompared.get(event.ev) ?? 0) + 1);
-    }
-    const recorded = comparedEvents(tagged, context);
-    for (const event of recorded) {
-      if (isTraceEvent(event.ev) || isProbeEvent(event.ev))
-        this.eventCounts.set(event.ev, (this.eventCounts.get(event.ev) ?? 0) + 1);
-    }
-    const replayed = comparedEvents(this.emitted, context);
-    for (const difference of compareEvents(recorded, replayed, context)) this.add(step, difference);
+    if (this.options.events !== false) this.compareStepEvents(step, context);
     const hardware: (readonly [bigint, number, bigint])[] = [];
     const found = StateComparator.compare(step.snapshot, state, {
       hardwareBits,
@@ -349,5 +356,23 @@ class Replayer {
     this.lastSnapshot = step.snapshot;
     this.lastState = state;
     this.host.endStep(step);
+  }
+
+  private compareStepEvents(step: Step, context: EventContext): void {
+    const tagged = step.events.map((event, index) => ({
+      event: event as unknown as TaggedEvent["event"],
+      ...(this.modes[index] ?? ORDINARY),
+    }));
+    for (const { event } of tagged) {
+      if (isProbeEvent(event.ev) && !this.emits.has(event.ev) && !RESULT_EVENTS.has(event.ev))
+        this.notCompared.set(event.ev, (this.notCompared.get(event.ev) ?? 0) + 1);
+    }
+    const recorded = comparedEvents(tagged, context);
+    for (const event of recorded) {
+      if (isTraceEvent(event.ev) || isProbeEvent(event.ev))
+        this.eventCounts.set(event.ev, (this.eventCounts.get(event.ev) ?? 0) + 1);
+    }
+    const replayed = comparedEvents(this.emitted, context);
+    for (const difference of compareEvents(recorded, replayed, context)) this.add(step, difference);
   }
 }

@@ -2,14 +2,17 @@
 
 import type { CpuTracker } from "./cpu-tracker.js";
 import { RSM_INSTRUCTION } from "./cpu-tracker.js";
+import { pferrOfQualification } from "./error-code.js";
 import type { EventOf, RecordedEvent } from "./events.js";
-import { compareFault, HANDLER_RETURNS, type ResultMismatch } from "./fault-result.js";
+import { faultResults, HANDLER_RETURNS, type ResultPair } from "./fault-result.js";
 import type { GuestMemoryTracker } from "./guest-memory.js";
+import { invalidatedPcid, misconfiguredAddress } from "./hidden-operands.js";
 import { toBytes } from "./host-memory.js";
 import { notify } from "./notifier.js";
 import type { RecordedHost } from "./recorded-host.js";
 import type { GuestStep, Recording } from "./recording.js";
 import type { GuestWalkOutcome, ReplayTarget } from "./target.js";
+import { walkLength } from "./walk-events.js";
 
 /** Exit reasons: SVM's WRMSR, VMX's WRMSR, EPT misconfiguration, INVEPT, INVPCID, VMPTRLD. */
 const EXIT_MSR_SVM = 0x7c;
@@ -23,28 +26,8 @@ const EXIT_VMX_LAST = 0x1b;
 const EXIT_INVPCID = 0x3a;
 const MSR_EFER = 0xc0000080;
 const EVENT_VALID = 0x80000000;
-const PCID = 0xfffn;
-
-const ENTRY_ADDRESS = 0x000ffffffffff000n;
 const PFERR_WRITE = 2;
-const PFERR_P = 1n;
-const PFERR_W = 2n;
-const PFERR_U = 4n;
 const PFERR_RSVD = 8n;
-const PFERR_F = 16n;
-const PFERR_GUEST_FINAL = 1n << 32n;
-const PFERR_GUEST_PAGE = 1n << 33n;
-
-/** Page-fault error code that KVM makes of an EPT violation's exit qualification (handle_ept_violation). */
-export function pferrOfQualification(qualification: bigint): bigint {
-  let code = 0n;
-  if ((qualification & 1n) !== 0n) code |= PFERR_U;
-  if ((qualification & 2n) !== 0n) code |= PFERR_W;
-  if ((qualification & 4n) !== 0n) code |= PFERR_F;
-  if ((qualification & 0x38n) !== 0n) code |= PFERR_P;
-  code |= (qualification & 0x100n) !== 0n ? PFERR_GUEST_FINAL : PFERR_GUEST_PAGE;
-  return code;
-}
 
 const INPUT_KINDS: ReadonlySet<string> = new Set(["kvm_unmap_hva_range", "kvm_set_spte_hva"]);
 
@@ -54,8 +37,8 @@ export interface PlayerHooks {
   memory(gpa: bigint, bytes: Uint8Array): void;
   /** The target is entering the guest, where roots are loaded. */
   entering(now: boolean): void;
-  /** What a call gave differs from what was recorded. */
-  mismatch(mismatch: ResultMismatch): void;
+  /** What a call gave and what was recorded of it. */
+  result(pair: ResultPair): void;
 }
 
 export class StepPlayer {
@@ -225,7 +208,7 @@ export class StepPlayer {
     if (!intel) return;
     switch (event.exit_reason) {
       case EXIT_EPT_MISCONFIG:
-        this.pageFault(index, this.misconfiguredAddress(rest), PFERR_RSVD);
+        this.pageFault(index, misconfiguredAddress(this.step, rest), PFERR_RSVD);
         break;
       case EXIT_INVEPT:
         this.walkOperands(index, rest);
@@ -255,21 +238,10 @@ export class StepPlayer {
       const event = rest.find((later) => later.ev === "invpcid_gva");
       if (event?.ev === "invpcid_gva") this.target.invpcid(this.vcpu, type, Number(event.pcid), event.gva);
     } else if (type === 1) {
-      const pcid = this.pcidOfRoots(rest);
+      const { previousRoots } = this.target.state(this.vcpu).rootMmu;
+      const pcid = invalidatedPcid(rest, previousRoots, this.cpu.effective(this.vcpu).cr3);
       if (pcid !== undefined) this.target.invpcid(this.vcpu, type, pcid, 0n);
     } else this.target.invpcid(this.vcpu, type, 0, 0n);
-  }
-
-  private pcidOfRoots(rest: readonly RecordedEvent[]): number | undefined {
-    const freed = rest.find((event) => event.ev === "free_roots");
-    const { previousRoots } = this.target.state(this.vcpu).rootMmu;
-    if (freed?.ev === "free_roots") {
-      // KVM_MMU_ROOT_CURRENT is bit 0, the previous roots follow.
-      const root = previousRoots.find((_, index) => ((freed.roots >> BigInt(index + 1)) & 1n) !== 0n);
-      if (root !== undefined) return Number(root.pgd & PCID);
-    }
-    if (rest.some((event) => event.ev === "sync_roots")) return Number(this.cpu.effective(this.vcpu).cr3 & PCID);
-    return undefined;
   }
 
   /** The walks for an instruction's memory operand come before what the instruction does. */
@@ -283,33 +255,6 @@ export class StepPlayer {
   private untilEntry(index: number): readonly RecordedEvent[] {
     const end = this.events.findIndex((event, at) => at >= index && event.ev === "kvm_entry");
     return this.events.slice(index, end === -1 ? undefined : end);
-  }
-
-  /** The gpa of an EPT misconfiguration, which no event of the exit has: what the handler does next shows it. */
-  private misconfiguredAddress(rest: readonly RecordedEvent[]): bigint {
-    const handled = rest.findIndex((event) => HANDLER_RETURNS.has(event.ev) || event.ev === "page_fault_ret");
-    const own = rest.slice(0, handled === -1 ? undefined : handled);
-    const walk = own.find((event) => event.ev === "kvm_mmu_pagetable_walk");
-    if (walk?.ev === "kvm_mmu_pagetable_walk" && HANDLER_RETURNS.has(rest[handled]?.ev ?? "")) return walk.addr;
-    for (const event of rest) {
-      if (event.ev === "handle_mmio_page_fault") return event.addr !== 0n ? event.addr : event.gfn << 12n;
-      if (event.ev === "kvm_mmu_spte_requested") return event.gfn << 12n;
-      if (event.ev === "kvm_mmio") return event.gpa;
-    }
-    return this.walkedAddress(rest) ?? this.step.mmio[0] ?? this.step.nested?.address ?? this.step.gva;
-  }
-
-  /** The page that the walk of the step's own address leads to: the emulator fetches what it could not run. */
-  private walkedAddress(rest: readonly RecordedEvent[]): bigint | undefined {
-    const start = rest.findIndex((event) => event.ev === "kvm_mmu_pagetable_walk");
-    const walk = rest[start];
-    if (walk?.ev !== "kvm_mmu_pagetable_walk" || walk.addr >> 12n !== this.step.gva >> 12n) return undefined;
-    let leaf: bigint | undefined;
-    for (const event of rest.slice(start + 1)) {
-      if (event.ev !== "kvm_mmu_paging_element") break;
-      if (event.level === 1) leaf = event.pte & ENTRY_ADDRESS;
-    }
-    return leaf === undefined ? undefined : leaf | (walk.addr & 0xfffn);
   }
 
   private pageFault(index: number, address: bigint, errorCode: bigint): void {
@@ -334,14 +279,16 @@ export class StepPlayer {
     this.injectPageFault();
     this.fault = undefined;
     this.consumed = Math.max(this.consumed, end);
-    for (const mismatch of compareFault(outcome, this.untilEntry(index + 1))) this.hooks.mismatch(mismatch);
+    for (const pair of faultResults(outcome, this.untilEntry(index + 1))) this.hooks.result(pair);
   }
 
   /** A walk that is no part of a page fault: of instruction emulation or event delivery. */
   private walk(event: EventOf<"kvm_mmu_pagetable_walk">, index: number): void {
     if (index < this.consumed) return;
     const outcome = this.target.guestWalk(this.vcpu, event.addr, event.pferr);
-    this.consumed = index + this.walkLength(index);
+    const { nested } = this.cpu.state(this.vcpu);
+    const twoStage = nested !== undefined && nested.secondStage.kind !== "none";
+    this.consumed = index + walkLength(this.events, index, twoStage);
     if (outcome.ok && (event.pferr & PFERR_WRITE) !== 0) this.lastWrite = outcome.gpa;
     if (!outcome.ok && this.faultInjected(this.consumed)) this.injectEmulated(outcome);
   }
@@ -349,12 +296,9 @@ export class StepPlayer {
   /** The address that emulation writes to is the one that its last walk for a write has given. */
   private emulatedWrite(event: EventOf<"pte_write">): void {
     const { lastWrite } = this;
-    if (lastWrite !== undefined && lastWrite >> 12n !== event.gpa >> 12n) {
-      this.hooks.mismatch({
-        where: "emulated write",
-        recorded: `0x${event.gpa.toString(16)}`,
-        replayed: `0x${lastWrite.toString(16)}`,
-      });
+    if (lastWrite !== undefined) {
+      const page = (gpa: bigint): string => `page 0x${(gpa >> 12n).toString(16)}`;
+      this.hooks.result({ kind: "emulated write", recorded: page(event.gpa), replayed: page(lastWrite) });
     }
     this.target.emulatedWrite(this.vcpu, event.gpa, toBytes(event.new, event.bytes));
   }
@@ -374,42 +318,6 @@ export class StepPlayer {
       if (event.ev === "kvm_inj_exception" && event.exception === 14 && event.reinjected === 0) return true;
     }
     return false;
-  }
-
-  /**
-   * Number of events of the walk at `index`. In L2 under nested paging each access of a walk of L2's own tables
-   * goes through a walk of L1's second stage, whose events lie inside.
-   */
-  private walkLength(index: number): number {
-    const nested = this.cpu.state(this.vcpu).nested;
-    const twoStage = nested !== undefined && nested.secondStage.kind !== "none";
-    let walks = 0;
-    let length = 0;
-    let guestLevel = Number.POSITIVE_INFINITY;
-    const inner = twoStage && this.events[index + 1]?.ev === "kvm_mmu_pagetable_walk";
-    let innerDone = true;
-    let final = false;
-    for (const event of this.events.slice(index)) {
-      if (event.ev === "kvm_mmu_pagetable_walk") {
-        if (walks > 0 && (!inner || (innerDone && final))) break;
-        if (walks > 0) {
-          innerDone = false;
-          final = guestLevel === 1;
-        }
-        walks++;
-      } else if (event.ev === "kvm_mmu_paging_element") {
-        if (inner && innerDone) guestLevel = event.level;
-        else if (inner && event.level === 1) innerDone = true;
-      } else if (
-        event.ev !== "kvm_mmu_walker_error" &&
-        event.ev !== "kvm_mmu_set_accessed_bit" &&
-        event.ev !== "kvm_mmu_set_dirty_bit" &&
-        event.ev !== "mark_dirty"
-      )
-        break;
-      length++;
-    }
-    return length;
   }
 
   /**

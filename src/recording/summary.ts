@@ -9,6 +9,7 @@ export class ReplaySummary {
   differences = 0;
   readonly events = new Map<string, number>();
   readonly notCompared = new Map<string, number>();
+  readonly results = new Map<string, number>();
   readonly unknownEvents = new Map<string, number>();
   readonly rules = new RuleCounts();
 
@@ -19,6 +20,7 @@ export class ReplaySummary {
     this.differences += report.differences.length;
     addAll(this.events, report.events);
     addAll(this.notCompared, report.notCompared);
+    addAll(this.results, report.results);
     addAll(this.unknownEvents, report.recording.unknownEvents);
     this.rules.add(report.rules);
   }
@@ -35,6 +37,7 @@ export class ReplaySummary {
       steps: this.steps,
       differences: this.differences,
       events: Object.fromEntries(sorted(this.events)),
+      results: Object.fromEntries(sorted(this.results)),
       notCompared: Object.fromEntries(sorted(this.notCompared)),
       unknownEvents: Object.fromEntries(sorted(this.unknownEvents)),
       rules: Object.fromEntries(this.rules.entries()),
@@ -50,6 +53,7 @@ export class ReplaySummary {
     yield "";
     yield "events compared";
     for (const [kind, count] of sorted(this.events)) yield `  ${String(count).padStart(8)}  ${kind}`;
+    yield* section("results compared", sorted(this.results));
     yield* section("events not compared (the engine does not emit them)", sorted(this.notCompared));
     yield* section("events of unknown kinds, left out", sorted(this.unknownEvents));
     yield "";

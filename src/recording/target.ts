@@ -307,9 +307,9 @@ export interface ReplayTarget {
   state(vcpu: number): MmuState;
 }
 
-/** Makes a target. Events reach `sink` in order, whenever they happen. */
+/** Makes a target. Events reach `sink` in order, whenever they happen; without one nobody wants them. */
 export type ReplayTargetFactory = (
   config: ReplayVmConfig,
   host: ReplayHost,
-  sink: (event: MmuEvent) => void,
+  sink: ((event: MmuEvent) => void) | undefined,
 ) => ReplayTarget;

@@ -163,7 +163,8 @@ export function makeExecutable(spte: bigint, masks: SpteMasks): bigint {
  * (kvm_mmu_changed_pte_notifier_make_spte).
  */
 export function makeChangedPfn(old: bigint, pfn: bigint, masks: SpteMasks): bigint {
-  const moved = (old & ~ADDRESS) | (pfn << PAGE_SHIFT);
+  // The encryption bit is no address bit (SPTE_BASE_ADDR_MASK).
+  const moved = (old & ~(ADDRESS & ~masks.meValue)) | (pfn << PAGE_SHIFT);
   return markForAccessTracking(moved & ~(W | masks.hostWritable | masks.mmuWritable), masks);
 }
 

@@ -185,6 +185,7 @@ describe("a two-dimensional VM", () => {
       { paging: "ept", pageModificationLog: true, masks: eptMasks({ physBits: 46, accessedDirty: false }) },
     ],
     ["the TDP MMU under shadow paging", { tdpMmu: true }],
+    ["the TDP MMU of a 32-bit host", { paging: "npt", tdpMmu: true, tdpLevels: { forced: 3, max: 3 } }],
   ] as const)("refuses %s", (_name, config) => {
     expect(() => new VirtualMachine(core(), config)).toThrow(/expected/);
   });

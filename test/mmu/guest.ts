@@ -3,6 +3,7 @@ import { Access, type Core, loadSync, type Translation } from "../../src/index.j
 import { type ControlRegisters, type Vcpu, VirtualMachine, type VirtualMachineConfig } from "../../src/mmu/index.js";
 import { roleLevel } from "../../src/role/index.js";
 import { legacyMasks } from "../../src/spte/index.js";
+import type { Host } from "./machines/host.js";
 
 export type Mode = "nopg" | "32" | "pae" | "4level" | "5level";
 
@@ -36,6 +37,8 @@ export const RAM_PAGES = 1024;
 /** RAM's first gfn is 0; the second slot lies where large pages can be made. */
 export const HIGH_SLOT = 0x4000_0000n;
 export const HIGH_PAGES = 1024;
+export const RAM_HVA = 0x7f00_0000_0000n;
+export const HIGH_HVA = 0x7f40_0000_0000n;
 /** No slot lies here. */
 export const MMIO_GPA = 0x8000_0000n;
 
@@ -53,6 +56,8 @@ export const D = 0x40n;
 export const PS = 0x80n;
 export const FULL = P | RW | US | A | D;
 
+export type GuestConfig = Partial<VirtualMachineConfig> & { readonly host?: Host };
+
 /** A VM with two slots and a page-table builder. Tables are taken from gfn 0x100 up. */
 export class Guest {
   readonly vm: VirtualMachine;
@@ -63,14 +68,19 @@ export class Guest {
   #next = 0x100;
   readonly #core: Core;
 
-  constructor(config: Partial<VirtualMachineConfig> = {}, engine: Core = core()) {
+  /** `host`: what backs its memory; the second slot by large pages. */
+  constructor(config: GuestConfig = {}, engine: Core = core()) {
+    const { host, ...rest } = config;
     this.#core = engine;
-    this.vm = new VirtualMachine(engine, { masks: MASKS, hostPhysicalBits: 46, ...config });
+    const hostMemory = host === undefined ? {} : { hostMemory: host };
+    this.vm = new VirtualMachine(engine, { masks: MASKS, hostPhysicalBits: 46, ...hostMemory, ...rest });
     this.ram = this.vm.createRam(RAM_PAGES * 4096);
     // Aligned to a large page, as hva decides alignment.
     this.high = this.vm.createRam(HIGH_PAGES * 4096);
-    this.vm.setSlot({ id: 0, gpa: 0n, size: RAM_PAGES * 4096, ram: this.ram, hva: 0x7f00_0000_0000n });
-    this.vm.setSlot({ id: 1, gpa: HIGH_SLOT, size: HIGH_PAGES * 4096, ram: this.high, hva: 0x7f40_0000_0000n });
+    host?.add({ hva: RAM_HVA, ram: this.ram, pages: RAM_PAGES, level: 1 });
+    host?.add({ hva: HIGH_HVA, ram: this.high, pages: HIGH_PAGES, level: 2 });
+    this.vm.setSlot({ id: 0, gpa: 0n, size: RAM_PAGES * 4096, ram: this.ram, hva: RAM_HVA });
+    this.vm.setSlot({ id: 1, gpa: HIGH_SLOT, size: HIGH_PAGES * 4096, ram: this.high, hva: HIGH_HVA });
   }
 
   /** Starts a vCPU in `mode` on the table at `root`. */

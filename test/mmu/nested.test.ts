@@ -1,8 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
+import type { SecondStage } from "../../src/mmu/index.js";
 import { roleGuestLevel, roleIsPaeRoot, roleIsPromoted, roleLevel } from "../../src/role/index.js";
-import { FULL, type Mode, P, RW, registersOf, US } from "./guest.js";
-import { EPT, type Level, NestedEpt, NestedNpt } from "./nested-guest.js";
+import { FULL, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
+import { EPT, type Level, NestedEpt, NestedNpt, UNPAGED } from "./nested-guest.js";
 
 const L2 = 0x40_3000n;
 const PAGE = 0x20_0000n;
@@ -213,6 +214,23 @@ describe("walks of L2's own tables", () => {
     guest.dispose();
   });
 
+  it("log the page of L1's where they set an accessed bit, whatever L2's address of it", () => {
+    const guest = new NestedNpt(4, "4level");
+    for (let gpa = 0x10_0000n; gpa < 0x18_0000n; gpa += 0x1000n) guest.map(guest.root, gpa + 0x100_0000n, gpa);
+    guest.map(guest.root, PAGE, PAGE);
+    const tables = [0, 1, 2, 3].map(() => guest.table());
+    tables.forEach((table, i) => {
+      const next = i === 3 ? PAGE : tables[i + 1]! + 0x100_0000n;
+      guest.poke(guest.entryAddress(table, GVA, 4 - i), next | P | US | (i === 3 ? 0n : 0x20n));
+    });
+    guest.enter({ ...LINEAR, cr3: tables[0]! + 0x100_0000n });
+    guest.vm.setSlot({ id: 0, gpa: 0n, size: RAM_PAGES * 4096, ram: guest.ram, hva: RAM_HVA, logDirty: true });
+    guest.vcpu.enterGuest();
+    expect(guest.vcpu.walk(GVA, 4).ok).toBe(true);
+    expect(guest.vm.getDirtyLog(0)).toContain(Number(tables[3]! >> 12n));
+    guest.dispose();
+  });
+
   it("report L2's own fault as L2's, and L1's at L2's guest-physical address as a user's access", () => {
     const { guest } = started(FULL & ~US);
     expect(guest.vcpu.walk(GVA + 0x1000n, 4)).toMatchObject({
@@ -320,6 +338,32 @@ describe("shadow EPT", () => {
     guest.dispose();
   });
 
+  it("drops a faulting address from cached EPTPs of the same table too: a processor's TLB goes by the table", () => {
+    const guest = new NestedEpt();
+    const leaf = guest.mapEpt(L2, PAGE, EPT.r);
+    const other = guest.mapEpt(L2 + 0x1000n, PAGE + 0x1000n, EPT.r);
+    const { stage } = guest;
+    if (stage.kind !== "ept") throw new RangeError("not EPT");
+    const withoutAd: SecondStage = { ...stage, eptp: stage.eptp & ~0x40n, accessedDirty: false };
+    for (const one of [stage, withoutAd]) {
+      guest.vcpu.enterNested(UNPAGED, one);
+      for (const gpa of [L2, L2 + 0x1000n]) expect(typeof guest.touch(gpa, Access.Read)).toBe("bigint");
+      guest.exit();
+    }
+    // L1 takes the pages away without a flush, so both EPTPs may still lead to them.
+    for (const at of [leaf, other]) expect(guest.l1Write(at, 0n)).toBe("written");
+    guest.vcpu.enterNested(UNPAGED, stage);
+    expect(guest.touch(L2, Access.Read)).toBe(GFN);
+    expect(guest.touch(L2, Access.Write)).toMatchObject({ result: "inject", nested: true });
+    guest.exit();
+    guest.vcpu.enterNested(UNPAGED, withoutAd);
+    guest.vcpu.enterGuest();
+    expect(guest.second(L2, Access.Read).ok).toBe(false);
+    expect(guest.second(L2 + 0x1000n, Access.Read).ok).toBe(true);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
   // L2's CR4.PAE is no business of the tables for L1's EPT: only their own role decides what is synchronised.
   it("is synchronised when L2 runs with CR4.PAE=0: the assertion on the role does not fire", () => {
     const guest = new NestedEpt();
@@ -336,6 +380,69 @@ describe("shadow EPT", () => {
     expect(guest.touch(L2, Access.Read)).toBe(GFN + 3n);
     expect(guest.vm.counter("SYNC_MISMATCH")).toBe(0);
     expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("PDPTEs of a PAE nested guest under EPT", () => {
+  const GVA = 0x4567_8000n;
+  const PAE_REGISTERS = registersOf("pae", 0n);
+  /** Two page-directory-pointer tables of L2's, which map GVA to PAGE and to the page after it. */
+  const started = () => {
+    const guest = new NestedEpt();
+    guest.mode = "pae";
+    const roots = [0n, 1n].map((i) => {
+      const root = guest.table();
+      guest.map(root, GVA, PAGE + (i << 12n));
+      return root;
+    }) as [bigint, bigint];
+    guest.mode = "4level";
+    for (let gpa = 0x10_0000n; gpa < 0x18_0000n; gpa += 0x1000n) guest.mapEpt(gpa, gpa);
+    for (const i of [0n, 1n]) guest.mapEpt(PAGE + (i << 12n), PAGE + (i << 12n));
+    const at = (root: bigint) =>
+      [0n, 8n, 16n, 24n].map((i) => guest.read(root + i)) as [bigint, bigint, bigint, bigint];
+    const enter = (cr3: bigint, pdptes?: [bigint, bigint, bigint, bigint]) => {
+      guest.vcpu.enterNested({ ...PAE_REGISTERS, cr3 }, { ...guest.stage, ...(pdptes && { pdptes }) } as SecondStage);
+      guest.vcpu.enterGuest();
+    };
+    const walk = () => {
+      const found = guest.vcpu.walk(GVA, 0);
+      return found.ok ? found.gpa : found;
+    };
+    return { guest, roots, at, enter, walk };
+  };
+
+  it("are loaded from the VMCS at VM entry, and CR3 is not looked at", () => {
+    const { guest, roots, at, enter, walk } = started();
+    enter(roots[0], at(roots[1]));
+    expect(walk()).toBe(PAGE + 0x1000n);
+    guest.dispose();
+  });
+
+  it("are loaded from memory, through L1's EPT, where L2 writes CR3", () => {
+    const { guest, roots, at, enter, walk } = started();
+    enter(roots[0], at(roots[0]));
+    guest.vcpu.setGuestRegisters({ cr3: roots[1] });
+    expect(walk()).toBe(PAGE + 0x1000n);
+    // A write to the table shows only when CR3 is written again.
+    guest.poke(roots[1] + 8n, 0n);
+    expect(walk()).toBe(PAGE + 0x1000n);
+    guest.dispose();
+  });
+
+  it("are saved at VM exit and found again at the next entry, L1's own in between", () => {
+    const { guest, roots, at, enter, walk } = started();
+    enter(roots[0], at(roots[1]));
+    guest.vcpu.exitNested({ ...PAE_REGISTERS, cr3: roots[0] });
+    enter(roots[0]);
+    expect(walk()).toBe(PAGE + 0x1000n);
+    guest.dispose();
+  });
+
+  it("are refused with reserved bits before anything changes", () => {
+    const { guest, roots, enter } = started();
+    expect(() => enter(roots[0], [2n | 1n, 0n, 0n, 0n])).toThrow(/reserved/);
+    expect(guest.vcpu.inGuestMode).toBe(false);
     guest.dispose();
   });
 });

@@ -235,3 +235,26 @@ describe("the page limit", () => {
     guest.dispose();
   });
 });
+
+describe("a page that the host changed", () => {
+  it("is not mapped ahead as it was before", () => {
+    const GPA = 0x3000n;
+    let moved = false;
+    const page = (hva: bigint): HostPage => {
+      const changed = moved && hva === HVA + GPA;
+      return { pfn: (changed ? 0x30_0000n : 0x20_0000n) + ((hva >> 12n) & 0xffffn), writable: !changed, level: 1 };
+    };
+    const peek = (hva: bigint) => (page(hva).writable ? page(hva) : undefined);
+    const guest = new Guest({ paging: "npt", hostMemory: { pin: page, peek } });
+    guest.start("nopg", 0n);
+    // The look-up for another page tells that this one is there; then it changes.
+    guest.vcpu.pageFault(0x8_0000n, 4);
+    moved = true;
+    guest.vm.changePage(HVA + GPA, page(HVA + GPA));
+    guest.vcpu.pageFault(GPA + 0x1000n, 4);
+    const table = guest.vm.allPages().find(({ role }) => (role & 15) === 1)!.table;
+    const leaves = [2n, 3n, 4n].map((index) => guest.vm.linear.u64[table / 8 + Number(index)] !== 0n);
+    expect(leaves).toEqual([true, false, true]);
+    guest.dispose();
+  });
+});

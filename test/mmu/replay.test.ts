@@ -1,31 +1,5 @@
-import { readdirSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { describe, expect, it } from "vitest";
-import { engineTarget } from "../../src/recording/engine-target.js";
-import { readRecording } from "../../src/recording/reader.js";
-import { replay } from "../../src/recording/replayer.js";
+import { describeReplays } from "./replays.js";
 
-const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "fixtures");
-
-/** Recordings under shadow paging: npt0 (SVM) and ept0 (VMX), on 4- and 5-level hosts. */
-const RECORDINGS = ["recordings", "shadow-recordings"].flatMap((folder) =>
-  readdirSync(join(fixtures, folder)).flatMap((scenario) =>
-    readdirSync(join(fixtures, folder, scenario))
-      .filter((configuration) => /^(la57-)?(npt0|ept0)/.test(configuration))
-      .map((configuration) => join(folder, scenario, configuration)),
-  ),
-);
-
-describe("recordings of Linux 6.1's KVM", () => {
-  it("are there", () => {
-    expect(RECORDINGS.length).toBeGreaterThan(20);
-  });
-
-  it.each(RECORDINGS)("%s: events, results and state after each step are equal", (name) => {
-    const report = replay(readRecording(join(fixtures, name)), engineTarget);
-    expect(report.failure).toBeUndefined();
-    expect(report.differences).toEqual([]);
-    expect(report.steps).toBe(report.recording.steps.length);
-  });
-});
+// npt0 (SVM) and ept0 (VMX), on 4- and 5-level hosts.
+const SHADOW = /^(la57-)?(npt0|ept0)/;
+describeReplays("recordings of shadow paging", ["recordings", "shadow-recordings"], SHADOW, 21);

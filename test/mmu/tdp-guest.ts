@@ -165,7 +165,7 @@ export class TdpGuest {
     u64[leaf.sptep / 8] = spte | this.masks.accessed | dirty;
     // Nested guests run without the log: their addresses need not be L1's.
     const logs = this.format === "ept with PML" && !vcpu.inGuestMode;
-    if (logs && dirty !== 0n && (spte & dirty) === 0n) this.vm.markDirty(gpa >> 12n);
+    if (logs && dirty !== 0n && (spte & dirty) === 0n) this.vm.markDirty(this.vm.gfnOf(gpa));
     return undefined;
   }
 

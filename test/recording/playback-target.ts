@@ -50,7 +50,7 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       const { events } = recording.steps[step]!;
       const end = events.findIndex((event, index) => index >= emitted && until(event));
       const next = end === -1 ? events.length : end + 1;
-      for (const event of mmuEvents(events.slice(emitted, next))) sink(event);
+      for (const event of mmuEvents(events.slice(emitted, next))) sink?.(event);
       emitted = next;
     };
     const log =
@@ -130,7 +130,7 @@ export function playback(recording: Recording, options: PlaybackOptions = {}): P
       state: () => {
         const recorded = recording.steps[step]!;
         if (options.changeEvents === undefined) emit(() => false);
-        else for (const event of options.changeEvents(mmuEvents(recorded.events), recorded.n)) sink(event);
+        else for (const event of options.changeEvents(mmuEvents(recorded.events), recorded.n)) sink?.(event);
         emitted = 0;
         step++;
         const state = stateOf(recorded.snapshot);

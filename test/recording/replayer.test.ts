@@ -269,6 +269,14 @@ describe("a page fault's result", () => {
     expect(results((outcome) => (outcome.result === "mmio" ? { result: "fixed" } : outcome)).length).toBeGreaterThan(0);
   });
 
+  it("is counted once for each fault that the kernel handled", () => {
+    const events = recording.steps.flatMap((step) => step.events.map(({ ev }) => ev));
+    const { results: counts, notCompared } = replay(recording, playback(recording).factory);
+    const handled = events.filter((ev) => ev === "kvm_page_fault").length;
+    expect(counts.get("page fault result")).toBe(handled);
+    expect([...notCompared.keys()].filter((ev) => /_pf_ret$/.test(ev) && ev !== "page_fault_ret")).toEqual([]);
+  });
+
   it("is compared with the exception that the guest got", () => {
     const wrong = results((outcome) =>
       outcome.result === "inject" ? { ...outcome, errorCode: outcome.errorCode ^ 1 } : outcome,
@@ -288,7 +296,7 @@ it("finds an emulated write to another page than the walk before it led to", () 
     return { ...target, guestWalk: (...walk) => ({ ...target.guestWalk(...walk), ok: true, gpa: 0x7000n }) };
   };
   const differences = replay(recording, wrong).differences.map(({ difference }) => difference);
-  expect(differences[0]).toMatchObject({ kind: "result", where: "emulated write", replayed: "0x7000" });
+  expect(differences[0]).toMatchObject({ kind: "result", where: "emulated write", replayed: "page 0x7" });
 });
 
 describe("hardware's accessed and dirty bits", () => {

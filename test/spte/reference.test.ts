@@ -217,4 +217,10 @@ describe("a page that the host moved", () => {
     expect(makeChangedPfn(leaf({ pfn: 0x123n }), 0x456n, EPT)).toBe(0x456a75n);
     expect(makeChangedPfn(noAd({ pfn: 0x123n }), 0x456n, EPT_NO_AD)).toBe(0x0150_0000_0045_6870n);
   });
+
+  it("keeps its encryption bit, which is no address bit", () => {
+    const bit = 1n << 47n;
+    const masks = legacyMasks({ physBits: 40, encryption: { mask: bit, value: bit } });
+    expect(makeChangedPfn(leaf({ masks, pfn: 0x123n, memtype: 0n }), 0x456n, masks)).toBe(bit | 0x456845n);
+  });
 });

@@ -30,6 +30,7 @@ interface ReplayCliOptions {
   json?: boolean;
   show: number;
   walks?: boolean;
+  events: boolean;
   engine: EngineName;
 }
 
@@ -48,6 +49,7 @@ export function registerReplay(program: Command, frame: ReplayFrame, target: Rep
     .addOption(
       new Option("--show <n>", "differences printed per recording").argParser(parseCount).default(DEFAULT_SHOW),
     )
+    .option("--no-events", "compare results and state only, with the engine's events off as in ordinary use")
     .option("--walks", "only do the guest walks of the recordings again, without an MMU")
     .addOption(
       new Option("--engine <name>", "what walks the tables with --walks").choices(ENGINE_NAMES).default("wasm"),
@@ -81,7 +83,7 @@ async function replayAll(
 ): Promise<void> {
   const summary = new ReplaySummary();
   for (const path of paths) {
-    const report = replay(readRecording(path), target, { limit: DIFFERENCE_LIMIT });
+    const report = replay(readRecording(path), target, { limit: DIFFERENCE_LIMIT, events: options.events });
     summary.add(report);
     if (options.json) await frame.out.line(JSON.stringify(reportJson(report, options.show)));
     else for (const line of reportLines(report, options.show)) await frame.out.line(line);
