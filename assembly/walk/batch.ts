@@ -2,7 +2,7 @@
 import { BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_NONE } from "../abi/codes";
 import { SPACE_FAST } from "../abi/layout";
 import { BLOCK_FAILED, BLOCK_REFUSED, lanesOf, walkBlock } from "./block";
-import { NOT_FAST, walkFast } from "./fast";
+import { NOT_FAST, walkFast, walkFastInline } from "./fast";
 import { MISSING, walkOn } from "./refused";
 
 /** Blocks that go address by address after one in which the block kernel left much to be done. */
@@ -50,7 +50,7 @@ export function translateBatch(space: usize, input: usize, output: usize, count:
 function oneByOne(space: usize, input: usize, output: usize, count: u32, access: u32): u32 {
   for (let i: u32 = 0; i < count; i++) {
     const address = load<u64>(input + (i << 3));
-    const fast = walkFast(space, address, access);
+    const fast = walkFastInline(space, address, access);
     const result = <i64>fast >= 0 ? fast : walkOn(space, address, access, fast);
     if (result == MISSING) return i;
     store<u64>(output + (i << 3), result);
