@@ -105,6 +105,12 @@ export function slotGeneration(vcpu: usize): u64 {
 export function ramOf(vcpu: usize, gfn: u64): usize {
   const slot = vcpuSlot(vcpu, gfn);
   if (slot == 0 || isInvalid(slot)) return 0;
+  return ramInSlot(slot, gfn);
+}
+
+/** Linear address of page `gfn` of a slot. */
+// @ts-ignore: decorator
+@inline export function ramInSlot(slot: usize, gfn: u64): usize {
   return <usize>load<u32>(slot, MEMSLOT_RAM) + (pageIndex(slot, gfn) << 12);
 }
 

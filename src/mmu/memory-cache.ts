@@ -51,7 +51,7 @@ export class MemoryCaches {
    * Fills every cache. Throws OutOfMemoryError with all structures as they were (a cache that was filled already
    * keeps what it got). `descs`: rmap descriptors that are needed.
    */
-  topUp(needsLow: boolean, descs = DESCS): void {
+  topUp(needsLow: boolean, descs: number = DESCS): void {
     const { linear } = this;
     this.#fill(this.#tables, TABLE, TABLE, (last) => this.#growMap(last >>> 12));
     this.#fill(this.#arrays, TABLE, TABLE);
