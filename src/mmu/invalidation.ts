@@ -1,7 +1,8 @@
 /** INVLPG and INVPCID of an address: leaves of unsync tables are made anew (kvm_mmu_invlpg, kvm_mmu_invpcid_gva). */
 import { ROLE_DIRECT } from "../role/index.js";
 import type { PagingContext } from "./context.js";
-import { PCID } from "./control-registers.js";
+import { CR4, PCID } from "./control-registers.js";
+import { REQUEST, type RootRequests } from "./root-requests.js";
 import type { Vcpu } from "./vcpu.js";
 
 /** Bits of a linear address by the guest's root level. */
@@ -14,7 +15,10 @@ export function sameEptTable(a: bigint, b: bigint): boolean {
 }
 
 export class Invalidation {
-  constructor(readonly vcpu: Vcpu) {}
+  constructor(
+    readonly vcpu: Vcpu,
+    readonly requests: RootRequests,
+  ) {}
 
   /** Through one root of a context. A non-canonical address is no operation (SDM, "INVLPG"). */
   through(context: PagingContext, root: number, address: bigint): void {
@@ -39,13 +43,27 @@ export class Invalidation {
   }
 
   /** INVPCID type 0: in every root of that PCID. */
-  pcidPage(cr3: bigint, pcid: bigint, address: bigint): void {
-    const { rootMmu: context } = this.vcpu;
-    if ((cr3 & PCID) === pcid) this.through(context, context.roots.current.page, address);
+  pcidPage(pcid: bigint, address: bigint): void {
+    const { rootMmu: context, pagingRegisters } = this.vcpu;
+    if ((pagingRegisters.cr3 & PCID) === pcid) this.through(context, context.roots.current.page, address);
     for (let i = 0; i < 3; i++) {
       const root = context.roots.previous(i);
       if ((root.pgd & PCID) === pcid) this.through(context, root.page, address);
     }
+  }
+
+  /** INVPCID type 1, and a CR3 write that flushes: everything of a PCID (kvm_invalidate_pcid). */
+  pcid(pcid: bigint): void {
+    const { vm, roots, pagingRegisters } = this.vcpu;
+    if (vm.tdp !== undefined) {
+      this.requests.add(REQUEST.flushGuest);
+      return;
+    }
+    const enabled = (pagingRegisters.cr4 & CR4.pcide) !== 0;
+    const current = enabled ? pagingRegisters.cr3 & PCID : 0n;
+    if (current === pcid) this.requests.add(REQUEST.sync | REQUEST.flushCurrent);
+    // Without PCIDs every CR3 write flushes, so previous roots are synchronised when they come back.
+    if (enabled) roots.freeWhere((_, pgd) => (pgd & PCID) === pcid, false);
   }
 
   /** L1 gets an EPT violation: the address also goes from roots that were cached for the same table. */

@@ -1,9 +1,8 @@
 /** A virtual processor: its registers, its paging contexts, the requests it serves before it enters the guest. */
-import { SHADOW_CODES } from "../abi/shadow.js";
-import { ConfigError, GeneralProtectionError, OutOfMemoryError, UnsupportedError } from "../errors.js";
-import { type CpuRole, cpuRole, ROLE_DIRECT, ROLE_PAE_ROOT } from "../role/index.js";
+import { ConfigError, GeneralProtectionError, UnsupportedError } from "../errors.js";
+import { type CpuRole, cpuRole, ROLE_DIRECT } from "../role/index.js";
 import { Allocations } from "./allocations.js";
-import { type AsyncFault, AsyncFaults } from "./async-faults.js";
+import type { AsyncFault } from "./async-faults.js";
 import { PagingContext } from "./context.js";
 import { type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context-roles.js";
 import {
@@ -11,7 +10,6 @@ import {
   CR3_NO_FLUSH,
   CR4,
   isPaePaging,
-  isWriteProtect,
   numbersOf,
   type PagingRegisters,
   PCID,
@@ -23,29 +21,16 @@ import {
   writeEfer,
 } from "./control-registers.js";
 import { Invalidation, sameEptTable } from "./invalidation.js";
-import { FAULT_CODE, type FaultOptions, type FaultOutcome, type InjectedFault, type WalkOutcome } from "./outcome.js";
+import type { FaultOptions, FaultOutcome, WalkOutcome } from "./outcome.js";
 import { PdpteRegisters } from "./pdptes.js";
 import { prefault } from "./prefault.js";
-import { PAGE_WORD, VCPU_WORD, vcpuRecord } from "./records.js";
+import { VCPU_WORD, vcpuRecord } from "./records.js";
 import { ROOTS, type RootCache } from "./root-cache.js";
-import { RootLoader } from "./root-loader.js";
+import { REQUEST, RootRequests } from "./root-requests.js";
+import { VcpuFaults } from "./vcpu-faults.js";
 import type { VirtualMachine } from "./vm.js";
 
 export type { ControlRegisters } from "./control-registers.js";
-
-/** Work that waits for the next entry to the guest. */
-const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16, fillRoot: 32 } as const;
-
-const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, fetch: 16 } as const;
-const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, ATTEND } = SHADOW_CODES;
-/** What most faults end with: the same objects for all. */
-const OUTCOMES: readonly (FaultOutcome | undefined)[] = Object.assign(new Array(RET_PF_INJECT + 1).fill(undefined), {
-  [SHADOW_CODES.RET_PF_RETRY]: Object.freeze({ result: "retry" }),
-  [SHADOW_CODES.RET_PF_FIXED]: Object.freeze({ result: "fixed" }),
-  [SHADOW_CODES.RET_PF_SPURIOUS]: Object.freeze({ result: "spurious" }),
-});
-const MMIO: FaultOutcome = Object.freeze({ result: "mmio" });
-const EMULATE: FaultOutcome = Object.freeze({ result: "emulate" });
 
 export class Vcpu {
   readonly pointer: number;
@@ -60,14 +45,13 @@ export class Vcpu {
   /** The context that linear addresses go through. */
   walkMmu: PagingContext;
   readonly #memory: Allocations;
-  readonly #loader: RootLoader;
+  readonly #requests: RootRequests;
+  readonly #faults: VcpuFaults;
   readonly #invalidation: Invalidation;
   readonly #pdptes: PdpteRegisters;
-  readonly #async = new AsyncFaults(this);
   #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
   #smm = false;
   #guestMode = false;
-  #requests = 0;
 
   /** Use VirtualMachine.createVcpu. */
   constructor(
@@ -96,14 +80,20 @@ export class Vcpu {
     this.walkMmu = this.rootMmu;
     this.nestedMmu.second = this.guestMmu;
     this.nestedMmu.pdpteReserved = pdpteReservedBits(vm.limits.guestPhysicalBits, vm.pdpteAccessed);
-    this.#loader = new RootLoader(this);
-    this.#invalidation = new Invalidation(this);
+    this.#requests = new RootRequests(this);
+    this.#invalidation = new Invalidation(this, this.#requests);
     this.#pdptes = new PdpteRegisters(this);
+    this.#faults = new VcpuFaults(this, this.#invalidation, this.#pdptes);
     vcpuRecord.set32(linear, this.pointer, "VM", vm.pointer);
     this.#setSpace(false);
     this.#use(this.rootMmu, this.rootMmu);
     this.#setRegisters(numbersOf(registers));
     this.#resetContext();
+  }
+
+  /** The same as `registers`, as numbers. */
+  get pagingRegisters(): PagingRegisters {
+    return this.#registers;
   }
 
   get registers(): ControlRegisters {
@@ -166,7 +156,7 @@ export class Vcpu {
 
   /** Every vCPU gets this when a root in use was zapped. */
   requestObsoleteRoots(): void {
-    this.#requests |= REQUEST.freeObsoleteRoots | REQUEST.fillRoot;
+    this.#requests.addObsolete();
   }
 
   /**
@@ -174,56 +164,10 @@ export class Vcpu {
    * Returns false where a root table lies in no slot: the guest triple-faults. Throws OutOfMemoryError.
    */
   enterGuest(): boolean {
-    const requests = this.#requests;
     this.vm.linear.u32[(this.pointer >>> 2) + VCPU_WORD.pdptesRead] = this.vm.virtualization === "vmx" ? 1 : 0;
-    if (requests !== 0 || this.mmu.roots.currentPage === 0) {
-      // The only thing that can fail for want of memory, before anything has changed.
-      this.vm.caches.topUp((this.mmu.rootRole & ROLE_PAE_ROOT) !== 0);
-      this.#serve(requests);
-    }
-    this.#loader.check(this.mmu);
+    const loaded = this.#requests.serve();
     this.vm.events.collect(this.id);
-    return this.mmu.roots.currentPage !== 0;
-  }
-
-  #serve(requests: number): void {
-    this.#requests = 0;
-    try {
-      if (requests & REQUEST.freeObsoleteRoots) this.#freeObsoleteRoots();
-      const { roots } = this.mmu;
-      if (requests & REQUEST.fillRoot && roots.currentPage !== 0) this.#loader.fill(roots.currentPage);
-      if (requests & REQUEST.sync) this.#syncRoots();
-      if (requests & REQUEST.flushGuest) this.#flushGuest();
-      if (roots.currentPage === 0) {
-        if (this.#loader.load(this.mmu)) this.#syncRoots();
-      }
-    } catch (error) {
-      this.#requests |= requests;
-      throw error;
-    }
-  }
-
-  /** The guest's whole TLB goes: nothing of the tables under two-dimensional paging, which hold no linear address. */
-  #flushGuest(): void {
-    if (this.vm.tdp !== undefined) return;
-    this.#syncRoots();
-    this.roots.freeWhere((page) => this.vm.isUnsync(page), false);
-  }
-
-  #freeObsoleteRoots(): void {
-    for (const { roots } of [this.rootMmu, this.guestMmu]) roots.freeWhere((page) => this.vm.isObsolete(page), true);
-  }
-
-  #forgetMmio(): void {
-    vcpuRecord.set64(this.vm.linear, this.pointer, "MMIO_GVA", 0n);
-  }
-
-  #syncRoots(): void {
-    const page = this.mmu.roots.currentPage;
-    if (this.isDirect || page === 0) return;
-    this.#forgetMmio();
-    this.vm.exports.syncFromRoot(this.pointer, page);
-    this.vm.settle();
+    return loaded;
   }
 
   // ---------------------------------------------------------------- faults and walks
@@ -234,25 +178,12 @@ export class Vcpu {
    * before anything has changed.
    */
   pageFault(address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
-    if (options?.eventDelivery && this.vm.tdp === undefined) {
-      const walk = this.#walk(address, options.cpl === 3 ? PFERR.u : 0);
-      // A failed walk leaves the kernel with an all-ones address: no table lies there.
-      if (walk.ok) this.vm.unprotectGfn(this.vm.gfnOf(walk.gpa));
-    }
-    if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
-    // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
-    let code = this.vm.exports.pageFaultWide(this.pointer, address, errorCode);
-    if (code >= NEED_HOST_PAGE) code = this.attend(code);
-    const outcome = OUTCOMES[code];
-    return outcome !== undefined ? outcome : this.#rareOutcome(code, address, errorCode, options);
+    return this.#faults.pageFault(address, errorCode, options);
   }
 
   /** The same for numbers, without an object for the result: a code of FAULT_CODE; nothing is injected. The fast way. */
   fault(low: number, high: number, errorCode: number): number {
-    const { vm } = this;
-    if (!vm.caches.stocked) vm.caches.topUp(false);
-    const code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
-    return code < NEED_HOST_PAGE ? code : this.attend(code);
+    return this.#faults.fault(low, high, errorCode);
   }
 
   /**
@@ -263,57 +194,9 @@ export class Vcpu {
    * Throws RangeError where `results` is too short, OutOfMemoryError between two faults.
    */
   prefault(addresses: BigUint64Array, results: Uint32Array, errorCode: number): number {
-    const missing = prefault(this, addresses, results, errorCode);
+    const missing = prefault(this.#faults, addresses, results, errorCode);
     this.vm.events.collect(this.id);
     return missing;
-  }
-
-  /** Serves what the core asks for in a fault until it ends, and collects what it left; a code of FAULT_CODE. */
-  attend(code: number): number {
-    const { vm } = this;
-    while (code >= NEED_HOST_PAGE && code < ATTEND) {
-      if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
-      if (code === NEED_STOCK) {
-        vm.caches.topUp(false);
-        vm.tdpMmu?.topUp();
-      } else {
-        vm.stats.hostCalls++;
-        if (code === NEED_PAGE) vm.providePage(this);
-        else if (!vm.provideHostPage(this)) return FAULT_CODE.wait;
-      }
-      code = vm.exports.pageFaultResume(this.pointer);
-    }
-    if (code >= ATTEND) {
-      vm.settle();
-      vm.events.collect(this.id);
-    }
-    return code & ~ATTEND;
-  }
-
-  /** Ends of a fault that say more than a word, or have to be acted upon. */
-  #rareOutcome(code: number, address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
-    let outcome: FaultOutcome;
-    if (code === RET_PF_INJECT) {
-      const fault = { errorCode: this.injectedCode, address, nested: this.mmu !== this.walkMmu };
-      this.#injectFault(fault);
-      outcome = { result: "inject", ...fault };
-    } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
-    else {
-      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
-      const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
-      outcome = mmio ? MMIO : EMULATE;
-      if (!mmio && tableWrite && this.isDirect) {
-        this.vm.unprotectGfn(this.vm.gfnOf(address));
-        outcome = { result: "emulate", unprotected: true };
-      }
-    }
-    this.vm.events.collect(this.id);
-    return outcome;
-  }
-
-  /** Error code of the last guest walk that failed. */
-  get injectedCode(): number {
-    return vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
   }
 
   /**
@@ -321,26 +204,12 @@ export class Vcpu {
    * unless the guest runs on other tables now. Returns whether the guest waited for it.
    */
   pageReady(gfn: bigint): boolean {
-    const wait = this.#async.take(gfn);
-    if (wait === undefined) return false;
-    const { address } = wait;
-    const pgd = this.isDirect ? undefined : this.mmu.pgd;
-    // Other bits may be alias bits now, and then the address is another page's.
-    const same = pgd === undefined ? this.vm.gfnOf(address) === gfn : true;
-    if (same && wait.pgd === pgd && this.enterGuest()) {
-      if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
-      const [low, high] = [Number(address & 0xffff_ffffn), Number(address >> 32n)];
-      // What an execute-only alias maps is nothing to read.
-      const fetches = pgd === undefined && (address & this.vm.limits.executeOnlyAliases) !== 0n;
-      this.attend(this.vm.exports.pageFault(this.pointer, high, low, fetches ? PFERR.fetch : 0, 1));
-      this.vm.events.collect(this.id);
-    }
-    return true;
+    return this.#faults.pageReady(gfn);
   }
 
   /** Pages that the host fetches and the guest waits for. */
   get waits(): readonly AsyncFault[] {
-    return this.#async.waits;
+    return this.#faults.waits;
   }
 
   /**
@@ -348,44 +217,15 @@ export class Vcpu {
    * (kvm_inject_emulated_page_fault).
    */
   injectFault(errorCode: number, address: bigint, nested = false): void {
-    this.#injectFault({ errorCode, address, nested });
+    this.#faults.inject({ errorCode, address, nested });
     this.vm.events.collect(this.id);
-  }
-
-  #injectFault({ errorCode, address, nested = false }: InjectedFault): void {
-    const context = nested ? this.mmu : this.walkMmu;
-    if (errorCode & PFERR.p && !(errorCode & PFERR.rsvd)) {
-      this.#invalidation.through(context, context.roots.current.page, address);
-    }
-    if (nested && this.mmu.isEpt) this.#invalidation.nestedEpt(address);
   }
 
   /** A walk of the guest's tables by software, as instruction emulation makes it. `code` holds PFERR bits. */
   walk(address: bigint, code: number): WalkOutcome {
-    const result = this.#walk(address, code);
+    const result = this.#faults.walk(address, code);
     this.vm.events.collect(this.id);
     return result;
-  }
-
-  #walk(address: bigint, code: number): WalkOutcome {
-    const { vm, pointer, walkMmu } = this;
-    // Under two-dimensional paging CR0.WP can change without an exit: the context follows when rights are checked.
-    const stale = vm.tdp !== undefined && walkMmu.writeProtect !== isWriteProtect(this.#registers);
-    if (stale) walkMmu.refreshWriteProtect(vm.limits, this.#registers);
-    if (vm.tdp !== undefined && isPaePaging(this.#registers)) this.#pdptes.refresh(this.#registers.cr3);
-    const low = Number(address & 0xffff_ffffn);
-    const ok = vm.exports.walk(pointer, walkMmu.pointer, pointer, Number(address >> 32n), low, code) !== 0;
-    const checked = vcpuRecord.get32(vm.linear, pointer, "GW_CHECKED") !== 0;
-    if (stale && !checked) walkMmu.refreshWriteProtect(vm.limits, this.#registers);
-    if (ok) return { ok: true, gpa: vcpuRecord.get64(vm.linear, pointer, "GW_GPA") };
-    const errorCode = vcpuRecord.get32(vm.linear, pointer, "GW_ERROR");
-    const nested = vcpuRecord.get32(vm.linear, pointer, "GW_NESTED") !== 0;
-    return {
-      ok: false,
-      errorCode,
-      address: nested ? vcpuRecord.get64(vm.linear, pointer, "GW_FAULT") : address,
-      nested,
-    };
   }
 
   /**
@@ -409,21 +249,10 @@ export class Vcpu {
 
   /** INVPCID types 0 (address), 1 (PCID), 2 (all, globals too), 3 (all but globals); SDM, "INVPCID". */
   invpcid(type: number, pcid: number, address: bigint): void {
-    if (type === 0) this.#invalidation.pcidPage(this.#registers.cr3, BigInt(pcid), address);
-    else if (type === 1) this.#invalidatePcid(BigInt(pcid));
-    else this.#requests |= REQUEST.flushGuest;
+    if (type === 0) this.#invalidation.pcidPage(BigInt(pcid), address);
+    else if (type === 1) this.#invalidation.pcid(BigInt(pcid));
+    else this.#requests.add(REQUEST.flushGuest);
     this.vm.events.collect(this.id);
-  }
-
-  #invalidatePcid(pcid: bigint): void {
-    if (this.vm.tdp !== undefined) {
-      this.#requests |= REQUEST.flushGuest;
-      return;
-    }
-    const enabled = (this.#registers.cr4 & CR4.pcide) !== 0;
-    if ((enabled ? this.#registers.cr3 & PCID : 0n) === pcid) this.#requests |= REQUEST.sync | REQUEST.flushCurrent;
-    // Without PCIDs every CR3 write flushes, so previous roots are synchronised when they come back.
-    if (enabled) this.roots.freeWhere((_, pgd) => (pgd & PCID) === pcid, false);
   }
 
   /** MOV to CR3. Throws GeneralProtectionError, with nothing changed, where the processor would raise #GP(0). */
@@ -447,20 +276,10 @@ export class Vcpu {
       const reloaded = pae && this.#loadPdptes(value);
       this.#registers = { ...this.#registers, cr3: value };
       this.walkMmu.pgd = value;
-      if (!same || (reloaded && this.vm.tdp === undefined)) this.#newPgd(value);
+      if (!same || (reloaded && this.vm.tdp === undefined)) this.#requests.newPgd(value);
     }
-    if (!noFlush) this.#invalidatePcid(pcid);
+    if (!noFlush) this.#invalidation.pcid(pcid);
     this.vm.events.collect(this.id);
-  }
-
-  /** The root table of the context in use changed: use a cached root, or have one loaded at the next entry. */
-  #newPgd(pgd: bigint): void {
-    const { roots, rootRole: role } = this.mmu;
-    const wanted = role & ROLE_DIRECT ? (role | this.vm.staleDirectRoleBits) >>> 0 : role;
-    if (!roots.switchTo(pgd, wanted, this.#loader.low(this.mmu, pgd))) return;
-    this.#requests |= REQUEST.loadPgd | REQUEST.fillRoot;
-    this.#forgetMmio();
-    if (!(role & ROLE_DIRECT)) this.vm.linear.u32[(roots.currentPage >>> 2) + PAGE_WORD.flood] = 0;
   }
 
   /** MOV to CR0. Throws GeneralProtectionError where the processor would raise #GP(0). */
@@ -488,10 +307,10 @@ export class Vcpu {
     if (tdp !== undefined && write.changesOnlyWriteProtect) this.#initRoles();
     else if (write.changesRoles) this.#resetContext();
     // The root is named by its PDPTEs too: with others it is another root.
-    else if (reloaded && tdp === undefined) this.#newPgd(write.registers.cr3);
-    if (freesRoots && tdp === undefined) this.#unload();
-    if (write.flush === "all") this.#requests |= REQUEST.flushGuest;
-    if (write.flush === "current") this.#requests |= REQUEST.flushCurrent;
+    else if (reloaded && tdp === undefined) this.#requests.newPgd(write.registers.cr3);
+    if (freesRoots && tdp === undefined) this.#requests.unload();
+    if (write.flush === "all") this.#requests.add(REQUEST.flushGuest);
+    if (write.flush === "current") this.#requests.add(REQUEST.flushCurrent);
     this.vm.events.collect(this.id);
   }
 
@@ -541,16 +360,11 @@ export class Vcpu {
 
   #loadPdptes(cr3: bigint): boolean {
     const changed = this.#pdptes.load(cr3);
-    this.#requests |= REQUEST.loadPgd;
+    this.#requests.add(REQUEST.loadPgd);
     return changed;
   }
 
   // ---------------------------------------------------------------- modes
-
-  #unload(): void {
-    for (const { roots } of [this.rootMmu, this.guestMmu]) roots.free(ROOTS.all);
-    this.#forgetMmio();
-  }
 
   /** What formats are derived from has changed (kvm_mmu_after_set_cpuid). No nested guest runs. */
   refreshFormats(): void {
@@ -560,7 +374,7 @@ export class Vcpu {
 
   /** Frees the roots and computes the roles anew (kvm_mmu_reset_context). */
   #resetContext(): void {
-    this.#unload();
+    this.#requests.unload();
     this.#initRoles();
   }
 
@@ -617,8 +431,8 @@ export class Vcpu {
     if (stage !== undefined) {
       this.#use(this.guestMmu, this.walkMmu);
       const pgd = setNestedRoles(this.vm, this.guestMmu, stage, this.#roleMode);
-      this.#loader.latch(this.guestMmu);
-      this.#newPgd(pgd);
+      this.#requests.loader.latch(this.guestMmu);
+      this.#requests.newPgd(pgd);
       this.#use(this.guestMmu, this.nestedMmu);
     }
     this.#switch(registers);
@@ -666,7 +480,7 @@ export class Vcpu {
 
   /** Without a tag of its own for L2's translations VMX flushes everything, SVM the current root's. */
   #requestTransitionFlush(): void {
-    this.#requests |= this.vm.virtualization === "vmx" ? REQUEST.flushGuest : REQUEST.sync | REQUEST.flushCurrent;
+    this.#requests.add(this.vm.virtualization === "vmx" ? REQUEST.flushGuest : REQUEST.sync | REQUEST.flushCurrent);
   }
 
   /** Registers of the other level, and its roles (nested_svm_load_cr3, nested_vmx_load_cr3). */
@@ -678,7 +492,7 @@ export class Vcpu {
       vcpuRecord.set32(this.vm.linear, this.pointer, "PAE", numbers.cr4 & CR4.pae ? 1 : 0);
     }
     this.#initRoles();
-    if (this.mmu === this.rootMmu) this.#newPgd(numbers.cr3);
+    if (this.mmu === this.rootMmu) this.#requests.newPgd(numbers.cr3);
     this.vm.events.collect(this.id);
   }
 
