@@ -26,6 +26,11 @@ enum Line {
   VALID = 1,
 }
 
+/** MISSING and a half. */
+const enum MissingPage {
+  PLUS_HALF = -458752.5,
+}
+
 /** Splits what `translateFast` returned for a fault. */
 export function decodeFault(result: number): { status: number; errorCode: number } {
   const packed = -1 - result;
@@ -188,8 +193,8 @@ export class CoreSpace implements AddressSpace {
     }
     const translate = this.#translate;
     const result = translate(this.pointer, high, low, access);
-    // Compared with a fraction, V8 takes the result for the double that it is, whatever its value.
-    return result > -0.5 ? result : this.#notTranslated(result);
+    // Compared as a fraction, V8 takes the result for the double that it is, whatever its value.
+    return result + 0.5 === MissingPage.PLUS_HALF ? this.#translateAgain() : result;
   }
 
   /** The fast call for a linear address of 32 bits, an unsigned or signed integer: faster than the other in 32-bit modes. */
@@ -203,7 +208,7 @@ export class CoreSpace implements AddressSpace {
     }
     const translate = this.#translate32;
     const result = translate(this.pointer, address, access);
-    return result > -0.5 ? result : this.#notTranslated(result);
+    return result + 0.5 === MissingPage.PLUS_HALF ? this.#translateAgain() : result;
   }
 
   /**
@@ -378,9 +383,9 @@ export class CoreSpace implements AddressSpace {
     return result < 0 ? decodeFault(result).status : Status.Ok;
   }
 
-  /** A fault is what it is; a page that has to be read first is read, and the access repeated. */
-  #notTranslated(first: number): number {
-    let result = first;
+  /** Reads the page that the last fast call found missing, and repeats it. */
+  #translateAgain(): number {
+    let result = MISSING;
     while (result === MISSING) {
       const address = workRecord.get64(this.#linear, this.#work, "MISSING_ADDRESS");
       const access = workRecord.get32(this.#linear, this.#work, "MISSING_ACCESS");
