@@ -7,7 +7,7 @@
  * PREFIX is a file or folder (default assembly/walk and assembly/memory); `--sample N` takes N of the mistakes, chosen
  * by `--seed`. A mistake in the core or in what it shares with the reference is judged by a quick differential suite
  * first, and where that passes (or for other files at once) by the tests of its own area and then by all of them;
- * `--suite` says how far that goes (default all). `--planted` takes the lists of mutation/planted.ts and planted-host.ts instead.
+ * `--suite` says how far that goes (default all). `--planted` takes the lists of mutation/planted*.ts instead.
  * Works in a copy of the repository in the system's folder for temporary files. Exit code 1 where a mistake survives.
  */
 import { parseArgs } from "node:util";
@@ -17,6 +17,7 @@ import { type Replacement, replacementsIn } from "./mutation/operators.js";
 import { PLANTED } from "./mutation/planted.js";
 import { PLANTED_ALIASES } from "./mutation/planted-aliases.js";
 import { PLANTED_HOST } from "./mutation/planted-host.js";
+import { PLANTED_MMU } from "./mutation/planted-mmu.js";
 import { PLANTED_TDP } from "./mutation/planted-tdp.js";
 import { QuickSuite } from "./mutation/quick.js";
 import { allPass, nearestPass } from "./mutation/suites.js";
@@ -65,7 +66,7 @@ function mutantsOf(tree: Tree, path: string): Mutant[] {
 
 /** The mistakes of mutation/planted*.ts. */
 function plantedMutants(tree: Tree, prefixes: readonly string[]): Mutant[] {
-  const planted = [...PLANTED, ...PLANTED_HOST, ...PLANTED_TDP, ...PLANTED_ALIASES];
+  const planted = [...PLANTED, ...PLANTED_HOST, ...PLANTED_TDP, ...PLANTED_ALIASES, ...PLANTED_MMU];
   const chosen = planted.filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
   return chosen.map(({ rule, path, original, text }) => {
     const [before, ...after] = tree.read(path).split(original);

@@ -7,7 +7,6 @@ import {
   RET_PF_RETRY,
   RET_PF_SPURIOUS,
   SP_FLOOD,
-  SP_NO_HUGE,
   SP_UNSYNC_CHILDREN,
   STAGE_DIRECT,
   STAGE_TABLE,
@@ -21,6 +20,7 @@ import {
   VCPU_F_SLOT,
   VCPU_F_SPTEP,
   VCPU_F_STAGE,
+  VCPU_GW_GPA,
   VCPU_GW_LEVEL,
   VCPU_GW_PT_ACCESS,
   VCPU_GW_PTE,
@@ -42,6 +42,7 @@ import { installLeaf } from "./leaf";
 import { linkedChild, linkPage, validateDirect } from "./make-page";
 import { gfnOf, levelOf, pageOf, roleOf, tableOf } from "./page";
 import { prefetchDirectFault, prefetchFault } from "./prefetch";
+import { noteForbidden } from "./recover";
 import { ramOf } from "./slot";
 import { syncChildren } from "./sync";
 import { broken } from "./update";
@@ -74,7 +75,7 @@ function fetchDirect(
     if (resumed) {
       sp = load<u32>(vcpu, VCPU_REQ_PAGE);
       linkPage(vm, sptep, sp);
-      if (load<u32>(vcpu, VCPU_F_NO_HUGE) != 0 && load<u32>(vcpu, VCPU_F_REQ_LEVEL) >= level) store<u32>(sp, 1, SP_NO_HUGE);
+      if (load<u32>(vcpu, VCPU_F_NO_HUGE) != 0 && load<u32>(vcpu, VCPU_F_REQ_LEVEL) >= level) noteForbidden(vm, sp);
       resumed = false;
     } else {
       if (shadows) store<u32>(parent, 0, SP_FLOOD);
@@ -89,8 +90,9 @@ function fetchDirect(
         return result;
       }
       if (shadows) validateDirect(vm, sptep, access);
-      // Only a direct root's addresses have alias bits; elsewhere they are the guest's own.
-      const alias = shadows ? 0 : aliasBits(vm, (address >> 12) & ~(pagesOf(level) - 1));
+      // Addresses of L1's have alias bits: the fault's below a direct root, else those that L1's leaf gives.
+      const gpa = shadows ? load<u64>(vcpu, VCPU_GW_GPA) : address;
+      const alias = aliasBits(vm, (gpa >> 12) & ~(pagesOf(level) - 1));
       sp = linkedChild(vcpu, parent, sptep, base, alias, true, shadows ? access : ACC_ALL);
       if (sp == 0) return wait(vcpu, STAGE_DIRECT, sptep, level);
     }

@@ -1,5 +1,6 @@
 // What the host calls of the shadow MMU. 64-bit values cross as BigInt only outside the fault path.
 import { EV_GET_PAGE, VCPU_REQ_GFN, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE, VM_INVALID } from "../abi/shadow";
+import { setCommonLeaves } from "../spte/make";
 import { setRoot } from "../walk/configure";
 import { emitPage } from "./event";
 import { fault, faultBatch, faultResume, isDirect } from "./fault";
@@ -11,13 +12,16 @@ import { createPage, linkRootChild, requestRootChild } from "./make-page";
 import { clearMmioInfo, mmioCached } from "./mmio";
 import { firstInChain, growChains } from "./page";
 import { changePage, forRange, protectHuge, relogMasked } from "./range";
+import { recoverHuge } from "./recover";
 import { markDirty } from "./slot";
+import { endOfHuge, findHuge, requestSplit, splitHuge } from "./split";
 import { adoptPage, invalidatePage, syncPage, syncRoot } from "./sync";
 import { commitZap, makeRoom, putRoot, setLimit, unprotectGfn, zapAllFast } from "./zap";
 
 export function vmInit(vm: usize): void {
   listInit(vm + VM_ACTIVE);
   listInit(vm + VM_INVALID);
+  setCommonLeaves(vm);
 }
 
 // @ts-ignore: decorator
@@ -134,7 +138,7 @@ export function rangeApply(vm: usize, slot: usize, start: u64, end: u64, from: u
 }
 
 export function rangeChange(vm: usize, slot: usize, gfn: u64, page: u64, writable: u32): u32 {
-  return changePage(vm, slot, gfn, page, writable) ? 1 : 0;
+  return changePage(vm, slot, gfn, page, writable);
 }
 
 export function logMasked(vm: usize, slot: usize, gfn: u64, mask: u64, clearDirty: u32): void {
@@ -155,4 +159,26 @@ export function flushRange(vm: usize, gfn: u64, pages: u64): void {
 
 export function logDirty(slot: usize, gfn: u64): void {
   markDirty(slot, gfn);
+}
+
+/** Gives up to `count` pages up that stand where the NX-huge-page mitigation forbade a huge page; returns how many. */
+export function recoverForbidden(vm: usize, count: u32): u32 {
+  return recoverHuge(vm, count);
+}
+
+/** A nested guest's huge SPTE of `level` to be split, 0 for none. */
+export function splitFind(vm: usize, slot: usize, start: u64, end: u64, level: u32): usize {
+  return findHuge(vm, slot, start, end, level);
+}
+
+export function splitEnd(vm: usize, sptep: usize): u64 {
+  return endOfHuge(vm, sptep);
+}
+
+export function splitRequest(vcpu: usize, sptep: usize): u32 {
+  return requestSplit(vcpu, sptep) ? 1 : 0;
+}
+
+export function splitApply(vcpu: usize, slot: usize, sptep: usize): void {
+  splitHuge(vcpu, slot, sptep);
 }

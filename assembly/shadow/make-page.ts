@@ -38,7 +38,6 @@ import { pdpteSpte, tableSpte } from "../spte/make";
 import { gfnOfAddress, lowOfAlias } from "./alias";
 import { emitPage } from "./event";
 import { flushGfns, flushRemote } from "./flush";
-import { flushGfns } from "./flush";
 import { linkOf, listAdd } from "./list";
 import {
   adDisabled,

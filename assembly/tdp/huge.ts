@@ -1,9 +1,7 @@
 // Huge pages: splitting them before writes are logged by small pages, and making room for them afterwards.
 import { ROLE_LEVEL } from "../abi/role";
-import { EV_SPLIT_HUGE, MEMSLOT_BASE, MEMSLOT_PAGES, SP_NO_HUGE, SP_SPTEP, TDP_PAGES, TDP_POOL_COUNT } from "../abi/shadow";
+import { EV_SPLIT_HUGE, MEMSLOT_BASE, MEMSLOT_PAGES, SP_SPTEP, TDP_POOL_COUNT } from "../abi/shadow";
 import { emit, tracing } from "../shadow/event";
-import { flushRemote } from "../shadow/flush";
-import { pageOfLink, previousOf } from "../shadow/list";
 import { gfnOf, levelOf, pageOf, roleOf, spaceOf } from "../shadow/page";
 import { mappingLevel } from "../shadow/slot";
 import { entryPointer } from "../shadow/update";
@@ -72,22 +70,7 @@ export function collapseTables(vm: usize, space: u32, slot: usize): void {
   }
 }
 
-/**
- * Gives up to `count` tables up, oldest first, that stand where the NX-huge-page mitigation forbade a huge page:
- * where nothing is executed any more the next fault makes the page large again. Returns how many there were.
- */
-export function recoverHuge(vm: usize, count: u32): u32 {
-  const head = tdpOf(vm) + TDP_PAGES;
-  let done: u32 = 0;
-  for (let link = previousOf(head); link != head && done < count; ) {
-    const sp = pageOfLink(link);
-    link = previousOf(link);
-    if (load<u32>(sp, SP_NO_HUGE) == 0) continue;
-    // The tables below it go as well: what comes before it in the list is looked up anew.
-    changeEntry(vm, spaceOf(sp), load<u32>(sp, SP_SPTEP), gfnOf(sp), levelOf(sp) + 1, 0, EXCLUSIVE);
-    link = previousOf(head);
-    done++;
-  }
-  if (done != 0) flushRemote(vm);
-  return done;
+/** Gives a table up, and the tables below it. */
+export function recoverTable(vm: usize, sp: usize): void {
+  changeEntry(vm, spaceOf(sp), load<u32>(sp, SP_SPTEP), gfnOf(sp), levelOf(sp) + 1, 0, EXCLUSIVE);
 }

@@ -1,7 +1,7 @@
 // What the host calls of the TDP MMU. Ranges are gfns of a memslot.
 import { MEMSLOT_SPACE, TDP_PAGES, TDP_POOL, TDP_POOL_COUNT, TDP_ROOTS, SP_LINK } from "../abi/shadow";
 import { listInit } from "../shadow/list";
-import { countSplits, recoverHuge, splitLeaves } from "./huge";
+import { countSplits, splitLeaves } from "./huge";
 import { tdpOf } from "./page";
 import { getRoot } from "./root";
 
@@ -29,8 +29,4 @@ export function tdpCountSplits(vm: usize, slot: usize, start: u64, end: u64): u3
 
 export function tdpSplit(vm: usize, slot: usize, start: u64, end: u64): void {
   splitLeaves(vm, load<u32>(slot, MEMSLOT_SPACE), start, end);
-}
-
-export function tdpRecover(vm: usize, count: u32): u32 {
-  return recoverHuge(vm, count);
 }

@@ -6,7 +6,6 @@ import {
   RET_PF_FIXED,
   RET_PF_RETRY,
   RET_PF_SPURIOUS,
-  SP_NO_HUGE,
   VCPU_F_ADDRESS,
   VCPU_F_ERROR,
   VCPU_F_GFN,
@@ -29,6 +28,7 @@ import { adjustLevel, keepSmall, requested } from "../shadow/huge-level";
 import { nextEntry, pagesOf, rootEntry } from "../shadow/iterator";
 import { makeSpte } from "../shadow/leaf";
 import { levelOf, pageOf, roleOf, spaceOf, spteAddress } from "../shadow/page";
+import { noteForbidden } from "../shadow/recover";
 import { slotGeneration } from "../shadow/slot";
 import { mmioSpte } from "../spte/make";
 import { isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
@@ -74,7 +74,7 @@ function makeTable(vcpu: usize, sptep: usize, gfn: u64, level: u32): void {
   const role = (roleOf(pageOf(vm, sptep)) & ~ROLE_LEVEL) | (level - 1);
   const sp = takePage(vm, gfn, role, sptep);
   linkTable(vm, sptep, gfn, level, sp);
-  if (load<u32>(vcpu, VCPU_F_NO_HUGE) != 0 && load<u32>(vcpu, VCPU_F_REQ_LEVEL) >= level) store<u32>(sp, 1, SP_NO_HUGE);
+  if (load<u32>(vcpu, VCPU_F_NO_HUGE) != 0 && load<u32>(vcpu, VCPU_F_REQ_LEVEL) >= level) noteForbidden(vm, sp);
 }
 
 /** Maps the page of the fault in progress. */

@@ -27,7 +27,6 @@ export const PLANTED_TDP: readonly Planted[] = [
 
   huge("huge pages are not split", "load<u32>(tdp, TDP_POOL_COUNT) != 0) split(vm);", "false) split(vm);"),
   huge("tables stay when logging ends", "zapShared(vm, iterSpace(tdp), iterSptep(tdp), gfn, level);", ""),
-  huge("all tables count as made by the mitigation", "if (load<u32>(sp, SP_NO_HUGE) == 0) continue;", ""),
 
   iterator("the way down goes to an old gfn", "store<u64>(tdp, gfn + pagesOf(level), TDP_NEXT_GFN);", ""),
   iterator(
@@ -37,7 +36,7 @@ export const PLANTED_TDP: readonly Planted[] = [
   ),
 
   map("a huge page replaces the mitigation's table", "if (nxHuge) keepSmall(vcpu, load<u64>(sptep), level);", ""),
-  map("the mitigation's tables are not marked", "store<u32>(sp, 1, SP_NO_HUGE);", ";"),
+  map("the mitigation's tables are not marked", "noteForbidden(vm, sp);", ";"),
   map("a huge page hides the wanted table", "if (isPresent(spte) && isLarge(spte)) zapShared", "if (false) zapShared"),
 
   page("a page from the pool keeps its entries", "memory.fill(table, 0, 4096);", ""),

@@ -24,7 +24,10 @@ const NEAREST: readonly Nearest[] = [
   { prefix: "src/conform", tests: ["test/conform"] },
   { prefix: "src/core", tests: ["test/core", "test/differential"], projects: ["package"] },
   { prefix: "src/reference", tests: ["test/walk", "test/spte", "test/conform"], projects: ["reference", "package"] },
-  { prefix: "assembly/tdp", tests: ["test/mmu/tdp", "test/mmu/dirty-log"], projects: ["package"] },
+  { prefix: "assembly/tdp", tests: ["test/mmu/tdp", "test/mmu/dirty-log", "test/mmu/direct"], projects: ["package"] },
+  { prefix: "assembly/shadow", tests: ["test/mmu"], projects: ["package"] },
+  { prefix: "assembly/spte", tests: ["test/spte", "test/mmu"], projects: ["package"] },
+  { prefix: "src/mmu", tests: ["test/mmu"], projects: ["package"] },
   {
     prefix: "",
     tests: ["test/walk", "test/conform", "test/core", "test/differential/kernels"],

@@ -38,5 +38,9 @@ export interface ShadowExports {
   tdpRoot(vm: number, role: number): number;
   tdpCountSplits(vm: number, slot: number, start: bigint, end: bigint): number;
   tdpSplit(vm: number, slot: number, start: bigint, end: bigint): void;
-  tdpRecover(vm: number, count: number): number;
+  recoverForbidden(vm: number, count: number): number;
+  splitFind(vm: number, slot: number, start: bigint, end: bigint, level: number): number;
+  splitEnd(vm: number, sptep: number): bigint;
+  splitRequest(vcpu: number, sptep: number): number;
+  splitApply(vcpu: number, slot: number, sptep: number): void;
 }

@@ -1,6 +1,8 @@
 /** The dirty log of a slot (KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG). */
 import { ConfigError } from "../errors.js";
+import { flushSlot } from "./flushes.js";
 import type { Memslot } from "./memslots.js";
+import { splitNestedHugePages } from "./split-huge.js";
 import type { VirtualMachine } from "./vm.js";
 
 /** Starts logging anew for the pages of one word of the bitmap (kvm_arch_mmu_enable_log_dirty_pt_masked). */
@@ -9,6 +11,8 @@ function relog(vm: VirtualMachine, slot: Memslot, offset: number, mask: bigint):
     // Large pages were not write-protected when logging began, because everything counted as dirty.
     const first = slot.base + BigInt(offset + lowestBit(mask));
     const last = slot.base + BigInt(offset + mask.toString(2).length - 1);
+    // The kernel's range ends before the last page; that page's rmap is looked at all the same.
+    splitNestedHugePages(vm, slot, first, last > first ? last : first + 1n);
     vm.tdpMmu?.split(slot, first, last);
     vm.exports.logProtectHuge(vm.pointer, slot.pointer, first);
     if (first >> 9n !== last >> 9n) vm.exports.logProtectHuge(vm.pointer, slot.pointer, last);
@@ -44,6 +48,8 @@ export function getDirtyLog(vm: VirtualMachine, slot: Memslot): number[] {
     vm.linear.u64[at + word] = 0n;
     relog(vm, slot, word * 64, mask);
   }
+  // Rights went away wherever a page was dirty.
+  if (pages.length > 0 && vm.manualDirtyLog === 0) flushSlot(vm, slot);
   vm.settle();
   return pages;
 }
@@ -68,11 +74,14 @@ export function clearDirtyLog(
     masks.set(word, (masks.get(word) ?? 0n) | (1n << BigInt(page % 64)));
   }
   reserve(vm, slot);
+  let cleared = false;
   for (const [word, wanted] of [...masks].sort(([a], [b]) => a - b)) {
     const mask = wanted & vm.linear.u64[at + word]!;
     if (mask === 0n) continue;
     vm.linear.u64[at + word]! &= ~mask;
     relog(vm, slot, word * 64, mask);
+    cleared = true;
   }
+  if (cleared) flushSlot(vm, slot);
   vm.settle();
 }

@@ -176,7 +176,7 @@ function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId:
     case SHADOW_CODES.EV_TDP_CHANGED:
       return { ev: "kvm_tdp_mmu_spte_changed", as_id: b, gfn: x, level: a, old_spte: y, new_spte: z };
     case SHADOW_CODES.EV_SPLIT_HUGE:
-      return { ev: "kvm_mmu_split_huge_page", gfn: x, spte: y, level: a, errno: 0 };
+      return { ev: "kvm_mmu_split_huge_page", gfn: x, spte: y, level: a, errno: b | 0 };
     default:
       throw new RangeError(`unknown event type ${type}`);
   }

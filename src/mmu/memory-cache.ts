@@ -49,15 +49,15 @@ export class MemoryCaches {
 
   /**
    * Fills every cache. Throws OutOfMemoryError with all structures as they were (a cache that was filled already
-   * keeps what it got).
+   * keeps what it got). `descs`: rmap descriptors that are needed.
    */
-  topUp(needsLow: boolean): void {
+  topUp(needsLow: boolean, descs: number = DESCS): void {
     const { linear } = this;
     this.#fill(this.#tables, TABLE, TABLE, (last) => this.#growMap(last >>> 12));
     this.#fill(this.#arrays, TABLE, TABLE);
     this.#fill(this.#headers, pageRecord.size, 16);
     this.stocked = true;
-    if (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < DESCS) this.#addDescs();
+    while (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < descs) this.#addDescs();
     if (needsLow && this.#low === undefined) {
       const table = this.#allocateTable();
       this.encryption?.decrypt(BigInt(table));

@@ -1,7 +1,9 @@
 /** Adding, deleting, moving and changing memslots (kvm_set_memslot and kvm_mmu_slot_apply_flags of Linux 6.1). */
 import { SHADOW_CODES } from "../abi/shadow.js";
+import { flushSlot } from "./flushes.js";
 import { flagsOf, type Memslot, type SlotConfig } from "./memslots.js";
 import { RANGE } from "./notifier.js";
+import { splitNestedHugePages } from "./split-huge.js";
 import type { VirtualMachine } from "./vm.js";
 
 /** Least limit on shadow pages, and guest pages that allow one more. */
@@ -62,11 +64,6 @@ function updateLimit(vm: VirtualMachine): void {
   vm.settle();
 }
 
-/** Rights of its pages went away (kvm_arch_flush_remote_tlbs_memslot). */
-export function flushSlot(vm: VirtualMachine, slot: Memslot): void {
-  vm.exports.flushRange(vm.pointer, slot.base, BigInt(slot.pages));
-}
-
 function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {
   const toggled = (oldFlags ^ slot.flags) & MEMSLOT_LOG;
   if (toggled === 0 || slot.flags & MEMSLOT_READONLY) return;
@@ -77,6 +74,7 @@ function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {
     vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE.collapse);
     flushSlot(vm, slot);
   } else if ((vm.manualDirtyLog & 2) === 0) {
+    splitNestedHugePages(vm, slot, slot.base, end);
     vm.tdpMmu?.split(slot, slot.base, end);
     // The log takes care of pages whose D bit is clear; large ones are split at their first write.
     const logged = vm.pageModificationLog;

@@ -57,14 +57,6 @@ export class TdpMmu {
     this.#exports.tdpSplit(this.vm, slot.pointer, start, end);
   }
 
-  /**
-   * Zaps up to `count` tables that stand where the NX-huge-page mitigation forbade a huge page, oldest first.
-   * Returns how many there were.
-   */
-  recover(count: number): number {
-    return this.#exports.tdpRecover(this.vm, count);
-  }
-
   /** Headers of all pages: roots, newest first, invalid ones that are still referenced included; then the others. */
   pages(): number[] {
     const list = (name: string) => linkedPages(this.linear, this.pointer + tdpRecord.offset(name));

@@ -1,8 +1,8 @@
 /** An L1 hypervisor and its nested guest: L1's second stage in any format, and the hardware that runs L2 on its shadow. */
 import { Access, type Translation } from "../../src/index.js";
-import type { FaultOutcome, SecondStage, VirtualMachineConfig } from "../../src/mmu/index.js";
+import type { FaultOutcome, SecondStage } from "../../src/mmu/index.js";
 import { eptMasks } from "../../src/spte/index.js";
-import { bytesOf, core, FULL, Guest, type Mode, registersOf } from "./guest.js";
+import { bytesOf, core, FULL, Guest, type GuestConfig, type Mode, registersOf } from "./guest.js";
 
 const PAE = 0x20n;
 const LA57 = 0x1000n;
@@ -28,7 +28,7 @@ export class NestedNpt extends Guest {
   readonly #registers;
   readonly #level: Level;
 
-  constructor(level: Level, mode: Mode, config: Partial<VirtualMachineConfig> & { pse?: boolean; ncr3?: bigint } = {}) {
+  constructor(level: Level, mode: Mode, config: GuestConfig & { pse?: boolean; ncr3?: bigint } = {}) {
     const { pse = true, ncr3, ...rest } = config;
     super({ paging: "npt", tdpLevels: { forced: level, max: level }, ...rest });
     this.#level = level;
@@ -104,7 +104,7 @@ export class NestedEpt extends Guest {
   readonly root: bigint;
 
   constructor(
-    config: Partial<VirtualMachineConfig> = {},
+    config: GuestConfig = {},
     readonly accessedDirty = true,
   ) {
     super({ paging: "ept", virtualization: "vmx", masks: eptMasks({ physBits: 46 }), ...config });
