@@ -39,7 +39,10 @@ import { planOf } from "./plan";
 
 /** The physical address, NOT_PRESENT or NOT_FAST, both negative. */
 export function walkFast(space: usize, address: u64, access: u32): u64 {
-  return walkFastInline(space, address, access);
+  if (load<u32>(space, SPACE_FAST) != MODE_4LEVEL) return walkFastElsewhere(space, address, access);
+  if (access & ACCESS_IMPLICIT || (address + HALF4) >> 48 != 0) return NOT_FAST;
+  const plan = planFor(space, access);
+  return walkFrom4(space, plan, address, load<u64>(space, SPACE_ROOT), load<u64>(plan, PLAN_BLOCK));
 }
 
 /** The same for loops. 4-level paging; the other modes have their own function. */
@@ -48,12 +51,16 @@ export function walkFast(space: usize, address: u64, access: u32): u64 {
   if (load<u32>(space, SPACE_FAST) != MODE_4LEVEL) return walkFastElsewhere(space, address, access);
   if (access & ACCESS_IMPLICIT || (address + HALF4) >> 48 != 0) return NOT_FAST;
   const plan = planFor(space, access);
-  return walkFrom4(space, plan, address, load<u64>(space, SPACE_ROOT), load<u64>(plan, PLAN_BLOCK));
+  return walkFrom4Inline(space, plan, address, load<u64>(space, SPACE_ROOT), load<u64>(plan, PLAN_BLOCK));
 }
 
-/** The same from the level-4 table at `table`; `wrong` is what was found wrong above it. */
+/** The same from the level-4 table at `table`; `above` is what was found wrong above it. */
+function walkFrom4(space: usize, plan: usize, address: u64, table: u64, above: u64): u64 {
+  return walkFrom4Inline(space, plan, address, table, above);
+}
+
 // @ts-ignore: decorator
-@inline function walkFrom4(space: usize, plan: usize, address: u64, table: u64, above: u64): u64 {
+@inline function walkFrom4Inline(space: usize, plan: usize, address: u64, table: u64, above: u64): u64 {
   const base = load<u64>(space, SPACE_TABLES_BASE);
   const size = load<u64>(space, SPACE_TABLES_SIZE);
   const linear = load<u32>(space, SPACE_TABLES_LINEAR);
@@ -70,7 +77,7 @@ export function walkFast(space: usize, address: u64, access: u32): u64 {
   if (offset >= size) return NOT_FAST;
   const entry3 = load<u64>(linear + <u32>offset);
   if (entry3 & PTE_PS) {
-    return finish(plan, entry3, load<u64>(plan, PLAN_CHECK_LARGE3), above | (wrong & check), addressMask, address, 30);
+    return finishLarge(space, plan, entry3, load<u64>(plan, PLAN_CHECK_LARGE3), above | (wrong & check), address, 30);
   }
   wrong |= entry3 ^ need;
 
@@ -78,7 +85,7 @@ export function walkFast(space: usize, address: u64, access: u32): u64 {
   if (offset >= size) return NOT_FAST;
   const entry2 = load<u64>(linear + <u32>offset);
   if (entry2 & PTE_PS) {
-    return finish(plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above | (wrong & check), addressMask, address, 21);
+    return finishLarge(space, plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above | (wrong & check), address, 21);
   }
   wrong |= entry2 ^ need;
 
@@ -89,12 +96,17 @@ export function walkFast(space: usize, address: u64, access: u32): u64 {
 }
 
 // @ts-ignore: decorator
-@inline export function finish(plan: usize, leaf: u64, check: u64, wrong: u64, addressMask: u64, address: u64, shift: u64): u64 {
+@inline function finish(plan: usize, leaf: u64, check: u64, wrong: u64, addressMask: u64, address: u64, shift: u64): u64 {
   if ((wrong | ((leaf ^ load<u64>(plan, PLAN_NEED_LEAF)) & check)) != 0) {
     return wrong == 0 && (leaf & PTE_P) == 0 ? NOT_PRESENT : NOT_FAST;
   }
   const offsetMask: u64 = ((<u64>1) << shift) - 1;
   return (leaf & addressMask & ~offsetMask) | (address & offsetMask);
+}
+
+/** The same for a page of 1 << `shift` bytes. */
+function finishLarge(space: usize, plan: usize, leaf: u64, check: u64, wrong: u64, address: u64, shift: u64): u64 {
+  return finish(plan, leaf, check, wrong, load<u64>(space, SPACE_ADDRESS_MASK), address, shift);
 }
 
 function walkFastElsewhere(space: usize, address: u64, access: u32): u64 {
@@ -126,7 +138,7 @@ function walkFastPae(space: usize, plan: usize, address: u64): u64 {
   if (offset >= size) return NOT_FAST;
   const entry2 = load<u64>(linear + <u32>offset);
   const above = load<u64>(plan, PLAN_BLOCK);
-  if (entry2 & PTE_PS) return finish(plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above, addressMask, address, 21);
+  if (entry2 & PTE_PS) return finishLarge(space, plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above, address, 21);
   const wrong = (entry2 ^ load<u64>(plan, PLAN_NEED_TABLE)) & load<u64>(plan, PLAN_CHECK_TABLE);
 
   offset = (entry2 & addressMask) - base + indexOf(address, 12);
@@ -147,7 +159,7 @@ function walkFast32(space: usize, plan: usize, address: u32): u64 {
   if (offset >= size) return NOT_FAST;
   const entry2: u64 = load<u32>(linear + <u32>offset);
   if (entry2 & PTE_PS && load<u32>(space, SPACE_LARGE_LEVELS) != 0) {
-    return finish(plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above, addressMask, address, 22);
+    return finishLarge(space, plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above, address, 22);
   }
   const wrong = (entry2 ^ load<u64>(plan, PLAN_NEED_TABLE)) & load<u64>(plan, PLAN_CHECK_TABLE);
 

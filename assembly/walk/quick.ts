@@ -3,12 +3,14 @@
  * accesses, addresses that are canonical as they are, no software TLB. SPACE_QUICK says where it may be tried.
  */
 import { PTE_P, PTE_PS } from "../abi/bits";
+import { STATUS_PAGE_FAULT } from "../abi/codes";
 import {
   PLAN_BLOCK, PLAN_CHECK_LARGE2, PLAN_CHECK_LARGE3, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_NEED_LEAF,
   PLAN_NEED_TABLE, PLAN_SIZE_OF, SPACE_ADDRESS_MASK, SPACE_LARGE_LEVELS, SPACE_PLANS, SPACE_ROOT_LINEAR,
   SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE, SPACE_TABLES_WINDOW,
 } from "../abi/layout";
-import { finish, NOT_FAST, NOT_PRESENT } from "./fast";
+import { reportedCode } from "./exact";
+import { NOT_FAST } from "./fast";
 import { finishRefused } from "./refused";
 
 /** Added to the high half, it gives less than 1 << 16 for the addresses that 4-level paging calls canonical. */
@@ -85,11 +87,14 @@ function quickLarge(space: usize, address: u64, access: u32, above: u64, leaf: u
     ? load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE3)
     : load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE2);
   const wrong = load<u64>(plan, SPACE_PLANS + PLAN_BLOCK) | (above & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
-  const found = finish(plan + SPACE_PLANS, leaf, check, wrong, load<u64>(space, SPACE_ADDRESS_MASK), address, shift);
-  return <i64>found >= 0 ? <f64><i64>found : finishRefused(space, address, access, found);
+  const bad = (leaf ^ load<u64>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & check;
+  if ((wrong | bad) != 0) return refuse(space, address, access, wrong, leaf);
+  const offsetMask: u64 = ((<u64>1) << shift) - 1;
+  return <f64><i64>((leaf & load<u64>(space, SPACE_ADDRESS_MASK) & ~offsetMask) | (address & offsetMask));
 }
 
-/** Every entry was read; `wrong` is what is wrong above the leaf. */
+/** Every entry was read; `wrong` is what is wrong above the leaf. There is no software TLB that a fault concerns. */
 function refuse(space: usize, address: u64, access: u32, wrong: u64, leaf: u64): f64 {
-  return finishRefused(space, address, access, wrong == 0 && (leaf & PTE_P) == 0 ? NOT_PRESENT : NOT_FAST);
+  if (wrong != 0 || (leaf & PTE_P) != 0) return finishRefused(space, address, access, NOT_FAST);
+  return -1 - <f64>((STATUS_PAGE_FAULT << 16) | reportedCode(space, access));
 }

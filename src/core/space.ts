@@ -20,12 +20,6 @@ const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(AC
 /** `translate` gives this for a page that has to be read first; no error code comes with it. */
 const MISSING = -1 - (Status.MissingPage << 16);
 
-/** Of `CODES`, as constants that the compiler puts into the fast call: V8 would load those of a module at each call. */
-enum Line {
-  HASH = 0x9e3779b1,
-  VALID = 1,
-}
-
 /** Splits what `translateFast` returned for a fault. */
 export function decodeFault(result: number): { status: number; errorCode: number } {
   const packed = -1 - result;
@@ -177,10 +171,11 @@ export class CoreSpace implements AddressSpace {
    */
   translateFast(high: number, low: number, access: number): number {
     const lines = this.#lines;
+    // CODES.LINE_HASH, LINE_VALID and MISSING are written out: V8 would load what a module holds in each call.
     if (lines !== undefined) {
       const kind = access & 0xfff;
-      const at = ((low ^ Math.imul(high + kind, Line.HASH)) >>> 10) & this.#lineMask;
-      if (lines[at] === ((low & 0xfffff000) | kind | Line.VALID) && lines[at + 1] === (high | 0)) {
+      const at = ((low ^ Math.imul(high + kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
+      if (lines[at] === ((low & 0xfffff000) | kind | 1) && lines[at + 1] === (high | 0)) {
         return lines[at + 2]! * 4096 + (low & 0xfff);
       }
       // Growing the memory empties its views: nothing is found in them.
@@ -188,8 +183,8 @@ export class CoreSpace implements AddressSpace {
     }
     const translate = this.#translate;
     const result = translate(this.pointer, high, low, access);
-    // Compared with a fraction, V8 takes the result for the double that it is, whatever its value.
-    return result > -0.5 ? result : this.#notTranslated(result);
+    // MISSING and a half: V8 takes the result for the double that it is then, whatever its value.
+    return result + 0.5 === -458752.5 ? this.#translateAgain() : result;
   }
 
   /** The fast call for a linear address of 32 bits, an unsigned or signed integer: faster than the other in 32-bit modes. */
@@ -197,13 +192,13 @@ export class CoreSpace implements AddressSpace {
     const lines = this.#lines32;
     if (lines !== undefined) {
       const kind = access & 0xfff;
-      const at = ((address ^ Math.imul(kind, Line.HASH)) >>> 10) & this.#lineMask;
-      if (lines[at] === ((address & 0xfffff000) | kind | Line.VALID)) return lines[at + 2]! * 4096 + (address & 0xfff);
+      const at = ((address ^ Math.imul(kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
+      if (lines[at] === ((address & 0xfffff000) | kind | 1)) return lines[at + 2]! * 4096 + (address & 0xfff);
       if (lines.length === 0) this.#viewLines();
     }
     const translate = this.#translate32;
     const result = translate(this.pointer, address, access);
-    return result > -0.5 ? result : this.#notTranslated(result);
+    return result + 0.5 === -458752.5 ? this.#translateAgain() : result;
   }
 
   /**
@@ -378,9 +373,9 @@ export class CoreSpace implements AddressSpace {
     return result < 0 ? decodeFault(result).status : Status.Ok;
   }
 
-  /** A fault is what it is; a page that has to be read first is read, and the access repeated. */
-  #notTranslated(first: number): number {
-    let result = first;
+  /** Reads the page that the last fast call found missing, and repeats it. */
+  #translateAgain(): number {
+    let result = MISSING;
     while (result === MISSING) {
       const address = workRecord.get64(this.#linear, this.#work, "MISSING_ADDRESS");
       const access = workRecord.get32(this.#linear, this.#work, "MISSING_ACCESS");
