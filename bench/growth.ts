@@ -1,7 +1,7 @@
 /** What grows: time and memory by the number of mappings, of shadow pages and of memslots. */
 import type { CoreMemory } from "../src/core/index.js";
 import { core, random } from "./machine.js";
-import { compare, type RoundOptions } from "./rounds.js";
+import { compare, quantile, type RoundOptions } from "./rounds.js";
 import { buildShadow, DATA_GFN, type ShadowGuest } from "./shadow-guest.js";
 import { operations } from "./shadow-operations.js";
 
@@ -15,18 +15,30 @@ export interface Curve {
 }
 
 class Curves {
-  readonly #curves = new Map<string, { curve: Omit<Curve, "points">; points: { x: number; y: number }[] }>();
+  readonly #curves = new Map<string, { curve: Omit<Curve, "points">; values: Map<number, number[]> }>();
 
+  /** What is added for the same size again is another sample. */
   add(curve: Omit<Curve, "points">, x: number, y: number): void {
-    const found = this.#curves.get(curve.name) ?? { curve, points: [] };
+    const found = this.#curves.get(curve.name) ?? { curve, values: new Map<number, number[]>() };
     this.#curves.set(curve.name, found);
-    found.points.push({ x, y });
+    found.values.set(x, [...(found.values.get(x) ?? []), y]);
   }
 
+  /** With the median of each size's samples. */
   list(): Curve[] {
-    return [...this.#curves.values()].map(({ curve, points }) => ({ ...curve, points }));
+    return [...this.#curves.values()].map(({ curve, values }) => ({
+      ...curve,
+      points: [...values].map(([x, samples]) => ({ x, y: quantile(samples, 0.5) })),
+    }));
   }
 }
+
+/** Small sizes are measured more than once: compiling and collecting garbage take longer than they do. */
+const REPEATED = 100_000;
+const REPEATS = 5;
+const repeated = (count: number, measure: () => void) => () => {
+  for (let i = 0; i < (count <= REPEATED ? REPEATS : 1); i++) measure();
+};
 
 const ERROR_WRITE = 2;
 /** Bytes of linear memory that are in use. */
@@ -154,12 +166,12 @@ function memslots(curves: Curves, count: number, options: RoundOptions): void {
   vcpu.enterGuest();
   const order = shuffled(count);
   let at = 0;
+  const work = 64;
   const run = () => {
-    const address = guest.address(order[at++ % count]!);
-    vcpu.fault(address, 0, 0);
+    for (let i = 0; i < work; i++) vcpu.fault(guest.address(order[at++ % count]!), 0, 0);
   };
   for (let i = 0; i < 2 * count; i++) run();
-  const [result] = compare([{ name: "fault", work: 1, run }], options);
+  const [result] = compare([{ name: "fault", work, run }], options);
   curves.add({ name: "spurious fault, random slot", of: "memslots", unit: "ns" }, count, result!.nanoseconds);
   guest.dispose();
 }
@@ -200,7 +212,7 @@ export function growthSteps({ mappings: counts, pages, slots }: GrowthOptions): 
       warm,
       ...slots.map((count) => () => memslots(curves, count, options)),
       ...pages.map((count) => () => shadowPages(curves, count, options)),
-      ...counts.map((count) => () => mappings(curves, count)),
+      ...counts.map((count) => repeated(count, () => mappings(curves, count))),
     ],
   };
 }

@@ -116,6 +116,17 @@ describe("prefault", () => {
     expect(guest.vm.audit()).toEqual([]);
   });
 
+  it("has rmap descriptors for any number of faults: every second mapping of a page takes one", () => {
+    const { guest, root } = paged(1);
+    const again = Array.from({ length: 400 }, (_, i) => 0x1_0000_0000n + BigInt(i) * 0x2_0000n);
+    for (const [i, gva] of again.entries()) guest.map(root, gva, HIGH_SLOT + BigInt(i % 200) * 4096n);
+    const results = new Uint32Array(400);
+    expect(guest.vcpu.prefault(BigUint64Array.from(again), results, WRITE)).toBe(0);
+    expect([...new Set(results)]).toEqual([FAULT_CODE.fixed]);
+    expect(guest.vm.counter("DESC_COUNT")).toBeGreaterThan(0);
+    expect(guest.vm.audit()).toEqual([]);
+  });
+
   it("collects the events of all its faults", () => {
     const guest = new Guest({ eventCapacity: 1 << 14 });
     const root = guest.table();
