@@ -4,6 +4,6 @@ export { enumerate, startEnumeration } from "./walk/enumerate";
 export { checkPdptes, loadPdptes } from "./walk/pdptes";
 export { translateBatch } from "./walk/batch";
 export { tlbDropPage, tlbFlush } from "./walk/tlb";
-export { explain, translate, translateWide } from "./walk/translate";
+export { explain, translate, translate32, translateWide } from "./walk/translate";
 export * from "./shadow/index";
 export * from "./tdp/index";

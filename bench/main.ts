@@ -1,44 +1,65 @@
 /**
- * `npm run bench [-- --quick] [-- --only WORD] [-- --write]`: measures everything in one process and prints a Markdown
- * table; `--write` also writes docs/benchmarks.json, docs/benchmarks.md and docs/benchmarks.svg.
+ * `npm run bench [-- --quick] [-- --only WORD] [-- --write]`: measures everything in one process and prints Markdown tables;
+ * `--write` also writes docs/benchmarks.json, docs/benchmarks.md and the pictures. `x86-paging bench` runs the same suite
+ * from the installed package, without the candidates that a compiler or v86 is needed for.
  */
-import { writeFileSync } from "node:fs";
-import { cpus } from "node:os";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { measureEnumeration } from "./enumerate.js";
-import { loadNative } from "./native.js";
-import { chart, markdown, type Section } from "./report.js";
-import { measureV86 } from "./v86.js";
-import { CASES, measureCase, measureTlb } from "./walks.js";
+import type { Curve } from "./growth.js";
+import { chart, curveChart, curveMarkdown, markdown, type Section } from "./report.js";
+import { benchmarks } from "./suite.js";
 
 const args = process.argv.slice(2);
 const only = args.includes("--only") ? args[args.indexOf("--only") + 1]! : "";
-const options = args.includes("--quick") ? { rounds: 7, time: 5 } : { rounds: 25, time: 12 };
-
-const loaded = loadNative();
-const native = typeof loaded === "string" ? undefined : loaded;
-if (typeof loaded === "string") console.error(`no native candidate: ${loaded}; the first row is the baseline instead`);
+const { units, notes } = benchmarks.units({ quick: args.includes("--quick"), only });
 
 const CHARTED = ["L1, random, tables contiguous", "L2, random", "DRAM, random", "L1, 10 % faults"];
+const CHARTED_FAULTS = ["Shadow fault, spurious, 1,024 pages", "Shadow fault, cold, 1,024 pages"];
+
+interface Measured {
+  readonly machine: ReturnType<typeof benchmarks.machine>;
+  readonly sections: readonly Section[];
+  readonly curves: readonly Curve[];
+}
+
 const sections: Section[] = [];
-const wanted = (title: string) => title.toLowerCase().includes(only.toLowerCase());
-const add = (section: Section) => {
-  sections.push(section);
-  console.log(`${markdown([section])}\n`);
-};
-for (const one of CASES) if (wanted(one.title)) add(measureCase(one, native, options));
-if (wanted("Software TLB")) add(measureTlb(native, options));
-if (wanted("Enumeration")) for (const section of measureEnumeration(native, options)) add(section);
-if (wanted("v86")) for (const section of measureV86(options)) add(section);
+const curves: Curve[] = [];
+for (const unit of units) {
+  const found = unit.run();
+  for (const section of found.sections ?? []) {
+    sections.push(section);
+    console.log(`${markdown([section])}\n`);
+  }
+  if (found.curves !== undefined) {
+    curves.push(...found.curves);
+    console.log(`${curveMarkdown(found.curves)}\n`);
+  }
+}
+for (const note of notes) console.error(note);
+
+/** What was measured now, and what was before of all else. */
+function renewed(file: string): Measured {
+  const machine = benchmarks.machine();
+  if (only === "" || !existsSync(file)) return { machine, sections, curves };
+  const old = JSON.parse(readFileSync(file, "utf8")) as Partial<Measured>;
+  const kept = [...(old.sections ?? [])].map((one) => sections.find(({ title }) => title === one.title) ?? one);
+  const added = sections.filter((one) => !kept.includes(one));
+  return { machine, sections: [...kept, ...added], curves: curves.length > 0 ? curves : (old.curves ?? []) };
+}
 
 if (args.includes("--write")) {
   const docs = join(dirname(fileURLToPath(import.meta.url)), "..", "docs");
-  const machine = { processor: cpus()[0]!.model, node: process.version, v8: process.versions.v8 };
-  writeFileSync(join(docs, "benchmarks.json"), `${JSON.stringify({ machine, sections }, undefined, 2)}\n`);
+  const all = renewed(join(docs, "benchmarks.json"));
+  const { processor, node } = all.machine;
+  const texts = [`# Measurements\n\n${processor}, Node ${node}.`, markdown(all.sections), curveMarkdown(all.curves)];
+  const charted = (titles: readonly string[]) => all.sections.filter(({ title }) => titles.includes(title));
+  writeFileSync(join(docs, "benchmarks.json"), `${JSON.stringify(all, undefined, 2)}\n`);
+  writeFileSync(join(docs, "benchmarks.md"), `${texts.join("\n\n")}\n`);
+  writeFileSync(join(docs, "benchmarks.svg"), chart(charted(CHARTED), "Time by that of native C"));
   writeFileSync(
-    join(docs, "benchmarks.md"),
-    `# Measurements\n\n${machine.processor}, Node ${machine.node}.\n\n${markdown(sections)}\n`,
+    join(docs, "benchmarks-faults.svg"),
+    chart(charted(CHARTED_FAULTS), "Time by that of the loop inside Wasm"),
   );
-  writeFileSync(join(docs, "benchmarks.svg"), chart(sections.filter(({ title }) => CHARTED.includes(title))));
+  writeFileSync(join(docs, "benchmarks-growth.svg"), curveChart(all.curves));
 }

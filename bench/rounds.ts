@@ -5,6 +5,8 @@ export interface Candidate {
   readonly name: string;
   /** Does `work` units of work. */
   run(): void;
+  /** Prepares a run; its time does not count. */
+  before?(): void;
   /** Units of work in one run, e.g. addresses. */
   readonly work: number;
 }
@@ -29,7 +31,10 @@ export interface RoundOptions {
 export function compare(candidates: readonly Candidate[], { rounds, time }: RoundOptions): Measured[] {
   // V8 compiles hot code in the background and stalls around the third batch: warm everybody up first.
   for (const candidate of candidates)
-    for (let until = performance.now() + 60; performance.now() < until; ) candidate.run();
+    for (let until = performance.now() + 60; performance.now() < until; ) {
+      candidate.before?.();
+      candidate.run();
+    }
   const times = candidates.map(() => [] as number[]);
   for (let round = 0; round < rounds; round++) {
     for (let place = 0; place < candidates.length; place++) {
@@ -48,10 +53,11 @@ export function compare(candidates: readonly Candidate[], { rounds, time }: Roun
   });
 }
 
-/** Nanoseconds for a unit of work: the median of the runs that fit into `time`. */
+/** Nanoseconds for a unit of work: tinybench's median of the runs that fit into `time`. */
 function measure(candidate: Candidate, time: number): number {
   const bench = new Bench({ time, iterations: 5, warmup: false });
-  bench.add(candidate.name, () => candidate.run());
+  const hooks = candidate.before === undefined ? {} : { beforeEach: () => candidate.before!() };
+  bench.add(candidate.name, () => candidate.run(), hooks);
   bench.runSync();
   const result = bench.tasks[0]!.result;
   if (!("latency" in result)) throw new Error(`${candidate.name}: ${JSON.stringify(result)}`);

@@ -63,6 +63,10 @@
 // @ts-ignore: decorator
 @inline export const TLB_PCID: u32 = 2;
 // @ts-ignore: decorator
+@inline export const LINE_VALID: u32 = 1;
+// @ts-ignore: decorator
+@inline export const LINE_HASH: u32 = 2654435761;
+// @ts-ignore: decorator
 @inline export const WALK_PROBE: u32 = 1;
 // @ts-ignore: decorator
 @inline export const WALK_TRACE: u32 = 2;

@@ -139,38 +139,50 @@
 /** derived: linear address of the slot's first byte */
 // @ts-ignore: decorator
 @inline export const SPACE_TABLES_LINEAR: usize = 152;
+/** derived: linear address of the root table, where QUICK is not 0 */
+// @ts-ignore: decorator
+@inline export const SPACE_ROOT_LINEAR: usize = 156;
+/** derived: MODE_* where single calls may try the quick walk, else 0 */
+// @ts-ignore: decorator
+@inline export const SPACE_QUICK: usize = 160;
 /** derived: (address + HALF) & HIGH is 0 where an address needs no untagging */
 // @ts-ignore: decorator
-@inline export const SPACE_HALF: usize = 160;
+@inline export const SPACE_HALF: usize = 168;
 /** derived: see HALF */
 // @ts-ignore: decorator
-@inline export const SPACE_HIGH: usize = 168;
+@inline export const SPACE_HIGH: usize = 176;
 /** pointer to TLB_ENTRY records, 0 for no software TLB */
 // @ts-ignore: decorator
-@inline export const SPACE_TLB: usize = 176;
+@inline export const SPACE_TLB: usize = 184;
 /** their number, a power of two, minus 1 */
 // @ts-ignore: decorator
-@inline export const SPACE_TLB_MASK: usize = 180;
+@inline export const SPACE_TLB_MASK: usize = 188;
 /** bit n set: a piece of a level-n page was entered since the last full flush */
 // @ts-ignore: decorator
-@inline export const SPACE_TLB_LARGE: usize = 184;
+@inline export const SPACE_TLB_LARGE: usize = 192;
+/** pointer to as many TLB_LINE records */
+// @ts-ignore: decorator
+@inline export const SPACE_TLB_LINES: usize = 196;
+/** 0: no line is valid */
+// @ts-ignore: decorator
+@inline export const SPACE_TLB_LINES_USED: usize = 200;
 /** derived: the current PCID, 0 with CR4.PCIDE=0 */
 // @ts-ignore: decorator
-@inline export const SPACE_PCID: usize = 192;
+@inline export const SPACE_PCID: usize = 208;
 /** derived: PLAN records by error-code bits 4:1 of the access */
 // @ts-ignore: decorator
-@inline export const SPACE_PLANS: usize = 200;
+@inline export const SPACE_PLANS: usize = 216;
 /** derived: must-be-zero bits, [bit 7][level - 1] */
 // @ts-ignore: decorator
-@inline export const SPACE_RESERVED: usize = 1224;
+@inline export const SPACE_RESERVED: usize = 1240;
 /** derived: denied rights combinations by error-code bits 4:1 */
 // @ts-ignore: decorator
-@inline export const SPACE_PERMISSIONS: usize = 1304;
+@inline export const SPACE_PERMISSIONS: usize = 1320;
 /** latched PAE PDPTEs */
 // @ts-ignore: decorator
-@inline export const SPACE_PDPTES: usize = 1336;
+@inline export const SPACE_PDPTES: usize = 1352;
 // @ts-ignore: decorator
-@inline export const SPACE_SIZE_OF: u32 = 1368;
+@inline export const SPACE_SIZE_OF: u32 = 1384;
 
 // What the fast walks ask of the entries
 /** P, A and required rights of an entry that leads to a table */
@@ -209,6 +221,22 @@
 @inline export const TLB_ENTRY_DATA: usize = 8;
 // @ts-ignore: decorator
 @inline export const TLB_ENTRY_SIZE_OF: u32 = 16;
+
+// One line of the software TLB's first level
+/** bits 31:12 of the page, the access and LINE_VALID; 0 where it is not valid */
+// @ts-ignore: decorator
+@inline export const TLB_LINE_LOW: usize = 0;
+/** bits 63:32 of the page */
+// @ts-ignore: decorator
+@inline export const TLB_LINE_HIGH: usize = 4;
+/** page frame number of what it maps to, 31 bits */
+// @ts-ignore: decorator
+@inline export const TLB_LINE_FRAME: usize = 8;
+/** unused */
+// @ts-ignore: decorator
+@inline export const TLB_LINE_PAD: usize = 12;
+// @ts-ignore: decorator
+@inline export const TLB_LINE_SIZE_OF: u32 = 16;
 
 // Results of a walk
 /** physical address */
@@ -256,26 +284,32 @@
 /** frame to read for Status.MissingPage */
 // @ts-ignore: decorator
 @inline export const WORK_MISSING_GFN: usize = 96;
+/** the address that a single call has to be repeated for then */
+// @ts-ignore: decorator
+@inline export const WORK_MISSING_ADDRESS: usize = 104;
+/** its access */
+// @ts-ignore: decorator
+@inline export const WORK_MISSING_ACCESS: usize = 112;
 /** entries traced; counting stops at WORK_TRACE's capacity */
 // @ts-ignore: decorator
-@inline export const WORK_TRACE_COUNT: usize = 104;
+@inline export const WORK_TRACE_COUNT: usize = 116;
 /** entries whose accessed or dirty bit is to be set */
 // @ts-ignore: decorator
-@inline export const WORK_UPDATE_COUNT: usize = 108;
+@inline export const WORK_UPDATE_COUNT: usize = 120;
 /** STEP records */
 // @ts-ignore: decorator
-@inline export const WORK_TRACE: usize = 112;
+@inline export const WORK_TRACE: usize = 128;
 /** UPDATE records */
 // @ts-ignore: decorator
-@inline export const WORK_UPDATES: usize = 1264;
+@inline export const WORK_UPDATES: usize = 1280;
 /** always 0: the entry that a failed lane of a batch reads */
 // @ts-ignore: decorator
-@inline export const WORK_NOTHING: usize = 3184;
+@inline export const WORK_NOTHING: usize = 3200;
 /** batch: pointers to leaf entries, then indices of failed lanes */
 // @ts-ignore: decorator
-@inline export const WORK_LANES: usize = 3192;
+@inline export const WORK_LANES: usize = 3208;
 // @ts-ignore: decorator
-@inline export const WORK_SIZE_OF: u32 = 4216;
+@inline export const WORK_SIZE_OF: u32 = 4232;
 
 // One entry that a walk read
 /** physical address of the entry in its own stage */

@@ -145,78 +145,81 @@
 /** pointer to the buckets of pages by gfn */
 // @ts-ignore: decorator
 @inline export const VM_CHAINS: usize = 536;
+/** 64 less the bits of a bucket's number */
+// @ts-ignore: decorator
+@inline export const VM_CHAIN_SHIFT: usize = 540;
 /** pointers to SLOTSET records: normal and SMM */
 // @ts-ignore: decorator
-@inline export const VM_SLOTS: usize = 540;
+@inline export const VM_SLOTS: usize = 544;
 /** list head (next, previous) of the active pages */
 // @ts-ignore: decorator
-@inline export const VM_ACTIVE: usize = 548;
+@inline export const VM_ACTIVE: usize = 552;
 /** list head of the pages being zapped */
 // @ts-ignore: decorator
-@inline export const VM_INVALID: usize = 556;
+@inline export const VM_INVALID: usize = 560;
 /** pointer to EVENT records, 0: events are off */
 // @ts-ignore: decorator
-@inline export const VM_EVENTS: usize = 564;
+@inline export const VM_EVENTS: usize = 568;
 /** number of records */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_CAPACITY: usize = 568;
+@inline export const VM_EVENT_CAPACITY: usize = 572;
 /** records not yet drained */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_COUNT: usize = 572;
+@inline export const VM_EVENT_COUNT: usize = 576;
 /** records that did not fit */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_LOST: usize = 576;
+@inline export const VM_EVENT_LOST: usize = 580;
 /** page faults */
 // @ts-ignore: decorator
-@inline export const VM_PF_TAKEN: usize = 580;
+@inline export const VM_PF_TAKEN: usize = 584;
 /** of them fixed */
 // @ts-ignore: decorator
-@inline export const VM_PF_FIXED: usize = 584;
+@inline export const VM_PF_FIXED: usize = 588;
 /** of them spurious */
 // @ts-ignore: decorator
-@inline export const VM_PF_SPURIOUS: usize = 588;
+@inline export const VM_PF_SPURIOUS: usize = 592;
 /** of them to be emulated */
 // @ts-ignore: decorator
-@inline export const VM_PF_EMULATE: usize = 592;
+@inline export const VM_PF_EMULATE: usize = 596;
 /** shadow pages zapped */
 // @ts-ignore: decorator
-@inline export const VM_ZAPPED: usize = 596;
+@inline export const VM_ZAPPED: usize = 600;
 /** of them because of write flooding or misaligned writes */
 // @ts-ignore: decorator
-@inline export const VM_FLOODED: usize = 600;
+@inline export const VM_FLOODED: usize = 604;
 /** how often NO_HUGE was set */
 // @ts-ignore: decorator
-@inline export const VM_NO_HUGE_COUNT: usize = 604;
+@inline export const VM_NO_HUGE_COUNT: usize = 608;
 /** of them because of the page limit */
 // @ts-ignore: decorator
-@inline export const VM_RECYCLED: usize = 608;
+@inline export const VM_RECYCLED: usize = 612;
 /** emulated writes to shadowed pages */
 // @ts-ignore: decorator
-@inline export const VM_PTE_WRITES: usize = 612;
+@inline export const VM_PTE_WRITES: usize = 616;
 /** pages that are unsync */
 // @ts-ignore: decorator
-@inline export const VM_UNSYNC: usize = 616;
+@inline export const VM_UNSYNC: usize = 620;
 /** pages refused by the assertion on the role in sync */
 // @ts-ignore: decorator
-@inline export const VM_SYNC_MISMATCH: usize = 620;
+@inline export const VM_SYNC_MISMATCH: usize = 624;
 /** internal assertions that failed */
 // @ts-ignore: decorator
-@inline export const VM_BROKEN: usize = 624;
+@inline export const VM_BROKEN: usize = 628;
 /** pointer to the TDP record, 0: direct roots are classic ones */
 // @ts-ignore: decorator
-@inline export const VM_TDP_MMU: usize = 628;
+@inline export const VM_TDP_MMU: usize = 632;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 632;
+@inline export const VM_WALK_COUNT: usize = 636;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 636;
+@inline export const VM_WALK_PAGES: usize = 640;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 764;
+@inline export const VM_PATH_PARENT: usize = 768;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 788;
+@inline export const VM_PATH_INDEX: usize = 792;
 // @ts-ignore: decorator
 @inline export const VM_SIZE_OF: u32 = 816;
 
@@ -230,7 +233,7 @@
 /** slot that was hit last */
 // @ts-ignore: decorator
 @inline export const SLOTSET_LAST: usize = 12;
-/** pointers to MEMSLOT records */
+/** pointers to MEMSLOT records, in ascending order of gfns */
 // @ts-ignore: decorator
 @inline export const SLOTSET_SLOTS: usize = 16;
 // @ts-ignore: decorator
@@ -496,71 +499,65 @@
 /** walk of L2's tables: its linear address, 0: read-only */
 // @ts-ignore: decorator
 @inline export const VCPU_L2_POINTER: usize = 376;
-/** walk: the leaf entry's neighbours */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_PREFETCH: usize = 400;
 /** fault: address */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ADDRESS: usize = 464;
+@inline export const VCPU_F_ADDRESS: usize = 400;
 /** fault: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GFN: usize = 472;
+@inline export const VCPU_F_GFN: usize = 408;
 /** fault: host page << 12 */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PFN: usize = 480;
+@inline export const VCPU_F_PFN: usize = 416;
 /** fault: error code */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ERROR: usize = 488;
+@inline export const VCPU_F_ERROR: usize = 424;
 /** fault: 1 where no guest access stands behind it */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PREFETCH: usize = 492;
+@inline export const VCPU_F_PREFETCH: usize = 428;
 /** fault: MEMSLOT, 0 for none */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SLOT: usize = 496;
+@inline export const VCPU_F_SLOT: usize = 432;
 /** fault: 1 where the host page may be written */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAP_WRITABLE: usize = 500;
+@inline export const VCPU_F_MAP_WRITABLE: usize = 436;
 /** fault: VM_INVALIDATE_SEQ before the host page was looked up */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SEQ: usize = 504;
+@inline export const VCPU_F_SEQ: usize = 440;
 /** fault: largest level that the guest's mapping allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAX_LEVEL: usize = 508;
+@inline export const VCPU_F_MAX_LEVEL: usize = 444;
 /** fault: level that the host page allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_REQ_LEVEL: usize = 512;
+@inline export const VCPU_F_REQ_LEVEL: usize = 448;
 /** fault: level that is made */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GOAL_LEVEL: usize = 516;
+@inline export const VCPU_F_GOAL_LEVEL: usize = 452;
 /** fault: 1 where a huge page is forbidden */
 // @ts-ignore: decorator
-@inline export const VCPU_F_NO_HUGE: usize = 520;
-/** fault: 1 where the access writes its own translation */
-// @ts-ignore: decorator
-@inline export const VCPU_F_WRITES_TABLE: usize = 524;
+@inline export const VCPU_F_NO_HUGE: usize = 456;
 /** fault: STAGE_* at which it is resumed */
 // @ts-ignore: decorator
-@inline export const VCPU_F_STAGE: usize = 528;
+@inline export const VCPU_F_STAGE: usize = 460;
 /** fault: shadow walk's level */
 // @ts-ignore: decorator
-@inline export const VCPU_F_LEVEL: usize = 532;
+@inline export const VCPU_F_LEVEL: usize = 464;
 /** fault: shadow walk's entry */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SPTEP: usize = 536;
+@inline export const VCPU_F_SPTEP: usize = 468;
 /** page wanted: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_GFN: usize = 544;
+@inline export const VCPU_REQ_GFN: usize = 472;
 /** page wanted: role */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_ROLE: usize = 552;
+@inline export const VCPU_REQ_ROLE: usize = 480;
 /** page wanted: more of the name, as SP_LOW */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_LOW: usize = 556;
+@inline export const VCPU_REQ_LOW: usize = 484;
 /** page found or made */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_PAGE: usize = 560;
+@inline export const VCPU_REQ_PAGE: usize = 488;
 // @ts-ignore: decorator
-@inline export const VCPU_SIZE_OF: u32 = 568;
+@inline export const VCPU_SIZE_OF: u32 = 496;
 
 // Trace event
 /** EV_* */
@@ -696,13 +693,21 @@
 // @ts-ignore: decorator
 @inline export const NO_SPACE: u32 = 18;
 // @ts-ignore: decorator
+@inline export const NEED_STOCK: u32 = 19;
+// @ts-ignore: decorator
+@inline export const ATTEND: u32 = 32;
+// @ts-ignore: decorator
+@inline export const FAULT_DESCS: u32 = 14;
+// @ts-ignore: decorator
+@inline export const FAULT_TDP_PAGES: u32 = 5;
+// @ts-ignore: decorator
+@inline export const STAGE_START: u32 = 0;
+// @ts-ignore: decorator
 @inline export const STAGE_HOST_PAGE: u32 = 1;
 // @ts-ignore: decorator
 @inline export const STAGE_TABLE: u32 = 2;
 // @ts-ignore: decorator
 @inline export const STAGE_DIRECT: u32 = 3;
-// @ts-ignore: decorator
-@inline export const CHAIN_BUCKETS: u32 = 4096;
 // @ts-ignore: decorator
 @inline export const FLUSH_CAPACITY: u32 = 16;
 // @ts-ignore: decorator

@@ -1,7 +1,10 @@
 // A page fault from the guest (kvm_mmu_page_fault and what it calls, arch/x86/kvm/mmu/mmu.c and paging_tmpl.h).
 import { ROLE_DIRECT } from "../abi/role";
 import {
+  ATTEND,
   EV_FAST_PAGE_FAULT,
+  FAULT_DESCS,
+  FAULT_TDP_PAGES,
   HOST_PRESENT,
   HOST_WRITABLE,
   MEMSLOT_BASE,
@@ -12,6 +15,7 @@ import {
   MMU_SMEP,
   MMU_WP,
   NEED_HOST_PAGE,
+  NEED_STOCK,
   NO_SPACE,
   RET_PF_CONTINUE,
   RET_PF_EMULATE,
@@ -23,6 +27,8 @@ import {
   SP_FLOOD,
   SP_GAP,
   STAGE_HOST_PAGE,
+  STAGE_START,
+  TDP_POOL_COUNT,
   VCPU_F_ADDRESS,
   VCPU_F_ERROR,
   VCPU_F_GFN,
@@ -35,7 +41,6 @@ import {
   VCPU_F_SEQ,
   VCPU_F_SLOT,
   VCPU_F_STAGE,
-  VCPU_F_WRITES_TABLE,
   VCPU_GW_ERROR,
   VCPU_GW_GFN,
   VCPU_GW_LEVEL,
@@ -46,6 +51,9 @@ import {
   VCPU_VM,
   VM_ACCESSED,
   VM_ASK_HOST,
+  VM_DESC_COUNT,
+  VM_EVENT_COUNT,
+  VM_FREED,
   VM_INVALIDATE_END,
   VM_INVALIDATE_IN_PROGRESS,
   VM_INVALIDATE_SEQ,
@@ -56,6 +64,7 @@ import {
   VM_PF_FIXED,
   VM_PF_SPURIOUS,
   VM_PF_TAKEN,
+  VM_ROOT_REQUEST,
   VM_TDP,
 } from "../abi/shadow";
 import {
@@ -78,13 +87,14 @@ import { restoreAccess } from "../spte/make";
 import { checkedLeaf } from "../spte/check";
 import { isAccessTracked, isExecutable, isLast, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
 import { mapTdp } from "../tdp/map";
-import { isTdpPage } from "../tdp/page";
+import { isTdpPage, tdpOf } from "../tdp/page";
 import { aliasRights, gfnOfAddress } from "./alias";
 import { emit, tracing } from "./event";
 import { fetch, fetchResume, mapDirect } from "./fetch";
 import { walkGuest } from "./guest-walk";
 import { nextEntry, rootEntry } from "./iterator";
 import { cacheMmioInfo, mmioFault } from "./mmio";
+import { quickFault } from "./quick";
 import { isObsolete, levelOf, pageOf, spteAddress } from "./page";
 import { hostPage, isInternal, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "./slot";
 import { makeRoom } from "./zap";
@@ -130,9 +140,7 @@ function selfChanging(vcpu: usize): bool {
   let found = false;
   for (let level = first; level <= load<u32>(vcpu, VCPU_GW_MAX_LEVEL); level++) {
     const table = load<u64>(vcpu + (<usize>(level - 1) << 3), VCPU_GW_TABLE_GFN);
-    const difference = load<u64>(vcpu, VCPU_GW_GFN) ^ table;
-    if ((difference & mask) == 0) found = true;
-    if (difference == 0) store<u32>(vcpu, 1, VCPU_F_WRITES_TABLE);
+    if (((load<u64>(vcpu, VCPU_GW_GFN) ^ table) & mask) == 0) found = true;
   }
   return found;
 }
@@ -264,7 +272,7 @@ function mapFault(vcpu: usize, answered: bool): u32 {
   if (isTdpPage(load<u32>(mmu, MMU_ROOT))) return isStale(vcpu) ? RET_PF_RETRY : mapTdp(vcpu);
   if (!makeRoom(vm)) return NO_SPACE;
   if (isStale(vcpu)) return RET_PF_RETRY;
-  return direct ? mapDirect(vcpu) : fetch(vcpu);
+  return direct ? mapDirect(vcpu) : fetch(vcpu, answered);
 }
 
 /** The slot of a direct fault. An alias of a page that is the VM's own leads nowhere. */
@@ -288,7 +296,6 @@ function startFault(vcpu: usize): u32 {
   const address = load<u64>(vcpu, VCPU_F_ADDRESS);
   const error = load<u32>(vcpu, VCPU_F_ERROR);
   const direct = isDirect(vcpu);
-  store<u32>(vcpu, 0, VCPU_F_WRITES_TABLE);
   store<u32>(vcpu, 1, VCPU_F_REQ_LEVEL);
   store<u32>(vcpu, 1, VCPU_F_GOAL_LEVEL);
   if (!direct && !walkGuest(vcpu, mmu, vcpu, address, error & ~PFERR_RSVD)) return RET_PF_INJECT;
@@ -306,7 +313,10 @@ function startFault(vcpu: usize): u32 {
     if (fast != RET_PF_INVALID) return fast;
     // Without paging the tables are PAE ones: 2 MiB pages at most.
     store<u32>(vcpu, load<u32>(vm, VM_TDP) != 0 ? 3 : 2, VCPU_F_MAX_LEVEL);
-  } else store<u32>(vcpu, selfChanging(vcpu) ? 1 : load<u32>(vcpu, VCPU_GW_LEVEL), VCPU_F_MAX_LEVEL);
+  } else {
+    const level = load<u32>(vcpu, VCPU_GW_LEVEL);
+    store<u32>(vcpu, level > 1 && selfChanging(vcpu) ? 1 : level, VCPU_F_MAX_LEVEL);
+  }
   store<u32>(vcpu, load<u32>(vm, VM_INVALIDATE_SEQ), VCPU_F_SEQ);
   return mapFault(vcpu, false);
 }
@@ -314,30 +324,75 @@ function startFault(vcpu: usize): u32 {
 function finish(vcpu: usize, result: u32): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   if (result == RET_PF_FIXED) count(vm, VM_PF_FIXED);
-  else if (load<u32>(vcpu, VCPU_F_PREFETCH) != 0) return result;
-  else if (result == RET_PF_EMULATE) count(vm, VM_PF_EMULATE);
-  else if (result == RET_PF_SPURIOUS) count(vm, VM_PF_SPURIOUS);
-  return result;
+  else if (load<u32>(vcpu, VCPU_F_PREFETCH) == 0) {
+    if (result == RET_PF_EMULATE) count(vm, VM_PF_EMULATE);
+    else if (result == RET_PF_SPURIOUS) count(vm, VM_PF_SPURIOUS);
+  }
+  if (result >= NEED_HOST_PAGE) return result;
+  const attend = load<u32>(vm, VM_FREED) | load<u32>(vm, VM_ROOT_REQUEST) | load<u32>(vm, VM_EVENT_COUNT);
+  return attend != 0 ? result | ATTEND : result;
 }
 
-/** Handles a fault at `address`; `error` is a page-fault error code. Returns a RET_PF code or a NEED code. */
-export function fault(vcpu: usize, address: u64, error: u32, prefetch: u32): u32 {
+/** Nothing is allocated half-way: the caches hold whatever one fault may take. */
+// @ts-ignore: decorator
+@inline function isStocked(vm: usize): bool {
+  if (load<u32>(vm, VM_DESC_COUNT) < FAULT_DESCS) return false;
+  const tdp = tdpOf(vm);
+  return tdp == 0 || load<u32>(tdp, TDP_POOL_COUNT) >= FAULT_TDP_PAGES;
+}
+
+/** The fault that F_ADDRESS, F_ERROR and F_PREFETCH describe, from its beginning. */
+function begin(vcpu: usize): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  store<u64>(vcpu, address, VCPU_F_ADDRESS);
-  store<u32>(vcpu, error, VCPU_F_ERROR);
-  store<u32>(vcpu, prefetch, VCPU_F_PREFETCH);
-  if (load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT) == 0) return RET_PF_RETRY;
-  if (error & PFERR_RSVD) {
-    const result = mmioFault(vcpu, address, isDirect(vcpu));
-    if (result != RET_PF_INVALID) return result;
+  if (!isStocked(vm)) {
+    store<u32>(vcpu, STAGE_START, VCPU_F_STAGE);
+    return NEED_STOCK;
   }
-  if (prefetch == 0) count(vm, VM_PF_TAKEN);
+  if (load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT) == 0) return RET_PF_RETRY;
+  const error = load<u32>(vcpu, VCPU_F_ERROR);
+  if ((error & PFERR_RSVD) == 0) {
+    const quick = quickFault(vcpu, vm, load<u32>(vcpu, VCPU_MMU), load<u64>(vcpu, VCPU_F_ADDRESS), error);
+    if (quick != RET_PF_INVALID) {
+      count(vm, VM_PF_TAKEN);
+      return finish(vcpu, quick);
+    }
+  } else {
+    const result = mmioFault(vcpu, load<u64>(vcpu, VCPU_F_ADDRESS), isDirect(vcpu));
+    if (result != RET_PF_INVALID) return load<u32>(vm, VM_EVENT_COUNT) != 0 ? result | ATTEND : result;
+  }
+  if (load<u32>(vcpu, VCPU_F_PREFETCH) == 0) count(vm, VM_PF_TAKEN);
   return finish(vcpu, startFault(vcpu));
 }
 
-/** Goes on after NEED_HOST_PAGE (the slot's host page is set) or NEED_PAGE (REQ_PAGE is set). */
+/**
+ * Handles a fault at `address`; `error` is a page-fault error code. Returns a RET_PF code, perhaps with ATTEND, or a NEED
+ * code, after which the host provides and calls `faultResume`.
+ */
+export function fault(vcpu: usize, address: u64, error: u32, prefetch: u32): u32 {
+  store<u64>(vcpu, address, VCPU_F_ADDRESS);
+  store<u32>(vcpu, error, VCPU_F_ERROR);
+  store<u32>(vcpu, prefetch, VCPU_F_PREFETCH);
+  return begin(vcpu);
+}
+
+/** Goes on after NEED_STOCK, NEED_HOST_PAGE (the slot's host page is set) or NEED_PAGE (REQ_PAGE is set). */
 export function faultResume(vcpu: usize): u32 {
-  const result =
-    load<u32>(vcpu, VCPU_F_STAGE) == STAGE_HOST_PAGE ? mapFault(vcpu, true) : fetchResume(vcpu, !isDirect(vcpu));
-  return finish(vcpu, result);
+  const stage = load<u32>(vcpu, VCPU_F_STAGE);
+  if (stage == STAGE_START) return begin(vcpu);
+  return finish(vcpu, stage == STAGE_HOST_PAGE ? mapFault(vcpu, true) : fetchResume(vcpu, !isDirect(vcpu)));
+}
+
+/**
+ * Faults at `addresses` (u64), from number `first` on, with one error code. Results (u32) are a RET_PF code, for
+ * RET_PF_INJECT with the error code above bit 7. Stops where the host is needed or a fault has to be retried: returns that
+ * fault's number, its code as result; else `count`.
+ */
+export function faultBatch(vcpu: usize, addresses: usize, results: usize, first: u32, count: u32, error: u32): u32 {
+  for (let i = first; i < count; i++) {
+    const code = fault(vcpu, load<u64>(addresses + (<usize>i << 3)), error, 0);
+    const injected = code == RET_PF_INJECT ? load<u32>(vcpu, VCPU_GW_ERROR) << 8 : 0;
+    store<u32>(results + (<usize>i << 2), code | injected);
+    if (code >= NEED_HOST_PAGE || code == RET_PF_RETRY) return i;
+  }
+  return count;
 }

@@ -159,10 +159,10 @@ export function walkGuest(vcpu: usize, mmu: usize, gw: usize, address: u64, code
     return true;
   }
   const traced = tracing(vm);
-  if (traced) emit(vm, EV_PAGETABLE_WALK, code & 0xff, 0, 0, address, 0, 0);
   const space: usize = load<u32>(mmu, MMU_SPACE);
-  const work: usize = load<u32>(space, SPACE_WORK);
   const kind = accessKind(vcpu, code);
+  if (traced) emit(vm, EV_PAGETABLE_WALK, code & 0xff, 0, 0, address, 0, 0);
+  const work: usize = load<u32>(space, SPACE_WORK);
   const ept = isEpt(mmu);
   while (true) {
     store<u32>(work, 0, WORK_TRACE_COUNT);

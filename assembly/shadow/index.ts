@@ -2,14 +2,14 @@
 import { EV_GET_PAGE, VCPU_REQ_GFN, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE, VM_INVALID } from "../abi/shadow";
 import { setRoot } from "../walk/configure";
 import { emitPage } from "./event";
-import { fault, faultResume, isDirect } from "./fault";
+import { fault, faultBatch, faultResume, isDirect } from "./fault";
 import { flushGfns, flushRemote } from "./flush";
 import { walkGuest } from "./guest-walk";
 import { guestWrite } from "./guest-write";
 import { listInit } from "./list";
 import { createPage, linkRootChild, requestRootChild } from "./make-page";
 import { clearMmioInfo, mmioCached } from "./mmio";
-import { firstInChain } from "./page";
+import { firstInChain, growChains } from "./page";
 import { changePage, forRange, protectHuge, relogMasked } from "./range";
 import { recoverHuge } from "./recover";
 import { markDirty } from "./slot";
@@ -27,8 +27,23 @@ export function vmInit(vm: usize): void {
   return (<u64>high << 32) | <u64>low;
 }
 
+export function chainsGrow(vm: usize, chains: usize, bits: u32): void {
+  growChains(vm, chains, bits);
+}
+
 export function pageFault(vcpu: usize, high: u32, low: u32, error: u32, prefetch: u32): u32 {
   return fault(vcpu, wide(high, low), error, prefetch);
+}
+
+/** The same for an address in one piece. */
+export function pageFaultWide(vcpu: usize, address: u64, error: u32): u32 {
+  return fault(vcpu, address, error, 0);
+}
+
+export function pageFaultBatch(
+  vcpu: usize, addresses: usize, results: usize, first: u32, count: u32, error: u32,
+): u32 {
+  return faultBatch(vcpu, addresses, results, first, count, error);
 }
 
 export function pageFaultResume(vcpu: usize): u32 {

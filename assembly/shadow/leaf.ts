@@ -16,10 +16,10 @@ import { ACC_WRITE, PFERR_W, PFN_NO_SLOT, SPTE_W } from "../abi/spte";
 import { checkedLeaf } from "../spte/check";
 import { dirtyMask, addressOf, isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
 import { leafSpte, mmioSpte, trackAccess, writableBits } from "../spte/make";
-import { emitMarkMmio, emitSetSpte } from "./event";
+import { emitMarkMmio, emitSetSpte, tracing } from "./event";
 import { flushGfns } from "./flush";
 import { pagesOf } from "./iterator";
-import { childOf, indexOf, levelOf, pageOf, roleOf, setAccess, setTranslation, spteAddress } from "./page";
+import { childOf, indexOf, levelOf, roleOf, setAccess, setTranslation, spteAddress } from "./page";
 import { rmapAdd } from "./rmap";
 import { hasMemtype, logsWrites, markDirty, memtypeBits, rmapHead, slotGeneration } from "./slot";
 import { mustProtect } from "./unsync";
@@ -31,7 +31,8 @@ import { dropParent } from "./zap";
 @inline const RECYCLE: u32 = 1000;
 
 /** Sets a bit that the shadow format reserves: the engine never makes such an SPTE. */
-export function isReservedSpte(mmu: usize, spte: u64, level: u32): bool {
+// @ts-ignore: decorator
+@inline export function isReservedSpte(mmu: usize, spte: u64, level: u32): bool {
   const place = mmu + ((<usize>((spte >> 7) & 1) * 5 + <usize>(level - 1)) << 3);
   if (spte & load<u64>(place, MMU_SHADOW_RESERVED)) return true;
   return ((load<u64>(mmu, MMU_SHADOW_BAD_MT_XWR) >> (spte & 63)) & 1) != 0;
@@ -79,20 +80,26 @@ export function markMmio(vcpu: usize, sptep: usize, gfn: u64, access: u32): void
 }
 
 /** Adds a new leaf to the rmap of its gfn. */
-export function addLeaf(vm: usize, slot: usize, sptep: usize, gfn: u64, access: u32): void {
-  const sp = pageOf(vm, sptep);
+export function addLeaf(vm: usize, slot: usize, sp: usize, sptep: usize, gfn: u64, access: u32): void {
   setTranslation(sp, indexOf(sptep), gfn, access);
-  const head = rmapHead(slot, gfn, levelOf(sp));
+  addToRmap(vm, slot, sptep, gfn, levelOf(sp));
+}
+
+/** Adds a leaf of `level` to the rmap of its gfn; when there are too many, all of them go. */
+// @ts-ignore: decorator
+@inline export function addToRmap(vm: usize, slot: usize, sptep: usize, gfn: u64, level: u32): void {
+  const head = rmapHead(slot, gfn, level);
   if (rmapAdd(vm, sptep, head) > RECYCLE) {
     zapRmap(vm, head);
-    flushGfns(vm, gfn, pagesOf(levelOf(sp)));
+    flushGfns(vm, gfn, pagesOf(level));
   }
 }
 
-/** Installs the leaf for the fault in progress (`forFault`) or for a neighbour; returns a RET_PF code. */
+/** Installs the leaf at entry `sptep` of `sp` for the fault in progress (`forFault`) or for a neighbour; a RET_PF code. */
 export function installLeaf(
   vcpu: usize,
   slot: usize,
+  sp: usize,
   sptep: usize,
   access: u32,
   gfn: u64,
@@ -100,7 +107,6 @@ export function installLeaf(
   forFault: bool,
 ): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const sp = pageOf(vm, sptep);
   const level = levelOf(sp);
   const hostWritable = !forFault || load<u32>(vcpu, VCPU_F_MAP_WRITABLE) != 0;
   const prefetch = !forFault || load<u32>(vcpu, VCPU_F_PREFETCH) != 0;
@@ -127,12 +133,12 @@ export function installLeaf(
   if (old == spte) result = RET_PF_SPURIOUS;
   else {
     if (updateSpte(vm, sptep, spte)) flush = true;
-    emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
+    if (tracing(vm)) emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
   }
   const protectedNow = (access & ACC_WRITE) != 0 && hostWritable && !isWritable(spte);
   if (protectedNow && forFault && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_W) != 0) result = RET_PF_EMULATE;
   if (flush) flushGfns(vm, gfn, pagesOf(level));
   if (mapped) setAccess(vm, sp, indexOf(sptep), access);
-  else addLeaf(vm, slot, sptep, gfn, access);
+  else addLeaf(vm, slot, sp, sptep, gfn, access);
   return result;
 }

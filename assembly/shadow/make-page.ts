@@ -65,25 +65,26 @@ import { protectGfn } from "./write-protect";
 import { dropParent, flushOrZap, zapEntry } from "./zap";
 
 /**
- * Notes in the request which page belongs below `sptep`. Returns false where it is linked there already.
+ * The page that belongs below entry `sptep` of `parent` if it is linked there already; else 0, with its name in the request.
  * Promoted pages of a PAE guest hand the name of the page-directory-pointer table down to level 3; `alias` has the
  * alias bits of what a direct page maps.
  */
-export function requestChild(vcpu: usize, sptep: usize, gfn: u64, alias: u64, direct: bool, access: u32): bool {
+export function linkedChild(
+  vcpu: usize, parent: usize, sptep: usize, gfn: u64, alias: u64, direct: bool, access: u32,
+): usize {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const parent = pageOf(vm, sptep);
   const role = childRole(roleOf(parent), indexOf(sptep), direct, access);
   const promoted = (roleOf(parent) & ROLE_LEVEL_PROMOTED) != 0;
   const low = promoted && (role & ROLE_LEVEL) >= 3 ? load<u32>(parent, SP_LOW) : lowOfAlias(alias);
   const spte = load<u64>(sptep);
   if (isPresent(spte) && !isLarge(spte)) {
     const child = childOf(vm, spte);
-    if (gfnOf(child) == gfn && roleOf(child) == role && load<u32>(child, SP_LOW) == low) return false;
+    if (gfnOf(child) == gfn && roleOf(child) == role && load<u32>(child, SP_LOW) == low) return child;
   }
   store<u64>(vcpu, gfn, VCPU_REQ_GFN);
   store<u32>(vcpu, role, VCPU_REQ_ROLE);
   store<u32>(vcpu, low, VCPU_REQ_LOW);
-  return true;
+  return 0;
 }
 
 /** PDPTE `index` of the table that a page shadows: latched with the page, or as memory has it now. */
@@ -111,8 +112,9 @@ export function requestRootChild(vcpu: usize, sp: usize, index: u32): u32 {
     if (!(pdpte & 1)) return 0;
     gfn = gfnOfAddress(vm, pdpte & SPTE_ADDRESS);
   }
-  if (requestChild(vcpu, sptep, gfn, 0, direct, ACC_ALL)) return 1;
-  store<u32>(childOf(vm, load<u64>(sptep)), 0, SP_FLOOD);
+  const child = linkedChild(vcpu, sp, sptep, gfn, 0, direct, ACC_ALL);
+  if (child == 0) return 1;
+  store<u32>(child, 0, SP_FLOOD);
   return 2;
 }
 

@@ -5,7 +5,7 @@ import {
   ROLE_QUADRANT_SHIFT, ROLE_SMM,
 } from "../abi/role";
 import {
-  SP_CHAIN, SP_GENERATION, SP_GFN, SP_LOW, SP_ROLE, SP_SHADOWED, SP_SPT, SP_TDP, VM_CHAINS, VM_DEFAULT_PDPTE,
+  SP_CHAIN, SP_GENERATION, SP_GFN, SP_LOW, SP_ROLE, SP_SHADOWED, SP_SPT, SP_TDP, VM_CHAIN_SHIFT, VM_CHAINS, VM_DEFAULT_PDPTE,
   VM_NORMAL_ZONE, VM_PAGE_MAP, VM_PDPTE_VALUE, VM_VALID_GEN,
 } from "../abi/shadow";
 import { SPTE_ADDRESS } from "../abi/spte";
@@ -147,11 +147,13 @@ export function childRole(parent: u32, index: u32, direct: bool, access: u32): u
 
 // @ts-ignore: decorator
 @inline function bucketOf(vm: usize, gfn: u64): usize {
-  return <usize>load<u32>(vm, VM_CHAINS) + (<usize>((gfn * 0x61c8864680b583eb) >> 52) << 2);
+  const number = (gfn * 0x61c8864680b583eb) >> <u64>load<u32>(vm, VM_CHAIN_SHIFT);
+  return <usize>load<u32>(vm, VM_CHAINS) + (<usize>number << 2);
 }
 
 /** First page in the bucket of `gfn`, newest first; follow `nextInChain` and compare gfns. */
-export function firstInChain(vm: usize, gfn: u64): usize {
+// @ts-ignore: decorator
+@inline export function firstInChain(vm: usize, gfn: u64): usize {
   return load<u32>(bucketOf(vm, gfn));
 }
 
@@ -174,4 +176,30 @@ export function chainRemove(vm: usize, sp: usize): void {
     place = entry + SP_CHAIN;
   }
   store<u32>(place, load<u32>(sp, SP_CHAIN));
+}
+
+/** Moves the pages of one bucket to new ones, so that those of a gfn stay in their order. */
+function moveChain(vm: usize, first: usize): void {
+  // Adding puts a page at the front, so the oldest is added first.
+  let oldest: usize = 0;
+  for (let sp = first; sp != 0; ) {
+    const next = nextInChain(sp);
+    store<u32>(sp, <u32>oldest, SP_CHAIN);
+    oldest = sp;
+    sp = next;
+  }
+  for (let sp = oldest; sp != 0; ) {
+    const next = nextInChain(sp);
+    chainAdd(vm, sp);
+    sp = next;
+  }
+}
+
+/** Goes over to the zeroed buckets at `chains`, 2^`bits` of them. */
+export function growChains(vm: usize, chains: usize, bits: u32): void {
+  const old: usize = load<u32>(vm, VM_CHAINS);
+  const count: usize = 1 << (64 - load<u32>(vm, VM_CHAIN_SHIFT));
+  store<u32>(vm, <u32>chains, VM_CHAINS);
+  store<u32>(vm, 64 - bits, VM_CHAIN_SHIFT);
+  for (let i: usize = 0; i < count; i++) moveChain(vm, load<u32>(old + (i << 2)));
 }

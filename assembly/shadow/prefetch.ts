@@ -1,19 +1,23 @@
 // Filling the neighbours of a leaf: up to seven more entries of the same block of eight.
 import { ROLE_ACCESS, ROLE_DIRECT } from "../abi/role";
+import { NOT_READ } from "../abi/codes";
+import { SPACE_MEMORY } from "../abi/layout";
 import {
   HOST_PRESENT,
   HOST_WRITABLE,
-  VCPU_GW_PREFETCH,
+  MMU_SPACE,
+  VCPU_GW_PTE_GPA,
   VCPU_MMU,
   VCPU_VM,
   VM_INVALIDATE_IN_PROGRESS,
 } from "../abi/shadow";
 import { ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
 import { isPresent } from "../spte/predicates";
+import { resolve } from "../memory/resolve";
 import { aliasOf, aliasRights } from "./alias";
-import { gpteAccess, gpteGfn, protectClean } from "./gpte";
+import { gpteAccess, gpteBytes, gpteGfn, protectClean, readGpte } from "./gpte";
 import { installLeaf } from "./leaf";
-import { adDisabled, entryGfn, indexOf, levelOf, pageOf, roleOf } from "./page";
+import { adDisabled, entryGfn, indexOf, levelOf, roleOf } from "./page";
 import { hostPage, isInternal, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "./slot";
 import { dropInvalid } from "./sync";
 import { entryPointer } from "./update";
@@ -46,7 +50,7 @@ export function prefetchGpte(vcpu: usize, sp: usize, sptep: usize, gpte: u64, av
   if (slot == 0) return false;
   const page = residentPage(slot, gfn);
   if (page == 0) return false;
-  installLeaf(vcpu, slot, sptep, access, gfn, page & SPTE_ADDRESS, false);
+  installLeaf(vcpu, slot, sp, sptep, access, gfn, page & SPTE_ADDRESS, false);
   return true;
 }
 
@@ -67,7 +71,7 @@ function prefetchRun(vcpu: usize, sp: usize, start: u32, end: u32): bool {
   if (count == 0) return false;
   for (let i: u32 = 0; i < count; i++) {
     const gfn = base + <u64>i;
-    installLeaf(vcpu, slot, entryPointer(sp, start + i), access, gfn, residentPage(slot, gfn) & SPTE_ADDRESS, false);
+    installLeaf(vcpu, slot, sp, entryPointer(sp, start + i), access, gfn, residentPage(slot, gfn) & SPTE_ADDRESS, false);
   }
   return true;
 }
@@ -89,26 +93,30 @@ function prefetchDirect(vcpu: usize, sp: usize, sptep: usize): void {
 }
 
 /** After a fault in a direct context; without A bits a prefetched page would look accessed. */
-export function prefetchDirectFault(vcpu: usize, sptep: usize): void {
+export function prefetchDirectFault(vcpu: usize, sp: usize, sptep: usize): void {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const sp = pageOf(vm, sptep);
   if (adDisabled(sp) || levelOf(sp) > 1 || load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) != 0) return;
   prefetchDirect(vcpu, sp, sptep);
 }
 
-/** After a fault in a shadowing context; the guest's entries were read with the walk. */
-export function prefetchFault(vcpu: usize, sptep: usize): void {
+/** After a fault in a shadowing context that mapped entry `sptep` of `sp`. */
+export function prefetchFault(vcpu: usize, sp: usize, sptep: usize): void {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const sp = pageOf(vm, sptep);
   if (levelOf(sp) > 1 || load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) != 0) return;
   if (roleOf(sp) & ROLE_DIRECT) {
     prefetchDirect(vcpu, sp, sptep);
     return;
   }
+  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+  const memory: usize = load<u32>(<usize>load<u32>(mmu, MMU_SPACE), SPACE_MEMORY);
+  const bytes: usize = gpteBytes(mmu);
+  const place = resolve(memory, load<u64>(vcpu, VCPU_GW_PTE_GPA));
+  if (place >= NOT_READ) return;
+  const block = <usize>place & ~(<usize>BLOCK * bytes - 1);
   const first = indexOf(sptep) & ~(BLOCK - 1);
   for (let i: u32 = 0; i < BLOCK; i++) {
     const entry = entryPointer(sp, first + i);
     if (entry == sptep || isPresent(load<u64>(entry))) continue;
-    if (!prefetchGpte(vcpu, sp, entry, load<u64>(vcpu + (<usize>i << 3), VCPU_GW_PREFETCH), true)) break;
+    if (!prefetchGpte(vcpu, sp, entry, readGpte(mmu, block + <usize>i * bytes), true)) break;
   }
 }

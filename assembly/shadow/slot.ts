@@ -12,15 +12,30 @@ import {
 
 /** The memslot of `gfn` in address space `space` (0 normal, 1 SMM), 0 for none. */
 export function findSlot(vm: usize, space: u32, gfn: u64): usize {
+  return findSlotInline(vm, space, gfn);
+}
+
+/** The same for the hottest path. */
+// @ts-ignore: decorator
+@inline export function findSlotInline(vm: usize, space: u32, gfn: u64): usize {
   const set: usize = load<u32>(vm + (<usize>space << 2), VM_SLOTS);
   const last: usize = load<u32>(set, SLOTSET_LAST);
-  if (last != 0 && contains(last, gfn)) return last;
-  const end = set + (<usize>load<u32>(set, SLOTSET_COUNT) << 2);
-  for (let place = set; place < end; place += 4) {
-    const slot: usize = load<u32>(place, SLOTSET_SLOTS);
-    if (!contains(slot, gfn)) continue;
-    store<u32>(set, <u32>slot, SLOTSET_LAST);
-    return slot;
+  return last != 0 && contains(last, gfn) ? last : searchSlot(set, gfn);
+}
+
+/** Slots are in ascending order. */
+function searchSlot(set: usize, gfn: u64): usize {
+  let low: u32 = 0;
+  let high = load<u32>(set, SLOTSET_COUNT);
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    const slot: usize = load<u32>(set + (<usize>middle << 2), SLOTSET_SLOTS);
+    if (gfn < load<u64>(slot, MEMSLOT_BASE)) high = middle;
+    else if (!contains(slot, gfn)) low = middle + 1;
+    else {
+      store<u32>(set, <u32>slot, SLOTSET_LAST);
+      return slot;
+    }
   }
   return 0;
 }
@@ -120,10 +135,22 @@ export function changeTrack(slot: usize, gfn: u64, change: i32): void {
 
 /** Writes to `gfn` are tracked, in either address space. */
 export function isTracked(vm: usize, slot: usize, gfn: u64): bool {
-  if (slot == 0) return false;
-  if (tracked(slot, gfn)) return true;
-  const other = findSlot(vm, load<u32>(slot, MEMSLOT_SPACE) ^ 1, gfn);
-  return other != 0 && tracked(other, gfn);
+  return slot != 0 && isTrackedInline(vm, slot, gfn);
+}
+
+/** The same for the hottest path, where there is a slot. */
+// @ts-ignore: decorator
+@inline export function isTrackedInline(vm: usize, slot: usize, gfn: u64): bool {
+  return tracked(slot, gfn) || isTrackedIn(vm, load<u32>(slot, MEMSLOT_SPACE) ^ 1, gfn);
+}
+
+/** The same in one address space; most VMs have no slots in the other one. */
+// @ts-ignore: decorator
+@inline function isTrackedIn(vm: usize, space: u32, gfn: u64): bool {
+  const set: usize = load<u32>(vm + (<usize>space << 2), VM_SLOTS);
+  if (load<u32>(set, SLOTSET_COUNT) == 0) return false;
+  const slot = findSlot(vm, space, gfn);
+  return slot != 0 && tracked(slot, gfn);
 }
 
 /** Pointer to the host-page entry of `gfn`: address | HOST_* bits. */

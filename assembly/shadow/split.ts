@@ -21,7 +21,7 @@ import { adDisabled, childRole, entryGfn, gfnOf, hostAddress, indexOf, levelOf, 
 import { rmapAdd, rmapFirst, rmapNext, rmapSptep } from "./rmap";
 import { rmapHead } from "./slot";
 import { dropSpte, entryPointer } from "./update";
-import { hasRoom } from "./zap";
+import { hasSpareRoom } from "./zap";
 
 /** No memory, or no room under the page limit: what the event reports. */
 // @ts-ignore: decorator
@@ -54,7 +54,7 @@ function report(vm: usize, sptep: usize, spte: u64, errno: i32): void {
 /** Notes in the request which page replaces a huge SPTE: a direct one. False where the page limit leaves no room. */
 export function requestSplit(vcpu: usize, sptep: usize): bool {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  if (!hasRoom(vm)) {
+  if (!hasSpareRoom(vm)) {
     report(vm, sptep, load<u64>(sptep), ENOSPC);
     return false;
   }
@@ -90,7 +90,7 @@ export function splitHuge(vcpu: usize, slot: usize, sptep: usize): void {
       continue;
     }
     store<u64>(child, splitSpte(vm, huge, role, index));
-    addLeaf(vm, slot, child, entryGfn(vm, sp, index), access);
+    addLeaf(vm, slot, sp, child, entryGfn(vm, sp, index), access);
   }
   if (isPresent(load<u64>(sptep)) && isLarge(load<u64>(sptep))) dropSpte(vm, sptep);
   // What is mapped anew may have been reachable through the huge page.

@@ -78,16 +78,20 @@ export function unlinkUnsync(vm: usize, sp: usize): void {
  * returns true where the leaf has to be read-only: writes are tracked (upper levels), or unsyncing is not allowed now.
  */
 export function mustProtect(vm: usize, slot: usize, gfn: u64, mayUnsync: bool, prefetch: bool): bool {
-  if (isTracked(vm, slot, gfn)) return true;
+  return isTracked(vm, slot, gfn) || !unsyncPages(vm, gfn, mayUnsync, prefetch);
+}
+
+/** Marks the shadow pages of a gfn that is not tracked unsync; false where that is not allowed now. */
+export function unsyncPages(vm: usize, gfn: u64, mayUnsync: bool, prefetch: bool): bool {
   for (let sp = firstInChain(vm, gfn); sp != 0; sp = nextInChain(sp)) {
     if (gfnOf(sp) != gfn || isObsolete(vm, sp) || !hasGptes(sp)) continue;
-    if (!mayUnsync) return true;
+    if (!mayUnsync) return false;
     if (load<u32>(sp, SP_UNSYNC) != 0) continue;
-    if (prefetch) return true;
+    if (prefetch) return false;
     if (levelOf(sp) != 1) broken(vm);
     unsyncPage(vm, sp);
   }
-  return false;
+  return true;
 }
 
 // @ts-ignore: decorator

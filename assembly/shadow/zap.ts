@@ -221,8 +221,14 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
 }
 
 /** More pages may be made than a fault may need (KVM_MIN_FREE_MMU_PAGES). */
-export function hasRoom(vm: usize): bool {
+export function hasSpareRoom(vm: usize): bool {
   return available(vm) > MIN_FREE;
+}
+
+/** The limit leaves room for the pages of one fault. */
+// @ts-ignore: decorator
+@inline export function hasRoom(vm: usize): bool {
+  return available(vm) >= MIN_FREE;
 }
 
 /** Makes room for the pages of one fault; false where the limit leaves no page at all. */

@@ -43,6 +43,14 @@ import { accessedMask, addressMask, adEnabled, isAccessTracked } from "./predica
  * `page` is the host page's address; `access` has ACC_* bits.
  */
 export function leafSpte(vm: usize, role: u32, access: u32, page: u64, prefetch: bool, hostWritable: bool): u64 {
+  return leafSpteInline(vm, role, access, page, prefetch, hostWritable);
+}
+
+/** The same, for a caller that knows some of the arguments. */
+// @ts-ignore: decorator
+@inline export function leafSpteInline(
+  vm: usize, role: u32, access: u32, page: u64, prefetch: bool, hostWritable: bool,
+): u64 {
   const level = role & ROLE_LEVEL;
   let spte = SPTE_MMU_PRESENT | load<u64>(vm, VM_PRESENT) | page;
   if (role & ROLE_AD_DISABLED) spte |= SPTE_AD_DISABLED;

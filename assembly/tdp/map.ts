@@ -22,7 +22,7 @@ import {
 } from "../abi/shadow";
 import { ACC_WRITE, PFERR_W } from "../abi/spte";
 import { directRights } from "../shadow/alias";
-import { emitMarkMmio, emitSetSpte } from "../shadow/event";
+import { emitMarkMmio, emitSetSpte, tracing } from "../shadow/event";
 import { flushGfns } from "../shadow/flush";
 import { adjustLevel, keepSmall, requested } from "../shadow/huge-level";
 import { nextEntry, pagesOf, rootEntry } from "../shadow/iterator";
@@ -60,7 +60,7 @@ function installTarget(vcpu: usize, sptep: usize, gfn: u64): u32 {
     emitMarkMmio(vm, gfn, spte, spteAddress(vm, sptep));
     return RET_PF_EMULATE;
   }
-  emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
+  if (tracing(vm)) emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
   const protectedNow = hostWritable && (rights & ACC_WRITE) != 0 && !isWritable(spte);
   return protectedNow && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_W) != 0 ? RET_PF_EMULATE : result;
 }

@@ -1,17 +1,9 @@
 /** Translating many addresses in one call. */
-import {
-  BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_PAE, STATUS_MISSING_PAGE, STATUS_OK, STATUS_PAGE_FAULT,
-} from "../abi/codes";
-import { SPACE_FAST, SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_PA } from "../abi/layout";
+import { BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_PAE } from "../abi/codes";
+import { SPACE_FAST } from "../abi/layout";
 import { BLOCK_FAILED, BLOCK_REFUSED, lanesOf, walkBlock } from "./block";
-import { guestCode } from "./access";
-import { BATCH_FAULT, reportedCode, walkExact } from "./exact";
-import { NOT_FAST, NOT_PRESENT, walkFast } from "./fast";
-import { run } from "./translate";
-
-/** A page has to be read first. No result looks like it: bit 63 comes with a status, and addresses have 52 bits. */
-// @ts-ignore: decorator
-@inline const MISSING: u64 = NOT_FAST;
+import { NOT_FAST, walkFast } from "./fast";
+import { MISSING, walkOn } from "./refused";
 
 /** Blocks that go address by address after one in which the block kernel left much to be done. */
 // @ts-ignore: decorator
@@ -64,26 +56,6 @@ function oneByOne(space: usize, input: usize, output: usize, count: u32, access:
     store<u64>(output + (i << 3), result);
   }
   return count;
-}
-
-/** What the fast walk did not give, `fast` being what it said. */
-function walkOn(space: usize, address: u64, access: u32, fast: u64): u64 {
-  // With a software TLB the full walk takes every fault, to drop what the TLB has for the address.
-  if (load<u32>(space, SPACE_TLB) != 0) return walkSlowly(space, address, access);
-  if (fast == NOT_PRESENT) return BATCH_FAULT | (STATUS_PAGE_FAULT << 16) | reportedCode(space, guestCode(access));
-  return walkSlowly(space, address, access);
-}
-
-function walkSlowly(space: usize, address: u64, access: u32): u64 {
-  if (load<u32>(space, SPACE_TLB) == 0) {
-    const exact = walkExact(space, address, access);
-    if (exact != NOT_FAST) return exact;
-  }
-  const status = run(space, address, access, 0);
-  if (status == STATUS_MISSING_PAGE) return MISSING;
-  const work = load<u32>(space, SPACE_WORK);
-  if (status == STATUS_OK) return load<u64>(work, WORK_PA);
-  return BATCH_FAULT | (status << 16) | (load<u32>(work, WORK_CODE) & 0xffff);
 }
 
 /** Lists the lanes that the block kernel left, without a branch that depends on the data. Returns how many. */

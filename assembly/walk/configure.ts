@@ -12,11 +12,12 @@ import {
   SPACE_ADDRESS_MASK, SPACE_CR0, SPACE_CR3, SPACE_CR4, SPACE_EFER, SPACE_ENCRYPTION, SPACE_FEATURES,
   SPACE_FETCH_CODE, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_LAM_SUPERVISOR, SPACE_LAM_USER,
   SPACE_LARGE_LEVELS, SPACE_MAXPHYADDR, SPACE_MODE, SPACE_PCID, SPACE_PKRS, SPACE_PKRU, SPACE_ROOT, SPACE_ROOT_LEVEL,
-  SPACE_WIDTH, SPACE_XD_MASK,
+  SPACE_TABLES_BASE, SPACE_TABLES_SIZE, SPACE_WIDTH, SPACE_XD_MASK,
 } from "../abi/layout";
 import { setPermissions } from "./permissions";
-import { setPlans, setTables } from "./plan";
+import { setFast, setPlans, setTables } from "./plan";
 import { bits, setEptReserved, setLegacyReserved } from "./reserved";
+import { clearLines } from "./tlb-lines";
 
 /** Fills the derived fields of `space`. Returns false, and changes nothing, where CR3 has reserved bits set (#GP). */
 export function configure(space: usize): bool {
@@ -67,9 +68,11 @@ function configureLegacy(space: usize, mode: u32): void {
   setMasking(space, mode);
   setLegacyReserved(space, mode, pse, nxe ? 0 : PTE_XD);
   setPermissions(space, nxe);
-  setPlans(space, mode);
+  setFast(space, mode);
   setTables(space);
+  setPlans(space, mode);
   setPcid(space);
+  clearLines(space);
 }
 
 function configureEpt(space: usize): void {
@@ -107,8 +110,14 @@ function largeLevelsOf(mode: u32, pse: bool, features: u32): u32 {
 export function setRoot(space: usize, cr3: u64): void {
   store<u64>(space, cr3, SPACE_CR3);
   store<u64>(space, rootOf(cr3, load<u32>(space, SPACE_MODE), load<u64>(space, SPACE_ADDRESS_MASK)), SPACE_ROOT);
+  const base = load<u64>(space, SPACE_TABLES_BASE);
+  const size = load<u64>(space, SPACE_TABLES_SIZE);
   setTables(space);
+  // Plans of 32-bit paging tell the slot of the tables from others.
+  const same = base == load<u64>(space, SPACE_TABLES_BASE) && size == load<u64>(space, SPACE_TABLES_SIZE);
+  if (!same) setPlans(space, load<u32>(space, SPACE_MODE));
   setPcid(space);
+  clearLines(space);
 }
 
 function setPcid(space: usize): void {

@@ -84,7 +84,7 @@ import { planOf } from "./plan";
 }
 
 // @ts-ignore: decorator
-@inline function finish(plan: usize, leaf: u64, check: u64, wrong: u64, addressMask: u64, address: u64, shift: u64): u64 {
+@inline export function finish(plan: usize, leaf: u64, check: u64, wrong: u64, addressMask: u64, address: u64, shift: u64): u64 {
   if ((wrong | ((leaf ^ load<u64>(plan, PLAN_NEED_LEAF)) & check)) != 0) {
     return wrong == 0 && (leaf & PTE_P) == 0 ? NOT_PRESENT : NOT_FAST;
   }

@@ -12,10 +12,11 @@ import {
 } from "../abi/codes";
 import {
   MEMORY_SLOTS, PLAN_BLOCK, PLAN_CHECK_LARGE2, PLAN_CHECK_LARGE3, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_CHECK_TLB,
-  PLAN_NEED_LEAF, PLAN_NEED_TABLE, PLAN_SIZE_OF, SLOT_BASE, SLOT_LINEAR, SLOT_SIZE, SPACE_FAST, SPACE_FEATURES,
-  SPACE_HALF, SPACE_HIGH, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_LAM_SUPERVISOR, SPACE_LAM_USER,
-  SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_PERMISSIONS, SPACE_PLANS, SPACE_RESERVED, SPACE_ROOT, SPACE_SECOND,
-  SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE, SPACE_TABLES_WINDOW, SPACE_WIDTH, SPACE_XD_MASK,
+  PLAN_NEED_LEAF, PLAN_NEED_TABLE, PLAN_SIZE_OF, SLOT_BASE, SLOT_LINEAR, SLOT_SIZE, SPACE_ADDRESS_MASK, SPACE_FAST,
+  SPACE_FEATURES, SPACE_HALF, SPACE_HIGH, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_LAM_SUPERVISOR,
+  SPACE_LAM_USER, SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_PERMISSIONS, SPACE_PLANS, SPACE_QUICK, SPACE_RESERVED,
+  SPACE_ROOT, SPACE_ROOT_LINEAR, SPACE_SECOND, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE,
+  SPACE_TABLES_WINDOW, SPACE_TLB, SPACE_WIDTH, SPACE_XD_MASK,
 } from "../abi/layout";
 import { findSlot } from "../memory/resolve";
 import { keyDenial } from "./permissions";
@@ -32,10 +33,14 @@ import { keyDenial } from "./permissions";
 }
 
 /** The fast walks serve spaces of a single stage, and PAE with latched PDPTEs only. */
-export function setPlans(space: usize, mode: u32): void {
+export function setFast(space: usize, mode: u32): void {
   const live = mode == MODE_PAE && (load<u32>(space, SPACE_FEATURES) & FEATURE_LIVE_PDPTES) != 0;
   const plain = load<u32>(space, SPACE_KIND) == KIND_GUEST && load<u32>(space, SPACE_SECOND) == 0;
   store<u32>(space, plain && !live ? mode : MODE_NONE, SPACE_FAST);
+}
+
+/** Makes all plans; the slot of the tables is known. */
+export function setPlans(space: usize, mode: u32): void {
   for (let code: u32 = 0; code < 0x20; code += 2) setPlan(space, mode, code);
   setCanonical(space, mode);
 }
@@ -60,8 +65,9 @@ function setPlan(space: usize, mode: u32, code: u32): void {
   const present: u64 = PTE_P | PTE_A;
   const leaf: u64 = table | xd | dirty | key | (forbidden & RIGHT_USER ? PTE_US : 0);
 
-  store<u64>(plan, present | table, PLAN_NEED_TABLE);
-  store<u64>(plan, present | table | xd | tableReserved(space, mode), PLAN_CHECK_TABLE);
+  const outside = outsideTables(space, mode);
+  store<u64>(plan, present | table | (load<u64>(space, SPACE_TABLES_BASE) & outside), PLAN_NEED_TABLE);
+  store<u64>(plan, present | table | xd | tableReserved(space, mode) | outside, PLAN_CHECK_TABLE);
   store<u64>(plan, present | table | dirty, PLAN_NEED_LEAF);
   store<u64>(plan, present | leaf | reservedAt(space, 1, 0), PLAN_CHECK_PAGE);
   // 4 MiB pages above 4 GiB are left to the full walk.
@@ -97,6 +103,21 @@ function tableReserved(space: usize, mode: u32): u64 {
   return mode == MODE_5LEVEL ? reserved | reservedAt(space, 5, 0) : reserved;
 }
 
+/**
+ * Address bits that all tables of the root's slot have in common, where they tell its tables from others: of an aligned
+ * slot whose size is a power of two. Of use to 32-bit paging only, where `quick32` saves the comparison by it.
+ */
+// @ts-ignore: decorator
+@inline function outsideTables(space: usize, mode: u32): u64 {
+  if (mode != MODE_32BIT || !isWindow(space)) return 0;
+  return load<u64>(space, SPACE_ADDRESS_MASK) & ~load<u64>(space, SPACE_TABLES_WINDOW);
+}
+
+function isWindow(space: usize): bool {
+  const window = load<u64>(space, SPACE_TABLES_WINDOW);
+  return load<u64>(space, SPACE_TABLES_SIZE) == window + 1 && (load<u64>(space, SPACE_TABLES_BASE) & window) == 0;
+}
+
 /** Canonical addresses that masking would leave as they are: canonical for the narrowest width in force. */
 function setCanonical(space: usize, mode: u32): void {
   let width = load<u32>(space, SPACE_WIDTH);
@@ -118,5 +139,16 @@ export function setTables(space: usize): void {
   store<u64>(space, slot ? load<u64>(slot, SLOT_BASE) : 0, SPACE_TABLES_BASE);
   store<u64>(space, size, SPACE_TABLES_SIZE);
   store<u64>(space, size ? ((<u64>1) << (63 - clz<u64>(size))) - 1 : 0, SPACE_TABLES_WINDOW);
-  store<u32>(space, slot ? load<u32>(slot, SLOT_LINEAR) : 0, SPACE_TABLES_LINEAR);
+  const linear = slot ? load<u32>(slot, SLOT_LINEAR) : 0;
+  store<u32>(space, linear, SPACE_TABLES_LINEAR);
+  setQuick(space, slot != 0, linear);
+}
+
+/** Root and slot are of whole pages: the slot that holds the first entry of a 4 KiB table holds all. */
+function setQuick(space: usize, inSlot: bool, linear: u32): void {
+  const mode = load<u32>(space, SPACE_FAST);
+  const fits = mode == MODE_4LEVEL || (mode == MODE_32BIT && isWindow(space));
+  const quick = inSlot && load<u32>(space, SPACE_TLB) == 0 && fits;
+  store<u32>(space, quick ? mode : MODE_NONE, SPACE_QUICK);
+  store<u32>(space, linear + <u32>(load<u64>(space, SPACE_ROOT) - load<u64>(space, SPACE_TABLES_BASE)), SPACE_ROOT_LINEAR);
 }

@@ -1,5 +1,6 @@
 /**
- * The software TLB of an address space: direct-mapped, 4 KiB entries, larger pages as pieces of 4 KiB.
+ * The software TLB of an address space: direct-mapped, 4 KiB entries, larger pages as pieces of 4 KiB. In front of it
+ * are the lines of tlb-lines.ts, which the host reads itself.
  *
  * A tag is the address of the page with the PCID in bits 11:0, or for a global entry with TLB_GLOBAL in place of it.
  * The data are laid out like a leaf entry: frame, P where the entry is valid, R/W and U/S ANDed and XD ORed over the
@@ -12,11 +13,13 @@ import {
 } from "../abi/bits";
 import { MODE_32BIT, MODE_PAE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, TLB_ALL, TLB_NON_GLOBAL } from "../abi/codes";
 import {
-  PLAN_BLOCK, PLAN_CHECK_TLB, PLAN_NEED_LEAF, SPACE_ADDRESS_MASK, SPACE_CR4, SPACE_HALF, SPACE_HIGH, SPACE_MODE,
-  SPACE_PCID, SPACE_ROOT, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TLB, SPACE_TLB_LARGE, SPACE_TLB_MASK,
-  SPACE_XD_MASK, TLB_ENTRY_DATA, TLB_ENTRY_SIZE_OF, TLB_ENTRY_TAG, WORK_ENTRY, WORK_LEVEL, WORK_PA, WORK_RIGHTS,
+  PLAN_BLOCK, PLAN_CHECK_TLB, PLAN_NEED_LEAF, SPACE_ADDRESS_MASK, SPACE_CR4, SPACE_HALF, SPACE_HIGH, SPACE_LARGE_LEVELS,
+  SPACE_MODE, SPACE_PCID, SPACE_PDPTES, SPACE_ROOT, SPACE_ROOT_LEVEL, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TLB,
+  SPACE_TLB_LARGE, SPACE_TLB_MASK, SPACE_XD_MASK, TLB_ENTRY_DATA, TLB_ENTRY_SIZE_OF, TLB_ENTRY_TAG, WORK_ENTRY,
+  WORK_LEVEL, WORK_PA, WORK_RIGHTS,
 } from "../abi/layout";
-import { indexOf, NOT_FAST, planFor } from "./fast";
+import { NOT_FAST, planFor } from "./fast";
+import { clearLines, dropLines } from "./tlb-lines";
 
 /** Added to a canonical address, whose bits 63:57 are equal, it gives what no canonical address is. */
 // @ts-ignore: decorator
@@ -58,30 +61,39 @@ export function enterWork(space: usize, work: usize, address: u64): void {
   let bits: u64 = rights & RIGHT_WRITE ? PTE_RW : 0;
   if (rights & RIGHT_USER) bits |= PTE_US;
   if (!(rights & RIGHT_EXECUTE)) bits |= PTE_XD;
+  dropLines(space, address);
   enter(space, address, load<u64>(work, WORK_PA), leaf, bits, level);
 }
 
-/** Enters what the fast walk of `address` in 4-level paging has just found at `pa`: every entry was good. */
+/** Enters what the fast walk of `address` has just found at `pa`: every entry was good, and lies in the root's slot. */
 export function enterFast(space: usize, address: u64, pa: u64): void {
   const linear = load<u32>(space, SPACE_TABLES_LINEAR) - <u32>load<u64>(space, SPACE_TABLES_BASE);
   const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  let level: u32 = 4;
-  let shift: u64 = 39;
+  const mode = load<u32>(space, SPACE_MODE);
+  const large = load<u32>(space, SPACE_LARGE_LEVELS);
+  const narrow = mode == MODE_32BIT;
+  const indexBits: u32 = narrow ? 10 : 9;
+  let level = load<u32>(space, SPACE_ROOT_LEVEL);
   let table = load<u64>(space, SPACE_ROOT);
+  if (mode == MODE_PAE) {
+    level = 2;
+    table = load<u64>(space + ((<u32>address >> 30) << 3), SPACE_PDPTES) & addressMask;
+  }
   let all: u64 = 0xffffffffffffffff;
   let any: u64 = 0;
   while (true) {
-    const entry = load<u64>(linear + <u32>table + <u32>indexOf(address, shift));
+    const index = <u32>(address >> <u64>(12 + (level - 1) * indexBits)) & ((1 << indexBits) - 1);
+    const at = linear + <u32>table;
+    const entry = narrow ? <u64>load<u32>(at + (index << 2)) : load<u64>(at + (index << 3));
     all &= entry;
     any |= entry;
-    if (level == 1 || (entry & PTE_PS) != 0) {
+    if (level == 1 || ((entry & PTE_PS) != 0 && ((large >> level) & 1) != 0)) {
       const xd = any & load<u64>(space, SPACE_XD_MASK);
       enter(space, address, pa, entry, (all & (PTE_RW | PTE_US)) | xd, level);
       return;
     }
     table = entry & addressMask;
     level--;
-    shift -= 9;
   }
 }
 
@@ -116,7 +128,11 @@ export function tlbDropPage(space: usize, address: u64, pcid: u32, global: u32):
   const mask = load<u32>(space, SPACE_TLB_MASK);
   const large = load<u32>(space, SPACE_TLB_LARGE);
   dropIf(entryOf(tlb, mask, address), address, PAGE, pcid, global);
-  if (large == 0) return;
+  if (large == 0) {
+    dropLines(space, address);
+    return;
+  }
+  clearLines(space);
   const same = ~reachOf(load<u32>(space, SPACE_MODE), 31 - clz<u32>(large));
   for (let i: u32 = 0; i <= mask; i++) {
     const entry = tlb + <usize>(i << 4);
@@ -145,6 +161,7 @@ export function tlbFlush(space: usize, which: u32, pcid: u32): void {
   const tlb: usize = load<u32>(space, SPACE_TLB);
   if (tlb == 0) return;
   const mask = load<u32>(space, SPACE_TLB_MASK);
+  clearLines(space);
   if (which == TLB_ALL) {
     memory.fill(tlb, 0, (<usize>mask + 1) << 4);
     store<u32>(space, 0, SPACE_TLB_LARGE);

@@ -1,50 +1,57 @@
-/** One access through one address space: masking, canonical check, the walk or walks, accessed and dirty bits. */
-import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
-import {
-  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
-} from "../abi/codes";
-import {
-  SPACE_FAST, SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_GPA, WORK_PA,
-  WORK_RIGHTS, WORK_SECOND_PA, WORK_TRACE_COUNT, WORK_UPDATE_COUNT,
-} from "../abi/layout";
-import { guestCode, isMasked } from "./access";
-import { walkEpt } from "./ept";
+/** One access through one address space, in one call. */
+import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_USER, ACCESS_WRITE } from "../abi/bits";
+import { MODE_32BIT, MODE_4LEVEL, STATUS_OK, WALK_TRACE } from "../abi/codes";
+import { SPACE_QUICK, SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_PA, WORK_TRACE_COUNT } from "../abi/layout";
 import { walkFast } from "./fast";
-import { walkLegacy } from "./legacy";
-import { isCanonical, untag } from "./linear";
-import { fail, promoteSecondLeaf } from "./result";
-import { checkTableWrites, finalCode, walkSecondStage } from "./second-stage";
-import { dropFaulted, enterFast, enterWork, lookUp } from "./tlb";
-import { applyUpdates } from "./updates";
+import { HALF4_HIGH, quick32, quick4, wide } from "./quick";
+import { finishRefused } from "./refused";
+import { run } from "./run";
+import { enterFast, lookUp } from "./tlb";
+import { keepLine } from "./tlb-lines";
+
+/** Accesses that the quick walks take: bits 4, 2 and 1 are a plan's index as they are. */
+// @ts-ignore: decorator
+@inline const QUICK: u32 = ACCESS_FETCH | ACCESS_USER | ACCESS_WRITE;
 
 /**
  * Translates `high:low` for the ACCESS_* word `access`. Returns the physical address (at most 52 bits, exact), or
- * -1 - (status << 16 | error code); the details are in the space's WORK record.
+ * -1 - (status << 16 | error code).
  */
 export function translate(space: usize, high: u32, low: u32, access: u32): f64 {
-  const address = ((<u64>high) << 32) | low;
+  const other = (access & ~QUICK) | (load<u32>(space, SPACE_QUICK) ^ MODE_4LEVEL) | ((high + HALF4_HIGH) >>> 16);
+  return other == 0 ? quick4(space, high, low, access) : translateOtherwise(space, wide(high, low), access);
+}
+
+/** The same for a linear address of 32 bits. */
+export function translate32(space: usize, low: u32, access: u32): f64 {
+  if ((access & ~QUICK) | (load<u32>(space, SPACE_QUICK) ^ MODE_32BIT)) return translateOtherwise(space, low, access);
+  return quick32(space, low, access);
+}
+
+function translateOtherwise(space: usize, address: u64, access: u32): f64 {
   const tlb: usize = load<u32>(space, SPACE_TLB);
+  if (((access & ~QUICK) | (load<u32>(space, SPACE_QUICK) ^ MODE_32BIT) | <u32>(address >> 32)) == 0) {
+    return quick32(space, <u32>address, access);
+  }
   if (tlb != 0) {
     const hit = lookUp(space, tlb, address, access);
-    return <i64>hit >= 0 ? <f64><i64>hit : translateMiss(space, address, access);
-  }
-  const fast = walkFast(space, address, access);
-  return <i64>fast >= 0 ? <f64><i64>fast : translateWide(space, address, access);
-}
-
-/** An access that the software TLB does not serve. */
-function translateMiss(space: usize, address: u64, access: u32): f64 {
-  if (access & ACCESS_PROBE || load<u32>(space, SPACE_FAST) == MODE_4LEVEL) {
-    const fast = walkFast(space, address, access);
-    if (<i64>fast >= 0) {
-      if (!(access & ACCESS_PROBE)) enterFast(space, address, fast);
-      return <f64><i64>fast;
+    if (<i64>hit >= 0) {
+      keepLine(space, address, access, hit);
+      return <f64><i64>hit;
     }
   }
-  return translateWide(space, address, access);
+  const fast = walkFast(space, address, access);
+  if (<i64>fast >= 0) {
+    if (tlb != 0 && !(access & ACCESS_PROBE)) {
+      enterFast(space, address, fast);
+      keepLine(space, address, access, fast);
+    }
+    return <f64><i64>fast;
+  }
+  return finishRefused(space, address, access, fast);
 }
 
-/** The same as `translate`, always by the full walk, with the address in one piece: JavaScript passes a BigInt. */
+/** The same as `translate`, always by the full walk, with the address in one piece; the details are in the WORK record. */
 export function translateWide(space: usize, address: u64, access: u32): f64 {
   const status = run(space, address, access, 0);
   const work = load<u32>(space, SPACE_WORK);
@@ -60,65 +67,4 @@ export function explain(space: usize, address: u64, access: u32): u32 {
   const work = load<u32>(space, SPACE_WORK);
   store<u32>(work, 0, WORK_TRACE_COUNT);
   return run(space, address, access, WALK_TRACE);
-}
-
-/**
- * The access by the full walk: a status; the details are in the WORK record. What it finds replaces what the software
- * TLB has for the address.
- */
-export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
-  const work = load<u32>(space, SPACE_WORK);
-  if (access & ACCESS_PROBE) flags |= WALK_PROBE;
-  while (true) {
-    store<u32>(work, 0, WORK_UPDATE_COUNT);
-    const status = load<u32>(space, SPACE_KIND) == KIND_GUEST
-      ? runGuest(space, work, address, access, flags)
-      : runSecond(space, work, address, access, flags);
-    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) {
-      if (load<u32>(space, SPACE_TLB) != 0) noteInTlb(space, work, address, access, status, flags);
-      return status;
-    }
-  }
-}
-
-/** Probes, and walks that only show what is there, leave the TLB alone. */
-function noteInTlb(space: usize, work: usize, address: u64, access: u32, status: u32, flags: u32): void {
-  if (flags & (WALK_PROBE | WALK_TRACE)) return;
-  const masked = load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access);
-  const linear = masked ? untag(space, address) : address;
-  if (status == STATUS_OK) enterWork(space, work, linear);
-  else if (status != STATUS_NON_CANONICAL) dropFaulted(space, linear);
-}
-
-function runGuest(space: usize, work: usize, address: u64, access: u32, flags: u32): u32 {
-  let linear = address;
-  if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access)) linear = untag(space, address);
-  if (!isCanonical(space, linear)) return fail(work, STATUS_NON_CANONICAL, 0, address, 0, 0, 0, 0);
-
-  const code = guestCode(access);
-  let status = walkLegacy(space, work, linear, code, flags);
-  if (status != STATUS_OK) return status;
-  const second = load<u32>(space, SPACE_SECOND);
-  if (!second) return STATUS_OK;
-  status = checkTableWrites(space, second, work, flags);
-  if (status != STATUS_OK) return status;
-  const gpa = load<u64>(work, WORK_GPA);
-  status = walkSecondStage(second, work, gpa, finalCode(space, second, code, load<u32>(work, WORK_RIGHTS)), flags);
-  if (status == STATUS_OK) store<u64>(work, load<u64>(work, WORK_SECOND_PA), WORK_PA);
-  return status;
-}
-
-/** A guest-physical address given directly: EPT takes reads as its U position, NPT sees the final access of a guest. */
-function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32): u32 {
-  const kind = access & (ACCESS_WRITE | ACCESS_FETCH);
-  let status: u32;
-  if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
-    const read = kind == 0 ? <u32>PFERR_U : 0;
-    const userAddress = guestCode(access) & <u32>PFERR_U ? <u32>PFERR_RSVD : 0;
-    status = walkEpt(space, work, gpa, kind | read | userAddress, flags);
-  } else {
-    status = walkLegacy(space, work, gpa, kind | <u32>PFERR_U, flags);
-  }
-  if (status == STATUS_OK) promoteSecondLeaf(work);
-  return status;
 }

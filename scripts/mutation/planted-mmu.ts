@@ -123,7 +123,7 @@ export const PLANTED_MMU: readonly Planted[] = [
     "      if (!isLast(old, levelOf(sp))) flush = true;\n      continue;",
     "      if (!isLast(old, levelOf(sp))) flush = true;",
   ),
-  split("splitting does not mind the page limit", "if (!hasRoom(vm)) {", "if (false) {"),
+  split("splitting does not mind the page limit", "if (!hasSpareRoom(vm)) {", "if (false) {"),
   sync("a page of another role is synchronised", "& ~VARYING) != 0) {", "& ~VARYING) == 1) {"),
   sync("unsync pages stay before an upper-level page", "if (load<u32>(other, SP_UNSYNC) != 0) zapPage(vm, other);", ""),
   sync(
@@ -142,8 +142,8 @@ export const PLANTED_MMU: readonly Planted[] = [
     "gpteAccess(mmu, gpte), gpte);",
   ),
   sync("a quadrant reads the first half", "return ram + (<usize>((roleOf(sp)", "return ram + 0 * (<usize>((roleOf(sp)"),
-  unsync("an upper-level table becomes unsync", "if (isTracked(vm, slot, gfn)) return true;", ""),
-  unsync("prefetching unsyncs tables", "if (prefetch) return true;", ""),
+  unsync("an upper-level table becomes unsync", "isTracked(vm, slot, gfn) || !unsyncPages(", "!unsyncPages("),
+  unsync("prefetching unsyncs tables", "if (prefetch) return false;", ""),
   unsync(
     "direct pages of the gfn count as tables",
     "|| isObsolete(vm, sp) || !hasGptes(sp)) continue;\n    if (!mayUnsync)",

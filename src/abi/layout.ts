@@ -103,6 +103,8 @@ export const SPACE: RecordLayout = {
     { name: "TABLES_SIZE", type: "u64", meaning: "derived: its bytes, 0 where the root lies in no slot" },
     { name: "TABLES_WINDOW", type: "u64", meaning: "derived: the largest power of two in TABLES_SIZE, minus 1" },
     { name: "TABLES_LINEAR", type: "u32", meaning: "derived: linear address of the slot's first byte" },
+    { name: "ROOT_LINEAR", type: "u32", meaning: "derived: linear address of the root table, where QUICK is not 0" },
+    { name: "QUICK", type: "u32", meaning: "derived: MODE_* where single calls may try the quick walk, else 0" },
     { name: "HALF", type: "u64", meaning: "derived: (address + HALF) & HIGH is 0 where an address needs no untagging" },
     { name: "HIGH", type: "u64", meaning: "derived: see HALF" },
     { name: "TLB", type: "u32", meaning: "pointer to TLB_ENTRY records, 0 for no software TLB" },
@@ -112,6 +114,8 @@ export const SPACE: RecordLayout = {
       type: "u32",
       meaning: "bit n set: a piece of a level-n page was entered since the last full flush",
     },
+    { name: "TLB_LINES", type: "u32", meaning: "pointer to as many TLB_LINE records" },
+    { name: "TLB_LINES_USED", type: "u32", meaning: "0: no line is valid" },
     { name: "PCID", type: "u64", meaning: "derived: the current PCID, 0 with CR4.PCIDE=0" },
     {
       name: "PLANS",
@@ -158,6 +162,18 @@ export const TLB_ENTRY: RecordLayout = {
   ],
 };
 
+/** A page and a kind of access that the software TLB has allowed; the host compares it by itself. */
+export const TLB_LINE: RecordLayout = {
+  prefix: "TLB_LINE",
+  title: "One line of the software TLB's first level",
+  fields: [
+    { name: "LOW", type: "u32", meaning: "bits 31:12 of the page, the access and LINE_VALID; 0 where it is not valid" },
+    { name: "HIGH", type: "u32", meaning: "bits 63:32 of the page" },
+    { name: "FRAME", type: "u32", meaning: "page frame number of what it maps to, 31 bits" },
+    { name: "PAD", type: "u32", meaning: "unused" },
+  ],
+};
+
 /** What a walk leaves behind: its result, the entries it read and the entries to update. One per core instance. */
 export const WORK: RecordLayout = {
   prefix: "WORK",
@@ -178,6 +194,8 @@ export const WORK: RecordLayout = {
     { name: "SECOND_ENTRY_ADDRESS", type: "u64", meaning: "physical address of that leaf" },
     { name: "SECOND_LEVEL", type: "u32", meaning: "level of that leaf, 0 with paging off" },
     { name: "MISSING_GFN", type: "u64", meaning: "frame to read for Status.MissingPage" },
+    { name: "MISSING_ADDRESS", type: "u64", meaning: "the address that a single call has to be repeated for then" },
+    { name: "MISSING_ACCESS", type: "u32", meaning: "its access" },
     { name: "TRACE_COUNT", type: "u32", meaning: "entries traced; counting stops at WORK_TRACE's capacity" },
     { name: "UPDATE_COUNT", type: "u32", meaning: "entries whose accessed or dirty bit is to be set" },
     { name: "TRACE", type: "u64", count: 3 * 48, meaning: "STEP records" },
@@ -249,6 +267,7 @@ export const RECORDS: readonly RecordLayout[] = [
   SPACE,
   PLAN,
   TLB_ENTRY,
+  TLB_LINE,
   WORK,
   STEP,
   UPDATE,
@@ -306,6 +325,11 @@ export const CODES = {
   TLB_ALL: 0,
   TLB_NON_GLOBAL: 1,
   TLB_PCID: 2,
+
+  /** A line's mark, in a bit that neither pages nor accesses have; its place is
+   * ((low ^ (high + access) * LINE_HASH) >> 12) & TLB_MASK, which spreads pages that differ in their high halves. */
+  LINE_VALID: 1 << 0,
+  LINE_HASH: 0x9e3779b1,
 
   WALK_PROBE: 1 << 0,
   WALK_TRACE: 1 << 1,

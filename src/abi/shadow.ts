@@ -64,6 +64,7 @@ export const VM: RecordLayout = {
     { name: "FREED", type: "u32", meaning: "list of freed pages that the host has not collected" },
     { name: "PAGE_MAP", type: "u32", meaning: "pointer to u32 headers by linear page number" },
     { name: "CHAINS", type: "u32", meaning: "pointer to the buckets of pages by gfn" },
+    { name: "CHAIN_SHIFT", type: "u32", meaning: "64 less the bits of a bucket's number" },
     { name: "SLOTS", type: "u32", count: 2, meaning: "pointers to SLOTSET records: normal and SMM" },
     { name: "ACTIVE", type: "u32", count: 2, meaning: "list head (next, previous) of the active pages" },
     { name: "INVALID", type: "u32", count: 2, meaning: "list head of the pages being zapped" },
@@ -98,7 +99,7 @@ export const SLOTSET: RecordLayout = {
     { name: "GENERATION", type: "u64", meaning: "memslots generation; bit 63: an update is in progress" },
     { name: "COUNT", type: "u32", meaning: "number of slots" },
     { name: "LAST", type: "u32", meaning: "slot that was hit last" },
-    { name: "SLOTS", type: "u32", count: 64, meaning: "pointers to MEMSLOT records" },
+    { name: "SLOTS", type: "u32", count: 64, meaning: "pointers to MEMSLOT records, in ascending order of gfns" },
   ],
 };
 
@@ -232,7 +233,6 @@ export const VCPU: RecordLayout = {
     { name: "L2_GPA", type: "u64", count: 5, meaning: "walk of L2's tables: its address, L2's" },
     { name: "L2_GFN", type: "u64", count: 5, meaning: "walk of L2's tables: the page that holds it, L1's" },
     { name: "L2_POINTER", type: "u32", count: 5, meaning: "walk of L2's tables: its linear address, 0: read-only" },
-    { name: "GW_PREFETCH", type: "u64", count: 8, meaning: "walk: the leaf entry's neighbours" },
 
     { name: "F_ADDRESS", type: "u64", meaning: "fault: address" },
     { name: "F_GFN", type: "u64", meaning: "fault: gfn" },
@@ -246,7 +246,6 @@ export const VCPU: RecordLayout = {
     { name: "F_REQ_LEVEL", type: "u32", meaning: "fault: level that the host page allows" },
     { name: "F_GOAL_LEVEL", type: "u32", meaning: "fault: level that is made" },
     { name: "F_NO_HUGE", type: "u32", meaning: "fault: 1 where a huge page is forbidden" },
-    { name: "F_WRITES_TABLE", type: "u32", meaning: "fault: 1 where the access writes its own translation" },
     { name: "F_STAGE", type: "u32", meaning: "fault: STAGE_* at which it is resumed" },
     { name: "F_LEVEL", type: "u32", meaning: "fault: shadow walk's level" },
     { name: "F_SPTEP", type: "u32", meaning: "fault: shadow walk's entry" },
@@ -306,12 +305,20 @@ export const SHADOW_CODES = {
   NEED_PAGE: 17,
   /** The page limit leaves no page free. */
   NO_SPACE: 18,
+  /** Nothing has been done: the caches hold less than one fault may take. */
+  NEED_STOCK: 19,
+  /** Set beside a RET_PF code where the host has freed pages, a request for the roots or events to collect. */
+  ATTEND: 32,
+  /** Rmap blocks that one fault may take: a leaf's, a parent's for each level, those of eight prefetched leaves. */
+  FAULT_DESCS: 14,
+  /** The same for pages of the TDP MMU: one for each level. */
+  FAULT_TDP_PAGES: 5,
 
+  STAGE_START: 0,
   STAGE_HOST_PAGE: 1,
   STAGE_TABLE: 2,
   STAGE_DIRECT: 3,
 
-  CHAIN_BUCKETS: 4096,
   /** Ranges that FLUSH_RANGES holds. */
   FLUSH_CAPACITY: 16,
 

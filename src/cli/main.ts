@@ -1,6 +1,7 @@
 /** The `x86-paging` command. */
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
+import { registerBench } from "./commands/bench.js";
 import { registerConform } from "./commands/conform.js";
 import { registerFind } from "./commands/find.js";
 import { registerFuzz } from "./commands/fuzz.js";
@@ -27,6 +28,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerReplay,
   registerRole,
   registerSpte,
+  registerBench,
   registerTour,
 ];
 

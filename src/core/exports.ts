@@ -13,6 +13,8 @@ export interface CoreExports extends ShadowExports {
   checkPdptes(space: number): number;
   /** Physical address, or -1 - (status << 16 | error code). */
   translate(space: number, high: number, low: number, access: number): number;
+  /** The same for a linear address of 32 bits. */
+  translate32(space: number, low: number, access: number): number;
   /** The same for an address in one piece. */
   translateWide(space: number, address: bigint, access: number): number;
   /** Number of addresses done; fewer than `count` where a page has to be read first. */

@@ -4,6 +4,10 @@ import { ConfigError, OutOfMemoryError } from "../errors.js";
 const PAGE = 65536;
 /** Every allocation is a multiple of this, so that 8-byte fields are aligned for atomic access. */
 const GRAIN = 16;
+/** Memory grows by this share of its size more than is needed, */
+const SPARE_SHARE = 16;
+/** but by no more than this many pages (32 MiB). */
+const MOST_SPARE = 512;
 /** The first bytes stay unused, so that no record has address 0. */
 const FIRST = 64;
 
@@ -21,6 +25,7 @@ interface Gap {
 /** Views and allocation over one WebAssembly.Memory. */
 export class LinearMemory {
   #buffer: ArrayBufferLike;
+  readonly #shared: boolean;
   #u8: Uint8Array;
   #u32: Uint32Array;
   #u64: BigUint64Array;
@@ -42,6 +47,7 @@ export class LinearMemory {
     this.#growable = region === undefined;
     this.#gaps = [{ start, end: Math.floor(this.#end / GRAIN) * GRAIN }];
     this.#buffer = memory.buffer;
+    this.#shared = !(memory.buffer instanceof ArrayBuffer);
     this.#u8 = new Uint8Array(this.#buffer);
     this.#u32 = new Uint32Array(this.#buffer);
     this.#u64 = new BigUint64Array(this.#buffer);
@@ -67,8 +73,12 @@ export class LinearMemory {
     return new DataView(this.memory.buffer);
   }
 
-  /** Growing detaches every view, whoever grew the memory. */
+  /**
+   * Growing detaches every view, whoever grew the memory: they have no length then. Views of a shared memory stay as they
+   * are, too short. (`memory.buffer` alone would tell, but asking for it takes longer than most of what follows.)
+   */
   #refresh(): void {
+    if (!this.#shared && this.#u32.length !== 0) return;
     if (this.#buffer === this.memory.buffer) return;
     this.#buffer = this.memory.buffer;
     this.#u8 = new Uint8Array(this.#buffer);
@@ -129,16 +139,25 @@ export class LinearMemory {
     return undefined;
   }
 
+  /** Growing detaches every view and takes long where the memory is large, so there is some to spare afterwards. */
   #grow(bytes: number): void {
     if (!this.#growable) return;
-    const pages = Math.ceil(bytes / PAGE);
+    const least = Math.ceil(bytes / PAGE);
+    const spare = Math.min(Math.ceil(this.#end / SPARE_SHARE / PAGE), MOST_SPARE);
+    if (!this.#growBy(least + spare) && !this.#growBy(least)) {
+      throw new OutOfMemoryError(`linear memory of ${this.#end} bytes cannot grow by ${least * PAGE} bytes`);
+    }
+  }
+
+  #growBy(pages: number): boolean {
     try {
       this.memory.grow(pages);
     } catch {
-      throw new OutOfMemoryError(`linear memory of ${this.#end} bytes cannot grow by ${pages * PAGE} bytes`);
+      return false;
     }
     const start = this.#end;
     this.#end += pages * PAGE;
     this.free(start, pages * PAGE);
+    return true;
   }
 }

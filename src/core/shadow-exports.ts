@@ -1,7 +1,12 @@
 /** The shadow MMU's exports of the Wasm module; see assembly/shadow/index.ts. Pointers are linear addresses. */
 export interface ShadowExports {
   vmInit(vm: number): void;
+  /** Goes over to 2^`bits` zeroed buckets of pages by gfn at `chains`. */
+  chainsGrow(vm: number, chains: number, bits: number): void;
   pageFault(vcpu: number, high: number, low: number, error: number, prefetch: number): number;
+  /** The same for an address in one piece. */
+  pageFaultWide(vcpu: number, address: bigint, error: number): number;
+  pageFaultBatch(vcpu: number, addresses: number, results: number, first: number, count: number, error: number): number;
   pageFaultResume(vcpu: number): number;
   requestAdopt(vcpu: number, page: number): number;
   requestCreate(vcpu: number, page: number): void;

@@ -1,12 +1,14 @@
 /** The software TLB of a space: its memory, and what each architected event invalidates (SDM "Invalidation of TLBs"). */
-import { bitOf, CODES, CR0, CR3, CR4, EFER } from "../abi/index.js";
+import { bitOf, CODES, CR0, CR3, CR4, EFER, TLB_ENTRY, TLB_LINE } from "../abi/index.js";
 import type { AddressSpaceConfig, PagingMode } from "../api.js";
 import { ConfigError, GeneralProtectionError } from "../errors.js";
 import type { CoreExports } from "./exports.js";
 import type { LinearMemory } from "./linear-memory.js";
+import { RecordType } from "./record.js";
 import { spaceRecord } from "./space-config.js";
 
-const ENTRY_BYTES = 16;
+const ENTRY_BYTES = new RecordType(TLB_ENTRY).size;
+const LINE_BYTES = new RecordType(TLB_LINE).size;
 const LEAST = 16;
 const MOST = 65536;
 const PCIDS = 4096;
@@ -18,6 +20,7 @@ const EFER_FLUSHES = bitOf(EFER, "NXE") | bitOf(EFER, "LMA");
 export class SpaceTlb {
   readonly #address: number;
   readonly #size: number;
+  readonly #entries: number;
 
   /** Throws ConfigError for a bad number of entries. */
   constructor(
@@ -33,10 +36,17 @@ export class SpaceTlb {
     if (config.secondStage !== undefined) {
       throw new ConfigError("tlbEntries with a secondStage: a software TLB is for spaces of one stage");
     }
-    this.#size = entries * ENTRY_BYTES;
+    this.#entries = entries;
+    this.#size = entries * (ENTRY_BYTES + LINE_BYTES);
     this.#address = linear.allocate(this.#size);
     spaceRecord.set32(linear, space, "TLB", this.#address);
     spaceRecord.set32(linear, space, "TLB_MASK", entries - 1);
+    spaceRecord.set32(linear, space, "TLB_LINES", this.#address + entries * ENTRY_BYTES);
+  }
+
+  /** The lines of the first level (assembly/walk/tlb-lines.ts), four words each, as a view that is good until the memory grows. */
+  lines(): Int32Array {
+    return new Int32Array(this.linear.memory.buffer, this.#address + this.#entries * ENTRY_BYTES, this.#entries * 4);
   }
 
   /** MOV to CR3 with bit 63 clear, `cr3` being what was loaded. */

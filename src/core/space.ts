@@ -37,6 +37,12 @@ function kernelCode(kernel: BatchKernel): number {
   return code;
 }
 
+/** Of `CODES`, as constants that the compiler puts into the fast call: V8 would load those of a module at each call. */
+enum Line {
+  HASH = 0x9e3779b1,
+  VALID = 1,
+}
+
 /** Splits what `translateFast` returned for a fault. */
 export function decodeFault(result: number): { status: number; errorCode: number } {
   const packed = -1 - result;
@@ -44,17 +50,27 @@ export function decodeFault(result: number): { status: number; errorCode: number
 }
 
 export class CoreSpace implements AddressSpace {
-  /** Linear address of the SPACE record, the first argument of the core's calls. */
-  readonly pointer: number;
+  /**
+   * Linear address of the SPACE record, the first argument of the core's calls. `declare`: a field that begins as
+   * undefined would be checked for being a number in every call.
+   */
+  declare readonly pointer: number;
   readonly #exports: CoreExports;
-  /** The fast call's function by itself: one look-up less for each address. */
+  /** The fast calls' functions by themselves: one look-up less for each address. */
   readonly #translate: CoreExports["translate"];
+  readonly #translate32: CoreExports["translate32"];
   readonly #linear: LinearMemory;
   readonly #work: number;
   readonly #second: CoreSpace | undefined;
   #config: AddressSpaceConfig | undefined;
   #mode: PagingMode;
   #tlb: SpaceTlb | undefined;
+  /** The first level of the software TLB, if there is one: TLB_LINE records. */
+  #lines: Int32Array | undefined;
+  /** The same where linear addresses have 32 bits, so that every line's HIGH is 0. */
+  #lines32: Int32Array | undefined;
+  /** Its words minus 4. */
+  #lineMask = 0;
   #disposed = false;
 
   /**
@@ -77,6 +93,7 @@ export class CoreSpace implements AddressSpace {
     }
     this.#exports = exports;
     this.#translate = exports.translate;
+    this.#translate32 = exports.translate32;
     this.#linear = memory.linear;
     this.#work = work;
     this.#config = config;
@@ -88,6 +105,7 @@ export class CoreSpace implements AddressSpace {
       spaceRecord.set32(this.#linear, this.pointer, "WORK", work);
       this.#tlb = config?.tlbEntries ? new SpaceTlb(exports, this.#linear, this.pointer, config) : undefined;
       this.#mode = this.#apply(fields);
+      this.#viewLines();
     } catch (error) {
       this.dispose();
       throw error;
@@ -158,6 +176,7 @@ export class CoreSpace implements AddressSpace {
     try {
       this.#mode = this.#apply(fields);
       this.#config = config;
+      this.#viewLines();
     } catch (error) {
       this.#linear.u8.set(before, this.pointer);
       throw error;
@@ -174,9 +193,34 @@ export class CoreSpace implements AddressSpace {
    * Returns the physical address, or a negative number for `decodeFault`.
    */
   translateFast(high: number, low: number, access: number): number {
+    const lines = this.#lines;
+    if (lines !== undefined) {
+      const kind = access & 0xfff;
+      const at = ((low ^ Math.imul(high + kind, Line.HASH)) >>> 10) & this.#lineMask;
+      if (lines[at] === ((low & 0xfffff000) | kind | Line.VALID) && lines[at + 1] === (high | 0)) {
+        return lines[at + 2]! * 4096 + (low & 0xfff);
+      }
+      // Growing the memory empties its views: nothing is found in them.
+      if (lines.length === 0) this.#viewLines();
+    }
     const translate = this.#translate;
     const result = translate(this.pointer, high, low, access);
-    return result === MISSING ? this.#translateAgain(high, low, access) : result;
+    // Compared with a fraction, V8 takes the result for the double that it is, whatever its value.
+    return result > -0.5 ? result : this.#notTranslated(result);
+  }
+
+  /** The fast call for a linear address of 32 bits, an unsigned or signed integer: faster than the other in 32-bit modes. */
+  translateFast32(address: number, access: number): number {
+    const lines = this.#lines32;
+    if (lines !== undefined) {
+      const kind = access & 0xfff;
+      const at = ((address ^ Math.imul(kind, Line.HASH)) >>> 10) & this.#lineMask;
+      if (lines[at] === ((address & 0xfffff000) | kind | Line.VALID)) return lines[at + 2]! * 4096 + (address & 0xfff);
+      if (lines.length === 0) this.#viewLines();
+    }
+    const translate = this.#translate32;
+    const result = translate(this.pointer, address, access);
+    return result > -0.5 ? result : this.#notTranslated(result);
   }
 
   /**
@@ -326,13 +370,22 @@ export class CoreSpace implements AddressSpace {
     return result < 0 ? decodeFault(result).status : Status.Ok;
   }
 
-  #translateAgain(high: number, low: number, access: number): number {
-    let result: number;
-    do {
+  /** A fault is what it is; a page that has to be read first is read, and the access repeated. */
+  #notTranslated(first: number): number {
+    let result = first;
+    while (result === MISSING) {
+      const address = workRecord.get64(this.#linear, this.#work, "MISSING_ADDRESS");
+      const access = workRecord.get32(this.#linear, this.#work, "MISSING_ACCESS");
       this.#supply();
-      result = this.#exports.translate(this.pointer, high, low, access);
-    } while (result === MISSING);
+      result = this.#exports.translateWide(this.pointer, address, access);
+    }
     return result;
+  }
+
+  #viewLines(): void {
+    this.#lines = this.#tlb?.lines();
+    this.#lineMask = (this.#lines?.length ?? 0) - 4;
+    this.#lines32 = isWide(this.#mode) ? undefined : this.#lines;
   }
 
   /** Reads the page that the last call found missing. */
@@ -345,6 +398,11 @@ export class CoreSpace implements AddressSpace {
     const table = cursorRecord.get64(this.#linear, cursor, "TABLE", level);
     throw new MemoryRangeError(`the level-${level} table at 0x${table.toString(16)} lies outside the memory`);
   }
+}
+
+/** Whether linear addresses may have more than 32 bits. */
+function isWide(mode: PagingMode): boolean {
+  return mode === "4level" || mode === "5level";
 }
 
 function checkAccess(access: number): number {

@@ -142,7 +142,8 @@ class Audit {
 
   #inChain(page: ShadowPage): boolean {
     const { linear, pointer } = this.vm;
-    const bucket = Number(BigInt.asUintN(64, page.gfn * 0x61c8864680b583ebn) >> 52n);
+    const shift = BigInt(vmRecord.get32(linear, pointer, "CHAIN_SHIFT"));
+    const bucket = Number(BigInt.asUintN(64, page.gfn * 0x61c8864680b583ebn) >> shift);
     let at = linear.u32[(vmRecord.get32(linear, pointer, "CHAINS") >>> 2) + bucket]!;
     while (at !== 0 && at !== page.pointer) at = pageRecord.get32(linear, at, "CHAIN");
     return at !== 0;

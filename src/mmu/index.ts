@@ -10,7 +10,14 @@ export type { TdpConfig } from "./formats.js";
 export type { HostMemory, HostPage } from "./host-pages.js";
 export type { EncryptionHooks } from "./memory-cache.js";
 export type { SlotConfig } from "./memslots.js";
-export type { FaultOptions, FaultOutcome, InjectedFault, WalkOutcome } from "./outcome.js";
+export {
+  decodePrefault,
+  FAULT_CODE,
+  type FaultOptions,
+  type FaultOutcome,
+  type InjectedFault,
+  type WalkOutcome,
+} from "./outcome.js";
 export { INVALID_PAGE as INVALID_ROOT } from "./records.js";
 export type { ShadowPage } from "./snapshot.js";
 export { type ControlRegisters, Vcpu } from "./vcpu.js";

@@ -2,16 +2,23 @@
  * What an operation may need, allocated before it starts: rmap descriptors, shadow tables, arrays of shadowed
  * translations, page headers, and one table below 4 GiB for a pae_root. Nothing is allocated half-way.
  */
+import { SHADOW_CODES } from "../abi/shadow.js";
 import type { LinearMemory } from "../core/linear-memory.js";
+import { OutOfMemoryError } from "../errors.js";
 import { Allocations } from "./allocations.js";
 import { descRecord, PAGE_WORD, pageRecord, VM_WORD, vmRecord } from "./records.js";
 
 const TABLE = 4096;
-/** One rmap entry, a parent entry for each level, eight prefetched leaves; or the parent entries of a root's tables. */
-const DESCS = 1 + 5 + 8;
+/** Enough for a fault, and for the parent entries of a root's tables. */
+const DESCS = SHADOW_CODES.FAULT_DESCS;
 const DESC_BATCH = 64;
 /** A page for each level; or a root, two promoted pages below it and the four tables of its PDPTEs. */
 const PAGES = 7;
+
+/** A cache is filled with this share of what there is already, */
+const AHEAD = 8;
+/** but with no more than this many. */
+const MOST_AHEAD = 128;
 
 /** What the processor's memory encryption needs: PAE roots are read unencrypted, because CR3 has no encryption bit. */
 export interface EncryptionHooks {
@@ -37,25 +44,19 @@ export class MemoryCaches {
     this.#memory = new Allocations(linear);
   }
 
-  /** True while nothing has to be topped up; the fault path asks this first. */
-  get ready(): boolean {
-    return (
-      this.#tables.length >= PAGES &&
-      this.#headers.length >= PAGES &&
-      this.#arrays.length >= PAGES &&
-      this.linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! >= DESCS
-    );
-  }
+  /** Enough pages for a fault are in stock; the fault path asks this first. The core counts the rmap descriptors itself. */
+  stocked = false;
 
   /**
    * Fills every cache. Throws OutOfMemoryError with all structures as they were (a cache that was filled already
    * keeps what it got). `descs`: rmap descriptors that are needed.
    */
-  topUp(needsLow: boolean, descs = DESCS): void {
+  topUp(needsLow: boolean, descs: number = DESCS): void {
     const { linear } = this;
-    while (this.#tables.length < PAGES) this.#tables.push(this.#allocateTable());
-    while (this.#arrays.length < PAGES) this.#arrays.push(this.#memory.take(TABLE, TABLE));
-    while (this.#headers.length < PAGES) this.#headers.push(this.#memory.take(pageRecord.size, 16));
+    this.#fill(this.#tables, TABLE, TABLE, (last) => this.#growMap(last >>> 12));
+    this.#fill(this.#arrays, TABLE, TABLE);
+    this.#fill(this.#headers, pageRecord.size, 16);
+    this.stocked = true;
     while (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < descs) this.#addDescs();
     if (needsLow && this.#low === undefined) {
       const table = this.#allocateTable();
@@ -75,6 +76,7 @@ export class MemoryCaches {
     const words = this.linear.u32;
     words[(header >>> 2) + PAGE_WORD.spt] = table;
     words[(header >>> 2) + PAGE_WORD.shadowed] = translations ? this.#arrays.pop()! : 0;
+    this.stocked = this.#tables.length >= PAGES && this.#headers.length >= PAGES && this.#arrays.length >= PAGES;
     this.#map(table, header);
     return header;
   }
@@ -114,15 +116,44 @@ export class MemoryCaches {
 
   #mapLength = 0;
 
-  #allocateTable(): number {
-    const table = this.#memory.take(TABLE, TABLE);
+  /**
+   * Fills a cache, with more at a time the more there are already: a VM with many pages allocates seldom. `ready` prepares
+   * for what lies as far as the last of them.
+   */
+  #fill(cache: number[], size: number, alignment: number, ready: (last: number) => void = () => {}): void {
+    const missing = PAGES - cache.length;
+    if (missing <= 0) return;
+    const wanted = Math.max(missing, Math.min(Math.floor(this.#made / AHEAD), MOST_AHEAD));
+    let block: number;
+    let count = wanted;
     try {
-      this.#growMap(table >>> 12);
+      block = this.#take(size * wanted, alignment, (address) => ready(address + size * (wanted - 1)));
     } catch (error) {
-      this.#memory.free(table);
+      if (!(error instanceof OutOfMemoryError) || wanted === missing) throw error;
+      // Perhaps it is enough for what is needed now.
+      count = missing;
+      block = this.#take(size * count, alignment, (address) => ready(address + size * (count - 1)));
+    }
+    for (let i = count - 1; i >= 0; i--) cache.push(block + i * size);
+    if (cache === this.#headers) this.#made += count;
+  }
+
+  /** Headers that were ever made. */
+  #made = 0;
+
+  #take(size: number, alignment: number, ready: (address: number) => void): number {
+    const address = this.#memory.take(size, alignment);
+    try {
+      ready(address);
+    } catch (error) {
+      this.#memory.free(address);
       throw error;
     }
-    return table;
+    return address;
+  }
+
+  #allocateTable(): number {
+    return this.#take(TABLE, TABLE, (table) => this.#growMap(table >>> 12));
   }
 
   #growMap(page: number): void {

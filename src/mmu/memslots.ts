@@ -289,7 +289,7 @@ export class Memslots {
     const table = memory + memoryRecord.size;
     const slots = this.slots
       .filter((slot) => slot.addressSpace === space && (slot.flags & MEMSLOT_INVALID) === 0)
-      .sort((a, b) => (a.base < b.base ? -1 : 1));
+      .sort(byBase);
     slots.forEach((slot, index) => {
       const record = table + index * slotRecord.size;
       slotRecord.set64(linear, record, "BASE", slot.base << 12n);
@@ -306,7 +306,7 @@ export class Memslots {
 
   #publish(space: number): void {
     const set = this.#sets[space]!;
-    const slots = this.slots.filter((slot) => slot.addressSpace === space);
+    const slots = this.slots.filter((slot) => slot.addressSpace === space).sort(byBase);
     slots.forEach((slot, index) => {
       slotSetRecord.set32(this.linear, set, "SLOTS", slot.pointer, index);
     });
@@ -316,6 +316,8 @@ export class Memslots {
     this.totalPages = this.slots.reduce((sum, slot) => sum + slot.pages, 0);
   }
 }
+
+const byBase = (a: Memslot, b: Memslot) => (a.base < b.base ? -1 : 1);
 
 export function flagsOf(config: SlotConfig): number {
   return (

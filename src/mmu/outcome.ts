@@ -1,4 +1,32 @@
 /** How faults and walks of a vCPU end, and what a fault comes with. */
+import { SHADOW_CODES } from "../abi/shadow.js";
+
+/** How a fault ended, as `Vcpu.fault` and `Vcpu.prefault` say it: a number. */
+export const FAULT_CODE = {
+  /** Something changed meanwhile: the access is to be made again. */
+  retry: SHADOW_CODES.RET_PF_RETRY,
+  /** The access has to be emulated, or goes to MMIO. */
+  emulate: SHADOW_CODES.RET_PF_EMULATE,
+  fixed: SHADOW_CODES.RET_PF_FIXED,
+  /** The access is allowed already. */
+  spurious: SHADOW_CODES.RET_PF_SPURIOUS,
+  /** The guest gets the fault. */
+  inject: SHADOW_CODES.RET_PF_INJECT,
+  /** The host has to fetch the page first. */
+  wait: 7,
+} as const;
+
+const CODE_NAMES = new Map(Object.entries(FAULT_CODE).map(([name, code]) => [code as number, name]));
+
+/** A result of `Vcpu.prefault` in words; `errorCode` is that of the fault that the guest would get. */
+export function decodePrefault(word: number): {
+  readonly result: keyof typeof FAULT_CODE;
+  readonly errorCode?: number;
+} {
+  const result = CODE_NAMES.get(word & 0xff) as keyof typeof FAULT_CODE | undefined;
+  if (result === undefined) throw new RangeError(`0x${word.toString(16)} is no result of a prefault`);
+  return result === "inject" ? { result, errorCode: word >>> 8 } : { result };
+}
 
 import type { AsyncFault } from "./async-faults.js";
 

@@ -31,7 +31,20 @@ export const PAGE_WORD = {
   link: pageRecord.offset("LINK") >> 2,
   tdp: pageRecord.offset("TDP") >> 2,
   low: pageRecord.offset("LOW") >> 2,
+  flood: pageRecord.offset("FLOOD") >> 2,
+  current: pageRecord.offset("CURRENT") >> 2,
   pdptes: pageRecord.offset("PDPTES") >> 2,
+} as const;
+
+export const MMU_WORD = {
+  root: mmuRecord.offset("ROOT") >> 2,
+  previous: mmuRecord.offset("PREVIOUS") >> 2,
+} as const;
+
+/** Offsets in 64-bit words. */
+export const MMU_WIDE = {
+  rootPgd: mmuRecord.offset("ROOT_PGD") >> 3,
+  previousPgd: mmuRecord.offset("PREVIOUS_PGD") >> 3,
 } as const;
 
 export const VCPU_WORD = {
@@ -39,6 +52,7 @@ export const VCPU_WORD = {
   reqRole: vcpuRecord.offset("REQ_ROLE") >> 2,
   reqLow: vcpuRecord.offset("REQ_LOW") >> 2,
   reqPage: vcpuRecord.offset("REQ_PAGE") >> 2,
+  pdptesRead: vcpuRecord.offset("PDPTES_READ") >> 2,
 } as const;
 
 export const TDP_WORD = { poolCount: tdpRecord.offset("POOL_COUNT") >> 2 } as const;

@@ -6,7 +6,7 @@
 import type { LinearMemory } from "../core/linear-memory.js";
 import { ROLE_DIRECT } from "../role/index.js";
 import type { PagingContext } from "./context.js";
-import { mmuRecord, PAGE_WORD, pageRecord } from "./records.js";
+import { MMU_WIDE, MMU_WORD, PAGE_WORD } from "./records.js";
 
 const PREVIOUS_ROOTS = 3;
 const ALL_PREVIOUS = (1 << PREVIOUS_ROOTS) - 1;
@@ -40,36 +40,42 @@ export class RootCache {
 
   get current(): Root {
     const { linear, context } = this;
-    return {
-      page: mmuRecord.get32(linear, context.pointer, "ROOT"),
-      pgd: mmuRecord.get64(linear, context.pointer, "ROOT_PGD"),
-    };
+    return { page: this.currentPage, pgd: linear.u64[context.pointer / 8 + MMU_WIDE.rootPgd]! };
+  }
+
+  /** The current root's page, 0 for none. */
+  get currentPage(): number {
+    return this.linear.u32[(this.context.pointer >>> 2) + MMU_WORD.root]!;
   }
 
   previous(index: number): Root {
     const { linear, context } = this;
     return {
-      page: mmuRecord.get32(linear, context.pointer, "PREVIOUS", index),
-      pgd: mmuRecord.get64(linear, context.pointer, "PREVIOUS_PGD", index),
+      page: linear.u32[(context.pointer >>> 2) + MMU_WORD.previous + index]!,
+      pgd: linear.u64[context.pointer / 8 + MMU_WIDE.previousPgd + index]!,
     };
   }
 
   setCurrent(root: Root): void {
-    this.#count(this.current.page, -1);
+    const { linear, context } = this;
+    this.#count(this.currentPage, -1);
     this.#count(root.page, 1);
-    mmuRecord.set32(this.linear, this.context.pointer, "ROOT", root.page);
-    mmuRecord.set64(this.linear, this.context.pointer, "ROOT_PGD", root.pgd);
+    linear.u32[(context.pointer >>> 2) + MMU_WORD.root] = root.page;
+    linear.u64[context.pointer / 8 + MMU_WIDE.rootPgd] = root.pgd;
   }
 
   /** A page knows how many contexts it is the current root of. */
   #count(page: number, change: number): void {
     if (page === 0) return;
-    pageRecord.set32(this.linear, page, "CURRENT", pageRecord.get32(this.linear, page, "CURRENT") + change);
+    const words = this.linear.u32;
+    const at = (page >>> 2) + PAGE_WORD.current;
+    words[at] = words[at]! + change;
   }
 
   #setPrevious(index: number, root: Root): void {
-    mmuRecord.set32(this.linear, this.context.pointer, "PREVIOUS", root.page, index);
-    mmuRecord.set64(this.linear, this.context.pointer, "PREVIOUS_PGD", root.pgd, index);
+    const { linear, context } = this;
+    linear.u32[(context.pointer >>> 2) + MMU_WORD.previous + index] = root.page;
+    linear.u64[context.pointer / 8 + MMU_WIDE.previousPgd + index] = root.pgd;
   }
 
   /** Every root page in use. */

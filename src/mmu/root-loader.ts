@@ -100,7 +100,7 @@ export class RootLoader {
 
   /** The processor's own check of the PDPTEs of a pae_root at VM entry: no reserved bit in a present entry. */
   check(context: PagingContext): void {
-    const { page } = context.roots.current;
+    const page = context.roots.currentPage;
     const { linear } = this.#vm;
     if (page === 0 || (linear.u32[(page >>> 2) + PAGE_WORD.role]! & ROLE_PAE_ROOT) === 0) return;
     const table = linear.u32[(page >>> 2) + PAGE_WORD.spt]!;

@@ -2,6 +2,7 @@
  * The TDP MMU of a VM: tables for two-dimensional paging that belong to a root each, found by walking instead of by
  * rmap and hash. The core does the work (assembly/tdp); here are its memory and what the host asks for.
  */
+import { SHADOW_CODES } from "../abi/shadow.js";
 import type { CoreExports } from "../core/exports.js";
 import type { LinearMemory } from "../core/linear-memory.js";
 import { linkedPages } from "./linked-pages.js";
@@ -9,8 +10,8 @@ import type { MemoryCaches } from "./memory-cache.js";
 import type { Memslot } from "./memslots.js";
 import { TDP_WORD, tdpRecord, vmRecord } from "./records.js";
 
-/** A page for each level that one fault may make, or one root. */
-const PAGES = 5;
+/** Enough for one fault, or one root. */
+const PAGES: number = SHADOW_CODES.FAULT_TDP_PAGES;
 
 export class TdpMmu {
   readonly #exports: CoreExports;
@@ -30,11 +31,6 @@ export class TdpMmu {
     this.#word = (pointer >>> 2) + TDP_WORD.poolCount;
     exports.tdpInit(pointer);
     vmRecord.set32(linear, vm, "TDP_MMU", pointer);
-  }
-
-  /** True while a fault can be handled without topping up. */
-  get ready(): boolean {
-    return this.linear.u32[this.#word]! >= PAGES;
   }
 
   /** Fills the pool for `count` pages. Throws OutOfMemoryError; the pool keeps what it got. */

@@ -23,37 +23,29 @@ import {
   writeEfer,
 } from "./control-registers.js";
 import { Invalidation, sameEptTable } from "./invalidation.js";
-import type { FaultOptions, FaultOutcome, InjectedFault, WalkOutcome } from "./outcome.js";
+import { FAULT_CODE, type FaultOptions, type FaultOutcome, type InjectedFault, type WalkOutcome } from "./outcome.js";
 import { PdpteRegisters } from "./pdptes.js";
-import { pageRecord, vcpuRecord } from "./records.js";
+import { prefault } from "./prefault.js";
+import { PAGE_WORD, VCPU_WORD, vcpuRecord } from "./records.js";
 import { ROOTS, type RootCache } from "./root-cache.js";
 import { RootLoader } from "./root-loader.js";
 import type { VirtualMachine } from "./vm.js";
 
 export type { ControlRegisters } from "./control-registers.js";
 
-/** A result of `fault`: the host has to fetch the page first. */
-const WAITS = 7;
-
 /** Work that waits for the next entry to the guest. */
 const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16, fillRoot: 32 } as const;
 
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8 } as const;
-const {
-  RET_PF_RETRY,
-  RET_PF_EMULATE,
-  RET_PF_FIXED,
-  RET_PF_SPURIOUS,
-  RET_PF_INJECT,
-  NEED_HOST_PAGE,
-  NEED_PAGE,
-  NO_SPACE,
-} = SHADOW_CODES;
-const OUTCOMES: Readonly<Record<number, "fixed" | "spurious" | "retry">> = {
-  [RET_PF_RETRY]: "retry",
-  [RET_PF_FIXED]: "fixed",
-  [RET_PF_SPURIOUS]: "spurious",
-};
+const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, ATTEND } = SHADOW_CODES;
+/** What most faults end with: the same objects for all. */
+const OUTCOMES: readonly (FaultOutcome | undefined)[] = Object.assign(new Array(RET_PF_INJECT + 1).fill(undefined), {
+  [SHADOW_CODES.RET_PF_RETRY]: Object.freeze({ result: "retry" }),
+  [SHADOW_CODES.RET_PF_FIXED]: Object.freeze({ result: "fixed" }),
+  [SHADOW_CODES.RET_PF_SPURIOUS]: Object.freeze({ result: "spurious" }),
+});
+const MMIO: FaultOutcome = Object.freeze({ result: "mmio" });
+const EMULATE: FaultOutcome = Object.freeze({ result: "emulate" });
 
 export class Vcpu {
   readonly pointer: number;
@@ -183,15 +175,15 @@ export class Vcpu {
    */
   enterGuest(): boolean {
     const requests = this.#requests;
-    vcpuRecord.set32(this.vm.linear, this.pointer, "PDPTES_READ", this.vm.virtualization === "vmx" ? 1 : 0);
-    if (requests !== 0 || this.mmu.roots.current.page === 0) {
+    this.vm.linear.u32[(this.pointer >>> 2) + VCPU_WORD.pdptesRead] = this.vm.virtualization === "vmx" ? 1 : 0;
+    if (requests !== 0 || this.mmu.roots.currentPage === 0) {
       // The only thing that can fail for want of memory, before anything has changed.
       this.vm.caches.topUp((this.mmu.rootRole & ROLE_PAE_ROOT) !== 0);
       this.#serve(requests);
     }
     this.#loader.check(this.mmu);
     this.vm.events.collect(this.id);
-    return this.mmu.roots.current.page !== 0;
+    return this.mmu.roots.currentPage !== 0;
   }
 
   #serve(requests: number): void {
@@ -199,10 +191,10 @@ export class Vcpu {
     try {
       if (requests & REQUEST.freeObsoleteRoots) this.#freeObsoleteRoots();
       const { roots } = this.mmu;
-      if (requests & REQUEST.fillRoot && roots.current.page !== 0) this.#loader.fill(roots.current.page);
+      if (requests & REQUEST.fillRoot && roots.currentPage !== 0) this.#loader.fill(roots.currentPage);
       if (requests & REQUEST.sync) this.#syncRoots();
       if (requests & REQUEST.flushGuest) this.#flushGuest();
-      if (roots.current.page === 0) {
+      if (roots.currentPage === 0) {
         if (this.#loader.load(this.mmu)) this.#syncRoots();
       }
     } catch (error) {
@@ -227,7 +219,7 @@ export class Vcpu {
   }
 
   #syncRoots(): void {
-    const { page } = this.mmu.roots.current;
+    const page = this.mmu.roots.currentPage;
     if (this.isDirect || page === 0) return;
     this.#forgetMmio();
     this.vm.exports.syncFromRoot(this.pointer, page);
@@ -238,24 +230,90 @@ export class Vcpu {
 
   /**
    * Handles a page fault, under two-dimensional paging a fault at a guest-physical address. `errorCode` holds PFERR bits
-   * 4:0; a write to a table is emulated by nobody where the processor made it itself (`guestTable`).
+   * 4:0; a write to a table is emulated by nobody where the processor made it itself (`guestTable`). Throws OutOfMemoryError
+   * before anything has changed.
    */
-  pageFault(address: bigint, errorCode: number, options: FaultOptions = {}): FaultOutcome {
-    if (options.eventDelivery && this.vm.tdp === undefined) {
+  pageFault(address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
+    if (options?.eventDelivery && this.vm.tdp === undefined) {
       const walk = this.#walk(address, options.cpl === 3 ? PFERR.u : 0);
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
       if (walk.ok) this.vm.unprotectGfn(this.vm.gfnOf(walk.gpa));
     }
-    const low = Number(address & 0xffff_ffffn);
-    const code = this.fault(low, Number(address >> 32n), errorCode);
-    let outcome = this.#outcome(code, address);
-    const tableWrite = options.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
-    if (outcome.result === "emulate" && tableWrite && this.isDirect) {
-      this.vm.unprotectGfn(this.vm.gfnOf(address));
-      outcome = { result: "emulate", unprotected: true };
+    if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
+    // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
+    let code = this.vm.exports.pageFaultWide(this.pointer, address, errorCode);
+    if (code >= NEED_HOST_PAGE) code = this.attend(code);
+    const outcome = OUTCOMES[code];
+    return outcome !== undefined ? outcome : this.#rareOutcome(code, address, errorCode, options);
+  }
+
+  /** The same for numbers, without an object for the result: a code of FAULT_CODE; nothing is injected. The fast way. */
+  fault(low: number, high: number, errorCode: number): number {
+    const { vm } = this;
+    if (!vm.caches.stocked) vm.caches.topUp(false);
+    const code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
+    return code < NEED_HOST_PAGE ? code : this.attend(code);
+  }
+
+  /**
+   * Maps addresses ahead of the guest: what faults with `errorCode` at each of them would do, in order, looped inside the
+   * core, which comes back only where the host has to find or make a page. Loads the root first. As with faults, accessed
+   * (and for writes dirty) bits of the guest's tables are set; what the guest would have to be told is only reported.
+   * `results` gets a word for each address, see `decodePrefault`; returns how many addresses are not mapped afterwards.
+   * Throws RangeError where `results` is too short, OutOfMemoryError between two faults.
+   */
+  prefault(addresses: BigUint64Array, results: Uint32Array, errorCode: number): number {
+    const missing = prefault(this, addresses, results, errorCode);
+    this.vm.events.collect(this.id);
+    return missing;
+  }
+
+  /** Serves what the core asks for in a fault until it ends, and collects what it left; a code of FAULT_CODE. */
+  attend(code: number): number {
+    const { vm } = this;
+    while (code >= NEED_HOST_PAGE && code < ATTEND) {
+      if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
+      if (code === NEED_STOCK) {
+        vm.caches.topUp(false);
+        vm.tdpMmu?.topUp();
+      } else {
+        vm.stats.hostCalls++;
+        if (code === NEED_PAGE) vm.providePage(this);
+        else if (!vm.provideHostPage(this)) return FAULT_CODE.wait;
+      }
+      code = vm.exports.pageFaultResume(this.pointer);
+    }
+    if (code >= ATTEND) {
+      vm.settle();
+      vm.events.collect(this.id);
+    }
+    return code & ~ATTEND;
+  }
+
+  /** Ends of a fault that say more than a word, or have to be acted upon. */
+  #rareOutcome(code: number, address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
+    let outcome: FaultOutcome;
+    if (code === RET_PF_INJECT) {
+      const fault = { errorCode: this.injectedCode, address, nested: this.mmu !== this.walkMmu };
+      this.#injectFault(fault);
+      outcome = { result: "inject", ...fault };
+    } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
+    else {
+      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
+      const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
+      outcome = mmio ? MMIO : EMULATE;
+      if (!mmio && tableWrite && this.isDirect) {
+        this.vm.unprotectGfn(this.vm.gfnOf(address));
+        outcome = { result: "emulate", unprotected: true };
+      }
     }
     this.vm.events.collect(this.id);
     return outcome;
+  }
+
+  /** Error code of the last guest walk that failed. */
+  get injectedCode(): number {
+    return vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
   }
 
   /**
@@ -267,7 +325,9 @@ export class Vcpu {
     if (wait === undefined) return false;
     const pgd = this.isDirect ? undefined : this.mmu.pgd;
     if (wait.pgd === pgd && this.enterGuest()) {
-      this.#fault(Number(wait.address & 0xffff_ffffn), Number(wait.address >> 32n), 0, 1);
+      if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
+      const [low, high] = [Number(wait.address & 0xffff_ffffn), Number(wait.address >> 32n)];
+      this.attend(this.vm.exports.pageFault(this.pointer, high, low, 0, 1));
       this.vm.events.collect(this.id);
     }
     return true;
@@ -276,42 +336,6 @@ export class Vcpu {
   /** Pages that the host fetches and the guest waits for. */
   get waits(): readonly AsyncFault[] {
     return this.#async.waits;
-  }
-
-  /** The same for numbers, without an object for the result: a RET_PF_* code. The fast way. */
-  fault(low: number, high: number, errorCode: number): number {
-    return this.#fault(low, high, errorCode, 0);
-  }
-
-  #fault(low: number, high: number, errorCode: number, prefetch: 0 | 1): number {
-    const { vm } = this;
-    if (!vm.caches.ready) vm.caches.topUp(false);
-    if (vm.tdpMmu !== undefined && !vm.tdpMmu.ready) vm.tdpMmu.topUp();
-    let code = vm.exports.pageFault(this.pointer, high, low, errorCode, prefetch);
-    while (code >= NEED_HOST_PAGE) {
-      vm.stats.hostCalls++;
-      if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
-      if (code === NEED_HOST_PAGE && !vm.provideHostPage(this)) return WAITS;
-      if (code === NEED_PAGE) vm.providePage(this);
-      code = vm.exports.pageFaultResume(this.pointer);
-    }
-    vm.settle();
-    return code;
-  }
-
-  #outcome(code: number, address: bigint): FaultOutcome {
-    if (code === RET_PF_INJECT) {
-      const errorCode = vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
-      const fault = { errorCode, address, nested: this.mmu !== this.walkMmu };
-      this.#injectFault(fault);
-      return { result: "inject", ...fault };
-    }
-    if (code === WAITS) return { result: "retry", ...this.#async.add() };
-    if (code === RET_PF_EMULATE) {
-      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
-      return { result: mmio ? "mmio" : "emulate" };
-    }
-    return { result: OUTCOMES[code]! };
   }
 
   /**
@@ -432,7 +456,7 @@ export class Vcpu {
     if (!roots.switchTo(pgd, wanted, this.#loader.low(this.mmu, pgd))) return;
     this.#requests |= REQUEST.loadPgd | REQUEST.fillRoot;
     this.#forgetMmio();
-    if (!(role & ROLE_DIRECT)) pageRecord.set32(this.vm.linear, roots.current.page, "FLOOD", 0);
+    if (!(role & ROLE_DIRECT)) this.vm.linear.u32[(roots.currentPage >>> 2) + PAGE_WORD.flood] = 0;
   }
 
   /** MOV to CR0. Throws GeneralProtectionError where the processor would raise #GP(0). */

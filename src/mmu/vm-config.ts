@@ -82,7 +82,7 @@ export function writeMasks(
   pointer: number,
   config: VirtualMachineConfig,
   masks: VmMasks,
-  addresses: { readonly chains: number; readonly zeroPage: number },
+  zeroPage: number,
 ): void {
   const set = (name: string, value: bigint) => vmRecord.set64(linear, pointer, name, value);
   set("HOST_WRITABLE", masks.hostWritable);
@@ -105,7 +105,7 @@ export function writeMasks(
   set("LOWER_GFN", masks.lowerGfn);
   set("NORMAL_ZONE", NORMAL_ZONE);
   // Present for the processor, but neither MMU-present nor MMIO: a table without entries stands behind it.
-  set("PDPTE_VALUE", BigInt(addresses.zeroPage) | 1n | masks.meValue);
+  set("PDPTE_VALUE", BigInt(zeroPage) | 1n | masks.meValue);
   const set32 = (name: string, value: number) => vmRecord.set32(linear, pointer, name, value);
   set32("DEFAULT_PDPTE", config.defaultPaePdpte ? 1 : 0);
   set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
@@ -115,6 +115,5 @@ export function writeMasks(
   set32("NX_HUGE", config.nxHugePages ? 1 : 0);
   set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
   set32("MAX", UNLIMITED);
-  set32("CHAINS", addresses.chains);
   set32("ASK_HOST", config.hostMemory === undefined ? 0 : 1);
 }

@@ -21,6 +21,7 @@ import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
 import { EventBuffer } from "./event-buffer.js";
 import { type PendingFlush, takeFlushes } from "./flushes.js";
 import { limitsOf, masksOf, type TdpConfig, tdpOf } from "./formats.js";
+import { GfnChains } from "./gfn-chains.js";
 import { type HostPage, HostPages } from "./host-pages.js";
 import { MemoryCaches } from "./memory-cache.js";
 import { type Memslot, Memslots, type SlotConfig } from "./memslots.js";
@@ -33,7 +34,7 @@ import { TdpMmu } from "./tdp.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
 import { type VirtualMachineConfig, writeMasks } from "./vm-config.js";
 
-const { CHAIN_BUCKETS, HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
+const { HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
 
 export class VirtualMachine {
   readonly linear: LinearMemory;
@@ -62,7 +63,7 @@ export class VirtualMachine {
   readonly stats = { hostCalls: 0 };
   readonly manualDirtyLog: number;
   readonly hostPages: HostPages;
-  readonly #chains: number;
+  readonly #chains: GfnChains;
   readonly #zeroPage: number;
   readonly #memory: Allocations;
   /** SPTEs can grant execution without reading. */
@@ -89,14 +90,14 @@ export class VirtualMachine {
     this.manualDirtyLog = config.manualDirtyLog ?? 0;
     const memory = new Allocations(linear);
     this.#memory = memory;
-    [this.pointer, this.#chains, this.#zeroPage, this.slots, this.events] = memory.guard(() => {
+    [this.pointer, this.#zeroPage, this.slots, this.events, this.#chains] = memory.guard(() => {
       const pointer = memory.take(vmRecord.size);
-      const chains = memory.take(CHAIN_BUCKETS * 4);
       const zeroPage = config.defaultPaePdpte ? memory.take(4096, 4096) : 0;
       const events = new EventBuffer(linear, pointer, memory, masks, config.eventCapacity ?? 0);
-      return [pointer, chains, zeroPage, new Memslots(linear, pointer, memory), events];
+      return [pointer, zeroPage, new Memslots(linear, pointer, memory), events, new GfnChains(linear)];
     });
-    writeMasks(linear, this.pointer, config, masks, { chains: this.#chains, zeroPage: this.#zeroPage });
+    this.#chains.attach(this.pointer);
+    writeMasks(linear, this.pointer, config, masks, this.#zeroPage);
     this.caches = new MemoryCaches(linear, this.pointer, config.encryption);
     this.hash = new PageHash(linear);
     this.hostPages = new HostPages(this, config.hostMemory);
@@ -129,6 +130,7 @@ export class VirtualMachine {
     this.settle();
     this.slots.dispose();
     this.caches.dispose();
+    this.#chains.dispose();
     this.#memory.release();
   }
 
@@ -165,6 +167,7 @@ export class VirtualMachine {
     const request = vcpu.pointer >>> 2;
     const found = this.hash.find(vcpu.pointer, vcpu.mmu.pdptesPointer, generation);
     this.hash.reserve();
+    this.#chains.reserve(this.exports, this.pointer, this.hash.size);
     const usable = this.exports.requestAdopt(vcpu.pointer, found) !== 0;
     this.settle();
     if (usable) return found;

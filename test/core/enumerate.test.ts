@@ -12,8 +12,17 @@ const MODES: Readonly<Record<string, AddressSpaceConfig>> = {
   PAE: { ...LONG, efer: 0x800 },
 };
 
-/** Every level points to the next at both ends; `share` of the 2048 level-1 entries are present, some of them odd. */
-function leavesOf(engine: PagingEngine, config: AddressSpaceConfig, share: number): unknown[] {
+/**
+ * Every level points to the next at both ends; `share` of the 2048 level-1 entries are present, of these every `nth`, and
+ * `strange` of them have one bit the other way round.
+ */
+function leavesOf(
+  engine: PagingEngine,
+  config: AddressSpaceConfig,
+  share: number,
+  strange: number,
+  nth = 1,
+): unknown[] {
   const memory = engine.createMemory({ slots: [{ gpa: 0, size: 0x10000 }] });
   const levels =
     config.efer === 0x800
@@ -41,9 +50,9 @@ function leavesOf(engine: PagingEngine, config: AddressSpaceConfig, share: numbe
     return ((value ^ (value >>> 14)) >>> 0) / 2 ** 32;
   };
   for (let at = 0x8000; at < 0xc000; at += 8) {
-    const odd = next() < 0.2 ? 1n << BigInt(Math.floor(next() * 64)) : 0n;
-    const present = next() < share;
-    memory.writeU64(at, ((BigInt(at) << 12n) | 0x7n | odd) & (present ? ~0n : ~1n) & ((1n << 64n) - 1n));
+    const odd = next() < strange ? 1n << BigInt(Math.floor(next() * 64)) : 0n;
+    const present = next() < share && (at / 8) % nth === nth - 1;
+    memory.writeU64(at, (((BigInt(at) << 12n) | 0x7n) ^ odd) & (present ? ~0n : ~1n) & ((1n << 64n) - 1n));
   }
   const space = engine.createAddressSpace(memory, config);
   const leaves = [...space.leaves()];
@@ -54,10 +63,13 @@ function leavesOf(engine: PagingEngine, config: AddressSpaceConfig, share: numbe
 
 describe("enumeration of dense and sparse level-1 tables", () => {
   it.each(Object.entries(MODES))("gives what the reference gives: %s", (_, config) => {
-    for (const share of [0, 0.01, 0.5, 1]) {
-      const found = leavesOf(loadSync(), config, share);
-      expect(found.length).toBeGreaterThan(share * 500);
-      expect(found).toEqual(leavesOf(createReference(), config, share));
+    for (const share of [0, 0.01, 0.5, 0.999, 1]) {
+      for (const strange of [0, 0.01, 0.2]) {
+        const found = leavesOf(loadSync(), config, share, strange);
+        expect(found.length).toBeGreaterThan(share * 500);
+        expect(found).toEqual(leavesOf(createReference(), config, share, strange));
+      }
     }
+    expect(leavesOf(loadSync(), config, 1, 0, 2)).toEqual(leavesOf(createReference(), config, 1, 0, 2));
   });
 });

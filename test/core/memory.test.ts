@@ -6,6 +6,23 @@ import { Access, ConfigError, MemoryRangeError, OutOfMemoryError, UnsupportedErr
 
 const LONG = { cr0: 0x80010001, cr4: 0x20, efer: 0xd00 };
 
+describe("views of a memory that its owner grows", () => {
+  it.each([
+    ["an ordinary one", false],
+    ["a shared one", true],
+  ])("see the new bytes: %s", (_, shared) => {
+    const memory = new WebAssembly.Memory({ initial: 4, maximum: 16, shared });
+    const linear = new LinearMemory(memory, { base: 0x10000, size: 0x10000 });
+    linear.u32[0x10000 / 4] = 7;
+    memory.grow(4);
+    new DataView(memory.buffer).setUint32(7 * 65536, 42, true);
+    expect(linear.u8.length).toBe(8 * 65536);
+    expect(linear.u64[(7 * 65536) / 8]).toBe(42n);
+    expect(linear.u32[(7 * 65536) / 4]).toBe(42);
+    expect(linear.u32[0x10000 / 4]).toBe(7);
+  });
+});
+
 describe("the core in a caller's memory", () => {
   const memory = new WebAssembly.Memory({ initial: 32, maximum: 32 });
   const region = { base: 0x10000, size: 0x20000 };

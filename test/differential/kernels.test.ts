@@ -99,6 +99,19 @@ describe("every kernel gives what translate gives, and sets the same bits", () =
     });
   });
 
+  it("translateFast32", { timeout: 60_000 }, () => {
+    besideTranslate(4000, (expected, kernel, steps) => {
+      for (const { address, access } of steps) {
+        for (const low of [Number(address & 0xffffffffn), Number(address & 0xfffffn)]) {
+          const fast = kernel.translateFast32(low, access);
+          const fault = decodeFault(fast);
+          const got = fast >= 0 ? BigInt(fast) : HIGH | (BigInt(fault.status) << 16n) | BigInt(fault.errorCode);
+          expect(got).toBe(packed(expected, { address: BigInt(low), access }));
+        }
+      }
+    });
+  });
+
   it.each(["auto", "scalar", "phases"] as const)("translateBatch, kernel %s", { timeout: 60_000 }, (name) => {
     besideTranslate(4000, (expected, kernel, steps) => {
       for (const { access } of [steps[0]!, steps.at(-1)!]) {

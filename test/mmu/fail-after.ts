@@ -1,15 +1,15 @@
-/** Memory that runs out at a chosen allocation. */
+/** Memory that runs out at a chosen allocation: it and all after it fail. */
 import { OutOfMemoryError } from "../../src/index.js";
 import type { VirtualMachine } from "../../src/mmu/index.js";
 
-/** Makes the allocation that many from now fail; returns how to undo that, and whether it happened. */
+/** Makes the allocation that many from now fail, and those after it; returns how to undo that, and whether it happened. */
 export function failAfter(guest: { vm: VirtualMachine }, count: number): { undo(): void; hit(): boolean } {
   const { linear } = guest.vm;
   const allocate = linear.allocate.bind(linear);
   let left = count;
   let failed = false;
   linear.allocate = (size: number, alignment?: number) => {
-    if (left-- === 0) {
+    if (left-- <= 0) {
       failed = true;
       throw new OutOfMemoryError("injected");
     }

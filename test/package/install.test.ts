@@ -63,6 +63,23 @@ describe("the package, installed in another project", () => {
     expect(walk).toEqual({ code: 0, stdout: `${gva!.padStart(16, "0")} gpa: 0x${gpa}\n`, stderr: "" });
   });
 
+  it("brings the benchmarks, and says which candidates are left out", async () => {
+    const walks = await run(bin, "bench", "--quick", "--only", "L1, random, tables");
+    expect(walks).toMatchObject({ code: 0 });
+    expect(walks.stdout).toContain("| core, batch | 1.00 |");
+    expect(walks.stderr).toBe(
+      "note: no native candidate: its source is not part of the package; the first row is the baseline instead\n",
+    );
+    const shadow = await run(bin, "bench", "--quick", "--only", "shadow fault, 128", "--json");
+    expect(shadow).toMatchObject({ code: 0, stderr: "" });
+    expect(JSON.parse(shadow.stdout).sections).toHaveLength(2);
+    expect(await run(bin, "bench", "--only", "v86")).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: "error: no comparison with v86: it is not installed\n",
+    });
+  });
+
   it("runs the README's examples as they are", async () => {
     const [node, browser] = [...readFileSync(join(ROOT, "README.md"), "utf8").matchAll(/```js\n(.*?)```/gs)];
     writeFileSync(join(project.path, "readme-node.mjs"), node![1]!);

@@ -1,0 +1,78 @@
+/** The full walk of one access: masking, canonical check, the walk or walks, accessed and dirty bits. */
+import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
+import {
+  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
+} from "../abi/codes";
+import {
+  SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_TLB, SPACE_WORK, WORK_GPA, WORK_PA, WORK_RIGHTS, WORK_SECOND_PA,
+  WORK_UPDATE_COUNT,
+} from "../abi/layout";
+import { guestCode, isMasked } from "./access";
+import { walkEpt } from "./ept";
+import { walkLegacy } from "./legacy";
+import { isCanonical, untag } from "./linear";
+import { fail, promoteSecondLeaf } from "./result";
+import { checkTableWrites, finalCode, walkSecondStage } from "./second-stage";
+import { dropFaulted, enterWork } from "./tlb";
+import { applyUpdates } from "./updates";
+
+/**
+ * The access by the full walk: a status; the details are in the WORK record. What it finds replaces what the software
+ * TLB has for the address.
+ */
+export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
+  const work = load<u32>(space, SPACE_WORK);
+  if (access & ACCESS_PROBE) flags |= WALK_PROBE;
+  while (true) {
+    store<u32>(work, 0, WORK_UPDATE_COUNT);
+    const status = load<u32>(space, SPACE_KIND) == KIND_GUEST
+      ? runGuest(space, work, address, access, flags)
+      : runSecond(space, work, address, access, flags);
+    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) {
+      if (load<u32>(space, SPACE_TLB) != 0) noteInTlb(space, work, address, access, status, flags);
+      return status;
+    }
+  }
+}
+
+/** Probes, and walks that only show what is there, leave the TLB alone. */
+function noteInTlb(space: usize, work: usize, address: u64, access: u32, status: u32, flags: u32): void {
+  if (flags & (WALK_PROBE | WALK_TRACE)) return;
+  const masked = load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access);
+  const linear = masked ? untag(space, address) : address;
+  if (status == STATUS_OK) enterWork(space, work, linear);
+  else if (status != STATUS_NON_CANONICAL) dropFaulted(space, linear);
+}
+
+function runGuest(space: usize, work: usize, address: u64, access: u32, flags: u32): u32 {
+  let linear = address;
+  if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access)) linear = untag(space, address);
+  if (!isCanonical(space, linear)) return fail(work, STATUS_NON_CANONICAL, 0, address, 0, 0, 0, 0);
+
+  const code = guestCode(access);
+  let status = walkLegacy(space, work, linear, code, flags);
+  if (status != STATUS_OK) return status;
+  const second = load<u32>(space, SPACE_SECOND);
+  if (!second) return STATUS_OK;
+  status = checkTableWrites(space, second, work, flags);
+  if (status != STATUS_OK) return status;
+  const gpa = load<u64>(work, WORK_GPA);
+  status = walkSecondStage(second, work, gpa, finalCode(space, second, code, load<u32>(work, WORK_RIGHTS)), flags);
+  if (status == STATUS_OK) store<u64>(work, load<u64>(work, WORK_SECOND_PA), WORK_PA);
+  return status;
+}
+
+/** A guest-physical address given directly: EPT takes reads as its U position, NPT sees the final access of a guest. */
+function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32): u32 {
+  const kind = access & (ACCESS_WRITE | ACCESS_FETCH);
+  let status: u32;
+  if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
+    const read = kind == 0 ? <u32>PFERR_U : 0;
+    const userAddress = guestCode(access) & <u32>PFERR_U ? <u32>PFERR_RSVD : 0;
+    status = walkEpt(space, work, gpa, kind | read | userAddress, flags);
+  } else {
+    status = walkLegacy(space, work, gpa, kind | <u32>PFERR_U, flags);
+  }
+  if (status == STATUS_OK) promoteSecondLeaf(work);
+  return status;
+}
