@@ -5,6 +5,9 @@
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { Access } from "../../src/index.js";
+import { Guest, HIGH_HVA, HIGH_PAGES, HIGH_SLOT } from "./guest.js";
+import { Host } from "./machines/host.js";
 import { FORMATS, LARGE_GPA, LARGE_PAGES, SMALL_PAGES, TdpGuest } from "./tdp-guest.js";
 
 const SEQUENCES = Number(process.env.SEQUENCES ?? 25);
@@ -114,5 +117,22 @@ describe.each(CASES)("the dirty log, %s, %s (%i), %s", (format, _name, manual, m
       }),
       { numRuns: SEQUENCES },
     );
+  });
+});
+
+describe("when logging ends", () => {
+  it("small pages that the guest's own tables ask for stay, though the host has a large one", () => {
+    const guest = new Guest({ host: new Host() });
+    const root = guest.table();
+    guest.map(root, 0x40_3000n, HIGH_SLOT + 0x3000n);
+    guest.start("4level", root);
+    const log = (logDirty: boolean) =>
+      guest.vm.setSlot({ id: 1, gpa: HIGH_SLOT, ram: guest.high, hva: HIGH_HVA, size: HIGH_PAGES * 4096, logDirty });
+    log(true);
+    expect(guest.access(0x40_3000n, Access.Read)).toBe("ok");
+    log(false);
+    expect(guest.hardware(0x40_3000n, Access.Read).ok).toBe(true);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
   });
 });

@@ -52,6 +52,26 @@ describe.each(["32", "pae", "4level", "5level"] as const)("a %s guest that edits
     guest.dispose();
   });
 
+  it("gains no right by an edit that a table above denies", () => {
+    const { guest, root, leaf, window } = editable(mode);
+    let table = root;
+    for (let level = guest.levels(); level > 2; level--) {
+      table = guest.read(guest.entryAddress(table, GVA, level)) & 0x000f_ffff_ffff_f000n;
+    }
+    const upper = guest.entryAddress(table, GVA, 2);
+    guest.poke(upper, guest.read(upper) & ~2n);
+    guest.poke(leaf, PAGE | (FULL & ~2n));
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    expect(guest.write(window, leaf, PAGE | FULL)).toBe("ok");
+    guest.vcpu.writeCr3(root);
+    guest.vcpu.enterGuest();
+    expect(guest.hardware(GVA, Access.Read).ok).toBe(true);
+    expect(guest.hardware(GVA, Access.Write).ok).toBe(false);
+    expect(guest.access(GVA, Access.Write)).toBe("#PF 3");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
   it("has writes to upper tables emulated", () => {
     const { guest, root, gfn } = editable(mode);
     guest.access(GVA, Access.Read);
