@@ -12,7 +12,6 @@ const make = shadow("make-page");
 const mmio = shadow("mmio");
 const page = shadow("page");
 const prefetch = shadow("prefetch");
-const range = shadow("range");
 const recover = shadow("recover");
 const split = shadow("split");
 const sync = shadow("sync");
@@ -110,7 +109,6 @@ export const PLANTED_MMU: readonly Planted[] = [
     "if (adDisabled(sp) || levelOf(sp) > 1",
     "if (levelOf(sp) > 1",
   ),
-  range("small pages of guest tables are collapsed", "(roleOf(sp) & ROLE_DIRECT) != 0 && inside", "inside"),
   recover(
     "what was forbidden last comes back first",
     "order < load<u32>(found, SP_NO_HUGE)",
