@@ -51,6 +51,24 @@ export function nativeLoop(native: Native, load: Workload): Candidate {
   return { name: "native C", work: BATCH, run: () => native.batch(input + next() * 8, output, BATCH, access) };
 }
 
+/** By the core's plans: what the same technique gives in C. */
+export function nativeByPlan(native: Native, load: Workload): Candidate[] {
+  const { input, output, access } = load;
+  const next = [turns(load, 5), turns(load, 6)] as const;
+  return [
+    {
+      name: "native C by plans",
+      work: BATCH,
+      run: () => native.batchByPlan(input + next[0]() * 8, output, BATCH, access),
+    },
+    {
+      name: "native C by plans, in blocks",
+      work: BATCH,
+      run: () => native.blocks(input + next[1]() * 8, output, BATCH, access),
+    },
+  ];
+}
+
 export function coreBatch(load: Workload, name = "core, batch", kernel = 0): Candidate {
   const next = turns(load, 1);
   const { exports } = load.machine.core.internals();
@@ -135,7 +153,7 @@ export function javaScriptSingle(load: Workload): Candidate {
   };
 }
 
-/** The BigInt reference over a copy of the tables; 64 addresses a run, as it is slow. */
+/** The BigInt reference over a copy of the tables; few addresses a run, as it is slow. */
 export function referenceSingle(load: Workload): Candidate {
   const { machine, wide, access } = load;
   const reference = createReference();

@@ -3,6 +3,7 @@ import type { CoreMemory, CoreSpace } from "../src/core/index.js";
 import { type Core, loadSync } from "../src/core/index.js";
 
 const PRESENT = 0x67n; // P, RW, US, A, D
+const PAGE_SIZE = 0x80n;
 const ENTRIES = 512;
 export const BATCH = 1024;
 /** One instance serves everything: a call site that sees two instances is about twice as slow. */
@@ -19,7 +20,7 @@ export interface Machine {
   dispose(): void;
   /** Number of level-1 tables. */
   readonly tables: number;
-  /** Virtual page number of mapped page `index`. */
+  /** Virtual page number of mapped page `index`, in units of 4 KiB. */
   page(index: number): bigint;
   /** Where level-1 entry `index` lies in guest-physical memory. */
   entry(index: number): number;
@@ -33,6 +34,8 @@ export interface Shape {
   readonly absent?: number;
   /** Present level-1 entries: one of that many, in order. */
   readonly everyNth?: number;
+  /** 2 MiB pages: "level-1" is level 2 in all of this. */
+  readonly large?: boolean;
 }
 
 /** A small deterministic generator (mulberry32): every candidate and every run sees the same numbers. */
@@ -68,25 +71,29 @@ export function build(shape: Shape, options: { tlbEntries?: number; spare?: numb
   const root = free++ * ENTRIES;
   const entries = new Float64Array(tables);
   let table = 0;
+  const leafShift = shape.large ? 21n : 12n;
+  const leafBits = shape.large ? PRESENT | PAGE_SIZE : PRESENT;
   for (let region = 0; region < regions; region++) {
+    // The tables above those of the leaves, from the root's entry on.
     let pdpt = 0;
     let pd = 0;
     for (let index = 0; index < perRegion && table < tables; index++, table++) {
-      if (index % (ENTRIES * ENTRIES) === 0) {
+      if (index % (shape.large ? ENTRIES : ENTRIES * ENTRIES) === 0) {
         pdpt = free++ * ENTRIES;
-        words[root + region * 3 + Math.floor(index / ENTRIES ** 2)] = (BigInt(pdpt) << 3n) | PRESENT;
+        const slot = Math.floor(index / (shape.large ? ENTRIES : ENTRIES ** 2));
+        words[root + region * 3 + slot] = (BigInt(pdpt) << 3n) | PRESENT;
       }
-      if (index % ENTRIES === 0) {
+      if (!shape.large && index % ENTRIES === 0) {
         pd = free++ * ENTRIES;
         words[pdpt + (Math.floor(index / ENTRIES) % ENTRIES)] = (BigInt(pd) << 3n) | PRESENT;
       }
-      const pt = free++ * ENTRIES;
-      entries[table] = pt;
-      words[pd + (index % ENTRIES)] = (BigInt(pt) << 3n) | PRESENT;
+      const leaves = free++ * ENTRIES;
+      entries[table] = leaves;
+      words[(shape.large ? pdpt : pd) + (index % ENTRIES)] = (BigInt(leaves) << 3n) | PRESENT;
       for (let slot = 0; slot < ENTRIES; slot++) {
         const kept = shape.everyNth ? slot % shape.everyNth === 0 : !(shape.absent && next() < shape.absent);
         // Frames run on, so that every result is its own.
-        if (kept) words[pt + slot] = (BigInt(table * ENTRIES + slot + 16) << 12n) | PRESENT;
+        if (kept) words[leaves + slot] = (BigInt(table * ENTRIES + slot + 16) << leafShift) | leafBits;
       }
     }
   }
@@ -105,7 +112,8 @@ export function build(shape: Shape, options: { tlbEntries?: number; spare?: numb
     page(index) {
       const at = Math.floor(index / ENTRIES);
       const region = Math.floor(at / perRegion);
-      return (BigInt(region * 3) << 27n) + BigInt((at % perRegion) * ENTRIES + (index % ENTRIES));
+      const within = BigInt((at % perRegion) * ENTRIES + (index % ENTRIES));
+      return (BigInt(region * 3) << 27n) + (within << (leafShift - 12n));
     },
     dispose() {
       space.dispose();

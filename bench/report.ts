@@ -69,7 +69,7 @@ export function curveMarkdown(curves: readonly Curve[]): string {
     .join("\n\n");
 }
 
-const brief = (value: number) => (value < 100 ? value.toPrecision(2) : Math.round(value).toLocaleString("en-US"));
+const brief = (value: number) => (value < 10 ? value.toFixed(1) : Math.round(value).toLocaleString("en-US"));
 
 function panels(curves: readonly Curve[]): [string, Curve[]][] {
   const groups = new Map<string, Curve[]>();
@@ -77,7 +77,7 @@ function panels(curves: readonly Curve[]): [string, Curve[]][] {
   return [...groups];
 }
 
-const PANEL = 300;
+const PANEL = 240;
 const MARGIN = { left: 60, right: 300, top: 30, bottom: 40 };
 const COLOURS = ["#2b6cb0", "#c58a3a", "#2f855a", "#9b2c2c", "#6b46c1", "#4a5568", "#b7791f", "#285e61", "#97266d"];
 
@@ -100,7 +100,7 @@ export function curveChart(curves: readonly Curve[]): string {
 function panel(of: string, curves: readonly Curve[]): string {
   const points = curves.flatMap((curve) => curve.points);
   const decades = (values: number[]) =>
-    [Math.floor(Math.log10(Math.min(...values))), Math.ceil(Math.log10(Math.max(...values)) + 1e-9)] as const;
+    [Math.floor(Math.log10(Math.min(...values))), Math.ceil(Math.log10(Math.max(...values)) - 1e-9)] as const;
   const [fromX, toX] = decades(points.map(({ x }) => x));
   const [fromY, toY] = decades(points.map(({ y }) => y));
   const width = WIDTH - MARGIN.left - MARGIN.right;

@@ -302,14 +302,17 @@
 /** UPDATE records */
 // @ts-ignore: decorator
 @inline export const WORK_UPDATES: usize = 1280;
-/** always 0: the entry that a failed lane of a batch reads */
+/** the entry that a failed lane of a batch reads */
 // @ts-ignore: decorator
 @inline export const WORK_NOTHING: usize = 3200;
+/** batch: what the leaf entries of a block are checked with */
+// @ts-ignore: decorator
+@inline export const WORK_MASKS: usize = 3208;
 /** batch: pointers to leaf entries, then indices of failed lanes */
 // @ts-ignore: decorator
-@inline export const WORK_LANES: usize = 3208;
+@inline export const WORK_LANES: usize = 3264;
 // @ts-ignore: decorator
-@inline export const WORK_SIZE_OF: u32 = 4232;
+@inline export const WORK_SIZE_OF: u32 = 4288;
 
 // One entry that a walk read
 /** physical address of the entry in its own stage */

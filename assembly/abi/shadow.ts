@@ -61,167 +61,170 @@
 /** of them: bits whose alias only grants execution */
 // @ts-ignore: decorator
 @inline export const VM_EXECUTE_ONLY: usize = 152;
+/** by rights: level-1 SPTE of an accessed page, writable where they say so, less address and dirty bit */
+// @ts-ignore: decorator
+@inline export const VM_LEAF: usize = 160;
 /** first hva of the invalidations in progress */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_START: usize = 160;
+@inline export const VM_INVALIDATE_START: usize = 224;
 /** hva after them */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_END: usize = 168;
+@inline export const VM_INVALIDATE_END: usize = 232;
 /** host-physical address of linear address 0 in the normal zone */
 // @ts-ignore: decorator
-@inline export const VM_NORMAL_ZONE: usize = 176;
+@inline export const VM_NORMAL_ZONE: usize = 240;
 /** number of invalidations completed */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_SEQ: usize = 184;
+@inline export const VM_INVALIDATE_SEQ: usize = 248;
 /** number of invalidations in progress */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_IN_PROGRESS: usize = 188;
+@inline export const VM_INVALIDATE_IN_PROGRESS: usize = 252;
 /** 1: MMIO SPTEs are made */
 // @ts-ignore: decorator
-@inline export const VM_MMIO_CACHING: usize = 192;
+@inline export const VM_MMIO_CACHING: usize = 256;
 /** 1: the processor logs dirty pages (PML) */
 // @ts-ignore: decorator
-@inline export const VM_CPU_DIRTY_LOG: usize = 196;
+@inline export const VM_CPU_DIRTY_LOG: usize = 260;
 /** 1: huge pages are not executable */
 // @ts-ignore: decorator
-@inline export const VM_NX_HUGE: usize = 200;
+@inline export const VM_NX_HUGE: usize = 264;
 /** largest level that a leaf may have */
 // @ts-ignore: decorator
-@inline export const VM_MAX_HUGE_LEVEL: usize = 204;
+@inline export const VM_MAX_HUGE_LEVEL: usize = 268;
 /** 1: two-dimensional paging */
 // @ts-ignore: decorator
-@inline export const VM_TDP: usize = 208;
+@inline export const VM_TDP: usize = 272;
 /** 1: unused entries of a pae_root hold VM_PDPTE_VALUE */
 // @ts-ignore: decorator
-@inline export const VM_DEFAULT_PDPTE: usize = 212;
+@inline export const VM_DEFAULT_PDPTE: usize = 276;
 /** that value */
 // @ts-ignore: decorator
-@inline export const VM_PDPTE_VALUE: usize = 216;
+@inline export const VM_PDPTE_VALUE: usize = 280;
 /** 1: every fault asks the host for its page */
 // @ts-ignore: decorator
-@inline export const VM_ASK_HOST: usize = 224;
+@inline export const VM_ASK_HOST: usize = 288;
 /** generation of valid shadow pages, 0 or 1 */
 // @ts-ignore: decorator
-@inline export const VM_VALID_GEN: usize = 228;
+@inline export const VM_VALID_GEN: usize = 292;
 /** shadow pages in use, without those above the guest's own tables */
 // @ts-ignore: decorator
-@inline export const VM_USED: usize = 232;
+@inline export const VM_USED: usize = 296;
 /** limit on them */
 // @ts-ignore: decorator
-@inline export const VM_MAX: usize = 236;
+@inline export const VM_MAX: usize = 300;
 /** shadow pages that shadow guest tables */
 // @ts-ignore: decorator
-@inline export const VM_INDIRECT: usize = 240;
+@inline export const VM_INDIRECT: usize = 304;
 /** bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap */
 // @ts-ignore: decorator
-@inline export const VM_ROOT_REQUEST: usize = 244;
+@inline export const VM_ROOT_REQUEST: usize = 308;
 /** remote TLB flushes */
 // @ts-ignore: decorator
-@inline export const VM_FLUSHES: usize = 248;
+@inline export const VM_FLUSHES: usize = 312;
 /** 1: a flush can be limited to ranges of gfns */
 // @ts-ignore: decorator
-@inline export const VM_RANGED_FLUSH: usize = 252;
+@inline export const VM_RANGED_FLUSH: usize = 316;
 /** 1: everything has to be flushed */
 // @ts-ignore: decorator
-@inline export const VM_FLUSH_ALL: usize = 256;
+@inline export const VM_FLUSH_ALL: usize = 320;
 /** entries of FLUSH_RANGES */
 // @ts-ignore: decorator
-@inline export const VM_FLUSH_COUNT: usize = 260;
+@inline export const VM_FLUSH_COUNT: usize = 324;
 /** ranges that have to be flushed: (gfn with alias bits, pages) */
 // @ts-ignore: decorator
-@inline export const VM_FLUSH_RANGES: usize = 264;
+@inline export const VM_FLUSH_RANGES: usize = 328;
 /** free list of DESC records */
 // @ts-ignore: decorator
-@inline export const VM_DESC_FREE: usize = 520;
+@inline export const VM_DESC_FREE: usize = 584;
 /** its length */
 // @ts-ignore: decorator
-@inline export const VM_DESC_COUNT: usize = 524;
+@inline export const VM_DESC_COUNT: usize = 588;
 /** list of freed pages that the host has not collected */
 // @ts-ignore: decorator
-@inline export const VM_FREED: usize = 528;
+@inline export const VM_FREED: usize = 592;
 /** pointer to u32 headers by linear page number */
 // @ts-ignore: decorator
-@inline export const VM_PAGE_MAP: usize = 532;
+@inline export const VM_PAGE_MAP: usize = 596;
 /** pointer to the buckets of pages by gfn */
 // @ts-ignore: decorator
-@inline export const VM_CHAINS: usize = 536;
+@inline export const VM_CHAINS: usize = 600;
 /** 64 less the bits of a bucket's number */
 // @ts-ignore: decorator
-@inline export const VM_CHAIN_SHIFT: usize = 540;
+@inline export const VM_CHAIN_SHIFT: usize = 604;
 /** pointers to SLOTSET records: normal and SMM */
 // @ts-ignore: decorator
-@inline export const VM_SLOTS: usize = 544;
+@inline export const VM_SLOTS: usize = 608;
 /** list head (next, previous) of the active pages */
 // @ts-ignore: decorator
-@inline export const VM_ACTIVE: usize = 552;
+@inline export const VM_ACTIVE: usize = 616;
 /** list head of the pages being zapped */
 // @ts-ignore: decorator
-@inline export const VM_INVALID: usize = 560;
+@inline export const VM_INVALID: usize = 624;
 /** pointer to EVENT records, 0: events are off */
 // @ts-ignore: decorator
-@inline export const VM_EVENTS: usize = 568;
+@inline export const VM_EVENTS: usize = 632;
 /** number of records */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_CAPACITY: usize = 572;
+@inline export const VM_EVENT_CAPACITY: usize = 636;
 /** records not yet drained */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_COUNT: usize = 576;
+@inline export const VM_EVENT_COUNT: usize = 640;
 /** records that did not fit */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_LOST: usize = 580;
+@inline export const VM_EVENT_LOST: usize = 644;
 /** page faults */
 // @ts-ignore: decorator
-@inline export const VM_PF_TAKEN: usize = 584;
+@inline export const VM_PF_TAKEN: usize = 648;
 /** of them fixed */
 // @ts-ignore: decorator
-@inline export const VM_PF_FIXED: usize = 588;
+@inline export const VM_PF_FIXED: usize = 652;
 /** of them spurious */
 // @ts-ignore: decorator
-@inline export const VM_PF_SPURIOUS: usize = 592;
+@inline export const VM_PF_SPURIOUS: usize = 656;
 /** of them to be emulated */
 // @ts-ignore: decorator
-@inline export const VM_PF_EMULATE: usize = 596;
+@inline export const VM_PF_EMULATE: usize = 660;
 /** shadow pages zapped */
 // @ts-ignore: decorator
-@inline export const VM_ZAPPED: usize = 600;
+@inline export const VM_ZAPPED: usize = 664;
 /** of them because of write flooding or misaligned writes */
 // @ts-ignore: decorator
-@inline export const VM_FLOODED: usize = 604;
+@inline export const VM_FLOODED: usize = 668;
 /** how often NO_HUGE was set */
 // @ts-ignore: decorator
-@inline export const VM_NO_HUGE_COUNT: usize = 608;
+@inline export const VM_NO_HUGE_COUNT: usize = 672;
 /** of them because of the page limit */
 // @ts-ignore: decorator
-@inline export const VM_RECYCLED: usize = 612;
+@inline export const VM_RECYCLED: usize = 676;
 /** emulated writes to shadowed pages */
 // @ts-ignore: decorator
-@inline export const VM_PTE_WRITES: usize = 616;
+@inline export const VM_PTE_WRITES: usize = 680;
 /** pages that are unsync */
 // @ts-ignore: decorator
-@inline export const VM_UNSYNC: usize = 620;
+@inline export const VM_UNSYNC: usize = 684;
 /** pages refused by the assertion on the role in sync */
 // @ts-ignore: decorator
-@inline export const VM_SYNC_MISMATCH: usize = 624;
+@inline export const VM_SYNC_MISMATCH: usize = 688;
 /** internal assertions that failed */
 // @ts-ignore: decorator
-@inline export const VM_BROKEN: usize = 628;
+@inline export const VM_BROKEN: usize = 692;
 /** pointer to the TDP record, 0: direct roots are classic ones */
 // @ts-ignore: decorator
-@inline export const VM_TDP_MMU: usize = 632;
+@inline export const VM_TDP_MMU: usize = 696;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 636;
+@inline export const VM_WALK_COUNT: usize = 700;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 640;
+@inline export const VM_WALK_PAGES: usize = 704;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 768;
+@inline export const VM_PATH_PARENT: usize = 832;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 792;
+@inline export const VM_PATH_INDEX: usize = 856;
 // @ts-ignore: decorator
-@inline export const VM_SIZE_OF: u32 = 816;
+@inline export const VM_SIZE_OF: u32 = 880;
 
 // Memslots of one address space
 /** memslots generation; bit 63: an update is in progress */
@@ -615,33 +618,30 @@
 /** iterator: lowest level to visit */
 // @ts-ignore: decorator
 @inline export const TDP_MIN_LEVEL: usize = 64;
-/** iterator: the root */
-// @ts-ignore: decorator
-@inline export const TDP_ROOT: usize = 68;
 /** iterator: level of the root */
 // @ts-ignore: decorator
-@inline export const TDP_ROOT_LEVEL: usize = 72;
+@inline export const TDP_ROOT_LEVEL: usize = 68;
 /** iterator: address space of the root */
 // @ts-ignore: decorator
-@inline export const TDP_SPACE: usize = 76;
+@inline export const TDP_SPACE: usize = 72;
 /** iterator: tables down to the current entry, by level - 1 */
 // @ts-ignore: decorator
-@inline export const TDP_PATH: usize = 80;
+@inline export const TDP_PATH: usize = 76;
 /** list head (next, previous) of the roots */
 // @ts-ignore: decorator
-@inline export const TDP_ROOTS: usize = 100;
+@inline export const TDP_ROOTS: usize = 96;
 /** list head (next, previous) of the other pages */
 // @ts-ignore: decorator
-@inline export const TDP_PAGES: usize = 108;
+@inline export const TDP_PAGES: usize = 104;
 /** free list of pages, linked through SP_LINK */
 // @ts-ignore: decorator
-@inline export const TDP_POOL: usize = 116;
+@inline export const TDP_POOL: usize = 112;
 /** its length */
 // @ts-ignore: decorator
-@inline export const TDP_POOL_COUNT: usize = 120;
+@inline export const TDP_POOL_COUNT: usize = 116;
 /** pages in use, roots included */
 // @ts-ignore: decorator
-@inline export const TDP_PAGE_COUNT: usize = 124;
+@inline export const TDP_PAGE_COUNT: usize = 120;
 // @ts-ignore: decorator
 @inline export const TDP_SIZE_OF: u32 = 128;
 

@@ -43,6 +43,7 @@ import {
   VCPU_F_STAGE,
   VCPU_GW_ERROR,
   VCPU_GW_GFN,
+  VCPU_GW_GPA,
   VCPU_GW_LEVEL,
   VCPU_GW_MAX_LEVEL,
   VCPU_GW_PTE_ACCESS,
@@ -96,7 +97,7 @@ import { nextEntry, rootEntry } from "./iterator";
 import { cacheMmioInfo, mmioFault } from "./mmio";
 import { quickFault } from "./quick";
 import { isObsolete, levelOf, pageOf, spteAddress } from "./page";
-import { hostPage, isInternal, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "./slot";
+import { hostPage, isHidden, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "./slot";
 import { makeRoom } from "./zap";
 
 // @ts-ignore: decorator
@@ -275,10 +276,10 @@ function mapFault(vcpu: usize, answered: bool): u32 {
   return direct ? mapDirect(vcpu) : fetch(vcpu, answered);
 }
 
-/** The slot of a direct fault. An alias of a page that is the VM's own leads nowhere. */
-function directSlot(vcpu: usize, address: u64, gfn: u64): usize {
+/** The slot of a fault at L1's address `gpa`. An alias of a page that is the VM's own leads nowhere. */
+function visibleSlot(vcpu: usize, gpa: u64, gfn: u64): usize {
   const slot = vcpuSlot(vcpu, gfn);
-  return gfn != address >> 12 && slot != 0 && isInternal(slot) ? 0 : slot;
+  return isHidden(slot, gfn ^ (gpa >> 12)) ? 0 : slot;
 }
 
 /** Reads or writes through an alias that only grants execution. */
@@ -301,7 +302,7 @@ function startFault(vcpu: usize): u32 {
   if (!direct && !walkGuest(vcpu, mmu, vcpu, address, error & ~PFERR_RSVD)) return RET_PF_INJECT;
   const gfn = direct ? gfnOfAddress(vm, address) : load<u64>(vcpu, VCPU_GW_GFN);
   store<u64>(vcpu, gfn, VCPU_F_GFN);
-  const slot = direct ? directSlot(vcpu, address, gfn) : vcpuSlot(vcpu, gfn);
+  const slot = visibleSlot(vcpu, direct ? address : load<u64>(vcpu, VCPU_GW_GPA), gfn);
   store<u32>(vcpu, <u32>slot, VCPU_F_SLOT);
   if (direct && slot != 0 && violatesAlias(vcpu, address, error)) return RET_PF_INJECT;
   if (writesTracked(vcpu)) {
@@ -328,7 +329,11 @@ function finish(vcpu: usize, result: u32): u32 {
     if (result == RET_PF_EMULATE) count(vm, VM_PF_EMULATE);
     else if (result == RET_PF_SPURIOUS) count(vm, VM_PF_SPURIOUS);
   }
-  if (result >= NEED_HOST_PAGE) return result;
+  return result >= NEED_HOST_PAGE ? result : withAttention(vm, result);
+}
+
+// @ts-ignore: decorator
+@inline function withAttention(vm: usize, result: u32): u32 {
   const attend = load<u32>(vm, VM_FREED) | load<u32>(vm, VM_ROOT_REQUEST) | load<u32>(vm, VM_EVENT_COUNT);
   return attend != 0 ? result | ATTEND : result;
 }
@@ -350,13 +355,7 @@ function begin(vcpu: usize): u32 {
   }
   if (load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT) == 0) return RET_PF_RETRY;
   const error = load<u32>(vcpu, VCPU_F_ERROR);
-  if ((error & PFERR_RSVD) == 0) {
-    const quick = quickFault(vcpu, vm, load<u32>(vcpu, VCPU_MMU), load<u64>(vcpu, VCPU_F_ADDRESS), error);
-    if (quick != RET_PF_INVALID) {
-      count(vm, VM_PF_TAKEN);
-      return finish(vcpu, quick);
-    }
-  } else {
+  if (error & PFERR_RSVD) {
     const result = mmioFault(vcpu, load<u64>(vcpu, VCPU_F_ADDRESS), isDirect(vcpu));
     if (result != RET_PF_INVALID) return load<u32>(vm, VM_EVENT_COUNT) != 0 ? result | ATTEND : result;
   }
@@ -369,6 +368,15 @@ function begin(vcpu: usize): u32 {
  * code, after which the host provides and calls `faultResume`.
  */
 export function fault(vcpu: usize, address: u64, error: u32, prefetch: u32): u32 {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  if (((error & <u32>PFERR_RSVD) | prefetch) == 0 && isStocked(vm)) {
+    const quick = quickFault(vcpu, vm, address, error);
+    if (quick != RET_PF_INVALID) {
+      count(vm, VM_PF_TAKEN);
+      count(vm, quick == RET_PF_FIXED ? VM_PF_FIXED : VM_PF_SPURIOUS);
+      return withAttention(vm, quick);
+    }
+  }
   store<u64>(vcpu, address, VCPU_F_ADDRESS);
   store<u32>(vcpu, error, VCPU_F_ERROR);
   store<u32>(vcpu, prefetch, VCPU_F_PREFETCH);

@@ -20,6 +20,7 @@ import {
   VCPU_F_SLOT,
   VCPU_F_SPTEP,
   VCPU_F_STAGE,
+  VCPU_GW_GPA,
   VCPU_GW_LEVEL,
   VCPU_GW_PT_ACCESS,
   VCPU_GW_PTE,
@@ -89,8 +90,9 @@ function fetchDirect(
         return result;
       }
       if (shadows) validateDirect(vm, sptep, access);
-      // Only a direct root's addresses have alias bits; elsewhere they are the guest's own.
-      const alias = shadows ? 0 : aliasBits(vm, (address >> 12) & ~(pagesOf(level) - 1));
+      // Addresses of L1's have alias bits: the fault's below a direct root, else those that L1's leaf gives.
+      const gpa = shadows ? load<u64>(vcpu, VCPU_GW_GPA) : address;
+      const alias = aliasBits(vm, (gpa >> 12) & ~(pagesOf(level) - 1));
       sp = linkedChild(vcpu, parent, sptep, base, alias, true, shadows ? access : ACC_ALL);
       if (sp == 0) return wait(vcpu, STAGE_DIRECT, sptep, level);
     }

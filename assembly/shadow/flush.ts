@@ -1,7 +1,7 @@
 // Telling which translations other vCPUs and the processor may still hold although the tables have them no more
 // (kvm_flush_remote_tlbs and kvm_flush_remote_tlbs_with_address). The host takes the notes and flushes.
 import {
-  FLUSH_CAPACITY, VM_ALIAS_MASK, VM_FLUSH_ALL, VM_FLUSH_COUNT, VM_FLUSH_RANGES, VM_FLUSHES, VM_RANGED_FLUSH,
+  FLUSH_CAPACITY, VM_ALIAS_MASK, VM_FLUSH_ALL, VM_FLUSH_COUNT, VM_FLUSH_RANGES, VM_FLUSHES, VM_INDIRECT, VM_RANGED_FLUSH,
 } from "../abi/shadow";
 
 function countFlush(vm: usize): void {
@@ -29,11 +29,12 @@ function note(vm: usize, gfn: u64, pages: u64): void {
 
 /**
  * Translations of gfns [gfn, gfn + pages) have to be flushed, through both aliases where one bit tells two apart; with
- * more such bits everything is.
+ * more such bits everything is. So is it while pages shadow a guest's tables: their translations go by other addresses than
+ * the gfns that they map.
  */
 export function flushGfns(vm: usize, gfn: u64, pages: u64): void {
   const mask = load<u64>(vm, VM_ALIAS_MASK);
-  if (load<u32>(vm, VM_RANGED_FLUSH) == 0 || popcnt<u64>(mask) > 1) {
+  if (load<u32>(vm, VM_RANGED_FLUSH) == 0 || load<u32>(vm, VM_INDIRECT) != 0 || popcnt<u64>(mask) > 1) {
     flushRemote(vm);
     return;
   }

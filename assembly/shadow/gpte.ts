@@ -1,11 +1,12 @@
 // Guest page-table entries as sync and prefetch read them, in the format that the context's space describes.
 import { EPT_A, EPT_D, EPT_R, EPT_W, EPT_X, PTE_A, PTE_D, PTE_P } from "../abi/bits";
 import { SPACE_ADDRESS_MASK, SPACE_FEATURES } from "../abi/layout";
-import { FORMAT_32, FORMAT_EPT, MMU_FORMAT, MMU_HAVE_AD, MMU_SPACE } from "../abi/shadow";
+import { FORMAT_32, FORMAT_64, FORMAT_EPT, MMU_FORMAT, MMU_HAVE_AD, MMU_SPACE } from "../abi/shadow";
 import { ACC_ALL, ACC_WRITE } from "../abi/spte";
 import { eptRightsOf, isMisconfigured } from "../walk/ept";
 import { rightsOf } from "../walk/legacy";
 import { reservedBits } from "../walk/reserved";
+import { aliasBits } from "./alias";
 
 // @ts-ignore: decorator
 @inline export function gpteBytes(mmu: usize): u32 {
@@ -58,6 +59,12 @@ export function gpteUsable(mmu: usize, gpte: u64): bool {
 // @ts-ignore: decorator
 @inline export function gpteGfn(mmu: usize, gpte: u64): u64 {
   return (gpte & load<u64>(<usize>load<u32>(mmu, MMU_SPACE), SPACE_ADDRESS_MASK)) >> 12;
+}
+
+/** Alias bits of the gfns in a leaf: what the address mask leaves out. Only 64-bit and PAE entries have them. */
+// @ts-ignore: decorator
+@inline export function gpteAlias(vm: usize, mmu: usize, gpte: u64): u64 {
+  return load<u32>(mmu, MMU_FORMAT) == FORMAT_64 ? aliasBits(vm, gpte >> 12) : 0;
 }
 
 /** A page whose entry is not dirty is mapped read-only, so that the first write is seen and D can be set. */

@@ -55,9 +55,8 @@ import { ACC_ALL } from "../abi/spte";
 import { walkEpt } from "../walk/ept";
 import { walkLegacy } from "../walk/legacy";
 import { promoteSecondLeaf } from "../walk/result";
-import { aliasBits } from "./alias";
 import { emit, tracing } from "./event";
-import { accessedBit, dirtyBit, gpteAccess, gptePresent, isEpt, protectClean } from "./gpte";
+import { accessedBit, dirtyBit, gpteAccess, gpteAlias, gptePresent, isEpt, protectClean } from "./gpte";
 import { walkL2 } from "./l2-walk";
 import { markDirty, vcpuSlot } from "./slot";
 
@@ -123,12 +122,6 @@ function setAccessedDirty(vcpu: usize, mmu: usize, gw: usize, work: usize): bool
   return true;
 }
 
-/** Alias bits that a leaf gives its addresses: the walk masks them off, because a gfn has none. */
-// @ts-ignore: decorator
-@inline function leafAlias(vm: usize, mmu: usize, leaf: u64): u64 {
-  return load<u32>(mmu, MMU_FORMAT) == FORMAT_64 ? aliasBits(vm, leaf >> 12) << 12 : 0;
-}
-
 /** Error code of a walk of L1's EPT; the fetch bit belongs to modes with NXE or SMEP, which EPT does not know. */
 function eptError(mmu: usize, work: usize, status: u32, code: u32): u32 {
   let error = code & (<u32>PFERR_W | <u32>PFERR_U);
@@ -186,7 +179,7 @@ export function walkGuest(vcpu: usize, mmu: usize, gw: usize, address: u64, code
     const leaf = load<u64>(gw + (<usize>(load<u32>(gw, VCPU_GW_LEVEL) - 1) << 3), VCPU_GW_PTE);
     const rights = load<u32>(work, WORK_RIGHTS) & ACC_ALL;
     store<u64>(gw, gpa >> 12, VCPU_GW_GFN);
-    store<u64>(gw, gpa | leafAlias(vm, mmu, leaf), VCPU_GW_GPA);
+    store<u64>(gw, gpa | (gpteAlias(vm, mmu, leaf) << 12), VCPU_GW_GPA);
     store<u32>(gw, code & <u32>PFERR_W ? rights : protectClean(mmu, rights, leaf), VCPU_GW_PTE_ACCESS);
     if (setAccessedDirty(vcpu, mmu, gw, work)) return true;
   }

@@ -1,5 +1,6 @@
 // What the host calls of the shadow MMU. 64-bit values cross as BigInt only outside the fault path.
 import { EV_GET_PAGE, VCPU_REQ_GFN, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE, VM_INVALID } from "../abi/shadow";
+import { setCommonLeaves } from "../spte/make";
 import { setRoot } from "../walk/configure";
 import { emitPage } from "./event";
 import { fault, faultBatch, faultResume, isDirect } from "./fault";
@@ -20,6 +21,7 @@ import { commitZap, makeRoom, putRoot, setLimit, unprotectGfn, zapAllFast } from
 export function vmInit(vm: usize): void {
   listInit(vm + VM_ACTIVE);
   listInit(vm + VM_INVALID);
+  setCommonLeaves(vm);
 }
 
 // @ts-ignore: decorator
@@ -136,7 +138,7 @@ export function rangeApply(vm: usize, slot: usize, start: u64, end: u64, from: u
 }
 
 export function rangeChange(vm: usize, slot: usize, gfn: u64, page: u64, writable: u32): u32 {
-  return changePage(vm, slot, gfn, page, writable) ? 1 : 0;
+  return changePage(vm, slot, gfn, page, writable);
 }
 
 export function logMasked(vm: usize, slot: usize, gfn: u64, mask: u64, clearDirty: u32): void {

@@ -15,10 +15,10 @@ import { ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
 import { isPresent } from "../spte/predicates";
 import { resolve } from "../memory/resolve";
 import { aliasOf, aliasRights } from "./alias";
-import { gpteAccess, gpteBytes, gpteGfn, protectClean, readGpte } from "./gpte";
+import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "./gpte";
 import { installLeaf } from "./leaf";
 import { adDisabled, entryGfn, indexOf, levelOf, roleOf } from "./page";
-import { hostPage, isInternal, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "./slot";
+import { hostPage, isHidden, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "./slot";
 import { dropInvalid } from "./sync";
 import { entryPointer } from "./update";
 
@@ -47,7 +47,7 @@ export function prefetchGpte(vcpu: usize, sp: usize, sptep: usize, gpte: u64, av
   const gfn = gpteGfn(mmu, gpte);
   const access = protectClean(mmu, ((roleOf(sp) & ROLE_ACCESS) >> 8) & gpteAccess(mmu, gpte), gpte);
   const slot = prefetchSlot(vcpu, gfn, avoidLog && (access & ACC_WRITE) != 0);
-  if (slot == 0) return false;
+  if (slot == 0 || isHidden(slot, gpteAlias(load<u32>(vcpu, VCPU_VM), mmu, gpte))) return false;
   const page = residentPage(slot, gfn);
   if (page == 0) return false;
   installLeaf(vcpu, slot, sp, sptep, access, gfn, page & SPTE_ADDRESS, false);
@@ -61,7 +61,7 @@ function prefetchRun(vcpu: usize, sp: usize, start: u32, end: u32): bool {
   const access = ((roleOf(sp) & ROLE_ACCESS) >> 8) & aliasRights(vm, alias);
   const base = entryGfn(vm, sp, start);
   const slot = prefetchSlot(vcpu, base, (access & ACC_WRITE) != 0);
-  if (slot == 0 || (alias != 0 && isInternal(slot))) return false;
+  if (slot == 0 || isHidden(slot, alias)) return false;
   let count: u32 = 0;
   while (start + count < end) {
     if (vcpuSlot(vcpu, base + <u64>count) != slot) return false;

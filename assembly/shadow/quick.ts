@@ -17,6 +17,7 @@ import {
   SPACE_FAST,
   SPACE_MEMORY,
   SPACE_ROOT,
+  SPACE_XD_MASK,
 } from "../abi/layout";
 import {
   ROLE_ACCESS,
@@ -35,7 +36,6 @@ import {
   HOST_PRESENT,
   HOST_WRITABLE,
   MEMSLOT_FLAGS,
-  MEMSLOT_LOG,
   MMU_FORMAT,
   MMU_ROOT,
   MMU_SECOND,
@@ -48,26 +48,26 @@ import {
   SP_GENERATION,
   SP_LOW,
   SP_SHADOWED,
-  VCPU_F_PREFETCH,
+  VCPU_MMU,
   VCPU_GW_PTE_GPA,
   VCPU_SPACE,
   VM_ASK_HOST,
+  VM_DIRTY,
+  VM_EVENTS,
   VM_INVALIDATE_IN_PROGRESS,
   VM_PAGE_MAP,
   VM_VALID_GEN,
 } from "../abi/shadow";
-import { ACC_ALL, ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
+import { ACC_EXEC, ACC_USER, ACC_WRITE, SPTE_ADDRESS, SPTE_MMU_PRESENT, SPTE_PS } from "../abi/spte";
 import { checkedLeaf } from "../spte/check";
-import { leafSpteInline, writableBits } from "../spte/make";
-import { dirtyMask, isLarge, isPresent, isWritable } from "../spte/predicates";
-import { rightsOf } from "../walk/legacy";
+import { commonLeaf } from "../spte/make";
+import { isPresent, isWritable } from "../spte/predicates";
 import { planOf } from "../walk/plan";
-import { tracing } from "./event";
 import { accessKind } from "./guest-walk";
 import { addToRmap, isReservedSpte } from "./leaf";
 import { firstInChain, gfnOf, roleOf, tableOf } from "./page";
 import { prefetchFault } from "./prefetch";
-import { findSlotInline, hostPage, isTrackedInline, markDirty } from "./slot";
+import { findSlotInline, hostPage, isTrackedInline } from "./slot";
 import { unsyncPages } from "./unsync";
 import { hasRoom } from "./zap";
 
@@ -98,7 +98,13 @@ import { hasRoom } from "./zap";
 
 // @ts-ignore: decorator
 @inline function leadsOn(spte: u64): bool {
-  return isPresent(spte) && !isLarge(spte);
+  return (spte & (SPTE_MMU_PRESENT | SPTE_PS)) == SPTE_MMU_PRESENT;
+}
+
+/** Rights of one entry (rightsOf in assembly/walk/legacy.ts); `xd` is the mask of a bit that forbids execution. */
+// @ts-ignore: decorator
+@inline function rightsBy(xd: u64, entry: u64): u32 {
+  return (<u32>entry & (ACC_WRITE | ACC_USER)) | ((entry & xd) == 0 ? ACC_EXEC : 0);
 }
 
 /** Maps the neighbours of a leaf; with the first one unusable, the usual case of sparse memory, there is nothing to do. */
@@ -116,23 +122,29 @@ import { hasRoom } from "./zap";
   prefetchFault(vcpu, sp, sptep);
 }
 
-/** RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID with nothing changed. The caches are stocked, a root is loaded. */
-export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, error: u32): u32 {
+/**
+ * RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID with nothing changed. A guest's access stands behind the fault, it has no
+ * reserved bit, and the caches are stocked.
+ */
+// @ts-ignore: decorator
+@inline export function quickFault(vcpu: usize, vm: usize, address: u64, error: u32): u32 {
+  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
   const space: usize = load<u32>(mmu, MMU_SPACE);
   const root: usize = load<u32>(mmu, MMU_ROOT);
   const rootRole = roleOf(root);
-  if (
-    (rootRole & ROOT_MASK) != ROOT_ROLE ||
-    load<u32>(space, SPACE_FAST) != MODE_4LEVEL ||
-    load<u32>(mmu, MMU_FORMAT) != FORMAT_64 ||
-    (load<u32>(mmu, MMU_SECOND) | load<u32>(vm, VM_ASK_HOST) | load<u32>(vm, VM_INVALIDATE_IN_PROGRESS)) != 0 ||
-    (load<u32>(root, SP_LOW) | load<u32>(root, SP_GAP) | load<u32>(vcpu, VCPU_F_PREFETCH)) != 0 ||
-    load<u32>(root, SP_GENERATION) != load<u32>(vm, VM_VALID_GEN) ||
-    tracing(vm) ||
-    !hasRoom(vm)
-  ) {
-    return RET_PF_INVALID;
-  }
+  const unusual =
+    <u32>(root == 0) |
+    ((rootRole & ROOT_MASK) ^ ROOT_ROLE) |
+    (load<u32>(space, SPACE_FAST) ^ MODE_4LEVEL) |
+    (load<u32>(mmu, MMU_FORMAT) ^ FORMAT_64) |
+    load<u32>(mmu, MMU_SECOND) |
+    load<u32>(vm, VM_ASK_HOST) |
+    load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) |
+    load<u32>(vm, VM_EVENTS) |
+    load<u32>(root, SP_LOW) |
+    load<u32>(root, SP_GAP) |
+    (load<u32>(root, SP_GENERATION) ^ load<u32>(vm, VM_VALID_GEN));
+  if (unusual != 0 || !hasRoom(vm)) return RET_PF_INVALID;
 
   // The guest's tables, by the plan of the access (assembly/walk/plan.ts): nothing faults and no bit is to be set.
   const plan = planOf(space, accessKind(vcpu, error));
@@ -163,22 +175,23 @@ export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, err
   // The shadow tables.
   const map: usize = load<u32>(vm, VM_PAGE_MAP);
   const pageBase = rootRole & ~(ROLE_LEVEL | ROLE_ACCESS | ROLE_GUEST_LEVEL);
-  let access = ACC_ALL & rightsOf(space, entry4);
+  const xd = load<u64>(space, SPACE_XD_MASK);
+  let access = rightsBy(xd, entry4);
   const spte4 = load<u64>(tableOf(root) + <usize>((address >> 36) & 0xff8));
   if (!leadsOn(spte4)) return RET_PF_INVALID;
   const page3 = pageBelow(map, spte4);
   let other = mismatch(page3, entry4 & mask, roleBelow(pageBase, 3, access));
-  access &= rightsOf(space, entry3);
+  access &= rightsBy(xd, entry3);
   const spte3 = load<u64>((<usize>(<u32>spte4) & ~0xfff) + <usize>((address >> 27) & 0xff8));
   if (!leadsOn(spte3)) return RET_PF_INVALID;
   const page2 = pageBelow(map, spte3);
   other |= mismatch(page2, entry3 & mask, roleBelow(pageBase, 2, access));
-  access &= rightsOf(space, entry2);
+  access &= rightsBy(xd, entry2);
   const spte2 = load<u64>((<usize>(<u32>spte3) & ~0xfff) + <usize>((address >> 18) & 0xff8));
   if (!leadsOn(spte2)) return RET_PF_INVALID;
   const page1 = pageBelow(map, spte2);
   other |= mismatch(page1, entry2 & mask, roleBelow(pageBase, 1, access));
-  access &= rightsOf(space, entry1);
+  access &= rightsBy(xd, entry1);
   if (other != 0) return RET_PF_INVALID;
 
   // The page itself.
@@ -190,27 +203,21 @@ export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, err
   const gfn = (entry1 & mask) >> 12;
   const memslot = findSlotInline(vm, load<u32>(vcpu, VCPU_SPACE), gfn);
   if (memslot == 0) return RET_PF_INVALID;
-  const flags = load<u32>(memslot, MEMSLOT_FLAGS);
-  if ((flags & ~MEMSLOT_LOG) != 0) return RET_PF_INVALID;
+  // Read-only, invalid, internal, logged: all need more.
+  if (load<u32>(memslot, MEMSLOT_FLAGS) != 0) return RET_PF_INVALID;
   const host = load<u64>(hostPage(memslot, gfn));
-  const wanted: u64 = write ? HOST_PRESENT | HOST_WRITABLE : HOST_PRESENT;
-  if ((host & wanted) != wanted) return RET_PF_INVALID;
+  const usable: u64 = HOST_PRESENT | HOST_WRITABLE;
+  if ((host & usable) != usable) return RET_PF_INVALID;
   const sptep = (<usize>(<u32>spte2) & ~0xfff) + <usize>((address >> 9) & 0xff8);
   const old = load<u64>(sptep);
-  const page = host & SPTE_ADDRESS;
-  const hostWritable = (host & HOST_WRITABLE) != 0;
-  let spte = leafSpteInline(vm, 1, access, page, false, hostWritable);
-  if (isPresent(old)) {
-    if ((access & ACC_WRITE) != 0 && hostWritable) {
-      if (!isWritable(old)) return RET_PF_INVALID;
-      spte |= writableBits(vm);
-    }
+  let spte = commonLeaf(vm, access) | (host & SPTE_ADDRESS);
+  if (old != 0) {
+    // Right already; the dirty bit stays out where the old leaf was writable (make_spte).
     if (spte != old || (write && isTrackedInline(vm, memslot, gfn))) return RET_PF_INVALID;
   } else {
-    if (old != 0) return RET_PF_INVALID;
-    if ((access & ACC_WRITE) != 0 && hostWritable) {
+    if ((access & ACC_WRITE) != 0) {
       if (isTrackedInline(vm, memslot, gfn)) return RET_PF_INVALID;
-      spte |= writableBits(vm) | dirtyMask(vm, spte);
+      spte |= load<u64>(vm, VM_DIRTY);
     }
     if (isReservedSpte(mmu, spte, 1)) return RET_PF_INVALID;
   }
@@ -220,16 +227,12 @@ export function quickFault(vcpu: usize, vm: usize, mmu: usize, address: u64, err
   store<u32>(page2, 0, SP_FLOOD);
   store<u32>(page1, 0, SP_FLOOD);
   const translation = <usize>load<u32>(page1, SP_SHADOWED) + <usize>((address >> 9) & 0xff8);
-  if (isPresent(old)) {
-    if (isWritable(spte) && (flags & MEMSLOT_LOG) != 0) markDirty(memslot, gfn);
+  if (old != 0) {
     store<u64>(translation, (gfn << 12) | <u64>access);
     return RET_PF_SPURIOUS;
   }
-  if (isWritable(spte)) {
-    // Its shadow pages become unsync; none of them is of an upper level, which would be tracked.
-    if (firstInChain(vm, gfn) != 0) unsyncPages(vm, gfn, true, false);
-    if ((flags & MEMSLOT_LOG) != 0) markDirty(memslot, gfn);
-  }
+  // Its shadow pages become unsync; none of them is of an upper level, which would be tracked.
+  if (isWritable(spte) && firstInChain(vm, gfn) != 0) unsyncPages(vm, gfn, true, false);
   store<u64>(sptep, checkedLeaf(vm, spte));
   store<u64>(translation, (gfn << 12) | <u64>access);
   addToRmap(vm, memslot, sptep, gfn, 1);

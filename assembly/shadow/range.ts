@@ -85,13 +85,16 @@ export function forRange(vm: usize, slot: usize, start: u64, end: u64, from: u32
   return result;
 }
 
-/** The host put another page (`page`, an address) behind `gfn`: zap where it is writable, else change the SPTEs. */
-export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable: u32): bool {
-  let found = false;
+/**
+ * The host put another page (`page`, an address) behind `gfn`: zap where it is writable, else change the SPTEs. Returns the
+ * level of the largest page that was mapped there, 0 for none.
+ */
+export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable: u32): u32 {
+  let found: u32 = 0;
   for (let level: u32 = 1; level <= 3; level++) {
     const head = rmapHead(slot, gfn, level);
     if (load<u32>(head) == 0) continue;
-    found = true;
+    found = level;
     if (writable != 0) {
       zapRmap(vm, head);
       continue;
@@ -101,8 +104,8 @@ export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable
       store<u64>(sptep, checkedLeaf(vm, changedPageSpte(vm, load<u64>(sptep), page)));
     }
   }
-  if (tdpOf(vm) != 0 && changeLeaf(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, page, writable != 0)) found = true;
-  return found;
+  const direct = tdpOf(vm) != 0 && changeLeaf(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, page, writable != 0);
+  return direct && found == 0 ? 1 : found;
 }
 
 /** Starts a new round of dirty logging for the pages of `mask` from `gfn` on. */

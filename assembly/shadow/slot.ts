@@ -71,6 +71,12 @@ export function slotGeneration(vcpu: usize): u64 {
   return (load<u32>(slot, MEMSLOT_FLAGS) & MEMSLOT_INTERNAL) != 0;
 }
 
+/** Through an alias (`alias` has its bits) the slot cannot be seen. */
+// @ts-ignore: decorator
+@inline export function isHidden(slot: usize, alias: u64): bool {
+  return alias != 0 && slot != 0 && isInternal(slot);
+}
+
 /** The slot's pages have a memory type of their own (an MTRR's), which the guest's page-attribute table may refine. */
 // @ts-ignore: decorator
 @inline export function hasMemtype(slot: usize): bool {
@@ -99,6 +105,12 @@ export function slotGeneration(vcpu: usize): u64 {
 export function ramOf(vcpu: usize, gfn: u64): usize {
   const slot = vcpuSlot(vcpu, gfn);
   if (slot == 0 || isInvalid(slot)) return 0;
+  return ramInSlot(slot, gfn);
+}
+
+/** Linear address of page `gfn` of a slot. */
+// @ts-ignore: decorator
+@inline export function ramInSlot(slot: usize, gfn: u64): usize {
   return <usize>load<u32>(slot, MEMSLOT_RAM) + (pageIndex(slot, gfn) << 12);
 }
 

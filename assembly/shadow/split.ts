@@ -1,6 +1,6 @@
 // Splitting huge pages of nested guests before writes are logged by small pages (shadow_mmu_split_huge_page). Beside the
 // TDP MMU only their pages are in the rmaps; without it the kernel leaves splitting to the first write.
-import { ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_DIRECT, ROLE_GUEST_MODE, ROLE_INVALID } from "../abi/role";
+import { ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_DIRECT, ROLE_GUEST_MODE, ROLE_HAS_4_BYTE_GPTE, ROLE_INVALID } from "../abi/role";
 import {
   EV_SPLIT_HUGE,
   SP_PARENTS,
@@ -10,18 +10,20 @@ import {
   VCPU_REQ_PAGE,
   VCPU_REQ_ROLE,
   VCPU_VM,
+  VM_ALIAS_MASK,
 } from "../abi/shadow";
 import { splitSpte, tableSpte } from "../spte/make";
 import { isLarge, isLast, isPresent } from "../spte/predicates";
+import { aliasBits, aliasOf, lowOfAlias } from "./alias";
 import { emit, tracing } from "./event";
 import { flushGfns } from "./flush";
 import { pagesOf } from "./iterator";
 import { addLeaf } from "./leaf";
-import { adDisabled, childRole, entryGfn, gfnOf, hostAddress, indexOf, levelOf, pageOf, roleOf } from "./page";
+import { adDisabled, childRole, entryGfn, gfnOf, hostAddress, indexOf, levelOf, pageOf, roleOf, spaceOf } from "./page";
 import { rmapAdd, rmapFirst, rmapNext, rmapSptep } from "./rmap";
-import { rmapHead } from "./slot";
+import { findSlot, ramInSlot, rmapHead } from "./slot";
 import { dropSpte, entryPointer } from "./update";
-import { hasSpareRoom } from "./zap";
+import { hasRoomToSplit } from "./zap";
 
 /** No memory, or no room under the page limit: what the event reports. */
 // @ts-ignore: decorator
@@ -54,7 +56,7 @@ function report(vm: usize, sptep: usize, spte: u64, errno: i32): void {
 /** Notes in the request which page replaces a huge SPTE: a direct one. False where the page limit leaves no room. */
 export function requestSplit(vcpu: usize, sptep: usize): bool {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  if (!hasSpareRoom(vm)) {
+  if (!hasRoomToSplit(vm)) {
     report(vm, sptep, load<u64>(sptep), ENOSPC);
     return false;
   }
@@ -62,9 +64,18 @@ export function requestSplit(vcpu: usize, sptep: usize): bool {
   const index = indexOf(sptep);
   store<u64>(vcpu, entryGfn(vm, sp, index), VCPU_REQ_GFN);
   store<u32>(vcpu, childRole(roleOf(sp), index, true, accessOf(sp, index)), VCPU_REQ_ROLE);
-  // A nested guest's addresses have no alias bits.
-  store<u32>(vcpu, 0, VCPU_REQ_LOW);
+  store<u32>(vcpu, lowOfAlias(aliasBehind(vm, sp, index)), VCPU_REQ_LOW);
   return true;
+}
+
+/** Alias bits of what a huge SPTE maps: those of its direct page, else those that L1's entry gives. */
+function aliasBehind(vm: usize, sp: usize, index: u32): u64 {
+  const role = roleOf(sp);
+  if (role & ROLE_DIRECT) return aliasOf(sp);
+  const slot = findSlot(vm, spaceOf(sp), gfnOf(sp));
+  // Entries of four bytes cannot have such bits.
+  if (load<u64>(vm, VM_ALIAS_MASK) == 0 || (role & ROLE_HAS_4_BYTE_GPTE) != 0 || slot == 0) return 0;
+  return aliasBits(vm, load<u64>(ramInSlot(slot, gfnOf(sp)) + (<usize>index << 3)) >> 12);
 }
 
 /** Rights (ACC_* bits) that the guest's entry behind a leaf gave (kvm_mmu_page_get_access). */

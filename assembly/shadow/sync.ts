@@ -25,13 +25,13 @@ import {
 } from "../abi/shadow";
 import { addressOf, isLast, isMmio, isPresent } from "../spte/predicates";
 import { mmioGfn } from "../spte/make";
-import { gpteAccess, gpteBytes, gpteGfn, gpteUsable, protectClean, readGpte } from "./gpte";
+import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, gpteUsable, protectClean, readGpte } from "./gpte";
 import { nextEntry, pagesOf, rootEntry } from "./iterator";
 import { makeSpte, markMmio } from "./leaf";
 import { clearMmioInfo } from "./mmio";
 import { entryGfn, firstInChain, gfnOf, indexOf, isObsolete, levelOf, nextInChain, pageOf, roleOf, setAccess } from "./page";
 import { prefetchGpte } from "./prefetch";
-import { ramOf, vcpuSlot } from "./slot";
+import { isHidden, isInternal, ramOf, vcpuSlot } from "./slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
 import { clearSpte, dropSpte, entryPointer, updateSpte } from "./update";
 import { protectGfn } from "./write-protect";
@@ -85,19 +85,22 @@ export function syncPage(vcpu: usize, sp: usize): i32 {
     }
     const gfn = gpteGfn(mmu, gpte);
     const access = protectClean(mmu, pageAccess & gpteAccess(mmu, gpte), gpte);
+    const slot = vcpuSlot(vcpu, gfn);
+    const hidden = isHidden(slot, gpteAlias(vm, mmu, gpte));
     if (isMmio(vm, old)) {
-      if (gfn != mmioGfn(vm, old)) clearSpte(vm, sptep);
+      // An alias led nowhere; the plain address leads to the VM's own page.
+      const appears = slot != 0 && isInternal(slot) && !hidden;
+      if (gfn != mmioGfn(vm, old) || appears) clearSpte(vm, sptep);
       else markMmio(vcpu, sptep, gfn, access);
       continue;
     }
-    if ((access == 0 && load<u64>(vm, VM_PRESENT) == 0) || gfn != entryGfn(vm, sp, index)) {
+    if ((access == 0 && load<u64>(vm, VM_PRESENT) == 0) || gfn != entryGfn(vm, sp, index) || hidden) {
       dropSpte(vm, sptep);
       flush = true;
       continue;
     }
     setAccess(vm, sp, index, access);
     const hostWritable = (old & load<u64>(vm, VM_HOST_WRITABLE)) != 0;
-    const slot = vcpuSlot(vcpu, gfn);
     const spte = makeSpte(vcpu, sp, slot, access, gfn, addressOf(vm, old), old, true, false, hostWritable);
     if (updateSpte(vm, sptep, spte)) flush = true;
   }

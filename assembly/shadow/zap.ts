@@ -28,7 +28,6 @@ import { isTdpPage, tdpOf } from "../tdp/page";
 import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
 import { emit, emitPage, tracing } from "./event";
 import { flushRemote } from "./flush";
-import { flushRemote } from "./flush";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
 import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
 import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
@@ -220,15 +219,15 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
   return most > used ? most - used : 0;
 }
 
-/** More pages may be made than a fault may need (KVM_MIN_FREE_MMU_PAGES). */
-export function hasSpareRoom(vm: usize): bool {
-  return available(vm) > MIN_FREE;
-}
-
 /** The limit leaves room for the pages of one fault. */
 // @ts-ignore: decorator
 @inline export function hasRoom(vm: usize): bool {
   return available(vm) >= MIN_FREE;
+}
+
+/** A huge page may be split: more pages may be made than a fault may need (KVM_MIN_FREE_MMU_PAGES). */
+export function hasRoomToSplit(vm: usize): bool {
+  return available(vm) > MIN_FREE;
 }
 
 /** Makes room for the pages of one fault; false where the limit leaves no page at all. */
@@ -265,7 +264,11 @@ export function zapAllFast(vm: usize): void {
     if (prepareZap(vm, sp) & 0x80000000) link = previousOf(head);
   }
   commitZap(vm);
-  if (tdp) zapInvalidRoots(vm);
+  if (tdp) {
+    zapInvalidRoots(vm);
+    // The kernel leaves this to the next root's load, which flushes the vCPU.
+    flushRemote(vm);
+  }
 }
 
 /** Zaps the shadow pages of a guest table, so that the guest may write it; returns whether there was one. */

@@ -1,8 +1,10 @@
 // SPTE construction, for the legacy/NPT and the EPT format alike: the masks decide.
 // Source of the rules: make_spte, make_nonleaf_spte, make_mmio_spte and their neighbours in arch/x86/kvm/mmu/spte.c.
 import {
+  ACC_ALL,
   ACC_EXEC,
   ACC_USER,
+  ACC_WRITE,
   MMIO_GENERATION,
   MMIO_GENERATION_HIGH,
   MMIO_GENERATION_LOW,
@@ -22,6 +24,7 @@ import {
   VM_ACCESSED,
   VM_CPU_DIRTY_LOG,
   VM_HOST_WRITABLE,
+  VM_LEAF,
   VM_LOWER_GFN,
   VM_ME_VALUE,
   VM_MEMTYPE,
@@ -43,14 +46,6 @@ import { accessedMask, addressMask, adEnabled, isAccessTracked } from "./predica
  * `page` is the host page's address; `access` has ACC_* bits.
  */
 export function leafSpte(vm: usize, role: u32, access: u32, page: u64, prefetch: bool, hostWritable: bool): u64 {
-  return leafSpteInline(vm, role, access, page, prefetch, hostWritable);
-}
-
-/** The same, for a caller that knows some of the arguments. */
-// @ts-ignore: decorator
-@inline export function leafSpteInline(
-  vm: usize, role: u32, access: u32, page: u64, prefetch: bool, hostWritable: bool,
-): u64 {
   const level = role & ROLE_LEVEL;
   let spte = SPTE_MMU_PRESENT | load<u64>(vm, VM_PRESENT) | page;
   if (role & ROLE_AD_DISABLED) spte |= SPTE_AD_DISABLED;
@@ -64,6 +59,23 @@ export function leafSpte(vm: usize, role: u32, access: u32, page: u64, prefetch:
   if (load<u64>(vm, VM_MEMTYPE) != 0) spte |= load<u64>(vm, VM_MEMTYPE_VALUE);
   if (hostWritable) spte |= load<u64>(vm, VM_HOST_WRITABLE);
   return spte | load<u64>(vm, VM_ME_VALUE);
+}
+
+/**
+ * What a leaf of level 1 has besides its address, and the dirty bit where it becomes writable: in a page without special
+ * rules for A and D bits, for an access to a page that the host may write. By rights, worked out in advance (VM_LEAF).
+ */
+// @ts-ignore: decorator
+@inline export function commonLeaf(vm: usize, access: u32): u64 {
+  return load<u64>(vm + (<usize>access << 3), VM_LEAF);
+}
+
+/** Works them out; the masks are set. */
+export function setCommonLeaves(vm: usize): void {
+  for (let access: u32 = 0; access <= ACC_ALL; access++) {
+    const writable = access & ACC_WRITE ? writableBits(vm) : 0;
+    store<u64>(vm + (<usize>access << 3), leafSpte(vm, 1, access, 0, false, true) | writable, VM_LEAF);
+  }
 }
 
 // @ts-ignore: decorator

@@ -46,8 +46,10 @@ export function cleanLeaves(vm: usize, space: u32, start: u64, end: u64): bool {
 export function cleanMasked(vm: usize, space: u32, gfn: u64, mask: u64, protect: bool): void {
   const tdp = tdpOf(vm);
   const first = gfn + ctz<u64>(mask);
+  // A slot's last word is not full: what lies behind the slot may be another alias.
+  const end = gfn + 64 - clz<u64>(mask);
   for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
-    for (iterStart(vm, root, 1, first, gfn + 64); iterValid(tdp); iterNext(tdp)) {
+    for (iterStart(vm, root, 1, first, end); iterValid(tdp); iterNext(tdp)) {
       if (!iterIsLeaf(tdp) || iterLevel(tdp) > 1 || !(mask & (<u64>1 << (iterGfn(tdp) - gfn)))) continue;
       const spte = cleaned(vm, iterOld(tdp), protect);
       if (spte != iterOld(tdp)) setIterated(vm, spte, EXCLUSIVE);

@@ -99,11 +99,15 @@ function start(tdp: usize, root: usize, minLevel: u32, first: u64, last: u64, al
 }
 
 /**
- * Starts a walk over the entries of `root` that map gfns [start, end), not empty, through every alias; levels below
- * `minLevel` are not visited.
+ * Starts a walk over the entries of `root` that map gfns [first, end) through every alias; levels below `minLevel` are not
+ * visited. Of an empty range the entries that begin before it are visited, as the kernel's iterator does. No alias bit
+ * may differ between `first` and `end - 1`.
  */
 export function iterStart(vm: usize, root: usize, minLevel: u32, first: u64, end: u64): void {
-  start(load<u32>(vm, VM_TDP_MMU), root, minLevel, first, end - 1, load<u64>(vm, VM_ALIAS_MASK));
+  const tdp: usize = load<u32>(vm, VM_TDP_MMU);
+  // No entry begins before gfn 0.
+  if (end == 0) store<u32>(tdp, 0, TDP_SPTEP);
+  else start(tdp, root, minLevel, first, end - 1, load<u64>(vm, VM_ALIAS_MASK));
 }
 
 /** Starts a walk over all entries of `root`. */

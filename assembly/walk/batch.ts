@@ -1,8 +1,8 @@
 /** Translating many addresses in one call. */
-import { BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_PAE } from "../abi/codes";
+import { BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_NONE } from "../abi/codes";
 import { SPACE_FAST } from "../abi/layout";
 import { BLOCK_FAILED, BLOCK_REFUSED, lanesOf, walkBlock } from "./block";
-import { NOT_FAST, walkFast } from "./fast";
+import { NOT_FAST, walkFast, walkFastInline } from "./fast";
 import { MISSING, walkOn } from "./refused";
 
 /** Blocks that go address by address after one in which the block kernel left much to be done. */
@@ -15,7 +15,7 @@ import { MISSING, walkOn } from "./refused";
  * to be read first. Faults do not stop it. `kernel` is a KERNEL_* code; it changes the time, never the result.
  */
 export function translateBatch(space: usize, input: usize, output: usize, count: u32, access: u32, kernel: u32): u32 {
-  const blocks = kernel != KERNEL_SCALAR && load<u32>(space, SPACE_FAST) >= MODE_PAE;
+  const blocks = kernel != KERNEL_SCALAR && load<u32>(space, SPACE_FAST) != MODE_NONE;
   let done: u32 = 0;
   let pause: u32 = 0;
   while (done < count) {
@@ -50,7 +50,7 @@ export function translateBatch(space: usize, input: usize, output: usize, count:
 function oneByOne(space: usize, input: usize, output: usize, count: u32, access: u32): u32 {
   for (let i: u32 = 0; i < count; i++) {
     const address = load<u64>(input + (i << 3));
-    const fast = walkFast(space, address, access);
+    const fast = walkFastInline(space, address, access);
     const result = <i64>fast >= 0 ? fast : walkOn(space, address, access, fast);
     if (result == MISSING) return i;
     store<u64>(output + (i << 3), result);

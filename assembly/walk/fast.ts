@@ -37,9 +37,14 @@ import { planOf } from "./plan";
   return (address >> (shift - 3)) & (511 << 3);
 }
 
-/** The physical address, NOT_PRESENT or NOT_FAST, both negative. 4-level paging; the other modes have their own function. */
+/** The physical address, NOT_PRESENT or NOT_FAST, both negative. */
+export function walkFast(space: usize, address: u64, access: u32): u64 {
+  return walkFastInline(space, address, access);
+}
+
+/** The same for loops. 4-level paging; the other modes have their own function. */
 // @ts-ignore: decorator
-@inline export function walkFast(space: usize, address: u64, access: u32): u64 {
+@inline export function walkFastInline(space: usize, address: u64, access: u32): u64 {
   if (load<u32>(space, SPACE_FAST) != MODE_4LEVEL) return walkFastElsewhere(space, address, access);
   if (access & ACCESS_IMPLICIT || (address + HALF4) >> 48 != 0) return NOT_FAST;
   const plan = planFor(space, access);

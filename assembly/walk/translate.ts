@@ -29,10 +29,10 @@ export function translate32(space: usize, low: u32, access: u32): f64 {
 }
 
 function translateOtherwise(space: usize, address: u64, access: u32): f64 {
-  const tlb: usize = load<u32>(space, SPACE_TLB);
   if (((access & ~QUICK) | (load<u32>(space, SPACE_QUICK) ^ MODE_32BIT) | <u32>(address >> 32)) == 0) {
-    return quick32(space, <u32>address, access);
+    return translate32(space, <u32>address, access);
   }
+  const tlb: usize = load<u32>(space, SPACE_TLB);
   if (tlb != 0) {
     const hit = lookUp(space, tlb, address, access);
     if (<i64>hit >= 0) {

@@ -12,11 +12,17 @@
 #define PS 0x80u
 #define FAULT (1ull << 63)
 
+/** The core's plans: what the entries of a walk have to be like for each kind of access. */
+struct plan {
+  uint64_t need_table, check_table, need_leaf, check_page, check_large2, check_large3, block, unused;
+};
+
 struct space {
   uint8_t *ram;
   uint64_t base, size, root, address_mask, xd_mask, fetch_code;
   uint64_t reserved[2][5];
   uint16_t permissions[16];
+  struct plan plans[16];
 };
 
 static uint8_t *memory;
@@ -86,6 +92,82 @@ static napi_value batch(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/**
+ * The same by the core's plans: the entries are gathered and tested once, what is not the common case is walked again.
+ */
+static inline uint64_t walk_by_plan(const struct space *s, const struct plan *p, uint64_t va, uint32_t access) {
+  if ((va + (1ull << 47)) >> 48 || p->block) return walk(s, va, access);
+  uint64_t table = s->root, wrong = 0;
+  for (int shift = 39; shift > 12; shift -= 9) {
+    const uint64_t offset = table + ((va >> shift & 511) << 3) - s->base;
+    if (offset >= s->size) return walk(s, va, access);
+    const uint64_t entry = *(uint64_t *)(s->ram + offset);
+    wrong |= entry ^ p->need_table;
+    table = entry & s->address_mask;
+  }
+  const uint64_t offset = table + ((va >> 12 & 511) << 3) - s->base;
+  if (offset >= s->size) return walk(s, va, access);
+  const uint64_t leaf = *(uint64_t *)(s->ram + offset);
+  if ((wrong & p->check_table) | ((leaf ^ p->need_leaf) & p->check_page)) return walk(s, va, access);
+  return (leaf & s->address_mask) | (va & 0xfff);
+}
+
+/** batchByPlan(input, output, count, access) */
+static napi_value batch_by_plan(napi_env env, napi_callback_info info) {
+  size_t count = 4;
+  napi_value args[4];
+  napi_get_cb_info(env, info, &count, args, NULL, NULL);
+  const uint64_t *input = (uint64_t *)(memory + argument(env, args[0]));
+  uint64_t *output = (uint64_t *)(memory + argument(env, args[1]));
+  const uint64_t n = argument(env, args[2]);
+  const uint32_t access = argument(env, args[3]);
+  const struct space s = the_space;
+  const struct plan p = s.plans[access >> 1 & 15];
+  for (uint64_t i = 0; i < n; i++) output[i] = walk_by_plan(&s, &p, input[i], access);
+  return NULL;
+}
+
+#define BLOCK 256
+
+/** blocks(input, output, count, access): the core's block kernel, a pass a level; `count` is a multiple of 256. */
+static napi_value blocks(napi_env env, napi_callback_info info) {
+  size_t count = 4;
+  napi_value args[4];
+  napi_get_cb_info(env, info, &count, args, NULL, NULL);
+  const uint64_t *input = (uint64_t *)(memory + argument(env, args[0]));
+  uint64_t *output = (uint64_t *)(memory + argument(env, args[1]));
+  const uint64_t n = argument(env, args[2]);
+  const uint32_t access = argument(env, args[3]);
+  const struct space s = the_space;
+  const struct plan p = s.plans[access >> 1 & 15];
+  // The size is a power of two, and the slot begins at 0 (bench/machine.ts).
+  const uint64_t window = s.size - 1;
+  static uint64_t wrong[BLOCK], table[BLOCK], leaves[BLOCK];
+  for (uint64_t first = 0; first < n; first += BLOCK) {
+    const uint64_t *from = input + first;
+    uint64_t *to = output + first;
+    for (int i = 0; i < BLOCK; i++) table[i] = s.root, wrong[i] = p.block | ((from[i] + (1ull << 47)) >> 48);
+    for (int shift = 39; shift > 12; shift -= 9)
+      for (int i = 0; i < BLOCK; i++) {
+        const uint64_t entry = *(uint64_t *)(s.ram + table[i] + ((from[i] >> shift & 511) << 3));
+        const uint64_t next = entry & s.address_mask;
+        wrong[i] |= ((entry ^ p.need_table) & p.check_table) | (next & ~window);
+        table[i] = next & window;
+      }
+    for (int i = 0; i < BLOCK; i++) leaves[i] = *(uint64_t *)(s.ram + table[i] + ((from[i] >> 12 & 511) << 3));
+    uint64_t any = 0;
+    for (int i = 0; i < BLOCK; i++) {
+      wrong[i] |= (leaves[i] ^ p.need_leaf) & p.check_page;
+      any |= wrong[i];
+      to[i] = (leaves[i] & s.address_mask) | (from[i] & 0xfff);
+    }
+    if (any)
+      for (int i = 0; i < BLOCK; i++)
+        if (wrong[i]) to[i] = walk(&s, from[i], access);
+  }
+  return NULL;
+}
+
 struct leaf {
   uint64_t va, pa, entry;
   uint32_t rights, level;
@@ -143,6 +225,8 @@ static void export(napi_env env, napi_value exports, const char *name, napi_call
 NAPI_MODULE_INIT() {
   export(env, exports, "attach", attach);
   export(env, exports, "batch", batch);
+  export(env, exports, "batchByPlan", batch_by_plan);
+  export(env, exports, "blocks", blocks);
   export(env, exports, "enumerate", enumerate);
   return exports;
 }

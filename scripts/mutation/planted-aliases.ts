@@ -8,6 +8,9 @@ const fetch = at("assembly/shadow/fetch.ts");
 const flush = at("assembly/shadow/flush.ts");
 const gpte = at("assembly/shadow/gpte.ts");
 const walk = at("assembly/shadow/guest-walk.ts");
+const dirty = at("assembly/tdp/dirty.ts");
+const sync = at("assembly/shadow/sync.ts");
+const zap = at("assembly/shadow/zap.ts");
 const leaf = at("assembly/shadow/leaf.ts");
 const prefetch = at("assembly/shadow/prefetch.ts");
 const iterator = at("assembly/tdp/iterator.ts");
@@ -15,6 +18,8 @@ const map = at("assembly/tdp/map.ts");
 const page = at("assembly/tdp/page.ts");
 const aliases = at("src/mmu/aliases.ts");
 const context = at("src/mmu/context.ts");
+const dirtyLog = at("src/mmu/dirty-log.ts");
+const notifier = at("src/mmu/notifier.ts");
 const slots = at("src/mmu/memslots.ts");
 const vcpu = at("src/mmu/vcpu.ts");
 const vm = at("src/mmu/vm.ts");
@@ -23,15 +28,20 @@ export const PLANTED_ALIASES: readonly Planted[] = [
   alias("pages of aliases have one name", "return <u32>(alias >> FIRST_BIT) << LOW_SHIFT;", "return 0;"),
   alias("execute-only grants reading", "VM_EXECUTE_ONLY) ? ACC_EXEC :", "VM_EXECUTE_ONLY) ? ACC_ALL & ~2 :"),
   fault("a direct fault's gfn keeps alias bits", "direct ? gfnOfAddress(vm, address) :", "direct ? address >> 12 :"),
-  fault("the VM's own page has aliases", "slot != 0 && isInternal(slot) ? 0 : slot;", "false ? 0 : slot;"),
+  fault("the VM's own page has aliases", "isHidden(slot, gfn ^ (gpa >> 12)) ? 0 : slot;", "slot;"),
   fault("execute-only is not enforced", "violatesAlias(vcpu, address, error)) return", "false) return"),
   fault(
     "an injected violation has no P bit",
     "store<u32>(vcpu, error | PFERR_P, VCPU_GW_ERROR);",
     "store<u32>(vcpu, error, VCPU_GW_ERROR);",
   ),
-  fetch("classic tables serve every alias", "shadows ? 0 : aliasBits(", "true ? 0 : aliasBits("),
-  fetch("L2's addresses are taken for aliases", "const alias = shadows ? 0 : aliasBits(", "const alias = aliasBits("),
+  fetch("classic tables serve every alias", "const alias = aliasBits(", "const alias: u64 = !shadows ? 0 : aliasBits("),
+  fetch("L2's addresses are taken for aliases", "shadows ? load<u64>(vcpu, VCPU_GW_GPA) : address;", "address;"),
+  fetch(
+    "L1's large pages of all aliases have one table",
+    "const alias = aliasBits(",
+    "const alias: u64 = shadows ? 0 : aliasBits(",
+  ),
   flush("an address flush forgets the alias", "if (mask != 0) note(vm, gfn | mask, pages);", ""),
   flush("two alias bits are flushed by ranges", "popcnt<u64>(mask) > 1", "popcnt<u64>(mask) > 2"),
   gpte(
@@ -39,9 +49,14 @@ export const PLANTED_ALIASES: readonly Planted[] = [
     "SPACE_ADDRESS_MASK)) >> 12;",
     "SPACE_ADDRESS_MASK) | gpte & 0x000ffffffffff000) >> 12;",
   ),
-  walk("a walk's address loses alias bits", "gpa | leafAlias(vm, mmu, leaf)", "gpa"),
+  walk("a walk's address loses alias bits", "gpa | (gpteAlias(vm, mmu, leaf) << 12)", "gpa"),
   leaf("the slot's memory type is ignored", "memtype != 0 && slot != 0 && hasMemtype(slot)", "false"),
-  prefetch("aliases of the VM's own page are prefetched", "(alias != 0 && isInternal(slot))", "false"),
+  prefetch("aliases of the VM's own page are prefetched", "isHidden(slot, alias)", "false"),
+  prefetch(
+    "L1's aliases of the VM's own page are prefetched",
+    "isHidden(slot, gpteAlias(load<u32>(vcpu, VCPU_VM), mmu, gpte))",
+    "false",
+  ),
   prefetch("prefetching grants what an alias does not", "& aliasRights(vm, alias);", ";"),
   iterator("only the plain range is walked", "const next = ((alias | ~mask) + 1) & mask;", "const next: u64 = 0;"),
   iterator("an alias is walked to the end of the root", "iterIndex(tdp) <= (load<u64>(tdp, TDP_LAST) | alias)", "true"),
@@ -86,7 +101,58 @@ export const PLANTED_ALIASES: readonly Planted[] = [
     'if (stage.kind === "npt") this.#checkRoot(stage.ncr3);',
     'if (stage.kind === "npt") return;',
   ),
-  vcpu("an emulated write misses its page", "const plain = gpa & ~this.vm.limits.aliasMask;", "const plain = gpa;"),
+  vm("an alias of guest memory is no memory", "const gfn = this.gfnOf(gpa);", "const gfn = gpa >> 12n;"),
+  vm(
+    "the VM's own page is memory through an alias",
+    "slot.flags & MEMSLOT_INTERNAL && gfn !==",
+    "slot.flags & 0 && gfn !==",
+  ),
+  vcpu(
+    "RSM takes alias bits in CR3",
+    "    this.#checkCr3(registers.cr3);\n    this.#setSpace(false);",
+    "    this.#setSpace(false);",
+  ),
+  vcpu(
+    "an exit to L1 takes alias bits in CR3",
+    "    this.#checkRoot(registers.cr3);\n    if (this.mmu.isEpt",
+    "    if (this.mmu.isEpt",
+  ),
+  vcpu("a silent CR3 takes alias bits", "this.#checkCr3(changed.cr3 ?? 0n);", ""),
+  vcpu("a fetched page is mapped where its address was an alias", "this.vm.gfnOf(address) === gfn", "true"),
+  vcpu("a fetched page of an execute-only alias is not mapped", "fetches ? PFERR.fetch : 0", "0"),
+  dirty(
+    "the last word of a slot reaches into another alias",
+    "const end = gfn + 64 - clz<u64>(mask);",
+    "const end = gfn + 64;",
+  ),
+  iterator("an empty range at 0 is everything", "if (end == 0) store", "if (false) store"),
+  sync(
+    "an entry that gets alias bits keeps the VM's own page",
+    "entryGfn(vm, sp, index) || hidden) {",
+    "entryGfn(vm, sp, index)) {",
+  ),
+  sync(
+    "an entry that loses alias bits keeps leading nowhere",
+    "mmioGfn(vm, old) || appears) clear",
+    "mmioGfn(vm, old)) clear",
+  ),
+  flush("ranges are flushed by L1's gfns where L2's addresses map them", "load<u32>(vm, VM_INDIRECT) != 0 ||", ""),
+  zap(
+    "roots of the TDP MMU go without a flush",
+    "zapInvalidRoots(vm);\n    // The kernel leaves this to the next root's load, which flushes the vCPU.\n    flushRemote(vm);",
+    "zapInvalidRoots(vm);",
+  ),
+  dirtyLog(
+    "a round of the log ends without a flush",
+    "if (pages.length > 0 && vm.manualDirtyLog === 0) flushSlot(vm, slot);",
+    "",
+  ),
+  dirtyLog("clearing the log does not flush", "if (cleared) flushSlot(vm, slot);", ""),
+  notifier(
+    "one page is flushed where a large page was",
+    "const pages = 1n << BigInt(9 * Math.max(level - 1, 0));",
+    "const pages = 1n;",
+  ),
   vm(
     "mappings outlive a change of the bits",
     "    this.exports.zapAll(this.pointer);\n    this.settle();\n    this.#applyAliases",

@@ -121,7 +121,7 @@ export const PLANTED_MMU: readonly Planted[] = [
     "      if (!isLast(old, levelOf(sp))) flush = true;\n      continue;",
     "      if (!isLast(old, levelOf(sp))) flush = true;",
   ),
-  split("splitting does not mind the page limit", "if (!hasSpareRoom(vm)) {", "if (false) {"),
+  split("splitting does not mind the page limit", "if (!hasRoomToSplit(vm)) {", "if (false) {"),
   sync("a page of another role is synchronised", "& ~VARYING) != 0) {", "& ~VARYING) == 1) {"),
   sync("unsync pages stay before an upper-level page", "if (load<u32>(other, SP_UNSYNC) != 0) zapPage(vm, other);", ""),
   sync(

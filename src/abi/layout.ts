@@ -200,7 +200,8 @@ export const WORK: RecordLayout = {
     { name: "UPDATE_COUNT", type: "u32", meaning: "entries whose accessed or dirty bit is to be set" },
     { name: "TRACE", type: "u64", count: 3 * 48, meaning: "STEP records" },
     { name: "UPDATES", type: "u64", count: 5 * 48, meaning: "UPDATE records" },
-    { name: "NOTHING", type: "u64", meaning: "always 0: the entry that a failed lane of a batch reads" },
+    { name: "NOTHING", type: "u64", meaning: "the entry that a failed lane of a batch reads" },
+    { name: "MASKS", type: "u64", count: 7, meaning: "batch: what the leaf entries of a block are checked with" },
     {
       name: "LANES",
       type: "u32",

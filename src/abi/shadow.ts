@@ -27,6 +27,12 @@ export const VM: RecordLayout = {
     { name: "LOWER_GFN", type: "u64", meaning: "address bits of an MMIO SPTE that lie in place" },
     { name: "ALIAS_MASK", type: "u64", meaning: "gfn bits that tell aliases of one page apart" },
     { name: "EXECUTE_ONLY", type: "u64", meaning: "of them: bits whose alias only grants execution" },
+    {
+      name: "LEAF",
+      type: "u64",
+      count: 8,
+      meaning: "by rights: level-1 SPTE of an accessed page, writable where they say so, less address and dirty bit",
+    },
     { name: "INVALIDATE_START", type: "u64", meaning: "first hva of the invalidations in progress" },
     { name: "INVALIDATE_END", type: "u64", meaning: "hva after them" },
     { name: "NORMAL_ZONE", type: "u64", meaning: "host-physical address of linear address 0 in the normal zone" },

@@ -16,7 +16,6 @@ export const TDP: RecordLayout = {
     { name: "SPTEP", type: "u32", meaning: "iterator: the current entry, 0 at the end" },
     { name: "LEVEL", type: "u32", meaning: "iterator: its level" },
     { name: "MIN_LEVEL", type: "u32", meaning: "iterator: lowest level to visit" },
-    { name: "ROOT", type: "u32", meaning: "iterator: the root" },
     { name: "ROOT_LEVEL", type: "u32", meaning: "iterator: level of the root" },
     { name: "SPACE", type: "u32", meaning: "iterator: address space of the root" },
     { name: "PATH", type: "u32", count: 5, meaning: "iterator: tables down to the current entry, by level - 1" },

@@ -1,6 +1,7 @@
 /** The Wasm core: one instance over one linear memory, with any number of memories and address spaces in it. */
 import type { AddressSpaceConfig, EptConfig, GuestMemory, NptConfig, PagingEngine } from "../api.js";
 import { ConfigError } from "../errors.js";
+import { BatchBuffer } from "./batch.js";
 import { type CoreExports, instantiate } from "./exports.js";
 import { LinearMemory, type Region } from "./linear-memory.js";
 import { CoreMemory, type CoreMemoryConfig } from "./memory.js";
@@ -41,6 +42,14 @@ export class Core implements PagingEngine {
   /** What src/mmu builds on: the raw exports and the memory with its allocator. */
   internals(): { readonly exports: CoreExports; readonly linear: LinearMemory; readonly work: number } {
     return { exports: this.#exports, linear: this.#linear, work: this.#work };
+  }
+
+  /**
+   * Arrays for `length` addresses and their results that `CoreSpace.translateBuffer` uses without copying. Throws RangeError
+   * for a bad length, OutOfMemoryError where there is no room; `dispose` gives the memory back.
+   */
+  allocateBatch(length: number): BatchBuffer {
+    return new BatchBuffer(this.#linear, length);
   }
 
   /** Guest-physical memory. Throws ConfigError for a bad layout, OutOfMemoryError where it does not fit. */

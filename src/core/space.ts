@@ -3,6 +3,7 @@ import { ACCESS, Access, bitOf, CODES, CURSOR, Status } from "../abi/index.js";
 import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
 import { ConfigError, GeneralProtectionError, MemoryRangeError, PdpteLoadError, UnsupportedError } from "../errors.js";
 import { mergeRuns, type Run } from "../runs.js";
+import { type BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
 import type { CoreExports } from "./exports.js";
 import type { LinearMemory } from "./linear-memory.js";
 import type { CoreMemory } from "./memory.js";
@@ -18,24 +19,6 @@ const LEAF_BATCH = 1024;
 const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
 /** `translate` gives this for a page that has to be read first; no error code comes with it. */
 const MISSING = -1 - (Status.MissingPage << 16);
-
-/**
- * How a batch is translated: "scalar" each address by itself, "phases" in blocks, one pass a level, "auto" in blocks as
- * long as most addresses of a block are the common case.
- */
-export type BatchKernel = "auto" | "scalar" | "phases";
-
-const KERNELS: Readonly<Record<BatchKernel, number>> = {
-  auto: CODES.KERNEL_AUTO,
-  scalar: CODES.KERNEL_SCALAR,
-  phases: CODES.KERNEL_PHASES,
-};
-
-function kernelCode(kernel: BatchKernel): number {
-  const code = Object.hasOwn(KERNELS, kernel) ? KERNELS[kernel] : undefined;
-  if (code === undefined) throw new RangeError(`kernel is ${kernel}, expected "auto", "scalar" or "phases"`);
-  return code;
-}
 
 /** Of `CODES`, as constants that the compiler puts into the fast call: V8 would load those of a module at each call. */
 enum Line {
@@ -243,15 +226,40 @@ export class CoreSpace implements AddressSpace {
     try {
       this.#linear.u64.set(input, from / 8);
       const to = from + bytes;
-      for (let done = 0; done < input.length; ) {
-        const at = done * 8;
-        done += this.#exports.translateBatch(this.pointer, from + at, to + at, input.length - done, access, code);
-        if (done < input.length) this.#supply();
-      }
+      this.#translateBetween(from, to, input.length, access, code);
       output.set(this.#linear.u64.subarray(to / 8, to / 8 + input.length));
       return this.#countFaults(to, input.length);
     } finally {
       this.#linear.free(from, bytes * 2);
+    }
+  }
+
+  /**
+   * The same for the first `count` addresses of a buffer from `Core.allocateBatch`, without copying: `count` results are
+   * in its output afterwards. Returns the number of faults. Throws ConfigError for a buffer of another core.
+   */
+  translateBuffer(
+    buffer: BatchBuffer,
+    access: number = Access.Read,
+    kernel: BatchKernel = "auto",
+    count: number = buffer.length,
+  ): number {
+    const code = kernelCode(kernel);
+    if (buffer.linear !== this.#linear) throw new ConfigError("the batch buffer was not allocated by this core");
+    if (!Number.isInteger(count) || count < 0 || count > buffer.length) {
+      throw new RangeError(`count is ${count}, expected an integer from 0 to ${buffer.length}`);
+    }
+    checkAccess(access);
+    const to = buffer.address + buffer.length * 8;
+    this.#translateBetween(buffer.address, to, count, access, code);
+    return this.#countFaults(to, count);
+  }
+
+  #translateBetween(from: number, to: number, count: number, access: number, kernel: number): void {
+    for (let done = 0; done < count; ) {
+      const at = done * 8;
+      done += this.#exports.translateBatch(this.pointer, from + at, to + at, count - done, access, kernel);
+      if (done < count) this.#supply();
     }
   }
 

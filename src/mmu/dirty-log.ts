@@ -1,5 +1,6 @@
 /** The dirty log of a slot (KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG). */
 import { ConfigError } from "../errors.js";
+import { flushSlot } from "./flushes.js";
 import type { Memslot } from "./memslots.js";
 import { splitNestedHugePages } from "./split-huge.js";
 import type { VirtualMachine } from "./vm.js";
@@ -47,6 +48,8 @@ export function getDirtyLog(vm: VirtualMachine, slot: Memslot): number[] {
     vm.linear.u64[at + word] = 0n;
     relog(vm, slot, word * 64, mask);
   }
+  // Rights went away wherever a page was dirty.
+  if (pages.length > 0 && vm.manualDirtyLog === 0) flushSlot(vm, slot);
   vm.settle();
   return pages;
 }
@@ -71,11 +74,14 @@ export function clearDirtyLog(
     masks.set(word, (masks.get(word) ?? 0n) | (1n << BigInt(page % 64)));
   }
   reserve(vm, slot);
+  let cleared = false;
   for (const [word, wanted] of [...masks].sort(([a], [b]) => a - b)) {
     const mask = wanted & vm.linear.u64[at + word]!;
     if (mask === 0n) continue;
     vm.linear.u64[at + word]! &= ~mask;
     relog(vm, slot, word * 64, mask);
+    cleared = true;
   }
+  if (cleared) flushSlot(vm, slot);
   vm.settle();
 }

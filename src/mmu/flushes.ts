@@ -1,4 +1,5 @@
 /** Which translations have to be flushed from TLBs: what the core has noted since the host asked last. */
+import type { Memslot } from "./memslots.js";
 import { vmRecord } from "./records.js";
 import type { VirtualMachine } from "./vm.js";
 
@@ -23,4 +24,9 @@ export function takeFlushes(vm: VirtualMachine): PendingFlush {
     gfn: vmRecord.get64(linear, pointer, "FLUSH_RANGES", 2 * i),
     pages: vmRecord.get64(linear, pointer, "FLUSH_RANGES", 2 * i + 1),
   }));
+}
+
+/** Rights of its pages went away (kvm_arch_flush_remote_tlbs_memslot). */
+export function flushSlot(vm: VirtualMachine, slot: Memslot): void {
+  vm.exports.flushRange(vm.pointer, slot.base, BigInt(slot.pages));
 }

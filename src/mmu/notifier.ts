@@ -49,8 +49,10 @@ export function unmapRange(vm: VirtualMachine, start: bigint, end: bigint): void
 /** The host puts another page behind an address, which must not be written before the next fault. */
 export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): void {
   inRange(vm, hva, hva + 1n, (slot, gfn) => {
-    const changed = vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
-    if (changed !== 0) vm.exports.flushRange(vm.pointer, gfn, 1n);
+    const level = vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
+    // Of a large page that goes a TLB may hold any part.
+    const pages = 1n << BigInt(9 * Math.max(level - 1, 0));
+    if (level !== 0) vm.exports.flushRange(vm.pointer, gfn & ~(pages - 1n), pages);
     // Prefetching must not map the page that was there before.
     vm.hostPages.change(slot, gfn, page);
   });

@@ -1,5 +1,6 @@
 /** Adding, deleting, moving and changing memslots (kvm_set_memslot and kvm_mmu_slot_apply_flags of Linux 6.1). */
 import { SHADOW_CODES } from "../abi/shadow.js";
+import { flushSlot } from "./flushes.js";
 import { flagsOf, type Memslot, type SlotConfig } from "./memslots.js";
 import { RANGE } from "./notifier.js";
 import { splitNestedHugePages } from "./split-huge.js";
@@ -61,11 +62,6 @@ function updateLimit(vm: VirtualMachine): void {
   const limit = Math.max(Math.floor(vm.slots.totalPages / PAGES_PER_SHADOW_PAGE), MIN_PAGES);
   vm.exports.limitPages(vm.pointer, limit);
   vm.settle();
-}
-
-/** Rights of its pages went away (kvm_arch_flush_remote_tlbs_memslot). */
-export function flushSlot(vm: VirtualMachine, slot: Memslot): void {
-  vm.exports.flushRange(vm.pointer, slot.base, BigInt(slot.pages));
 }
 
 function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {

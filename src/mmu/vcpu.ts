@@ -36,7 +36,7 @@ export type { ControlRegisters } from "./control-registers.js";
 /** Work that waits for the next entry to the guest. */
 const REQUEST = { freeObsoleteRoots: 1, sync: 2, loadPgd: 4, flushCurrent: 8, flushGuest: 16, fillRoot: 32 } as const;
 
-const PFERR = { p: 1, w: 2, u: 4, rsvd: 8 } as const;
+const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, fetch: 16 } as const;
 const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, ATTEND } = SHADOW_CODES;
 /** What most faults end with: the same objects for all. */
 const OUTCOMES: readonly (FaultOutcome | undefined)[] = Object.assign(new Array(RET_PF_INJECT + 1).fill(undefined), {
@@ -323,11 +323,16 @@ export class Vcpu {
   pageReady(gfn: bigint): boolean {
     const wait = this.#async.take(gfn);
     if (wait === undefined) return false;
+    const { address } = wait;
     const pgd = this.isDirect ? undefined : this.mmu.pgd;
-    if (wait.pgd === pgd && this.enterGuest()) {
+    // Other bits may be alias bits now, and then the address is another page's.
+    const same = pgd === undefined ? this.vm.gfnOf(address) === gfn : true;
+    if (same && wait.pgd === pgd && this.enterGuest()) {
       if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
-      const [low, high] = [Number(wait.address & 0xffff_ffffn), Number(wait.address >> 32n)];
-      this.attend(this.vm.exports.pageFault(this.pointer, high, low, 0, 1));
+      const [low, high] = [Number(address & 0xffff_ffffn), Number(address >> 32n)];
+      // What an execute-only alias maps is nothing to read.
+      const fetches = pgd === undefined && (address & this.vm.limits.executeOnlyAliases) !== 0n;
+      this.attend(this.vm.exports.pageFault(this.pointer, high, low, fetches ? PFERR.fetch : 0, 1));
       this.vm.events.collect(this.id);
     }
     return true;
@@ -388,9 +393,8 @@ export class Vcpu {
    * alias bits. Throws MemoryRangeError before anything changes.
    */
   emulatedWrite(gpa: bigint, bytes: Uint8Array): void {
-    const plain = gpa & ~this.vm.limits.aliasMask;
-    this.vm.writeGuest(plain, bytes, this.space);
-    this.vm.exports.pteWrite(this.pointer, Number(plain >> 32n), Number(plain & 0xffff_ffffn), bytes.length);
+    this.vm.writeGuest(gpa, bytes, this.space);
+    this.vm.exports.pteWrite(this.pointer, Number(gpa >> 32n), Number(gpa & 0xffff_ffffn), bytes.length);
     this.vm.settle();
     this.vm.events.collect(this.id);
   }
@@ -491,9 +495,9 @@ export class Vcpu {
     this.vm.events.collect(this.id);
   }
 
-  /** Registers set from outside, all at once (KVM_SET_SREGS). */
+  /** Registers set from outside, all at once (KVM_SET_SREGS). Throws ConfigError where CR3 has alias bits. */
   setRegisters(registers: ControlRegisters): void {
-    if (this.walkMmu !== this.nestedMmu) this.#checkRoot(registers.cr3);
+    this.#checkCr3(registers.cr3);
     const before = this.registers;
     this.#setRegisters(numbersOf(registers));
     const same = (["cr0", "cr3", "cr4", "efer"] as const).every((name) => before[name] === registers[name]);
@@ -501,8 +505,12 @@ export class Vcpu {
     this.vm.events.collect(this.id);
   }
 
-  /** Registers that the guest changed without an exit: CR3 and, where it owns the bit, CR0.WP. */
+  /**
+   * Registers that the guest changed without an exit: CR3 and, where it owns the bit, CR0.WP. Throws ConfigError where CR3
+   * has alias bits, which the processor refuses.
+   */
   setGuestRegisters(changed: Partial<ControlRegisters>): void {
+    this.#checkCr3(changed.cr3 ?? 0n);
     const before = this.#registers;
     this.#registers = numbersOf({ ...this.registers, ...changed });
     this.walkMmu.pgd = this.#registers.cr3;
@@ -587,8 +595,9 @@ export class Vcpu {
     this.vm.events.collect(this.id);
   }
 
-  /** RSM with the registers that were saved. */
+  /** RSM with the registers that were saved. Throws ConfigError where CR3 has alias bits. */
   leaveSmm(registers: ControlRegisters): void {
+    this.#checkCr3(registers.cr3);
     this.#setSpace(false);
     this.#resetContext();
     this.#setRegisters(numbersOf(registers));
@@ -630,13 +639,19 @@ export class Vcpu {
     else if (isPaePaging(numbersOf(registers))) this.#pdptes.checkFields(stage.pdptes);
   }
 
+  /** Behind L1's second stage CR3 is an address of L2's, where the bits mean nothing. Throws ConfigError. */
+  #checkCr3(cr3: bigint): void {
+    if (this.walkMmu !== this.nestedMmu) this.#checkRoot(cr3);
+  }
+
   /** A table of L1's has no alias. Throws ConfigError. */
   #checkRoot(table: bigint): void {
     if (table & this.vm.limits.aliasMask) throw new ConfigError(`root table 0x${table.toString(16)} has alias bits`);
   }
 
-  /** The nested guest exits to L1, whose registers these are. */
+  /** The nested guest exits to L1, whose registers these are. Throws ConfigError where CR3 has alias bits. */
   exitNested(registers: ControlRegisters): void {
+    this.#checkRoot(registers.cr3);
     if (this.mmu.isEpt && this.walkMmu === this.nestedMmu && isPaePaging(this.#registers)) this.#pdptes.exitNested();
     this.#setGuestMode(false);
     this.#requestTransitionFlush();

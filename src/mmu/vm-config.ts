@@ -58,7 +58,8 @@ export interface VirtualMachineConfig {
   readonly aliases?: AliasConfig;
   /**
    * TLBs can be flushed by ranges of guest-physical addresses, so that `takeFlushes` lists ranges where that is enough
-   * (the kernel's kvm_available_flush_tlb_with_range). Default false: every flush is of everything.
+   * (the kernel's kvm_available_flush_tlb_with_range). Default false: every flush is of everything, as it always is under
+   * shadow paging and while a nested guest's tables are shadowed.
    */
   readonly rangedFlush?: boolean;
   /** Records of the event buffer; 0 turns events off. Default 0. */
@@ -111,7 +112,8 @@ export function writeMasks(
   set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
   set32("TDP", (config.paging ?? "shadow") === "shadow" ? 0 : 1);
   set32("CPU_DIRTY_LOG", config.pageModificationLog ? 1 : 0);
-  set32("RANGED_FLUSH", config.rangedFlush ? 1 : 0);
+  // Under shadow paging TLBs go by linear addresses.
+  set32("RANGED_FLUSH", config.rangedFlush && (config.paging ?? "shadow") !== "shadow" ? 1 : 0);
   set32("NX_HUGE", config.nxHugePages ? 1 : 0);
   set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
   set32("MAX", UNLIMITED);

@@ -34,7 +34,7 @@ import { TdpMmu } from "./tdp.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
 import { type VirtualMachineConfig, writeMasks } from "./vm-config.js";
 
-const { HOST_PRESENT, HOST_WRITABLE } = SHADOW_CODES;
+const { HOST_PRESENT, HOST_WRITABLE, MEMSLOT_INTERNAL } = SHADOW_CODES;
 
 export class VirtualMachine {
   readonly linear: LinearMemory;
@@ -217,32 +217,42 @@ export class VirtualMachine {
 
   // ---------------------------------------------------------------- memory and slots
 
-  /** Guest-physical bytes of one address space; undefined where a byte lies in no slot. */
+  /** The slot behind a guest-physical address, whichever alias it is; a page of the VM's own has none. */
+  #slotAt(gpa: bigint, space: number): Memslot | undefined {
+    const gfn = this.gfnOf(gpa);
+    const slot = this.slots.visible(space, gfn);
+    return slot !== undefined && slot.flags & MEMSLOT_INTERNAL && gfn !== gpa >> 12n ? undefined : slot;
+  }
+
+  /** Guest-physical bytes of one address space, through any alias; undefined where a byte lies in no slot. */
   readGuest(gpa: bigint, length: number, space = 0): Uint8Array | undefined {
     const bytes = new Uint8Array(length);
     for (let done = 0; done < length; ) {
       const at = gpa + BigInt(done);
-      const slot = this.slots.visible(space, at >> 12n);
+      const slot = this.#slotAt(at, space);
       if (slot === undefined) return undefined;
       const size = Math.min(length - done, 4096 - Number(at & 0xfffn));
-      const from = slot.ram + Number(at - (slot.base << 12n));
+      const from = slot.ram + Number(this.#plain(at) - (slot.base << 12n));
       bytes.set(this.linear.u8.subarray(from, from + size), done);
       done += size;
     }
     return bytes;
   }
 
-  /** Writes guest memory and its dirty log, without telling the MMU. Throws MemoryRangeError before anything changes. */
+  /**
+   * Writes guest memory and its dirty log, through any alias and without telling the MMU. Throws MemoryRangeError before
+   * anything changes.
+   */
   writeGuest(gpa: bigint, bytes: Uint8Array, space = 0): void {
     if (this.readGuest(gpa, bytes.length, space) === undefined) {
       throw new MemoryRangeError(`guest-physical range 0x${gpa.toString(16)} lies in no slot`);
     }
     for (let done = 0; done < bytes.length; ) {
       const at = gpa + BigInt(done);
-      const slot = this.slots.visible(space, at >> 12n)!;
+      const slot = this.#slotAt(at, space)!;
       const size = Math.min(bytes.length - done, 4096 - Number(at & 0xfffn));
-      this.linear.u8.set(bytes.subarray(done, done + size), slot.ram + Number(at - (slot.base << 12n)));
-      this.exports.logDirty(slot.pointer, at >> 12n);
+      this.linear.u8.set(bytes.subarray(done, done + size), slot.ram + Number(this.#plain(at) - (slot.base << 12n)));
+      this.exports.logDirty(slot.pointer, this.gfnOf(at));
       done += size;
     }
   }
@@ -311,6 +321,10 @@ export class VirtualMachine {
   /** Guest-physical address bits that are attributes. */
   get aliases(): Required<AliasConfig> {
     return { mask: this.limits.aliasMask, executeOnly: this.limits.executeOnlyAliases };
+  }
+
+  #plain(gpa: bigint): bigint {
+    return gpa & ~this.limits.aliasMask;
   }
 
   /** The gfn without alias bits. */

@@ -37,8 +37,17 @@ const SPACES: Readonly<Record<string, AddressSpaceConfig>> = {
   none: { ...LONG, cr0: 1, cr4: 0, efer: 0 },
 };
 
-/** Tables at every page of low RAM, pointing at each other; mostly the common case, now and then anything else. */
-function fillTables(memory: CoreMemory, next: (below: number) => number, narrow: boolean, rare: number): void {
+/**
+ * Tables at every page of low RAM, pointing at each other; mostly the common case, now and then anything else. Of the
+ * pages from `large` on every entry maps a larger page, where it is read at a level that can.
+ */
+function fillTables(
+  memory: CoreMemory,
+  next: (below: number) => number,
+  narrow: boolean,
+  rare: number,
+  large: number,
+): void {
   const odd = [
     0x1n,
     0x2n,
@@ -57,13 +66,15 @@ function fillTables(memory: CoreMemory, next: (below: number) => number, narrow:
   const step = narrow ? 4 : 8;
   for (let at = 0; at < 0x10000; at += step) {
     let entry = (BigInt(1 + next(next(64) === 0 ? 300 : 15)) << 12n) | 0x67n;
+    if (at >= large) entry = (BigInt(next(3)) << 30n) | (BigInt(narrow ? 0 : next(2)) << 21n) | 0xe7n;
     if (next(rare) === 0) entry ^= odd[next(odd.length)]!;
     if (next(rare) === 0) entry ^= odd[next(odd.length)]!;
     if (narrow) memory.writeU32(at, Number(entry & 0xffffffffn));
     else memory.writeU64(at, entry);
   }
   // The root, also as PDPTEs: no rights in those.
-  for (let at = 0; at < 32; at += 8) if (!narrow) memory.writeU64(0x8000 + at, BigInt(1 + next(8)) * 0x1000n + 1n);
+  for (let at = 0; at < 32; at += 8)
+    if (!narrow) memory.writeU64(0x8000 + at, BigInt(1 + next(8)) * 0x1000n + (next(6) === 0 ? 0n : 1n));
 }
 
 /** Addresses of one kind: all over, within a gigabyte, within one level-1 table, in a row; some of them no good. */
@@ -116,7 +127,7 @@ describe.each(Object.entries(SPACES))(
               ];
         if (size < RAM) slots.push({ gpa: size, size: RAM - size });
         const memory = core.createMemory({ slots });
-        fillTables(memory, next, narrow, rare);
+        fillTables(memory, next, narrow, rare, round % 3 === 2 ? 0x9000 + next(4) * 0x2000 : RAM);
         const root = BigInt(config.cr3) & ~0xf000n;
         const registers = { ...config, cr3: root | 0x8000n };
         const space = core.createAddressSpace(memory, registers);

@@ -215,6 +215,15 @@ describe("the software TLB", () => {
     expect(at(0)).toBeLessThan(0);
   });
 
+  it.each(["auto", "scalar", "phases"] as const)("a fault in a batch does too, kernel %s", (kernel) => {
+    memory.writeU64(leafAt(ROOTS[0], 0), 0n);
+    const input = new BigUint64Array(32);
+    expect(space.translateBatch(input, new BigUint64Array(32), Access.Read | Access.Probe, kernel)).toBe(32);
+    expect(at(0)).toBe(0x100000);
+    expect(space.translateBatch(input, new BigUint64Array(32), Access.Read, kernel)).toBe(32);
+    expect(at(0)).toBeLessThan(0);
+  });
+
   it("a probe neither uses nor fills it", () => {
     expect(at(0, Access.Probe)).toBe(0x200000);
     expect(at(0)).toBe(0x100000);

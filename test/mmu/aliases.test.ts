@@ -22,6 +22,8 @@ const KINDS: readonly { readonly name: string; readonly format: Format; readonly
   { name: "TDP MMU, NPT", format: "npt", tdpMmu: true },
   { name: "TDP MMU, EPT", format: "ept", tdpMmu: true },
   { name: "TDP MMU, EPT with PML", format: "ept with PML", tdpMmu: true },
+  { name: "classic EPT with PML", format: "ept with PML", tdpMmu: false },
+  { name: "classic EPT without A/D", format: "ept without A/D", tdpMmu: false },
   { name: "TDP MMU, EPT without A/D", format: "ept without A/D", tdpMmu: true },
 ];
 

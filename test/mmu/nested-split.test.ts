@@ -69,6 +69,23 @@ describe("a huge page of a nested guest, when dirty logging begins", () => {
     guest.dispose();
   });
 
+  it("keeps apart the small pages of different aliases of the same memory", () => {
+    const ALIAS = 1n << 41n;
+    const { guest, events } = started({ aliases: { mask: ALIAS } });
+    guest.map(guest.root, OTHER_L2, HIGH_SLOT | ALIAS, FULL, 2);
+    guest.touch(OTHER_L2, WRITE);
+    expect(shape(guest).large.length).toBe(2);
+    log(guest);
+    const tables = () => guest.vm.pages().filter(({ role }) => roleIsGuestMode(role) && roleIsDirect(role));
+    expect(new Set(tables().map(({ alias }) => alias))).toEqual(new Set([0n, ALIAS >> 12n]));
+    events.length = 0;
+    for (const gpa of [L2, OTHER_L2]) expect(guest.touch(gpa + 0x7000n, WRITE)).toBe((HIGH_SLOT >> 12n) + 7n);
+    // The faults find the tables that splitting made.
+    expect(events.filter(({ ev }) => ev === "kvm_mmu_get_page")).toEqual([]);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
   it("waits for the first cleared page where everything counts as dirty at first", () => {
     const { guest } = started({ manualDirtyLog: 3 });
     log(guest);

@@ -174,6 +174,10 @@ describe("a fault in one piece", () => {
     run(7, 600, {}, false).dispose();
   });
 
+  it("also under a root of five levels, which stands above the guest's", () => {
+    run(9, 200, { minimumRootLevel: 5 }).dispose();
+  });
+
   it("also where memory is logged, with encryption, without 1 GiB pages", () => {
     run(8, 200, { hostPage1g: false, pdpteAccessed: true }).dispose();
   });

@@ -1,0 +1,175 @@
+/** takeFlushes: whatever drops or restricts a mapping is noted, by a range where that is enough. */
+import { describe, expect, it } from "vitest";
+import { Access } from "../../src/index.js";
+import type { VirtualMachineConfig } from "../../src/mmu/index.js";
+import { Guest } from "./guest.js";
+import { NestedNpt } from "./nested-guest.js";
+import { FORMATS, type Format, LARGE_GPA, LARGE_PAGES, TdpGuest } from "./tdp-guest.js";
+
+const BIT = 1n << 47n;
+const BASE = LARGE_GPA >> 12n;
+const HIGH_BIT = BIT >> 12n;
+const KINDS = FORMATS.flatMap((format) => [false, true].map((tdpMmu) => ({ format, tdpMmu })));
+
+function make(format: Format, tdpMmu: boolean, config: Partial<VirtualMachineConfig> = {}): TdpGuest {
+  return new TdpGuest(format, { tdpMmu, rangedFlush: true, aliases: { mask: BIT }, ...config });
+}
+
+/** Ends a test. */
+function sound(guest: { vm: { audit(): unknown }; dispose(): void }): void {
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+}
+
+describe.each(KINDS)("flushes ($format, TDP MMU: $tdpMmu)", ({ format, tdpMmu }) => {
+  const slot = [
+    { gfn: BASE, pages: BigInt(LARGE_PAGES) },
+    { gfn: BASE | HIGH_BIT, pages: BigInt(LARGE_PAGES) },
+  ];
+
+  it("follow each round of the dirty log, and none where nothing was written", () => {
+    const guest = make(format, tdpMmu);
+    guest.access(LARGE_GPA, "write");
+    guest.vm.setSlot(guest.slot(1, true));
+    expect(guest.vm.takeFlushes()).toEqual(slot);
+    expect([guest.vm.getDirtyLog(1), guest.vm.takeFlushes()]).toEqual([[], []]);
+    guest.access(LARGE_GPA | BIT, "write");
+    guest.vm.takeFlushes();
+    expect([guest.vm.getDirtyLog(1), guest.vm.takeFlushes()]).toEqual([[0], slot]);
+    sound(guest);
+  });
+
+  it("follow what manual protection clears", () => {
+    const guest = make(format, tdpMmu, { manualDirtyLog: 1 });
+    guest.vm.setSlot(guest.slot(1, true));
+    guest.access(LARGE_GPA | BIT, "write");
+    guest.vm.takeFlushes();
+    expect([guest.vm.getDirtyLog(1), guest.vm.takeFlushes()]).toEqual([[0], []]);
+    guest.vm.clearDirtyLog(1, 0, 64, [1]);
+    expect(guest.vm.takeFlushes()).toEqual([]);
+    guest.vm.clearDirtyLog(1, 0, 64, [0]);
+    expect(guest.vm.takeFlushes()).toEqual(slot);
+    sound(guest);
+  });
+
+  it("are of everything where a slot goes or moves, or other bits become aliases", () => {
+    const guest = make(format, tdpMmu);
+    for (const change of [
+      () => guest.vm.setSlot({ ...guest.slot(1), gpa: 2n * LARGE_GPA }),
+      () => guest.vm.setSlot({ id: 1, gpa: LARGE_GPA, size: 0 }),
+      () => guest.vm.setAliases({ mask: 0n }),
+    ]) {
+      for (const gpa of [0x3000n, LARGE_GPA, 2n * LARGE_GPA]) guest.access(gpa, "read");
+      guest.vm.takeFlushes();
+      change();
+      expect(guest.vm.takeFlushes()).toBe("all");
+    }
+    sound(guest);
+  });
+
+  it("are of everything where more changes than the notes hold", () => {
+    const guest = make(format, tdpMmu);
+    for (const [pages, flush] of [
+      [8, 16],
+      [9, "all"],
+    ] as const) {
+      for (let page = 0; page < pages; page++) guest.access(BigInt(page) << 12n, "read");
+      guest.vm.takeFlushes();
+      for (let page = 0n; page < pages; page++)
+        guest.vm.changePage(guest.hva(page << 12n), { pfn: 0x55_5000n + page, writable: true, level: 1 });
+      const found = guest.vm.takeFlushes();
+      expect(found === "all" ? found : found.length).toBe(flush);
+    }
+    sound(guest);
+  });
+});
+
+describe.each([false, true])("a flush of the whole place (TDP MMU: %s)", (tdpMmu) => {
+  const place = [
+    { gfn: BASE, pages: 512n },
+    { gfn: BASE | HIGH_BIT, pages: 512n },
+  ];
+
+  it("follows a table's replacement by a large page", () => {
+    let level = 1;
+    const pin = (hva: bigint) => ({ pfn: 0x4_0000n + ((hva >> 12n) & 0xffffn), writable: true, level });
+    const guest = make("npt", tdpMmu, { hostMemory: { pin, peek: () => undefined } });
+    guest.access(LARGE_GPA | BIT, "read");
+    level = 2;
+    guest.vm.takeFlushes();
+    guest.access((LARGE_GPA + 0x1000n) | BIT, "read");
+    expect(guest.leaf(LARGE_GPA | BIT)!.level).toBe(2);
+    expect(guest.vm.takeFlushes()).toEqual(place);
+    sound(guest);
+  });
+
+  it("follows a large page's replacement by a table", () => {
+    const guest = make("ept", tdpMmu, { nxHugePages: true });
+    guest.access(LARGE_GPA | BIT, "read");
+    guest.vm.takeFlushes();
+    guest.access((LARGE_GPA + 0x3000n) | BIT, "exec");
+    expect(guest.leaf((LARGE_GPA + 0x3000n) | BIT)!.level).toBe(1);
+    expect(guest.vm.takeFlushes()).toEqual(tdpMmu ? place : "all");
+    guest.vm.takeFlushes();
+    if (tdpMmu) expect([guest.vm.recoverHugePages(1), guest.vm.takeFlushes()]).toEqual([1, "all"]);
+    sound(guest);
+  });
+
+  it("follows the end of logging, and unmapping is followed by one of everything", () => {
+    const guest = make("npt", tdpMmu);
+    guest.access(LARGE_GPA, "write");
+    guest.vm.setSlot(guest.slot(1, true));
+    guest.access(LARGE_GPA, "write");
+    guest.vm.takeFlushes();
+    guest.vm.setSlot(guest.slot(1));
+    expect(guest.vm.takeFlushes()).toContainEqual({ gfn: BASE | HIGH_BIT, pages: BigInt(LARGE_PAGES) });
+    guest.access(LARGE_GPA, "write");
+    guest.vm.takeFlushes();
+    guest.vm.unmapRange(guest.hva(LARGE_GPA), guest.hva(LARGE_GPA) + 0x1000n);
+    expect(guest.vm.takeFlushes()).toBe("all");
+    sound(guest);
+  });
+});
+
+describe("an address flush", () => {
+  it("covers all that a large page mapped", () => {
+    const guest = make("npt", false);
+    guest.access(LARGE_GPA + 0x20_5000n, "read");
+    guest.vm.takeFlushes();
+    guest.vm.changePage(guest.hva(LARGE_GPA + 0x20_7000n), { pfn: 0x55_6000n, writable: true, level: 1 });
+    expect(guest.leaf(LARGE_GPA + 0x20_5000n)).toBeUndefined();
+    const gfn = (LARGE_GPA + 0x20_0000n) >> 12n;
+    expect(guest.vm.takeFlushes()).toEqual([
+      { gfn, pages: 512n },
+      { gfn: gfn | HIGH_BIT, pages: 512n },
+    ]);
+    sound(guest);
+  });
+
+  it("is one of everything while L2's own addresses map the page too", () => {
+    const guest = new NestedNpt(4, "4level", { rangedFlush: true });
+    guest.map(guest.root, 0x1000n, 0x5000n);
+    const hva = 0x7f00_0000_5000n;
+    guest.touch(0x5000n, Access.Read);
+    guest.vm.takeFlushes();
+    guest.vm.changePage(hva, { pfn: 0x55_5000n, writable: true, level: 1 });
+    expect(guest.vm.takeFlushes()).toEqual([{ gfn: 5n, pages: 1n }]);
+    guest.enter();
+    expect(guest.touch(0x1000n, Access.Read)).toBe(5n);
+    guest.vm.takeFlushes();
+    guest.vm.changePage(hva, { pfn: 0x55_5000n, writable: true, level: 1 });
+    expect(guest.vm.takeFlushes()).toBe("all");
+    sound(guest);
+  });
+
+  it("is one of everything under shadow paging, where TLBs go by linear addresses", () => {
+    const guest = new Guest({ rangedFlush: true });
+    const vcpu = guest.start("nopg", 0n);
+    expect(guest.access(0x5000n, Access.Read)).toBe("ok");
+    guest.vm.takeFlushes();
+    guest.vm.changePage(0x7f00_0000_5000n, { pfn: 0x55_5000n, writable: true, level: 1 });
+    expect(guest.vm.takeFlushes()).toBe("all");
+    expect(vcpu.isDirect).toBe(true);
+    sound(guest);
+  });
+});
