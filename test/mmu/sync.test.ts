@@ -244,3 +244,27 @@ describe("CR0.WP=0", () => {
     guest.dispose();
   });
 });
+
+describe("INVLPG under PCIDs", () => {
+  it("reaches roots of the PCID that are not current, which a CR3 write without a flush brings back", () => {
+    const NO_FLUSH = 1n << 63n;
+    const guest = new Guest();
+    guest.mode = "4level";
+    const roots = [guest.table(), guest.table()] as const;
+    const leaf = guest.map(roots[0], GVA, PAGE);
+    guest.map(roots[1], GVA, PAGE + 0x1000n);
+    const window = 0x10_0000n;
+    guest.map(roots[1], window, leaf & ~0xfffn);
+    guest.start("4level", roots[0] | 1n, { cr4: 0x2_0000n });
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    guest.vcpu.writeCr3(roots[1] | 1n | NO_FLUSH);
+    expect(guest.write(window + (leaf & 0xfffn), leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    guest.vcpu.invlpg(GVA);
+    guest.vcpu.writeCr3(roots[0] | 1n | NO_FLUSH);
+    guest.vcpu.enterGuest();
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok ? guest.gfnOf(found.pa) : 0x209n).toBe(0x209n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
