@@ -12,7 +12,6 @@ const make = shadow("make-page");
 const mmio = shadow("mmio");
 const page = shadow("page");
 const prefetch = shadow("prefetch");
-const range = shadow("range");
 const recover = shadow("recover");
 const split = shadow("split");
 const sync = shadow("sync");
@@ -46,9 +45,7 @@ export const PLANTED_MMU: readonly Planted[] = [
     "if (load<u32>(mmu, MMU_FLAGS) & MMU_SMEP) changed &= ~ACC_EXEC;",
     "",
   ),
-  fault("a large page hides the guest's own table", "selfChanging(vcpu) ? 1 :", "false ? 1 :"),
   fault("a fast fault logs the first page of a large one", "logged = level > 1 && slot != 0 && logsWrites(slot);", ""),
-  fault("a slot that goes is still used", "if (isInvalid(slot)) return RET_PF_RETRY;", ""),
   fault("a tracked page becomes writable", "if (writesTracked(vcpu)) {", "if (false) {"),
   fault("a fast fault does not log", "if (isWritable(fixed) && !isWritable(spte)) markDirty", "if (false) markDirty"),
   guestWrite("flooding takes one write more", "const FLOOD: u32 = 3;", "const FLOOD: u32 = 4;"),
@@ -92,21 +89,11 @@ export const PLANTED_MMU: readonly Planted[] = [
     "if (load<u32>(sp, SP_UNSYNC) != 0 || load<u32>(sp, SP_UNSYNC_CHILDREN) != 0) markUnsync(vm, sptep);",
     "",
   ),
-  make(
-    "a direct page keeps rights that the guest took",
-    "if ((roleOf(child) & ROLE_ACCESS) >> 8 == access) return;",
-    "return;",
-  ),
   make("the root forgets its PDPTEs", "if (low & LOW_LATCHED) latch(vcpu, sp);", ""),
   mmio("an old MMIO SPTE is still good", "if (current != mmioGeneration(spte)) return RET_PF_INVALID;", ""),
   mmio(
     "the cache outlives a slot change",
     "if (load<u64>(vcpu, VCPU_MMIO_GENERATION) != normalGeneration(vcpu)) return false;",
-    "",
-  ),
-  mmio(
-    "L2's address is taken for L1's",
-    "if (load<u32>(vcpu, VCPU_MMU) != load<u32>(vcpu, VCPU_WALK_MMU)) return false;",
     "",
   ),
   page("quadrants of level 2 are the index's low bit", "level == 2 ? index & 3 : index & 1", "index & 1"),
@@ -122,7 +109,6 @@ export const PLANTED_MMU: readonly Planted[] = [
     "if (adDisabled(sp) || levelOf(sp) > 1",
     "if (levelOf(sp) > 1",
   ),
-  range("small pages of guest tables are collapsed", "(roleOf(sp) & ROLE_DIRECT) != 0 && inside", "inside"),
   recover(
     "what was forbidden last comes back first",
     "order < load<u32>(found, SP_NO_HUGE)",
@@ -135,7 +121,7 @@ export const PLANTED_MMU: readonly Planted[] = [
     "      if (!isLast(old, levelOf(sp))) flush = true;\n      continue;",
     "      if (!isLast(old, levelOf(sp))) flush = true;",
   ),
-  split("splitting does not mind the page limit", "if (!hasRoom(vm)) {", "if (false) {"),
+  split("splitting does not mind the page limit", "if (!hasRoomToSplit(vm)) {", "if (false) {"),
   sync("a page of another role is synchronised", "& ~VARYING) != 0) {", "& ~VARYING) == 1) {"),
   sync("unsync pages stay before an upper-level page", "if (load<u32>(other, SP_UNSYNC) != 0) zapPage(vm, other);", ""),
   sync(
@@ -154,8 +140,8 @@ export const PLANTED_MMU: readonly Planted[] = [
     "gpteAccess(mmu, gpte), gpte);",
   ),
   sync("a quadrant reads the first half", "return ram + (<usize>((roleOf(sp)", "return ram + 0 * (<usize>((roleOf(sp)"),
-  unsync("an upper-level table becomes unsync", "if (isTracked(vm, slot, gfn)) return true;", ""),
-  unsync("prefetching unsyncs tables", "if (prefetch) return true;", ""),
+  unsync("an upper-level table becomes unsync", "isTracked(vm, slot, gfn) || !unsyncPages(", "!unsyncPages("),
+  unsync("prefetching unsyncs tables", "if (prefetch) return false;", ""),
   unsync(
     "direct pages of the gfn count as tables",
     "|| isObsolete(vm, sp) || !hasGptes(sp)) continue;\n    if (!mayUnsync)",

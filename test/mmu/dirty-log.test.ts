@@ -5,6 +5,8 @@
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { Access } from "../../src/index.js";
+import { NestedNpt } from "./nested-guest.js";
 import { FORMATS, LARGE_GPA, LARGE_PAGES, SMALL_PAGES, TdpGuest } from "./tdp-guest.js";
 
 const SEQUENCES = Number(process.env.SEQUENCES ?? 25);
@@ -114,5 +116,25 @@ describe.each(CASES)("the dirty log, %s, %s (%i), %s", (format, _name, manual, m
       }),
       { numRuns: SEQUENCES },
     );
+  });
+});
+
+describe("clearing pages of one word of the log", () => {
+  // Without the TDP MMU nothing is split ahead, so the large page over the last of them has to be write-protected.
+  it("reaches the large page of the last one, where another begins in between", () => {
+    const page = (hva: bigint) => ({ pfn: 0x100_0000n + ((hva >> 12n) & 0xf_ffffn), writable: true, level: 2 });
+    const guest = new NestedNpt(4, "4level", { manualDirtyLog: 3, hostMemory: { pin: page, peek: page } });
+    const ram = guest.vm.createRam(544 * 4096);
+    // 32 pages before a large one.
+    const offset = 0x1e_0000n;
+    const slot = { id: 7, gpa: 0x5000_0000n + offset, hva: 0x7f90_0000_0000n + offset, size: 544 * 4096, ram };
+    guest.vm.setSlot(slot);
+    guest.touch(slot.gpa + (40n << 12n), Access.Write | Access.User);
+    const before = guest.second(slot.gpa + (40n << 12n), Access.Write | Access.User);
+    expect(before.ok && before.pageSize).toBe(0x20_0000);
+    guest.vm.setSlot({ ...slot, logDirty: true });
+    guest.vm.clearDirtyLog(7, 0, 64, [3, 40]);
+    expect(guest.second(slot.gpa + (40n << 12n), Access.Write | Access.User).ok).toBe(false);
+    guest.dispose();
   });
 });

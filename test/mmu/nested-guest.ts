@@ -42,6 +42,15 @@ export class NestedNpt extends Guest {
     this.stage = { kind: "npt", ncr3: this.root, hostCr4, hostEfer };
   }
 
+  /** Address of L1's leaf entry for a guest-physical address of L2's. */
+  leafOf(root: bigint, gpa: bigint): bigint {
+    let table = root;
+    for (let level = this.levels(); level > 1; level--) {
+      table = this.read(this.entryAddress(table, gpa, level)) & 0x000f_ffff_ffff_f000n;
+    }
+    return this.entryAddress(table, gpa, 1);
+  }
+
   enter(registers = UNPAGED, stage: SecondStage = this.stage): void {
     this.vcpu.enterNested(registers, stage);
     this.vcpu.enterGuest();

@@ -1,13 +1,19 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { SecondStage } from "../../src/mmu/index.js";
-import { roleGuestLevel, roleIsPaeRoot, roleIsPromoted, roleLevel } from "../../src/role/index.js";
+import { roleGuestLevel, roleIsGuestMode, roleIsPaeRoot, roleIsPromoted, roleLevel } from "../../src/role/index.js";
 import { FULL, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
 import { EPT, type Level, NestedEpt, NestedNpt, UNPAGED } from "./nested-guest.js";
 
 const L2 = 0x40_3000n;
 const PAGE = 0x20_0000n;
 const GFN = PAGE >> 12n;
+/** SPTEs of the nested guest's pages from `gpa` on. */
+function leavesOf(guest: NestedEpt, gpa: bigint): bigint[] {
+  const table = guest.vm.pages().find(({ role }) => roleLevel(role) === 1 && roleIsGuestMode(role))!.table;
+  return [0n, 1n].map((i) => guest.vm.linear.u64[table / 8 + Number(((gpa >> 12n) + i) & 511n)]!);
+}
+
 const UNSYNC = (guest: NestedNpt | NestedEpt) => guest.vm.pages().filter((page) => page.unsync).length;
 
 /** Host levels (hEFER.LMA=0: 3; hEFER.LMA=1: 4; with hCR4.LA57: 5) and the L1 that runs there. */
@@ -214,6 +220,16 @@ describe("walks of L2's own tables", () => {
     guest.dispose();
   });
 
+  it("ask for every table as a user's write, as the processor may set its accessed bit", () => {
+    const { guest, leaf } = started();
+    guest.exit();
+    // L1 lets L2 read the level-1 table only.
+    guest.l1Write(guest.leafOf(guest.root, leaf), (leaf & ~0xfffn) | (FULL & ~RW));
+    guest.enter({ ...LINEAR, cr3: guest.vcpu.nestedMmu.pgd });
+    expect(guest.vcpu.walk(GVA, 0)).toMatchObject({ ok: false, nested: true, errorCode: 7, address: leaf & ~0xfffn });
+    guest.dispose();
+  });
+
   it("log the page of L1's where they set an accessed bit, whatever L2's address of it", () => {
     const guest = new NestedNpt(4, "4level");
     for (let gpa = 0x10_0000n; gpa < 0x18_0000n; gpa += 0x1000n) guest.map(guest.root, gpa + 0x100_0000n, gpa);
@@ -317,6 +333,22 @@ describe("shadow EPT", () => {
     expect(guest.read(leaf) & (EPT.a | EPT.d)).toBe(accessedDirty ? EPT.a : 0n);
     guest.touch(L2, Access.Write);
     expect(guest.read(leaf) & (EPT.a | EPT.d)).toBe(accessedDirty ? EPT.a | EPT.d : 0n);
+    guest.dispose();
+  });
+
+  it("maps neighbours ahead as not accessed where L1's EPT has no accessed bits", () => {
+    const guest = new NestedEpt({}, false);
+    // The first of eight: prefetching ends at an entry that maps nothing.
+    const first = 0x40_0000n;
+    for (const at of [0n, 0x1000n]) guest.mapEpt(first + at, PAGE + at);
+    guest.enter();
+    guest.touch(first, Access.Read);
+    const [, ahead] = leavesOf(guest, first);
+    expect(ahead! & 7n).toBe(0n);
+    // Read and execute are saved in bits 54 and 56.
+    expect((ahead! >> 54n) & 5n).toBe(5n);
+    expect(guest.touch(first + 0x1000n, Access.Read)).toBe(GFN + 1n);
+    expect(leavesOf(guest, first)[1]! & 5n).toBe(5n);
     guest.dispose();
   });
 

@@ -367,3 +367,23 @@ describe("a VM", () => {
     );
   });
 });
+
+describe("a table right below a current root's PDPTEs that is zapped", () => {
+  it.each([
+    ["pae", 3],
+    ["pae", 4],
+    ["32", 3],
+  ] as const)("makes a fault retry, and the next entry links another (%s, %i levels)", (mode, level) => {
+    const { guest, root } = started(mode, { minimumRootLevel: level });
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    const directory = mode === "32" ? root : guest.read(root) & ~0xfffn;
+    // Written again and again without an access through it, the directory is taken for ordinary memory.
+    for (let i = 0; i < 3; i++) guest.vcpu.emulatedWrite(directory + 0x800n, bytesOf(0n, guest.entryBytes));
+    expect(guest.hardware(GVA, Access.Read).ok).toBe(false);
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("retry");
+    guest.vcpu.enterGuest();
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("fixed");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});

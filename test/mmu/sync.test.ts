@@ -52,6 +52,26 @@ describe.each(["32", "pae", "4level", "5level"] as const)("a %s guest that edits
     guest.dispose();
   });
 
+  it("gains no right by an edit that a table above denies", () => {
+    const { guest, root, leaf, window } = editable(mode);
+    let table = root;
+    for (let level = guest.levels(); level > 2; level--) {
+      table = guest.read(guest.entryAddress(table, GVA, level)) & 0x000f_ffff_ffff_f000n;
+    }
+    const upper = guest.entryAddress(table, GVA, 2);
+    guest.poke(upper, guest.read(upper) & ~2n);
+    guest.poke(leaf, PAGE | (FULL & ~2n));
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    expect(guest.write(window, leaf, PAGE | FULL)).toBe("ok");
+    guest.vcpu.writeCr3(root);
+    guest.vcpu.enterGuest();
+    expect(guest.hardware(GVA, Access.Read).ok).toBe(true);
+    expect(guest.hardware(GVA, Access.Write).ok).toBe(false);
+    expect(guest.access(GVA, Access.Write)).toBe("#PF 3");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
   it("has writes to upper tables emulated", () => {
     const { guest, root, gfn } = editable(mode);
     guest.access(GVA, Access.Read);
@@ -221,6 +241,30 @@ describe("CR0.WP=0", () => {
     expect(guest.access(GVA, Access.Write)).toBe("ok");
     expect(guest.hardware(GVA, Access.Fetch).ok).toBe(false);
     expect(guest.access(GVA, Access.Fetch)).toBe("#PF 11");
+    guest.dispose();
+  });
+});
+
+describe("INVLPG under PCIDs", () => {
+  it("reaches roots of the PCID that are not current, which a CR3 write without a flush brings back", () => {
+    const NO_FLUSH = 1n << 63n;
+    const guest = new Guest();
+    guest.mode = "4level";
+    const roots = [guest.table(), guest.table()] as const;
+    const leaf = guest.map(roots[0], GVA, PAGE);
+    guest.map(roots[1], GVA, PAGE + 0x1000n);
+    const window = 0x10_0000n;
+    guest.map(roots[1], window, leaf & ~0xfffn);
+    guest.start("4level", roots[0] | 1n, { cr4: 0x2_0000n });
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    guest.vcpu.writeCr3(roots[1] | 1n | NO_FLUSH);
+    expect(guest.write(window + (leaf & 0xfffn), leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    guest.vcpu.invlpg(GVA);
+    guest.vcpu.writeCr3(roots[0] | 1n | NO_FLUSH);
+    guest.vcpu.enterGuest();
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok ? guest.gfnOf(found.pa) : 0x209n).toBe(0x209n);
+    expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });
 });
