@@ -21,8 +21,7 @@ import { childTable, levelOf, tableOf } from "./page";
 }
 
 /** The entry one level down, 0 where the walk ends at `sptep`. */
-// @ts-ignore: decorator
-@inline export function nextEntry(sptep: usize, address: u64, level: u32): usize {
+export function nextEntry(sptep: usize, address: u64, level: u32): usize {
   const spte = load<u64>(sptep);
   if (!isPresent(spte) || isLast(spte, level)) return 0;
   return entryAt(childTable(spte), address, level - 1);

@@ -31,8 +31,7 @@ import { dropParent } from "./zap";
 @inline const RECYCLE: u32 = 1000;
 
 /** Sets a bit that the shadow format reserves: the engine never makes such an SPTE. */
-// @ts-ignore: decorator
-@inline export function isReservedSpte(mmu: usize, spte: u64, level: u32): bool {
+export function isReservedSpte(mmu: usize, spte: u64, level: u32): bool {
   const place = mmu + ((<usize>((spte >> 7) & 1) * 5 + <usize>(level - 1)) << 3);
   if (spte & load<u64>(place, MMU_SHADOW_RESERVED)) return true;
   return ((load<u64>(mmu, MMU_SHADOW_BAD_MT_XWR) >> (spte & 63)) & 1) != 0;

@@ -105,8 +105,7 @@ export function isAboveGuest(sp: usize): bool {
 }
 
 /** What an unused entry of the page holds. */
-// @ts-ignore: decorator
-@inline export function emptyEntry(vm: usize, sp: usize): u64 {
+export function emptyEntry(vm: usize, sp: usize): u64 {
   if (load<u32>(vm, VM_DEFAULT_PDPTE) == 0) return 0;
   return roleOf(sp) & ROLE_PAE_ROOT ? load<u64>(vm, VM_PDPTE_VALUE) : 0;
 }

@@ -110,8 +110,7 @@ export function rmapClear(vm: usize, head: usize): void {
   return load<u32>(head);
 }
 
-// @ts-ignore: decorator
-@inline export function rmapSptep(cursor: u64): usize {
+export function rmapSptep(cursor: u64): usize {
   const block = <usize>(<u32>cursor);
   if (!(block & 1)) return block;
   return load<u32>(place(block & ~1, <u32>(cursor >> 32)));

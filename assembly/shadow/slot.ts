@@ -95,8 +95,7 @@ export function slotGeneration(vcpu: usize): u64 {
 }
 
 /** Index of the large page of `level` that holds `gfn`; slots need not be aligned. */
-// @ts-ignore: decorator
-@inline function levelIndex(slot: usize, gfn: u64, level: u32): usize {
+function levelIndex(slot: usize, gfn: u64, level: u32): usize {
   const shift: u64 = 9 * (<u64>level - 1);
   return <usize>((gfn >> shift) - (load<u64>(slot, MEMSLOT_BASE) >> shift));
 }

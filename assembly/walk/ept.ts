@@ -89,8 +89,7 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
 }
 
 /** Rights of one entry; without mode-based execute control X is also the user-mode right. */
-// @ts-ignore: decorator
-@inline export function eptRightsOf(features: u32, entry: u64): u32 {
+export function eptRightsOf(features: u32, entry: u64): u32 {
   const userExecute = features & FEATURE_MODE_BASED_EXECUTE ? (entry & EPT_XU) != 0 : (entry & EPT_X) != 0;
   return (entry & EPT_R ? RIGHT_USER : 0) | (entry & EPT_W ? RIGHT_WRITE : 0) | (entry & EPT_X ? RIGHT_EXECUTE : 0)
     | (userExecute ? RIGHT_USER_EXECUTE : 0);

@@ -134,8 +134,7 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
 }
 
 /** Physical address of the page that leaf `entry` maps; `offsetMask` covers the offset in the page. */
-// @ts-ignore: decorator
-@inline export function pageAddress(space: usize, level: u32, entry: u64, offsetMask: u64): u64 {
+export function pageAddress(space: usize, level: u32, entry: u64, offsetMask: u64): u64 {
   const page = (entry & load<u64>(space, SPACE_ADDRESS_MASK)) & ~offsetMask;
   if (level != 2 || load<u32>(space, SPACE_MODE) != MODE_32BIT) return page;
   return page | highAddress4M(load<u32>(space, SPACE_FEATURES), entry);
@@ -148,8 +147,7 @@ function highAddress4M(features: u32, entry: u64): u64 {
   return (((entry & <u64>PDE4M_ADDRESS_HIGH) >> <u64>PDE4M_ADDRESS_HIGH_SHIFT) & kept) << 32;
 }
 
-// @ts-ignore: decorator
-@inline function found(guest: bool, work: usize, address: u64, rights: u32, level: u32, entryAddress: u64, entry: u64): u32 {
+function found(guest: bool, work: usize, address: u64, rights: u32, level: u32, entryAddress: u64, entry: u64): u32 {
   if (guest) setGuestLeaf(work, address, rights, level, entryAddress, entry);
   else setSecondLeaf(work, address, rights, level, entryAddress, entry);
   return STATUS_OK;

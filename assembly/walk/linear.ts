@@ -14,8 +14,7 @@ import { SPACE_LAM_SUPERVISOR, SPACE_LAM_USER, SPACE_MODE, SPACE_WIDTH } from ".
  * user or the supervisor setting applies; bits 62 down to the width are replaced by a copy of the bit below, bit 63 stays,
  * so that the canonical check still requires bit 47 or 56 to equal bit 63. Fetches and implicit accesses never come here.
  */
-// @ts-ignore: decorator
-@inline export function untag(space: usize, address: u64): u64 {
+export function untag(space: usize, address: u64): u64 {
   const width = <i64>address < 0 ? load<u32>(space, SPACE_LAM_SUPERVISOR) : load<u32>(space, SPACE_LAM_USER);
   if (width == 0) return address;
   const top: u64 = 0x8000000000000000;

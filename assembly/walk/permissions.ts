@@ -71,8 +71,7 @@ function eptDenies(space: usize, code: u32, rights: u32): bool {
  * PKRU governs user-mode addresses for both kinds of access, IA32_PKRS supervisor-mode addresses for supervisor
  * accesses; write-disable binds a supervisor write only with CR0.WP=1 (SDM "Protection Keys").
  */
-// @ts-ignore: decorator
-@inline export function keyDenial(space: usize, code: u32, rights: u32, key: u32): u32 {
+export function keyDenial(space: usize, code: u32, rights: u32, key: u32): u32 {
   const userAddress = (rights & RIGHT_USER) != 0;
   const keys = userAddress ? load<u32>(space, SPACE_KEYS_USER) : load<u32>(space, SPACE_KEYS_SUPERVISOR);
   return keys == 0 ? 0 : keyDenialBy(space, keys >> (key << 1), code, userAddress);
