@@ -12,14 +12,9 @@
  */
 import { parseArgs } from "node:util";
 import { transform } from "esbuild";
+import { ALL_PLANTED } from "./mutation/all-planted.js";
 import { assemblyFamilies, hostSibling } from "./mutation/families.js";
 import { type Replacement, replacementsIn } from "./mutation/operators.js";
-import { PLANTED } from "./mutation/planted.js";
-import { PLANTED_ALIASES } from "./mutation/planted-aliases.js";
-import { PLANTED_FAULTS } from "./mutation/planted-faults.js";
-import { PLANTED_HOST } from "./mutation/planted-host.js";
-import { PLANTED_MMU } from "./mutation/planted-mmu.js";
-import { PLANTED_TDP } from "./mutation/planted-tdp.js";
 import { QuickSuite } from "./mutation/quick.js";
 import { allPass, nearestPass } from "./mutation/suites.js";
 import { tokensOf } from "./mutation/tokens.js";
@@ -67,8 +62,7 @@ function mutantsOf(tree: Tree, path: string): Mutant[] {
 
 /** The mistakes of mutation/planted*.ts. */
 function plantedMutants(tree: Tree, prefixes: readonly string[]): Mutant[] {
-  const planted = [PLANTED, PLANTED_HOST, PLANTED_TDP, PLANTED_ALIASES, PLANTED_FAULTS, PLANTED_MMU].flat();
-  const chosen = planted.filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
+  const chosen = ALL_PLANTED.filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
   return chosen.map(({ rule, path, original, text }) => {
     const [before, ...after] = tree.read(path).split(original);
     if (after.length !== 1) throw new Error(`${path}: ${rule}: the text to replace stands there ${after.length} times`);

@@ -22,6 +22,7 @@ const dirtyLog = at("src/mmu/dirty-log.ts");
 const notifier = at("src/mmu/notifier.ts");
 const slots = at("src/mmu/memslots.ts");
 const vcpu = at("src/mmu/vcpu.ts");
+const vcpuFaults = at("src/mmu/vcpu-faults.ts");
 const vm = at("src/mmu/vm.ts");
 
 export const PLANTED_ALIASES: readonly Planted[] = [
@@ -118,8 +119,8 @@ export const PLANTED_ALIASES: readonly Planted[] = [
     "    if (this.mmu.isEpt",
   ),
   vcpu("a silent CR3 takes alias bits", "this.#checkCr3(changed.cr3 ?? 0n);", ""),
-  vcpu("a fetched page is mapped where its address was an alias", "this.vm.gfnOf(address) === gfn", "true"),
-  vcpu("a fetched page of an execute-only alias is not mapped", "fetches ? PFERR.fetch : 0", "0"),
+  vcpuFaults("a fetched page is mapped where its address was an alias", "this.vm.gfnOf(address) === gfn", "true"),
+  vcpuFaults("a fetched page of an execute-only alias is not mapped", "fetches ? PFERR.fetch : 0", "0"),
   dirty(
     "the last word of a slot reaches into another alias",
     "const end = gfn + 64 - clz<u64>(mask);",

@@ -35,7 +35,7 @@ export const PLANTED_FAULTS: readonly Planted[] = [
     "    chainAdd(vm, sp);",
   ),
   slot("a slot in the lower half is missed", "high = middle;", "high = middle - 1;"),
-  prefault("a retried fault stays one", "code = vcpu.fault(half[0]!, half[1]!, errorCode);", ""),
+  prefault("a retried fault stays one", "code = faults.fault(half[0]!, half[1]!, errorCode);", ""),
   chains("buckets never grow", "if (pages <= this.buckets) return;", "return;"),
   linear("views of a shared memory stay short", "!this.#shared && this.#u32", "this.#u32"),
 ];

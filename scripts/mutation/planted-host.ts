@@ -9,7 +9,7 @@ const cache = at("src/core/page-cache.ts");
 const linear = at("src/core/linear-memory.ts");
 const config = at("src/core/space-config.ts");
 const infoTlb = at("src/maps/info-tlb.ts");
-const runs = at("src/maps/runs.ts");
+const runs = at("src/runs.ts");
 const entry = at("src/maps/entry.ts");
 const structure = at("src/maps/structure.ts");
 const vector = at("src/conform/run-vector.ts");
@@ -30,11 +30,7 @@ export const PLANTED_HOST: readonly Planted[] = [
   ),
   space("PDPTEs are not latched", 'if (mode === "pae" && !live) this', 'if (mode === "none" && !live) this'),
   space("given PDPTEs are not checked", "this.#requireGoodPdptes(this.#exports.checkPdptes(this.pointer));", ""),
-  space(
-    "a batch starts anew behind a missing page",
-    "from + at, to + at, input.length - done",
-    "from, to, input.length - done",
-  ),
+  space("a batch starts anew behind a missing page", "from + at, to + at, count - done", "from, to, count - done"),
   space("a second stage may lie in another memory", "second !== undefined && second.memory !== memory", "false"),
   space(
     "leaves() of a two-stage space lists the first stage",
@@ -105,11 +101,7 @@ export const PLANTED_HOST: readonly Planted[] = [
   runs("runs merge over a gap in physical memory", "leaf.pa === first.pa + size &&", ""),
   runs("runs merge over a gap in linear memory", "leaf.va === first.va + size &&", ""),
   runs("runs merge pages of different sizes", "leaf.size === first.size &&", ""),
-  runs(
-    "runs merge over rights to execute",
-    "leaf.rights.write === first.rights.write &&\n    leaf.rights.execute === first.rights.execute",
-    "leaf.rights.write === first.rights.write",
-  ),
+  runs("runs merge over rights to execute", "a.execute === b.execute &&", ""),
   runs("the last run is lost", "  if (first !== undefined) yield toRun(first, size);\n}", "}"),
   entry("PSE-36's bits are dropped", " | (((entry >> 13n) & 0xffn) << 32n)", ""),
   entry("PAE PDPTEs map 1 GiB", '(level === 3 && mode !== "pae")', "level === 3"),

@@ -230,12 +230,16 @@ export const PLANTED_MMU: readonly Planted[] = [
   slotChange("the generation wraps unnoticed", "if ((generation & 0x7ffffn & ~1n) === 0n) {", "if (false) {"),
   slotChange("logging ends without large pages", "RANGE.collapse);", "RANGE.testAge);"),
   slotChange("nested guests' huge pages are not split", "splitNestedHugePages(vm, slot, slot.base, end);", ""),
-  vcpu(
+  invalidation(
     "INVPCID keeps previous roots of the PCID",
-    "if (enabled) this.roots.freeWhere((_, pgd) => (pgd & PCID) === pcid, false);",
+    "if (enabled) roots.freeWhere((_, pgd) => (pgd & PCID) === pcid, false);",
     "",
   ),
-  vcpu("a no-flush CR3 write flushes", "if (!noFlush) this.#invalidatePcid(pcid);", "this.#invalidatePcid(pcid);"),
+  vcpu(
+    "a no-flush CR3 write flushes",
+    "if (!noFlush) this.#invalidation.pcid(pcid);",
+    "this.#invalidation.pcid(pcid);",
+  ),
   vcpu(
     "INVEPT keeps the current root",
     'eptp === "all" || sameEptTable(pgd, eptp), true);',
@@ -243,7 +247,7 @@ export const PLANTED_MMU: readonly Planted[] = [
   ),
   vcpu(
     "an L2 without paging of its own keeps L1's root",
-    "if (this.mmu === this.rootMmu) this.#newPgd(numbers.cr3);",
+    "if (this.mmu === this.rootMmu) this.#requests.newPgd(numbers.cr3);",
     "",
   ),
   cpuRole(

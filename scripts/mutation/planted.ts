@@ -21,7 +21,7 @@ const reserved = walk("reserved");
 const permissions = walk("permissions");
 const configure = walk("configure");
 const enumerate = walk("enumerate");
-const fast = walk("fast");
+const plan = walk("plan");
 const resolve = (rule: string, original: string, text: string) => ({
   rule,
   path: "assembly/memory/resolve.ts",
@@ -265,12 +265,12 @@ export const PLANTED: readonly Planted[] = [
     "hostAddress = load<u64>(work, WORK_SECOND_PA);",
     "hostAddress = entryAddress;",
   ),
-  walk("translate")(
+  walk("refused")(
     "a batch leaves accessed bits alone",
-    "const status = run(space, address, access, 0);\n    if (status == STATUS_MISSING_PAGE)",
-    "const status = run(space, address, access, WALK_PROBE);\n    if (status == STATUS_MISSING_PAGE)",
+    "const status = run(space, address, access, 0);\n  if (status == STATUS_MISSING_PAGE)",
+    "const status = run(space, address, access, 1);\n  if (status == STATUS_MISSING_PAGE)",
   ),
-  walk("translate")(
+  walk("run")(
     "walk() sets accessed bits",
     "status != STATUS_OK || flags & WALK_TRACE || load",
     "status != STATUS_OK || load",
@@ -281,24 +281,20 @@ export const PLANTED: readonly Planted[] = [
     "return -1 - <f64>((status << 16) | (load<u32>(work, WORK_CODE) & 0xff));",
   ),
 
-  fast(
-    "the fast walk ignores D",
-    "const clean = (access & ACCESS_WRITE) != 0 && (leaf & PTE_D) == 0;",
-    "const clean = false;",
+  plan("the fast walk ignores D", "const dirty: u64 = code & 2 ? PTE_D : 0;", "const dirty: u64 = 0;"),
+  plan("the fast walk ignores reserved bits", "present | leaf | reservedAt(space, 1, 0)", "present | leaf"),
+  plan("the fast walk ignores XD of tables", "present | table | xd | tableReserved", "present | table | tableReserved"),
+  plan(
+    "the fast walk takes the rights of the leaf",
+    "present | table | xd | tableReserved",
+    "present | xd | tableReserved",
   ),
-  fast("the fast walk ignores reserved bits", "if (wrong != 0 || clean", "if (clean"),
-  fast(
-    "the fast walk ignores XD of tables",
-    "(any & load<u64>(space, SPACE_XD_MASK))",
-    "(leaf & load<u64>(space, SPACE_XD_MASK))",
+  plan(
+    "the fast walk ignores protection keys",
+    "const key: u64 = keys != 0 && !(code & <u32>PFERR_I) ? PTE_PKEY : 0;",
+    "const key: u64 = 0;",
   ),
-  fast("the fast walk takes the rights of the leaf", "(<u32>all & (", "(<u32>leaf & ("),
-  configure("the fast walk ignores protection keys", "&& keys == 0 ? 1 : 0", "? 1 : 0"),
-  configure(
-    "the fast walk ignores the second stage",
-    "KIND_GUEST && load<u32>(space, SPACE_SECOND) == 0;",
-    "KIND_GUEST;",
-  ),
+  plan("the fast walk ignores the second stage", "KIND_GUEST && load<u32>(space, SPACE_SECOND) == 0;", "KIND_GUEST;"),
 
   enumerate("the last entry of a table is not listed", "if (index >= entries) {", "if (index >= entries - 1) {"),
   enumerate(
@@ -324,8 +320,8 @@ export const PLANTED: readonly Planted[] = [
   enumerate("PDPTEs are read from memory though latched", "if (isPdpt(space, level) && !(load", "if (false && !(load"),
   enumerate(
     "a full output loses a leaf",
-    "if (count == capacity) break;\n    const entry = readEntry(space, pointer, index);\n    store<u32>(cursor + (level << 2), index + 1, CURSOR_INDEX);",
-    "const entry = readEntry(space, pointer, index);\n    store<u32>(cursor + (level << 2), index + 1, CURSOR_INDEX);\n    if (count == capacity) break;",
+    "if (count == capacity) break;\n    if (wide",
+    "if (count == capacity) {\n      store<u32>(cursor + (level << 2), index + 1, CURSOR_INDEX);\n      break;\n    }\n    if (wide",
   ),
 
   resolve(
