@@ -152,9 +152,11 @@ describe("PDPTEs of a PAE L1's NPT", () => {
     if (guest.stage.kind !== "npt") throw new RangeError("not NPT");
     guest.enter(undefined, { ...guest.stage, ncr3: second });
     expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 6n);
-    // A write to one of the tables reaches its own SPTE only.
+    // A write to one of the tables reaches its own SPTE, and no other's.
     guest.vcpu.emulatedWrite(guest.root, new Uint8Array(8));
     expect(guest.second(L2, Access.Read | Access.User).ok).toBe(true);
+    guest.vcpu.emulatedWrite(second, new Uint8Array(8));
+    expect(guest.second(L2, Access.Read | Access.User).ok).toBe(false);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });

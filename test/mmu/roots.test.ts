@@ -346,6 +346,19 @@ describe("shadow pages", () => {
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });
+
+  it("of a 4-byte guest table go where a PAE vCPU writes four bytes: half of an entry of its own", () => {
+    const { guest, root } = started("32");
+    guest.access(GVA, Access.Read);
+    const entry = guest.entryAddress(root, GVA, 2);
+    guest.vcpu.emulatedWrite(entry, bytesOf(guest.read(entry), 4));
+    expect(guest.vm.counter("FLOODED")).toBe(0);
+    const pae = guest.vm.createVcpu(registersOf("pae", 0n));
+    pae.emulatedWrite(entry, bytesOf(guest.read(entry), 4));
+    expect(guest.vm.counter("FLOODED")).toBeGreaterThan(0);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
 });
 
 describe("a VM", () => {
