@@ -29,6 +29,14 @@ describe("x86-paging conform", () => {
     expect(stdout).toContain(`pass  ${plain}  reference  40 passed, 0 failed`);
   });
 
+  it("judges every fast way of the core", async () => {
+    const { code, stdout } = await run(["conform", fixtures, "--kernel", "all"]);
+    expect(code).toBe(0);
+    const ways = new Set([...stdout.matchAll(/ {2}wasm ([a-z-]+) {2}/g)].map((match) => match[1]));
+    expect([...ways]).toEqual(["full", "single", "tlb", "batch-scalar", "batch-phases"]);
+    expect(stdout.trimEnd().split("\n").at(-1)).toMatch(/^\d{4,} passed, 0 failed$/);
+  });
+
   it("takes a folder", async () => {
     const { code, stdout } = await run(["conform", fixtures]);
     expect([code, stdout.split("\n").length]).toEqual([0, 6]);

@@ -2,6 +2,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
+import type { PagingEngine } from "../../api.js";
 import {
   type ConformanceSummary,
   readVectors,
@@ -12,20 +13,28 @@ import {
 import type { CliContext } from "../context.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { CliError, ExitCode } from "../errors.js";
+import { KERNEL_NAMES, type KernelName, kernelEngine } from "../kernel-engine.js";
 import { linesOfFile } from "../lines.js";
 import { startProgress } from "../progress.js";
 import { parseInteger } from "../values.js";
 
 interface ConformOptions {
   engine: EngineName | "both";
+  kernel?: KernelName | "all";
   show: number;
   json?: boolean;
+}
+
+/** What judges: an engine, or the core by one of its kernels. */
+interface Judged {
+  readonly name: string;
+  load(): PagingEngine | Promise<PagingEngine>;
 }
 
 /** Vectors of one file through one engine. */
 interface FileResult extends ConformanceSummary {
   readonly file: string;
-  readonly engine: EngineName;
+  readonly engine: string;
 }
 
 export function registerConform(program: Command, context: CliContext): void {
@@ -36,25 +45,31 @@ export function registerConform(program: Command, context: CliContext): void {
     .addOption(
       new Option("--engine <name>", "what walks the tables").choices([...ENGINE_NAMES, "both"]).default("wasm"),
     )
+    .addOption(
+      new Option("--kernel <name>", "make the core's translations by one of its fast ways, or by all in turn")
+        .choices([...KERNEL_NAMES, "all"])
+        .conflicts("engine"),
+    )
     .option("--show <n>", "print the first n failures of each file", parseInteger(0, 2 ** 31), 5)
     .option("--json", "one JSON object a file and engine, then the sum")
     .addHelpText(
       "after",
-      "\nExamples:\n  x86-paging conform vectors/*.ndjson.gz\n  x86-paging conform vectors --engine both --show 20",
+      "\nExamples:\n  x86-paging conform vectors/*.ndjson.gz\n  x86-paging conform vectors --engine both --show 20\n" +
+        "  x86-paging conform vectors --kernel all",
     )
     .action((paths: string[], options: ConformOptions) => conform(context, paths, options));
 }
 
 async function conform(context: CliContext, paths: readonly string[], options: ConformOptions): Promise<void> {
   const files = paths.flatMap(vectorFiles);
-  const engines = options.engine === "both" ? ENGINE_NAMES : [options.engine];
+  const engines = judged(context, options);
   const total = { passed: 0, failed: 0 };
   const progress = startProgress(context.io, "Files", files.length * engines.length);
   try {
     let done = 0;
     for (const file of files) {
       for (const engine of engines) {
-        const result = await runFile(context, file, engine, options.show);
+        const result = await runFile(file, engine, options.show);
         progress.update(++done);
         total.passed += result.passed;
         total.failed += result.failed;
@@ -69,11 +84,20 @@ async function conform(context: CliContext, paths: readonly string[], options: C
   if (total.failed > 0) context.exitCode = ExitCode.Negative;
 }
 
-async function runFile(context: CliContext, file: string, engine: EngineName, show: number): Promise<FileResult> {
+function judged(context: CliContext, { engine, kernel }: ConformOptions): Judged[] {
+  if (kernel === undefined) {
+    const names = engine === "both" ? ENGINE_NAMES : [engine];
+    return names.map((name) => ({ name, load: () => context.engine(name) }));
+  }
+  const kernels = kernel === "all" ? KERNEL_NAMES : [kernel];
+  return kernels.map((name) => ({ name: `wasm ${name}`, load: () => kernelEngine(name) }));
+}
+
+async function runFile(file: string, { name, load }: Judged, show: number): Promise<FileResult> {
   try {
     const vectors = readVectors(linesOfFile(file));
-    const summary = await runVectors(await context.engine(engine), vectors, { keepFailures: show });
-    return { file, engine, ...summary };
+    const summary = await runVectors(await load(), vectors, { keepFailures: show });
+    return { file, engine: name, ...summary };
   } catch (error) {
     if (error instanceof VectorError) throw new CliError(`${file}: ${error.message}`);
     throw error;
