@@ -1,5 +1,6 @@
 /** How faults and walks of a vCPU end, and what a fault comes with. */
 import { SHADOW_CODES } from "../abi/shadow.js";
+import type { AsyncFault } from "./async-faults.js";
 
 /** How a fault ended, as `Vcpu.fault` and `Vcpu.prefault` say it: a number. */
 export const FAULT_CODE = {
@@ -12,7 +13,7 @@ export const FAULT_CODE = {
   spurious: SHADOW_CODES.RET_PF_SPURIOUS,
   /** The guest gets the fault. */
   inject: SHADOW_CODES.RET_PF_INJECT,
-  /** The host has to fetch the page first. */
+  /** The host has to fetch the page first. Nothing is noted: `Vcpu.pageFault` is what lets the guest wait for it. */
   wait: 7,
 } as const;
 
@@ -28,8 +29,6 @@ export function decodePrefault(word: number): {
   return result === "inject" ? { result, errorCode: word >>> 8 } : { result };
 }
 
-import type { AsyncFault } from "./async-faults.js";
-
 /** A fault that the guest gets. */
 export interface InjectedFault {
   /** #PF's error code; where L1's second stage is at fault, P, W, U, RSVD and I as its walk found them. */
@@ -42,8 +41,8 @@ export interface InjectedFault {
 
 /**
  * How a fault ended. `inject`: the guest gets it. `retry` with `waits`: the host has to fetch the page, and the guest is
- * to be told to wait for it, unless an earlier fault (`first` false) said so. `emulate` with `unprotected`: a table of the guest was given up
- * instead, so the guest can run on.
+ * to be told to wait for it, unless an earlier fault (`first` false) said so. `emulate` with `unprotected`: a table of the
+ * guest was given up instead, so the guest can run on.
  */
 export type FaultOutcome =
   | { readonly result: "fixed" | "spurious" | "mmio" | "retry" }
