@@ -14,7 +14,7 @@ const args = process.argv.slice(2);
 const only = args.includes("--only") ? args[args.indexOf("--only") + 1]! : "";
 const { units, notes } = benchmarks.units({ quick: args.includes("--quick"), only });
 
-const CHARTED = ["L1, random, tables contiguous", "L2, random", "DRAM, random", "L1, 10 % faults"];
+const CHARTED = ["L1, random", "L2, random", "DRAM, random", "L1, 10 % faults"];
 const CHARTED_FAULTS = ["Shadow fault, spurious, 1,024 pages", "Shadow fault, cold, 1,024 pages"];
 
 interface Measured {
