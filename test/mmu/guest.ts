@@ -1,5 +1,5 @@
 /** A small guest for the shadow MMU's tests: RAM, page tables in any mode, and the hardware that runs it. */
-import { Access, type Core, loadSync, type Translation } from "../../src/index.js";
+import { Access, type Core, type CoreMemory, type CoreSpace, loadSync, type Translation } from "../../src/index.js";
 import { type ControlRegisters, type Vcpu, VirtualMachine, type VirtualMachineConfig } from "../../src/mmu/index.js";
 import { roleLevel } from "../../src/role/index.js";
 import { legacyMasks } from "../../src/spte/index.js";
@@ -57,6 +57,25 @@ export const PS = 0x80n;
 export const FULL = P | RW | US | A | D;
 
 export type GuestConfig = Partial<VirtualMachineConfig> & { readonly host?: Host };
+
+/** What a space over host-physical memory finds: the core's own walk of the tables that the MMU built. */
+export function walkHost(
+  engine: Core,
+  make: (memory: CoreMemory) => CoreSpace,
+  address: bigint,
+  access: number,
+): Translation {
+  const size = engine.linearMemory.buffer.byteLength;
+  const slots = [0n, 1n << 32n].map((gpa) => ({ gpa, size, linear: 0, readOnly: true }));
+  const memory = engine.createMemory({ slots });
+  const space = make(memory);
+  try {
+    return space.translate(address, access);
+  } finally {
+    space.dispose();
+    memory.dispose();
+  }
+}
 
 /** A VM with two slots and a page-table builder. Tables are taken from gfn 0x100 up. */
 export class Guest {
@@ -146,28 +165,15 @@ export class Guest {
     const root = this.vm.pages().find((page) => page.pointer === vcpu.roots.current.page);
     if (root === undefined) throw new RangeError("no root is loaded");
     const level = roleLevel(root.role);
-    const size = this.#core.linearMemory.buffer.byteLength;
-    const memory = this.#core.createMemory({
-      slots: [
-        { gpa: 0n, size, linear: 0, readOnly: true },
-        { gpa: 1n << 32n, size, linear: 0, readOnly: true },
-      ],
-    });
-    const { cr4 } = vcpu.registers;
-    const guestBits = cr4 & 0x30_0000n;
-    const space = this.#core.createAddressSpace(memory, {
+    const guestBits = vcpu.registers.cr4 & 0x30_0000n;
+    const registers = {
       cr0: 0x8001_0001n,
       cr3: root.hostAddress,
       cr4: PAE | guestBits | (level === 5 ? LA57 : 0n),
       efer: level === 3 ? 0x800n : 0xd00n,
       maxPhysAddr: 46,
-    });
-    try {
-      return space.translate(gva, access);
-    } finally {
-      space.dispose();
-      memory.dispose();
-    }
+    };
+    return walkHost(this.#core, (memory) => this.#core.createAddressSpace(memory, registers), gva, access);
   }
 
   /** What the guest's own tables say. */

@@ -2,7 +2,7 @@
 import { Access, type Translation } from "../../src/index.js";
 import type { FaultOutcome, SecondStage } from "../../src/mmu/index.js";
 import { eptMasks } from "../../src/spte/index.js";
-import { bytesOf, core, FULL, Guest, type GuestConfig, type Mode, registersOf } from "./guest.js";
+import { bytesOf, core, FULL, Guest, type GuestConfig, type Mode, registersOf, walkHost } from "./guest.js";
 
 const PAE = 0x20n;
 const LA57 = 0x1000n;
@@ -64,26 +64,14 @@ export class NestedNpt extends Guest {
   /** What the processor finds for a guest-physical address in the tables of the context that runs. */
   second(gpa: bigint, access: number): Translation {
     const page = this.vm.page(this.vcpu.mmu.roots.current.page);
-    const size = core().linearMemory.buffer.byteLength;
-    const memory = core().createMemory({
-      slots: [
-        { gpa: 0n, size, linear: 0, readOnly: true },
-        { gpa: 1n << 32n, size, linear: 0, readOnly: true },
-      ],
-    });
-    const space = core().createNpt(memory, {
+    const npt = {
       ncr3: page.hostAddress,
       cr0: 0x8001_0001n,
       cr4: PAE | (this.#level === 5 ? LA57 : 0n),
       efer: this.#level === 3 ? 0x800n : 0xd00n,
       maxPhysAddr: 46,
-    });
-    try {
-      return space.translate(gpa, access);
-    } finally {
-      space.dispose();
-      memory.dispose();
-    }
+    };
+    return walkHost(core(), (memory) => core().createNpt(memory, npt), gpa, access);
   }
 
   /** The guest that runs accesses a guest-physical address: its gfn of L1's, or how the fault ended. */
@@ -157,16 +145,8 @@ export class NestedEpt extends Guest {
 
   second(gpa: bigint, access: number): Translation {
     const page = this.vm.page(this.vcpu.mmu.roots.current.page);
-    const size = core().linearMemory.buffer.byteLength;
-    const slots = [0n, 1n << 32n].map((at) => ({ gpa: at, size, linear: 0, readOnly: true }));
-    const memory = core().createMemory({ slots });
-    const space = core().createEpt(memory, { eptp: page.hostAddress | 0x1en, maxPhysAddr: 46 });
-    try {
-      return space.translate(gpa, access);
-    } finally {
-      space.dispose();
-      memory.dispose();
-    }
+    const ept = { eptp: page.hostAddress | 0x1en, maxPhysAddr: 46 };
+    return walkHost(core(), (memory) => core().createEpt(memory, ept), gpa, access);
   }
 
   touch(gpa: bigint, access: number): bigint | FaultOutcome | undefined {

@@ -5,12 +5,9 @@
  * failure as it is.
  */
 import fc from "fast-check";
-import { describe, expect, it } from "vitest";
+import { describe, it } from "vitest";
+import { OPERATIONS, runMachine, runOf, SEQUENCES } from "./machines/run-machine.js";
 import { ShadowMachine } from "./machines/shadow-machine.js";
-
-const SEQUENCES = Number(process.env.SEQUENCES ?? 60);
-const OPERATIONS = 100;
-const AUDIT_EVERY = 10;
 
 const sequence = fc.record({
   kind: fc.record({
@@ -37,31 +34,10 @@ describe("random guests", () => {
     fc.assert(
       fc.property(sequence, ({ kind, steps }) => {
         const machine = new ShadowMachine(kind);
-        try {
-          machine.check(true);
-          steps.forEach((step, i) => {
-            const thorough = i % AUDIT_EVERY === 0 || i === steps.length - 1;
-            try {
-              machine.step(step);
-              machine.check(thorough);
-            } catch (error) {
-              const shown = step.map((one, n) => (n === 0 ? one % 24 : one)).join(" ");
-              throw new Error(`operation ${i} (${shown}): ${error}`);
-            }
-            if (thorough) expect(machine.guest.vm.audit()).toEqual([]);
-          });
-          expect(machine.guest.vm.counter("SYNC_MISMATCH")).toBe(0);
-          expect(machine.guest.vm.counter("BROKEN")).toBe(0);
-        } finally {
-          machine.dispose();
-        }
+        machine.check(true);
+        runMachine(machine, machine.guest.vm, steps);
       }),
-      {
-        numRuns: SEQUENCES,
-        unbiased: true,
-        endOnFailure: process.env.SHRINK === "0",
-        ...(process.env.SEED === undefined ? {} : { seed: Number(process.env.SEED) }),
-      },
+      runOf(SEQUENCES),
     );
   });
 });

@@ -6,7 +6,7 @@ import { type AddressSpace, Access as Flag, Status, type Translation } from "../
 import { type Vcpu, VirtualMachine } from "../../../src/mmu/index.js";
 import type { Memslot } from "../../../src/mmu/memslots.js";
 import { core } from "../guest.js";
-import { DirtyTruth } from "./dirty-truth.js";
+import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge } from "./judge.js";
 import type { MachineKind } from "./kinds.js";
@@ -43,8 +43,7 @@ export class DirectMachine {
   readonly #largeRam: number;
   /** Where the slot of large pages lies; undefined where it is deleted. */
   #place: bigint | undefined;
-  #logging: [small: boolean, large: boolean] = [false, false];
-  readonly #truth = new Map<number, DirtyTruth>();
+  readonly #logs: DirtyLogs;
   #written = 1n;
   /** Turns through the aliases from check to check. */
   #round = 0;
@@ -57,6 +56,7 @@ export class DirectMachine {
     const { host } = this;
     this.vm = new VirtualMachine(core(), { ...kind.config, tdpMmu, manualDirtyLog, hostMemory: host });
     this.judge = new Judge(this.vm, host, kind.format);
+    this.#logs = new DirtyLogs(this.vm, manualDirtyLog, (id) => (id === 0 ? [0, 1] : [0]));
     host.onCopy = (start, end) => this.vm.unmapRange(start, end);
     this.#places = [...LARGE_AT, ...(kind.level > 3 ? [HIGH] : []), ...(kind.level > 4 ? [HIGHEST] : [])];
     this.#smallRam = this.vm.createRam(SMALL_PAGES * 4096);
@@ -73,7 +73,7 @@ export class DirectMachine {
     const slot = { id: 0, gpa: 0n, size: SMALL_PAGES * 4096, ram: this.#smallRam, hva: SMALL_HVA, logDirty };
     // System-management mode sees the same memory, and has a log of its own.
     for (const addressSpace of [0, 1]) this.vm.setSlot({ ...slot, addressSpace });
-    this.#logs(0, logDirty);
+    this.#logs.set(0, logDirty);
   }
 
   #setLarge(place: bigint | undefined, logDirty: boolean): void {
@@ -83,18 +83,8 @@ export class DirectMachine {
       this.vm.setSlot({ id: 1, gpa: place, size, ram: this.#largeRam, hva: LARGE_HVA, logDirty });
     } else if (this.#place !== undefined) this.vm.setSlot({ id: 1, gpa: this.#place, size: 0 });
     this.#place = place;
-    if (moved) this.#truth.delete(1);
-    this.#logs(1, logDirty && place !== undefined);
-  }
-
-  #logs(id: 0 | 1, logDirty: boolean): void {
-    this.#logging[id] = logDirty;
-    if (!logDirty) this.#truth.delete(id);
-    else if (!this.#truth.has(id)) this.#truth.set(id, new DirtyTruth(this.vm, this.#slot(id)));
-  }
-
-  #slot(id: number): Memslot {
-    return this.vm.slots.find(0, id)!;
+    if (moved) this.#logs.set(1, false);
+    this.#logs.set(1, logDirty && place !== undefined);
   }
 
   /** Guest-physical addresses that are looked at in every step. */
@@ -144,7 +134,7 @@ export class DirectMachine {
           this.#checkFound(vcpu, gpa, access, found);
           if (second !== undefined) sameResult(found, second.translate(gpa, access | Flag.Probe | Flag.User), gpa);
         }
-        if (this.#logging[0] || this.#logging[1]) this.#checkLogged(vcpu, space, gpa);
+        if (this.#logs.isOn(0) || this.#logs.isOn(1)) this.#checkLogged(vcpu, space, gpa);
       }
       space.dispose?.();
     }
@@ -246,9 +236,9 @@ export class DirectMachine {
     else if (kind < 60 && hva !== undefined) this.#unmap(hva, a);
     else if (kind < 66 && hva !== undefined && hva < LARGE_HVA) vm.changePage(hva & ~0xfffn, this.host.share(hva));
     else if (kind < 71 && hva !== undefined) (a & 2 ? vm.age : vm.testAge).call(vm, hva, hva + 0x4000n);
-    else if (kind < 75) this.#setLarge(this.#places[b % (this.#places.length + 1)], this.#logging[1]);
+    else if (kind < 75) this.#setLarge(this.#places[b % (this.#places.length + 1)], this.#logs.isOn(1));
     else if (kind < 80) this.#toggleLog(a & 2 ? 0 : 1);
-    else if (kind < 86) this.#collect(a & 2 ? 0 : 1, b);
+    else if (kind < 86) this.#logs.collect(a & 2 ? 0 : 1, b);
     else if (kind < 89) vm.recoverHugePages(a % 4);
     else if (kind < 92) this.#toggleSmm(vcpu);
     else if (kind < 95) this.#toggleNested(vcpu);
@@ -264,24 +254,8 @@ export class DirectMachine {
   }
 
   #toggleLog(id: 0 | 1): void {
-    if (id === 0) this.#setSmall(!this.#logging[0]);
-    else if (this.#place !== undefined) this.#setLarge(this.#place, !this.#logging[1]);
-  }
-
-  /** Takes the log as a migration does, and clears a part of it where clearing is separate. */
-  #collect(id: 0 | 1, b: number): void {
-    const truth = this.#truth.get(id);
-    if (truth === undefined) return;
-    const spaces = id === 0 ? [0, 1] : [0];
-    const pages = [...new Set(spaces.flatMap((space) => this.vm.getDirtyLog(id, space)))];
-    truth.check(pages);
-    if (this.manualDirtyLog === 0) truth.copy(pages);
-    else {
-      const first = (b % 2) * 64;
-      const cleared = pages.filter((page) => page >= first && (b & 2) === 0);
-      for (const space of spaces) this.vm.clearDirtyLog(id, first, this.#slot(id).pages - first, cleared, space);
-      truth.copy(cleared);
-    }
+    if (id === 0) this.#setSmall(!this.#logs.isOn(0));
+    else if (this.#place !== undefined) this.#setLarge(this.#place, !this.#logs.isOn(1));
   }
 
   #toggleSmm(vcpu: Vcpu): void {

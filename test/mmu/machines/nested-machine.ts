@@ -4,7 +4,6 @@
  */
 import { Access, type AddressSpace, GeneralProtectionError, type Translation } from "../../../src/index.js";
 import type { FaultOutcome, SecondStage, Vcpu } from "../../../src/mmu/index.js";
-import type { Memslot } from "../../../src/mmu/memslots.js";
 import {
   bytesOf,
   core,
@@ -18,7 +17,7 @@ import {
   registersOf,
 } from "../guest.js";
 import { faultCode, sameResult } from "./direct-machine.js";
-import { DirtyTruth } from "./dirty-truth.js";
+import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge, type Root } from "./judge.js";
 import type { MachineKind } from "./kinds.js";
@@ -72,7 +71,7 @@ export class NestedMachine {
   readonly #stale = new Set<string>();
   /** By vCPU: the PDPTE registers of its L2. */
   readonly #latched = new Map<Vcpu, Pdptes>();
-  readonly #truth = new Map<number, DirtyTruth>();
+  readonly #logs: DirtyLogs;
   readonly #guestMemory: ReturnType<ReturnType<typeof core>["createMemory"]>;
   #written = 1n;
 
@@ -85,6 +84,7 @@ export class NestedMachine {
     const { vm } = this.guest;
     this.judge = new Judge(vm, this.host, machine.format);
     this.host.onCopy = (start, end) => vm.unmapRange(start, end);
+    this.#logs = new DirtyLogs(vm, manualDirtyLog);
     const ram = vm.createRam(0x4000);
     const hva = 0x7f80_0000_0000n;
     this.host.add({ hva, ram, pages: 4, level: 1 });
@@ -560,39 +560,16 @@ export class NestedMachine {
     const highSlot = { id: 1, gpa: HIGH_SLOT, ram: high, hva: HIGH_HVA, size: HIGH_PAGES * 4096 };
     if (what === 24 && b % 2 === 0) {
       vm.setSlot({ id: 0, gpa: 0n, size: RAM_PAGES * 4096, ram, hva: RAM_HVA, logDirty: c % 2 === 0 });
-      this.#logs(0, c % 2 === 0);
+      this.#logs.set(0, c % 2 === 0);
     } else if (what === 24 || (what === 25 && b % 2 === 0)) {
       const deletes = what === 25 && exists;
       const logs = what === 24 && c % 2 === 0;
       if (what === 24 && !exists) return;
       vm.setSlot({ ...highSlot, logDirty: logs, size: deletes ? 0 : highSlot.size });
-      this.#logs(1, logs);
-    } else if (what === 26) this.#collect(b % 2 === 0 ? 0 : 1, c);
+      this.#logs.set(1, logs);
+    } else if (what === 26) this.#logs.collect(b % 2 === 0 ? 0 : 1, c);
     else if (what === 27 && b % 4 === 0) vm.setPageLimit(64 + (c % 8));
     else vm.recoverHugePages(c % 4);
-  }
-
-  #logs(id: 0 | 1, logDirty: boolean): void {
-    if (!logDirty) this.#truth.delete(id);
-    else if (!this.#truth.has(id)) this.#truth.set(id, new DirtyTruth(this.guest.vm, this.#slot(id)));
-  }
-
-  #slot(id: number): Memslot {
-    return this.guest.vm.slots.find(0, id)!;
-  }
-
-  #collect(id: 0 | 1, c: number): void {
-    const truth = this.#truth.get(id);
-    if (truth === undefined) return;
-    const pages = this.guest.vm.getDirtyLog(id);
-    truth.check(pages);
-    if (this.kind.manualDirtyLog === 0) truth.copy(pages);
-    else {
-      const first = (c % 2) * 64;
-      const cleared = pages.filter((page) => page >= first && c % 4 < 2);
-      this.guest.vm.clearDirtyLog(id, first, this.#slot(id).pages - first, cleared);
-      truth.copy(cleared);
-    }
   }
 
   /** What the host does with its pages. */

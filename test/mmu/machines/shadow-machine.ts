@@ -5,7 +5,6 @@
  */
 import { Access, type AddressSpace } from "../../../src/index.js";
 import type { ControlRegisters, Vcpu } from "../../../src/mmu/index.js";
-import type { Memslot } from "../../../src/mmu/memslots.js";
 import { legacyMasks } from "../../../src/spte/index.js";
 import {
   bytesOf,
@@ -22,7 +21,7 @@ import {
   registersOf,
 } from "../guest.js";
 import { sameResult } from "./direct-machine.js";
-import { DirtyTruth } from "./dirty-truth.js";
+import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge, type Root } from "./judge.js";
 
@@ -72,8 +71,7 @@ export class ShadowMachine {
   /** By vCPU, probe and access: gfns that a translation may lead to. */
   readonly #allowed = new Map<string, Set<bigint>>();
   readonly #mode: Mode;
-  readonly #truth = new Map<number, DirtyTruth>();
-  readonly #logging: [boolean, boolean] = [false, false];
+  readonly #logs: DirtyLogs;
   /** Registers to which a vCPU returns from system-management mode. */
   readonly #interrupted = new Map<Vcpu, ControlRegisters>();
   readonly #guestMemory: ReturnType<ReturnType<typeof core>["createMemory"]>;
@@ -88,6 +86,8 @@ export class ShadowMachine {
     const { guest } = this;
     this.judge = new Judge(guest.vm, this.host, { kind: "shadow", physBits: 46, ...encryption });
     this.host.onCopy = (start, end) => guest.vm.unmapRange(start, end);
+    // System-management mode sees the same low memory, and has a log of its own.
+    this.#logs = new DirtyLogs(guest.vm, kind.manualDirtyLog, (id) => (id === 0 ? [0, 1] : [0]));
     guest.mode = mode;
     const ram = guest.vm.createRam(0x4000);
     const hva = 0x7f80_0000_0000n;
@@ -304,8 +304,8 @@ export class ShadowMachine {
       const logs = what === 16 && c % 2 === 0;
       if (what === 16 && !exists) return;
       vm.setSlot({ ...highSlot, logDirty: logs, size: what === 17 && exists ? 0 : highSlot.size });
-      this.#logs(1, logs);
-    } else if (what === 18) this.#collect(b % 2 === 0 ? 0 : 1, c);
+      this.#logs.set(1, logs);
+    } else if (what === 18) this.#logs.collect(b % 2 === 0 ? 0 : 1, c);
     else if (b % 4 === 0) vm.setPageLimit(64 + (c % 8));
     else vm.recoverHugePages(c % 4);
   }
@@ -313,36 +313,8 @@ export class ShadowMachine {
   #setLow(logDirty: boolean): void {
     const { vm, ram } = this.guest;
     const slot = { id: 0, gpa: 0n, size: RAM_PAGES * 4096, ram, hva: RAM_HVA, logDirty };
-    // System-management mode sees the same memory, and has a log of its own.
     for (const addressSpace of [0, 1]) vm.setSlot({ ...slot, addressSpace });
-    this.#logs(0, logDirty);
-  }
-
-  #logs(id: 0 | 1, logDirty: boolean): void {
-    this.#logging[id] = logDirty;
-    if (!logDirty) this.#truth.delete(id);
-    else if (!this.#truth.has(id)) this.#truth.set(id, new DirtyTruth(this.guest.vm, this.#slot(id)));
-  }
-
-  #slot(id: number): Memslot {
-    return this.guest.vm.slots.find(0, id)!;
-  }
-
-  /** Takes the log as a migration does, and clears a part of it where clearing is separate. */
-  #collect(id: 0 | 1, c: number): void {
-    const truth = this.#truth.get(id);
-    if (truth === undefined) return;
-    const { vm } = this.guest;
-    const spaces = id === 0 ? [0, 1] : [0];
-    const pages = [...new Set(spaces.flatMap((space) => vm.getDirtyLog(id, space)))];
-    truth.check(pages);
-    if (this.kind.manualDirtyLog === 0) truth.copy(pages);
-    else {
-      const first = (c % 2) * 64;
-      const cleared = pages.filter((page) => page >= first && c % 4 < 2);
-      for (const space of spaces) vm.clearDirtyLog(id, first, this.#slot(id).pages - first, cleared, space);
-      truth.copy(cleared);
-    }
+    this.#logs.set(0, logDirty);
   }
 
   /** What the host does with its pages. */
