@@ -63,7 +63,7 @@ export function build(shape: Shape, options: { tlbEntries?: number; spare?: numb
   // Room for addresses, results and the candidates' own data, so that the memory never grows while they run.
   const spare = linear.allocate(options.spare ?? 64 << 20, 4096);
   linear.free(spare, options.spare ?? 64 << 20);
-  const ramLinear = linear.allocate(ramSize, 4096);
+  const ramLinear = linear.lend(ramSize, 4096);
   const memory = core.createMemory({ slots: [{ gpa: 0, size: ramSize, linear: ramLinear }] });
   const words = linear.u64.subarray(ramLinear / 8, (ramLinear + ramSize) / 8);
   const next = random(7);
@@ -118,7 +118,7 @@ export function build(shape: Shape, options: { tlbEntries?: number; spare?: numb
     dispose() {
       space.dispose();
       memory.dispose();
-      linear.free(ramLinear, ramSize);
+      linear.takeBack(ramLinear, ramSize);
     },
     entry: (index) => (entries[Math.floor(index / ENTRIES)]! + (index % ENTRIES)) * 8,
   };

@@ -23,7 +23,7 @@ export interface SlotConfig {
 export interface PageSource {
   /**
    * Reads the 4 KiB page at guest frame number `gfn` into `into` (4096 bytes).
-   * Returns false where the source has no such page.
+   * Returns false where the source has no such page, at once: a promise is refused (PageSourceError).
    */
   readPage(gfn: bigint, into: Uint8Array): boolean;
 }
@@ -35,15 +35,21 @@ export interface MemoryConfig {
 }
 
 export interface GuestMemory {
-  /** Copies `bytes` to guest-physical address `gpa`; throws MemoryRangeError outside the slots. */
-  write(gpa: U64, bytes: Uint8Array): void;
+  /**
+   * Copies the bytes of a buffer, or of any view of one, to guest-physical address `gpa`; throws MemoryRangeError outside
+   * the slots, TypeError for data of another kind.
+   */
+  write(gpa: U64, data: Uint8Array | ArrayBufferView | ArrayBufferLike): void;
   /** Copies `length` bytes from guest-physical address `gpa`; throws MemoryRangeError outside the memory. */
   read(gpa: U64, length: number): Uint8Array;
   writeU32(gpa: U64, value: number): void;
   readU32(gpa: U64): number;
   writeU64(gpa: U64, value: bigint): void;
   readU64(gpa: U64): bigint;
-  /** Gives back what an engine holds for this memory; idempotent. Neither it nor its spaces may be used afterwards. */
+  /**
+   * Gives back what an engine holds for this memory and its spaces; idempotent. Using one of them afterwards throws
+   * DisposedError.
+   */
   dispose?(): void;
 }
 
@@ -90,6 +96,8 @@ export interface AddressSpaceConfig {
   readonly tlbEntries?: number;
   /** The EPT or NPT space through which every table access and the final address go. */
   readonly secondStage?: AddressSpace;
+  /** What each value rests on, for people (as `registersFromDump` says it); nothing depends on it. */
+  readonly origin?: Readonly<Record<string, string>>;
 }
 
 /** Options of a space that translates guest-physical addresses by EPT. */
@@ -218,7 +226,10 @@ export interface AddressSpace {
   walk(address: U64, access?: number): Walk;
   /** Every leaf in ascending order of table index, i.e. of unsigned address. Rejects two-stage spaces (UnsupportedError). */
   leaves(): IterableIterator<Leaf>;
-  /** Gives back what an engine holds for this space, not its memory; idempotent. It may not be used afterwards. */
+  /**
+   * Gives back what an engine holds for this space, not its memory; idempotent. Using it, or a space whose second stage it
+   * is, throws DisposedError afterwards.
+   */
   dispose?(): void;
 }
 

@@ -33,6 +33,16 @@ export class MemoryRangeError extends PagingError {
   override name = "MemoryRangeError";
 }
 
+/** Something was used after `dispose`. */
+export class DisposedError extends PagingError {
+  override name = "DisposedError";
+}
+
+/** A page source answered with something that is no answer, or needs the page that it is asked for. */
+export class PageSourceError extends PagingError {
+  override name = "PageSourceError";
+}
+
 /** Linear memory is exhausted. */
 export class OutOfMemoryError extends PagingError {
   override name = "OutOfMemoryError";

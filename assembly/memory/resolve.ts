@@ -65,16 +65,26 @@ function findPage(memory: usize, gpa: u64): u32 {
   }
 }
 
-/** Registers a page that the host has read to `linear` (NO_MEMORY: the source has none). The table must have room. */
-export function insertPage(memory: usize, gfn: u64, linear: u32): void {
+/**
+ * Registers a page that the host has read to `linear` (NO_MEMORY: the source has none); 0 where the frame is registered
+ * already. The table must have room.
+ */
+export function insertPage(memory: usize, gfn: u64, linear: u32): u32 {
   const key = gfn + 1;
   const mask = load<u32>(memory, MEMORY_PAGE_MASK);
   const pages = load<u32>(memory, MEMORY_PAGES);
   let place = hashOf(key) & mask;
-  while (load<u64>(pages + place * PAGE_SIZE_OF, PAGE_KEY) != 0) place = (place + 1) & mask;
-  const page = pages + place * PAGE_SIZE_OF;
-  store<u64>(page, key, PAGE_KEY);
-  store<u32>(page, linear, PAGE_LINEAR);
+  while (true) {
+    const page = pages + place * PAGE_SIZE_OF;
+    const found = load<u64>(page, PAGE_KEY);
+    if (found == key) return 0;
+    if (found == 0) {
+      store<u64>(page, key, PAGE_KEY);
+      store<u32>(page, linear, PAGE_LINEAR);
+      return 1;
+    }
+    place = (place + 1) & mask;
+  }
 }
 
 /** Multiplicative (Fibonacci) hash; the high half mixes every bit of the key. */

@@ -1,5 +1,6 @@
 /** The Wasm core: one instance over one linear memory, with any number of memories and address spaces in it. */
 import type { AddressSpaceConfig, EptConfig, GuestMemory, NptConfig, PagingEngine } from "../api.js";
+import { checkOptions, show } from "../checks.js";
 import { ConfigError } from "../errors.js";
 import { BatchBuffer } from "./batch.js";
 import { type CoreExports, instantiate } from "./exports.js";
@@ -25,6 +26,10 @@ export class Core implements PagingEngine {
   readonly #work: number;
 
   constructor(module: WebAssembly.Module, options: CoreOptions = {}) {
+    checkOptions(options, { memory: true, region: true }, "the core's options");
+    if (options.memory !== undefined && !isMemory(options.memory)) {
+      throw new ConfigError(`memory is ${show(options.memory)}, expected a WebAssembly.Memory`);
+    }
     if ((options.memory === undefined) !== (options.region === undefined)) {
       throw new ConfigError("memory and region go together: the region says which part of the memory the core may use");
     }
@@ -78,4 +83,9 @@ export class Core implements PagingEngine {
     }
     return new CoreSpace(this.#exports, this.#work, memory, fields, config);
   }
+}
+
+/** By its tag: a memory may come from another realm. */
+function isMemory(value: unknown): boolean {
+  return Object.prototype.toString.call(value) === "[object WebAssembly.Memory]";
 }

@@ -3,8 +3,8 @@
 import type { ShadowExports } from "./shadow-exports.js";
 
 export interface CoreExports extends ShadowExports {
-  /** Registers a page of a sparse memory; `linear` is NO_MEMORY where the source has none. */
-  insertPage(memory: number, gfn: bigint, linear: number): void;
+  /** Registers a page of a sparse memory, `linear` being NO_MEMORY where the source has none; 0 where it was registered. */
+  insertPage(memory: number, gfn: bigint, linear: number): number;
   /** Derives a space's fields; 0 where CR3 has reserved bits set, and then nothing has changed. */
   configure(space: number): number;
   /** Latches PAE PDPTEs; a Status, PageFault meaning reserved bits. */

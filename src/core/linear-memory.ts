@@ -1,4 +1,5 @@
 /** The linear memory: its views, refreshed in one place, and the allocator of the part that belongs to the core. */
+import { checkInteger, checkOptions } from "../checks.js";
 import { ConfigError, OutOfMemoryError } from "../errors.js";
 
 const PAGE = 65536;
@@ -17,7 +18,8 @@ export interface Region {
   readonly size: number;
 }
 
-interface Gap {
+/** Bytes from `start` up to, not including, `end`. */
+interface Range {
   start: number;
   end: number;
 }
@@ -30,8 +32,11 @@ export class LinearMemory {
   #u32: Uint32Array;
   #u64: BigUint64Array;
   /** Free ranges in ascending order, never adjacent. */
-  readonly #gaps: Gap[];
-  #end: number;
+  readonly #gaps: Range[];
+  /** What is the core's: the region, or the memory that it began with and what it grew by itself. */
+  readonly #own: Range[];
+  /** Parts of that which callers may use as RAM. */
+  readonly #lent: Range[] = [];
   readonly #growable: boolean;
 
   constructor(
@@ -39,13 +44,11 @@ export class LinearMemory {
     region?: Region,
   ) {
     const length = memory.buffer.byteLength;
-    if (region !== undefined && (region.base < 0 || region.base + region.size > length)) {
-      throw new ConfigError(`region ${region.base}+${region.size} lies outside the memory of ${length} bytes`);
-    }
-    const start = region === undefined ? FIRST : Math.ceil(Math.max(region.base, FIRST) / GRAIN) * GRAIN;
-    this.#end = region === undefined ? length : region.base + region.size;
+    const { base, size } = region === undefined ? { base: 0, size: length } : checkRegion(region, length);
+    this.#own = [{ start: base, end: base + size }];
     this.#growable = region === undefined;
-    this.#gaps = [{ start, end: Math.floor(this.#end / GRAIN) * GRAIN }];
+    const start = Math.ceil(Math.max(base, FIRST) / GRAIN) * GRAIN;
+    this.#gaps = [{ start, end: Math.max(start, Math.floor((base + size) / GRAIN) * GRAIN) }];
     this.#buffer = memory.buffer;
     this.#shared = !(memory.buffer instanceof ArrayBuffer);
     this.#u8 = new Uint8Array(this.#buffer);
@@ -119,6 +122,27 @@ export class LinearMemory {
     else this.#gaps.splice(index, 0, { start: address, end });
   }
 
+  /** The same for RAM that a caller may use as it likes, also in slots of other memories. */
+  lend(size: number, alignment: number): number {
+    const address = this.allocate(size, alignment);
+    this.#lent.push({ start: address, end: address + size });
+    return address;
+  }
+
+  /** Gives back what `lend(size)` returned. */
+  takeBack(address: number, size: number): void {
+    const at = this.#lent.findIndex((one) => one.start === address);
+    if (at !== -1) this.#lent.splice(at, 1);
+    this.free(address, size);
+  }
+
+  /** Whether the core keeps records, tables or other RAM in these bytes, or may put some there. */
+  keeps(address: number, size: number): boolean {
+    const end = address + size;
+    if (this.#lent.some((one) => address >= one.start && end <= one.end)) return false;
+    return this.#own.some((one) => address < one.end && end > one.start);
+  }
+
   /** Bytes that are free without growing. */
   get freeBytes(): number {
     return this.#gaps.reduce((sum, gap) => sum + gap.end - gap.start, 0);
@@ -143,21 +167,33 @@ export class LinearMemory {
   #grow(bytes: number): void {
     if (!this.#growable) return;
     const least = Math.ceil(bytes / PAGE);
-    const spare = Math.min(Math.ceil(this.#end / SPARE_SHARE / PAGE), MOST_SPARE);
+    const length = this.memory.buffer.byteLength;
+    const spare = Math.min(Math.ceil(length / SPARE_SHARE / PAGE), MOST_SPARE);
     if (!this.#growBy(least + spare) && !this.#growBy(least)) {
-      throw new OutOfMemoryError(`linear memory of ${this.#end} bytes cannot grow by ${least * PAGE} bytes`);
+      throw new OutOfMemoryError(`linear memory of ${length} bytes cannot grow by ${least * PAGE} bytes`);
     }
   }
 
+  /** Only what this very call added is the core's: whoever else grew the memory keeps what that added. */
   #growBy(pages: number): boolean {
+    let start: number;
     try {
-      this.memory.grow(pages);
+      start = this.memory.grow(pages) * PAGE;
     } catch {
       return false;
     }
-    const start = this.#end;
-    this.#end += pages * PAGE;
+    const last = this.#own[this.#own.length - 1]!;
+    if (last.end === start) last.end += pages * PAGE;
+    else this.#own.push({ start, end: start + pages * PAGE });
     this.free(start, pages * PAGE);
     return true;
   }
+}
+
+function checkRegion(region: Region, length: number): Region {
+  checkOptions(region, { base: true, size: true }, "region");
+  checkInteger(region.base, 0, length, "region.base");
+  checkInteger(region.size, 0, length, "region.size");
+  if (region.base + region.size <= length) return region;
+  throw new ConfigError(`region ${region.base}+${region.size} lies outside the memory of ${length} bytes`);
 }

@@ -1,7 +1,8 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
 import { MEMORY, SLOT } from "../abi/index.js";
 import type { GuestMemory, PageSource, SlotConfig, U64 } from "../api.js";
-import { ConfigError, MemoryRangeError } from "../errors.js";
+import { checkFlag, checkInteger, checkMethod, checkOptions, type OptionNames, toBytes } from "../checks.js";
+import { ConfigError, DisposedError, MemoryRangeError } from "../errors.js";
 import type { CoreExports } from "./exports.js";
 import type { LinearMemory } from "./linear-memory.js";
 import { toU32, toU64 } from "./numbers.js";
@@ -16,8 +17,16 @@ const DEFAULT_CACHED_PAGES = 8192;
 
 /** A slot whose RAM may already lie in the caller's own linear memory. */
 export interface CoreSlotConfig extends SlotConfig {
-  /** Linear address of RAM that is there already; nothing is copied. Absent: zeroed RAM is allocated. */
+  /**
+   * Linear address of RAM that is there already, a multiple of 4096; nothing is copied. It may not lie over what the core
+   * keeps in the linear memory. Absent: zeroed RAM is allocated.
+   */
   readonly linear?: number;
+  /**
+   * The slot is a window on what the core keeps, after all: to walk the tables of a virtual machine as a processor does.
+   * Walks set accessed and dirty bits there, unless it is read-only; `write` refuses it. Default false.
+   */
+  readonly window?: boolean;
 }
 
 export interface CoreMemoryConfig {
@@ -32,6 +41,13 @@ interface Slot {
   readonly size: number;
   readonly linear: number;
   readonly readOnly: boolean;
+  /** A window on what the core keeps. */
+  readonly window: boolean;
+}
+
+/** What cannot go on without a memory: spaces and virtual machines. */
+export interface Dependent {
+  dispose(): void;
 }
 
 /** RAM slots and, behind them, the pages of a source: a MEMORY record that the core walks through. */
@@ -43,6 +59,7 @@ export class CoreMemory implements GuestMemory {
   readonly #cache: PageCache | undefined;
   /** What the memory holds, to be freed with it. */
   readonly #owned: [address: number, size: number][] = [];
+  readonly #dependents = new Set<Dependent>();
   #disposed = false;
 
   /** Throws ConfigError for misaligned or overlapping slots, OutOfMemoryError where they do not fit. */
@@ -51,6 +68,8 @@ export class CoreMemory implements GuestMemory {
     readonly linear: LinearMemory,
     config: CoreMemoryConfig,
   ) {
+    checkOptions(config, { slots: true, source: true, cachedPages: true }, "the memory's configuration");
+    if (config.source !== undefined) checkMethod(config.source, "readPage", "source");
     const checked = checkSlots(config.slots ?? [], linear);
     try {
       this.pointer = this.#allocate(memoryRecord.size);
@@ -78,8 +97,27 @@ export class CoreMemory implements GuestMemory {
     this.#cache?.supply(gfn);
   }
 
-  /** Copies `bytes` to `gpa`. Throws MemoryRangeError, with nothing written, where a byte lies outside the slots. */
-  write(gpa: U64, bytes: Uint8Array): void {
+  /** `dependent` is disposed of with this memory, unless it is detached before. */
+  attach(dependent: Dependent): void {
+    this.requireLive();
+    this.#dependents.add(dependent);
+  }
+
+  detach(dependent: Dependent): void {
+    this.#dependents.delete(dependent);
+  }
+
+  /** Throws DisposedError after `dispose`. */
+  requireLive(): void {
+    if (this.#disposed) throw new DisposedError("the memory was disposed of");
+  }
+
+  /**
+   * Copies `data` to `gpa`: the bytes of a buffer, or of any view of one. Throws MemoryRangeError, with nothing written,
+   * where a byte lies outside the slots or in one that shows the core's own memory; TypeError for data of another kind.
+   */
+  write(gpa: U64, data: Uint8Array | ArrayBufferView | ArrayBufferLike): void {
+    const bytes = toBytes(data);
     let at = 0;
     for (const piece of this.#pieces(gpa, bytes.length, false)) {
       this.linear.u8.set(bytes.subarray(at, at + piece.length), piece.linear);
@@ -87,9 +125,15 @@ export class CoreMemory implements GuestMemory {
     }
   }
 
-  /** Copies `length` bytes from `gpa`. Throws MemoryRangeError where a byte lies neither in a slot nor in the source. */
+  /**
+   * Copies `length` bytes from `gpa`. Throws MemoryRangeError where a byte lies neither in a slot nor in the source,
+   * RangeError for a bad length.
+   */
   read(gpa: U64, length: number): Uint8Array {
+    checkInteger(length, 0, Number.MAX_SAFE_INTEGER, "length", RangeError);
     const pieces = this.#pieces(gpa, length, true);
+    // Asking the source may have done anything.
+    this.requireLive();
     const bytes = new Uint8Array(length);
     let at = 0;
     for (const piece of pieces) {
@@ -120,10 +164,11 @@ export class CoreMemory implements GuestMemory {
     return new DataView(this.read(gpa, 8).buffer).getBigUint64(0, true);
   }
 
-  /** Frees what the memory holds; address spaces over it must not be used any more. Idempotent. */
+  /** Frees what the memory holds, and disposes of the address spaces over it. Idempotent. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    for (const dependent of this.#dependents) dependent.dispose();
     this.#cache?.dispose();
     for (const [address, size] of this.#owned) this.linear.free(address, size);
   }
@@ -148,12 +193,13 @@ export class CoreMemory implements GuestMemory {
   }
 
   /** Where the bytes of a guest-physical range are, page by page at most; every one is found before this returns. */
-  #pieces(gpa: U64, length: number, fromSource: boolean): Piece[] {
+  #pieces(gpa: U64, length: number, reading: boolean): Piece[] {
+    this.requireLive();
     let at = toU64(gpa, "guest-physical address");
     let left = length;
     const pieces: Piece[] = [];
     while (left > 0) {
-      const piece = this.#slotPiece(at, left) ?? (fromSource ? this.#sourcePiece(at, left) : undefined);
+      const piece = this.#slotPiece(at, left, reading) ?? (reading ? this.#sourcePiece(at, left) : undefined);
       if (piece === undefined) {
         throw new MemoryRangeError(`guest-physical address 0x${at.toString(16)} is not backed by memory`);
       }
@@ -164,9 +210,9 @@ export class CoreMemory implements GuestMemory {
     return pieces;
   }
 
-  #slotPiece(at: bigint, most: number): Piece | undefined {
+  #slotPiece(at: bigint, most: number, reading: boolean): Piece | undefined {
     const slot = this.#slots.find((one) => at >= one.gpa && at < one.gpa + BigInt(one.size));
-    if (slot === undefined) return undefined;
+    if (slot === undefined || (slot.window && !reading)) return undefined;
     const offset = Number(at - slot.gpa);
     return { linear: slot.linear + offset, length: Math.min(most, slot.size - offset), page: undefined };
   }
@@ -189,24 +235,19 @@ interface Piece {
 
 type CheckedSlot = Omit<Slot, "linear"> & { readonly linear: number | undefined };
 
+const SLOT_OPTIONS: OptionNames<CoreSlotConfig> = {
+  gpa: true,
+  size: true,
+  readOnly: true,
+  linear: true,
+  window: true,
+};
+/** First address beyond what an entry can name. */
+const END = 1n << 52n;
+
 function checkSlots(configs: readonly CoreSlotConfig[], linear: LinearMemory): CheckedSlot[] {
-  const slots = configs.map((config) => {
-    const gpa = toU64(config.gpa, "slot address");
-    const name = `slot at 0x${gpa.toString(16)}`;
-    if (gpa % BigInt(PAGE_BYTES) !== 0n || gpa >> 52n !== 0n) {
-      throw new ConfigError(`${name}: expected a multiple of 4096 below 2^52`);
-    }
-    if (!Number.isSafeInteger(config.size) || config.size <= 0 || config.size % PAGE_BYTES !== 0) {
-      throw new ConfigError(`${name}: size is ${config.size}, expected a positive multiple of 4096`);
-    }
-    if (config.linear !== undefined) {
-      const inside = config.linear >= 0 && config.linear + config.size <= linear.memory.buffer.byteLength;
-      if (!Number.isInteger(config.linear) || config.linear % PAGE_BYTES !== 0 || !inside) {
-        throw new ConfigError(`${name}: linear is ${config.linear}, expected a multiple of 4096 inside the memory`);
-      }
-    }
-    return { gpa, size: config.size, linear: config.linear, readOnly: config.readOnly ?? false };
-  });
+  if (!Array.isArray(configs)) throw new ConfigError("slots is no array, expected an array of slots");
+  const slots = configs.map((config, index) => checkSlot(config, index, linear));
   slots.sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
   slots.forEach((slot, index) => {
     const next = slots[index + 1];
@@ -217,4 +258,30 @@ function checkSlots(configs: readonly CoreSlotConfig[], linear: LinearMemory): C
     }
   });
   return slots;
+}
+
+function checkSlot(config: CoreSlotConfig, index: number, linear: LinearMemory): CheckedSlot {
+  checkOptions(config, SLOT_OPTIONS, `slot ${index}`);
+  const gpa = toU64(config.gpa, `address of slot ${index}`, ConfigError);
+  const name = `slot at 0x${gpa.toString(16)}`;
+  if (gpa % BigInt(PAGE_BYTES) !== 0n) throw new ConfigError(`${name}: expected a multiple of 4096`);
+  if (!Number.isSafeInteger(config.size) || config.size <= 0 || config.size % PAGE_BYTES !== 0) {
+    throw new ConfigError(`${name}: size is ${config.size}, expected a positive multiple of 4096`);
+  }
+  if (gpa + BigInt(config.size) > END) {
+    throw new ConfigError(`${name}: ends at 0x${(gpa + BigInt(config.size)).toString(16)}, expected at most 2^52`);
+  }
+  const readOnly = checkFlag(config.readOnly, `${name}: readOnly`) ?? false;
+  const window = checkFlag(config.window, `${name}: window`) ?? false;
+  if (window && config.linear === undefined) throw new ConfigError(`${name}: window without linear, expected both`);
+  if (config.linear !== undefined) {
+    const inside = config.linear >= 0 && config.linear + config.size <= linear.memory.buffer.byteLength;
+    if (!Number.isInteger(config.linear) || config.linear % PAGE_BYTES !== 0 || !inside) {
+      throw new ConfigError(`${name}: linear is ${config.linear}, expected a multiple of 4096 inside the memory`);
+    }
+    if (!window && linear.keeps(config.linear, config.size)) {
+      throw new ConfigError(`${name}: linear is ${config.linear}, where the core keeps its own records and tables`);
+    }
+  }
+  return { gpa, size: config.size, linear: config.linear, readOnly, window };
 }

@@ -1,7 +1,8 @@
 /** Pages of a source behind the slots: read when a walk first needs them, never written. */
 import { CODES, MEMORY, PAGE } from "../abi/index.js";
 import type { PageSource } from "../api.js";
-import { ConfigError } from "../errors.js";
+import { checkInteger, show } from "../checks.js";
+import { PageSourceError } from "../errors.js";
 import type { CoreExports } from "./exports.js";
 import type { LinearMemory } from "./linear-memory.js";
 import { RecordType } from "./record.js";
@@ -10,6 +11,8 @@ const PAGE_BYTES = 4096;
 const FIRST_CAPACITY = 256;
 /** Walks over two stages read up to 35 tables; a cache must hold those of one walk at once. */
 const LEAST_PAGES = 64;
+/** Linear memory has 4 GiB. */
+const MOST_PAGES = 2 ** 20;
 const memoryRecord = new RecordType(MEMORY);
 const pageRecord = new RecordType(PAGE);
 
@@ -21,6 +24,9 @@ export class PageCache {
   #entries = 0;
   #table: number;
   #capacity = FIRST_CAPACITY;
+  #disposed = false;
+  /** Frames that the source is being asked for: it may translate by this very memory, and so ask for others. */
+  readonly #asked = new Set<bigint>();
 
   /** `memory` is the MEMORY record that the table is published in; `limit` the most pages held at once. */
   constructor(
@@ -30,35 +36,54 @@ export class PageCache {
     private readonly source: PageSource,
     private readonly limit: number,
   ) {
-    if (!Number.isInteger(limit) || limit < LEAST_PAGES) {
-      throw new ConfigError(`cachedPages is ${limit}, expected an integer of at least ${LEAST_PAGES}`);
-    }
+    checkInteger(limit, LEAST_PAGES, MOST_PAGES, "cachedPages");
     this.#table = linear.allocate(this.#capacity * pageRecord.size);
     this.#publish();
   }
 
-  /** Reads frame `gfn` into the cache, or notes that the source has none. Throws what the source throws. */
+  /**
+   * Reads frame `gfn` into the cache, or notes that the source has none. Throws what the source throws, PageSourceError for
+   * an answer that is none.
+   */
   supply(gfn: bigint): void {
     const page = new Uint8Array(PAGE_BYTES);
-    const present = this.source.readPage(gfn, page);
+    const present = this.read(gfn, page);
+    // The source may have used this memory's own spaces meanwhile: read this page and others, or disposed of it all.
+    if (this.#disposed) return;
     if (this.#used === this.limit || this.#entries >= this.limit * 4) this.#flush();
     if ((this.#entries + 1) * 2 > this.#capacity) this.#rehash(this.#capacity * 2);
     let address: number = CODES.NO_MEMORY;
     if (present) {
       address = this.#buffers[this.#used] ?? this.#addBuffer();
-      this.#used++;
       this.linear.u8.set(page, address);
     }
-    this.exports.insertPage(this.memory, gfn, address);
+    if (this.exports.insertPage(this.memory, gfn, address) === 0) return;
+    if (present) this.#used++;
     this.#entries++;
   }
 
   /** Reads a page past the cache; false where the source has none. */
   read(gfn: bigint, into: Uint8Array): boolean {
-    return this.source.readPage(gfn, into);
+    if (this.#asked.has(gfn)) {
+      throw new PageSourceError(`reading page 0x${gfn.toString(16)} of the source needs that very page`);
+    }
+    this.#asked.add(gfn);
+    try {
+      const present: unknown = this.source.readPage(gfn, into);
+      if (typeof present === "boolean") return present;
+      const hint = present instanceof Promise ? ": a source cannot wait; see fetching of x86-paging/dump" : "";
+      throw new PageSourceError(
+        `readPage(0x${gfn.toString(16)}n) of the source returned ${show(present)}, expected true or false${hint}`,
+      );
+    } finally {
+      this.#asked.delete(gfn);
+    }
   }
 
+  /** Idempotent. */
   dispose(): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
     for (const address of this.#buffers) this.linear.free(address, PAGE_BYTES);
     this.linear.free(this.#table, this.#capacity * pageRecord.size);
   }

@@ -1,7 +1,9 @@
 /** Checking a configuration and writing it into a SPACE record. */
 import { bitOf, CODES, CR0, CR4, EFER, EPTP, PTE, SPACE } from "../abi/index.js";
 import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RuleSet } from "../api.js";
+import { checkChoice, checkFlag, checkInteger, checkOptions, show } from "../checks.js";
 import { ConfigError } from "../errors.js";
+import { CPU_OPTIONS, EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../options.js";
 import type { LinearMemory } from "./linear-memory.js";
 import { toU32, toU64 } from "./numbers.js";
 import { RecordType } from "./record.js";
@@ -23,16 +25,15 @@ export interface SpaceFields {
   readonly pdptes: readonly [bigint, bigint, bigint, bigint] | undefined;
 }
 
-/** Checks a guest's configuration. Throws ConfigError or RangeError naming the value. */
+/** Checks a guest's configuration. Throws ConfigError naming the value. */
 export function guestFields(config: AddressSpaceConfig): SpaceFields {
-  const live = config.pdptes === "live" ? CODES.FEATURE_LIVE_PDPTES : 0;
-  if (config.pdptes !== undefined && config.pdptes !== "live" && config.pdptes !== "latched") {
-    throw new ConfigError(`pdptes is ${config.pdptes}, expected "latched" or "live"`);
-  }
+  checkOptions(config, GUEST_OPTIONS, "the address space's configuration");
+  const pdptes = checkChoice(config.pdptes ?? "latched", ["latched", "live"], "pdptes");
+  const live = pdptes === "live" ? CODES.FEATURE_LIVE_PDPTES : 0;
   if (live !== 0 && config.pdpteValues !== undefined) {
     throw new ConfigError('pdpteValues are given with pdptes "live", expected "latched"');
   }
-  const lenient = config.lenient ? CODES.FEATURE_LENIENT : 0;
+  const lenient = checkFlag(config.lenient, "lenient") ? CODES.FEATURE_LENIENT : 0;
   const fields: SpaceFields = {
     kind: CODES.KIND_GUEST,
     features: cpuFeatures(config.cpu) | rulesFeature(config.rules) | live | lenient,
@@ -44,16 +45,23 @@ export function guestFields(config: AddressSpaceConfig): SpaceFields {
     encryption: checkEncryption(config.encryptionMask),
     pkru: toU32(config.pkru ?? 0, "PKRU", ConfigError),
     pkrs: toU32(config.pkrs ?? 0, "PKRS", ConfigError),
-    pdptes: config.pdpteValues?.map((value, index) =>
-      toU64(value, `PDPTE ${index}`, ConfigError),
-    ) as SpaceFields["pdptes"],
+    pdptes: checkPdpteValues(config.pdpteValues),
   };
   checkRegisters(fields);
   return fields;
 }
 
+function checkPdpteValues(values: AddressSpaceConfig["pdpteValues"]): SpaceFields["pdptes"] {
+  if (values === undefined) return undefined;
+  if (!Array.isArray(values) || values.length !== 4) {
+    throw new ConfigError(`pdpteValues is ${show(values)}, expected an array of 4`);
+  }
+  return values.map((value, index) => toU64(value, `PDPTE ${index}`, ConfigError)) as unknown as SpaceFields["pdptes"];
+}
+
 /** Checks an EPT configuration. */
 export function eptFields(config: EptConfig): SpaceFields {
+  checkOptions(config, EPT_OPTIONS, "the EPT configuration");
   const eptp = toU64(config.eptp, "EPTP", ConfigError);
   const levels = ((eptp & bitOf(EPTP, "WALK_LENGTH")) >> 3n) + 1n;
   if (levels !== 4n && levels !== 5n) {
@@ -68,10 +76,10 @@ export function eptFields(config: EptConfig): SpaceFields {
     throw new ConfigError(`EPTP 0x${eptp.toString(16)} has bits at or above MAXPHYADDR ${maxPhysAddr} set`);
   }
   const features =
-    ((config.page1g ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
-    ((config.page2m ?? true) ? CODES.FEATURE_PAGE_2M : 0) |
-    ((config.executeOnly ?? true) ? CODES.FEATURE_EXECUTE_ONLY : 0) |
-    (config.modeBasedExecute ? CODES.FEATURE_MODE_BASED_EXECUTE : 0) |
+    ((checkFlag(config.page1g, "page1g") ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
+    ((checkFlag(config.page2m, "page2m") ?? true) ? CODES.FEATURE_PAGE_2M : 0) |
+    ((checkFlag(config.executeOnly, "executeOnly") ?? true) ? CODES.FEATURE_EXECUTE_ONLY : 0) |
+    (checkFlag(config.modeBasedExecute, "modeBasedExecute") ? CODES.FEATURE_MODE_BASED_EXECUTE : 0) |
     rulesFeature(config.rules);
   return {
     kind: CODES.KIND_EPT,
@@ -90,6 +98,7 @@ export function eptFields(config: EptConfig): SpaceFields {
 
 /** Checks an NPT configuration. */
 export function nptFields(config: NptConfig): SpaceFields {
+  checkOptions(config, NPT_OPTIONS, "the NPT configuration");
   const fields: SpaceFields = {
     kind: CODES.KIND_NPT,
     // Under NPT PDPTEs are read in each walk (APM "Nested Paging").
@@ -108,24 +117,22 @@ export function nptFields(config: NptConfig): SpaceFields {
   return fields;
 }
 
-function cpuFeatures(cpu: CpuFeatures | undefined): number {
+function cpuFeatures(cpu: CpuFeatures = {}): number {
+  checkOptions(cpu, CPU_OPTIONS, "cpu");
   return (
     CODES.FEATURE_PAGE_2M |
-    ((cpu?.page1g ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
-    ((cpu?.pse36 ?? true) ? CODES.FEATURE_PSE36 : 0) |
-    (cpu?.amdReservedBit8 ? CODES.FEATURE_AMD_BIT8 : 0)
+    ((checkFlag(cpu.page1g, "cpu.page1g") ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
+    ((checkFlag(cpu.pse36, "cpu.pse36") ?? true) ? CODES.FEATURE_PSE36 : 0) |
+    (checkFlag(cpu.amdReservedBit8, "cpu.amdReservedBit8") ? CODES.FEATURE_AMD_BIT8 : 0)
   );
 }
 
-function rulesFeature(rules: RuleSet | undefined): number {
-  if (rules === undefined || rules === "architecture") return 0;
-  if (rules === "kvm-6.1") return CODES.FEATURE_KVM;
-  throw new ConfigError(`rules is ${rules}, expected "architecture" or "kvm-6.1"`);
+function rulesFeature(rules: RuleSet = "architecture"): number {
+  return checkChoice(rules, ["architecture", "kvm-6.1"], "rules") === "kvm-6.1" ? CODES.FEATURE_KVM : 0;
 }
 
 function checkMaxPhysAddr(value = 52): number {
-  if (Number.isInteger(value) && value >= 32 && value <= 52) return value;
-  throw new ConfigError(`maxPhysAddr is ${value}, expected an integer from 32 to 52`);
+  return checkInteger(value, 32, 52, "maxPhysAddr");
 }
 
 /** Memory-encryption bits are address bits of an entry. */

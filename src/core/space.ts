@@ -1,21 +1,20 @@
 /** An address space of the Wasm core. */
-import { ACCESS, Access, bitOf, CODES, CURSOR, Status } from "../abi/index.js";
+import { ACCESS, Access, bitOf, CODES, Status } from "../abi/index.js";
 import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
-import { ConfigError, GeneralProtectionError, MemoryRangeError, PdpteLoadError, UnsupportedError } from "../errors.js";
+import { checkInteger, show } from "../checks.js";
+import { ConfigError, DisposedError, GeneralProtectionError, UnsupportedError } from "../errors.js";
 import { mergeRuns, type Run } from "../runs.js";
-import { type BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
+import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
 import type { CoreExports } from "./exports.js";
 import type { LinearMemory } from "./linear-memory.js";
 import type { CoreMemory } from "./memory.js";
 import { toU64 } from "./numbers.js";
-import { RecordType } from "./record.js";
-import { leafRecord, MODES, readLeaf, readSteps, readTranslation, workRecord } from "./results.js";
+import { MODES, readSteps, readTranslation, workRecord } from "./results.js";
 import { guestFields, type SpaceFields, spaceRecord, writeFields } from "./space-config.js";
+import { enumerateLeaves } from "./space-leaves.js";
+import { throwBadPdptes } from "./space-pdptes.js";
 import { checkInvpcid, SpaceTlb, splitCr3 } from "./space-tlb.js";
 
-const cursorRecord = new RecordType(CURSOR);
-/** Leaves that one call into the core may list. */
-const LEAF_BATCH = 1024;
 const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
 /** `translate` gives this for a page that has to be read first; no error code comes with it. */
 const MISSING = -1 - (Status.MissingPage << 16);
@@ -33,12 +32,14 @@ export class CoreSpace implements AddressSpace {
    */
   declare readonly pointer: number;
   readonly #exports: CoreExports;
-  /** The fast calls' functions by themselves: one look-up less for each address. */
-  readonly #translate: CoreExports["translate"];
-  readonly #translate32: CoreExports["translate32"];
+  /** The fast calls' functions by themselves: one look-up less for each address. Afterwards they say that it is disposed of. */
+  #translate: CoreExports["translate"];
+  #translate32: CoreExports["translate32"];
   readonly #linear: LinearMemory;
   readonly #work: number;
   readonly #second: CoreSpace | undefined;
+  /** Spaces whose second stage this is: they end with it. */
+  readonly #firstStages = new Set<CoreSpace>();
   #config: AddressSpaceConfig | undefined;
   #mode: PagingMode;
   #tlb: SpaceTlb | undefined;
@@ -75,13 +76,22 @@ export class CoreSpace implements AddressSpace {
     this.#work = work;
     this.#config = config;
     this.#second = second;
+    if (second !== undefined) second.#requireLive();
+    memory.requireLive();
     this.pointer = this.#linear.allocate(spaceRecord.size);
+    memory.attach(this);
+    if (second !== undefined) second.#firstStages.add(this);
     try {
       spaceRecord.set32(this.#linear, this.pointer, "MEMORY", memory.pointer);
       spaceRecord.set32(this.#linear, this.pointer, "SECOND", second?.pointer ?? 0);
       spaceRecord.set32(this.#linear, this.pointer, "WORK", work);
       this.#tlb = config?.tlbEntries ? new SpaceTlb(exports, this.#linear, this.pointer, config) : undefined;
-      this.#mode = this.#apply(fields);
+      let missing = this.#apply(fields);
+      while (missing !== undefined) {
+        this.#supply(missing);
+        missing = this.#apply(fields);
+      }
+      this.#mode = this.#modeNow();
       this.#viewLines();
     } catch (error) {
       this.dispose();
@@ -99,9 +109,8 @@ export class CoreSpace implements AddressSpace {
    * Throws what creating the space would; nothing has changed then.
    */
   update(changes: Partial<AddressSpaceConfig>): void {
-    const before = this.#config;
-    this.#change(changes);
-    this.#tlb?.afterUpdate(before!, this.#config!, "cr3" in changes);
+    const before = this.#change(changes);
+    this.#tlb?.afterUpdate(before, this.#config!, "cr3" in changes);
   }
 
   /**
@@ -112,7 +121,7 @@ export class CoreSpace implements AddressSpace {
     const config = this.#guestConfig("CR3 is");
     const { cr3, keep } = splitCr3(toU64(value, "CR3"), BigInt(config.cr4));
     this.#change({ cr3 }, true);
-    if (!keep) this.#tlb?.flushContext(config, cr3);
+    if (!keep) this.#tlb?.flushContext(this.#config!, cr3);
   }
 
   /** INVLPG: drops `address`'s page, whatever its size, in the current PCID and as a global page. */
@@ -133,34 +142,55 @@ export class CoreSpace implements AddressSpace {
   }
 
   #guestConfig(what: string): AddressSpaceConfig {
+    this.#requireLive();
     if (this.#config === undefined) throw new UnsupportedError(`${what} not for EPT and NPT spaces`);
     return this.#config;
   }
 
-  #change(changes: Partial<AddressSpaceConfig>, fromMemory = false): void {
-    if (this.#config === undefined) throw new UnsupportedError("EPT and NPT spaces are not updated, make a new one");
-    if ("secondStage" in changes && changes.secondStage !== this.#config.secondStage) {
-      throw new UnsupportedError("the second stage of a space cannot be changed, make a new space");
-    }
-    if ("tlbEntries" in changes && changes.tlbEntries !== this.#config.tlbEntries) {
-      throw new UnsupportedError("the software TLB of a space cannot be changed, make a new space");
-    }
-    const config = { ...this.#config, ...changes };
-    // MOV to CR3 reads the PDPTEs, whatever values were given before.
-    if (fromMemory) delete (config as { pdpteValues?: unknown }).pdpteValues;
-    const fields = guestFields(config);
-    const before = this.#linear.u8.slice(this.pointer, this.pointer + spaceRecord.size);
-    try {
-      this.#mode = this.#apply(fields);
-      this.#config = config;
-      this.#viewLines();
-    } catch (error) {
-      this.#linear.u8.set(before, this.pointer);
-      throw error;
+  /** Returns the configuration before. */
+  #change(changes: Partial<AddressSpaceConfig>, fromMemory = false): AddressSpaceConfig {
+    while (true) {
+      const before = this.#guestConfig("an update is");
+      const missing = this.#tryChange(before, changes, fromMemory);
+      if (missing === undefined) return before;
+      // The source may use this very space: it is what it was, and what it may have become is what is changed then.
+      this.#supply(missing);
     }
   }
 
+  /** The frame of PDPTEs that have to be read first: nothing has changed then. */
+  #tryChange(
+    before: AddressSpaceConfig,
+    changes: Partial<AddressSpaceConfig>,
+    fromMemory: boolean,
+  ): bigint | undefined {
+    if ("secondStage" in changes && changes.secondStage !== before.secondStage) {
+      throw new UnsupportedError("the second stage of a space cannot be changed, make a new space");
+    }
+    if ("tlbEntries" in changes && changes.tlbEntries !== before.tlbEntries) {
+      throw new UnsupportedError("the software TLB of a space cannot be changed, make a new space");
+    }
+    const config = { ...before, ...changes };
+    // MOV to CR3 reads the PDPTEs, whatever values were given before.
+    if (fromMemory) delete (config as { pdpteValues?: unknown }).pdpteValues;
+    const fields = guestFields(config);
+    const record = this.#linear.u8.slice(this.pointer, this.pointer + spaceRecord.size);
+    let done = false;
+    try {
+      const missing = this.#apply(fields);
+      done = missing === undefined;
+      if (!done) return missing;
+    } finally {
+      if (!done) this.#linear.u8.set(record, this.pointer);
+    }
+    this.#mode = this.#modeNow();
+    this.#config = config;
+    this.#viewLines();
+    return undefined;
+  }
+
   translate(address: U64, access: number = Access.Read): Translation {
+    this.#requireLive();
     const status = this.#run(address, checkAccess(access));
     return readTranslation(this.#linear, this.#work, this.#mode, status);
   }
@@ -211,7 +241,10 @@ export class CoreSpace implements AddressSpace {
     access: number = Access.Read,
     kernel: BatchKernel = "auto",
   ): number {
+    this.#requireLive();
     const code = kernelCode(kernel);
+    checkArray(input, "input");
+    checkArray(output, "output");
     if (output.length < input.length) {
       throw new RangeError(`output has room for ${output.length} addresses, expected at least ${input.length}`);
     }
@@ -239,31 +272,42 @@ export class CoreSpace implements AddressSpace {
     kernel: BatchKernel = "auto",
     count: number = buffer.length,
   ): number {
+    this.#requireLive();
     const code = kernelCode(kernel);
-    if (buffer.linear !== this.#linear) throw new ConfigError("the batch buffer was not allocated by this core");
-    if (!Number.isInteger(count) || count < 0 || count > buffer.length) {
-      throw new RangeError(`count is ${count}, expected an integer from 0 to ${buffer.length}`);
-    }
+    if (!(buffer instanceof BatchBuffer) || buffer.linear !== this.#linear)
+      throw new ConfigError("the batch buffer was not allocated by this core");
+    checkInteger(count, 0, buffer.length, "count", RangeError);
     checkAccess(access);
     const to = buffer.address + buffer.length * 8;
-    this.#translateBetween(buffer.address, to, count, access, code);
+    this.#translateBetween(buffer.address, to, count, access, code, () => buffer.address);
     return this.#countFaults(to, count);
   }
 
-  #translateBetween(from: number, to: number, count: number, access: number, kernel: number): void {
+  /** `requireBuffer` throws where the addresses are gone: asked after each call of the source. */
+  #translateBetween(
+    from: number,
+    to: number,
+    count: number,
+    access: number,
+    kernel: number,
+    requireBuffer?: () => void,
+  ): void {
     for (let done = 0; done < count; ) {
       const at = done * 8;
       done += this.#exports.translateBatch(this.pointer, from + at, to + at, count - done, access, kernel);
-      if (done < count) this.#supply();
+      if (done === count) return;
+      this.#supply(this.#missingGfn());
+      requireBuffer?.();
     }
   }
 
   walk(address: U64, access: number = Access.Read): Walk {
+    this.#requireLive();
     const at = toU64(address, "address");
     checkAccess(access);
     let status = this.#exports.explain(this.pointer, at, access);
     while (status === Status.MissingPage) {
-      this.#supply();
+      this.#supply(this.#missingGfn());
       status = this.#exports.explain(this.pointer, at, access);
     }
     return {
@@ -274,10 +318,11 @@ export class CoreSpace implements AddressSpace {
   }
 
   leaves(): IterableIterator<Leaf> {
+    this.#requireLive();
     if (this.#second !== undefined) {
       throw new UnsupportedError("leaves() of a space with a second stage: enumerate each stage by itself");
     }
-    return this.#leaves();
+    return enumerateLeaves(this.#exports, this.memory, this, () => this.#requireLive());
   }
 
   /** Contiguous runs of mappings with equal rights and page size, aliases included, in ascending order. */
@@ -285,34 +330,23 @@ export class CoreSpace implements AddressSpace {
     return mergeRuns(this.leaves());
   }
 
-  *#leaves(): IterableIterator<Leaf> {
-    const cursor = this.#linear.allocate(cursorRecord.size);
-    const output = this.#linear.allocate(LEAF_BATCH * leafRecord.size);
-    try {
-      this.#exports.startEnumeration(this.pointer, cursor);
-      while (cursorRecord.get32(this.#linear, cursor, "LEVEL") !== 0) {
-        const count = this.#exports.enumerate(this.pointer, cursor, output, LEAF_BATCH);
-        const status = cursorRecord.get32(this.#linear, cursor, "STATUS");
-        for (let index = 0; index < count; index++) {
-          yield readLeaf(this.#linear, output + index * leafRecord.size, this.#mode);
-        }
-        if (status === Status.MissingPage) {
-          const level = cursorRecord.get32(this.#linear, cursor, "LEVEL");
-          this.memory.supply(cursorRecord.get64(this.#linear, cursor, "TABLE", level) >> 12n);
-        } else if (status !== Status.Ok) this.#throwTableOutside(cursor);
-      }
-    } finally {
-      this.#linear.free(output, LEAF_BATCH * leafRecord.size);
-      this.#linear.free(cursor, cursorRecord.size);
-    }
-  }
-
   /** Frees the space. Idempotent. */
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
+    for (const first of this.#firstStages) first.dispose();
+    this.memory.detach(this);
+    if (this.#second !== undefined) this.#second.#firstStages.delete(this);
+    this.#lines = undefined;
+    this.#lines32 = undefined;
+    this.#translate = throwDisposed;
+    this.#translate32 = throwDisposed;
     this.#tlb?.dispose();
     this.#linear.free(this.pointer, spaceRecord.size);
+  }
+
+  #requireLive(): void {
+    if (this.#disposed) throwDisposed();
   }
 
   /** Faults among batch results: those with bit 63 set. */
@@ -323,63 +357,46 @@ export class CoreSpace implements AddressSpace {
     return faults;
   }
 
-  #apply(fields: SpaceFields): PagingMode {
+  /** Writes the record; the frame of PDPTEs that have to be read first, if there is one. */
+  #apply(fields: SpaceFields): bigint | undefined {
     writeFields(this.#linear, this.pointer, fields);
     if (this.#exports.configure(this.pointer) === 0) {
       throw new GeneralProtectionError(
         `CR3 0x${fields.cr3.toString(16)} has bits at or above MAXPHYADDR ${fields.maxPhysAddr} set`,
       );
     }
-    const mode = MODES[spaceRecord.get32(this.#linear, this.pointer, "MODE")]!;
     const live = (fields.features & CODES.FEATURE_LIVE_PDPTES) !== 0;
-    if (mode === "pae" && !live) this.#latchPdptes(fields.pdptes !== undefined);
-    return mode;
+    if (this.#modeNow() !== "pae" || live) return undefined;
+    const given = fields.pdptes !== undefined;
+    const status = given ? this.#exports.checkPdptes(this.pointer) : this.#exports.loadPdptes(this.pointer);
+    if (status === Status.MissingPage) return this.#missingGfn();
+    if (status !== Status.Ok) throwBadPdptes(this.#linear, this.#work, this.pointer, status);
+    return undefined;
   }
 
-  #latchPdptes(given: boolean): void {
-    if (given) {
-      this.#requireGoodPdptes(this.#exports.checkPdptes(this.pointer));
-      return;
-    }
-    let status = this.#exports.loadPdptes(this.pointer);
-    while (status === Status.MissingPage) {
-      this.#supply();
-      status = this.#exports.loadPdptes(this.pointer);
-    }
-    this.#requireGoodPdptes(status);
-  }
-
-  #requireGoodPdptes(status: number): void {
-    if (status === Status.Ok) return;
-    const at = workRecord.get64(this.#linear, this.#work, "ENTRY_ADDRESS").toString(16);
-    const entry = workRecord.get64(this.#linear, this.#work, "ENTRY").toString(16);
-    if (status === Status.PageFault)
-      throw new GeneralProtectionError(`PDPTE 0x${entry} at 0x${at} has reserved bits set`);
-    const table = spaceRecord.get64(this.#linear, this.pointer, "ROOT").toString(16);
-    const result = readTranslation(this.#linear, this.#work, "pae", status);
-    if (!result.ok && result.stage === "second") {
-      throw new PdpteLoadError(`the PDPTEs at 0x${table} are not accessible by the second stage`, result);
-    }
-    throw new GeneralProtectionError(`the PDPTEs at 0x${table} cannot be read`);
+  /** What the record says. */
+  #modeNow(): PagingMode {
+    return MODES[spaceRecord.get32(this.#linear, this.pointer, "MODE")]!;
   }
 
   #run(address: U64, access: number): number {
     const at = toU64(address, "address");
     let result = this.#exports.translateWide(this.pointer, at, access);
-    while (result === MISSING) {
-      this.#supply();
-      result = this.#exports.translateWide(this.pointer, at, access);
-    }
+    if (result === MISSING) result = this.#translateOn(at, access);
     return result < 0 ? decodeFault(result).status : Status.Ok;
   }
 
   /** Reads the page that the last fast call found missing, and repeats it. */
   #translateAgain(): number {
+    const address = workRecord.get64(this.#linear, this.#work, "MISSING_ADDRESS");
+    return this.#translateOn(address, workRecord.get32(this.#linear, this.#work, "MISSING_ACCESS"));
+  }
+
+  /** Repeats an access until no page is missing. The WORK record is not what it was after asking the source. */
+  #translateOn(address: bigint, access: number): number {
     let result = MISSING;
     while (result === MISSING) {
-      const address = workRecord.get64(this.#linear, this.#work, "MISSING_ADDRESS");
-      const access = workRecord.get32(this.#linear, this.#work, "MISSING_ACCESS");
-      this.#supply();
+      this.#supply(this.#missingGfn());
       result = this.#exports.translateWide(this.pointer, address, access);
     }
     return result;
@@ -391,16 +408,26 @@ export class CoreSpace implements AddressSpace {
     this.#lines32 = isWide(this.#mode) ? undefined : this.#lines;
   }
 
-  /** Reads the page that the last call found missing. */
-  #supply(): void {
-    this.memory.supply(workRecord.get64(this.#linear, this.#work, "MISSING_GFN"));
+  /** The page that the last call found missing; to be read before the source is asked. */
+  #missingGfn(): bigint {
+    return workRecord.get64(this.#linear, this.#work, "MISSING_GFN");
   }
 
-  #throwTableOutside(cursor: number): never {
-    const level = cursorRecord.get32(this.#linear, cursor, "LEVEL");
-    const table = cursorRecord.get64(this.#linear, cursor, "TABLE", level);
-    throw new MemoryRangeError(`the level-${level} table at 0x${table.toString(16)} lies outside the memory`);
+  /** Has a page read by the source, which may do anything meanwhile, disposing of this space included. */
+  #supply(gfn: bigint): void {
+    this.memory.supply(gfn);
+    this.#requireLive();
   }
+}
+
+function throwDisposed(): never {
+  throw new DisposedError("the space was disposed of, or the memory or second stage that it needs");
+}
+
+function checkArray(array: BigUint64Array, what: string): void {
+  // By its tag: an array may come from another realm.
+  if (Object.prototype.toString.call(array) !== "[object BigUint64Array]")
+    throw new TypeError(`${what} is ${show(array)}, expected a BigUint64Array`);
 }
 
 /** Whether linear addresses may have more than 32 bits. */

@@ -13,15 +13,22 @@ export class Allocations {
     return address;
   }
 
+  /** Zeroed RAM that a caller may use as it likes, slots of other memories included. */
+  lend(size: number): number {
+    const address = this.linear.lend(size, 4096);
+    this.#blocks.push([address, size]);
+    return address;
+  }
+
   /** Gives one block back. */
   free(address: number): void {
     const at = this.#blocks.findIndex(([block]) => block === address);
     const [block] = this.#blocks.splice(at, 1);
-    this.linear.free(block![0], block![1]);
+    this.linear.takeBack(block![0], block![1]);
   }
 
   release(): void {
-    for (const [address, size] of this.#blocks) this.linear.free(address, size);
+    for (const [address, size] of this.#blocks) this.linear.takeBack(address, size);
     this.#blocks.length = 0;
   }
 

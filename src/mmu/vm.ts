@@ -118,7 +118,7 @@ export class VirtualMachine {
 
   /** Zeroed RAM for slots; `size` is a multiple of 4096. Returns its linear address. */
   createRam(size: number): number {
-    return this.#memory.take(size, 4096);
+    return this.#memory.lend(size);
   }
 
   /** Frees everything the VM holds. */

@@ -3,6 +3,7 @@ import { bitOf } from "../abi/bits.js";
 import { EPT } from "../abi/entries.js";
 import { EPTP } from "../abi/registers.js";
 import type { EptConfig, RuleSet } from "../api.js";
+import { checkFlag } from "../checks.js";
 import { ConfigError } from "../errors.js";
 import { bits, configChoice, configMaxPhysAddr, configU64, hex } from "./values.js";
 
@@ -42,10 +43,10 @@ export function readEptConfig(config: EptConfig): EptSettings {
     root: eptp & bitOf(EPT, "ADDRESS"),
     rootLevel: walkLength === 3n ? 4 : 5,
     accessedDirty: (eptp & bitOf(EPTP, "AD")) !== 0n,
-    executeOnly: config.executeOnly ?? true,
-    modeBasedExecute: config.modeBasedExecute ?? false,
-    page1g: config.page1g ?? true,
-    page2m: config.page2m ?? true,
+    executeOnly: checkFlag(config.executeOnly, "executeOnly") ?? true,
+    modeBasedExecute: checkFlag(config.modeBasedExecute, "modeBasedExecute") ?? false,
+    page1g: checkFlag(config.page1g, "page1g") ?? true,
+    page2m: checkFlag(config.page2m, "page2m") ?? true,
     maxPhysAddr,
     rules: configChoice<RuleSet>(config.rules ?? "architecture", ["architecture", "kvm-6.1"], "rules"),
   };

@@ -11,7 +11,9 @@ import type {
   NptConfig,
   PagingEngine,
 } from "../api.js";
+import { checkOptions } from "../checks.js";
 import { ConfigError } from "../errors.js";
+import { EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../options.js";
 import { readEptConfig } from "./ept-format.js";
 import { EptStage } from "./ept-walk.js";
 import { formatOf } from "./formats.js";
@@ -39,6 +41,7 @@ class ReferenceEngine implements PagingEngine {
   }
 
   createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): AddressSpace {
+    checkOptions(config, GUEST_OPTIONS, "the address space's configuration");
     const physical = this.#own(memory);
     const registers = readRegisters(config);
     const secondStage = this.#secondStage(config.secondStage);
@@ -61,10 +64,12 @@ class ReferenceEngine implements PagingEngine {
   }
 
   createEpt(memory: GuestMemory, config: EptConfig): AddressSpace {
+    checkOptions(config, EPT_OPTIONS, "the EPT configuration");
     return this.#register(new GuestPhysicalSpace(new EptStage(readEptConfig(config), this.#own(memory))));
   }
 
   createNpt(memory: GuestMemory, config: NptConfig): AddressSpace {
+    checkOptions(config, NPT_OPTIONS, "the NPT configuration");
     return this.#register(new GuestPhysicalSpace(new NptStage(nestedRegisters(config), this.#own(memory))));
   }
 

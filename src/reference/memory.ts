@@ -1,6 +1,7 @@
 /** Guest-physical memory: RAM slots, pages of a source behind them, nothing elsewhere. */
 import type { GuestMemory, MemoryConfig, PageSource, SlotConfig, U64 } from "../api.js";
-import { ConfigError, MemoryRangeError } from "../errors.js";
+import { checkFlag, checkMethod, checkOptions, show, toBytes } from "../checks.js";
+import { ConfigError, MemoryRangeError, PageSourceError } from "../errors.js";
 import { configU64, hex, toU64 } from "./values.js";
 
 const PAGE_SIZE = 4096;
@@ -30,6 +31,8 @@ export class PhysicalMemory implements GuestMemory {
   readonly #pages = new Map<number, DataView | undefined>();
 
   constructor(config: MemoryConfig) {
+    checkOptions(config, { slots: true, source: true }, "the memory's configuration");
+    if (config.source !== undefined) checkMethod(config.source, "readPage", "source");
     this.#slots = makeSlots(config.slots ?? []);
     this.#source = config.source;
   }
@@ -55,7 +58,8 @@ export class PhysicalMemory implements GuestMemory {
     }
   }
 
-  write(gpa: U64, bytes: Uint8Array): void {
+  write(gpa: U64, data: Uint8Array | ArrayBufferView | ArrayBufferLike): void {
+    const bytes = toBytes(data);
     const start = toU64(gpa, "gpa");
     const slot = this.#slots.find(
       (candidate) => start >= BigInt(candidate.start) && start + BigInt(bytes.length) <= BigInt(candidate.end),
@@ -141,7 +145,11 @@ export class PhysicalMemory implements GuestMemory {
     let page = this.#pages.get(frame);
     if (page === undefined && !this.#pages.has(frame)) {
       const into = new Uint8Array(PAGE_SIZE);
-      if (this.#source.readPage(BigInt(frame), into)) page = new DataView(into.buffer);
+      const present: unknown = this.#source.readPage(BigInt(frame), into);
+      if (typeof present !== "boolean") {
+        throw new PageSourceError(`readPage(${hex(frame)}n) returned ${show(present)}, expected true or false`);
+      }
+      if (present) page = new DataView(into.buffer);
       this.#pages.set(frame, page);
     }
     return page === undefined ? undefined : { view: page, offset: Number(address & 0xfffn), writable: false };
@@ -149,7 +157,9 @@ export class PhysicalMemory implements GuestMemory {
 }
 
 function makeSlots(configs: readonly SlotConfig[]): Slot[] {
-  const ranges = configs.map((config, index) => {
+  if (!Array.isArray(configs)) throw new ConfigError(`slots is ${show(configs)}: expected an array`);
+  const ranges = configs.map((config: SlotConfig, index) => {
+    checkOptions(config, { gpa: true, size: true, readOnly: true }, `slots[${index}]`);
     const gpa = configU64(config.gpa, `slots[${index}].gpa`);
     if (gpa % 4096n !== 0n) throw new ConfigError(`slots[${index}].gpa is ${hex(gpa)}: expected a multiple of 4096`);
     const { size } = config;
@@ -159,7 +169,11 @@ function makeSlots(configs: readonly SlotConfig[]): Slot[] {
     if (gpa + BigInt(size) > MEMORY_END) {
       throw new ConfigError(`slots[${index}] ends at ${hex(gpa + BigInt(size))}: expected at most 2^52`);
     }
-    return { start: Number(gpa), end: Number(gpa) + size, readOnly: config.readOnly ?? false };
+    return {
+      start: Number(gpa),
+      end: Number(gpa) + size,
+      readOnly: checkFlag(config.readOnly, `slots[${index}].readOnly`) ?? false,
+    };
   });
   ranges.sort((a, b) => a.start - b.start);
   ranges.forEach((range, index) => {

@@ -2,7 +2,9 @@
 import { bitOf } from "../abi/bits.js";
 import { CR0, CR3, CR4, EFER } from "../abi/registers.js";
 import type { CpuFeatures, RuleSet, U64 } from "../api.js";
+import { checkFlag, checkOptions } from "../checks.js";
 import { ConfigError, GeneralProtectionError } from "../errors.js";
+import { CPU_OPTIONS } from "../options.js";
 import { bits, configChoice, configMaxPhysAddr, configU32, configU64, hex } from "./values.js";
 
 export type LegacyMode = "none" | "32bit" | "pae" | "4level" | "5level";
@@ -82,7 +84,9 @@ export function readRegisters(config: RegisterConfig): Registers {
   if ((encryptionMask & ~bits(12, 51)) !== 0n) {
     throw new ConfigError(`encryptionMask is ${hex(encryptionMask)}: bits 51:12 may be set`);
   }
-  const lenient = config.lenient ?? false;
+  const lenient = checkFlag(config.lenient, "lenient") ?? false;
+  const cpu = config.cpu ?? {};
+  checkOptions(cpu, CPU_OPTIONS, "cpu");
   const mode = modeOf(value);
   const strippedCr3 = value.cr3 & ~encryptionMask;
   const long = mode === "4level" || mode === "5level";
@@ -109,9 +113,9 @@ export function readRegisters(config: RegisterConfig): Registers {
     lamU57: long && (value.cr3 & cr3.lamU57) !== 0n,
     lamSup: long && (value.cr4 & cr4.lamSup) !== 0n,
     maxPhysAddr,
-    page1g: config.cpu?.page1g ?? true,
-    pse36: config.cpu?.pse36 ?? true,
-    amdReservedBit8: config.cpu?.amdReservedBit8 ?? false,
+    page1g: checkFlag(cpu.page1g, "cpu.page1g") ?? true,
+    pse36: checkFlag(cpu.pse36, "cpu.pse36") ?? true,
+    amdReservedBit8: checkFlag(cpu.amdReservedBit8, "cpu.amdReservedBit8") ?? false,
     rules: configChoice<RuleSet>(config.rules ?? "architecture", ["architecture", "kvm-6.1"], "rules"),
     encryptionMask,
     lenient,

@@ -1,5 +1,6 @@
 /** Checked conversions of what callers pass in. */
 import type { U64 } from "../api.js";
+import { show } from "../checks.js";
 import { ConfigError } from "../errors.js";
 
 const MAX_U64 = (1n << 64n) - 1n;
@@ -8,6 +9,9 @@ const MAX_U64 = (1n << 64n) - 1n;
 export function toU64(value: U64, name: string): bigint {
   if (typeof value === "number" && !Number.isSafeInteger(value)) {
     throw new RangeError(`${name} is ${value}: expected an integer from 0 to 2^53-1, or a bigint`);
+  }
+  if (typeof value !== "bigint" && typeof value !== "number") {
+    throw new RangeError(`${name} is ${show(value)}: expected an integer from 0 to 2^64-1`);
   }
   const big = BigInt(value);
   if (big < 0n || big > MAX_U64) throw new RangeError(`${name} is ${big}: expected 0 to 2^64-1`);

@@ -66,7 +66,7 @@ export function walkHost(
   access: number,
 ): Translation {
   const size = engine.linearMemory.buffer.byteLength;
-  const slots = [0n, 1n << 32n].map((gpa) => ({ gpa, size, linear: 0, readOnly: true }));
+  const slots = [0n, 1n << 32n].map((gpa) => ({ gpa, size, linear: 0, readOnly: true, window: true }));
   const memory = engine.createMemory({ slots });
   const space = make(memory);
   try {

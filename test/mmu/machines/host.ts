@@ -99,8 +99,8 @@ export class Host implements HostMemory {
   }
 
   /** Host-physical slots for a walk: linear memory of `size` bytes twice (low zone and normal zone), then the frames. */
-  slots(size: number): { gpa: bigint; size: number; linear: number }[] {
-    const tables = [0n, 1n << 32n].map((gpa) => ({ gpa, size, linear: 0 }));
+  slots(size: number): { gpa: bigint; size: number; linear: number; window?: boolean }[] {
+    const tables = [0n, 1n << 32n].map((gpa) => ({ gpa, size, linear: 0, window: true }));
     const frames = this.regions.flatMap(({ ram, pages }, i) =>
       Array.from({ length: GENERATIONS }, (_, moves) => ({
         gpa: FRAMES_AT + STRIDE * BigInt(i * GENERATIONS + moves),

@@ -1,0 +1,42 @@
+/** The options of the configurations in api.ts, by name: the Wasm core and the reference refuse every other. */
+import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig } from "./api.js";
+import type { OptionNames } from "./checks.js";
+
+export const CPU_OPTIONS: OptionNames<CpuFeatures> = { page1g: true, pse36: true, amdReservedBit8: true };
+export const GUEST_OPTIONS: OptionNames<AddressSpaceConfig> = {
+  cr0: true,
+  cr3: true,
+  cr4: true,
+  efer: true,
+  maxPhysAddr: true,
+  cpu: true,
+  rules: true,
+  pkru: true,
+  pkrs: true,
+  pdptes: true,
+  pdpteValues: true,
+  encryptionMask: true,
+  lenient: true,
+  tlbEntries: true,
+  secondStage: true,
+  origin: true,
+};
+export const EPT_OPTIONS: OptionNames<EptConfig> = {
+  eptp: true,
+  maxPhysAddr: true,
+  page1g: true,
+  page2m: true,
+  executeOnly: true,
+  modeBasedExecute: true,
+  rules: true,
+};
+export const NPT_OPTIONS: OptionNames<NptConfig> = {
+  ncr3: true,
+  cr0: true,
+  cr4: true,
+  efer: true,
+  maxPhysAddr: true,
+  cpu: true,
+  encryptionMask: true,
+  rules: true,
+};
