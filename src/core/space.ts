@@ -16,6 +16,8 @@ import { throwBadPdptes } from "./space-pdptes.js";
 import { checkInvpcid, SpaceTlb, splitCr3 } from "./space-tlb.js";
 
 const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
+/** Empty, as the lines of a memory that has grown are. */
+const NO_LINES = new Int32Array(0);
 /** `translate` gives this for a page that has to be read first; no error code comes with it. */
 const MISSING = -1 - (Status.MissingPage << 16);
 
@@ -32,9 +34,9 @@ export class CoreSpace implements AddressSpace {
    */
   declare readonly pointer: number;
   readonly #exports: CoreExports;
-  /** The fast calls' functions by themselves: one look-up less for each address. Afterwards they say that it is disposed of. */
-  #translate: CoreExports["translate"];
-  #translate32: CoreExports["translate32"];
+  /** The fast calls' functions by themselves, never changed: V8 takes them for constants. */
+  readonly #translate: CoreExports["translate"];
+  readonly #translate32: CoreExports["translate32"];
   readonly #linear: LinearMemory;
   readonly #work: number;
   readonly #second: CoreSpace | undefined;
@@ -337,10 +339,9 @@ export class CoreSpace implements AddressSpace {
     for (const first of this.#firstStages) first.dispose();
     this.memory.detach(this);
     if (this.#second !== undefined) this.#second.#firstStages.delete(this);
-    this.#lines = undefined;
-    this.#lines32 = undefined;
-    this.#translate = throwDisposed;
-    this.#translate32 = throwDisposed;
+    // The fast calls find that these have to be viewed again, which throws.
+    this.#lines = NO_LINES;
+    this.#lines32 = NO_LINES;
     this.#tlb?.dispose();
     this.#linear.free(this.pointer, spaceRecord.size);
   }
@@ -403,6 +404,7 @@ export class CoreSpace implements AddressSpace {
   }
 
   #viewLines(): void {
+    this.#requireLive();
     this.#lines = this.#tlb?.lines();
     this.#lineMask = (this.#lines?.length ?? 0) - 4;
     this.#lines32 = isWide(this.#mode) ? undefined : this.#lines;
