@@ -304,15 +304,15 @@
 @inline export const WORK_UPDATES: usize = 1280;
 /** the entry that a failed lane of a batch reads */
 // @ts-ignore: decorator
-@inline export const WORK_NOTHING: usize = 3200;
+@inline export const WORK_NOTHING: usize = 2816;
 /** batch: what the leaf entries of a block are checked with */
 // @ts-ignore: decorator
-@inline export const WORK_MASKS: usize = 3208;
+@inline export const WORK_MASKS: usize = 2824;
 /** batch: pointers to leaf entries, then indices of failed lanes */
 // @ts-ignore: decorator
-@inline export const WORK_LANES: usize = 3264;
+@inline export const WORK_LANES: usize = 2880;
 // @ts-ignore: decorator
-@inline export const WORK_SIZE_OF: u32 = 4288;
+@inline export const WORK_SIZE_OF: u32 = 3904;
 
 // One entry that a walk read
 /** physical address of the entry in its own stage */
@@ -346,11 +346,8 @@
 /** its physical address in its own stage */
 // @ts-ignore: decorator
 @inline export const UPDATE_ADDRESS: usize = 24;
-/** 0 guest, 1 second */
 // @ts-ignore: decorator
-@inline export const UPDATE_STAGE: usize = 32;
-// @ts-ignore: decorator
-@inline export const UPDATE_SIZE_OF: u32 = 40;
+@inline export const UPDATE_SIZE_OF: u32 = 32;
 
 // Position of an enumeration
 /** level of the table being read, 0 when done */

@@ -60,7 +60,7 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
     if (accessedDirty && !(flags & WALK_PROBE)) {
       const wanted = entry | EPT_A | (leaf && (code & <u32>PFERR_W) != 0 ? EPT_D : 0);
       if (wanted != entry) {
-        wantUpdate(work, 1, writable(memory, entryAddress, pointer), 8, entryAddress, entry, wanted);
+        wantUpdate(work, writable(memory, entryAddress, pointer), 8, entryAddress, entry, wanted);
       }
     }
     if (!leaf) {

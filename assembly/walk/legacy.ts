@@ -98,7 +98,7 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
       const dirty = leaf && (code & <u32>PFERR_W) != 0 ? PTE_D : 0;
       const wanted = entry | PTE_A | dirty;
       if (wanted != entry) {
-        wantUpdate(work, stage, writable(memory, hostAddress, pointer), bytes, entryAddress, entry, wanted);
+        wantUpdate(work, writable(memory, hostAddress, pointer), bytes, entryAddress, entry, wanted);
       }
     }
     if (!leaf) {

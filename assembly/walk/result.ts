@@ -1,7 +1,7 @@
 /** Writing a walk's result, the entries it read and the updates it wants into the WORK record. */
 import {
   STEP_ADDRESS, STEP_ENTRY, STEP_LEVEL, STEP_SIZE_OF, STEP_STAGE, UPDATE_ADDRESS, UPDATE_BYTES, UPDATE_NEW,
-  UPDATE_OLD, UPDATE_POINTER, UPDATE_SIZE_OF, UPDATE_STAGE, WORK_ADDRESS, WORK_CODE, WORK_ENTRY, WORK_ENTRY_ADDRESS,
+  UPDATE_OLD, UPDATE_POINTER, UPDATE_SIZE_OF, WORK_ADDRESS, WORK_CODE, WORK_ENTRY, WORK_ENTRY_ADDRESS,
   WORK_GPA, WORK_LEVEL, WORK_MISSING_GFN, WORK_PA, WORK_RIGHTS, WORK_SECOND_ENTRY, WORK_SECOND_ENTRY_ADDRESS,
   WORK_SECOND_LEVEL, WORK_SECOND_PA, WORK_SECOND_RIGHTS, WORK_STAGE, WORK_TRACE, WORK_TRACE_COUNT, WORK_UPDATES,
   WORK_UPDATE_COUNT,
@@ -79,7 +79,7 @@ export function trace(work: usize, stage: u32, level: u32, address: u64, entry: 
 }
 
 /** Appends an entry whose accessed or dirty bit is to be set once the whole access has succeeded. */
-export function wantUpdate(work: usize, stage: u32, pointer: u32, bytes: u32, address: u64, old: u64, updated: u64): void {
+export function wantUpdate(work: usize, pointer: u32, bytes: u32, address: u64, old: u64, updated: u64): void {
   const count = load<u32>(work, WORK_UPDATE_COUNT);
   assert(count < WORK_CAPACITY);
   const update = work + WORK_UPDATES + count * UPDATE_SIZE_OF;
@@ -88,6 +88,5 @@ export function wantUpdate(work: usize, stage: u32, pointer: u32, bytes: u32, ad
   store<u64>(update, old, UPDATE_OLD);
   store<u64>(update, updated, UPDATE_NEW);
   store<u64>(update, address, UPDATE_ADDRESS);
-  store<u32>(update, stage, UPDATE_STAGE);
   store<u32>(work, count + 1, WORK_UPDATE_COUNT);
 }

@@ -28,7 +28,7 @@ export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
     const status = load<u32>(space, SPACE_KIND) == KIND_GUEST
       ? runGuest(space, work, address, access, flags)
       : runSecond(space, work, address, access, flags);
-    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work)) {
+    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work, 0)) {
       if (load<u32>(space, SPACE_TLB) != 0) noteInTlb(space, work, address, access, status, flags);
       return status;
     }

@@ -4,16 +4,28 @@ import {
   FEATURE_KVM, KIND_EPT, RIGHT_USER, STATUS_OK, WALK_GUEST_TABLE, WALK_LINEAR, WALK_TRACE,
 } from "../abi/codes";
 import {
-  SPACE_CR3, SPACE_FEATURES, SPACE_KIND, UPDATE_ADDRESS, UPDATE_SIZE_OF, UPDATE_STAGE, WORK_UPDATES,
-  WORK_UPDATE_COUNT,
+  SPACE_CR3, SPACE_FEATURES, SPACE_KIND, UPDATE_ADDRESS, UPDATE_SIZE_OF, WORK_UPDATES, WORK_UPDATE_COUNT,
 } from "../abi/layout";
 import { walkEpt } from "./ept";
 import { walkLegacy } from "./legacy";
+import { applyUpdates } from "./updates";
 
-/** Walks guest-physical `gpa` by EPT or NPT. On STATUS_OK WORK_SECOND_* are set. */
+/**
+ * Walks guest-physical `gpa` by EPT or NPT. On STATUS_OK WORK_SECOND_* are set, and so are the accessed and dirty bits of
+ * the entries used: this translation is complete, whatever becomes of the linear one (SDM "Accessed and Dirty Flags for
+ * EPT": whenever the processor uses an entry). A trace sets nothing, and a probe wants nothing.
+ */
 export function walkGuestPhysical(second: usize, work: usize, gpa: u64, code: u32, flags: u32): u32 {
-  if (load<u32>(second, SPACE_KIND) == KIND_EPT) return walkEpt(second, work, gpa, code, flags);
-  return walkLegacy(second, work, gpa, code, flags);
+  const before = load<u32>(work, WORK_UPDATE_COUNT);
+  while (true) {
+    const status = load<u32>(second, SPACE_KIND) == KIND_EPT
+      ? walkEpt(second, work, gpa, code, flags)
+      : walkLegacy(second, work, gpa, code, flags);
+    const done = status != STATUS_OK || (flags & WALK_TRACE) != 0 || applyUpdates(work, before);
+    // Only the guest's own updates stay on the list.
+    store<u32>(work, before, WORK_UPDATE_COUNT);
+    if (done) return status;
+  }
 }
 
 /** The same on behalf of a linear address. */
@@ -71,10 +83,8 @@ export function checkTableWrites(space: usize, second: usize, work: usize, flags
   if (writesTables(space, second)) return STATUS_OK;
   const count = load<u32>(work, WORK_UPDATE_COUNT);
   for (let i: u32 = 0; i < count; i++) {
-    const update = work + WORK_UPDATES + i * UPDATE_SIZE_OF;
-    if (load<u32>(update, UPDATE_STAGE) != 0) continue;
     const code = <u32>PFERR_U | <u32>PFERR_W;
-    const address = load<u64>(update, UPDATE_ADDRESS);
+    const address = load<u64>(work + WORK_UPDATES + i * UPDATE_SIZE_OF, UPDATE_ADDRESS);
     const status = walkSecondStage(second, work, address, code, (flags & ~WALK_TRACE) | WALK_GUEST_TABLE);
     if (status) return status;
   }

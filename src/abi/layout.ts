@@ -199,7 +199,7 @@ export const WORK: RecordLayout = {
     { name: "TRACE_COUNT", type: "u32", meaning: "entries traced; counting stops at WORK_TRACE's capacity" },
     { name: "UPDATE_COUNT", type: "u32", meaning: "entries whose accessed or dirty bit is to be set" },
     { name: "TRACE", type: "u64", count: 3 * 48, meaning: "STEP records" },
-    { name: "UPDATES", type: "u64", count: 5 * 48, meaning: "UPDATE records" },
+    { name: "UPDATES", type: "u64", count: 4 * 48, meaning: "UPDATE records" },
     { name: "NOTHING", type: "u64", meaning: "the entry that a failed lane of a batch reads" },
     { name: "MASKS", type: "u64", count: 7, meaning: "batch: what the leaf entries of a block are checked with" },
     {
@@ -231,7 +231,6 @@ export const UPDATE: RecordLayout = {
     { name: "OLD", type: "u64", meaning: "the value that the walk read" },
     { name: "NEW", type: "u64", meaning: "the value to store" },
     { name: "ADDRESS", type: "u64", meaning: "its physical address in its own stage" },
-    { name: "STAGE", type: "u32", meaning: "0 guest, 1 second" },
   ],
 };
 

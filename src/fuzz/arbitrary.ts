@@ -136,6 +136,17 @@ const parts = fc.record({
   readOnly: fc.integer({ min: 0, max: 9 }).map((value) => value === 0),
   highBase: fc.boolean(),
   selfMap: fc.integer({ min: 0, max: 19 }).map((value) => value === 0),
+  /** A frame of the guest's tables that the second stage puts where one of its own tables is. */
+  shared: fc.option(
+    fc.oneof(
+      fc.record({ guest: fc.bigInt({ min: 1n, max: 9n }), stage: fc.bigInt({ min: 0n, max: 6n }) }),
+      // The last tables of both: a leaf of the guest's is the leaf of the page that it maps.
+      fc.constant({ guest: 4n, stage: 3n }),
+    ),
+    { freq: 3 },
+  ),
+  /** Every index of the address is one of the first sixteen, which the second stage's tables use; or of those it leaves. */
+  lowIndices: fc.constantFrom("no", "no", "sixteen", "left"),
   accesses: fc.array(accessFlags, { minLength: 1, maxLength: 5 }),
 });
 type Parts = typeof parts extends fc.Arbitrary<infer T> ? T : never;
@@ -150,10 +161,10 @@ function build(p: Parts): Scenario {
   const memory = new Map<bigint, EntryWrite>();
   const highBase = p.highBase && !hasSecond ? (1n << BigInt(p.registers.maxPhysAddr)) - SLOT_FRAMES * PAGE : 0n;
 
-  const address = canonical(p.mode, p.address);
+  const address = canonical(p.mode, withIndices(p, p.address));
   const guest = hasGuest ? guestConfig(p, hasSecond) : undefined;
   if (hasGuest) {
-    const toPhysical = (gpa: bigint) => (hasSecond ? throughStage(gpa) : gpa);
+    const toPhysical = (gpa: bigint) => (hasSecond ? throughStage(p, gpa) : gpa);
     putPath(memory, p.mode, address, p.guestLeaf, p.guestFlags, oddBits(p, "guest"), {
       root: PAGE + (p.mode === "pae" ? BigInt(p.registers.rootLow & 0xfe0) : 0n),
       firstTable: 2n,
@@ -182,10 +193,14 @@ function slotsOf(p: Parts, highBase: bigint): SlotRange[] {
   return highBase > SLOT_FRAMES * PAGE ? [low, { gpa: highBase, size, readOnly: false }] : [low];
 }
 
-/** Where the second stage puts guest frame n: a permutation of the low frames. */
-function throughStage(gpa: bigint): bigint {
+/**
+ * Where the second stage puts guest frame n: a permutation of the low frames, but for one that both stages may share. It
+ * leaves frames 3, 7, 11 and 15 where they are, so that an entry in the shared frame can serve both stages in one walk.
+ */
+function throughStage(p: Parts, gpa: bigint): bigint {
   const frame = gpa / PAGE;
-  return frame < LOW_FRAMES ? ((frame * 5n + 3n) % LOW_FRAMES) * PAGE + (gpa % PAGE) : gpa;
+  if (p.shared !== null && frame === p.shared.guest) return (STAGE_FRAMES + p.shared.stage) * PAGE + (gpa % PAGE);
+  return frame < LOW_FRAMES ? ((frame * 5n + 4n) % LOW_FRAMES) * PAGE + (gpa % PAGE) : gpa;
 }
 
 function oddBits(p: Parts, table: "guest" | "second"): Oddity[] {
@@ -196,6 +211,15 @@ function canonical(mode: LegacyMode, address: bigint): bigint {
   if (mode === "4level") return BigInt.asUintN(64, BigInt.asIntN(48, address));
   if (mode === "5level") return BigInt.asUintN(64, BigInt.asIntN(57, address));
   return address & 0xffffffffn;
+}
+
+function withIndices(p: Parts, address: bigint): bigint {
+  if (p.lowIndices === "no") return address;
+  const [levels, bits] = p.mode === "32bit" ? [2, 10] : [5, 9];
+  const inEach = (index: bigint) =>
+    Array.from({ length: levels }, (_, level) => index << BigInt(12 + bits * level)).reduce((all, one) => all | one);
+  const low = address & (inEach(15n) | 0xfffn);
+  return p.lowIndices === "left" ? low | inEach(3n) : low;
 }
 
 interface Placement {
@@ -312,7 +336,7 @@ function putNpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
   };
   for (let frame = 0n; frame < LOW_FRAMES; frame++) {
     putPath(memory, mode, frame * PAGE, p.secondLeaf, p.secondFlags, [], place);
-    fixLeaf(memory, mode === "32bit" ? 4 : 8, (STAGE_FRAMES + 3n) * PAGE, frame);
+    fixLeaf(memory, p, mode === "32bit" ? 4 : 8, (STAGE_FRAMES + 3n) * PAGE, frame);
   }
   spoil(memory, mode === "32bit" ? 4 : 8, p, mode === "none" ? 0 : LEVELS[mode]);
   return {
@@ -328,12 +352,13 @@ function putNpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
   };
 }
 
-/** Points the level-1 entry of a low frame to where the permutation says. */
-function fixLeaf(memory: Map<bigint, EntryWrite>, bytes: 4 | 8, table: bigint, frame: bigint): void {
+/** Points the level-1 entry of a low frame to where the second stage puts it. */
+function fixLeaf(memory: Map<bigint, EntryWrite>, p: Parts, bytes: 4 | 8, table: bigint, frame: bigint): void {
   const address = table + frame * BigInt(bytes);
   const entry = memory.get(address);
-  if (entry === undefined) return;
-  const value = (entry.value & ~0xffffff000n) | throughStage(frame * PAGE);
+  // In a shared frame it may be the guest's.
+  if (entry === undefined || entry.bytes !== bytes) return;
+  const value = (entry.value & ~0xffffff000n) | throughStage(p, frame * PAGE);
   memory.set(address, { address, value, bytes });
 }
 
@@ -345,7 +370,7 @@ function spoil(memory: Map<bigint, EntryWrite>, bytes: 4 | 8, p: Parts, levels: 
     const index = one.level === 1 ? p.address % 8n : 0n;
     const address = table * PAGE + index * BigInt(bytes);
     const entry = memory.get(address);
-    if (entry === undefined) continue;
+    if (entry === undefined || entry.bytes !== bytes) continue;
     memory.set(address, {
       ...entry,
       value: BigInt.asUintN(bytes * 8, entry.value ^ (1n << BigInt(one.bit % (bytes * 8)))),
@@ -364,7 +389,7 @@ function putEpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
     const leaf = level === 1 || level === Math.min(p.secondLeaf, 3);
     const frames = level === 1 ? LOW_FRAMES : 1n;
     for (let frame = 0n; frame < frames; frame++) {
-      const target = level === 1 ? throughStage(frame * PAGE) : leaf ? 0n : next;
+      const target = level === 1 ? throughStage(p, frame * PAGE) : leaf ? 0n : next;
       const value = eptFlags(flag, leaf) | (leaf && level > 1 ? bitOf(EPT, "PS") : 0n) | target;
       const address = table + frame * 8n;
       memory.set(address, { address, value, bytes: 8 });

@@ -6,7 +6,7 @@ import type { Fault, Rights } from "../api.js";
 import { type EptSettings, ept, eptIsLeaf, eptMisconfigured, eptPresent, eptShift } from "./ept-format.js";
 import { type FaultSite, outsideMemory } from "./faults.js";
 import type { PhysicalMemory } from "./memory.js";
-import type { SecondStage, StageAccess, StageMapped } from "./second-stage.js";
+import { isFault, type SecondStage, type StageAccess, type StageMapped } from "./second-stage.js";
 import type { EntryUpdate, Trace } from "./trace.js";
 import { bits } from "./values.js";
 
@@ -37,6 +37,13 @@ export class EptStage implements SecondStage {
   ) {}
 
   translateGpa(gpa: bigint, access: StageAccess, trace: Trace): StageMapped | Fault {
+    return trace.whole(
+      (own) => this.#walk(gpa, access, own),
+      (outcome) => !isFault(outcome),
+    );
+  }
+
+  #walk(gpa: bigint, access: StageAccess, trace: Trace): StageMapped | Fault {
     const { settings } = this;
     const data = this.#dataAccess(access);
     if (gpa >= 1n << (eptShift(settings.rootLevel) + 9n)) {
@@ -57,7 +64,7 @@ export class EptStage implements SecondStage {
       rights &= entry;
       const leaf = eptIsLeaf(settings, level, entry);
       const flags = leaf && data.write ? ept.a | ept.d : ept.a;
-      updates.push({ memory: this.memory, address: entryAddress, bytes: 8, mask: flags });
+      updates.push({ memory: this.memory, address: entryAddress, bytes: 8, entry, mask: flags });
       if (!leaf) {
         table = entry & ept.address;
         continue;

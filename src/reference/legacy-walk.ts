@@ -167,7 +167,13 @@ function gatherUpdates(
   for (const { read, mask } of flags) {
     if ((read.raw & mask) === mask) continue;
     if (read.updateFault !== undefined) return read.updateFault;
-    trace.updates.push({ memory: tables.memory, address: read.pa, bytes: format.entryBytes, mask });
+    trace.updates.push({
+      memory: tables.memory,
+      address: read.pa,
+      bytes: format.entryBytes,
+      entry: read.raw,
+      mask,
+    });
   }
   return undefined;
 }

@@ -2,7 +2,7 @@
 import type { GuestMemory, MemoryConfig, PageSource, SlotConfig, U64 } from "../api.js";
 import { checkFlag, checkMethod, checkOptions, show, toBytes } from "../checks.js";
 import { ConfigError, MemoryRangeError, PageSourceError } from "../errors.js";
-import { configU64, hex, toU64 } from "./values.js";
+import { configU64, hex, toU32, toU64 } from "./values.js";
 
 const PAGE_SIZE = 4096;
 /** Guest-physical addresses have at most 52 bits. */
@@ -98,7 +98,7 @@ export class PhysicalMemory implements GuestMemory {
 
   writeU32(gpa: U64, value: number): void {
     const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, value, true);
+    new DataView(bytes.buffer).setUint32(0, toU32(value, "value"), true);
     this.write(gpa, bytes);
   }
 
@@ -109,7 +109,7 @@ export class PhysicalMemory implements GuestMemory {
 
   writeU64(gpa: U64, value: bigint): void {
     const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setBigUint64(0, value, true);
+    new DataView(bytes.buffer).setBigUint64(0, toU64(value, "value"), true);
     this.write(gpa, bytes);
   }
 

@@ -65,7 +65,7 @@ export class NptStage implements SecondStage {
       user: true,
       implicit: false,
       ac: false,
-      // The flags are the first stage's to commit or drop; none is gathered twice.
+      // Whether bits are set is up to the trace.
       probe: false,
     };
     const fault = (result: Fault): Fault => nestedFault(result, onTable);
@@ -73,7 +73,10 @@ export class NptStage implements SecondStage {
       const site: FaultSite = { level: this.tables.format?.levels[0]?.level ?? 0, entryAddress: 0n, entry: 0n };
       return fault(pageFault(this.registers, nested, gpa, site, "notPresent"));
     }
-    const result = walkLegacy(this.tables, gpa, nested, trace);
+    const result = trace.whole(
+      (own) => walkLegacy(this.tables, gpa, nested, own),
+      (outcome) => outcome.ok,
+    );
     return result.ok ? { mapped: result, updateFault: undefined } : fault(result);
   }
 

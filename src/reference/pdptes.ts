@@ -43,8 +43,12 @@ function readAll(registers: Registers, memory: PhysicalMemory, secondStage: Seco
   const gpa = pdptAddress(registers);
   let pa = gpa;
   if (secondStage !== undefined) {
-    // The bits that the trace gathers are dropped: loading registers is a probe.
-    const outcome = secondStage.translateGpa(gpa, tableAccess("pdptes", registers.rules === "kvm-6.1"), new Trace());
+    // Loading registers is a probe.
+    const outcome = secondStage.translateGpa(
+      gpa,
+      tableAccess("pdptes", registers.rules === "kvm-6.1"),
+      new Trace(false),
+    );
     if (isFault(outcome)) {
       throw new PdpteLoadError(`the PDPTEs at ${hex(gpa)}: the second stage fails at level ${outcome.level}`, outcome);
     }

@@ -16,19 +16,21 @@ import { toU64 } from "./values.js";
 abstract class ReferenceSpace implements AddressSpace {
   abstract readonly mode: PagingMode;
   abstract leaves(): IterableIterator<Leaf>;
-  /** The walk itself: sets nothing, gathers entries read and bits to set in `trace`. */
+  /** The walk itself: gathers entries read and bits to set in `trace`; those of a second stage it sets, if `trace` is live. */
   protected abstract probe(address: bigint, access: MemoryAccess, trace: Trace): Translation;
 
   translate(address: U64, access: number = Access.Read): Translation {
-    const trace = new Trace();
+    const at = toU64(address, "address");
     const decoded = decodeAccess(access);
-    const result = this.probe(toU64(address, "address"), decoded, trace);
-    if (result.ok && !decoded.probe) trace.commit();
-    return result;
+    while (true) {
+      const trace = new Trace(!decoded.probe);
+      const result = this.probe(at, decoded, trace);
+      if (!result.ok || trace.commit()) return result;
+    }
   }
 
   walk(address: U64, access: number = Access.Read): Walk {
-    const trace = new Trace();
+    const trace = new Trace(false);
     const from = toU64(address, "address");
     const result = this.probe(from, decodeAccess(access), trace);
     return { address: from, result, steps: trace.steps };

@@ -8,6 +8,8 @@ export interface EntryUpdate {
   /** Where the entry really lies: after the second stage. */
   readonly address: bigint;
   readonly bytes: 4 | 8;
+  /** What the walk read. */
+  readonly entry: bigint;
   readonly mask: bigint;
 }
 
@@ -15,11 +17,36 @@ export class Trace {
   readonly steps: WalkStep[] = [];
   readonly updates: EntryUpdate[] = [];
 
+  /** `live`: the walk is an access, which sets bits; else it is a probe or only shown. */
+  constructor(readonly live: boolean) {}
+
   /**
-   * Sets the gathered bits. Called once, when the whole access has succeeded: a failed access and a probe
-   * leave memory as it was.
+   * Does one translation of several that an access takes: a guest-physical address through the second stage. The bits of
+   * the entries that it used are set when it succeeds, whatever happens to the access afterwards, and it is done again
+   * where those entries are not what it read.
    */
-  commit(): void {
+  whole<T>(translate: (own: Trace) => T, succeeded: (outcome: T) => boolean): T {
+    while (true) {
+      const own = new Trace(this.live);
+      const outcome = translate(own);
+      if (!succeeded(outcome) || own.commit()) {
+        this.steps.push(...own.steps);
+        return outcome;
+      }
+    }
+  }
+
+  /**
+   * Sets the gathered bits. False, with none set, where an entry has changed since it was read, but for bits that are to
+   * be set anyway: the processor's locked update fails then, and it walks again.
+   */
+  commit(): boolean {
+    if (!this.live) return true;
+    const stale = this.updates.some(({ memory, address, bytes, entry, mask }) => {
+      return (memory.readEntry(address, bytes)! | mask) !== (entry | mask);
+    });
+    if (stale) return false;
     for (const update of this.updates) update.memory.setEntryBits(update.address, update.bytes, update.mask);
+    return true;
   }
 }

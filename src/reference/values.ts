@@ -1,6 +1,6 @@
 /** Checked conversions of what callers pass in. */
 import type { U64 } from "../api.js";
-import { show } from "../checks.js";
+import { checkInteger, show } from "../checks.js";
 import { ConfigError } from "../errors.js";
 
 const MAX_U64 = (1n << 64n) - 1n;
@@ -28,6 +28,11 @@ export function configU64(value: U64, name: string): bigint {
   } catch (error) {
     throw new ConfigError((error as Error).message);
   }
+}
+
+/** An unsigned 32-bit value; throws a RangeError that names it where it is not one. */
+export function toU32(value: number, name: string): number {
+  return checkInteger(value, 0, 0xffffffff, name, RangeError);
 }
 
 /** An unsigned 32-bit value of a configuration. */

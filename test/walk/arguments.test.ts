@@ -40,6 +40,14 @@ describe("what is written to memory", () => {
     expect(() => ram().read(0, length as number)).toThrow(RangeError);
   });
 
+  it.each([-1, 2 ** 32, 0.5, "1", 1n])("a 32-bit value of %s is refused", (value) => {
+    expect(() => ram().writeU32(0, value as number)).toThrow(RangeError);
+  });
+
+  it.each([-1n, 1n << 64n, 0.5, "1"])("a 64-bit value of %s is refused", (value) => {
+    expect(() => ram().writeU64(0, value as bigint)).toThrow(RangeError);
+  });
+
   it("an absurd length is refused before anything is allocated", () => {
     expect(() => ram().read(0, Number.MAX_SAFE_INTEGER)).toThrow(MemoryRangeError);
   });

@@ -166,7 +166,7 @@ describe("a guest over EPT", () => {
     expect(fetch(0n, R | XU, Fetch)).toBe(false);
   });
 
-  it("a guest fault comes before the final address, and changes nothing", () => {
+  it("a guest fault comes before the final address, which the second stage is not asked for", () => {
     const { memory, space } = overEpt(
       (ram) => {
         ram.writeU64(PT, PAGE | P);
@@ -181,7 +181,51 @@ describe("a guest over EPT", () => {
       entryAddress: PT,
     });
     expect(flags(memory)).toEqual([0n, 0n, 0n, 0n]);
-    expect(memory.readU64(EPT_ROOT) & EA).toBe(0n);
+    // The guest's tables were translated all the same, each with a write (SDM "Accessed and Dirty Flags for EPT").
+    expect(tables.map((gpa) => memory.readU64(eptLeafOf(gpa)) & (EA | ED))).toEqual(tables.map(() => EA | ED));
+    expect(memory.readU64(eptLeafOf(PAGE)) & (EA | ED)).toBe(0n);
+    expect(memory.readU64(EPT_ROOT) & EA).toBe(EA);
+  });
+
+  describe('sets its own flags for each guest-physical address that it translated (SDM "Accessed and Dirty Flags for EPT")', () => {
+    const eptFlags = (memory: Ram) => [...tables, PAGE].map((gpa) => memory.readU64(eptLeafOf(gpa)) & (EA | ED));
+    const both = EA | ED;
+
+    it("also where the final address is refused", () => {
+      const { memory, space } = overEpt((ram) => ram.writeU64(eptLeafOf(PAGE), PAGE | R | WB), { eptp: EPTP_AD });
+      expect(fault(space.translate(0, Write))).toMatchObject({ status: Status.EptViolation, address: PAGE });
+      expect(eptFlags(memory)).toEqual([both, both, both, both, 0n]);
+      // The guest's own flags wait for the access to succeed.
+      expect(flags(memory)).toEqual([0n, 0n, 0n, 0n]);
+    });
+
+    it.each(tables.map((_, index) => [index] as const))("up to table %i, whose address is refused", (refused) => {
+      const { memory, space } = overEpt((ram) => ram.writeU64(eptLeafOf(tables[refused]!), 0n), { eptp: EPTP_AD });
+      expect(fault(space.translate(0))).toMatchObject({ status: Status.EptViolation, address: tables[refused] });
+      expect(eptFlags(memory)).toEqual([...tables, PAGE].map((_, index) => (index < refused ? both : 0n)));
+    });
+
+    it.each(tables.map((gpa, index) => [index, gpa] as const))(
+      "up to guest entry %i, which is not present",
+      (at, gpa) => {
+        const { memory, space } = overEpt((ram) => ram.writeU64(gpa, 0n), { eptp: EPTP_AD });
+        expect(fault(space.translate(0))).toMatchObject({ status: Status.PageFault, entryAddress: gpa });
+        expect(eptFlags(memory)).toEqual([...tables, PAGE].map((_, index) => (index <= at ? both : 0n)));
+      },
+    );
+
+    it("but not for a probe, a walk that is shown, or without EPT's flags", () => {
+      const refuse = (ram: Ram) => ram.writeU64(eptLeafOf(PAGE), 0n);
+      const none = [0n, 0n, 0n, 0n, 0n];
+      const probed = overEpt(refuse, { eptp: EPTP_AD });
+      expect(probed.space.translate(0, Access.Probe).ok).toBe(false);
+      expect(eptFlags(probed.memory)).toEqual(none);
+      expect(probed.space.walk(0).result.ok).toBe(false);
+      expect(eptFlags(probed.memory)).toEqual(none);
+      const without = overEpt(refuse);
+      expect(without.space.translate(0).ok).toBe(false);
+      expect(eptFlags(without.memory)).toEqual(none);
+    });
   });
 
   it("a guest table that maps to nothing is outside memory, at its guest-physical address", () => {
@@ -325,7 +369,7 @@ describe('a guest over NPT (APM "Nested versus Guest Page Faults")', () => {
     expect(code("kvm-6.1")).toBe(0x100000014n);
   });
 
-  it("sets the nested flags of tables as for writes, and all flags only on success", () => {
+  it("sets the nested flags of tables as for writes, and the guest's flags only on success", () => {
     const { memory, space } = overNpt();
     const of = (gpa: bigint) => memory.readU64(eptLeafOf(gpa)) & (A | D);
     mapped(space.translate(0));
@@ -334,7 +378,13 @@ describe('a guest over NPT (APM "Nested versus Guest Page Faults")', () => {
     const failing = overNpt((ram) => ram.writeU64(eptLeafOf(PAGE), 0n));
     expect(failing.space.translate(0, Write).ok).toBe(false);
     expect(flags(failing.memory)).toEqual([0n, 0n, 0n, 0n]);
-    expect(failing.memory.readU64(eptLeafOf(PML4)) & (A | D)).toBe(0n);
+    expect([...tables, PAGE].map((gpa) => failing.memory.readU64(eptLeafOf(gpa)) & (A | D))).toEqual([
+      ...tables.map(() => A | D),
+      0n,
+    ]);
+    const absent = overNpt((ram) => ram.writeU64(PD, 0n));
+    expect(fault(absent.space.translate(0)).status).toBe(Status.PageFault);
+    expect(tables.map((gpa) => absent.memory.readU64(eptLeafOf(gpa)) & (A | D))).toEqual([A | D, A | D, A | D, 0n]);
   });
 
   it("a directly used space behaves as the final access of a guest", () => {
