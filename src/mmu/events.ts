@@ -66,7 +66,9 @@ export type MmuTraceEvent =
       readonly spte: bigint;
       readonly level: number;
       readonly errno: number;
-    };
+    }
+  /** No tracepoint: so many events of the operation found no room in the buffer, as a ring buffer says it. */
+  | { readonly ev: "lost_events"; readonly count: number };
 
 const PAGE_EVENTS = {
   [SHADOW_CODES.EV_SYNC_PAGE]: "kvm_mmu_sync_page",
@@ -90,17 +92,21 @@ const Y = eventRecord.offset("Y") >> 3;
 const Z = eventRecord.offset("Z") >> 3;
 const NO_SLOT_PFN = 1n << 63n;
 
-/** Takes the records out of the buffer. Throws a RangeError if the buffer was too small for the last operation. */
-export function drainEvents(linear: LinearMemory, vm: number, masks: EventMasks, vcpuId: number): MmuTraceEvent[] {
+/** Takes the records out of the buffer; `lost` found no room in it. */
+export function drainEvents(
+  linear: LinearMemory,
+  vm: number,
+  masks: EventMasks,
+  vcpuId: number,
+): { readonly events: MmuTraceEvent[]; readonly lost: number } {
   const count = linear.u32[(vm >>> 2) + VM_WORD.eventCount]!;
-  if (count === 0) return [];
   const lost = vmRecord.get32(linear, vm, "EVENT_LOST");
-  if (lost !== 0) throw new RangeError(`${lost} events did not fit into the event buffer`);
   const base = vmRecord.get32(linear, vm, "EVENTS");
   const events: MmuTraceEvent[] = [];
   for (let i = 0; i < count; i++) events.push(decode(linear, base + i * eventRecord.size, masks, vcpuId));
   linear.u32[(vm >>> 2) + VM_WORD.eventCount] = 0;
-  return events;
+  vmRecord.set32(linear, vm, "EVENT_LOST", 0);
+  return { events, lost };
 }
 
 function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId: number): MmuTraceEvent {

@@ -62,7 +62,11 @@ export interface VirtualMachineConfig {
    * shadow paging and while a nested guest's tables are shadowed.
    */
   readonly rangedFlush?: boolean;
-  /** Records of the event buffer; 0 turns events off. Default 0. */
+  /**
+   * Records of the event buffer (48 bytes each), which is emptied after each operation; 0 turns events off. A fault makes
+   * at most about 50, an operation on a range one or two for each SPTE and page in it, a fast zap of the TDP MMU one for
+   * each of the 512 entries of every table; what finds no room is counted as lost. Default 0.
+   */
   readonly eventCapacity?: number;
   /**
    * For showing a historical mistake: role bits that a wanted direct root role has and stored pages drop

@@ -66,6 +66,14 @@ interface Range {
   readonly ram: number;
 }
 
+/** A comparison of events means nothing where some are missing. */
+function passOn(sink: (event: MmuEvent) => void): (event: MmuTraceEvent) => void {
+  return (event) => {
+    if (event.ev === "lost_events") throw new UnsupportedError(`${event.count} events were lost, expected none`);
+    sink(event);
+  };
+}
+
 class EngineTarget implements ReplayTarget {
   readonly emits = EMITTED;
   readonly vm: VirtualMachine;
@@ -112,7 +120,7 @@ class EngineTarget implements ReplayTarget {
         },
       },
     });
-    if (sink !== undefined) this.vm.events.sink = (event: MmuTraceEvent) => sink(event);
+    if (sink !== undefined) this.vm.events.sink = passOn(sink);
     this.#ranges = config.hostRanges.map(({ hva, size }) => ({ hva, size, ram: this.vm.createRam(Number(size)) }));
   }
 

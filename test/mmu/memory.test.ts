@@ -167,13 +167,77 @@ describe("the hot path", () => {
     guest.dispose();
   });
 
-  it("says so when events were lost", () => {
+  it("counts and reports events that found no room, and goes on", () => {
     const guest = new Guest({ eventCapacity: 2 });
-    guest.vm.events.sink = () => {};
+    const seen: string[] = [];
+    let lost = 0;
+    guest.vm.events.sink = (event) => {
+      seen.push(event.ev);
+      if (event.ev === "lost_events") lost += event.count;
+    };
     const root = guest.table();
     guest.map(root, GVA, 0x20_0000n);
     guest.start("4level", root);
-    expect(() => guest.vcpu.pageFault(GVA, 2)).toThrow("did not fit into the event buffer");
+    seen.length = 0;
+    expect(guest.vcpu.pageFault(GVA, 2)).toEqual({ result: "fixed" });
+    expect(seen).toEqual(["kvm_mmu_pagetable_walk", "kvm_mmu_paging_element", "lost_events"]);
+    // Three elements, three pages, a request and the SPTE.
+    expect(lost).toBe(8);
+    expect(guest.vm.events.lost).toBe(8);
+    // The next operation has the whole buffer again, and loses nothing.
+    seen.length = 0;
+    expect(guest.vcpu.pageFault(GVA, 2).result).not.toBe("inject");
+    expect(seen.slice(0, 2)).toEqual(["kvm_mmu_pagetable_walk", "kvm_mmu_paging_element"]);
+    guest.dispose();
+  });
+
+  it("counts lost events where nobody listens", () => {
+    const guest = new Guest({ eventCapacity: 2 });
+    const root = guest.table();
+    guest.map(root, GVA, 0x20_0000n);
+    guest.start("4level", root);
+    expect(guest.access(GVA, Access.Write)).toBe("ok");
+    expect(guest.vm.events.lost).toBe(8);
+    guest.dispose();
+  });
+
+  it("keeps the rest of the events of a sink that throws", () => {
+    const guest = new Guest({ eventCapacity: 256 });
+    const root = guest.table();
+    guest.map(root, GVA, 0x20_0000n);
+    guest.map(root, GVA + 0x1000n, 0x20_1000n);
+    guest.start("4level", root);
+    const seen: string[] = [];
+    let failing = true;
+    guest.vm.events.sink = (event) => {
+      seen.push(event.ev);
+      if (failing && event.ev === "kvm_mmu_paging_element") throw new Error("the log is full");
+    };
+    expect(() => guest.vcpu.pageFault(GVA, 2)).toThrow("the log is full");
+    expect(seen).toEqual(["kvm_mmu_pagetable_walk", "kvm_mmu_paging_element"]);
+    failing = false;
+    expect(guest.vcpu.pageFault(GVA + 0x1000n, 2)).toEqual({ result: "fixed" });
+    const of = (name: string) => seen.filter((one) => one === name).length;
+    expect([of("kvm_mmu_pagetable_walk"), of("kvm_mmu_paging_element"), of("kvm_mmu_set_spte")]).toEqual([2, 8, 2]);
+    guest.dispose();
+  });
+
+  it("passes on what a sink's own use of the VM records after what it is passing on", () => {
+    const guest = new Guest({ eventCapacity: 256 });
+    const root = guest.table();
+    guest.map(root, GVA, 0x20_0000n);
+    guest.start("4level", root);
+    const seen: string[] = [];
+    let nested = false;
+    guest.vm.events.sink = (event) => {
+      seen.push(event.ev);
+      if (nested) return;
+      nested = true;
+      guest.vcpu.walk(GVA, 0);
+    };
+    guest.vcpu.pageFault(GVA, 2);
+    expect(seen.lastIndexOf("kvm_mmu_set_spte")).toBeLessThan(seen.lastIndexOf("kvm_mmu_pagetable_walk"));
+    expect(seen.filter((one) => one === "kvm_mmu_paging_element")).toHaveLength(8);
     guest.dispose();
   });
 });
