@@ -6,6 +6,7 @@ import type { FormatLimits } from "./context.js";
 import type { VirtualMachineConfig, VmMasks } from "./vm-config.js";
 
 const DEFAULT_PHYSICAL_BITS = 46;
+const ADDRESS_BITS = 52;
 
 /** The VM's SPTE masks. */
 export function masksOf(config: VirtualMachineConfig): VmMasks {
@@ -48,6 +49,15 @@ export function limitsOf(config: VirtualMachineConfig, masks: VmMasks): FormatLi
     encryptionMask: masks.me,
     encryptionValue: masks.meValue,
   };
+}
+
+/**
+ * Most that a gfn can be: under two-dimensional paging as many bits as the host's MAXPHYADDR, those that encryption takes
+ * included (kvm_mmu_max_gfn, kvm_get_shadow_phys_bits); elsewhere the 52 of a guest's entries.
+ */
+export function maxGfn(tdp: TdpConfig | undefined, { hostPhysicalBits, encryptionMask }: FormatLimits): bigint {
+  const bits = tdp === undefined ? ADDRESS_BITS : Math.max(hostPhysicalBits, encryptionMask.toString(2).length);
+  return (1n << BigInt(bits - 12)) - 1n;
 }
 
 /** Two-dimensional paging, undefined under shadow paging. Throws ConfigError. */
