@@ -44,6 +44,7 @@ export function limitsOf(config: VirtualMachineConfig, masks: VmMasks): FormatLi
     guestPage1g: shadow ? (config.guestPage1g ?? true) : hostPage1g,
     guestAmd: config.guestAmd ?? false,
     maxHugeLevel: config.maxHugeLevel ?? 3,
+    nxHugePages: config.nxHugePages ?? false,
     aliasMask: 0n,
     executeOnlyAliases: 0n,
     encryptionMask: masks.me,
