@@ -21,6 +21,8 @@ export interface TdpConfig {
   readonly mmu: "classic" | "tdp";
   /** Levels of its tables, 3 to 5. */
   readonly level: number;
+  /** Most levels that the processor has. */
+  readonly maxLevel: number;
   /** SPTEs have accessed and dirty bits. */
   readonly adBits: boolean;
 }
@@ -81,5 +83,5 @@ export function tdpOf(config: VirtualMachineConfig, masks: VmMasks, limits: Form
   if (level === 3 && masks.meValue !== 0n) {
     throw new ConfigError("a 3-level NPT root lies in low memory, expected no encryption mask");
   }
-  return { format: paging, mmu: tdpMmu ? "tdp" : "classic", level, adBits };
+  return { format: paging, mmu: tdpMmu ? "tdp" : "classic", level, maxLevel: levels.max, adBits };
 }

@@ -22,7 +22,8 @@ import {
   writeCr4,
   writeEfer,
 } from "./control-registers.js";
-import { Invalidation, sameEptTable } from "./invalidation.js";
+import { isValidEptp, sameEptTable } from "./eptp.js";
+import { Invalidation } from "./invalidation.js";
 import type { FaultOptions, FaultOutcome, WalkOutcome } from "./outcome.js";
 import { PdpteRegisters } from "./pdptes.js";
 import { prefault } from "./prefault.js";
@@ -519,11 +520,16 @@ export class Vcpu {
     this.vm.events.collect(this.id);
   }
 
-  /** INVEPT of one EPT of L1's or of all: its shadow roots are freed. */
-  invept(eptp: bigint | "all"): void {
+  /**
+   * INVEPT of one EPT of L1's or of all: its shadow roots are freed. Returns whether it succeeds: an EPTP that the VM's
+   * capabilities do not allow is an invalid operand, and changes nothing (handle_invept).
+   */
+  invept(eptp: bigint | "all"): boolean {
+    if (eptp === "all" ? this.vm.tdp?.format !== "ept" : !isValidEptp(this.vm, eptp)) return false;
     const { roots } = this.guestMmu;
     roots.freeWhere((_, pgd) => eptp === "all" || sameEptTable(pgd, eptp), true);
     this.vm.events.collect(this.id);
+    return true;
   }
 
   /** L1 loads another VMCS: the shadow roots of its second stages go (nested_release_vmcs12). */
