@@ -148,6 +148,22 @@ describe.each(["32", "pae"] as const)("an L2 address beyond what L1's NPT in mod
   });
 });
 
+describe("a gfn beyond the host's MAXPHYADDR that L1 gives to L2", () => {
+  it("is emulated by NPT, and no MMIO entry is made", () => {
+    const guest = new NestedNpt(4, "4level", { hostPhysicalBits: 46, guestPhysicalBits: 50 });
+    guest.map(guest.root, 0x5000n, 1n << 47n);
+    guest.map(guest.root, 0x6000n, 1n << 45n);
+    guest.enter();
+    const before = contents(guest.vm);
+    expect(guest.vcpu.pageFault(0x5000n, 6).result).toBe("emulate");
+    expect(contents(guest.vm)).toEqual(before);
+    // One within it gets an entry.
+    expect(guest.vcpu.pageFault(0x6000n, 6).result).toBe("emulate");
+    expect(contents(guest.vm)).not.toEqual(before);
+    guest.dispose();
+  });
+});
+
 describe("INVPCID of a vCPU", () => {
   it.each<[string, number, number, bigint, bigint]>([
     ["an unknown type", 4, 0, 0n, 0n],
