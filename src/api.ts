@@ -220,7 +220,10 @@ export interface Leaf {
 export interface AddressSpace {
   /** "none" | "32bit" | "pae" | "4level" | "5level" | "ept4" | "ept5" */
   readonly mode: PagingMode;
-  /** Translates one address. Never throws for a fault. */
+  /**
+   * Translates one address. Never throws for a fault. Throws RangeError for what is no 64-bit address, ConfigError for a linear
+   * one above 32 bits outside long mode; so do all that take an address.
+   */
   translate(address: U64, access?: number): Translation;
   /** The same with every entry that was read. Never sets accessed or dirty bits. */
   walk(address: U64, access?: number): Walk;

@@ -57,6 +57,8 @@
 // @ts-ignore: decorator
 @inline export const KERNEL_PHASES: u32 = 2;
 // @ts-ignore: decorator
+@inline export const BATCH_TOO_WIDE: u32 = 4294967295;
+// @ts-ignore: decorator
 @inline export const TLB_ALL: u32 = 0;
 // @ts-ignore: decorator
 @inline export const TLB_NON_GLOBAL: u32 = 1;

@@ -61,170 +61,173 @@
 /** of them: bits whose alias only grants execution */
 // @ts-ignore: decorator
 @inline export const VM_EXECUTE_ONLY: usize = 152;
+/** most that a gfn can be, alias bits apart; above it nothing is mapped */
+// @ts-ignore: decorator
+@inline export const VM_MAX_GFN: usize = 160;
 /** by rights: level-1 SPTE of an accessed page, writable where they say so, less address and dirty bit */
 // @ts-ignore: decorator
-@inline export const VM_LEAF: usize = 160;
+@inline export const VM_LEAF: usize = 168;
 /** first hva of the invalidations in progress */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_START: usize = 224;
+@inline export const VM_INVALIDATE_START: usize = 232;
 /** hva after them */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_END: usize = 232;
+@inline export const VM_INVALIDATE_END: usize = 240;
 /** host-physical address of linear address 0 in the normal zone */
 // @ts-ignore: decorator
-@inline export const VM_NORMAL_ZONE: usize = 240;
+@inline export const VM_NORMAL_ZONE: usize = 248;
 /** number of invalidations completed */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_SEQ: usize = 248;
+@inline export const VM_INVALIDATE_SEQ: usize = 256;
 /** number of invalidations in progress */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_IN_PROGRESS: usize = 252;
+@inline export const VM_INVALIDATE_IN_PROGRESS: usize = 260;
 /** 1: MMIO SPTEs are made */
 // @ts-ignore: decorator
-@inline export const VM_MMIO_CACHING: usize = 256;
+@inline export const VM_MMIO_CACHING: usize = 264;
 /** 1: the processor logs dirty pages (PML) */
 // @ts-ignore: decorator
-@inline export const VM_CPU_DIRTY_LOG: usize = 260;
+@inline export const VM_CPU_DIRTY_LOG: usize = 268;
 /** 1: huge pages are not executable */
 // @ts-ignore: decorator
-@inline export const VM_NX_HUGE: usize = 264;
+@inline export const VM_NX_HUGE: usize = 272;
 /** largest level that a leaf may have */
 // @ts-ignore: decorator
-@inline export const VM_MAX_HUGE_LEVEL: usize = 268;
+@inline export const VM_MAX_HUGE_LEVEL: usize = 276;
 /** 1: two-dimensional paging */
 // @ts-ignore: decorator
-@inline export const VM_TDP: usize = 272;
+@inline export const VM_TDP: usize = 280;
 /** 1: unused entries of a pae_root hold VM_PDPTE_VALUE */
 // @ts-ignore: decorator
-@inline export const VM_DEFAULT_PDPTE: usize = 276;
+@inline export const VM_DEFAULT_PDPTE: usize = 284;
 /** that value */
 // @ts-ignore: decorator
-@inline export const VM_PDPTE_VALUE: usize = 280;
+@inline export const VM_PDPTE_VALUE: usize = 288;
 /** 1: every fault asks the host for its page */
 // @ts-ignore: decorator
-@inline export const VM_ASK_HOST: usize = 288;
+@inline export const VM_ASK_HOST: usize = 296;
 /** generation of valid shadow pages, 0 or 1 */
 // @ts-ignore: decorator
-@inline export const VM_VALID_GEN: usize = 292;
+@inline export const VM_VALID_GEN: usize = 300;
 /** shadow pages in use, without those above the guest's own tables */
 // @ts-ignore: decorator
-@inline export const VM_USED: usize = 296;
+@inline export const VM_USED: usize = 304;
 /** limit on them */
 // @ts-ignore: decorator
-@inline export const VM_MAX: usize = 300;
+@inline export const VM_MAX: usize = 308;
 /** shadow pages that shadow guest tables */
 // @ts-ignore: decorator
-@inline export const VM_INDIRECT: usize = 304;
+@inline export const VM_INDIRECT: usize = 312;
 /** bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap */
 // @ts-ignore: decorator
-@inline export const VM_ROOT_REQUEST: usize = 308;
+@inline export const VM_ROOT_REQUEST: usize = 316;
 /** remote TLB flushes */
 // @ts-ignore: decorator
-@inline export const VM_FLUSHES: usize = 312;
+@inline export const VM_FLUSHES: usize = 320;
 /** 1: a flush can be limited to ranges of gfns */
 // @ts-ignore: decorator
-@inline export const VM_RANGED_FLUSH: usize = 316;
+@inline export const VM_RANGED_FLUSH: usize = 324;
 /** 1: everything has to be flushed */
 // @ts-ignore: decorator
-@inline export const VM_FLUSH_ALL: usize = 320;
+@inline export const VM_FLUSH_ALL: usize = 328;
 /** entries of FLUSH_RANGES */
 // @ts-ignore: decorator
-@inline export const VM_FLUSH_COUNT: usize = 324;
+@inline export const VM_FLUSH_COUNT: usize = 332;
 /** ranges that have to be flushed: (gfn with alias bits, pages) */
 // @ts-ignore: decorator
-@inline export const VM_FLUSH_RANGES: usize = 328;
+@inline export const VM_FLUSH_RANGES: usize = 336;
 /** free list of DESC records */
 // @ts-ignore: decorator
-@inline export const VM_DESC_FREE: usize = 584;
+@inline export const VM_DESC_FREE: usize = 592;
 /** its length */
 // @ts-ignore: decorator
-@inline export const VM_DESC_COUNT: usize = 588;
+@inline export const VM_DESC_COUNT: usize = 596;
 /** list of freed pages that the host has not collected */
 // @ts-ignore: decorator
-@inline export const VM_FREED: usize = 592;
+@inline export const VM_FREED: usize = 600;
 /** pointer to u32 headers by linear page number */
 // @ts-ignore: decorator
-@inline export const VM_PAGE_MAP: usize = 596;
+@inline export const VM_PAGE_MAP: usize = 604;
 /** pointer to the buckets of pages by gfn */
 // @ts-ignore: decorator
-@inline export const VM_CHAINS: usize = 600;
+@inline export const VM_CHAINS: usize = 608;
 /** 64 less the bits of a bucket's number */
 // @ts-ignore: decorator
-@inline export const VM_CHAIN_SHIFT: usize = 604;
+@inline export const VM_CHAIN_SHIFT: usize = 612;
 /** pointers to SLOTSET records: normal and SMM */
 // @ts-ignore: decorator
-@inline export const VM_SLOTS: usize = 608;
+@inline export const VM_SLOTS: usize = 616;
 /** list head (next, previous) of the active pages */
 // @ts-ignore: decorator
-@inline export const VM_ACTIVE: usize = 616;
+@inline export const VM_ACTIVE: usize = 624;
 /** list head of the pages being zapped */
 // @ts-ignore: decorator
-@inline export const VM_INVALID: usize = 624;
+@inline export const VM_INVALID: usize = 632;
 /** pointer to EVENT records, 0: events are off */
 // @ts-ignore: decorator
-@inline export const VM_EVENTS: usize = 632;
+@inline export const VM_EVENTS: usize = 640;
 /** number of records */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_CAPACITY: usize = 636;
+@inline export const VM_EVENT_CAPACITY: usize = 644;
 /** records not yet drained */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_COUNT: usize = 640;
+@inline export const VM_EVENT_COUNT: usize = 648;
 /** records that did not fit */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_LOST: usize = 644;
+@inline export const VM_EVENT_LOST: usize = 652;
 /** page faults */
 // @ts-ignore: decorator
-@inline export const VM_PF_TAKEN: usize = 648;
+@inline export const VM_PF_TAKEN: usize = 656;
 /** of them fixed */
 // @ts-ignore: decorator
-@inline export const VM_PF_FIXED: usize = 652;
+@inline export const VM_PF_FIXED: usize = 660;
 /** of them spurious */
 // @ts-ignore: decorator
-@inline export const VM_PF_SPURIOUS: usize = 656;
+@inline export const VM_PF_SPURIOUS: usize = 664;
 /** of them to be emulated */
 // @ts-ignore: decorator
-@inline export const VM_PF_EMULATE: usize = 660;
+@inline export const VM_PF_EMULATE: usize = 668;
 /** shadow pages zapped */
 // @ts-ignore: decorator
-@inline export const VM_ZAPPED: usize = 664;
+@inline export const VM_ZAPPED: usize = 672;
 /** of them because of write flooding or misaligned writes */
 // @ts-ignore: decorator
-@inline export const VM_FLOODED: usize = 668;
+@inline export const VM_FLOODED: usize = 676;
 /** how often NO_HUGE was set */
 // @ts-ignore: decorator
-@inline export const VM_NO_HUGE_COUNT: usize = 672;
+@inline export const VM_NO_HUGE_COUNT: usize = 680;
 /** of them because of the page limit */
 // @ts-ignore: decorator
-@inline export const VM_RECYCLED: usize = 676;
+@inline export const VM_RECYCLED: usize = 684;
 /** emulated writes to shadowed pages */
 // @ts-ignore: decorator
-@inline export const VM_PTE_WRITES: usize = 680;
+@inline export const VM_PTE_WRITES: usize = 688;
 /** pages that are unsync */
 // @ts-ignore: decorator
-@inline export const VM_UNSYNC: usize = 684;
+@inline export const VM_UNSYNC: usize = 692;
 /** pages refused by the assertion on the role in sync */
 // @ts-ignore: decorator
-@inline export const VM_SYNC_MISMATCH: usize = 688;
+@inline export const VM_SYNC_MISMATCH: usize = 696;
 /** internal assertions that failed */
 // @ts-ignore: decorator
-@inline export const VM_BROKEN: usize = 692;
+@inline export const VM_BROKEN: usize = 700;
 /** pointer to the TDP record, 0: direct roots are classic ones */
 // @ts-ignore: decorator
-@inline export const VM_TDP_MMU: usize = 696;
+@inline export const VM_TDP_MMU: usize = 704;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 700;
+@inline export const VM_WALK_COUNT: usize = 708;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
-@inline export const VM_WALK_PAGES: usize = 704;
+@inline export const VM_WALK_PAGES: usize = 712;
 /** scratch: parents of the page being handled */
 // @ts-ignore: decorator
-@inline export const VM_PATH_PARENT: usize = 832;
+@inline export const VM_PATH_PARENT: usize = 840;
 /** scratch: indices in them */
 // @ts-ignore: decorator
-@inline export const VM_PATH_INDEX: usize = 856;
+@inline export const VM_PATH_INDEX: usize = 864;
 // @ts-ignore: decorator
-@inline export const VM_SIZE_OF: u32 = 880;
+@inline export const VM_SIZE_OF: u32 = 888;
 
 // Memslots of one address space
 /** memslots generation; bit 63: an update is in progress */
@@ -694,6 +697,8 @@
 @inline export const NO_SPACE: u32 = 18;
 // @ts-ignore: decorator
 @inline export const NEED_STOCK: u32 = 19;
+// @ts-ignore: decorator
+@inline export const TOO_WIDE: u32 = 20;
 // @ts-ignore: decorator
 @inline export const ATTEND: u32 = 32;
 // @ts-ignore: decorator

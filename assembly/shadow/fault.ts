@@ -1,5 +1,5 @@
 // A page fault from the guest (kvm_mmu_page_fault and what it calls, arch/x86/kvm/mmu/mmu.c and paging_tmpl.h).
-import { ROLE_DIRECT } from "../abi/role";
+import { ROLE_DIRECT, ROLE_LEVEL } from "../abi/role";
 import {
   ATTEND,
   EV_FAST_PAGE_FAULT,
@@ -10,6 +10,7 @@ import {
   MEMSLOT_BASE,
   MEMSLOT_HVA,
   MMU_FLAGS,
+  MMU_GUEST_LEVEL,
   MMU_ROOT,
   MMU_ROOT_ROLE,
   MMU_SMEP,
@@ -29,6 +30,7 @@ import {
   STAGE_HOST_PAGE,
   STAGE_START,
   TDP_POOL_COUNT,
+  TOO_WIDE,
   VCPU_F_ADDRESS,
   VCPU_F_ERROR,
   VCPU_F_GFN,
@@ -59,6 +61,7 @@ import {
   VM_INVALIDATE_IN_PROGRESS,
   VM_INVALIDATE_SEQ,
   VM_INVALIDATE_START,
+  VM_MAX_GFN,
   VM_MMIO_ACCESS,
   VM_MMIO_CACHING,
   VM_PF_EMULATE,
@@ -257,7 +260,9 @@ function mapFault(vcpu: usize, answered: bool): u32 {
   if (load<u32>(vcpu, VCPU_F_SLOT) == 0) {
     const gva = direct && load<u32>(vm, VM_TDP) != 0 ? 0 : load<u64>(vcpu, VCPU_F_ADDRESS);
     cacheMmioInfo(vcpu, gva, load<u64>(vcpu, VCPU_F_GFN), access & <u32>load<u64>(vm, VM_MMIO_ACCESS));
-    if (load<u32>(vm, VM_MMIO_CACHING) == 0) return RET_PF_EMULATE;
+    if (load<u32>(vm, VM_MMIO_CACHING) == 0 || load<u64>(vcpu, VCPU_F_GFN) > load<u64>(vm, VM_MAX_GFN)) {
+      return RET_PF_EMULATE;
+    }
   } else if (
     !direct &&
     (error & (PFERR_W | PFERR_U)) == PFERR_W &&
@@ -346,9 +351,33 @@ function finish(vcpu: usize, result: u32): u32 {
   return tdp == 0 || load<u32>(tdp, TDP_POOL_COUNT) >= FAULT_TDP_PAGES;
 }
 
+/**
+ * For an address that 32 bits do not hold: TOO_WIDE where it is linear and the guest is not in long mode; RET_PF_EMULATE
+ * where it is guest-physical and lies beyond the host's MAXPHYADDR or what the root translates, so that its entries would
+ * be those of another address (handle_abnormal_pfn asks for the former); else RET_PF_CONTINUE. Behind L1's second stage
+ * the walk of that decides.
+ */
+function checkReach(vcpu: usize, address: u64): u32 {
+  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+  if (load<u32>(vm, VM_TDP) == 0) return load<u32>(mmu, MMU_GUEST_LEVEL) < 4 ? TOO_WIDE : RET_PF_CONTINUE;
+  if (!isDirect(vcpu)) return RET_PF_CONTINUE;
+  const level = load<u32>(mmu, MMU_ROOT_ROLE) & ROLE_LEVEL;
+  // A root of three levels has four entries.
+  const width: u64 = level == 3 ? 32 : 12 + 9 * <u64>level;
+  const beyond = address >> width != 0 || gfnOfAddress(vm, address) > load<u64>(vm, VM_MAX_GFN);
+  return beyond ? RET_PF_EMULATE : RET_PF_CONTINUE;
+}
+
 /** The fault that F_ADDRESS, F_ERROR and F_PREFETCH describe, from its beginning. */
 function begin(vcpu: usize): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const address = load<u64>(vcpu, VCPU_F_ADDRESS);
+  if (address >> 32 != 0) {
+    const reach = checkReach(vcpu, address);
+    if (reach == RET_PF_EMULATE) return withAttention(vm, reach);
+    if (reach != RET_PF_CONTINUE) return reach;
+  }
   if (!isStocked(vm)) {
     store<u32>(vcpu, STAGE_START, VCPU_F_STAGE);
     return NEED_STOCK;
@@ -356,7 +385,7 @@ function begin(vcpu: usize): u32 {
   if (load<u32>(<usize>load<u32>(vcpu, VCPU_MMU), MMU_ROOT) == 0) return RET_PF_RETRY;
   const error = load<u32>(vcpu, VCPU_F_ERROR);
   if (error & PFERR_RSVD) {
-    const result = mmioFault(vcpu, load<u64>(vcpu, VCPU_F_ADDRESS), isDirect(vcpu));
+    const result = mmioFault(vcpu, address, isDirect(vcpu));
     if (result != RET_PF_INVALID) return load<u32>(vm, VM_EVENT_COUNT) != 0 ? result | ATTEND : result;
   }
   if (load<u32>(vcpu, VCPU_F_PREFETCH) == 0) count(vm, VM_PF_TAKEN);

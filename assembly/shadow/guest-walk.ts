@@ -3,6 +3,8 @@
 import { PFERR_I, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
 import { STATUS_EPT_MISCONFIGURATION, STATUS_OK, WALK_TRACE } from "../abi/codes";
 import {
+  SPACE_FETCH_CODE,
+  SPACE_WIDTH,
   SPACE_WORK,
   STEP_ADDRESS,
   STEP_ENTRY,
@@ -50,6 +52,7 @@ import {
   VCPU_GW_PTE_GPA,
   VCPU_GW_TABLE_GFN,
   VCPU_VM,
+  VCPU_WALK_MMU,
 } from "../abi/shadow";
 import { ACC_ALL } from "../abi/spte";
 import { walkEpt } from "../walk/ept";
@@ -157,6 +160,13 @@ export function walkGuest(vcpu: usize, mmu: usize, gw: usize, address: u64, code
   if (traced) emit(vm, EV_PAGETABLE_WALK, code & 0xff, 0, 0, address, 0, 0);
   const work: usize = load<u32>(space, SPACE_WORK);
   const ept = isEpt(mmu);
+  // A guest-physical address of L2's may be wider than L1's tables translate: nothing is there. walkEpt asks by itself.
+  if (!ept && <u32>mmu != load<u32>(vcpu, VCPU_WALK_MMU) && address >> load<u32>(space, SPACE_WIDTH) != 0) {
+    store<u32>(gw, load<u32>(mmu, MMU_GUEST_LEVEL), VCPU_GW_LEVEL);
+    store<u32>(gw, code & (<u32>PFERR_W | <u32>PFERR_U | load<u32>(space, SPACE_FETCH_CODE)), VCPU_GW_ERROR);
+    if (traced) emit(vm, EV_WALKER_ERROR, load<u32>(gw, VCPU_GW_ERROR), 0, 0, 0, 0, 0);
+    return false;
+  }
   while (true) {
     store<u32>(work, 0, WORK_TRACE_COUNT);
     store<u32>(work, 0, WORK_UPDATE_COUNT);

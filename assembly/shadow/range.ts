@@ -86,8 +86,9 @@ export function forRange(vm: usize, slot: usize, start: u64, end: u64, from: u32
 }
 
 /**
- * The host put another page (`page`, an address) behind `gfn`: zap where it is writable, else change the SPTEs. Returns the
- * level of the largest page that was mapped there, 0 for none.
+ * The host put another page (`page`, an address) behind `gfn`: zap where it is writable, else change the SPTEs. A huge leaf
+ * maps more than that page and is zapped: the kernel never finds one here, because its caller has invalidated the page
+ * before (kvm_mmu_notifier_change_pte). Returns the level of the largest page that was mapped there, 0 for none.
  */
 export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable: u32): u32 {
   let found: u32 = 0;
@@ -95,7 +96,7 @@ export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable
     const head = rmapHead(slot, gfn, level);
     if (load<u32>(head) == 0) continue;
     found = level;
-    if (writable != 0) {
+    if (writable != 0 || level > 1) {
       zapRmap(vm, head);
       continue;
     }
@@ -104,8 +105,8 @@ export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable
       store<u64>(sptep, checkedLeaf(vm, changedPageSpte(vm, load<u64>(sptep), page)));
     }
   }
-  const direct = tdpOf(vm) != 0 && changeLeaf(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, page, writable != 0);
-  return direct && found == 0 ? 1 : found;
+  if (tdpOf(vm) == 0) return found;
+  return max<u32>(found, changeLeaf(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, page, writable != 0));
 }
 
 /** Starts a new round of dirty logging for the pages of `mask` from `gfn` on. */

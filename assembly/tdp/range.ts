@@ -1,6 +1,6 @@
 // What the host's notifier does to the leaves of a range of gfns.
 import { changedPageSpte, trackAccess } from "../spte/make";
-import { adEnabled, isAccessed, isPresent } from "../spte/predicates";
+import { adEnabled, isAccessed } from "../spte/predicates";
 import { VM_ACCESSED } from "../abi/shadow";
 import { EXCLUSIVE, setIterated, setLogged } from "./change";
 import { iterIsLeaf, iterLevel, iterNext, iterOld, iterStart, iterValid } from "./iterator";
@@ -37,17 +37,21 @@ export function ageLeaves(vm: usize, space: u32, start: u64, end: u64, reset: bo
   return young;
 }
 
-/** The host put `page` (an address) behind `gfn`: zap, and where it must not be written yet map it at once. */
-export function changeLeaf(vm: usize, space: u32, gfn: u64, page: u64, writable: bool): bool {
+/**
+ * The host put `page` (an address) behind `gfn`: zap, and where it must not be written yet map it at once. Of a huge leaf
+ * the page is only a part, so the leaf goes whatever the page is. Returns the level of the largest leaf, 0 for none.
+ */
+export function changeLeaf(vm: usize, space: u32, gfn: u64, page: u64, writable: bool): u32 {
   const tdp = tdpOf(vm);
-  let found = false;
+  let found: u32 = 0;
   for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
     for (iterStart(vm, root, 1, gfn, gfn + 1); iterValid(tdp); iterNext(tdp)) {
+      if (!iterIsLeaf(tdp)) continue;
       const spte = iterOld(tdp);
-      if (iterLevel(tdp) != 1 || !isPresent(spte)) continue;
+      const level = iterLevel(tdp);
       setLogged(vm, 0);
-      if (!writable) setIterated(vm, changedPageSpte(vm, spte, page), EXCLUSIVE);
-      found = true;
+      if (!writable && level == 1) setIterated(vm, changedPageSpte(vm, spte, page), EXCLUSIVE);
+      found = max<u32>(found, level);
     }
   }
   return found;

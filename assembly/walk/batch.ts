@@ -1,8 +1,9 @@
 /** Translating many addresses in one call. */
-import { BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_NONE } from "../abi/codes";
+import { BATCH_TOO_WIDE, BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_NONE } from "../abi/codes";
 import { SPACE_FAST } from "../abi/layout";
 import { BLOCK_FAILED, BLOCK_REFUSED, lanesOf, walkBlock } from "./block";
 import { NOT_FAST, walkFast, walkFastInline } from "./fast";
+import { isNarrow } from "./linear";
 import { MISSING, walkOn } from "./refused";
 
 /** Blocks that go address by address after one in which the block kernel left much to be done. */
@@ -12,9 +13,11 @@ import { MISSING, walkOn } from "./refused";
 /**
  * Translates `count` addresses (u64 each) from `input` to `output`, which must not overlap: u64 physical addresses, or
  * bit 63 | status << 16 | error code. Returns how many were done: fewer than `count` where a page of a sparse memory has
- * to be read first. Faults do not stop it. `kernel` is a KERNEL_* code; it changes the time, never the result.
+ * to be read first. Faults do not stop it. BATCH_TOO_WIDE, with nothing done, where an address is one that the mode does not
+ * have. `kernel` is a KERNEL_* code; it changes the time, never the result.
  */
 export function translateBatch(space: usize, input: usize, output: usize, count: u32, access: u32, kernel: u32): u32 {
+  if (isNarrow(space) && anyWide(input, count)) return BATCH_TOO_WIDE;
   const blocks = kernel != KERNEL_SCALAR && load<u32>(space, SPACE_FAST) != MODE_NONE;
   let done: u32 = 0;
   let pause: u32 = 0;
@@ -44,6 +47,14 @@ export function translateBatch(space: usize, input: usize, output: usize, count:
     done += lanes;
   }
   return done;
+}
+
+/** Some of the addresses have more than 32 bits. */
+function anyWide(input: usize, count: u32): bool {
+  const end = input + (<usize>(count & ~1) << 3);
+  let all = v128.splat<u64>(count & 1 ? load<u64>(end) : 0);
+  for (let at = input; at < end; at += 16) all = v128.or(all, v128.load(at));
+  return (v128.extract_lane<u64>(all, 0) | v128.extract_lane<u64>(all, 1)) >> 32 != 0;
 }
 
 /** Every address by itself. Returns how many were done. */

@@ -1,6 +1,6 @@
 /** Linear addresses before the walk: masking (LAM) and the canonical check. */
-import { MODE_4LEVEL } from "../abi/codes";
-import { SPACE_LAM_SUPERVISOR, SPACE_LAM_USER, SPACE_MODE, SPACE_WIDTH } from "../abi/layout";
+import { KIND_GUEST, MODE_4LEVEL } from "../abi/codes";
+import { SPACE_KIND, SPACE_LAM_SUPERVISOR, SPACE_LAM_USER, SPACE_MODE, SPACE_WIDTH } from "../abi/layout";
 
 /** `address` with bit `width - 1` copied to every higher bit. */
 // @ts-ignore: decorator
@@ -19,6 +19,12 @@ export function untag(space: usize, address: u64): u64 {
   if (width == 0) return address;
   const top: u64 = 0x8000000000000000;
   return (signExtend(address, width) & ~top) | (address & top);
+}
+
+/** Linear addresses have 32 bits: a guest's outside long mode. */
+// @ts-ignore: decorator
+@inline export function isNarrow(space: usize): bool {
+  return load<u32>(space, SPACE_MODE) < MODE_4LEVEL && load<u32>(space, SPACE_KIND) == KIND_GUEST;
 }
 
 /** Whether `address` is sign-extended in 4- and 5-level paging, elsewhere whether 32 bits hold it. */

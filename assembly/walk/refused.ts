@@ -7,6 +7,7 @@ import {
 import { guestCode } from "./access";
 import { BATCH_FAULT, reportedCode, walkExact } from "./exact";
 import { NOT_FAST, NOT_PRESENT } from "./fast";
+import { isNarrow } from "./linear";
 import { run } from "./run";
 import { dropFaulted } from "./tlb";
 
@@ -18,8 +19,9 @@ import { dropFaulted } from "./tlb";
 export function finishRefused(space: usize, address: u64, access: u32, fast: u64): f64 {
   const result = walkOn(space, address, access, fast);
   if (<i64>result >= 0) return <f64><i64>result;
-  if (result != MISSING) return -1 - <f64><u32>result;
-  // The host repeats the access from here: keeping the arguments for that would cost every call.
+  if (result != MISSING && !(address >> 32 != 0 && isNarrow(space))) return -1 - <f64><u32>result;
+  // A page to be read, or an address that the mode does not have, which the host refuses. The host
+  // repeats the access from here: keeping the arguments for that would cost every call.
   const work = load<u32>(space, SPACE_WORK);
   store<u64>(work, address, WORK_MISSING_ADDRESS);
   store<u32>(work, access, WORK_MISSING_ACCESS);

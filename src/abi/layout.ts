@@ -321,6 +321,9 @@ export const CODES = {
   /** Blocks of addresses, one pass a level, the leaf entries in a pass of their own. */
   KERNEL_PHASES: 2,
 
+  /** `translateBatch` has done nothing: an address is wider than the 32 bits of the mode. */
+  BATCH_TOO_WIDE: 0xffffffff,
+
   /** `tlbFlush`: every entry; those that are not global; those of one PCID that are not global. */
   TLB_ALL: 0,
   TLB_NON_GLOBAL: 1,

@@ -27,6 +27,7 @@ export const VM: RecordLayout = {
     { name: "LOWER_GFN", type: "u64", meaning: "address bits of an MMIO SPTE that lie in place" },
     { name: "ALIAS_MASK", type: "u64", meaning: "gfn bits that tell aliases of one page apart" },
     { name: "EXECUTE_ONLY", type: "u64", meaning: "of them: bits whose alias only grants execution" },
+    { name: "MAX_GFN", type: "u64", meaning: "most that a gfn can be, alias bits apart; above it nothing is mapped" },
     {
       name: "LEAF",
       type: "u64",
@@ -313,6 +314,8 @@ export const SHADOW_CODES = {
   NO_SPACE: 18,
   /** Nothing has been done: the caches hold less than one fault may take. */
   NEED_STOCK: 19,
+  /** Nothing has been done: a linear address above 32 bits, which the guest's paging mode does not have. */
+  TOO_WIDE: 20,
   /** Set beside a RET_PF code where the host has freed pages, a request for the roots or events to collect. */
   ATTEND: 32,
   /** Rmap blocks that one fault may take: a leaf's, a parent's for each level, those of eight prefetched leaves. */

@@ -5,7 +5,7 @@ export const Status = {
   Ok: 0,
   /** #PF: vector 14 with the error code as the CPU pushes it. */
   PageFault: 1,
-  /** The linear address is not canonical (4- and 5-level), or wider than 32 bits (other modes). */
+  /** The linear address is not canonical (4- and 5-level). */
   NonCanonical: 2,
   /** EPT violation: an exit qualification is given. */
   EptViolation: 3,

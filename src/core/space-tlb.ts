@@ -1,6 +1,6 @@
 /** The software TLB of a space: its memory, and what each architected event invalidates (SDM "Invalidation of TLBs"). */
 import { bitOf, CODES, CR0, CR3, CR4, EFER, TLB_ENTRY, TLB_LINE } from "../abi/index.js";
-import type { AddressSpaceConfig, PagingMode } from "../api.js";
+import type { AddressSpaceConfig } from "../api.js";
 import { ConfigError, GeneralProtectionError } from "../errors.js";
 import type { CoreExports } from "./exports.js";
 import type { LinearMemory } from "./linear-memory.js";
@@ -11,7 +11,6 @@ const ENTRY_BYTES = new RecordType(TLB_ENTRY).size;
 const LINE_BYTES = new RecordType(TLB_LINE).size;
 const LEAST = 16;
 const MOST = 65536;
-const PCIDS = 4096;
 
 /** CR4 bits whose change invalidates everything; SMEP does where it is set. */
 const CR4_FLUSHES = ["PGE", "PAE", "PSE", "LA57", "PCIDE"].reduce((mask, name) => mask | bitOf(CR4, name), 0n);
@@ -100,26 +99,4 @@ export function splitCr3(value: bigint, cr4: bigint): { cr3: bigint; keep: boole
     throw new GeneralProtectionError(`CR3 0x${value.toString(16)} has bit 63 set with CR4.PCIDE=0`);
   }
   return { cr3: value & ~noFlush, keep };
-}
-
-/** Throws GeneralProtectionError where INVPCID would raise it (SDM "INVPCID-Invalidate Process-Context Identifier"). */
-export function checkInvpcid(
-  type: number,
-  pcid: number,
-  address: bigint,
-  config: AddressSpaceConfig,
-  mode: PagingMode,
-): void {
-  if (!Number.isInteger(type) || type < 0 || type > 3)
-    throw new GeneralProtectionError(`INVPCID type is ${type}, expected 0 to 3`);
-  if (!Number.isInteger(pcid) || pcid < 0 || pcid >= PCIDS) {
-    throw new GeneralProtectionError(`PCID is ${pcid}, expected 0 to ${PCIDS - 1}`);
-  }
-  if (type < 2 && pcid !== 0 && (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) === 0n) {
-    throw new GeneralProtectionError(`PCID is ${pcid}, expected 0 with CR4.PCIDE=0`);
-  }
-  const width = mode === "5level" ? 57 : mode === "4level" ? 48 : 64;
-  if (type === 0 && BigInt.asUintN(64, BigInt.asIntN(width, address)) !== address) {
-    throw new GeneralProtectionError(`INVPCID address 0x${address.toString(16)} is not canonical`);
-  }
 }

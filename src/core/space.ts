@@ -1,11 +1,13 @@
 /** An address space of the Wasm core. */
-import { ACCESS, Access, bitOf, CODES, Status } from "../abi/index.js";
+import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../abi/index.js";
 import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
 import { checkInteger, show } from "../checks.js";
 import { ConfigError, DisposedError, GeneralProtectionError, UnsupportedError } from "../errors.js";
 import { mergeRuns, type Run } from "../runs.js";
 import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
 import type { CoreExports } from "./exports.js";
+import { checkInvpcid } from "./invpcid.js";
+import { checkLinear } from "./linear-address.js";
 import type { LinearMemory } from "./linear-memory.js";
 import type { CoreMemory } from "./memory.js";
 import { toU64 } from "./numbers.js";
@@ -13,7 +15,7 @@ import { MODES, readSteps, readTranslation, workRecord } from "./results.js";
 import { guestFields, type SpaceFields, spaceRecord, writeFields } from "./space-config.js";
 import { enumerateLeaves } from "./space-leaves.js";
 import { throwBadPdptes } from "./space-pdptes.js";
-import { checkInvpcid, SpaceTlb, splitCr3 } from "./space-tlb.js";
+import { SpaceTlb, splitCr3 } from "./space-tlb.js";
 
 const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
 /** Empty, as the lines of a memory that has grown are. */
@@ -129,7 +131,8 @@ export class CoreSpace implements AddressSpace {
   /** INVLPG: drops `address`'s page, whatever its size, in the current PCID and as a global page. */
   invlpg(address: U64): void {
     const config = this.#guestConfig("INVLPG is");
-    this.#tlb?.dropPage(toU64(address, "address"), config);
+    const at = this.#address(address);
+    this.#tlb?.dropPage(at, config);
   }
 
   /**
@@ -139,7 +142,8 @@ export class CoreSpace implements AddressSpace {
   invpcid(type: number, pcid: number, address: U64 = 0n): void {
     const config = this.#guestConfig("INVPCID is");
     const at = toU64(address, "address");
-    checkInvpcid(type, pcid, at, config, this.#mode);
+    const pcide = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) !== 0n;
+    checkInvpcid(type, pcid, at, { pcide, width: WIDTHS[this.#mode] ?? 32 });
     this.#tlb?.invalidate(type, pcid, at);
   }
 
@@ -296,16 +300,24 @@ export class CoreSpace implements AddressSpace {
   ): void {
     for (let done = 0; done < count; ) {
       const at = done * 8;
-      done += this.#exports.translateBatch(this.pointer, from + at, to + at, count - done, access, kernel);
+      const more = this.#exports.translateBatch(this.pointer, from + at, to + at, count - done, access, kernel) >>> 0;
+      if (more === CODES.BATCH_TOO_WIDE) this.#refuseWide(from + at, count - done);
+      done += more;
       if (done === count) return;
       this.#supply(this.#missingGfn());
       requireBuffer?.();
     }
   }
 
+  /** Some of `count` addresses is one that the mode does not have. */
+  #refuseWide(from: number, count: number): never {
+    for (const address of this.#linear.u64.subarray(from / 8, from / 8 + count)) this.#address(address);
+    throw new RangeError("no address is wider than 32 bits");
+  }
+
   walk(address: U64, access: number = Access.Read): Walk {
     this.#requireLive();
-    const at = toU64(address, "address");
+    const at = this.#address(address);
     checkAccess(access);
     let status = this.#exports.explain(this.pointer, at, access);
     while (status === Status.MissingPage) {
@@ -381,13 +393,23 @@ export class CoreSpace implements AddressSpace {
   }
 
   #run(address: U64, access: number): number {
-    const at = toU64(address, "address");
+    const at = this.#address(address);
     let result = this.#exports.translateWide(this.pointer, at, access);
     if (result === MISSING) result = this.#translateOn(at, access);
     return result < 0 ? decodeFault(result).status : Status.Ok;
   }
 
-  /** Reads the page that the last fast call found missing, and repeats it. */
+  /** An address to translate; throws RangeError or, for a linear address that the mode does not have, ConfigError. */
+  #address(address: U64): bigint {
+    const at = toU64(address, "address");
+    if (this.#config !== undefined) checkLinear(at, isWide(this.#mode));
+    return at;
+  }
+
+  /**
+   * Reads the page that the last fast call found missing, and repeats it. An address that the mode does not have comes here
+   * too, because the fast calls look for one odd result only.
+   */
   #translateAgain(): number {
     const address = workRecord.get64(this.#linear, this.#work, "MISSING_ADDRESS");
     return this.#translateOn(address, workRecord.get32(this.#linear, this.#work, "MISSING_ACCESS"));
@@ -397,6 +419,7 @@ export class CoreSpace implements AddressSpace {
   #translateOn(address: bigint, access: number): number {
     let result = MISSING;
     while (result === MISSING) {
+      this.#address(address);
       this.#supply(this.#missingGfn());
       result = this.#exports.translateWide(this.pointer, address, access);
     }
@@ -431,6 +454,9 @@ function checkArray(array: BigUint64Array, what: string): void {
   if (Object.prototype.toString.call(array) !== "[object BigUint64Array]")
     throw new TypeError(`${what} is ${show(array)}, expected a BigUint64Array`);
 }
+
+/** Bits of a linear address in long mode. */
+const WIDTHS: Partial<Record<PagingMode, number>> = { "4level": 48, "5level": 57 };
 
 /** Whether linear addresses may have more than 32 bits. */
 function isWide(mode: PagingMode): boolean {

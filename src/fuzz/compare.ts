@@ -52,7 +52,7 @@ export function runScenario(engine: PagingEngine, scenario: Scenario): Outcome {
     const usable = refused === undefined && space !== undefined;
     const walks = usable ? scenario.accesses.map((step) => walkText(space, step)) : [];
     const translations = usable
-      ? scenario.accesses.map((step) => text(space.translate(step.address, step.access)))
+      ? scenario.accesses.map((step) => answer(() => space.translate(step.address, step.access)))
       : [];
     return {
       refused,
@@ -97,8 +97,20 @@ function createSpaces(
 }
 
 function walkText(space: AddressSpace, step: AccessStep): string {
-  const walk = space.walk(step.address, step.access);
-  return text({ result: walk.result, steps: walk.steps });
+  return answer(() => {
+    const { result, steps } = space.walk(step.address, step.access);
+    return { result, steps };
+  });
+}
+
+/** What a call gave, or which error: an address that the mode does not have is refused. */
+function answer(call: () => unknown): string {
+  try {
+    return text(call());
+  } catch (error) {
+    if (error instanceof PagingError) return error.name;
+    throw error;
+  }
 }
 
 function leafTexts(space: AddressSpace): string[] {

@@ -18,6 +18,7 @@ import {
 import type { Memslot } from "./memslots.js";
 import { descRecord, memslotRecord, pageRecord, VM_WORD, vmRecord } from "./records.js";
 import { activePages, readPage, type ShadowPage } from "./snapshot.js";
+import { SpteRules } from "./spte-rules.js";
 import { auditTdp } from "./tdp-audit.js";
 import type { VirtualMachine } from "./vm.js";
 
@@ -70,8 +71,10 @@ class Audit {
   /** Which gfn and level each leaf should be found under, by SPTE address. */
   readonly #leaves = new Map<number, { page: ShadowPage; index: number; gfn: bigint; slot: Memslot | undefined }>();
   readonly #parents = new Map<number, Set<number>>();
+  readonly #rules: SpteRules;
 
   constructor(readonly vm: VirtualMachine) {
+    this.#rules = new SpteRules(vm);
     this.#linear = vm.linear;
     const active = activePages(vm);
     const tdp = vm.tdpMmu?.pages() ?? [];
@@ -173,8 +176,22 @@ class Audit {
     }
   }
 
+  #wrong(page: ShadowPage, index: number, spte: bigint, what: string): void {
+    this.#report("spte", page, index, `${hex(spte)} ${what}`);
+  }
+
+  /** What an entry without a guest's behind it maps from. */
+  #directGfn(page: ShadowPage, index: number): bigint {
+    return this.vm.plainGfn(page.gfn + (BigInt(index) << BigInt(9 * (roleLevel(page.role) - 1))));
+  }
+
   #entry(page: ShadowPage, index: number, spte: bigint): void {
-    if ((spte & PRESENT) === 0n) return;
+    if ((spte & PRESENT) === 0n) {
+      if (!roleIsDirect(page.role)) return;
+      for (const wrong of this.#rules.absent(spte, this.#directGfn(page, index))) this.#wrong(page, index, spte, wrong);
+      return;
+    }
+    for (const wrong of this.#rules.present(page, spte)) this.#wrong(page, index, spte, wrong);
     const level = roleLevel(page.role);
     if (level > 1 && (spte & LARGE) === 0n) {
       const child = this.#pageOfTable(Number(spte & 0xffff_f000n));
@@ -192,23 +209,10 @@ class Audit {
   }
 
   #leaf(page: ShadowPage, index: number, spte: bigint): void {
-    const hostWritable = (spte & this.#mask("HOST_WRITABLE")) !== 0n;
     const mmuWritable = (spte & this.#mask("MMU_WRITABLE")) !== 0n;
     const writable = (spte & WRITABLE) !== 0n;
-    if (mmuWritable && !hostWritable)
-      this.#report("spte", page, index, `${hex(spte)} is MMU-writable, not host-writable`);
-    if (writable && !mmuWritable) this.#report("spte", page, index, `${hex(spte)} is writable, not MMU-writable`);
-    const physical = ADDRESS & ~((1n << BigInt(this.vm.limits.hostPhysicalBits)) - 1n) & ~this.#mask("ME_VALUE");
-    if (spte & physical & ~this.vm.limits.aliasMask)
-      this.#report("spte", page, index, `${hex(spte)} has address bits that the host reserves`);
-    if (page.alias & this.#mask("EXECUTE_ONLY") && spte & 3n) {
-      this.#report("spte", page, index, `${hex(spte)} grants more than execution through an execute-only alias`);
-    }
     const level = roleLevel(page.role);
-    const shift = BigInt(9 * (level - 1));
-    const gfn = this.#hasGptes(page)
-      ? (page.shadowed.get(index) ?? 0n) >> 12n
-      : this.vm.plainGfn(page.gfn + (BigInt(index) << shift));
+    const gfn = this.#hasGptes(page) ? (page.shadowed.get(index) ?? 0n) >> 12n : this.#directGfn(page, index);
     const space = roleSmm(page.role) === 0 ? 0 : 1;
     const slot = this.vm.slots.slots.find((one) => {
       return one.addressSpace === space && gfn >= one.base && gfn < one.base + BigInt(one.pages);
@@ -218,6 +222,7 @@ class Audit {
       this.#report("rmap", page, index, `gfn ${hex(gfn)} lies in no slot`);
       return;
     }
+    for (const wrong of this.#rules.leaf(page, spte, gfn, slot)) this.#wrong(page, index, spte, wrong);
     if (mmuWritable && this.#forbidsWriting(slot, gfn, level)) {
       this.#report("write-protection", page, index, `${hex(spte)} lets the guest write a shadowed table`);
     }
@@ -300,6 +305,7 @@ class Audit {
 
   /** Each page with guest tables behind it forbids the large pages around its gfn, besides the slot's own edges. */
   #largePages(slot: Memslot): void {
+    const end = slot.base + BigInt(slot.pages);
     const own = this.#pages.filter(
       (page) => !roleIsInvalid(page.role) && this.#hasGptes(page) && roleSmm(page.role) === slot.addressSpace,
     );
@@ -311,7 +317,7 @@ class Audit {
       const skewed = ((slot.base ^ (slot.hva >> 12n)) & mask) !== 0n;
       const counts = memslotRecord.get32(this.#linear, slot.pointer, "LPAGE", level - 2);
       for (let at = first; at <= last; at++) {
-        const inside = own.filter((page) => page.gfn >> shift === at && page.gfn >= slot.base).length;
+        const inside = own.filter((page) => page.gfn >> shift === at && page.gfn >= slot.base && page.gfn < end).length;
         const startsHere = at === first && (slot.base & mask) !== 0n;
         const endsHere = at === last && ((slot.base + BigInt(slot.pages)) & mask) !== 0n;
         const wanted = inside + (skewed || startsHere || endsHere ? 1 : 0);

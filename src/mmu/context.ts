@@ -31,6 +31,8 @@ export interface FormatLimits {
   readonly hostPage1g: boolean;
   /** Largest level of a leaf, 1 to 3. */
   readonly maxHugeLevel: number;
+  /** The NX-huge-page mitigation denies execution in huge leaves, whatever the guest's EFER.NXE says. */
+  readonly nxHugePages: boolean;
   /** Guest-physical address bits that are attributes: reserved in no format, and no part of a gfn. */
   readonly aliasMask: bigint;
   /** Of them: bits whose alias only grants execution. */
@@ -288,7 +290,8 @@ export class PagingContext {
       {
         level,
         physicalBits: bits(limits.hostPhysicalBits, 63),
-        nx: format === "npt" || (root & ROLE_EFER_NX) !== 0,
+        // The host's own EFER.NXE is set: SPTEs may use the bit wherever anything asks for it.
+        nx: format === "npt" || limits.nxHugePages || (root & ROLE_EFER_NX) !== 0,
         page1g: format === "npt" ? limits.hostPage1g : limits.guestPage1g,
         pse: false,
         amd: true,

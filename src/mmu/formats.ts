@@ -6,6 +6,7 @@ import type { FormatLimits } from "./context.js";
 import type { VirtualMachineConfig, VmMasks } from "./vm-config.js";
 
 const DEFAULT_PHYSICAL_BITS = 46;
+const ADDRESS_BITS = 52;
 
 /** The VM's SPTE masks. */
 export function masksOf(config: VirtualMachineConfig): VmMasks {
@@ -20,6 +21,8 @@ export interface TdpConfig {
   readonly mmu: "classic" | "tdp";
   /** Levels of its tables, 3 to 5. */
   readonly level: number;
+  /** Most levels that the processor has. */
+  readonly maxLevel: number;
   /** SPTEs have accessed and dirty bits. */
   readonly adBits: boolean;
 }
@@ -43,11 +46,21 @@ export function limitsOf(config: VirtualMachineConfig, masks: VmMasks): FormatLi
     guestPage1g: shadow ? (config.guestPage1g ?? true) : hostPage1g,
     guestAmd: config.guestAmd ?? false,
     maxHugeLevel: config.maxHugeLevel ?? 3,
+    nxHugePages: config.nxHugePages ?? false,
     aliasMask: 0n,
     executeOnlyAliases: 0n,
     encryptionMask: masks.me,
     encryptionValue: masks.meValue,
   };
+}
+
+/**
+ * Most that a gfn can be: under two-dimensional paging as many bits as the host's MAXPHYADDR, those that encryption takes
+ * included (kvm_mmu_max_gfn, kvm_get_shadow_phys_bits); elsewhere the 52 of a guest's entries.
+ */
+export function maxGfn(tdp: TdpConfig | undefined, { hostPhysicalBits, encryptionMask }: FormatLimits): bigint {
+  const bits = tdp === undefined ? ADDRESS_BITS : Math.max(hostPhysicalBits, encryptionMask.toString(2).length);
+  return (1n << BigInt(bits - 12)) - 1n;
 }
 
 /** Two-dimensional paging, undefined under shadow paging. Throws ConfigError. */
@@ -70,5 +83,5 @@ export function tdpOf(config: VirtualMachineConfig, masks: VmMasks, limits: Form
   if (level === 3 && masks.meValue !== 0n) {
     throw new ConfigError("a 3-level NPT root lies in low memory, expected no encryption mask");
   }
-  return { format: paging, mmu: tdpMmu ? "tdp" : "classic", level, adBits };
+  return { format: paging, mmu: tdpMmu ? "tdp" : "classic", level, maxLevel: levels.max, adBits };
 }

@@ -1,14 +1,19 @@
 /** What the host has behind guest pages: asked for at a fault, looked up for prefetching. */
+import { ConfigError } from "../errors.js";
 import type { Memslot } from "./memslots.js";
-import { vcpuRecord } from "./records.js";
+import { vcpuRecord, vmRecord } from "./records.js";
 import type { Vcpu } from "./vcpu.js";
 import type { VirtualMachine } from "./vm.js";
 
 /** What the host has behind a page: page frame number, whether it may be written, and at which level it is mapped. */
 export interface HostPage {
+  /** Of this 4 KiB page, within the host's MAXPHYADDR. */
   readonly pfn: bigint;
   readonly writable: boolean;
-  /** 1: 4 KiB, 2: 2 MiB, 3: 1 GiB. */
+  /**
+   * How large a page of its own tables holds it: 1: 4 KiB, 2: 2 MiB, 3: 1 GiB. All of such a page lies behind the
+   * addresses around this one, so that the low bits of frame and host-virtual page number are the same.
+   */
   readonly level: number;
 }
 
@@ -38,8 +43,31 @@ export class HostPages {
     return this.#pins > 0;
   }
 
-  /** Answers a fault that needs its host page; false where the page has to be fetched first. */
-  provide(vcpu: Vcpu): boolean {
+  /** Throws ConfigError where no host can have `page` behind `hva`. */
+  check(page: HostPage, hva: bigint): void {
+    const { pfn, level } = page;
+    const bits = this.vm.limits.hostPhysicalBits;
+    if (pfn < 0n || pfn >> BigInt(bits - 12) !== 0n) {
+      throw new ConfigError(`pfn 0x${pfn.toString(16)} is no frame of ${bits} address bits`);
+    }
+    if (level === 1) return;
+    if (level !== 2 && level !== 3) throw new ConfigError(`the host's page has level ${level}, expected 1, 2 or 3`);
+    if ((pfn ^ (hva >> 12n)) & ((1n << BigInt(9 * (level - 1))) - 1n)) {
+      const at = `pfn 0x${pfn.toString(16)} behind 0x${hva.toString(16)}`;
+      throw new ConfigError(`${at} is no part of a page of level ${level}: their low bits differ`);
+    }
+  }
+
+  /** Number of the host's changes so far; one that ends during a look-up makes what was found old. */
+  get #changes(): number {
+    return vmRecord.get32(this.vm.linear, this.vm.pointer, "INVALIDATE_SEQ");
+  }
+
+  /**
+   * Answers a fault that needs its host page: "page" where it is known now, "wait" where it has to be fetched first,
+   * "retry" where what the host said is old already.
+   */
+  provide(vcpu: Vcpu): "page" | "wait" | "retry" {
     const { linear, slots } = this.vm;
     const pointer = vcpuRecord.get32(linear, vcpu.pointer, "F_SLOT");
     const slot = slots.slots.find((one) => one.pointer === pointer)!;
@@ -47,19 +75,26 @@ export class HostPages {
     const write = (vcpuRecord.get32(linear, vcpu.pointer, "F_ERROR") & 2) !== 0;
     if (this.host === undefined) {
       slots.setHostPage(slot, gfn, this.#own(slot, gfn));
-      return true;
+      return "page";
     }
+    const before = this.#changes;
+    const hva = this.#hva(slot, gfn);
     this.#pins++;
     let page: HostPage | undefined;
     try {
-      page = this.host.pin(this.#hva(slot, gfn), write);
+      page = this.host.pin(hva, write);
     } finally {
       this.#pins--;
     }
+    if (page !== undefined) this.check(page, hva);
     this.#peekAbsent();
-    if (page === undefined) return false;
+    // The slot may be gone with its records.
+    if (!slots.slots.includes(slot)) return "retry";
+    if (page === undefined) return "wait";
+    // Kept, an old page would be mapped ahead by a later fault (is_page_fault_stale looks at the fault's own only).
+    if (this.#changes !== before) return "retry";
     slots.setHostPage(slot, gfn, page);
-    return true;
+    return "page";
   }
 
   /** A slot was added. */
@@ -107,6 +142,7 @@ export class HostPages {
       for (const gfn of gfns) {
         const page = this.host.peek(this.#hva(slot, gfn));
         if (page === undefined) continue;
+        this.check(page, this.#hva(slot, gfn));
         this.vm.slots.setHostPage(slot, gfn, page);
         if (page.writable) gfns.delete(gfn);
       }

@@ -2,17 +2,12 @@
 import { ROLE_DIRECT } from "../role/index.js";
 import type { PagingContext } from "./context.js";
 import { CR4, PCID } from "./control-registers.js";
+import { sameEptTable } from "./eptp.js";
 import { REQUEST, type RootRequests } from "./root-requests.js";
 import type { Vcpu } from "./vcpu.js";
 
 /** Bits of a linear address by the guest's root level. */
 const WIDTH: Readonly<Record<number, number>> = { 4: 48, 5: 57 };
-const EPTP_TABLE = 0x000f_ffff_ffff_f000n;
-
-/** EPTPs of the same table (nested_ept_root_matches): a processor's TLB goes by the table, not by the whole EPTP. */
-export function sameEptTable(a: bigint, b: bigint): boolean {
-  return ((a ^ b) & EPTP_TABLE) === 0n;
-}
 
 export class Invalidation {
   constructor(

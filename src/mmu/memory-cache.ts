@@ -59,7 +59,8 @@ export class MemoryCaches {
     this.stocked = true;
     while (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < descs) this.#addDescs();
     if (needsLow && this.#low === undefined) {
-      const table = this.#allocateTable();
+      // Tables of freed low pages are among the others: they would gather there if each low page were a new one.
+      const table = this.#tables.length > PAGES ? this.#tables.pop()! : this.#allocateTable();
       this.encryption?.decrypt(BigInt(table));
       this.#low = table;
     }

@@ -55,6 +55,8 @@ const memoryRecord = new RecordType(MEMORY);
 const slotRecord = new RecordType(SLOT);
 const IN_PROGRESS = 1n << 63n;
 const MAX_SLOTS = 64;
+/** End of the host-virtual addresses. */
+const ADDRESS_SPACE = 1n << 64n;
 /** Flags that a slot keeps for life. */
 const FIXED_FLAGS = SHADOW_CODES.MEMSLOT_READONLY | SHADOW_CODES.MEMSLOT_INTERNAL;
 const MEMORY_BYTES = memoryRecord.size + (MAX_SLOTS + 1) * slotRecord.size;
@@ -74,6 +76,8 @@ export class Memslots {
   readonly slots: Memslot[] = [];
   /** gfn bits that no slot may have: they tell aliases apart. */
   aliasMask = 0n;
+  /** Most that a gfn can be: what the host's tables can map (kvm_mmu_max_gfn). */
+  maxGfn = (1n << 40n) - 1n;
   /** Pages of all slots. */
   totalPages = 0;
 
@@ -137,8 +141,19 @@ export class Memslots {
     if (config.memoryType !== undefined && ![0, 1, 4, 5, 6].includes(config.memoryType)) {
       throw new ConfigError(`${name}: memory type is ${config.memoryType}, expected 0, 1, 4, 5 or 6`);
     }
+    const { hva } = config;
+    if (hva !== undefined && (hva < 0n || hva % 4096n !== 0n || hva + BigInt(config.size) > ADDRESS_SPACE)) {
+      throw new ConfigError(
+        `${name}: hva is 0x${hva.toString(16)}, expected a multiple of 4096 with ${config.size} bytes`,
+      );
+    }
     const flags = flagsOf(config);
     const base = config.gpa >> 12n;
+    const last = base + BigInt(config.size / 4096) - 1n;
+    if (base < 0n || last > this.maxGfn) {
+      const gfns = `gfns 0x${base.toString(16)} to 0x${last.toString(16)}`;
+      throw new ConfigError(`${name} has ${gfns}, expected none above 0x${this.maxGfn.toString(16)}`);
+    }
     if (!isPlain(base, config.size / 4096, this.aliasMask)) {
       throw new ConfigError(`${name} has addresses with alias bits; a slot holds pages, whatever their alias`);
     }

@@ -1,4 +1,5 @@
 /** The host's memory management tells what it does with pages (KVM's MMU notifier). */
+import { ConfigError } from "../errors.js";
 import type { HostPage } from "./host-pages.js";
 import type { Memslot } from "./memslots.js";
 import { vmRecord } from "./records.js";
@@ -36,19 +37,25 @@ export function unmapRange(vm: VirtualMachine, start: bigint, end: bigint): void
       vm.exports.flushAll(vm.pointer);
     vm.hostPages.remove(slot, from, to);
   });
-  if (found)
-    vmRecord.set32(
-      vm.linear,
-      vm.pointer,
-      "INVALIDATE_SEQ",
-      vmRecord.get32(vm.linear, vm.pointer, "INVALIDATE_SEQ") + 1,
-    );
+  if (found) endInvalidation(vm);
   vm.settle();
 }
 
-/** The host puts another page behind an address, which must not be written before the next fault. */
+/** What a fault in progress has learnt from the host may be old: it is retried. */
+function endInvalidation(vm: VirtualMachine): void {
+  const completed = vmRecord.get32(vm.linear, vm.pointer, "INVALIDATE_SEQ");
+  vmRecord.set32(vm.linear, vm.pointer, "INVALIDATE_SEQ", completed + 1);
+}
+
+/**
+ * The host puts another small page behind an address, which must not be written before the next fault. The kernel's caller
+ * surrounds this with the invalidation of the page; here that is included: a huge leaf over it goes, and faults in
+ * progress are retried. Throws ConfigError with nothing changed.
+ */
 export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): void {
-  inRange(vm, hva, hva + 1n, (slot, gfn) => {
+  if (page.level !== 1) throw new ConfigError(`the changed page has level ${page.level}, expected 1; unmap huge ones`);
+  vm.hostPages.check(page, hva);
+  const found = inRange(vm, hva, hva + 1n, (slot, gfn) => {
     const level = vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
     // Of a large page that goes a TLB may hold any part.
     const pages = 1n << BigInt(9 * Math.max(level - 1, 0));
@@ -56,6 +63,7 @@ export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): voi
     // Prefetching must not map the page that was there before.
     vm.hostPages.change(slot, gfn, page);
   });
+  if (found) endInvalidation(vm);
   vm.settle();
 }
 

@@ -18,7 +18,9 @@ export function prefault(
   if (results.length < addresses.length) {
     throw new RangeError(`results has room for ${results.length} words, expected at least ${addresses.length}`);
   }
-  const { linear } = faults.vm;
+  const { linear, tdp } = faults.vm;
+  if (tdp === undefined && faults.vcpu.linearWidth === 32)
+    for (const address of addresses) faults.vcpu.checkLinear(address);
   faults.vcpu.enterGuest();
   const input = linear.allocate(BYTES);
   const output = input + ADDRESS_BYTES;

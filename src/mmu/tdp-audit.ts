@@ -5,12 +5,12 @@ import { roleIsDirect, roleIsInvalid, roleIsPromoted, roleLevel, roleSmm } from 
 import type { AuditProblem, Invariant } from "./audit.js";
 import { pageRecord, tdpRecord, vmRecord } from "./records.js";
 import { activePages, readPage, type ShadowPage } from "./snapshot.js";
+import { SpteRules } from "./spte-rules.js";
 import type { TdpMmu } from "./tdp.js";
 import type { VirtualMachine } from "./vm.js";
 
 const PRESENT = 1n << 11n;
 const LARGE = 1n << 7n;
-const WRITABLE = 2n;
 const LEVEL = 15;
 const LATCHED = 2;
 
@@ -34,6 +34,7 @@ class TdpAudit {
   readonly #problems: AuditProblem[] = [];
   readonly #byTable = new Map<number, ShadowPage>();
   readonly #reached = new Set<ShadowPage>();
+  readonly #rules: SpteRules;
   /** gfns of write-protected tables, by address space. */
   readonly #tables: readonly (readonly bigint[])[];
 
@@ -41,6 +42,7 @@ class TdpAudit {
     readonly vm: VirtualMachine,
     readonly tdp: TdpMmu,
   ) {
+    this.#rules = new SpteRules(vm);
     this.#tables = [0, 1].map((space) => shadowedTables(vm, space));
     for (const pointer of tdp.pages()) {
       const page = readPage(vm, pointer);
@@ -65,6 +67,10 @@ class TdpAudit {
     const name = page === undefined ? "" : `TDP page gfn 0x${page.gfn.toString(16)} role 0x${page.role.toString(16)}: `;
     const entry = index === undefined ? "" : `entry ${index}: `;
     this.#problems.push({ invariant, page: page?.pointer ?? 0, index, message: `${name}${entry}${message}` });
+  }
+
+  #wrong(page: ShadowPage, index: number, spte: bigint, what: string): void {
+    this.#report("spte", page, index, `0x${spte.toString(16)} ${what}`);
   }
 
   #mask(name: string): bigint {
@@ -96,11 +102,15 @@ class TdpAudit {
 
   #entry(page: ShadowPage, index: number, spte: bigint): void {
     if (spte === REMOVED_SPTE) this.#report("tdp tree", page, index, "still has the removed marker");
-    if ((spte & PRESENT) === 0n) return;
     const level = roleLevel(page.role);
     // What the entry maps as tables are indexed, with alias bits.
     const place = (page.gfn | page.alias) + (BigInt(index) << BigInt(9 * (level - 1)));
     const gfn = this.vm.plainGfn(place);
+    if ((spte & PRESENT) === 0n) {
+      for (const wrong of this.#rules.absent(spte, gfn)) this.#wrong(page, index, spte, wrong);
+      return;
+    }
+    for (const wrong of this.#rules.present(page, spte)) this.#wrong(page, index, spte, wrong);
     if (level === 1 || spte & LARGE) {
       this.#leaf(page, index, spte, gfn);
       return;
@@ -121,13 +131,7 @@ class TdpAudit {
   }
 
   #leaf(page: ShadowPage, index: number, spte: bigint, gfn: bigint): void {
-    const hostWritable = (spte & this.#mask("HOST_WRITABLE")) !== 0n;
     const mmuWritable = (spte & this.#mask("MMU_WRITABLE")) !== 0n;
-    const writable = (spte & WRITABLE) !== 0n;
-    const wrong = (what: string) => this.#report("spte", page, index, `0x${spte.toString(16)} ${what}`);
-    if (page.alias & this.#mask("EXECUTE_ONLY") && spte & 3n) wrong("grants more than an execute-only alias may");
-    if (mmuWritable && !hostWritable) wrong("is MMU-writable, not host-writable");
-    if (writable && !mmuWritable) wrong("is writable, not MMU-writable");
     const space = roleSmm(page.role) === 0 ? 0 : 1;
     const slot = this.vm.slots.visible(space, gfn);
     if (slot === undefined) {
@@ -136,7 +140,7 @@ class TdpAudit {
     }
     const level = roleLevel(page.role);
     const pages = 1n << BigInt(9 * (level - 1));
-    if (gfn + pages > slot.base + BigInt(slot.pages)) wrong("maps more than its slot");
+    for (const wrong of this.#rules.leaf(page, spte, gfn, slot)) this.#wrong(page, index, spte, wrong);
     if (mmuWritable && this.#tables[space]!.some((table) => table >= gfn && table < gfn + pages)) {
       this.#report("write-protection", page, index, "lets the guest write a shadowed table");
     }

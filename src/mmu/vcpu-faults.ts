@@ -1,5 +1,6 @@
 /** Faults and software walks of a vCPU. */
 import { SHADOW_CODES } from "../abi/shadow.js";
+import { checkLinear } from "../core/linear-address.js";
 import { OutOfMemoryError } from "../errors.js";
 import { type AsyncFault, AsyncFaults } from "./async-faults.js";
 import { isPaePaging, isWriteProtect } from "./control-registers.js";
@@ -11,7 +12,7 @@ import type { Vcpu } from "./vcpu.js";
 import type { VirtualMachine } from "./vm.js";
 
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, fetch: 16 } as const;
-const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, ATTEND } = SHADOW_CODES;
+const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, TOO_WIDE, ATTEND } = SHADOW_CODES;
 
 /** What most faults end with: the same objects for all. */
 const OUTCOMES: readonly (FaultOutcome | undefined)[] = Object.assign(new Array(RET_PF_INJECT + 1).fill(undefined), {
@@ -64,6 +65,7 @@ export class VcpuFaults {
   attend(code: number): number {
     const { vm } = this;
     while (code >= NEED_HOST_PAGE && code < ATTEND) {
+      if (code === TOO_WIDE) this.#refuseWide();
       if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
       if (code === NEED_STOCK) {
         vm.caches.topUp(false);
@@ -71,7 +73,15 @@ export class VcpuFaults {
       } else {
         vm.stats.hostCalls++;
         if (code === NEED_PAGE) vm.providePage(this.vcpu);
-        else if (!vm.provideHostPage(this.vcpu)) return FAULT_CODE.wait;
+        else {
+          const found = vm.provideHostPage(this.vcpu);
+          if (found === "wait") return FAULT_CODE.wait;
+          // The host's change may have left pages and events to collect.
+          if (found === "retry") {
+            code = ATTEND | SHADOW_CODES.RET_PF_RETRY;
+            break;
+          }
+        }
       }
       code = vm.exports.pageFaultResume(this.pointer);
     }
@@ -80,6 +90,11 @@ export class VcpuFaults {
       vm.events.collect(this.vcpu.id);
     }
     return code & ~ATTEND;
+  }
+
+  #refuseWide(): never {
+    checkLinear(vcpuRecord.get64(this.vm.linear, this.pointer, "F_ADDRESS"), false);
+    throw new RangeError("the fault's address is not wider than 32 bits");
   }
 
   /** Ends of a fault that say more than a word, or have to be acted upon. */
@@ -145,6 +160,7 @@ export class VcpuFaults {
   walk(address: bigint, code: number): WalkOutcome {
     const { vm, pointer } = this;
     const { walkMmu, pagingRegisters: registers } = this.vcpu;
+    this.vcpu.checkLinear(address);
     // Under two-dimensional paging CR0.WP can change without an exit: the context follows when rights are checked.
     const stale = vm.tdp !== undefined && walkMmu.writeProtect !== isWriteProtect(registers);
     if (stale) walkMmu.refreshWriteProtect(vm.limits, registers);

@@ -1,4 +1,6 @@
 /** A virtual processor: its registers, its paging contexts, the requests it serves before it enters the guest. */
+import { checkInvpcid } from "../core/invpcid.js";
+import { checkLinear } from "../core/linear-address.js";
 import { ConfigError, GeneralProtectionError, UnsupportedError } from "../errors.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT } from "../role/index.js";
 import { Allocations } from "./allocations.js";
@@ -20,7 +22,8 @@ import {
   writeCr4,
   writeEfer,
 } from "./control-registers.js";
-import { Invalidation, sameEptTable } from "./invalidation.js";
+import { isValidEptp, sameEptTable } from "./eptp.js";
+import { Invalidation } from "./invalidation.js";
 import type { FaultOptions, FaultOutcome, WalkOutcome } from "./outcome.js";
 import { PdpteRegisters } from "./pdptes.js";
 import { prefault } from "./prefault.js";
@@ -123,6 +126,18 @@ export class Vcpu {
     return (this.mmu.rootRole & ROLE_DIRECT) !== 0;
   }
 
+  /** Bits of a linear address: 32 outside long mode. */
+  get linearWidth(): 32 | 48 | 57 {
+    const { guestLevel } = this.walkMmu;
+    if (guestLevel < 4) return 32;
+    return guestLevel === 4 ? 48 : 57;
+  }
+
+  /** Throws ConfigError for a linear address that the guest's paging mode does not have. */
+  checkLinear(address: bigint): void {
+    checkLinear(address, this.linearWidth > 32);
+  }
+
   get inGuestMode(): boolean {
     return this.#guestMode;
   }
@@ -174,8 +189,9 @@ export class Vcpu {
 
   /**
    * Handles a page fault, under two-dimensional paging a fault at a guest-physical address. `errorCode` holds PFERR bits
-   * 4:0; a write to a table is emulated by nobody where the processor made it itself (`guestTable`). Throws OutOfMemoryError
-   * before anything has changed.
+   * 4:0; a write to a table is emulated by nobody where the processor made it itself (`guestTable`). Throws OutOfMemoryError,
+   * and ConfigError for a linear address above 32 bits outside long mode, before anything has changed. A guest-physical
+   * address beyond the host's MAXPHYADDR, or beyond what the root translates, is to be emulated.
    */
   pageFault(address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
     return this.#faults.pageFault(address, errorCode, options);
@@ -214,9 +230,11 @@ export class Vcpu {
 
   /**
    * The guest gets a page fault that was found by software: a stale SPTE of the address must not make it happen again
-   * (kvm_inject_emulated_page_fault).
+   * (kvm_inject_emulated_page_fault). `nested`: by L1's second stage, at a guest-physical address. Throws ConfigError for a
+   * linear address above 32 bits outside long mode.
    */
   injectFault(errorCode: number, address: bigint, nested = false): void {
+    if (!nested) this.checkLinear(address);
     this.#faults.inject({ errorCode, address, nested });
     this.vm.events.collect(this.id);
   }
@@ -241,14 +259,20 @@ export class Vcpu {
 
   // ---------------------------------------------------------------- instructions
 
-  /** INVLPG. */
+  /** INVLPG. Throws ConfigError for an address above 32 bits outside long mode. */
   invlpg(address: bigint): void {
+    this.checkLinear(address);
     this.#invalidation.page(address);
     this.vm.events.collect(this.id);
   }
 
-  /** INVPCID types 0 (address), 1 (PCID), 2 (all, globals too), 3 (all but globals); SDM, "INVPCID". */
+  /**
+   * INVPCID types 0 (address), 1 (PCID), 2 (all, globals too), 3 (all but globals); SDM, "INVPCID". Throws
+   * GeneralProtectionError, with nothing changed, where the processor would raise #GP(0).
+   */
   invpcid(type: number, pcid: number, address: bigint): void {
+    const pcide = (this.#registers.cr4 & CR4.pcide) !== 0;
+    checkInvpcid(type, pcid, address, { pcide, width: this.linearWidth });
     if (type === 0) this.#invalidation.pcidPage(BigInt(pcid), address);
     else if (type === 1) this.#invalidation.pcid(BigInt(pcid));
     else this.#requests.add(REQUEST.flushGuest);
@@ -496,11 +520,16 @@ export class Vcpu {
     this.vm.events.collect(this.id);
   }
 
-  /** INVEPT of one EPT of L1's or of all: its shadow roots are freed. */
-  invept(eptp: bigint | "all"): void {
+  /**
+   * INVEPT of one EPT of L1's or of all: its shadow roots are freed. Returns whether it succeeds: an EPTP that the VM's
+   * capabilities do not allow is an invalid operand, and changes nothing (handle_invept).
+   */
+  invept(eptp: bigint | "all"): boolean {
+    if (eptp === "all" ? this.vm.tdp?.format !== "ept" : !isValidEptp(this.vm, eptp)) return false;
     const { roots } = this.guestMmu;
     roots.freeWhere((_, pgd) => eptp === "all" || sameEptTable(pgd, eptp), true);
     this.vm.events.collect(this.id);
+    return true;
   }
 
   /** L1 loads another VMCS: the shadow roots of its second stages go (nested_release_vmcs12). */

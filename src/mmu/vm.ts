@@ -20,7 +20,7 @@ import type { FormatLimits } from "./context.js";
 import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
 import { EventBuffer } from "./event-buffer.js";
 import { type PendingFlush, takeFlushes } from "./flushes.js";
-import { limitsOf, masksOf, type TdpConfig, tdpOf } from "./formats.js";
+import { limitsOf, masksOf, maxGfn, type TdpConfig, tdpOf } from "./formats.js";
 import { GfnChains } from "./gfn-chains.js";
 import { type HostPage, HostPages } from "./host-pages.js";
 import { MemoryCaches } from "./memory-cache.js";
@@ -98,6 +98,8 @@ export class VirtualMachine {
     });
     this.#chains.attach(this.pointer);
     writeMasks(linear, this.pointer, config, masks, this.#zeroPage);
+    this.slots.maxGfn = maxGfn(this.tdp, this.limits);
+    vmRecord.set64(linear, this.pointer, "MAX_GFN", this.slots.maxGfn);
     this.caches = new MemoryCaches(linear, this.pointer, config.encryption);
     this.hash = new PageHash(linear);
     this.hostPages = new HostPages(this, config.hostMemory);
@@ -180,8 +182,8 @@ export class VirtualMachine {
     return page;
   }
 
-  /** Answers a fault that needs its host page; false where the page has to be fetched first. */
-  provideHostPage(vcpu: Vcpu): boolean {
+  /** Answers a fault that needs its host page; see HostPages. */
+  provideHostPage(vcpu: Vcpu): "page" | "wait" | "retry" {
     return this.hostPages.provide(vcpu);
   }
 
@@ -388,7 +390,10 @@ export class VirtualMachine {
     this.#collectEvents();
   }
 
-  /** The host puts another page behind an address, which must not be written before the next fault. */
+  /**
+   * The host puts another 4 KiB page behind an address, which must not be written before the next fault; the page that was
+   * there is not reached from here on, wherever it was a part of a large one. Throws ConfigError with nothing changed.
+   */
   changePage(hva: bigint, page: HostPage): void {
     changePage(this, hva, page);
     this.#collectEvents();

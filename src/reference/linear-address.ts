@@ -1,18 +1,20 @@
 /** What happens to a linear address before any table is read: LAM and the canonical check. */
+import { ConfigError } from "../errors.js";
 import type { MemoryAccess } from "./access.js";
 import type { Registers } from "./registers.js";
 import { bits } from "./values.js";
 
 /**
- * The linear address that paging translates, undefined where it is not canonical
- * (in the 32-bit modes: where it is wider than 32 bits).
+ * The linear address that paging translates, undefined where it is not canonical. Throws ConfigError for one above 32 bits
+ * outside long mode, where the processor makes none.
  */
 export function linearAddress(registers: Registers, access: MemoryAccess, address: bigint): bigint | undefined {
   switch (registers.mode) {
     case "none":
     case "32bit":
     case "pae":
-      return address <= 0xffffffffn ? address : undefined;
+      if (address <= 0xffffffffn) return address;
+      throw new ConfigError(`linear address 0x${address.toString(16)} in mode ${registers.mode}: there are 32 bits`);
     default: {
       const width = registers.mode === "5level" ? 57 : 48;
       const untagged = maskMetadata(registers, access, address);

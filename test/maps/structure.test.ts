@@ -158,4 +158,18 @@ describe("what is refused", () => {
     const shared = { 1: all(toTable(2)), 2: all(toTable(3)), 3: all(toTable(4)), 4: table64({}) };
     expect(() => inspect(shared)).toThrow(/at most 6250000 paths to tables, found 134480385/);
   });
+
+  it("paths to tables, but never fewer than there are distinct tables: those cost no more than the dump's size", () => {
+    const tables: Record<number, Uint8Array> = {
+      1: table64({ 0: toTable(2) }),
+      2: table64(Object.fromEntries(Array.from({ length: 40 }, (_, i) => [i, toTable(100 + i)]))),
+    };
+    for (let i = 0; i < 40; i++) tables[100 + i] = table64({ 0: toTable(200 + i) });
+    for (let i = 0; i < 40; i++) tables[200 + i] = table64(i === 0 ? { 0: PAGE_4K } : {});
+    expect(inspect(tables, { maxMappings: 16 }).leaves).toBe(1);
+    // The root has a second path to all of them.
+    tables[1] = table64({ 0: toTable(2), 1: toTable(2) });
+    expect(() => inspect(tables, { maxMappings: 16 })).toThrow(/at most 1 paths to tables, found 163/);
+    expect(inspect(tables, { maxMappings: 163 * 16 }).leaves).toBe(2);
+  });
 });

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
-import type { ShadowPage } from "../../src/mmu/index.js";
+import { type SecondStage, type ShadowPage, VirtualMachine } from "../../src/mmu/index.js";
 import { descRecord, memslotRecord, PAGE_WORD, pageRecord, vmRecord } from "../../src/mmu/records.js";
 import { roleIsPaeRoot, roleLevel } from "../../src/role/index.js";
-import { Guest, type Mode } from "./guest.js";
+import { bytesOf, core, Guest, HIGH_SLOT, type Mode, registersOf } from "./guest.js";
+import { NestedNpt } from "./nested-guest.js";
 
 const GVA = 0x40_3000n;
 const PAGE = 0x20_0000n;
@@ -210,6 +211,22 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
   ],
   [
     "spte",
+    "a table entry has a reserved bit",
+    "4level",
+    ({ level, spte, linear }) => {
+      linear.u64[spte(level(4), 0)]! |= 0x100n;
+    },
+  ],
+  [
+    "spte",
+    "a leaf leads to another frame than the host's",
+    "4level",
+    ({ level, spte, linear }) => {
+      linear.u64[spte(level(1), 3)]! += 0x1000n;
+    },
+  ],
+  [
+    "spte",
     "an assertion of the core failed",
     "4level",
     ({ guest, linear }) => {
@@ -282,5 +299,120 @@ describe("the audit", () => {
         message: expect.stringContaining("entry 3"),
       }),
     );
+  });
+});
+
+/** A host of large pages. */
+const LARGE_HOST = {
+  pin: (hva: bigint) => ({ pfn: 0x10_0000n + ((hva >> 12n) & 0x3ffn), writable: true, level: 2 }),
+  peek: () => undefined,
+};
+const HVA = 0x7f40_0000_0000n;
+const MIB = 1 << 20;
+
+describe.each([
+  ["npt", false],
+  ["npt", true],
+  ["ept", false],
+  ["ept", true],
+] as const)("the audit of direct tables (%s, TDP MMU: %s)", (paging, tdpMmu) => {
+  function mapped() {
+    const vm = new VirtualMachine(core(), { paging, tdpMmu, hostMemory: LARGE_HOST });
+    vm.setSlot({ id: 0, gpa: 0n, size: 4 * MIB, ram: vm.createRam(4 * MIB), hva: HVA });
+    const vcpu = vm.createVcpu({ cr0: 1n, cr3: 0n, cr4: 0n, efer: 0n });
+    vcpu.enterGuest();
+    vcpu.pageFault(0x20_5000n, 6);
+    vcpu.pageFault(0x9000_5000n, 4);
+    expect(vm.audit()).toEqual([]);
+    const page = (level: number, index: number) =>
+      vm.allPages().find(({ role, entries }) => roleLevel(role) === level && entries.has(index))!;
+    return { vm, leaf: page(2, 1).table / 8 + 1, mmio: page(1, 5).table / 8 + 5 };
+  }
+
+  it.each([
+    ["a misaligned huge leaf", "has reserved bits", 0x7000n],
+    ["a huge leaf to another frame", "leads to frame", 0x20_0000n],
+  ])("names %s", (_what, message, change) => {
+    const { vm, leaf } = mapped();
+    vm.linear.u64[leaf]! += change;
+    const found = vm.audit();
+    expect(found.map(({ invariant }) => invariant)).toContain("spte");
+    expect(found.some((one) => one.message.includes(message))).toBe(true);
+    vm.dispose();
+  });
+
+  it("names a leaf that maps more than its slot", () => {
+    const { vm, leaf } = mapped();
+    // One page is moved from the second block to a slot of its own behind the first.
+    const slot = vm.slots.slots[0]! as { pages: number };
+    slot.pages -= 1;
+    expect(vm.audit().some((one) => one.message.includes("maps more than its slot"))).toBe(true);
+    slot.pages += 1;
+    expect(vm.linear.u64[leaf]).not.toBe(0n);
+    vm.dispose();
+  });
+
+  it("names an MMIO entry that stands at another gfn's place", () => {
+    const { vm, mmio } = mapped();
+    vm.linear.u64[mmio]! += 0x1000n;
+    expect(vm.audit().some((one) => one.message.includes("is an MMIO entry of gfn"))).toBe(true);
+    vm.dispose();
+  });
+});
+
+it("the audit of EPT names a bad memory type and bad rights", () => {
+  for (const change of [1n << 3n, 1n]) {
+    const vm = new VirtualMachine(core(), { paging: "ept" });
+    vm.setSlot({ id: 0, gpa: 0n, size: MIB, ram: vm.createRam(MIB) });
+    const vcpu = vm.createVcpu({ cr0: 1n, cr3: 0n, cr4: 0n, efer: 0n });
+    vcpu.enterGuest();
+    vcpu.pageFault(0x5000n, 6);
+    const { table } = vm.allPages().find(({ role }) => roleLevel(role) === 1)!;
+    vm.linear.u64[table / 8 + 5]! ^= change;
+    expect(vm.audit().some((one) => one.message.includes("bad memory type or bad rights"))).toBe(true);
+    vm.dispose();
+  }
+});
+
+describe("the audit finds nothing wrong", () => {
+  it.each([
+    ["one GiB", 0n, 2 * MIB, 4 * MIB, 4 * MIB],
+    ["a block of 2 MiB", 0n, MIB, MIB, 3 * MIB],
+  ])("with two slots in %s and a table in the second", (_what, first, size, second, secondSize) => {
+    const vm = new VirtualMachine(core(), {});
+    vm.setSlot({ id: 0, gpa: first, size, ram: vm.createRam(size), hva: HVA });
+    vm.setSlot({
+      id: 1,
+      gpa: BigInt(second),
+      size: secondSize,
+      ram: vm.createRam(secondSize),
+      hva: HVA + BigInt(second),
+    });
+    const root = BigInt(second);
+    const entries = [1n, 2n, 3n].map((i) => [root + 0x1000n * (i - 1n), (root + 0x1000n * i) | 7n] as const);
+    for (const [at, entry] of [...entries, [root + 0x3000n, 0x5067n] as const]) {
+      vm.writeGuest(at, bytesOf(entry, 8));
+    }
+    const vcpu = vm.createVcpu(registersOf("4level", root));
+    vcpu.enterGuest();
+    expect(vcpu.pageFault(0n, 2).result).toBe("fixed");
+    expect(vm.audit()).toEqual([]);
+    vm.dispose();
+  });
+
+  it.each([false, true])("under the NX-huge-page mitigation with an L1 whose NPT has no NX (TDP MMU: %s)", (tdpMmu) => {
+    const guest = new NestedNpt(4, "4level", { nxHugePages: true, tdpMmu, hostMemory: LARGE_HOST });
+    const stage = { ...guest.stage, hostEfer: 0x500n } as SecondStage;
+    guest.map(guest.root, 0x4000_0000n, HIGH_SLOT, undefined, 2);
+    guest.enter(undefined, stage);
+    expect(guest.vcpu.pageFault(0x4000_5000n, 6).result).toBe("fixed");
+    const leaf = guest.vm
+      .pages()
+      .flatMap(({ entries }) => [...entries.values()])
+      .find((one) => one & 0x80n && one & 2n);
+    expect(leaf! >> 63n).toBe(1n);
+    expect(guest.vm.audit()).toEqual([]);
+    expect(guest.vm.counter("BROKEN")).toBe(0);
+    guest.dispose();
   });
 });

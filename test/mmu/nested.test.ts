@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { SecondStage } from "../../src/mmu/index.js";
 import { roleGuestLevel, roleIsGuestMode, roleIsPaeRoot, roleIsPromoted, roleLevel } from "../../src/role/index.js";
-import { FULL, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
+import { eptMasks } from "../../src/spte/index.js";
+import { FULL, type GuestConfig, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
 import { EPT, type Level, NestedEpt, NestedNpt, UNPAGED } from "./nested-guest.js";
 
 const L2 = 0x40_3000n;
@@ -360,15 +361,51 @@ describe("shadow EPT", () => {
     guest.enter();
     guest.exit();
     const root = () => guest.vcpu.guestMmu.roots.current.page;
-    guest.vcpu.invept(0x7_7000n);
+    expect(guest.vcpu.invept(0x7_7000n | 0x1en)).toBe(true);
     expect(root()).not.toBe(0);
     if (guest.stage.kind !== "ept") throw new RangeError("not EPT");
-    guest.vcpu.invept(guest.stage.eptp & ~0x40n);
+    expect(guest.vcpu.invept(guest.stage.eptp & ~0x40n)).toBe(true);
     expect(root()).toBe(0);
     guest.enter();
     guest.exit();
-    guest.vcpu.invept("all");
+    expect(guest.vcpu.invept("all")).toBe(true);
     expect(root()).toBe(0);
+    guest.dispose();
+  });
+
+  const NO_AD = { masks: eptMasks({ physBits: 46, accessedDirty: false }) };
+  it.each<[string, (eptp: bigint) => bigint, GuestConfig]>([
+    ["memory type 2", (eptp) => (eptp & ~7n) | 2n, {}],
+    ["an uncached table, which KVM does not offer", (eptp) => eptp & ~7n, {}],
+    ["three levels", (eptp) => (eptp & ~0x38n) | 0x10n, {}],
+    ["five levels on a processor with four", (eptp) => (eptp & ~0x38n) | 0x20n, {}],
+    ["eight levels", (eptp) => eptp | 0x38n, {}],
+    ["accessed and dirty flags on a processor without", (eptp) => eptp | 0x40n, NO_AD],
+    ["bit 7", (eptp) => eptp | 0x80n, {}],
+    ["bit 11", (eptp) => eptp | 0x800n, {}],
+    ["an address beyond MAXPHYADDR", (eptp) => eptp | (1n << 46n), {}],
+    ["bit 63", (eptp) => eptp | (1n << 63n), {}],
+  ])("stays after INVEPT with %s: the operand is invalid", (_what, change, config) => {
+    const guest = new NestedEpt(config, config.masks === undefined);
+    guest.mapEpt(L2, PAGE);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read)).toBe(GFN);
+    guest.exit();
+    const { page } = guest.vcpu.guestMmu.roots.current;
+    if (guest.stage.kind !== "ept") throw new RangeError("not EPT");
+    expect(guest.vcpu.invept(change(guest.stage.eptp))).toBe(false);
+    expect(guest.vcpu.guestMmu.roots.current.page).toBe(page);
+    guest.dispose();
+  });
+
+  it("is freed by INVEPT with five levels where the processor has them", () => {
+    const guest = new NestedEpt({ tdpLevels: { forced: 0, max: 5 } });
+    guest.mapEpt(L2, PAGE);
+    guest.enter();
+    guest.exit();
+    if (guest.stage.kind !== "ept") throw new RangeError("not EPT");
+    expect(guest.vcpu.invept((guest.stage.eptp & ~0x38n) | 0x20n)).toBe(true);
+    expect(guest.vcpu.guestMmu.roots.current.page).toBe(0);
     guest.dispose();
   });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
-import { Guest, type Mode } from "./guest.js";
+import { Guest, MMIO_GPA, type Mode } from "./guest.js";
 
 const GVA = 0x40_3000n;
 
@@ -158,4 +158,39 @@ describe("PCIDs", () => {
     expect(kept.map((root) => root.pgd)).toEqual([roots[0]]);
     guest.dispose();
   });
+});
+
+describe("the remembered MMIO access", () => {
+  const PCIDE = 1n << 17n;
+  const NO_FLUSH = 1n << 63n;
+
+  it.each(["4level", "5level"] as const)(
+    "is forgotten with a switch to a cached root that flushes nothing (%s)",
+    (mode) => {
+      const guest = new Guest();
+      guest.mode = mode;
+      const [first, second] = [guest.table(), guest.table()];
+      guest.map(first, GVA, MMIO_GPA);
+      // The same address is a table in the second: a write to it is emulated, and is no access to a device.
+      guest.map(second, GVA, second);
+      guest.start(mode, first, { cr4: PCIDE });
+      const run = (root: bigint, pcid: bigint) => {
+        guest.vcpu.writeCr3(root | pcid | NO_FLUSH);
+        guest.vcpu.enterGuest();
+      };
+      run(first, 1n);
+      expect(guest.access(GVA, Access.Write)).toBe("mmio");
+      run(second, 2n);
+      expect(guest.access(GVA, Access.Write)).toBe("emulate");
+      run(first, 1n);
+      expect(guest.access(GVA, Access.Write)).toBe("mmio");
+      expect(guest.vcpu.mmioInfo.gva).toBe(GVA & ~0xfffn);
+      const { hits } = guest.vcpu.roots;
+      run(second, 2n);
+      expect(guest.vcpu.roots.hits - hits).toBe(1);
+      expect(guest.vcpu.mmioInfo.gva).toBe(0n);
+      expect(guest.access(GVA, Access.Write)).toBe("emulate");
+      guest.dispose();
+    },
+  );
 });

@@ -37,6 +37,8 @@ export class TdpGuest {
   readonly masks: SpteMasks;
   /** Host-virtual pages that are read-only in the host until they are written. */
   readonly shared = new Set<bigint>();
+  /** Blocks of 2 MiB that the host has split into small pages. */
+  readonly #split = new Set<bigint>();
   /** Number of frames that the host has replaced; each gets a frame of its own. */
   readonly #frames = new Map<bigint, bigint>();
   #fresh = 0x800_0000n;
@@ -102,8 +104,14 @@ export class TdpGuest {
     return frame;
   }
 
+  /** The host splits the large page around `hva`. */
+  split(hva: bigint): void {
+    this.#split.add(hva >> 21n);
+  }
+
   #page(hva: bigint, writable: boolean): HostPage {
-    return { pfn: this.frame(hva), writable, level: hva >= LARGE_HVA ? 2 : 1 };
+    const isLarge = hva >= LARGE_HVA && !this.#split.has(hva >> 21n);
+    return { pfn: this.frame(hva), writable, level: isLarge ? 2 : 1 };
   }
 
   #pin(hva: bigint, write: boolean): HostPage {

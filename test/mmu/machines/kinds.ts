@@ -55,17 +55,19 @@ function kind(name: string, paging: "npt" | "ept", features: Features = {}): Mac
   };
 }
 
+/** Above what a 5-level host of 50 address bits maps. */
+const HIGH_C_BIT = { mask: 1n << 50n, value: 1n << 50n };
 const C_BIT = { mask: 1n << 47n, value: 1n << 47n };
 /** Key identifiers of multi-key encryption: KVM leaves them 0. */
 const KEY_IDS = { mask: 3n << 44n, value: 0n };
 
 export const KINDS: readonly MachineKind[] = [
   kind("NPT", "npt"),
-  kind("NPT of a 5-level host", "npt", { level: 5 }),
+  kind("NPT of a 5-level host", "npt", { level: 5, physBits: 50 }),
   kind("NPT of a 32-bit host", "npt", { level: 3, physBits: 40 }),
   kind("NPT with NX-huge-page mitigation", "npt", { nx: true }),
   kind("NPT with memory encryption", "npt", { encryption: C_BIT }),
-  kind("NPT of a 5-level host with memory encryption", "npt", { level: 5, encryption: C_BIT }),
+  kind("NPT of a 5-level host with memory encryption", "npt", { level: 5, physBits: 50, encryption: HIGH_C_BIT }),
   kind("EPT", "ept"),
   kind("EPT of 5 levels", "ept", { level: 5, physBits: 50 }),
   kind("EPT without A/D", "ept", { accessedDirty: false }),

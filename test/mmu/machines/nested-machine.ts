@@ -514,7 +514,7 @@ export class NestedMachine {
       const root = (b >>> 4) % this.tables.roots.length;
       const stage = this.#stage(root);
       if (b % 4 === 2 && stage.kind === "ept") {
-        vcpu.invept(stage.eptp);
+        if (!vcpu.invept(stage.eptp)) throw new Error(`INVEPT of ${stage.eptp.toString(16)} fails`);
         this.#flush(vcpu, root);
       } else {
         if (b & 8) vcpu.invept("all");
