@@ -11,8 +11,10 @@ export function parseHex(text: string): bigint {
 }
 
 /** For commander: several hexadecimal numbers. */
-export function parseHexList(text: string, previous: readonly bigint[] | undefined): bigint[] {
-  return [...(previous ?? []), parseHex(text)];
+export function parseHexList(text: string, previous: bigint[] | undefined): bigint[] {
+  const list = previous ?? [];
+  list.push(parseHex(text));
+  return list;
 }
 
 /** A decimal number from `least` to `most`. */

@@ -3,13 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { PagingEngine } from "../../api.js";
-import {
-  type ConformanceSummary,
-  readVectors,
-  runVectors,
-  VectorError,
-  type VectorOutcome,
-} from "../../conform/index.js";
+import { type ConformanceSummary, readVectors, runVectors, VectorError } from "../../conform/index.js";
 import type { CliContext } from "../context.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { CliError, ExitCode } from "../errors.js";
@@ -113,11 +107,10 @@ async function print(context: CliContext, result: FileResult, options: ConformOp
   }
   const verdict = context.style(failed === 0 ? "green" : "red", failed === 0 ? "pass" : "FAIL");
   await context.out.line(`${verdict}  ${file}  ${engine}  ${passed} passed, ${failed} failed`);
-  for (const failure of result.failures) await context.out.line(failureText(failure));
-}
-
-function failureText({ vector, differences }: VectorOutcome): string {
-  return [`  ${vector.id}`, ...differences.map((line) => `    ${line}`)].join("\n");
+  for (const { vector, differences } of result.failures) {
+    await context.out.line(`  ${vector.id}`);
+    for (const line of differences) await context.out.line(`    ${line}`);
+  }
 }
 
 /** A file as it is; of a folder the vector files in it. */
