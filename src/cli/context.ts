@@ -28,7 +28,22 @@ export class CliContext {
     this.io.stderr.write(`${visible(text)}\n`);
   }
 
+  /** Writes what went wrong to standard error, as one line. */
+  problem(error: unknown, addition = ""): void {
+    this.note(`error: ${oneLine(error)}${addition}`);
+  }
+
   engine(name: EngineName): Promise<PagingEngine> {
     return loadEngine(name);
   }
+}
+
+function oneLine(error: unknown): string {
+  const message =
+    (error as NodeJS.ErrnoException).syscall === "write"
+      ? `the output cannot be written: ${(error as Error).message}`
+      : error instanceof Error
+        ? error.message
+        : String(error);
+  return message.replace(/\s*\n\s*/g, " ");
 }

@@ -44,8 +44,7 @@ export async function main(argv: readonly string[], io: CliIo = processIo()): Pr
     await context.out.flush();
   } catch (error) {
     if (error instanceof OutputClosed) return context.exitCode;
-    const incomplete = context.out.written ? " (what was printed before is not complete)" : "";
-    context.note(`error: ${oneLine(error)}${incomplete}`);
+    context.problem(error, context.out.written ? " (what was printed before is not complete)" : "");
     return ExitCode.Failure;
   }
   return context.exitCode;
@@ -98,14 +97,4 @@ function configure(command: Command, context: CliContext): void {
 function keepErrorsOnOneLine(command: Command): void {
   command.configureOutput({ outputError: (text, write) => write(`${text.trim().replace(/\s*\n\s*/g, " ")}\n`) });
   for (const sub of command.commands) keepErrorsOnOneLine(sub);
-}
-
-function oneLine(error: unknown): string {
-  const message =
-    (error as NodeJS.ErrnoException).syscall === "write"
-      ? `the output cannot be written: ${(error as Error).message}`
-      : error instanceof Error
-        ? error.message
-        : String(error);
-  return message.replace(/\s*\n\s*/g, " ");
 }
