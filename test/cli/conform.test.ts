@@ -66,6 +66,17 @@ describe("x86-paging conform", () => {
     ]);
   });
 
+  it("shows hostile names of vectors as text, and keeps JSON valid", async () => {
+    const id = "\u001b[2J\u009b\n\u202e";
+    const vector = lines.map((line) => JSON.parse(line)).find(({ result }) => result.ok);
+    const path = file("hostile.ndjson", JSON.stringify({ ...vector, id, result: { ok: true, pa: "0x123000" } }));
+    const { stdout } = await run(["conform", path]);
+    expect(stdout.split("\n")[1]).toBe("  \\u001b[2J\\u009b\\u000a\\u202e");
+    const json = (await run(["conform", path, "--json"])).stdout.split("\n")[0]!;
+    expect(json).toContain("\\u001b[2J\\u009b\\n\\u202e");
+    expect(JSON.parse(json).failures[0].id).toBe(id);
+  });
+
   it("judges the other files where one is broken, and ends with 2", async () => {
     const broken = file("broken.ndjson", `${lines[0]}\n{`);
     const sound = file("sound.ndjson", lines.slice(0, 3).join("\n"));
