@@ -10,6 +10,8 @@ const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 /** The only folders of the repository that are served. */
 const FOLDERS = ["dist", "web", "examples", join("test", "fixtures")];
 
+const MOST_MISSING = 100;
+
 const TYPES: Readonly<Record<string, string>> = {
   ".html": "text/html; charset=utf-8",
   ".js": "text/javascript; charset=utf-8",
@@ -20,7 +22,7 @@ const TYPES: Readonly<Record<string, string>> = {
 export interface SiteServer {
   /** E.g. `http://127.0.0.1:8080`. */
   readonly origin: string;
-  /** Paths that were asked for and are not there. */
+  /** Paths that were asked for and are not there; no more than the first hundred. */
   readonly missing: readonly string[];
   close(): Promise<void>;
 }
@@ -36,13 +38,17 @@ export interface SiteOptions {
 export async function serveSite({ port = 0, extra }: SiteOptions = {}): Promise<SiteServer> {
   const missing: string[] = [];
   const server = createServer(async (request, response) => {
-    const path = new URL(request.url!, "http://localhost").pathname;
+    const path = pathOf(request.url);
+    if (path === undefined) {
+      response.writeHead(400).end();
+      return;
+    }
     const file = path.endsWith("/") ? `${path}index.html` : path;
     try {
       const body = (await extra?.(file)) ?? (await readSiteFile(file));
       response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream" }).end(body);
     } catch {
-      missing.push(path);
+      if (missing.length < MOST_MISSING) missing.push(path);
       response.writeHead(404).end();
     }
   });
@@ -58,6 +64,12 @@ export async function serveSite({ port = 0, extra }: SiteOptions = {}): Promise<
         server.closeAllConnections();
       }),
   };
+}
+
+/** The path that a request names; undefined where it is none. */
+function pathOf(target: string | undefined): string | undefined {
+  const origin = "http://localhost";
+  return target !== undefined && URL.canParse(target, origin) ? new URL(target, origin).pathname : undefined;
 }
 
 async function readSiteFile(path: string): Promise<Uint8Array> {

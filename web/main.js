@@ -20,9 +20,27 @@ const element = (id) => document.getElementById(id);
 const core = loadSync();
 /** What is open: the dump and a space over it. */
 let open;
+/** How often the user has chosen a dump. */
+let choices = 0;
 
-async function openFile(blob, name) {
+/** The user has chosen another dump meanwhile: what was to be shown of this one is of no interest. */
+class Superseded extends Error {}
+
+/** Opens what `load` gives, a Blob and its name, unless another dump is chosen before that is done. */
+function choose(load) {
+  const choice = ++choices;
+  return guarded(() =>
+    openFile(load, () => {
+      if (choice !== choices) throw new Superseded();
+    }),
+  );
+}
+
+/** `stillWanted` throws Superseded. */
+async function openFile(load, stillWanted) {
+  const [blob, name] = await load();
   const { dump, fetching } = await openDumpAsync(blob, { name });
+  stillWanted();
   const registers = registersFromDump(dump);
   const mode = pagingModeOf(registers);
   if (mode === "none") throw new Error(`${name}: paging is off`);
@@ -31,8 +49,13 @@ async function openFile(blob, name) {
   const config = { cr0, cr3, cr4, efer, maxPhysAddr, lenient: true };
   let space;
   try {
-    space = await fetching(() => core.createAddressSpace(memory, config));
+    space = await fetching(() => {
+      stillWanted();
+      return core.createAddressSpace(memory, config);
+    });
+    stillWanted();
   } catch (error) {
+    space?.dispose();
     memory.dispose();
     throw error;
   }
@@ -73,10 +96,25 @@ function showFacts(dump, registers, mode) {
   );
 }
 
+/** What `operation` gives of the open dump; nothing is shown of it once another one is open. */
+async function ofOpen(operation) {
+  const session = open;
+  const stillOpen = () => {
+    if (session !== open) throw new Superseded();
+  };
+  const result = await session.fetching(() => {
+    // Its space is disposed with it.
+    stillOpen();
+    return operation(session);
+  });
+  stillOpen();
+  return result;
+}
+
 async function walk(address) {
-  const { space, mode, registers, fetching } = open;
+  const { mode, registers } = open;
   const pse = (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
-  const found = await fetching(() => space.walk(address, ANY_ACCESS));
+  const found = await ofOpen(({ space }) => space.walk(address, ANY_ACCESS));
   element("address").value = address.toString(16).padStart(addressDigits(mode), "0");
   element("indices").replaceChildren(...indexStrip(mode, found));
   element("steps").replaceChildren(...found.steps.map((step) => stepItem(mode, step, pse)));
@@ -85,11 +123,12 @@ async function walk(address) {
 }
 
 async function showMappings() {
-  const { dump, space, mode, registers, fetching } = open;
+  const { mode } = open;
   const filter = element("filter").value;
   // Tables that contain themselves, or are not in the dump, have no list.
-  await fetching(() => inspectTables(dump.pageSource, registers, { maxMappings: MOST_MAPPINGS }));
-  const runs = await fetching(() => firstRuns(space, filter, MOST_ROWS + 1));
+  await ofOpen(({ dump, registers }) => inspectTables(dump.pageSource, registers, { maxMappings: MOST_MAPPINGS }));
+  const runs = await ofOpen(({ space }) => firstRuns(space, filter, MOST_ROWS + 1));
+  if (filter !== element("filter").value) return;
   const shown = runs.slice(0, MOST_ROWS);
   element("mappings").replaceChildren(
     ...shown.map((run) => runRow(run, addressDigits(mode), () => guarded(() => walk(run.va)))),
@@ -105,15 +144,16 @@ async function guarded(action) {
   try {
     await action();
   } catch (error) {
+    if (error instanceof Superseded) return;
     problem.textContent = error.message;
     problem.hidden = false;
   }
 }
 
-async function openExample() {
+async function loadExample() {
   const response = await fetch(EXAMPLE);
   if (!response.ok) throw new Error(`${EXAMPLE.pathname}: ${response.status} ${response.statusText}`);
-  await openFile(await response.blob(), EXAMPLE.pathname.split("/").at(-1));
+  return [await response.blob(), EXAMPLE.pathname.split("/").at(-1)];
 }
 
 /** Hexadecimal digits of a linear address. */
@@ -127,9 +167,9 @@ function parseAddress(text) {
 
 element("file").addEventListener("change", ({ target }) => {
   const [file] = target.files;
-  if (file) guarded(() => openFile(file, file.name));
+  if (file) choose(async () => [file, file.name]);
 });
-element("example").addEventListener("click", () => guarded(openExample));
+element("example").addEventListener("click", () => choose(loadExample));
 element("filter").addEventListener("change", () => open && guarded(showMappings));
 element("walk").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -139,6 +179,6 @@ document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   const [file] = event.dataTransfer.files;
-  if (file) guarded(() => openFile(file, file.name));
+  if (file) choose(async () => [file, file.name]);
 });
-guarded(openExample);
+choose(loadExample);

@@ -1,22 +1,25 @@
 /** Addresses from a file or standard input: the first column of each line. */
-import { createReadStream } from "node:fs";
 import { CliError } from "./errors.js";
 import type { CliIo } from "./io.js";
 import { linesOf } from "./lines.js";
+import { openText } from "./text-file.js";
 import { parseHex } from "./values.js";
 
-/** Reads `path`, or standard input for `-`. Empty lines and lines that begin with # are passed over. */
-export async function readAddresses(io: CliIo, path: string): Promise<bigint[]> {
-  const name = path === "-" ? "standard input" : path;
-  const addresses: bigint[] = [];
+/**
+ * The addresses of `path`, or of standard input for `-`, as they are read. Empty lines and lines that begin with # are
+ * passed over.
+ */
+export function readAddresses(io: CliIo, path: string): AsyncIterable<bigint> {
+  return path === "-" ? addressesOf(io.stdin, "standard input") : addressesOf(openText(path).chunks, path);
+}
+
+async function* addressesOf(input: AsyncIterable<string | Uint8Array>, name: string): AsyncIterable<bigint> {
   let number = 0;
-  for await (const line of linesOf(path === "-" ? io.stdin : createReadStream(path), name)) {
+  for await (const line of linesOf(input, name)) {
     number++;
     const column = /^\s*([^\s#]\S*)/.exec(line)?.[1];
-    if (column === undefined) continue;
-    addresses.push(addressOf(column, `${name}: line ${number}`));
+    if (column !== undefined) yield addressOf(column, `${name}: line ${number}`);
   }
-  return addresses;
 }
 
 function addressOf(text: string, where: string): bigint {

@@ -3,7 +3,8 @@ import type { PagingEngine } from "../api.js";
 import { type EngineName, loadEngine } from "./engine.js";
 import type { CliIo } from "./io.js";
 import { Output } from "./output.js";
-import { type Styler, stylerFor } from "./style.js";
+import type { Styler } from "./style.js";
+import { TerminalText, visible } from "./terminal-text.js";
 
 export class CliContext {
   readonly io: CliIo;
@@ -15,18 +16,34 @@ export class CliContext {
 
   constructor(io: CliIo) {
     this.io = io;
-    this.out = new Output(io.stdout);
-    this.style = stylerFor(io.stdout, io.env);
+    const text = new TerminalText(io.stdout, io.env);
+    this.out = new Output(io.stdout, text);
+    this.style = text.style;
     // A reader of messages that goes away is no reason to fail.
     io.stderr.on("error", () => {});
   }
 
   /** Writes a line for people to standard error. */
   note(text: string): void {
-    this.io.stderr.write(`${text}\n`);
+    this.io.stderr.write(`${visible(text)}\n`);
+  }
+
+  /** Writes what went wrong to standard error, as one line. */
+  problem(error: unknown, addition = ""): void {
+    this.note(`error: ${oneLine(error)}${addition}`);
   }
 
   engine(name: EngineName): Promise<PagingEngine> {
     return loadEngine(name);
   }
+}
+
+function oneLine(error: unknown): string {
+  const message =
+    (error as NodeJS.ErrnoException).syscall === "write"
+      ? `the output cannot be written: ${(error as Error).message}`
+      : error instanceof Error
+        ? error.message
+        : String(error);
+  return message.replace(/\s*\n\s*/g, " ");
 }

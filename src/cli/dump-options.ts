@@ -1,7 +1,7 @@
 /** Options of the commands that open a dump, and what they lead to. */
 import { type Command, Option } from "commander";
 import type { AddressSpace, PageSource, PagingMode } from "../api.js";
-import { type Dump, type DumpRegisters, openDumpFile, registersFromDump } from "../dump/node.js";
+import { type Dump, type DumpRegisters, InflationLimitError, openDumpFile, registersFromDump } from "../dump/node.js";
 import { ConfigError, GeneralProtectionError, TableStructureError } from "../errors.js";
 import { modeTitle, pagingModeOf } from "../maps/mode.js";
 import { DEFAULT_MAX_MAPPINGS, inspectTables, type TableStructureSummary } from "../maps/structure.js";
@@ -9,7 +9,7 @@ import type { CliContext } from "./context.js";
 import { ENGINE_NAMES, type EngineName } from "./engine.js";
 import { CliError } from "./errors.js";
 import { startProgress } from "./progress.js";
-import { hex, parseHex, parseInteger } from "./values.js";
+import { hex, parseHex, parseInteger, parseSize } from "./values.js";
 
 export interface DumpOptions {
   raw?: boolean;
@@ -20,6 +20,7 @@ export interface DumpOptions {
   cr4?: bigint;
   efer?: bigint;
   maxphyaddr?: number;
+  maxInflated?: number;
   engine: EngineName;
   quiet?: boolean;
   /** Tables that are not in the dump count as empty. */
@@ -38,6 +39,11 @@ export function addDumpOptions(command: Command): Command {
     .option("--cr4 <hex>", "CR4 instead of the dump's", parseHex)
     .option("--efer <hex>", "EFER instead of the inferred one", parseHex)
     .option("--maxphyaddr <bits>", "MAXPHYADDR, 32 to 52 (52)", parseInteger(32, 52))
+    .option(
+      "--max-inflated <size>",
+      "most bytes that a gzip file may inflate to (4G, of them 1G not zero, or 64 and 16 times its size)",
+      parseSize,
+    )
     .addOption(new Option("--engine <name>", "what walks the tables").choices(ENGINE_NAMES).default("wasm"))
     .option("-q, --quiet", "do not say what was inferred");
 }
@@ -57,18 +63,22 @@ export async function openSpace(
   options: DumpOptions,
   lenient: boolean,
 ): Promise<OpenSpace> {
-  const { raw, offset } = options;
+  const { raw, offset, maxInflated } = options;
   let progress: ReturnType<typeof startProgress> | undefined;
   let dump: Dump;
   try {
     dump = await openDumpFile(file, {
       ...(raw || offset !== undefined ? { rawOffset: offset ?? 0n } : {}),
+      ...(maxInflated === undefined ? {} : { maxInflated }),
       onInflate: (done, total) => {
         // Small files are inflated before a bar could be drawn.
         if (total > 2 ** 24) progress ??= startProgress(context.io, "inflating", total);
         progress?.update(done);
       },
     });
+  } catch (error) {
+    if (!(error instanceof InflationLimitError)) throw error;
+    throw new CliError(`${error.message} (--max-inflated allows more)`);
   } finally {
     progress?.stop();
   }

@@ -16,6 +16,7 @@ import { CliContext } from "./context.js";
 import { ExitCode } from "./errors.js";
 import { type CliIo, processIo } from "./io.js";
 import { OutputClosed } from "./output.js";
+import { visible } from "./terminal-text.js";
 
 /** Every command, in the order of the help text. */
 const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
@@ -38,20 +39,24 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
  */
 export async function main(argv: readonly string[], io: CliIo = processIo()): Promise<number> {
   const context = new CliContext(io);
-  const program = buildProgram(context);
   try {
-    await program.parseAsync([...argv], { from: "user" });
+    await run(context, argv);
     await context.out.flush();
-    return context.exitCode;
   } catch (error) {
     if (error instanceof OutputClosed) return context.exitCode;
-    // commander has printed its message already.
-    if (error instanceof CommanderError) {
-      await context.out.flush().catch(() => {});
-      return error.exitCode === 0 ? ExitCode.Success : ExitCode.Failure;
-    }
-    context.note(`error: ${oneLine(error)}`);
+    context.problem(error, context.out.written ? " (what was printed before is not complete)" : "");
     return ExitCode.Failure;
+  }
+  return context.exitCode;
+}
+
+async function run(context: CliContext, argv: readonly string[]): Promise<void> {
+  try {
+    await buildProgram(context).parseAsync([...argv], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // commander has printed its message already, and the help that was asked for is no error.
+    context.exitCode = error.exitCode === 0 ? ExitCode.Success : ExitCode.Failure;
   }
 }
 
@@ -80,10 +85,10 @@ function configure(command: Command, context: CliContext): void {
   for (const subcommand of command.commands) configure(subcommand, context);
   command.exitOverride().configureOutput({
     writeOut: (text) => {
-      context.out.line(text.replace(/\n$/, ""));
+      context.out.lines(text.replace(/\n$/, ""));
     },
     writeErr: (text) => {
-      context.io.stderr.write(text);
+      context.io.stderr.write(text.split("\n").map(visible).join("\n"));
     },
   });
 }
@@ -92,14 +97,4 @@ function configure(command: Command, context: CliContext): void {
 function keepErrorsOnOneLine(command: Command): void {
   command.configureOutput({ outputError: (text, write) => write(`${text.trim().replace(/\s*\n\s*/g, " ")}\n`) });
   for (const sub of command.commands) keepErrorsOnOneLine(sub);
-}
-
-function oneLine(error: unknown): string {
-  const message =
-    (error as NodeJS.ErrnoException).syscall === "write"
-      ? `the output cannot be written: ${(error as Error).message}`
-      : error instanceof Error
-        ? error.message
-        : String(error);
-  return message.replace(/\s*\n\s*/g, " ");
 }

@@ -1,6 +1,7 @@
 /** Text output in chunks, at the reader's pace. */
 import { setImmediate } from "node:timers/promises";
 import type { CliIo } from "./io.js";
+import type { TerminalText } from "./terminal-text.js";
 
 /** Text is handed to the stream in chunks of about this many characters. */
 const CHUNK = 2 ** 16;
@@ -13,11 +14,14 @@ export class OutputClosed extends Error {
 /** Collects lines and writes them in chunks; memory does not grow with the output. */
 export class Output {
   readonly #stream: CliIo["stdout"];
+  readonly #text: TerminalText;
   #pending = "";
   #failure: Error | undefined;
+  #written = false;
 
-  constructor(stream: CliIo["stdout"]) {
+  constructor(stream: CliIo["stdout"], text: TerminalText) {
     this.#stream = stream;
+    this.#text = text;
     stream.on("error", (error: Error) => {
       this.#failure ??= error;
     });
@@ -28,20 +32,40 @@ export class Output {
     return this.#stream.isTTY === true;
   }
 
-  /** Adds a line. Where a promise is returned, await it before the next line. */
+  /** True if the stream has taken some text. */
+  get written(): boolean {
+    return this.#written;
+  }
+
+  /**
+   * Adds a line; line breaks in it are shown, not made. Where a promise is returned, await it before the next line:
+   * it rejects as `flush` does, and so does the next `flush`.
+   */
   line(text: string): Promise<void> | undefined {
-    this.#pending += `${text}\n`;
-    return this.#pending.length < CHUNK ? undefined : this.flush();
+    this.#pending += `${this.#text.line(text)}\n`;
+    if (this.#pending.length < CHUNK) return undefined;
+    const flushed = this.flush();
+    // Who does not wait sees the failure at the end.
+    flushed.catch(() => {});
+    return flushed;
+  }
+
+  /** Adds text of several lines, as `line` does each. */
+  lines(text: string): Promise<void> | undefined {
+    let wait: Promise<void> | undefined;
+    for (const line of text.split("\n")) wait = this.line(line) ?? wait;
+    return wait;
   }
 
   /** Writes what is pending and waits until the stream has taken it. Rejects with OutputClosed after EPIPE. */
   async flush(): Promise<void> {
     const text = this.#pending;
     this.#pending = "";
-    if (text !== "") {
+    if (text !== "" && this.#failure === undefined) {
       await new Promise<void>((resolve) => {
         this.#stream.write(text, (error) => {
           if (error) this.#failure ??= error;
+          else this.#written = true;
           resolve();
         });
       });

@@ -11,8 +11,10 @@ export function parseHex(text: string): bigint {
 }
 
 /** For commander: several hexadecimal numbers. */
-export function parseHexList(text: string, previous: readonly bigint[] | undefined): bigint[] {
-  return [...(previous ?? []), parseHex(text)];
+export function parseHexList(text: string, previous: bigint[] | undefined): bigint[] {
+  const list = previous ?? [];
+  list.push(parseHex(text));
+  return list;
 }
 
 /** A decimal number from `least` to `most`. */
@@ -24,6 +26,17 @@ export function parseInteger(least: number, most: number): (text: string) => num
     }
     return value;
   };
+}
+
+/** A size in bytes: a decimal number, with K, M, G or T for powers of 1024 behind it. */
+export function parseSize(text: string): number {
+  const [, digits, unit] = /^(\d{1,16})([KMGT]?)(?:i?B)?$/i.exec(text) ?? [];
+  const value =
+    digits === undefined ? Number.NaN : Number(digits) * 1024 ** " KMGT".indexOf(unit?.toUpperCase() || " ");
+  if (!(value >= 1 && value <= Number.MAX_SAFE_INTEGER)) {
+    throw new InvalidArgumentError("expected a number of bytes, perhaps with K, M, G or T behind it.");
+  }
+  return value;
 }
 
 export function hex(value: bigint | number): string {

@@ -1,4 +1,5 @@
 /** Typed reading of a JSON object's fields; every mismatch is a VectorError that names line and field. */
+import { describeJson } from "../json-value.js";
 import { VectorError } from "./vector-error.js";
 
 const HEX = /^0x[0-9a-fA-F]{1,16}$/;
@@ -23,7 +24,7 @@ export class Fields {
 
   static #of(value: unknown, line: number, path: string): Fields {
     if (typeof value !== "object" || value === null || Array.isArray(value)) {
-      throw new VectorError(line, path, `is ${describe(value)}: expected an object`);
+      throw new VectorError(line, path, `is ${describeJson(value)}: expected an object`);
     }
     return new Fields(line, path, value as Record<string, unknown>);
   }
@@ -33,15 +34,18 @@ export class Fields {
   }
 
   fail(name: string, expected: string): never {
-    throw new VectorError(this.line, this.#name(name), `is ${describe(this.#value(name))}: expected ${expected}`);
+    throw new VectorError(this.line, this.#name(name), `is ${describeJson(this.#value(name))}: expected ${expected}`);
   }
 
   object(name: string): Fields {
     return Fields.#of(this.#value(name), this.line, this.#name(name));
   }
 
-  objects(name: string): Fields[] {
-    return this.#list(name).map((value, index) => Fields.#of(value, this.line, `${this.#name(name)}[${index}]`));
+  /** At most `most` objects. */
+  objects(name: string, most: number): Fields[] {
+    const list = this.#list(name);
+    if (list.length > most) this.fail(name, `at most ${most} objects`);
+    return list.map((value, index) => Fields.#of(value, this.line, `${this.#name(name)}[${index}]`));
   }
 
   string(name: string): string {
@@ -97,10 +101,4 @@ function parseHex(value: unknown, width: number): bigint | undefined {
   if (typeof value !== "string" || !HEX.test(value)) return undefined;
   const parsed = BigInt(value);
   return parsed >> BigInt(width) === 0n ? parsed : undefined;
-}
-
-function describe(value: unknown): string {
-  if (value === undefined) return "missing";
-  const text = JSON.stringify(value);
-  return text.length > 40 ? `${text.slice(0, 40)}...` : text;
 }

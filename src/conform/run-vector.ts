@@ -3,8 +3,9 @@ import { Access } from "../abi/access.js";
 import { bitOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
 import type { AddressSpace, GuestMemory, PagingEngine, Translation } from "../api.js";
-import { GeneralProtectionError } from "../errors.js";
+import { ConfigError, GeneralProtectionError } from "../errors.js";
 import { entryBytes, type VectorEntry, type WalkVector } from "./vector.js";
+import { VectorError } from "./vector-error.js";
 
 export interface VectorOutcome {
   readonly vector: WalkVector;
@@ -15,7 +16,8 @@ export interface VectorOutcome {
 
 /**
  * Places the vector's entries in a memory of their own (one slot a page), makes the access and compares the result
- * and what became of every entry. Never throws: what the engine throws is a difference.
+ * and what became of every entry. What the engine throws is a difference, but for a ConfigError: no processor has such
+ * registers, so the vector is at fault, and a VectorError is thrown.
  */
 export function runVector(engine: PagingEngine, vector: WalkVector): VectorOutcome {
   const differences: string[] = [];
@@ -34,6 +36,7 @@ export function runVector(engine: PagingEngine, vector: WalkVector): VectorOutco
     }
     for (const entry of vector.entries) differences.push(...compareEntry(vector, memory, entry));
   } catch (error) {
+    if (error instanceof ConfigError) throw new VectorError(vector.line, "", `cannot be set up: ${error.message}`);
     differences.push(`the engine threw ${error instanceof Error ? `${error.name}: ${error.message}` : String(error)}`);
   } finally {
     space?.dispose?.();

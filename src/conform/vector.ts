@@ -47,6 +47,9 @@ export interface WalkVector {
   readonly derived: boolean;
 }
 
+/** A walk reads five entries at most; a vector may have some more beside them. */
+const MOST_ENTRIES = 64;
+
 const ROOT_LEVEL: Record<VectorMode, number> = { "32bit": 2, pae: 3, "4level": 4, "5level": 5 };
 
 /** Reads one line; throws a VectorError that names `line` (from 1) and the field where it is not a vector. */
@@ -96,7 +99,7 @@ function parseResult(fields: Fields): VectorResult {
 function parseEntries(fields: Fields, mode: VectorMode): VectorEntry[] {
   const bytes = entryBytes(mode);
   const placed = new Map<bigint, bigint>();
-  return fields.objects("entries").map((entry) => {
+  return fields.objects("entries", MOST_ENTRIES).map((entry) => {
     const gpa = entry.hex("gpa", 52);
     if (gpa % BigInt(bytes) !== 0n) entry.fail("gpa", `a multiple of ${bytes}`);
     const before = entry.hex("before", 8 * bytes);

@@ -3,14 +3,16 @@ import type { ByteSource } from "./byte-source.js";
 import { MemoryByteSource } from "./byte-source.js";
 import type { Dump } from "./dump.js";
 import { DumpError } from "./errors.js";
-import { isGzip } from "./gzip.js";
-import { type OpenDumpOptions, openDump } from "./open.js";
+import { inflationLimits, isGzip } from "./gzip.js";
+import { checkFirstBytes, FIRST_BYTES, type OpenDumpOptions, openDump } from "./open.js";
 import { SparseStore } from "./sparse-store.js";
 
 export * from "./index.js";
 
 /** Bytes of a Blob are fetched and kept in pieces of this size (bytes). */
 const PIECE = 2 ** 18;
+/** Pages of an inflated dump stay in memory here: so many bytes of them unless the caller allows more. */
+const KEPT = 2 ** 29;
 
 /** A piece of a Blob has not been fetched yet: thrown by a read, answered by `BlobByteSource.fetching`. */
 export class MissingPieceError extends Error {
@@ -67,12 +69,18 @@ export class BlobByteSource implements ByteSource {
   }
 
   async #fetch(piece: number): Promise<void> {
-    const slice = this.#blob.slice(piece * PIECE, (piece + 1) * PIECE);
+    const start = piece * PIECE;
+    const end = Math.min(start + PIECE, this.size);
+    let bytes: Uint8Array;
     try {
-      this.#pieces.set(piece, new Uint8Array(await slice.arrayBuffer()));
+      bytes = new Uint8Array(await this.#blob.slice(start, end).arrayBuffer());
     } catch (error) {
-      throw new DumpError(this.name, piece * PIECE, `cannot be read: ${(error as Error).message}`);
+      throw new DumpError(this.name, start, `cannot be read: ${(error as Error).message}`);
     }
+    if (bytes.length !== end - start) {
+      throw new DumpError(this.name, start, `expected ${end - start} bytes, but only ${bytes.length} could be read`);
+    }
+    this.#pieces.set(piece, bytes);
   }
 }
 
@@ -86,21 +94,30 @@ export interface AsyncDump {
   fetching<T>(operation: () => T): Promise<T>;
 }
 
+export interface OpenDumpAsyncOptions extends OpenDumpOptions {
+  /** For messages; the file's own where it has one. */
+  readonly name?: string;
+  /** Most bytes of pages that are not all zero which a compressed dump may inflate to. Default 512 MiB. */
+  readonly maxKept?: number;
+}
+
 /**
  * Opens a dump from bytes or a Blob. Gzip is inflated whole with the browser's DecompressionStream, keeping non-zero
- * pages (a single gzip member: browsers refuse more); of an uncompressed Blob only what is needed is ever read.
+ * pages in memory, up to `maxKept` bytes of them (a single gzip member: browsers refuse more); of an uncompressed Blob
+ * only what is needed is ever read.
  * Throws a DumpError if the dump is not whole.
  */
 export async function openDumpAsync(
   input: Blob | ArrayBuffer | Uint8Array,
-  options: OpenDumpOptions & { readonly name?: string } = {},
+  options: OpenDumpAsyncOptions = {},
 ): Promise<AsyncDump> {
   const name = options.name ?? (input as { name?: string }).name ?? "dump";
   const blob = input instanceof Blob ? input : undefined;
   const head = blob ? new Uint8Array(await blob.slice(0, 2).arrayBuffer()) : bytesOf(input as ArrayBuffer | Uint8Array);
   if (isGzip(head)) {
     const stream = (blob ?? new Blob([input as BlobPart])).stream();
-    const store = await inflate(stream as ReadableStream<Uint8Array<ArrayBuffer>>, name);
+    const size = blob?.size ?? head.length;
+    const store = await inflate(stream as ReadableStream<Uint8Array<ArrayBuffer>>, name, size, options);
     return { dump: openDump(store, { ...options, compressed: true }), fetching: async (operation) => operation() };
   }
   if (blob === undefined) {
@@ -112,16 +129,31 @@ export async function openDumpAsync(
   return { dump, fetching: (operation) => source.fetching(operation) };
 }
 
-async function inflate(stream: ReadableStream<Uint8Array<ArrayBuffer>>, name: string): Promise<SparseStore> {
-  const store = new SparseStore(name);
+async function inflate(
+  stream: ReadableStream<Uint8Array<ArrayBuffer>>,
+  name: string,
+  compressedSize: number,
+  { rawOffset, maxInflated, maxKept }: OpenDumpAsyncOptions,
+): Promise<SparseStore> {
+  const { limit } = inflationLimits(compressedSize, maxInflated);
+  const store = new SparseStore(name, { limit, keptLimit: maxKept ?? KEPT });
   const reader = stream.pipeThrough(new DecompressionStream("gzip")).getReader();
+  let decided = rawOffset !== undefined;
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
       store.append(value);
+      if (!decided && store.size >= FIRST_BYTES) {
+        checkFirstBytes(store);
+        decided = true;
+      }
     }
   } catch (error) {
+    if (error instanceof DumpError) {
+      await reader.cancel().catch(() => {});
+      throw error;
+    }
     const upTo = `after 0x${store.size.toString(16)} inflated bytes`;
     throw new DumpError(name, undefined, `broken or incomplete gzip data ${upTo}: ${(error as Error).message}`);
   }

@@ -7,7 +7,10 @@ export interface ByteSource {
   readonly name: string;
   /** Length in bytes. */
   readonly size: number;
-  /** Reads up to `into.length` bytes at `offset` and returns how many there were; less than asked only at the end. */
+  /**
+   * Reads up to `into.length` bytes at `offset` and returns how many there were; less than asked only at the end.
+   * A file may have become shorter than `size` since it was opened: use `readFully` where the bytes must be there.
+   */
   read(offset: number, into: Uint8Array): number;
 }
 
@@ -43,9 +46,20 @@ export function readExactly(source: ByteSource, offset: number, length: number, 
     );
   }
   const bytes = new Uint8Array(length);
-  const got = source.read(offset, bytes);
-  if (got !== length) {
-    throw new DumpError(source.name, offset, `expected ${what} (${length} bytes), but only ${got} could be read`);
-  }
+  readFully(source, offset, bytes, what);
   return new DataView(bytes.buffer);
+}
+
+/**
+ * Fills `into` from `offset`. Throws a DumpError that calls the wanted bytes `what` where fewer could be read: what
+ * a dump's headers promise was checked against its size, so the file has been cut short since.
+ */
+export function readFully(source: ByteSource, offset: number, into: Uint8Array, what: string): void {
+  const got = source.read(offset, into);
+  if (got === into.length) return;
+  throw new DumpError(
+    source.name,
+    offset,
+    `expected ${what} (${into.length} bytes), but only ${got} could be read: the file has become shorter`,
+  );
 }

@@ -3,8 +3,8 @@ import type { ByteSource } from "./byte-source.js";
 import { readExactly } from "./byte-source.js";
 import type { DumpMachine } from "./dump.js";
 import { DumpError } from "./errors.js";
-import type { Extent } from "./extents.js";
-import { type Notes, readNotes } from "./notes.js";
+import { ExtentList, ZERO } from "./extent-list.js";
+import { type FilePart, type Notes, readNotes } from "./notes.js";
 
 const ELFCLASS32 = 1;
 const ELFCLASS64 = 2;
@@ -18,7 +18,9 @@ const PT_NOTE = 4;
 const PN_XNUM = 0xffff;
 
 /** More program headers than this are refused: a file that claims them is broken or made to keep a reader busy. */
-const MAX_PROGRAM_HEADERS = 2 ** 22;
+const MAX_PROGRAM_HEADERS = 2 ** 20;
+/** So is a table of more bytes than these: headers may be declared as larger than they are. */
+const MAX_TABLE = 2 ** 28;
 /** Program headers are read in pieces of at most this many bytes. */
 const TABLE_CHUNK = 2 ** 20;
 /** Physical addresses of x86 have at most 52 bits. */
@@ -81,7 +83,7 @@ export interface ElfCore {
   readonly bits: 32 | 64;
   readonly machine: DumpMachine;
   readonly segments: number;
-  readonly extents: readonly Extent[];
+  readonly extents: ExtentList;
   readonly notes: Notes;
 }
 
@@ -96,6 +98,25 @@ export function isElf(head: Uint8Array): boolean {
  * headers before the program headers. Throws a DumpError for anything that does not fit into the file.
  */
 export function readElfCore(source: ByteSource): ElfCore {
+  const { header, layout, machine } = readElfHeader(source);
+  const table = locateProgramHeaders(source, header, layout);
+  const { extents: declared, noteSegments, segments } = readProgramHeaders(source, layout, table);
+  const notes = readNotes(source, noteSegments);
+  // QEMU leaves nothing out because it is zero: with paging=true its segment of a linear mapping that spans a hole in RAM
+  // has the file bytes of the first RAM block alone (dump/dump.c, get_offset_range), and the rest is anything but zero.
+  const extents = notes.cpus.length > 0 ? declared.inFile() : declared;
+  if (extents.length === 0) throw new DumpError(source.name, table.offset, "expected memory segments, found none");
+  return { bits: layout.bits, machine, segments, extents, notes };
+}
+
+interface ElfHeader {
+  readonly header: DataView;
+  readonly layout: ElfLayout;
+  readonly machine: DumpMachine;
+}
+
+/** Reads the ELF header. Throws a DumpError unless it is that of a core file of an x86 machine. */
+export function readElfHeader(source: ByteSource): ElfHeader {
   const ident = readExactly(source, 0, 16, "an ELF header");
   const elfClass = ident.getUint8(4);
   if (elfClass !== ELFCLASS32 && elfClass !== ELFCLASS64) {
@@ -113,15 +134,7 @@ export function readElfCore(source: ByteSource): ElfCore {
   if (machine !== EM_X86_64 && machine !== EM_386) {
     throw new DumpError(source.name, 18, `expected ELF machine 62 (x86-64) or 3 (i386), found ${machine}`);
   }
-  const table = locateProgramHeaders(source, header, layout);
-  const { extents: declared, noteSegments, segments } = readProgramHeaders(source, layout, table);
-  const notes: Notes = { cpus: [], prstatusCount: 0, vmcoreinfo: undefined };
-  for (const segment of noteSegments) readNotes(source, segment.offset, segment.size, notes);
-  // QEMU leaves nothing out because it is zero: with paging=true its segment of a linear mapping that spans a hole in RAM
-  // has the file bytes of the first RAM block alone (dump/dump.c, get_offset_range), and the rest is anything but zero.
-  const extents = notes.cpus.length > 0 ? declared.filter(({ offset }) => offset !== undefined) : declared;
-  if (extents.length === 0) throw new DumpError(source.name, table.offset, "expected memory segments, found none");
-  return { bits: layout.bits, machine: machine === EM_X86_64 ? "x86_64" : "i386", segments, extents, notes };
+  return { header, layout, machine: machine === EM_X86_64 ? "x86_64" : "i386" };
 }
 
 interface ProgramHeaderTable {
@@ -160,6 +173,13 @@ function locateProgramHeaders(source: ByteSource, header: DataView, layout: ElfL
     const limit = MAX_PROGRAM_HEADERS;
     throw new DumpError(source.name, layout.phnum, `expected at most ${limit} program headers, found ${count}`);
   }
+  if (count * entrySize > MAX_TABLE) {
+    throw new DumpError(
+      source.name,
+      layout.phentsize,
+      `expected program headers of ${MAX_TABLE} bytes at most, found ${count} of ${entrySize} bytes each`,
+    );
+  }
   if (offset + count * entrySize > source.size) {
     throw new DumpError(
       source.name,
@@ -170,17 +190,12 @@ function locateProgramHeaders(source: ByteSource, header: DataView, layout: ElfL
   return { offset, count, entrySize };
 }
 
-interface FilePart {
-  readonly offset: number;
-  readonly size: number;
-}
-
 function readProgramHeaders(
   source: ByteSource,
   layout: ElfLayout,
   table: ProgramHeaderTable,
-): { extents: Extent[]; noteSegments: FilePart[]; segments: number } {
-  const extents: Extent[] = [];
+): { extents: ExtentList; noteSegments: FilePart[]; segments: number } {
+  const extents = new ExtentList();
   const noteSegments: FilePart[] = [];
   const allOnes = layout.bits === 64 ? 2 ** 64 : 2 ** 32 - 1;
   let segments = 0;
@@ -208,7 +223,7 @@ function readProgramHeaders(
         );
       }
       if (type === PT_NOTE) {
-        noteSegments.push({ offset, size: fileSize });
+        if (fileSize > 0) noteSegments.push({ offset, size: fileSize, at });
         continue;
       }
       segments++;
@@ -229,11 +244,11 @@ function readProgramHeaders(
         );
       }
       if (physical !== 0 || field(layout.pVaddr) === 0) addressed++;
-      if (fileSize > 0) extents.push({ gpa: physical, size: fileSize, offset });
+      extents.add(physical, fileSize, offset);
       // QEMU writes p_offset -1 for a linear mapping of something that is no RAM: it is not in the dump. Otherwise
       // what p_memsz has more than p_filesz is memory that was left out because it is zero.
       if (memorySize > fileSize && offset < allOnes) {
-        extents.push({ gpa: physical + fileSize, size: memorySize - fileSize, offset: undefined });
+        extents.add(physical + fileSize, memorySize - fileSize, ZERO);
       }
     }
   }

@@ -3,7 +3,7 @@ import { PagingError } from "../errors.js";
 
 /**
  * A dump cannot be read. The message is one line that names the file, the byte offset and what was expected.
- * Always thrown while the dump is opened, never from a page read of a dump that opened (but for I/O errors of a live file).
+ * Thrown while the dump is opened; from a page read only where the file fails or has become shorter since.
  */
 export class DumpError extends PagingError {
   override name = "DumpError";
@@ -17,4 +17,9 @@ export class DumpError extends PagingError {
     this.file = file;
     this.offset = offset;
   }
+}
+
+/** A compressed dump inflates to more than it may (`maxInflated`). */
+export class InflationLimitError extends DumpError {
+  override name = "InflationLimitError";
 }

@@ -1,27 +1,15 @@
 /** Which bytes of the file hold which guest-physical addresses. */
 import type { PageSource } from "../api.js";
-import type { ByteSource } from "./byte-source.js";
+import { type ByteSource, readFully } from "./byte-source.js";
+import { type ExtentList, NumberList, ZERO } from "./extent-list.js";
 
 const PAGE = 4096;
-
-/** A part of guest-physical memory as a dump declares it; extents may overlap. */
-export interface Extent {
-  /** First guest-physical address in bytes, below 2^52. */
-  readonly gpa: number;
-  /** Size in bytes. */
-  readonly size: number;
-  /** Where its first byte is in the file; undefined for memory that is all zero. */
-  readonly offset: number | undefined;
-}
 
 /** A range of guest-physical memory that a dump holds. */
 export interface MemoryRange {
   readonly gpa: bigint;
   readonly size: bigint;
 }
-
-/** The file offset of an extent that is all zero. */
-const ZERO = -1;
 
 /**
  * Guest-physical memory assembled from extents: sorted, without overlaps, looked up by binary search.
@@ -38,14 +26,25 @@ export class ExtentMap implements PageSource {
   readonly #offsets: Float64Array;
   /** True if some extents overlapped. */
   readonly overlapping: boolean;
+  /** Bytes that the dump holds, and the number of `ranges()`. */
+  readonly bytes: number;
+  readonly rangeCount: number;
 
-  constructor(source: ByteSource, extents: readonly Extent[]) {
+  constructor(source: ByteSource, extents: ExtentList) {
     this.#source = source;
-    const pieces = withoutOverlaps(extents.filter((extent) => extent.size > 0));
+    const pieces = withoutOverlaps(extents);
     this.overlapping = pieces.overlapping;
-    this.#starts = Float64Array.from(pieces.starts);
-    this.#ends = Float64Array.from(pieces.ends);
-    this.#offsets = Float64Array.from(pieces.offsets);
+    this.#starts = pieces.starts.toArray();
+    this.#ends = pieces.ends.toArray();
+    this.#offsets = pieces.offsets.toArray();
+    let bytes = 0;
+    let ranges = 0;
+    for (let i = 0; i < this.#starts.length; i++) {
+      bytes += this.#ends[i]! - this.#starts[i]!;
+      if (i === 0 || this.#starts[i] !== this.#ends[i - 1]) ranges++;
+    }
+    this.bytes = bytes;
+    this.rangeCount = ranges;
   }
 
   /** Number of pieces after overlaps are resolved and neighbours are merged. */
@@ -81,6 +80,7 @@ export class ExtentMap implements PageSource {
    * Reads the page at `gfn`. A page may be assembled from several extents, and bytes that no extent holds
    * (a range that ends inside a page, as firmware memory maps have them) read as zero;
    * returns false only where there is not a single byte of the page.
+   * Throws a DumpError where the file does not have its bytes any more.
    */
   readPage(gfn: bigint, into: Uint8Array): boolean {
     if (gfn >= 1n << 40n || gfn < 0n) return false;
@@ -95,7 +95,7 @@ export class ExtentMap implements PageSource {
       const part = into.subarray(from - pageStart, to - pageStart);
       const offset = this.#offsets[piece]!;
       if (offset === ZERO) part.fill(0);
-      else this.#source.read(offset + (from - this.#starts[piece]!), part);
+      else readFully(this.#source, offset + (from - this.#starts[piece]!), part, `memory at 0x${from.toString(16)}`);
     }
     return true;
   }
@@ -114,9 +114,9 @@ export class ExtentMap implements PageSource {
 }
 
 interface Pieces {
-  starts: number[];
-  ends: number[];
-  offsets: number[];
+  readonly starts: NumberList;
+  readonly ends: NumberList;
+  readonly offsets: NumberList;
   overlapping: boolean;
 }
 
@@ -124,55 +124,56 @@ interface Pieces {
  * Cuts extents into pieces that do not overlap, by a sweep over ascending addresses: at each address the winner is
  * the extent of the lowest rank among those that cover it (kept in a heap). O(n log n) for n extents.
  */
-function withoutOverlaps(extents: readonly Extent[]): Pieces {
-  const rank = (index: number) => (extents[index]!.offset === undefined ? index + extents.length : index);
-  const order = Uint32Array.from(extents, (_, index) => index).sort((a, b) => extents[a]!.gpa - extents[b]!.gpa);
-  const pieces: Pieces = { starts: [], ends: [], offsets: [], overlapping: false };
+function withoutOverlaps(extents: ExtentList): Pieces {
+  const rank = (index: number) => (extents.offset(index) === ZERO ? index + extents.length : index);
+  const order = Uint32Array.from({ length: extents.length }, (_, index) => index);
+  order.sort((a, b) => extents.gpa(a) - extents.gpa(b));
+  const pieces: Pieces = {
+    starts: new NumberList(),
+    ends: new NumberList(),
+    offsets: new NumberList(),
+    overlapping: false,
+  };
   const active = new RankHeap(rank);
   let at = 0;
   let next = 0;
   while (next < order.length || active.top !== undefined) {
-    while (active.top !== undefined && endOf(extents[active.top]!) <= at) active.pop();
+    while (active.top !== undefined && extents.end(active.top) <= at) active.pop();
     if (active.top === undefined) {
       if (next === order.length) break;
-      at = extents[order[next]!]!.gpa;
+      at = extents.gpa(order[next]!);
     }
-    while (next < order.length && extents[order[next]!]!.gpa <= at) {
+    while (next < order.length && extents.gpa(order[next]!) <= at) {
       if (active.top !== undefined) pieces.overlapping = true;
       active.push(order[next++]!);
-      while (active.top !== undefined && endOf(extents[active.top]!) <= at) active.pop();
+      while (active.top !== undefined && extents.end(active.top) <= at) active.pop();
     }
     if (active.top === undefined) continue;
-    const winner = extents[active.top]!;
-    const nextStart = next < order.length ? extents[order[next]!]!.gpa : Number.POSITIVE_INFINITY;
-    const end = Math.min(endOf(winner), nextStart);
-    append(pieces, at, end, winner.offset === undefined ? ZERO : winner.offset + (at - winner.gpa));
+    const winner = active.top;
+    const nextStart = next < order.length ? extents.gpa(order[next]!) : Number.POSITIVE_INFINITY;
+    const end = Math.min(extents.end(winner), nextStart);
+    const offset = extents.offset(winner);
+    append(pieces, at, end, offset === ZERO ? ZERO : offset + (at - extents.gpa(winner)));
     at = end;
   }
   return pieces;
 }
 
-function endOf(extent: Extent): number {
-  return extent.gpa + extent.size;
-}
-
 /** Adds a piece; one that continues the piece before it, in memory and in the file, is merged with it. */
-function append(pieces: Pieces, start: number, end: number, offset: number): void {
-  const last = pieces.starts.length - 1;
-  if (last >= 0 && pieces.ends[last] === start) {
-    const lastOffset = pieces.offsets[last]!;
+function append({ starts, ends, offsets }: Pieces, start: number, end: number, offset: number): void {
+  const last = starts.length - 1;
+  if (last >= 0 && ends.get(last) === start) {
+    const lastOffset = offsets.get(last);
     const continues =
-      offset === ZERO
-        ? lastOffset === ZERO
-        : lastOffset !== ZERO && lastOffset + (start - pieces.starts[last]!) === offset;
+      offset === ZERO ? lastOffset === ZERO : lastOffset !== ZERO && lastOffset + (start - starts.get(last)) === offset;
     if (continues) {
-      pieces.ends[last] = end;
+      ends.set(last, end);
       return;
     }
   }
-  pieces.starts.push(start);
-  pieces.ends.push(end);
-  pieces.offsets.push(offset);
+  starts.push(start);
+  ends.push(end);
+  offsets.push(offset);
 }
 
 /** A binary heap of extent indices, lowest rank on top. */

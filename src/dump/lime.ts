@@ -2,7 +2,7 @@
 import type { ByteSource } from "./byte-source.js";
 import { readExactly } from "./byte-source.js";
 import { DumpError } from "./errors.js";
-import type { Extent } from "./extents.js";
+import { ExtentList } from "./extent-list.js";
 
 /** "EMiL", as a little-endian word. */
 const LIME_MAGIC = 0x4c694d45;
@@ -19,8 +19,8 @@ export function isLime(head: Uint8Array): boolean {
  * Reads the range headers: magic, version 1, first and last physical address (inclusive), 8 reserved bytes.
  * Throws a DumpError for a range that does not fit into the file or a header that is none.
  */
-export function readLime(source: ByteSource): Extent[] {
-  const extents: Extent[] = [];
+export function readLime(source: ByteSource): ExtentList {
+  const extents = new ExtentList();
   let at = 0;
   while (at < source.size) {
     const header = readExactly(source, at, HEADER_SIZE, "a LiME range header");
@@ -58,7 +58,7 @@ export function readLime(source: ByteSource): Extent[] {
     if (extents.length === MAX_RANGES) {
       throw new DumpError(source.name, at, `expected at most ${MAX_RANGES} LiME ranges, found more`);
     }
-    extents.push({ gpa: Number(first), size, offset });
+    extents.add(Number(first), size, offset);
     at = offset + size;
   }
   return extents;

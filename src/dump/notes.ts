@@ -4,8 +4,10 @@ import { readExactly } from "./byte-source.js";
 import type { DumpCpu } from "./dump.js";
 import { DumpError } from "./errors.js";
 
-/** Note segments larger than this (bytes) are refused; a note segment of 4,096 QEMU processors has 3.3 MB. */
+/** More notes than this (bytes, in all note segments together) are refused; those of 4,096 QEMU processors are 3.3 MB. */
 const MAX_NOTES = 64 * 2 ** 20;
+/** A larger VMCOREINFO is refused; QEMU takes none of more than 1 MiB from a guest (dump/dump.c, MAX_GUEST_NOTE_SIZE). */
+const MAX_VMCOREINFO = 2 ** 20;
 
 const NT_PRSTATUS = 1;
 const QEMU_NOTE_TYPE = 0;
@@ -34,11 +36,45 @@ export interface Notes {
   vmcoreinfo: string | undefined;
 }
 
-/** Reads one PT_NOTE segment and adds what it says to `notes`. Throws a DumpError for notes that are cut off or malformed. */
-export function readNotes(source: ByteSource, offset: number, size: number, notes: Notes): void {
-  if (size > MAX_NOTES) {
-    throw new DumpError(source.name, offset, `expected notes of at most ${MAX_NOTES} bytes, found ${size}`);
+/** A note segment: its bytes in the file, and where the program header is that declares it. */
+export interface FilePart {
+  readonly offset: number;
+  readonly size: number;
+  readonly at: number;
+}
+
+/**
+ * Reads all note segments, in the order of their program headers. Throws a DumpError for notes that are cut off or
+ * malformed, for more of them than MAX_NOTES, and for segments that share bytes: a processor would count twice.
+ */
+export function readNotes(source: ByteSource, segments: readonly FilePart[]): Notes {
+  checkSegments(source, segments);
+  const notes: Notes = { cpus: [], prstatusCount: 0, vmcoreinfo: undefined };
+  for (const { offset, size } of segments) readSegment(source, offset, size, notes);
+  return notes;
+}
+
+function checkSegments(source: ByteSource, segments: readonly FilePart[]): void {
+  let total = 0;
+  for (const { size, at } of segments) {
+    total += size;
+    if (total > MAX_NOTES) {
+      throw new DumpError(source.name, at, `expected notes of at most ${MAX_NOTES} bytes in all, found ${total}`);
+    }
   }
+  const sorted = [...segments].sort((a, b) => a.offset - b.offset);
+  for (let i = 1; i < sorted.length; i++) {
+    const [before, one] = [sorted[i - 1]!, sorted[i]!];
+    if (one.offset >= before.offset + before.size) continue;
+    throw new DumpError(
+      source.name,
+      Math.max(before.at, one.at),
+      `expected note segments that share no bytes, found 0x${one.offset.toString(16)} in two of them`,
+    );
+  }
+}
+
+function readSegment(source: ByteSource, offset: number, size: number, notes: Notes): void {
   const view = readExactly(source, offset, size, "the notes");
   const broken = (at: number, problem: string) => new DumpError(source.name, offset + at, `broken note: ${problem}`);
   let at = 0;
@@ -58,35 +94,49 @@ export function readNotes(source: ByteSource, offset: number, size: number, note
         `a name of ${nameSize} and a description of ${descSize} bytes do not fit into ${size - at} bytes`,
       );
     }
-    const name = text(view, nameAt, nameSize);
-    if (name === "CORE" && type === NT_PRSTATUS) {
+    const named = (name: string) => isName(view, nameAt, nameSize, name);
+    if (type === NT_PRSTATUS && named("CORE")) {
       notes.prstatusCount++;
-    } else if (name === "QEMU" && type === QEMU_NOTE_TYPE) {
-      const version = descSize >= 8 ? view.getUint32(descAt, true) : undefined;
-      const declared = descSize >= 8 ? view.getUint32(descAt + 4, true) : 0;
-      if (version === undefined || declared > descSize || declared < QEMU_NOTE.leastSize) {
-        const least = QEMU_NOTE.leastSize;
-        throw broken(descAt, `expected a QEMU processor state of ${least} to ${descSize} bytes, found ${declared}`);
+    } else if (type === QEMU_NOTE_TYPE && named("QEMU")) {
+      notes.cpus.push(readCpu(view, descAt, descSize, notes.cpus.length, broken));
+    } else if (named("VMCOREINFO")) {
+      if (descSize > MAX_VMCOREINFO) {
+        throw broken(at, `expected a VMCOREINFO of at most ${MAX_VMCOREINFO} bytes, found ${descSize}`);
       }
-      if (version !== QEMU_NOTE.version) {
-        throw broken(descAt, `expected QEMU processor state version ${QEMU_NOTE.version}, found ${version}`);
-      }
-      const u64 = (field: number) => view.getBigUint64(descAt + field, true);
-      notes.cpus.push({
-        index: notes.cpus.length,
-        cr0: u64(QEMU_NOTE.cr0),
-        cr2: u64(QEMU_NOTE.cr2),
-        cr3: u64(QEMU_NOTE.cr3),
-        cr4: u64(QEMU_NOTE.cr4),
-        rip: u64(QEMU_NOTE.rip),
-        rflags: u64(QEMU_NOTE.rflags),
-        cpl: view.getUint32(descAt + QEMU_NOTE.csSelector, true) & 3,
-      });
-    } else if (name === "VMCOREINFO") {
       notes.vmcoreinfo = text(view, descAt, descSize);
     }
     at = descAt + align4(descSize);
   }
+}
+
+/** What a QEMU note says of the processor at position `index` among them. */
+function readCpu(
+  view: DataView,
+  at: number,
+  size: number,
+  index: number,
+  broken: (at: number, problem: string) => DumpError,
+): DumpCpu {
+  const version = size >= 8 ? view.getUint32(at, true) : undefined;
+  const declared = size >= 8 ? view.getUint32(at + 4, true) : 0;
+  if (version === undefined || declared > size || declared < QEMU_NOTE.leastSize) {
+    const least = QEMU_NOTE.leastSize;
+    throw broken(at, `expected a QEMU processor state of ${least} to ${size} bytes, found ${declared}`);
+  }
+  if (version !== QEMU_NOTE.version) {
+    throw broken(at, `expected QEMU processor state version ${QEMU_NOTE.version}, found ${version}`);
+  }
+  const u64 = (field: number) => view.getBigUint64(at + field, true);
+  return {
+    index,
+    cr0: u64(QEMU_NOTE.cr0),
+    cr2: u64(QEMU_NOTE.cr2),
+    cr3: u64(QEMU_NOTE.cr3),
+    cr4: u64(QEMU_NOTE.cr4),
+    rip: u64(QEMU_NOTE.rip),
+    rflags: u64(QEMU_NOTE.rflags),
+    cpl: view.getUint32(at + QEMU_NOTE.csSelector, true) & 3,
+  };
 }
 
 function align4(size: number): number {
@@ -98,9 +148,16 @@ function isZero(view: DataView, from: number, to: number): boolean {
   return true;
 }
 
+/** True if the bytes are `name` and NULs behind it. */
+function isName(view: DataView, offset: number, length: number, name: string): boolean {
+  if (length < name.length) return false;
+  for (let i = 0; i < name.length; i++) if (view.getUint8(offset + i) !== name.charCodeAt(i)) return false;
+  return isZero(view, offset + name.length, offset + length);
+}
+
 /** Bytes as text, without the NULs at the end. */
 function text(view: DataView, offset: number, length: number): string {
-  return new TextDecoder("latin1")
-    .decode(new Uint8Array(view.buffer, view.byteOffset + offset, length))
-    .replace(/\0+$/, "");
+  let end = length;
+  while (end > 0 && view.getUint8(offset + end - 1) === 0) end--;
+  return new TextDecoder("latin1").decode(new Uint8Array(view.buffer, view.byteOffset + offset, end));
 }

@@ -1,9 +1,10 @@
 /** Opens a dump from any byte source: finds out the format, reads the headers, no memory. */
-import type { ByteSource } from "./byte-source.js";
+import { type ByteSource, readExactly } from "./byte-source.js";
 import type { Dump, DumpFact, DumpFormat, DumpMachine } from "./dump.js";
-import { isElf, readElfCore } from "./elf.js";
+import { isElf, readElfCore, readElfHeader } from "./elf.js";
 import { DumpError } from "./errors.js";
-import { type Extent, ExtentMap } from "./extents.js";
+import { ExtentList } from "./extent-list.js";
+import { ExtentMap, type MemoryRange } from "./extents.js";
 import { isLime, readLime } from "./lime.js";
 import type { Notes } from "./notes.js";
 
@@ -13,6 +14,11 @@ export interface OpenDumpOptions {
    * Without it the format is found out from the file's first bytes.
    */
   readonly rawOffset?: bigint;
+  /**
+   * A compressed dump that inflates to more bytes than this is refused. Default: 4 GiB, of which 1 GiB in pages that
+   * are not all zero, or 64 and 16 times the compressed size where that is more.
+   */
+  readonly maxInflated?: number;
   /** Said of a source that was inflated; set by the functions that inflate. */
   readonly compressed?: boolean;
   /** Called when the dump is closed. */
@@ -22,7 +28,7 @@ export interface OpenDumpOptions {
 interface Content {
   readonly format: DumpFormat;
   readonly machine: DumpMachine | undefined;
-  readonly extents: readonly Extent[];
+  readonly extents: ExtentList;
   readonly notes: Notes | undefined;
   readonly facts: readonly DumpFact[];
 }
@@ -35,12 +41,12 @@ interface Content {
 export function openDump(source: ByteSource, options: OpenDumpOptions = {}): Dump {
   const content = readContent(source, options);
   const map = new ExtentMap(source, content.extents);
-  const ranges = map.ranges();
   const facts = [...content.facts];
-  const bytes = ranges.reduce((sum, range) => sum + range.size, 0n);
-  facts.push({ label: "memory", value: `${bytes} bytes in ${ranges.length} range${ranges.length === 1 ? "" : "s"}` });
+  const { bytes, rangeCount } = map;
+  facts.push({ label: "memory", value: `${bytes} bytes in ${rangeCount} range${rangeCount === 1 ? "" : "s"}` });
   if (map.overlapping) facts.push({ label: "segments", value: "some overlap; the first that has the bytes counts" });
   const { notes } = content;
+  let ranges: readonly MemoryRange[] | undefined;
   return {
     name: source.name,
     format: content.format,
@@ -49,7 +55,11 @@ export function openDump(source: ByteSource, options: OpenDumpOptions = {}): Dum
     cpus: notes?.cpus ?? [],
     prstatusCount: notes?.prstatusCount ?? 0,
     vmcoreinfo: notes?.vmcoreinfo,
-    ranges,
+    // There may be a million of them.
+    get ranges() {
+      ranges ??= map.ranges();
+      return ranges;
+    },
     facts,
     pageSource: map,
     touches: (gpa, size) => map.touches(gpa, size),
@@ -60,8 +70,7 @@ export function openDump(source: ByteSource, options: OpenDumpOptions = {}): Dum
 function readContent(source: ByteSource, options: OpenDumpOptions): Content {
   if (source.size === 0) throw new DumpError(source.name, 0, "expected a memory dump, found an empty file");
   if (options.rawOffset !== undefined) return readRaw(source, options.rawOffset);
-  const head = new Uint8Array(Math.min(16, source.size));
-  source.read(0, head);
+  const head = headOf(source);
   if (isElf(head)) {
     const core = readElfCore(source);
     return {
@@ -85,6 +94,23 @@ function readContent(source: ByteSource, options: OpenDumpOptions): Content {
   throw new DumpError(source.name, 0, refusal(head));
 }
 
+/** Bytes of a dump that `checkFirstBytes` wants to see. */
+export const FIRST_BYTES = 4096;
+
+/**
+ * Decides by the first FIRST_BYTES of a dump that is not raw whether it is worth inflating the rest.
+ * Throws the DumpError with which `openDump` would end.
+ */
+export function checkFirstBytes(source: ByteSource): void {
+  const head = headOf(source);
+  if (isElf(head)) readElfHeader(source);
+  else if (!isLime(head)) throw new DumpError(source.name, 0, refusal(head));
+}
+
+function headOf(source: ByteSource): Uint8Array {
+  return new Uint8Array(readExactly(source, 0, Math.min(16, source.size), "the first bytes").buffer);
+}
+
 function readRaw(source: ByteSource, gpa: bigint): Content {
   if (gpa < 0n || gpa + BigInt(source.size) > 1n << 52n) {
     throw new DumpError(
@@ -93,10 +119,12 @@ function readRaw(source: ByteSource, gpa: bigint): Content {
       `expected raw memory below physical address 2^52, found 0x${source.size.toString(16)} bytes at 0x${gpa.toString(16)}`,
     );
   }
+  const extents = new ExtentList();
+  extents.add(Number(gpa), source.size, 0);
   return {
     format: "raw",
     machine: undefined,
-    extents: [{ gpa: Number(gpa), size: source.size, offset: 0 }],
+    extents,
     notes: undefined,
     facts: [{ label: "format", value: `raw memory at 0x${gpa.toString(16)}` }],
   };

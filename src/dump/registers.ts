@@ -127,8 +127,8 @@ function fromNotes(dump: Dump, index: number | undefined): FoundRegisters | unde
  */
 function fromVmcoreinfo(dump: Dump): FoundRegisters | undefined {
   if (dump.vmcoreinfo === undefined || dump.machine !== "x86_64") return undefined;
-  const pgd = /^SYMBOL\(swapper_pg_dir\)=([0-9a-f]+)$/m.exec(dump.vmcoreinfo)?.[1];
-  const physBase = /^NUMBER\(phys_base\)=(-?[0-9]+)$/m.exec(dump.vmcoreinfo)?.[1];
+  const pgd = /^SYMBOL\(swapper_pg_dir\)=([0-9a-f]{1,16})$/m.exec(dump.vmcoreinfo)?.[1];
+  const physBase = /^NUMBER\(phys_base\)=(-?[0-9]{1,20})$/m.exec(dump.vmcoreinfo)?.[1];
   if (pgd === undefined || physBase === undefined) return undefined;
   const fiveLevel = /^NUMBER\(pgtable_l5_enabled\)=1$/m.test(dump.vmcoreinfo);
   const startKernelMap = 0xffff_ffff_8000_0000n;

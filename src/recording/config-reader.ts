@@ -23,11 +23,11 @@ function readMasks(field: JsonField): RecordedMasks {
     accTrack: mask("acc_track"),
     nonpresentOrRsvd: mask("nonpresent_or_rsvd"),
     nonpresentOrRsvdLowerGfn: mask("nonpresent_or_rsvd_lower_gfn"),
-    maxHugePageLevel: field.get("max_huge_page_level").int(),
-    maxTdpLevel: field.get("max_tdp_level").int(),
-    tdpRootLevel: field.get("tdp_root_level").int(),
+    maxHugePageLevel: field.get("max_huge_page_level").intFrom(1, 5),
+    maxTdpLevel: field.get("max_tdp_level").intFrom(0, 5),
+    tdpRootLevel: field.get("tdp_root_level").intFrom(0, 5),
     tdpEnabled: field.get("tdp_enabled").flag(),
-    physBits: field.get("shadow_phys_bits").int(),
+    physBits: field.get("shadow_phys_bits").intFrom(32, 52),
     mmioCaching: field.get("enable_mmio_caching").flag(),
   };
 }
@@ -45,14 +45,14 @@ export function readConfig(field: JsonField): RecordingConfig {
     tdpMmu: field.get("tdp_mmu").flag(),
     nested: field.get("nested").flag(),
     hostLa57: field.get("host_la57").flag(),
-    hostMaxPhysAddr: field.get("host_maxphyaddr").int(),
-    guestMaxPhysAddr: field.get("guest_maxphyaddr").int(),
+    hostMaxPhysAddr: field.get("host_maxphyaddr").intFrom(32, 52),
+    guestMaxPhysAddr: field.get("guest_maxphyaddr").intFrom(32, 52),
     guestMode: field.get("guest_mode").oneOf("lm4", "lm5", "pae", "32", "32pse", "nopg"),
     rootGpa: field.get("root_gpa").u64(),
     pageOffset: field.get("page_offset").u64(),
     masks: readMasks(field.get("masks")),
     init: readRegisters(field.get("init")),
-    manualDirtyLog: field.get("manual_dirty_log").int(),
+    manualDirtyLog: field.get("manual_dirty_log").intFrom(0, 3),
     backing: field.get("backing").map((item) => {
       const triple = item.array();
       if (triple.length !== 3) item.fail("[hva, size, page size]");

@@ -1,6 +1,6 @@
 /** The shadow MMU as the target of a replay. */
 import { type Core, loadSync } from "../core/index.js";
-import { UnsupportedError } from "../errors.js";
+import { ConfigError, UnsupportedError } from "../errors.js";
 import {
   type HostPage,
   INVALID_ROOT,
@@ -126,13 +126,13 @@ class EngineTarget implements ReplayTarget {
 
   #ram(hva: bigint): number {
     const range = this.#ranges.find((one) => hva >= one.hva && hva < one.hva + one.size);
-    if (range === undefined) throw new RangeError(`host address 0x${hva.toString(16)} is in no range`);
+    if (range === undefined) throw new ConfigError(`host address 0x${hva.toString(16)} is in no range`);
     return range.ram + Number(hva - range.hva);
   }
 
   #vcpu(id: number): Vcpu {
     const vcpu = this.#vcpus.get(id);
-    if (vcpu === undefined) throw new RangeError(`vCPU ${id} does not exist`);
+    if (vcpu === undefined) throw new ConfigError(`vCPU ${id} does not exist`);
     return vcpu;
   }
 

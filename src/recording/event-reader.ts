@@ -1,10 +1,18 @@
 import { EVENTS, type FieldKind, isEventKind, type RecordedEvent } from "./events.js";
 import type { JsonField } from "./json-field.js";
 
-function readValue(field: JsonField, kind: FieldKind): bigint | number | string {
+/** Ranges of fields that are counted with. */
+const RANGES: Readonly<Record<string, readonly [least: number, most: number]>> = {
+  level: [1, 5],
+  bytes: [1, 8],
+  as_id: [0, 1],
+};
+
+function readValue(field: JsonField, name: string, kind: FieldKind): bigint | number | string {
+  const range = RANGES[name];
   switch (kind) {
     case "u32":
-      return field.int();
+      return range === undefined ? field.int() : field.intFrom(...range);
     case "text":
       return field.text();
     default:
@@ -20,7 +28,13 @@ export function readEvent(field: JsonField, unknown: Map<string, number>): Recor
     return undefined;
   }
   const event: Record<string, bigint | number | string> = { ev: name };
-  for (const [key, kind] of Object.entries(EVENTS[name])) event[key] = readValue(field.get(key), kind);
+  for (const [key, kind] of Object.entries(EVENTS[name])) {
+    event[key] = readValue(field.get(key), key, kind);
+  }
+  const { start, end } = event;
+  if (typeof start === "bigint" && typeof end === "bigint" && end < start) {
+    field.get("end").fail(`an address from 0x${start.toString(16)} on`);
+  }
   return event as unknown as RecordedEvent;
 }
 

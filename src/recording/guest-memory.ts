@@ -111,8 +111,7 @@ export class GuestMemoryTracker {
     const rewritten = step.op.includes("+rewrite");
     for (const event of step.events) {
       if (event.ev !== "kvm_unmap_hva_range") continue;
-      for (let hva = event.start; hva < event.end; hva += BigInt(PAGE_SIZE)) {
-        if (this.slots.gpas(hva).length === 0) continue;
+      for (const hva of this.slots.pages(event.start, event.end)) {
         const page = new Uint8Array(PAGE_SIZE);
         if (rewritten) page.set(this.firstBytes);
         this.write(hva, page);

@@ -1,3 +1,4 @@
+import { describeJson } from "../json-value.js";
 import { RecordingError } from "./error.js";
 
 /** A value inside a JSON document that knows where it is, so that a wrong one is reported by name. */
@@ -18,12 +19,7 @@ export class JsonField {
   }
 
   fail(expected: string): never {
-    const shown = this.value === undefined ? "missing" : (JSON.stringify(this.value) ?? String(this.value));
-    throw new RecordingError(
-      this.file,
-      this.path,
-      `expected ${expected}, found ${shown.length > 60 ? `${shown.slice(0, 60)}...` : shown}`,
-    );
+    throw new RecordingError(this.file, this.path, `expected ${expected}, found ${describeJson(this.value)}`);
   }
 
   get present(): boolean {
@@ -67,6 +63,20 @@ export class JsonField {
     const value = typeof this.value === "string" ? Number(this.u64()) : this.value;
     if (typeof value !== "number" || !Number.isInteger(value) || value < -(2 ** 31) || value >= 2 ** 32)
       this.fail("a 32-bit integer");
+    return value;
+  }
+
+  /** A 32-bit value from `least` to `most`. */
+  intFrom(least: number, most: number): number {
+    const value = this.int();
+    if (value < least || value > most) this.fail(`an integer from ${least} to ${most}`);
+    return value;
+  }
+
+  /** A multiple of 4096 of at most `most`. */
+  pages(most: bigint): bigint {
+    const value = this.u64();
+    if (value % 4096n !== 0n || value > most) this.fail(`a multiple of 0x1000 up to 0x${most.toString(16)}`);
     return value;
   }
 

@@ -1,5 +1,6 @@
 import { RecordingError } from "./error.js";
 import { JsonField } from "./json-field.js";
+import { MAX_MEMORY } from "./limits.js";
 
 export const PAGE_SIZE = 4096;
 
@@ -14,10 +15,15 @@ export class MemoryImage {
 }
 
 /**
- * Reads an image: `index` is the JSON text of an array of page-aligned gpas, `bytes` the pages in that order.
- * Throws RecordingError where they do not fit.
+ * Reads an image: `index` is the JSON text of an array of page-aligned gpas, `bytesFile` has the pages in that order;
+ * `readBytes` reads at most as many bytes of it as it is told. Throws RecordingError where they do not fit.
  */
-export function readMemoryImage(indexFile: string, index: string, bytesFile: string, bytes: Uint8Array): MemoryImage {
+export function readMemoryImage(
+  indexFile: string,
+  index: string,
+  bytesFile: string,
+  readBytes: (file: string, limit: number) => Uint8Array,
+): MemoryImage {
   let parsed: unknown;
   try {
     parsed = JSON.parse(index);
@@ -25,6 +31,10 @@ export function readMemoryImage(indexFile: string, index: string, bytesFile: str
     throw new RecordingError(indexFile, "", `not JSON: ${error instanceof Error ? error.message : String(error)}`);
   }
   const gpas = new JsonField(indexFile, parsed).array();
+  if (gpas.length * PAGE_SIZE > MAX_MEMORY) {
+    throw new RecordingError(indexFile, "", `expected at most ${MAX_MEMORY / PAGE_SIZE} pages, found ${gpas.length}`);
+  }
+  const bytes = readBytes(bytesFile, gpas.length * PAGE_SIZE);
   if (bytes.length !== gpas.length * PAGE_SIZE) {
     throw new RecordingError(
       bytesFile,

@@ -1,6 +1,7 @@
 import type { RecordedEvent } from "./events.js";
+import { hostRanges } from "./guest-memory.js";
 import type { PfnRun, Recording, Step } from "./recording.js";
-import type { SlotTable } from "./slot-table.js";
+import { type HostRange, pagesBetween, type SlotTable } from "./slot-table.js";
 import type { HostPage, ReplayHost } from "./target.js";
 
 const PAGE_SHIFT = 12n;
@@ -30,11 +31,15 @@ export class RecordedHost implements ReplayHost {
   private events: readonly RecordedEvent[] = [];
   private position = 0;
 
+  /** Where pages may ever be: what a notifier says of others concerns nobody. */
+  private readonly ranges: readonly HostRange[];
+
   constructor(
     private readonly recording: Recording,
     private readonly slots: SlotTable,
     private readonly actions: HostActions,
   ) {
+    this.ranges = hostRanges(recording);
     this.readMap(recording.pfnMap);
   }
 
@@ -99,7 +104,7 @@ export class RecordedHost implements ReplayHost {
   unmapped(start: bigint, end: bigint): void {
     if (this.isSplit(start, end)) return;
     const whole = this.slots.all().some((slot) => start <= slot.hva && end >= slot.hva + slot.size);
-    for (let hva = start & PAGE_MASK; hva < end; hva += 1n << PAGE_SHIFT) {
+    for (const hva of pagesBetween(this.ranges, start & PAGE_MASK, end)) {
       this.present.delete(hva);
       if (whole) this.taken.add(hva);
     }

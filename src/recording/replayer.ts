@@ -13,6 +13,7 @@ import { notify } from "./notifier.js";
 import { PageNames } from "./page-names.js";
 import { RecordedHost } from "./recorded-host.js";
 import type { GuestStep, Recording, Snapshot, Step, VmmStep } from "./recording.js";
+import { refuseRecording } from "./refuse.js";
 import { type RootMode, rootModes } from "./root-mode.js";
 import { RuleCounts } from "./rules.js";
 import { StateComparator, type StateDifference, usesSpecialRoots } from "./state-comparator.js";
@@ -72,12 +73,16 @@ const INTEL_PROBES: ReadonlySet<string> = new Set([
 
 const ORDINARY: RootMode = { special: false, loading: false };
 
-/** Replays a recording on a new target and compares events, results and state after each step. */
+/**
+ * Replays a recording on a new target and compares events, results and state after each step.
+ * Throws RecordingError where the target refuses what the recording asks of it (a PagingError): the recording is at fault.
+ */
 export function replay(recording: Recording, factory: ReplayTargetFactory, options: ReplayOptions = {}): ReplayReport {
   let replayer: Replayer;
   try {
     replayer = new Replayer(recording, factory, options);
   } catch (error) {
+    refuseRecording(recording, "config and slots", error);
     const none = new Map<string, number>();
     const failure = { step: 0, error };
     const counts = { events: none, notCompared: none, results: none, rules: new RuleCounts() };
@@ -148,6 +153,7 @@ class Replayer {
         if (step.kind === "vmm") this.vmmStep(step);
         else this.guestStep(step);
       } catch (error) {
+        refuseRecording(this.recording, `step ${step.n} (${step.op})`, error);
         failure = { step: step.n, error };
         break;
       }

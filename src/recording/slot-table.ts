@@ -39,6 +39,12 @@ export class SlotTable {
     return slot === undefined ? undefined : slot.hva + (gpa - slot.gpa);
   }
 
+  /** The addresses of all pages of slots of address space 0 between two addresses of host-virtual memory, ascending. */
+  *pages(start: bigint, end: bigint): Iterable<bigint> {
+    const slots = this.all().filter((slot) => slot.addressSpace === 0);
+    yield* pagesBetween(mergeRanges(slots), start, end);
+  }
+
   /** Every guest-physical address (all of address space 0) of `hva`. */
   gpas(hva: bigint): bigint[] {
     const found: bigint[] = [];
@@ -47,6 +53,18 @@ export class SlotTable {
         found.push(slot.gpa + (hva - slot.hva));
     }
     return found;
+  }
+}
+
+const PAGE = 4096n;
+
+/** The addresses, from `start` on in steps of a page, that lie in `ranges`, which are ascending, and below `end`. */
+export function* pagesBetween(ranges: readonly HostRange[], start: bigint, end: bigint): Iterable<bigint> {
+  for (const range of ranges) {
+    const last = range.hva + range.size;
+    // Slots begin at page boundaries.
+    let hva = start > range.hva ? start : range.hva + (start % PAGE);
+    for (; hva < end && hva < last; hva += PAGE) yield hva;
   }
 }
 

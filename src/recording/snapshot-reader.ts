@@ -74,7 +74,7 @@ export function readSnapshot(field: JsonField): Snapshot {
   const mmio = field.get("mmio").array();
   if (mmio.length !== 4) field.get("mmio").fail("[gva, gfn, access, generation]");
   return {
-    vcpu: field.get("vcpu").int(),
+    vcpu: field.get("vcpu").intFrom(0, 1023),
     active: field.get("mmu").oneOf("root_mmu", "guest_mmu"),
     walking: field.get("walk_mmu").oneOf("root_mmu", "nested_mmu"),
     registers: readRegisters(field),

@@ -1,18 +1,29 @@
 import { readEvents } from "./event-reader.js";
 import type { JsonField } from "./json-field.js";
+import { MAX_MEMORY } from "./limits.js";
 import type { GuestStep, NestedStep, PfnRun, Step, StepAnswer, VmmInput } from "./recording.js";
 import { readRegisters, readSnapshot } from "./snapshot-reader.js";
 import type { SlotInput } from "./target.js";
 
+/** KVM_USER_MEM_SLOTS and KVM_MAX_VCPUS of x86, and the memory flags that Linux 6.1 knows. */
+const MAX_SLOT_ID = 32763;
+const MAX_VCPU = 1023;
+const SLOT_FLAGS = 3;
+
+const PHYSICAL_LIMIT = 1n << 52n;
+const MAX_FRAME = 1n << 40n;
+const LINEAR_LIMIT = 1n << 64n;
+
 /** A slot of `slots`, of `extra` or of `in`; the address space is 0 unless `as` says otherwise. */
 export function readSlot(field: JsonField): SlotInput {
+  const size = field.get("size").pages(BigInt(MAX_MEMORY));
   return {
-    addressSpace: field.get("as").maybe((item) => item.int()) ?? 0,
-    id: field.get("id").int(),
-    flags: field.get("flags").int(),
-    gpa: field.get("gpa").u64(),
-    size: field.get("size").u64(),
-    hva: field.get("hva").u64(),
+    addressSpace: field.get("as").maybe((item) => item.intFrom(0, 1)) ?? 0,
+    id: field.get("id").intFrom(0, MAX_SLOT_ID),
+    flags: field.get("flags").intFrom(0, SLOT_FLAGS),
+    gpa: field.get("gpa").pages(PHYSICAL_LIMIT - size),
+    size,
+    hva: field.get("hva").pages(LINEAR_LIMIT - size),
   };
 }
 
@@ -20,7 +31,13 @@ export function readPfnRuns(field: JsonField): PfnRun[] {
   return field.map((item) => {
     const run = item.array();
     if (run.length !== 3) item.fail("[gfn, pfn, count]");
-    return { gfn: run[0]!.u64(), pfn: run[1]!.u64(), count: run[2]!.int() };
+    const count = run[2]!.intFrom(1, MAX_MEMORY / 4096);
+    const frame = (item: JsonField): bigint => {
+      const value = item.u64();
+      if (value + BigInt(count) > MAX_FRAME) item.fail("a page frame number below 2^40");
+      return value;
+    };
+    return { gfn: frame(run[0]!), pfn: frame(run[1]!), count };
   });
 }
 
@@ -30,19 +47,19 @@ function readInput(field: JsonField): VmmInput {
     case "slot":
       return { kind: "slot", slot: readSlot(field) };
     case "get_dirty_log":
-      return { kind: "getDirtyLog", slot: field.get("slot").int() };
+      return { kind: "getDirtyLog", slot: field.get("slot").intFrom(0, MAX_SLOT_ID) };
     case "clear_dirty_log":
       field.get("bitmap").oneOf("ones");
       return {
         kind: "clearDirtyLog",
-        slot: field.get("slot").int(),
-        first: field.get("first").int(),
-        count: field.get("num").int(),
+        slot: field.get("slot").intFrom(0, MAX_SLOT_ID),
+        first: field.get("first").intFrom(0, MAX_MEMORY / 4096),
+        count: field.get("num").intFrom(0, MAX_MEMORY / 4096),
       };
     case "smi":
       return { kind: "smi" };
     case "set_nr_mmu_pages":
-      return { kind: "setMmuPages", count: field.get("n").int() };
+      return { kind: "setMmuPages", count: field.get("n").intFrom(0, 2 ** 31 - 1) };
     case "set_sregs":
       return { kind: "setSregs", registers: readRegisters(field) };
   }
@@ -76,6 +93,13 @@ function readExtra(field: JsonField, inputs: VmmInput[], answers: StepAnswer[]):
       answers.push({ kind: "nestedExit", rip: field.get("rip").u64(), fields });
     }
   }
+}
+
+/** Bytes that a step writes. */
+function readOperandSize(field: JsonField): number {
+  const size = field.int();
+  if (size !== 1 && size !== 2 && size !== 4 && size !== 8) field.fail("1, 2, 4 or 8");
+  return size;
 }
 
 function readNested(field: JsonField): NestedStep | undefined {
@@ -121,11 +145,11 @@ export function readStep(field: JsonField, unknown: Map<string, number>): Step {
   const guest: GuestStep = {
     kind: "guest",
     ...base,
-    vcpu: field.get("vcpu").int(),
-    cpl: field.get("cpl").int(),
+    vcpu: field.get("vcpu").intFrom(0, MAX_VCPU),
+    cpl: field.get("cpl").intFrom(0, 3),
     gva: field.get("gva").u64(),
     value: field.get("val").u64(),
-    size: field.get("size").maybe((item) => item.int()),
+    size: field.get("size").maybe(readOperandSize),
     rflags: field.get("rflags").u64(),
     pre: readRegisters(field.get("pre")),
     post: readRegisters(field.get("post")),

@@ -4,6 +4,8 @@ import { IGNORED_FIELDS, RULES, RuleCounts } from "./rules.js";
 /** Figures over many replays. */
 export class ReplaySummary {
   recordings = 0;
+  /** Those of them that could not be replayed. */
+  unreadable = 0;
   passed = 0;
   steps = 0;
   differences = 0;
@@ -25,6 +27,13 @@ export class ReplaySummary {
     this.rules.add(report.rules);
   }
 
+  /** A recording that is at fault itself. */
+  addUnreadable(): void {
+    this.recordings++;
+    this.unreadable++;
+  }
+
+  /** Those that did not pass, for whatever reason. */
   get failed(): number {
     return this.recordings - this.passed;
   }
@@ -34,6 +43,7 @@ export class ReplaySummary {
       recordings: this.recordings,
       passed: this.passed,
       failed: this.failed,
+      unreadable: this.unreadable,
       steps: this.steps,
       differences: this.differences,
       events: Object.fromEntries(sorted(this.events)),
@@ -49,6 +59,7 @@ export class ReplaySummary {
   *lines(): IterableIterator<string> {
     yield `recordings   ${this.recordings}`;
     yield `steps        ${this.steps}`;
+    if (this.unreadable > 0) yield `unreadable   ${this.unreadable}`;
     yield `differences  ${this.differences}`;
     yield "";
     yield "events compared";

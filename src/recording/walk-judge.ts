@@ -11,7 +11,8 @@ import { CpuTracker, type Pdptes } from "./cpu-tracker.js";
 import { isTraceEvent, type RecordedEvent } from "./events.js";
 import { GuestMemoryTracker } from "./guest-memory.js";
 import { fromBytes, toBytes } from "./host-memory.js";
-import type { GuestStep, Recording } from "./recording.js";
+import type { GuestStep, Recording, Step } from "./recording.js";
+import { refuseRecording } from "./refuse.js";
 import type { ControlRegisters, NestedEntry } from "./target.js";
 import { printEvent } from "./trace-text.js";
 
@@ -91,13 +92,20 @@ interface Prediction {
 
 /** Does every walk of `recording` again with `engine` and compares the events. */
 export function judgeWalks(recording: Recording, engine: PagingEngine): WalkReport {
-  return new WalkJudge(recording, engine).run();
+  try {
+    return new WalkJudge(recording, engine).run();
+  } catch (error) {
+    refuseRecording(recording, "walks", error);
+    throw error;
+  }
 }
 
 class WalkJudge {
   private readonly tracker: GuestMemoryTracker;
   private readonly cpu: CpuTracker;
   private memory!: GuestMemory;
+  /** What the walk at hand was made with. */
+  private readonly spaces: AddressSpace[] = [];
   private walks = 0;
   private matched = 0;
   private readonly differences: WalkDifference[] = [];
@@ -116,26 +124,40 @@ class WalkJudge {
   /** Judges every walk of the recording. */
   run(): WalkReport {
     for (const step of this.recording.steps) {
-      if (step.kind === "vmm") {
-        this.tracker.vmmStep(step);
-        this.cpu.vmmStep(step);
-        if (step.inputs.some((input) => input.kind === "slot")) {
-          this.tracker.applySlots(step);
-          this.mapSlots();
-        }
-      } else this.guestStep(step);
+      try {
+        this.step(step);
+      } catch (error) {
+        refuseRecording(this.recording, `step ${step.n} (${step.op})`, error);
+        throw error;
+      }
     }
+    this.memory.dispose?.();
     return { walks: this.walks, matched: this.matched, differences: this.differences };
+  }
+
+  private step(step: Step): void {
+    if (step.kind !== "vmm") {
+      this.guestStep(step);
+      return;
+    }
+    this.tracker.vmmStep(step);
+    this.cpu.vmmStep(step);
+    if (step.inputs.some((input) => input.kind === "slot")) {
+      this.tracker.applySlots(step);
+      this.mapSlots();
+    }
   }
 
   /** A new engine memory for the current slots: the walking interface has no way to change them. */
   private mapSlots(): void {
     const slots = this.tracker.slots.all().filter((slot) => slot.addressSpace === 0);
-    this.memory = this.engine.createMemory({
+    (this.memory as GuestMemory | undefined)?.dispose?.();
+    const memory = this.engine.createMemory({
       slots: slots.map((slot) => ({ gpa: slot.gpa, size: Number(slot.size) })),
     });
+    this.memory = memory;
     for (const { hva, bytes } of this.tracker.contents()) {
-      for (const gpa of this.tracker.slots.gpas(hva)) this.memory.write(gpa, bytes);
+      for (const gpa of this.tracker.slots.gpas(hva)) memory.write(gpa, bytes);
     }
   }
 
@@ -173,6 +195,8 @@ class WalkJudge {
     } else {
       prediction = this.predictNested(nested, registers, event.addr, event.pferr, step);
     }
+    // In the order in which none is needed any more: a space before its second stage.
+    for (const space of this.spaces.splice(0).reverse()) space.dispose?.();
     const recorded = recordedWalk(step.events, index, prediction.events.length);
     const expected = recorded.events.map(print);
     const found = prediction.events.map(print);
@@ -208,6 +232,7 @@ class WalkJudge {
       ...(pdptes === undefined ? {} : { pdpteValues: pdptes }),
       ...(second === undefined ? {} : { secondStage: second }),
     });
+    this.spaces.push(space);
     return { space, format: legacyEntry(registers.cr4), kind: "guest" };
   }
 
@@ -237,6 +262,7 @@ class WalkJudge {
         page1g: stage.hugePageLevel >= 3,
         rules: "kvm-6.1",
       });
+      this.spaces.push(space);
       return {
         space,
         format: stage.accessedDirty ? EPT_ENTRY : { ...EPT_ENTRY, accessed: 0n, dirty: 0n },
@@ -253,6 +279,7 @@ class WalkJudge {
       cpu: { amdReservedBit8: !intel },
       rules: "kvm-6.1",
     });
+    this.spaces.push(space);
     return { space, format: legacyEntry(stage.hostCr4), kind: "npt" };
   }
 

@@ -64,6 +64,31 @@ describe.skipIf(NO_BROWSER)(`the demonstration page${NO_BROWSER ? ` (skipped: ${
     expect(await page.locator("#outcome").getAttribute("class")).toBe("good");
   });
 
+  it("shows the dump that was chosen last, whichever is there first", async () => {
+    let release = () => {};
+    const released = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    await page.route("**/examples/*", async (route) => {
+      await released;
+      await route.continue();
+    });
+    await page.click("#example");
+    await page.setInputFiles("#file", fixture("i386-nopae"));
+    await page.getByText("32-bit paging").waitFor();
+    await page.getByText(/^\d+ ranges$|^the first/).waitFor();
+    const shown = await page.locator("main, body").first().innerText();
+    const answered = page.waitForResponse("**/examples/*");
+    release();
+    await (await answered).finished();
+    // Inflating and walking what has come takes some turns of the page.
+    await page.waitForTimeout(500);
+    expect(await page.locator("main, body").first().innerText()).toBe(shown);
+    await page.unroute("**/examples/*");
+    await page.setInputFiles("#file", fixture("i386-pae"));
+    await page.getByText("PAE paging").waitFor();
+  });
+
   it("says in a line why a file is no dump, and keeps what is open", async () => {
     await page.setInputFiles("#file", join(ROOT, "package.json"));
     await page.locator("#problem").waitFor();

@@ -19,6 +19,8 @@ function file(name: string, content: string | Uint8Array): string {
   return path;
 }
 
+const changed = (changes: object) => JSON.stringify({ ...JSON.parse(lines[0]!), ...changes });
+
 describe("x86-paging conform", () => {
   it("ends with the sum over files and engines", async () => {
     const plain = file("plain.ndjson", lines.join("\n"));
@@ -64,11 +66,60 @@ describe("x86-paging conform", () => {
     ]);
   });
 
+  it("shows hostile names of vectors as text, and keeps JSON valid", async () => {
+    const id = "\u001b[2J\u009b\n\u202e";
+    const vector = lines.map((line) => JSON.parse(line)).find(({ result }) => result.ok);
+    const path = file("hostile.ndjson", JSON.stringify({ ...vector, id, result: { ok: true, pa: "0x123000" } }));
+    const { stdout } = await run(["conform", path]);
+    expect(stdout.split("\n")[1]).toBe("  \\u001b[2J\\u009b\\u000a\\u202e");
+    const json = (await run(["conform", path, "--json"])).stdout.split("\n")[0]!;
+    expect(json).toContain("\\u001b[2J\\u009b\\n\\u202e");
+    expect(JSON.parse(json).failures[0].id).toBe(id);
+  });
+
+  it("judges the other files where one is broken, and ends with 2", async () => {
+    const broken = file("broken.ndjson", `${lines[0]}\n{`);
+    const sound = file("sound.ndjson", lines.slice(0, 3).join("\n"));
+    const { code, stdout, stderr } = await run(["conform", broken, sound, "--engine", "both"]);
+    expect(code).toBe(2);
+    expect(stderr).toBe(`error: ${broken}: line 2: is not JSON\n`);
+    expect(stdout.trimEnd().split("\n").at(-1)).toBe("6 passed, 0 failed, 1 of 2 files unreadable");
+    const json = await run(["conform", broken, sound, "--json"]);
+    expect(json.code).toBe(2);
+    expect(JSON.parse(json.stdout.trimEnd().split("\n").at(-1)!)).toEqual({ passed: 3, failed: 0, unreadable: 1 });
+  });
+
   it.each([
     ["no such file", () => join(folder, "missing"), /missing: expected a file or folder, found ENOENT/],
     ["an empty file", () => file("empty.ndjson", ""), /expected vectors, found none/],
     ["an empty folder", () => mkdtempSync(join(folder, "sub")), /expected \*\.ndjson or \*\.ndjson\.gz files/],
     ["no JSON", () => file("text.ndjson", `${lines[0]}\nhello`), /text\.ndjson: line 2: is not JSON/],
+    [
+      "bytes behind the gzip data",
+      () => file("more.ndjson.gz", Buffer.concat([gzipSync(lines[0]!), new Uint8Array(9), gzipSync(lines[1]!)])),
+      /more\.ndjson\.gz: offset 0x\w+: expected the end of the gzip data/,
+    ],
+    [
+      "text that inflates without end",
+      () =>
+        file(
+          "bomb.ndjson.gz",
+          gzipSync(
+            `${lines[0]}${" ".repeat(9e5)}
+`.repeat(80),
+          ),
+        ),
+      /expected at most 67108864 bytes of inflated text/,
+    ],
+    ["a line without end", () => file("long.ndjson", "1".repeat(2 ** 20 + 1)), /line 1: expected at most 1048576 char/],
+    ["lines without content", () => file("blank.ndjson", "\n".repeat(2 ** 20 + 1)), /at most 1048576 empty lines/],
+    ["deep JSON", () => file("deep.ndjson", `{"mode":${"[".repeat(4e5)}${"]".repeat(4e5)}}`), /mode is an array of 1/],
+    ["many entries", () => file("entries.ndjson", changed({ entries: Array(65).fill({}) })), /at most 64 objects/],
+    [
+      "registers that no processor has",
+      () => file("cr0.ndjson", changed({ cr0: "0x80000000" })),
+      /line 1: cannot be set up/,
+    ],
     ["a gzip that breaks off", () => file("cut.ndjson.gz", gzipSync(lines.join("\n")).subarray(0, 900)), /break off/],
   ])("refuses %s with one line and 2", async (_name, make, message) => {
     const { code, stderr } = await run(["conform", make()]);

@@ -93,6 +93,40 @@ describe("replay", () => {
   });
 
   it.each([
+    ["text", []],
+    ["walks", ["--walks"]],
+    ["JSON", ["--json"]],
+  ])("replays the other recordings of a folder where one is broken, and ends with 2 (%s)", async (_name, options) => {
+    const folder = mkdtempSync(join(tmpdir(), "mixed-"));
+    folders.push(folder);
+    for (const name of ["a", "b", "c"]) cpSync(E1, join(folder, name), { recursive: true });
+    const broken = join(folder, "b", "scenario.json.gz");
+    writeFileSync(broken, "junk");
+    const { code, stdout, stderr } = await run(["replay", folder, ...options]);
+    expect(code).toBe(2);
+    expect(stderr).toBe(`error: ${broken}: expected complete gzip data: incorrect header check\n`);
+    const lines = stdout.trimEnd().split("\n");
+    if (options[0] === "--json") {
+      const [first, second, third, totals] = lines.map((line) => JSON.parse(line));
+      expect([first.pass, second.pass, third.pass]).toEqual([true, false, true]);
+      expect(second.unreadable).toContain("incorrect header check");
+      expect(totals).toMatchObject({ recordings: 3, passed: 2, failed: 1, unreadable: 1 });
+    } else expect(lines).toEqual([`${join(folder, "b")}: cannot be replayed`, "2 passed, 1 failed"]);
+  });
+
+  it("names file and step where the recording asks for what no VM does", async () => {
+    const overlap = '{"id": 9, "flags": 0, "gpa": "0x1000", "size": "0x1000", "hva": "0x7e0000000000"}';
+    const folder = changedCopy((text) => text.replace(/"slots": ?\[/, `"slots": [${overlap},`));
+    const file = join(folder, "scenario.json.gz");
+    const { code, stdout, stderr } = await run(["replay", folder]);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect(stderr).toMatch(/^error: .*scenario\.json\.gz: config and slots: ConfigError: slot 0 overlaps slot 9\n$/);
+    expect((await run(["replay", folder, "--walks"])).stderr).toContain(`error: ${file}: walks: ConfigError: slots at`);
+    const missing = changedCopy((text) => text.replace(/"vcpu": ?0/, '"vcpu": 7'));
+    expect((await run(["replay", missing])).stderr).toMatch(/: step 1 \(nop\): ConfigError: vCPU 0 does not exist\n$/);
+  });
+
+  it.each([
     ["a folder that does not exist", () => join(RECORDINGS, "nothing"), "no such folder"],
     ["a file", () => join(E1, "scenario.json.gz"), "expected a folder"],
     [

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -93,7 +94,80 @@ describe("an error", () => {
       "0 or 1",
     ],
   ];
-  it.each(DAMAGES)("names file and field of %s", (_name, damage, field, expected) => {
+  const guest = (s: Damaged) => s.steps.find((step: Damaged) => step.kind === "guest");
+  const slot = (id: number, size: string) => ({ id, flags: 0, gpa: "0x8000000000", size, hva: "0x7e0000000000" });
+  const notice = { ev: "kvm_unmap_hva_range", start: "0x0", end: "0xfffffffffffff000" };
+  const LIMITS: readonly (readonly [string, (s: Damaged) => void, string, string])[] = [
+    ["a slot of 1 GiB", (s) => (s.slots[1].size = "0x40000000"), "slots[1].size", "up to 0x4000000"],
+    ["a slot of part of a page", (s) => (s.slots[1].size = "0x1800"), "slots[1].size", "multiple of 0x1000"],
+    ["a slot beyond 2^52", (s) => (s.slots[1].gpa = "0xffffffffff000"), "slots[1].gpa", "up to 0xffff"],
+    [
+      "slots that are large in all",
+      (s) => s.slots.push(slot(9, "0x4000000")),
+      "slots",
+      "67108864 bytes of memory in all",
+    ],
+    [
+      "a step's slot of 1 GiB",
+      (s) => (s.steps[1].in = { t: "slot", ...slot(9, "0x40000000") }),
+      "steps[1].in.size",
+      "up to",
+    ],
+    ["a map of -1 pages", (s) => (s.pfnmap[0][2] = -1), "pfnmap[0][2]", "from 1 to 16384, found -1"],
+    ["a map of 2^31 pages", (s) => (s.pfnmap[0][2] = 2 ** 31), "pfnmap[0][2]", "from 1 to 16384"],
+    ["a frame that no processor has", (s) => (s.pfnmap[0][1] = "0x10000000000"), "pfnmap[0][1]", "below 2^40"],
+    [
+      "maps of many pages in all",
+      (s) => s.pfnmap.push(...Array(64).fill([0, 0, 2 ** 14])),
+      "pfnmap",
+      "1048576 pages in all maps",
+    ],
+    ["an operand of 2^31 bytes", (s) => (guest(s).size = 2 ** 31), "steps[0].size", "1, 2, 4 or 8"],
+    [
+      "a write of 9 bytes",
+      (s) => guest(s).events.unshift({ ev: "pte_write", gpa: 0, new: 0, bytes: 9 }),
+      "steps[0].events[0].bytes",
+      "from 1 to 8",
+    ],
+    [
+      "a level that no table has",
+      (s) => guest(s).events.unshift({ ev: "kvm_mmu_paging_element", pte: 0, level: 6 }),
+      "steps[0].events[0].level",
+      "from 1 to 5",
+    ],
+    [
+      "a range that ends before it starts",
+      (s) => guest(s).events.unshift({ ...notice, start: "0x1000", end: "0x0" }),
+      "steps[0].events[0].end",
+      "from 0x1000 on",
+    ],
+    [
+      "notices of many pages in all",
+      (s) => guest(s).events.push(...Array(500).fill(notice)),
+      "steps[0].events",
+      "1048576 pages in all notices",
+    ],
+    [
+      "many notices in a step",
+      (s) => guest(s).events.push(...Array(1025).fill(notice)),
+      "steps[0].events",
+      "1024 exits, faults, walks and notices",
+    ],
+    [
+      "many events in a step",
+      (s) => guest(s).events.push(...Array(2 ** 14).fill({ ev: "mark_dirty", gfn: 0 })),
+      "steps[0].events",
+      "16384 events in a step",
+    ],
+    ["a host of 99 address bits", (s) => (s.config.host_maxphyaddr = 99), "config.host_maxphyaddr", "from 32 to 52"],
+    [
+      "a value nested deeper than a stack is",
+      (s) => (s.config.npt = JSON.parse("[".repeat(9) + "]".repeat(9))),
+      "config.npt",
+      "an array of 1",
+    ],
+  ];
+  it.each([...DAMAGES, ...LIMITS])("names file and field of %s", (_name, damage, field, expected) => {
     const error = damaged(damage);
     expect(error.file).toBe("scenario.json");
     expect(error.field).toBe(field);
@@ -138,7 +212,29 @@ describe("an error", () => {
       writeFileSync(join(folder, "guestmem_before.idx.json"), '["0x1000"]');
       const error = errorOf(() => readRecording(folder));
       expect(error.file).toBe(join(folder, "guestmem_before.bin.gz"));
-      expect(error.message).toContain("1 pages");
+      expect(error.message).toContain("expected at most 4096 bytes when inflated");
+    });
+
+    it("inflates an image to no more than its index says", () => {
+      const folder = copy();
+      writeFileSync(join(folder, "guestmem_before.bin.gz"), gzipSync(new Uint8Array(2 ** 26)));
+      expect(errorOf(() => readRecording(folder)).message).toMatch(/expected at most \d{7} bytes when inflated/);
+    });
+
+    it("does not wait for a pipe, and finds bytes behind the gzip data", () => {
+      const folder = copy();
+      const file = join(folder, "guestmem_before.bin.gz");
+      writeFileSync(file, Buffer.concat([readFileSync(file), new Uint8Array(1), gzipSync("more")]));
+      expect(errorOf(() => readRecording(folder)).message).toMatch(/offset 0x\w+: expected the end of the gzip data/);
+      rmSync(file);
+      execFileSync("mkfifo", [file]);
+      expect(errorOf(() => readRecording(folder)).message).toContain("expected a regular file");
+    });
+
+    it("counts the values of a scenario before it makes them", () => {
+      const folder = copy();
+      writeFileSync(join(folder, "scenario.json.gz"), gzipSync(`[${"{},".repeat(2 ** 20)}0]`));
+      expect(errorOf(() => readRecording(folder)).message).toContain("expected at most 2097152 values, found 2097153");
     });
 
     it("finds an unaligned and a repeated page in the index", () => {

@@ -11,9 +11,11 @@ const PAGE = 0x1000n;
 /** A host with 4 MiB behind a slot, mapped by pages of `pageSize`, in a step with notices of these ranges. */
 function hostWith(notices: readonly (readonly [start: bigint, end: bigint])[], pageSize = PAGE): RecordedHost {
   const slots = new SlotTable();
-  slots.set({ addressSpace: 0, id: 0, gpa: 0n, size: 2n * BLOCK, hva: HVA, flags: 0 } as SlotInput);
+  const slot: SlotInput = { addressSpace: 0, id: 0, gpa: 0n, size: 2n * BLOCK, hva: HVA, flags: 0 };
+  slots.set(slot);
   const backing = pageSize === PAGE ? [] : [{ hva: HVA, size: 2n * BLOCK, pageSize }];
-  const recording = { config: { backing }, pfnMap: [{ gfn: 0n, pfn: 0x8000n, count: 1024 }] } as unknown as Recording;
+  const pfnMap = [{ gfn: 0n, pfn: 0x8000n, count: 1024 }];
+  const recording = { config: { backing }, slots: [slot], pfnMap, steps: [] } as unknown as Recording;
   const host = new RecordedHost(recording, slots, { notifierInFault: () => {}, injectPageFault: () => {} });
   const events = notices.map(([start, end]) => ({ ev: "kvm_unmap_hva_range", start: HVA + start, end: HVA + end }));
   host.beginStep({ events } as unknown as Step);

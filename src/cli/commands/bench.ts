@@ -50,8 +50,8 @@ async function bench(context: CliContext, { quick = false, only, list, json }: B
       curves.push(...(found.curves ?? []));
       progress.update(done + 1);
       if (!json) {
-        for (const section of found.sections ?? []) await context.out.line(`${benchmarks.sectionText(section)}\n`);
-        if (found.curves !== undefined) await context.out.line(benchmarks.curveText(found.curves));
+        for (const section of found.sections ?? []) await context.out.lines(`${benchmarks.sectionText(section)}\n`);
+        if (found.curves !== undefined) await context.out.lines(benchmarks.curveText(found.curves));
       }
       // Each table is seen as soon as it is there.
       await context.out.flush();

@@ -3,13 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { PagingEngine } from "../../api.js";
-import {
-  type ConformanceSummary,
-  readVectors,
-  runVectors,
-  VectorError,
-  type VectorOutcome,
-} from "../../conform/index.js";
+import { type ConformanceSummary, readVectors, runVectors, VectorError } from "../../conform/index.js";
 import type { CliContext } from "../context.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { CliError, ExitCode } from "../errors.js";
@@ -64,24 +58,36 @@ async function conform(context: CliContext, paths: readonly string[], options: C
   const files = paths.flatMap(vectorFiles);
   const engines = judged(context, options);
   const total = { passed: 0, failed: 0 };
+  let unreadable = 0;
   const progress = startProgress(context.io, "Files", files.length * engines.length);
   try {
     let done = 0;
     for (const file of files) {
-      for (const engine of engines) {
-        const result = await runFile(file, engine, options.show);
-        progress.update(++done);
-        total.passed += result.passed;
-        total.failed += result.failed;
-        await print(context, result, options);
+      try {
+        for (const engine of engines) {
+          const result = await runFile(file, engine, options.show);
+          progress.update(++done);
+          total.passed += result.passed;
+          total.failed += result.failed;
+          await print(context, result, options);
+        }
+      } catch (error) {
+        // One file alone is an error of the command; beside others it does not keep those from being judged.
+        if (!(error instanceof CliError) || files.length === 1) throw error;
+        context.problem(error);
+        unreadable++;
       }
     }
   } finally {
     progress.stop();
   }
-  if (total.passed + total.failed === 0) throw new CliError(`${paths.join(", ")}: expected vectors, found none`);
-  context.out.line(options.json ? JSON.stringify(total) : `${total.passed} passed, ${total.failed} failed`);
-  if (total.failed > 0) context.exitCode = ExitCode.Negative;
+  if (total.passed + total.failed + unreadable === 0)
+    throw new CliError(`${paths.join(", ")}: expected vectors, found none`);
+  const text = `${total.passed} passed, ${total.failed} failed`;
+  if (options.json) await context.out.line(JSON.stringify(unreadable > 0 ? { ...total, unreadable } : total));
+  else await context.out.line(unreadable > 0 ? `${text}, ${unreadable} of ${files.length} files unreadable` : text);
+  if (unreadable > 0) context.exitCode = ExitCode.Failure;
+  else if (total.failed > 0) context.exitCode = ExitCode.Negative;
 }
 
 function judged(context: CliContext, { engine, kernel }: ConformOptions): Judged[] {
@@ -113,11 +119,10 @@ async function print(context: CliContext, result: FileResult, options: ConformOp
   }
   const verdict = context.style(failed === 0 ? "green" : "red", failed === 0 ? "pass" : "FAIL");
   await context.out.line(`${verdict}  ${file}  ${engine}  ${passed} passed, ${failed} failed`);
-  for (const failure of result.failures) await context.out.line(failureText(failure));
-}
-
-function failureText({ vector, differences }: VectorOutcome): string {
-  return [`  ${vector.id}`, ...differences.map((line) => `    ${line}`)].join("\n");
+  for (const { vector, differences } of result.failures) {
+    await context.out.line(`  ${vector.id}`);
+    for (const line of differences) await context.out.line(`    ${line}`);
+  }
 }
 
 /** A file as it is; of a folder the vector files in it. */

@@ -54,8 +54,9 @@ async function find(context: CliContext, file: string, gpas: bigint[], options: 
       for (const leaf of space.leaves()) {
         if (++done % 4096 === 0) progress.update(done);
         if (leaf.pa > highest || leaf.pa + leaf.size <= lowest) continue;
-        for (const gpa of wanted) {
-          if (gpa < leaf.pa || gpa >= leaf.pa + leaf.size) continue;
+        for (let at = firstFrom(wanted, leaf.pa); at < wanted.length; at++) {
+          const gpa = wanted[at]!;
+          if (gpa >= leaf.pa + leaf.size) break;
           found.add(gpa);
           const va = leaf.va + (gpa - leaf.pa);
           const { user, write, execute } = leaf.rights;
@@ -82,4 +83,16 @@ async function find(context: CliContext, file: string, gpas: bigint[], options: 
   } finally {
     dump.close();
   }
+}
+
+/** Index of the first of the ascending `values` that is not below `least`. */
+function firstFrom(values: readonly bigint[], least: bigint): number {
+  let low = 0;
+  let high = values.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (values[middle]! < least) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

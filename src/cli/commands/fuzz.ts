@@ -43,19 +43,19 @@ async function fuzz(context: CliContext, options: FuzzOptions): Promise<void> {
   const finding = await campaign.run();
   const { scenarios } = campaign;
   if (options.json) {
-    context.out.line(JSON.stringify({ seed, scenarios, finding: finding ?? null }));
+    await context.out.line(JSON.stringify({ seed, scenarios, finding: finding ?? null }));
   } else {
-    if (finding) printFinding(context, finding);
-    context.out.line(`${scenarios} scenarios from seed ${seed}: ${finding ? "a difference" : "no difference"}`);
+    if (finding) await printFinding(context, finding);
+    await context.out.line(`${scenarios} scenarios from seed ${seed}: ${finding ? "a difference" : "no difference"}`);
   }
   if (finding) context.exitCode = ExitCode.Negative;
 }
 
-function printFinding(context: CliContext, { seed, finding }: FuzzReport): void {
+async function printFinding({ out }: CliContext, { seed, finding }: FuzzReport): Promise<void> {
   const { path, differences, scenario } = finding!;
-  context.out.line(`difference at seed ${seed}, path ${path} (core / reference):`);
-  for (const line of differences) context.out.line(`  ${line}`);
-  context.out.line(`const scenario: Scenario = ${scenario};`);
+  await out.line(`difference at seed ${seed}, path ${path} (core / reference):`);
+  for (const line of differences) await out.line(`  ${line}`);
+  await out.lines(`const scenario: Scenario = ${scenario};`);
 }
 
 /** Hands rounds to the workers until a difference is found, the work is done, the time is up or Ctrl-C comes. */

@@ -8,6 +8,7 @@ import {
   isPass,
   judgeWalks,
   type Recording,
+  RecordingError,
   type ReplayReport,
   ReplaySummary,
   type ReplayTargetFactory,
@@ -22,6 +23,8 @@ import { ExitCode } from "../errors.js";
 export interface ReplayFrame {
   readonly out: { line(text: string): Promise<void> | undefined };
   exitCode: number;
+  /** Says on standard error what went wrong. */
+  problem(error: unknown): void;
   engine(name: EngineName): Promise<PagingEngine>;
 }
 
@@ -83,7 +86,13 @@ async function replayAll(
 ): Promise<void> {
   const summary = new ReplaySummary();
   for (const path of paths) {
-    const report = replay(readRecording(path), target, { limit: DIFFERENCE_LIMIT, events: options.events });
+    const report = await attempt(frame, path, paths.length, options, () =>
+      replay(readRecording(path), target, { limit: DIFFERENCE_LIMIT, events: options.events }),
+    );
+    if (report === undefined) {
+      summary.addUnreadable();
+      continue;
+    }
     summary.add(report);
     if (options.json) await frame.out.line(JSON.stringify(reportJson(report, options.show)));
     else for (const line of reportLines(report, options.show)) await frame.out.line(line);
@@ -96,7 +105,34 @@ async function replayAll(
     }
     await frame.out.line(`${summary.passed} passed, ${summary.failed} failed`);
   }
-  if (summary.failed > 0) frame.exitCode = ExitCode.Negative;
+  frame.exitCode = exitCodeOf(summary.failed, summary.unreadable);
+}
+
+/**
+ * What `action` gives; undefined where the recording at `path` is at fault, which is said. The others are replayed
+ * nevertheless; one alone is an error of the command.
+ */
+async function attempt<T>(
+  frame: ReplayFrame,
+  path: string,
+  paths: number,
+  options: ReplayCliOptions,
+  action: () => T,
+): Promise<T | undefined> {
+  try {
+    return action();
+  } catch (error) {
+    if (!(error instanceof RecordingError) || paths === 1) throw error;
+    frame.problem(error);
+    if (options.json) await frame.out.line(JSON.stringify({ recording: path, pass: false, unreadable: error.message }));
+    else await frame.out.line(`${path}: cannot be replayed`);
+    return undefined;
+  }
+}
+
+function exitCodeOf(failed: number, unreadable: number): number {
+  if (unreadable > 0) return ExitCode.Failure;
+  return failed > 0 ? ExitCode.Negative : ExitCode.Success;
 }
 
 /** Nothing for a recording that passes. */
@@ -137,9 +173,17 @@ async function judgeAll(
   let passed = 0;
   let walks = 0;
   let matched = 0;
+  let unreadable = 0;
   for (const path of paths) {
-    const recording = readRecording(path);
-    const report = judgeWalks(recording, engine);
+    const judged = await attempt(frame, path, paths.length, options, () => {
+      const recording = readRecording(path);
+      return { recording, report: judgeWalks(recording, engine) };
+    });
+    if (judged === undefined) {
+      unreadable++;
+      continue;
+    }
+    const { recording, report } = judged;
     walks += report.walks;
     matched += report.matched;
     if (report.differences.length === 0) passed++;
@@ -147,12 +191,13 @@ async function judgeAll(
     else for (const line of walkLines(recording, report, options.show)) await frame.out.line(line);
   }
   const failed = paths.length - passed;
-  if (options.json) await frame.out.line(JSON.stringify({ recordings: paths.length, passed, failed, walks, matched }));
+  if (options.json)
+    await frame.out.line(JSON.stringify({ recordings: paths.length, passed, failed, unreadable, walks, matched }));
   else {
     if (options.summary) await frame.out.line(`${matched} of ${walks} guest walks equal`);
     await frame.out.line(`${passed} passed, ${failed} failed`);
   }
-  if (failed > 0) frame.exitCode = ExitCode.Negative;
+  frame.exitCode = exitCodeOf(failed, unreadable);
 }
 
 function* walkLines(recording: Recording, report: WalkReport, show: number): IterableIterator<string> {

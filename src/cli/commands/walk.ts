@@ -57,48 +57,56 @@ export function registerWalk(program: Command, context: CliContext): void {
 async function walk(context: CliContext, file: string, gvas: string[], options: WalkOptions): Promise<void> {
   if (options.json && options.format === "gva2gpa") throw new CliError("--json: expected --format text, found gva2gpa");
   const access = accessOf(options);
-  const addresses = await gather(context, gvas, options.from);
+  const addresses = addressesOf(context, gvas, options.from);
   const open = await openSpace(context, file, options, options.strict !== true);
   const { dump, mode, space, registers } = open;
   try {
     const how = { mode, pse: (registers.cr4 & bitOf(CR4, "PSE")) !== 0n };
-    const results: string[] = [];
+    const lines = (result: Walk, address: bigint): readonly string[] => {
+      if (options.format === "gva2gpa") return [gva2gpaLine(address, result)];
+      return options.json ? [walkJson(result, how)] : walkLines(result, how, context.style);
+    };
+    let walked = 0;
     let mapped = 0;
-    for (const address of addresses) {
+    for await (const address of addresses) {
       const result =
         options.format === "gva2gpa" ? debugWalk(space, address, mode, access) : space.walk(address, access);
       refuseOutside(result, dump.name, options.partial === true);
+      walked++;
       if (result.result.ok) mapped++;
-      if (options.format === "gva2gpa") results.push(gva2gpaLine(address, result));
-      else if (options.json) results.push(walkJson(result, how));
-      else results.push(walkLines(result, how, context.style).join("\n"));
+      for (const line of lines(result, address)) {
+        const wait = context.out.line(line);
+        if (wait !== undefined) await wait;
+      }
     }
-    for (const text of results) {
-      const wait = context.out.line(text);
-      if (wait !== undefined) await wait;
-    }
+    if (walked === 0) throw new CliError("expected addresses to walk, found none");
     if (mapped === 0) context.exitCode = ExitCode.Negative;
   } finally {
     dump.close();
   }
 }
 
-async function gather(context: CliContext, gvas: string[], from: string | undefined): Promise<bigint[]> {
-  const addresses: bigint[] = [];
-  for (const gva of gvas) {
-    if (gva === "-") {
-      addresses.push(...(await readAddresses(context.io, "-")));
-      continue;
-    }
+/**
+ * The addresses of the arguments and the lists, in this order. What can be checked is, before the dump is opened;
+ * lists are read as they are walked, because they may be long.
+ */
+function addressesOf(context: CliContext, gvas: string[], from: string | undefined): AsyncIterable<bigint> {
+  const sources: (bigint | AsyncIterable<bigint>)[] = gvas.map((gva) => {
+    if (gva === "-") return readAddresses(context.io, "-");
     try {
-      addresses.push(parseHex(gva));
+      return parseHex(gva);
     } catch {
       throw new CliError(`${gva}: expected a hexadecimal address of at most 64 bits`);
     }
-  }
-  if (from !== undefined) for (const address of await readAddresses(context.io, from)) addresses.push(address);
-  if (addresses.length === 0) throw new CliError("expected addresses to walk, found none");
-  return addresses;
+  });
+  if (from !== undefined) sources.push(readAddresses(context.io, from));
+  if (sources.length === 0) throw new CliError("expected addresses to walk, found none");
+  return (async function* () {
+    for (const source of sources) {
+      if (typeof source === "bigint") yield source;
+      else yield* source;
+    }
+  })();
 }
 
 /** Without --access nothing but presence matters: a supervisor read that SMAP does not restrict. */
