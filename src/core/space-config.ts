@@ -1,5 +1,5 @@
 /** Checking a configuration and writing it into a SPACE record. */
-import { bitOf, CODES, CR0, CR4, EFER, EPTP, PTE, SPACE } from "../abi/index.js";
+import { bitOf, CODES, EPTP, PTE, SPACE } from "../abi/index.js";
 import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RuleSet } from "../api.js";
 import { checkChoice, checkFlag, checkInteger, checkOptions, show } from "../checks.js";
 import { ConfigError } from "../errors.js";
@@ -7,6 +7,7 @@ import { CPU_OPTIONS, EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../options
 import type { LinearMemory } from "./linear-memory.js";
 import { toU32, toU64 } from "./numbers.js";
 import { RecordType } from "./record.js";
+import { checkMode } from "./registers.js";
 
 export const spaceRecord = new RecordType(SPACE);
 
@@ -47,7 +48,7 @@ export function guestFields(config: AddressSpaceConfig): SpaceFields {
     pkrs: toU32(config.pkrs ?? 0, "PKRS", ConfigError),
     pdptes: checkPdpteValues(config.pdpteValues),
   };
-  checkRegisters(fields);
+  checkMode(fields);
   return fields;
 }
 
@@ -113,7 +114,7 @@ export function nptFields(config: NptConfig): SpaceFields {
     pkrs: 0,
     pdptes: undefined,
   };
-  checkRegisters(fields);
+  checkMode(fields);
   return fields;
 }
 
@@ -139,15 +140,6 @@ function checkMaxPhysAddr(value = 52): number {
 function checkEncryption(mask = 0n): bigint {
   if ((toU64(mask, "encryptionMask", ConfigError) & ~bitOf(PTE, "ADDRESS")) === 0n) return mask;
   throw new ConfigError(`encryptionMask is 0x${mask.toString(16)}, expected bits 51:12 only`);
-}
-
-/** Combinations that no processor can be in (SDM "Paging Modes and Control Bits"). */
-function checkRegisters(fields: SpaceFields): void {
-  const paging = (fields.cr0 & bitOf(CR0, "PG")) !== 0n;
-  const longMode = (fields.efer & bitOf(EFER, "LMA")) !== 0n;
-  if (paging && (fields.cr0 & bitOf(CR0, "PE")) === 0n) throw new ConfigError("CR0.PG is set without CR0.PE");
-  if (longMode && !paging) throw new ConfigError("EFER.LMA is set without CR0.PG");
-  if (longMode && (fields.cr4 & bitOf(CR4, "PAE")) === 0n) throw new ConfigError("EFER.LMA is set without CR4.PAE");
 }
 
 /** Writes the fields into the SPACE record at `pointer`; the derived ones are up to the core's `configure`. */

@@ -24,8 +24,13 @@ export interface SlotConfig {
   readonly readOnly?: boolean;
   /** Host virtual address of its first byte; decides large-page alignment and what the notifier names. Default `ram`. */
   readonly hva?: bigint;
-  /** Linear address of its RAM, a multiple of 4096. */
+  /** Linear address of its RAM, a multiple of 4096. It may not lie over what the core keeps, but in what `createRam` gave. */
   readonly ram?: number;
+  /**
+   * Bytes of RAM that there are, a multiple of 4096; behind them the slot has pages of the host's, but nothing that can be
+   * read or written here, and no tables of the guest's. Default: all of `size`.
+   */
+  readonly ramSize?: number;
   /** The VM's own page (KVM's private memslots), which the guest sees at its plain address only. Default false. */
   readonly internal?: boolean;
   /**
@@ -44,6 +49,7 @@ export interface Memslot {
   readonly pages: number;
   readonly hva: bigint;
   readonly ram: number;
+  readonly ramSize: number;
   flags: number;
   readonly memory: Allocations;
   dirty: number;
@@ -159,7 +165,10 @@ export class Memslots {
     }
     let change: SlotChange = "create";
     if (old !== undefined) {
-      const sameHost = (config.hva ?? old.hva) === old.hva && (config.ram ?? old.ram) === old.ram;
+      const sameHost =
+        (config.hva ?? old.hva) === old.hva &&
+        (config.ram ?? old.ram) === old.ram &&
+        (config.ramSize ?? old.ramSize) === old.ramSize;
       if (!sameHost || config.size !== old.pages * 4096 || ((flags ^ old.flags) & FIXED_FLAGS) !== 0) {
         throw new ConfigError(`${name}: size, memory, read-only and internal cannot be changed, delete it first`);
       }
@@ -201,6 +210,7 @@ export class Memslots {
         pages,
         hva,
         ram,
+        ramSize: config.ramSize ?? old?.ramSize ?? config.size,
         flags,
         memory,
         dirty: 0,
@@ -308,7 +318,7 @@ export class Memslots {
     slots.forEach((slot, index) => {
       const record = table + index * slotRecord.size;
       slotRecord.set64(linear, record, "BASE", slot.base << 12n);
-      slotRecord.set64(linear, record, "SIZE", BigInt(slot.pages) << 12n);
+      slotRecord.set64(linear, record, "SIZE", BigInt(slot.ramSize));
       slotRecord.set32(linear, record, "LINEAR", slot.ram);
       slotRecord.set32(linear, record, "READ_ONLY", slot.flags & MEMSLOT_READONLY ? 1 : 0);
     });

@@ -1,10 +1,12 @@
 /** A virtual processor: its registers, its paging contexts, the requests it serves before it enters the guest. */
+import { checkInteger } from "../checks.js";
 import { checkInvpcid } from "../core/invpcid.js";
 import { checkLinear } from "../core/linear-address.js";
 import { ConfigError, GeneralProtectionError, UnsupportedError } from "../errors.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT } from "../role/index.js";
 import { Allocations } from "./allocations.js";
 import type { AsyncFault } from "./async-faults.js";
+import { checkChangedRegisters, checkControlRegisters } from "./check-config.js";
 import { PagingContext } from "./context.js";
 import { type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context-roles.js";
 import {
@@ -340,6 +342,7 @@ export class Vcpu {
 
   /** Registers set from outside, all at once (KVM_SET_SREGS). Throws ConfigError where CR3 has alias bits. */
   setRegisters(registers: ControlRegisters): void {
+    checkControlRegisters(registers);
     this.#checkCr3(registers.cr3);
     const before = this.registers;
     this.#setRegisters(numbersOf(registers));
@@ -353,6 +356,7 @@ export class Vcpu {
    * has alias bits, which the processor refuses.
    */
   setGuestRegisters(changed: Partial<ControlRegisters>): void {
+    checkChangedRegisters(changed, this.registers);
     this.#checkCr3(changed.cr3 ?? 0n);
     const before = this.#registers;
     this.#registers = numbersOf({ ...this.registers, ...changed });
@@ -365,8 +369,10 @@ export class Vcpu {
     vcpuRecord.set32(this.vm.linear, this.pointer, "AC", ac ? 1 : 0);
   }
 
+  /** PKRU. Throws RangeError for what has no 32 bits. */
   setPkru(pkru: number): void {
-    for (const context of [this.rootMmu, this.nestedMmu]) context.setPkru(pkru >>> 0);
+    checkInteger(pkru, 0, 0xffffffff, "PKRU", RangeError);
+    for (const context of [this.rootMmu, this.nestedMmu]) context.setPkru(pkru);
   }
 
   #setRegisters(registers: PagingRegisters): void {
@@ -435,6 +441,7 @@ export class Vcpu {
 
   /** RSM with the registers that were saved. Throws ConfigError where CR3 has alias bits. */
   leaveSmm(registers: ControlRegisters): void {
+    checkControlRegisters(registers);
     this.#checkCr3(registers.cr3);
     this.#setSpace(false);
     this.#resetContext();
@@ -448,6 +455,7 @@ export class Vcpu {
    * two-dimensional paging, its guest-physical addresses are L1's), in pages of their own (guest_mode).
    */
   enterNested(registers: ControlRegisters, stage?: SecondStage): void {
+    checkControlRegisters(registers);
     this.#checkStage(registers, stage);
     const numbers = numbersOf(registers);
     this.#requestTransitionFlush();
@@ -489,6 +497,7 @@ export class Vcpu {
 
   /** The nested guest exits to L1, whose registers these are. Throws ConfigError where CR3 has alias bits. */
   exitNested(registers: ControlRegisters): void {
+    checkControlRegisters(registers);
     this.#checkRoot(registers.cr3);
     if (this.mmu.isEpt && this.walkMmu === this.nestedMmu && isPaePaging(this.#registers)) this.#pdptes.exitNested();
     this.#setGuestMode(false);

@@ -1,5 +1,6 @@
 /** A virtual machine whose guest runs under shadow paging. */
 import { SHADOW_CODES } from "../abi/shadow.js";
+import { checkInteger, show } from "../checks.js";
 import type { Core } from "../core/core.js";
 import type { CoreExports } from "../core/exports.js";
 import type { LinearMemory } from "../core/linear-memory.js";
@@ -16,6 +17,7 @@ import {
 import { type AliasConfig, checkAliases, isPlain, NO_ALIASES } from "./aliases.js";
 import { Allocations } from "./allocations.js";
 import { type AuditProblem, audit } from "./audit.js";
+import { checkAliasOptions, checkControlRegisters, checkSlotOptions, checkVmConfig } from "./check-config.js";
 import type { FormatLimits } from "./context.js";
 import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
 import { EventBuffer } from "./event-buffer.js";
@@ -72,6 +74,7 @@ export class VirtualMachine {
   requestedPages = 0;
 
   constructor(core: Core, config: VirtualMachineConfig) {
+    checkVmConfig(config);
     const { exports, linear, work } = core.internals();
     this.work = work;
     this.exports = exports;
@@ -111,6 +114,7 @@ export class VirtualMachine {
 
   /** Throws ConfigError where CR3 has alias bits. */
   createVcpu(registers: ControlRegisters): Vcpu {
+    checkControlRegisters(registers);
     if (registers.cr3 & this.limits.aliasMask)
       throw new ConfigError(`CR3 0x${registers.cr3.toString(16)} has alias bits`);
     const vcpu = new Vcpu(this, this.vcpus.length, registers);
@@ -118,8 +122,14 @@ export class VirtualMachine {
     return vcpu;
   }
 
-  /** Zeroed RAM for slots; `size` is a multiple of 4096. Returns its linear address. */
+  /**
+   * Zeroed RAM for slots; `size` is a multiple of 4096. Returns its linear address. Throws ConfigError for a bad size,
+   * OutOfMemoryError where it does not fit.
+   */
   createRam(size: number): number {
+    if (!Number.isSafeInteger(size) || size <= 0 || size % 4096 !== 0) {
+      throw new ConfigError(`size of RAM is ${show(size)}, expected a positive multiple of 4096`);
+    }
     return this.#memory.lend(size);
   }
 
@@ -219,11 +229,12 @@ export class VirtualMachine {
 
   // ---------------------------------------------------------------- memory and slots
 
-  /** The slot behind a guest-physical address, whichever alias it is; a page of the VM's own has none. */
+  /** The slot whose RAM is behind a guest-physical address, whichever alias it is; a page of the VM's own has none. */
   #slotAt(gpa: bigint, space: number): Memslot | undefined {
     const gfn = this.gfnOf(gpa);
     const slot = this.slots.visible(space, gfn);
-    return slot !== undefined && slot.flags & MEMSLOT_INTERNAL && gfn !== gpa >> 12n ? undefined : slot;
+    if (slot === undefined || Number((gfn - slot.base) << 12n) >= slot.ramSize) return undefined;
+    return slot.flags & MEMSLOT_INTERNAL && gfn !== gpa >> 12n ? undefined : slot;
   }
 
   /** Guest-physical bytes of one address space, through any alias; undefined where a byte lies in no slot. */
@@ -267,6 +278,7 @@ export class VirtualMachine {
 
   /** Adds, deletes, moves or changes a memslot. Throws ConfigError or OutOfMemoryError with nothing changed. */
   setSlot(config: SlotConfig): void {
+    checkSlotOptions(config, this.linear);
     changeSlot(this, config);
     this.#collectEvents();
   }
@@ -292,8 +304,7 @@ export class VirtualMachine {
 
   /** Sets the limit on shadow pages, at least 64; the oldest pages beyond it are zapped. */
   setPageLimit(count: number): void {
-    if (!Number.isInteger(count) || count < MIN_PAGES)
-      throw new ConfigError(`page limit is ${count}, expected at least ${MIN_PAGES}`);
+    checkInteger(count, MIN_PAGES, 0xffffffff, "page limit");
     this.exports.limitPages(this.pointer, count);
     this.requestedPages = count;
     this.settle();
@@ -305,6 +316,7 @@ export class VirtualMachine {
    * huge pages can return where no code runs any more. Returns how many there were.
    */
   recoverHugePages(count: number): number {
+    checkInteger(count, 0, 0xffffffff, "count", RangeError);
     const recovered = this.exports.recoverForbidden(this.pointer, count);
     this.settle();
     this.#collectEvents();
@@ -345,6 +357,7 @@ export class VirtualMachine {
    * runs, with nothing changed.
    */
   setAliases(config: AliasConfig): void {
+    checkAliasOptions(config);
     const aliases = this.#checkAliases(config);
     const name = `alias mask 0x${aliases.mask.toString(16)}`;
     for (const slot of this.slots.slots) {

@@ -10,6 +10,7 @@ import {
   type ShadowPage,
   type Vcpu,
   VirtualMachine,
+  type VmMasks,
 } from "../mmu/index.js";
 import { ROLE_LEVEL_PROMOTED, roleGuestLevel, roleIsPromoted } from "../role/index.js";
 import type { MmuEvent } from "./events.js";
@@ -22,6 +23,7 @@ import type {
   MmuState,
   NestedEntry,
   HostPage as PinnedPage,
+  RecordedMasks,
   ReplayHost,
   ReplayTarget,
   ReplayTargetFactory,
@@ -66,6 +68,15 @@ interface Range {
   readonly ram: number;
 }
 
+function vmMasks(masks: RecordedMasks): VmMasks {
+  const { hostWritable, mmuWritable, nx, x, user, accessed, dirty, present, memtype, me, meValue, accTrack } = masks;
+  const { mmioMask: mmio, mmioValue, mmioAccess, nonpresentOrRsvd, nonpresentOrRsvdLowerGfn: lowerGfn } = masks;
+  return {
+    ...{ hostWritable, mmuWritable, nx, x, user, accessed, dirty, present, memtype, me, meValue, accTrack },
+    ...{ mmio, mmioValue, mmioAccess, nonpresentOrRsvd, lowerGfn },
+  };
+}
+
 /** A comparison of events means nothing where some are missing. */
 function passOn(sink: (event: MmuEvent) => void): (event: MmuTraceEvent) => void {
   return (event) => {
@@ -85,12 +96,7 @@ class EngineTarget implements ReplayTarget {
     const { masks } = config;
     this.#core = loadSync();
     this.vm = new VirtualMachine(this.#core, {
-      masks: {
-        ...masks,
-        mmio: masks.mmioMask,
-        me: masks.me,
-        lowerGfn: masks.nonpresentOrRsvdLowerGfn,
-      },
+      masks: vmMasks(masks),
       paging: config.paging,
       tdpMmu: config.paging !== "shadow" && config.tdpMmu,
       tdpLevels: { forced: levelsOf(masks.tdpRootLevel, 0), max: levelsOf(masks.maxTdpLevel, 4) },

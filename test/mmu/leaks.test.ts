@@ -36,7 +36,10 @@ describe.each(["nopg", "32", "pae", "4level", "5level"] as const)("a %s guest ta
     ["with every zap of a table's pages", (guest) => void guest.vm.unprotectGfn(0x101n)],
     [
       "with every other root",
-      (guest, i) => guest.vcpu.setRegisters({ ...registersOf(guest.mode, 0x10_0000n), cr0: i & 1 ? 1n : 0x8001_0001n }),
+      (guest, i) => {
+        const registers = registersOf(guest.mode, 0x10_0000n);
+        guest.vcpu.setRegisters(i & 1 ? { ...registers, cr0: 1n, efer: registers.efer & ~0x400n } : registers);
+      },
     ],
     ["with every unmapped page", (guest) => guest.vm.unmapRange(RAM_HVA + PAGE, RAM_HVA + PAGE + 0x1000n)],
   ])("%s", (_what, act) => {

@@ -20,7 +20,7 @@ function build(large: number) {
   const size = (4 + directories) * PAGE;
   const ram = vm.createRam(size);
   vm.setSlot({ id: 0, gpa: 0n, size, ram, hva: 0x7f00_0000_0000n });
-  vm.setSlot({ id: 1, gpa: DATA, size: large * LARGE, ram, hva: 0x7f40_0000_0000n });
+  vm.setSlot({ id: 1, gpa: DATA, size: large * LARGE, ram, ramSize: PAGE, hva: 0x7f40_0000_0000n });
   vm.setPageLimit(1 << 20);
   const put = (gfn: number, index: number, entry: bigint) => {
     vm.linear.u64[(ram + gfn * PAGE) / 8 + index] = entry | FLAGS;

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
-import type { HostPage } from "../../src/mmu/index.js";
+import type { HostPage, SlotConfig } from "../../src/mmu/index.js";
 import { Guest, HIGH_SLOT, RAM_PAGES } from "./guest.js";
 
 const GVA = 0x40_3000n;
@@ -203,16 +203,30 @@ describe("memslots", () => {
   });
 
   it.each([
-    ["other memory", { id: 1, gpa: 0x1000n, size: 0x1000, ram: 0 }, "cannot be changed"],
-    ["an overlap", { id: 7, gpa: 0x1000n, size: 0x1000, ram: 0x1000 }, "overlaps slot 0"],
-    ["a misaligned address", { id: 7, gpa: 0x1001n, size: 0x1000, ram: 0x1000 }, "multiples of 4096"],
-    ["a slot without memory", { id: 7, gpa: 0x9000_0000n, size: 0x1000 }, "expected the linear address"],
+    ["other memory", { id: 1, gpa: 0x1000n, size: 0x1000 }, "cannot be changed"],
+    ["an overlap", { id: 7, gpa: 0x1000n, size: 0x1000 }, "overlaps slot 0"],
+    ["a misaligned address", { id: 7, gpa: 0x1001n, size: 0x1000 }, "multiples of 4096"],
+    [
+      "a slot without memory",
+      { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: undefined },
+      "expected the linear address",
+    ],
     ["the deletion of nothing", { id: 7, gpa: 0n, size: 0 }, "does not exist"],
-    ["a slot number out of range", { id: 600, gpa: 0n, size: 0x1000 }, "expected 0 to 509"],
+    ["a slot number out of range", { id: 600, gpa: 0n, size: 0x1000 }, "from 0 to 509"],
+    ["an unknown option", { id: 7, gpa: 0n, size: 0x1000, log: true }, 'unknown option "log"'],
+    ["a number for a bigint", { id: 7, gpa: 0x1000, size: 0x1000 }, "expected a bigint"],
+    ["a negative address", { id: 7, gpa: -0x1000n, size: 0x1000 }, "expected a bigint"],
+    ["memory at no address", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: Number.NaN }, "ram is NaN"],
+    ["memory in part of a page", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: 0x1001 }, "multiples of 4096"],
+    ["memory over the core's records", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: 0 }, "are no RAM"],
+    ["memory beyond the end", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: 0xffff_f000 }, "reach beyond"],
+    ["more memory than there is", { id: 7, gpa: 0x9000_0000n, size: 0x2000 }, "are no RAM"],
+    ["more memory than size", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ramSize: 0x2000 }, "ramSize is 8192"],
   ])("refuse %s", (_name, config, message) => {
     const { guest } = started();
     const generation = guest.vm.slots.generation(0);
-    expect(() => guest.vm.setSlot(config)).toThrow(message);
+    const ram = config.size === 0 ? undefined : guest.vm.createRam(0x1000);
+    expect(() => guest.vm.setSlot({ ram, ...config } as unknown as SlotConfig)).toThrow(message);
     expect(guest.vm.slots.generation(0)).toBe(generation);
     guest.dispose();
   });
@@ -231,7 +245,7 @@ describe("the page limit", () => {
     expect(guest.access(GVA, Access.Read)).toBe("ok");
     expect(guest.vm.audit()).toEqual([]);
     guest.vm.setPageLimit(64);
-    expect(() => guest.vm.setPageLimit(63)).toThrow("at least 64");
+    expect(() => guest.vm.setPageLimit(63)).toThrow("from 64 to");
     guest.dispose();
   });
 });
