@@ -38,6 +38,11 @@ export class DisposedError extends PagingError {
   override name = "DisposedError";
 }
 
+/** A callback used what waits for it: a vCPU in mid-fault, or a virtual machine that is being changed. */
+export class BusyError extends PagingError {
+  override name = "BusyError";
+}
+
 /** A page source answered with something that is no answer, or needs the page that it is asked for. */
 export class PageSourceError extends PagingError {
   override name = "PageSourceError";

@@ -1,10 +1,12 @@
 /** Checks of what a virtual machine, its slots and its vCPUs are given, before anything changes. */
+import { bitOf, CR0, EPTP } from "../abi/index.js";
 import { checkChoice, checkFlag, checkInteger, checkMethod, checkOptions, type OptionNames, show } from "../checks.js";
 import type { LinearMemory } from "../core/linear-memory.js";
 import { checkMode } from "../core/registers.js";
 import { ConfigError } from "../errors.js";
 import type { SpteMasks } from "../spte/index.js";
 import type { AliasConfig } from "./aliases.js";
+import type { SecondStage } from "./context-roles.js";
 import type { ControlRegisters } from "./control-registers.js";
 import type { SlotConfig } from "./memslots.js";
 import type { VirtualMachineConfig, VmMasks } from "./vm-config.js";
@@ -82,6 +84,16 @@ const SLOT_OPTIONS: OptionNames<SlotConfig> = {
   internal: true,
   memoryType: true,
 };
+const EPT_STAGE: OptionNames<Extract<SecondStage, { kind: "ept" }>> = {
+  kind: true,
+  eptp: true,
+  executeOnly: true,
+  hugePageLevel: true,
+  accessedDirty: true,
+  pdptes: true,
+};
+/** CR0 of a host that pages. */
+const PAGING = bitOf(CR0, "PE") | bitOf(CR0, "PG");
 /** 48 bytes each: 3 GiB. */
 const MOST_EVENTS = 2 ** 26;
 const U64_END = 1n << 64n;
@@ -133,6 +145,37 @@ export function checkControlRegisters(registers: ControlRegisters): void {
   checkOptions(registers, REGISTERS, "the registers");
   for (const name of ["cr0", "cr3", "cr4", "efer"] as const) checkBigint(registers[name], name.toUpperCase());
   checkMode(registers);
+}
+
+/** Throws ConfigError for what is no second stage; whether the VM can have it is checked elsewhere. */
+export function checkStageOptions(stage: SecondStage): void {
+  if (typeof stage !== "object" || stage === null) {
+    throw new ConfigError(`the second stage is ${show(stage)}, expected an object`);
+  }
+  if (checkChoice(stage.kind, ["npt", "ept"], "kind of the second stage") === "npt") {
+    const { kind: _, ...registers } = stage as Extract<SecondStage, { kind: "npt" }>;
+    checkOptions(registers, { ncr3: true, hostCr4: true, hostEfer: true }, "the second stage");
+    for (const name of ["ncr3", "hostCr4", "hostEfer"] as const) checkBigint(registers[name], name);
+    checkMode({ cr0: PAGING, cr4: registers.hostCr4, efer: registers.hostEfer });
+    return;
+  }
+  const ept = stage as Extract<SecondStage, { kind: "ept" }>;
+  checkOptions(ept, EPT_STAGE, "the second stage");
+  checkBigint(ept.eptp, "EPTP");
+  for (const name of ["executeOnly", "accessedDirty"] as const) {
+    if (checkFlag(ept[name], name) === undefined) throw new ConfigError(`${name} is missing, expected true or false`);
+  }
+  checkInteger(ept.hugePageLevel, 1, 3, "hugePageLevel");
+  if (((ept.eptp & bitOf(EPTP, "AD")) !== 0n) !== ept.accessedDirty) {
+    throw new ConfigError(
+      `accessedDirty is ${ept.accessedDirty}, which is not bit 6 of EPTP 0x${ept.eptp.toString(16)}`,
+    );
+  }
+  if (ept.pdptes === undefined) return;
+  if (!Array.isArray(ept.pdptes) || ept.pdptes.length !== 4) {
+    throw new ConfigError(`pdptes is ${show(ept.pdptes)}, expected an array of 4`);
+  }
+  for (const value of ept.pdptes) checkBigint(value, "a PDPTE");
 }
 
 /** The same where some are given, to go over `before`. */

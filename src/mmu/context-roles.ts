@@ -61,6 +61,23 @@ export function setRootRoles(
   context.pgd = registers.cr3;
 }
 
+type NptStage = Extract<SecondStage, { readonly kind: "npt" }>;
+
+/** L1's registers as its nested guest's NPT is walked with them. */
+function nestedNptRegisters(stage: NptStage): PagingRegisters {
+  return {
+    cr0: CR0_PG,
+    cr3: stage.ncr3,
+    cr4: Number(stage.hostCr4 & 0xffff_ffffn),
+    efer: Number(stage.hostEfer & 0xffff_ffffn),
+  };
+}
+
+/** Levels of L1's NPT. */
+export function nestedNptLevel(stage: NptStage): number {
+  return roleLevel(nestedNptCpuRole(nestedNptRegisters(stage), { smm: false, guestMode: true }).base);
+}
+
 /** The context that shadows L1's second stage. Returns L1's root table. */
 export function setNestedRoles(vm: VirtualMachine, context: PagingContext, stage: SecondStage, mode: RoleMode): bigint {
   if (stage.kind === "ept") {
@@ -71,12 +88,7 @@ export function setNestedRoles(vm: VirtualMachine, context: PagingContext, stage
     context.pgd = stage.eptp;
     return stage.eptp;
   }
-  const registers = {
-    cr0: CR0_PG,
-    cr3: stage.ncr3,
-    cr4: Number(stage.hostCr4 & 0xffff_ffffn),
-    efer: Number(stage.hostEfer & 0xffff_ffffn),
-  };
+  const registers = nestedNptRegisters(stage);
   const cpu = nestedNptCpuRole(registers, mode);
   const level = vm.tdp?.level ?? roleLevel(cpu.base);
   context.setRoles(cpu, nestedNptRoot(cpu, level), vm.limits, registers, "shadow");

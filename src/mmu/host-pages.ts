@@ -17,11 +17,14 @@ export interface HostPage {
   readonly level: number;
 }
 
-/** The host's memory management. Its calls may run into the VM's own notifier methods. */
+/** The host's memory management. */
 export interface HostMemory {
-  /** Finds or makes the page for a guest access; undefined: it has to be fetched first, and the guest is to wait. */
+  /**
+   * Finds or makes the page for a guest access; undefined: it has to be fetched first, and the guest is to wait. It may run
+   * into the VM's own notifier methods, change slots and run other vCPUs; the vCPU that waits for it throws BusyError.
+   */
   pin(hva: bigint, write: boolean): HostPage | undefined;
-  /** The page if it is there now, without doing anything for it. */
+  /** The page if it is there now, without doing anything for it: meanwhile the VM throws BusyError. */
   peek(hva: bigint): HostPage | undefined;
 }
 
@@ -79,15 +82,11 @@ export class HostPages {
     }
     const before = this.#changes;
     const hva = this.#hva(slot, gfn);
-    this.#pins++;
-    let page: HostPage | undefined;
-    try {
-      page = this.host.pin(hva, write);
-    } finally {
-      this.#pins--;
-    }
+    const page = this.#pin(vcpu, this.host, hva, write);
     if (page !== undefined) this.check(page, hva);
     this.#peekAbsent();
+    // Other vCPUs may have had faults meanwhile.
+    this.vm.caches.topUp(false);
     // The slot may be gone with its records.
     if (!slots.slots.includes(slot)) return "retry";
     if (page === undefined) return "wait";
@@ -97,16 +96,38 @@ export class HostPages {
     return "page";
   }
 
-  /** A slot was added. */
-  fill(slot: Memslot): void {
+  #pin(vcpu: Vcpu, host: HostMemory, hva: bigint, write: boolean): HostPage | undefined {
+    this.#pins++;
+    this.vm.caches.hold();
+    vcpu.waiting = true;
+    try {
+      return host.pin(hva, write);
+    } finally {
+      vcpu.waiting = false;
+      this.vm.caches.letGo();
+      this.#pins--;
+    }
+  }
+
+  /** What the host has behind the pages of a slot that is going to be added. */
+  look(slot: Memslot): Map<bigint, HostPage> {
+    const found = new Map<bigint, HostPage>();
+    for (let gfn = slot.base; this.host !== undefined && gfn < slot.base + BigInt(slot.pages); gfn++) {
+      const page = this.#peek(this.host, this.#hva(slot, gfn));
+      if (page !== undefined) found.set(gfn, page);
+    }
+    return found;
+  }
+
+  /** A slot was added; `found` is what `look` gave. */
+  fill(slot: Memslot, found: ReadonlyMap<bigint, HostPage>): void {
     const absent = new Set<bigint>();
     for (let gfn = slot.base; gfn < slot.base + BigInt(slot.pages); gfn++) {
-      if (this.host === undefined) this.vm.slots.setHostPage(slot, gfn, this.#own(slot, gfn));
-      else absent.add(gfn);
+      const page = this.host === undefined ? this.#own(slot, gfn) : found.get(gfn);
+      if (page !== undefined) this.vm.slots.setHostPage(slot, gfn, page);
+      if (page === undefined || !page.writable) absent.add(gfn);
     }
-    if (this.host === undefined) return;
-    this.#absent.set(slot, absent);
-    this.#peekAbsent();
+    if (this.host !== undefined) this.#absent.set(slot, absent);
   }
 
   forget(slot: Memslot): void {
@@ -140,12 +161,17 @@ export class HostPages {
     if (this.host === undefined) return;
     for (const [slot, gfns] of this.#absent) {
       for (const gfn of gfns) {
-        const page = this.host.peek(this.#hva(slot, gfn));
+        const page = this.#peek(this.host, this.#hva(slot, gfn));
         if (page === undefined) continue;
-        this.check(page, this.#hva(slot, gfn));
         this.vm.slots.setHostPage(slot, gfn, page);
         if (page.writable) gfns.delete(gfn);
       }
     }
+  }
+
+  #peek(host: HostMemory, hva: bigint): HostPage | undefined {
+    const page = this.vm.undisturbed("the host is asked what it has", () => host.peek(hva));
+    if (page !== undefined) this.check(page, hva);
+    return page;
   }
 }

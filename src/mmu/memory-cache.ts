@@ -44,8 +44,22 @@ export class MemoryCaches {
     this.#memory = new Allocations(linear);
   }
 
-  /** Enough pages for a fault are in stock; the fault path asks this first. The core counts the rmap descriptors itself. */
+  /**
+   * Enough pages for a fault are in stock; the fault path asks this first, and nothing else. The core counts the rmap
+   * descriptors itself.
+   */
   stocked = false;
+  #held = 0;
+
+  /** Until `letGo` nothing counts as stocked: every fault comes by where more is asked. */
+  hold(): void {
+    this.#held++;
+    this.stocked = false;
+  }
+
+  letGo(): void {
+    this.#held--;
+  }
 
   /**
    * Fills every cache. Throws OutOfMemoryError with all structures as they were (a cache that was filled already
@@ -56,7 +70,7 @@ export class MemoryCaches {
     this.#fill(this.#tables, TABLE, TABLE, (last) => this.#growMap(last >>> 12));
     this.#fill(this.#arrays, TABLE, TABLE);
     this.#fill(this.#headers, pageRecord.size, 16);
-    this.stocked = true;
+    this.stocked = this.#held === 0;
     while (linear.u32[(this.vm >>> 2) + VM_WORD.descCount]! < descs) this.#addDescs();
     if (needsLow && this.#low === undefined) {
       // Tables of freed low pages are among the others: they would gather there if each low page were a new one.
@@ -77,7 +91,8 @@ export class MemoryCaches {
     const words = this.linear.u32;
     words[(header >>> 2) + PAGE_WORD.spt] = table;
     words[(header >>> 2) + PAGE_WORD.shadowed] = translations ? this.#arrays.pop()! : 0;
-    this.stocked = this.#tables.length >= PAGES && this.#headers.length >= PAGES && this.#arrays.length >= PAGES;
+    const enough = this.#tables.length >= PAGES && this.#headers.length >= PAGES && this.#arrays.length >= PAGES;
+    this.stocked = enough && this.#held === 0;
     this.#map(table, header);
     return header;
   }
@@ -107,8 +122,9 @@ export class MemoryCaches {
     this.encryption?.encrypt(BigInt(table));
   }
 
-  /** Frees all memory; nothing of the VM may be used after it. */
+  /** Frees all memory; nothing of the VM may be used after it, and nothing counts as stocked. */
   dispose(): void {
+    this.hold();
     this.dropLow();
     this.#memory.release();
     const map = vmRecord.get32(this.linear, this.vm, "PAGE_MAP");

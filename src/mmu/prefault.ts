@@ -54,7 +54,7 @@ interface Lanes {
 function faultLanes(faults: VcpuFaults, { input, output, count, errorCode }: Lanes): void {
   const { caches, exports, linear } = faults.vm;
   for (let next = 0; next < count; next++) {
-    if (!caches.stocked) caches.topUp(false);
+    if (!caches.stocked) faults.stock();
     next = exports.pageFaultBatch(faults.pointer, input, output, next, count, errorCode);
     if (next === count) return;
     let code = linear.u32[output / 4 + next]!;

@@ -1,6 +1,7 @@
 /** Adding, deleting, moving and changing memslots (kvm_set_memslot and kvm_mmu_slot_apply_flags of Linux 6.1). */
 import { SHADOW_CODES } from "../abi/shadow.js";
 import { flushSlot } from "./flushes.js";
+import type { HostPage } from "./host-pages.js";
 import { flagsOf, type Memslot, type SlotConfig } from "./memslots.js";
 import { RANGE } from "./notifier.js";
 import { splitNestedHugePages } from "./split-huge.js";
@@ -21,6 +22,7 @@ export function changeSlot(vm: VirtualMachine, config: SlotConfig): void {
   const initial = (vm.manualDirtyLog & 2) !== 0;
   const fresh =
     change === "create" || change === "move" ? vm.slots.prepare(config, old, log ? { initial } : undefined) : undefined;
+  const found = fresh && lookAt(vm, fresh);
   if (change === "flags" && log) {
     if (!initial) vm.tdpMmu?.reserveSplits(old!);
     vm.slots.startLog(old!, initial);
@@ -35,9 +37,9 @@ export function changeSlot(vm: VirtualMachine, config: SlotConfig): void {
     vm.slots.remove(old!);
     vm.hostPages.forget(old!);
   }
-  if (fresh !== undefined) {
+  if (fresh !== undefined && found !== undefined) {
     vm.slots.add(fresh);
-    vm.hostPages.fill(fresh);
+    vm.hostPages.fill(fresh, found);
   }
   const oldFlags = old?.flags ?? 0;
   if (change === "flags") vm.slots.setFlags(old!, flagsOf(config));
@@ -45,6 +47,16 @@ export function changeSlot(vm: VirtualMachine, config: SlotConfig): void {
   if (change === "create" || change === "delete") updateLimit(vm);
   if (change === "flags") applyFlags(vm, old!, oldFlags);
   if (change === "delete" || change === "move") vm.slots.release(old!);
+}
+
+/** The host may fail: nothing has changed yet. */
+function lookAt(vm: VirtualMachine, fresh: Memslot): Map<bigint, HostPage> {
+  try {
+    return vm.hostPages.look(fresh);
+  } catch (error) {
+    vm.slots.release(fresh);
+    throw error;
+  }
 }
 
 function swap(vm: VirtualMachine, space: number): void {

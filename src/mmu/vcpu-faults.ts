@@ -45,7 +45,7 @@ export class VcpuFaults {
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
       if (walk.ok) this.vm.unprotectGfn(this.vm.gfnOf(walk.gpa));
     }
-    if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
+    if (!this.vm.caches.stocked) this.stock();
     // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
     let code = this.vm.exports.pageFaultWide(this.pointer, address, errorCode);
     if (code >= NEED_HOST_PAGE) code = this.attend(code);
@@ -56,9 +56,15 @@ export class VcpuFaults {
   /** See Vcpu.fault. */
   fault(low: number, high: number, errorCode: number): number {
     const { vm } = this;
-    if (!vm.caches.stocked) vm.caches.topUp(false);
+    if (!vm.caches.stocked) this.stock();
     const code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
     return code < NEED_HOST_PAGE ? code : this.attend(code);
+  }
+
+  /** Before a fault where not enough pages are in stock. Throws DisposedError and BusyError, see Vcpu.begin. */
+  stock(): void {
+    this.vcpu.begin();
+    this.vm.caches.topUp(false);
   }
 
   /** Serves what the core asks for in a fault until it ends, and collects what it left; a code of FAULT_CODE. */
@@ -132,7 +138,7 @@ export class VcpuFaults {
     // Other bits may be alias bits now, and then the address is another page's.
     const same = pgd === undefined ? this.vm.gfnOf(address) === gfn : true;
     if (same && wait.pgd === pgd && this.vcpu.enterGuest()) {
-      if (!this.vm.caches.stocked) this.vm.caches.topUp(false);
+      if (!this.vm.caches.stocked) this.stock();
       const [low, high] = [Number(address & 0xffff_ffffn), Number(address >> 32n)];
       // What an execute-only alias maps is nothing to read.
       const fetches = pgd === undefined && (address & this.vm.limits.executeOnlyAliases) !== 0n;

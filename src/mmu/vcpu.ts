@@ -1,14 +1,14 @@
 /** A virtual processor: its registers, its paging contexts, the requests it serves before it enters the guest. */
-import { checkInteger } from "../checks.js";
+import { checkInteger, toBytes } from "../checks.js";
 import { checkInvpcid } from "../core/invpcid.js";
 import { checkLinear } from "../core/linear-address.js";
-import { ConfigError, GeneralProtectionError, UnsupportedError } from "../errors.js";
+import { BusyError, ConfigError, GeneralProtectionError, UnsupportedError } from "../errors.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT } from "../role/index.js";
 import { Allocations } from "./allocations.js";
 import type { AsyncFault } from "./async-faults.js";
-import { checkChangedRegisters, checkControlRegisters } from "./check-config.js";
+import { checkChangedRegisters, checkControlRegisters, checkStageOptions } from "./check-config.js";
 import { PagingContext } from "./context.js";
-import { type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context-roles.js";
+import { nestedNptLevel, type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context-roles.js";
 import {
   type ControlRegisters,
   CR3_NO_FLUSH,
@@ -57,6 +57,8 @@ export class Vcpu {
   #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
   #smm = false;
   #guestMode = false;
+  /** The host is looking a page up for a fault of this vCPU. */
+  waiting = false;
 
   /** Use VirtualMachine.createVcpu. */
   constructor(
@@ -164,7 +166,17 @@ export class Vcpu {
     return this.#smm ? 1 : 0;
   }
 
-  dispose(): void {
+  /**
+   * Throws DisposedError after the VM was disposed of; BusyError where a callback of the host's uses the vCPU whose fault
+   * waits for it. The core is in mid-fault then: other registers or roots would make it go on with half of each.
+   */
+  begin(): void {
+    this.vm.begin();
+    if (this.waiting) throw new BusyError(`vCPU ${this.id} is in a fault that waits for this answer of the host's`);
+  }
+
+  /** Gives its memory back, with the VM's. */
+  release(): void {
     for (const { roots } of [this.rootMmu, this.guestMmu]) roots.free(ROOTS.all);
     this.#memory.release();
   }
@@ -181,6 +193,7 @@ export class Vcpu {
    * Returns false where a root table lies in no slot: the guest triple-faults. Throws OutOfMemoryError.
    */
   enterGuest(): boolean {
+    this.begin();
     this.vm.linear.u32[(this.pointer >>> 2) + VCPU_WORD.pdptesRead] = this.vm.virtualization === "vmx" ? 1 : 0;
     const loaded = this.#requests.serve();
     this.vm.events.collect(this.id);
@@ -212,6 +225,7 @@ export class Vcpu {
    * Throws RangeError where `results` is too short, OutOfMemoryError between two faults.
    */
   prefault(addresses: BigUint64Array, results: Uint32Array, errorCode: number): number {
+    this.begin();
     const missing = prefault(this.#faults, addresses, results, errorCode);
     this.vm.events.collect(this.id);
     return missing;
@@ -222,6 +236,7 @@ export class Vcpu {
    * unless the guest runs on other tables now. Returns whether the guest waited for it.
    */
   pageReady(gfn: bigint): boolean {
+    this.begin();
     return this.#faults.pageReady(gfn);
   }
 
@@ -236,6 +251,7 @@ export class Vcpu {
    * linear address above 32 bits outside long mode.
    */
   injectFault(errorCode: number, address: bigint, nested = false): void {
+    this.begin();
     if (!nested) this.checkLinear(address);
     this.#faults.inject({ errorCode, address, nested });
     this.vm.events.collect(this.id);
@@ -243,6 +259,7 @@ export class Vcpu {
 
   /** A walk of the guest's tables by software, as instruction emulation makes it. `code` holds PFERR bits. */
   walk(address: bigint, code: number): WalkOutcome {
+    this.begin();
     const result = this.#faults.walk(address, code);
     this.vm.events.collect(this.id);
     return result;
@@ -252,7 +269,9 @@ export class Vcpu {
    * A write that is emulated: memory first, then the dirty log, then the shadow pages of the written table. `gpa` may have
    * alias bits. Throws MemoryRangeError before anything changes.
    */
-  emulatedWrite(gpa: bigint, bytes: Uint8Array): void {
+  emulatedWrite(gpa: bigint, data: Uint8Array | ArrayBufferView | ArrayBufferLike): void {
+    this.begin();
+    const bytes = toBytes(data);
     this.vm.writeGuest(gpa, bytes, this.space);
     this.vm.exports.pteWrite(this.pointer, Number(gpa >> 32n), Number(gpa & 0xffff_ffffn), bytes.length);
     this.vm.settle();
@@ -263,6 +282,7 @@ export class Vcpu {
 
   /** INVLPG. Throws ConfigError for an address above 32 bits outside long mode. */
   invlpg(address: bigint): void {
+    this.begin();
     this.checkLinear(address);
     this.#invalidation.page(address);
     this.vm.events.collect(this.id);
@@ -273,6 +293,7 @@ export class Vcpu {
    * GeneralProtectionError, with nothing changed, where the processor would raise #GP(0).
    */
   invpcid(type: number, pcid: number, address: bigint): void {
+    this.begin();
     const pcide = (this.#registers.cr4 & CR4.pcide) !== 0;
     checkInvpcid(type, pcid, address, { pcide, width: this.linearWidth });
     if (type === 0) this.#invalidation.pcidPage(BigInt(pcid), address);
@@ -283,6 +304,7 @@ export class Vcpu {
 
   /** MOV to CR3. Throws GeneralProtectionError, with nothing changed, where the processor would raise #GP(0). */
   writeCr3(value: bigint): void {
+    this.begin();
     let noFlush = false;
     let pcid = 0n;
     if (this.#registers.cr4 & CR4.pcide) {
@@ -310,17 +332,20 @@ export class Vcpu {
 
   /** MOV to CR0. Throws GeneralProtectionError where the processor would raise #GP(0). */
   writeCr0(value: bigint): void {
+    this.begin();
     this.#write(writeCr0(this.#registers, value), false);
   }
 
   /** MOV to CR4. Throws GeneralProtectionError where the processor would raise #GP(0). */
   writeCr4(value: bigint): void {
+    this.begin();
     const write = writeCr4(this.#registers, value);
     this.#write(write, write.freesRoots);
   }
 
   /** WRMSR to IA32_EFER; LMA keeps its value. Throws GeneralProtectionError where LME would change under paging. */
   writeEfer(value: bigint): void {
+    this.begin();
     this.#write(writeEfer(this.#registers, value), false);
   }
 
@@ -342,6 +367,7 @@ export class Vcpu {
 
   /** Registers set from outside, all at once (KVM_SET_SREGS). Throws ConfigError where CR3 has alias bits. */
   setRegisters(registers: ControlRegisters): void {
+    this.begin();
     checkControlRegisters(registers);
     this.#checkCr3(registers.cr3);
     const before = this.registers;
@@ -356,6 +382,7 @@ export class Vcpu {
    * has alias bits, which the processor refuses.
    */
   setGuestRegisters(changed: Partial<ControlRegisters>): void {
+    this.begin();
     checkChangedRegisters(changed, this.registers);
     this.#checkCr3(changed.cr3 ?? 0n);
     const before = this.#registers;
@@ -366,11 +393,13 @@ export class Vcpu {
 
   /** EFLAGS.AC, for SMAP. */
   setAc(ac: boolean): void {
+    this.begin();
     vcpuRecord.set32(this.vm.linear, this.pointer, "AC", ac ? 1 : 0);
   }
 
   /** PKRU. Throws RangeError for what has no 32 bits. */
   setPkru(pkru: number): void {
+    this.begin();
     checkInteger(pkru, 0, 0xffffffff, "PKRU", RangeError);
     for (const context of [this.rootMmu, this.nestedMmu]) context.setPkru(pkru);
   }
@@ -432,6 +461,7 @@ export class Vcpu {
 
   /** System-management mode begins: paging off, the SMM address space (enter_smm). */
   enterSmm(): void {
+    this.begin();
     this.#setSpace(true);
     this.#resetContext();
     this.#setRegisters(smmRegisters(this.#registers));
@@ -441,6 +471,7 @@ export class Vcpu {
 
   /** RSM with the registers that were saved. Throws ConfigError where CR3 has alias bits. */
   leaveSmm(registers: ControlRegisters): void {
+    this.begin();
     checkControlRegisters(registers);
     this.#checkCr3(registers.cr3);
     this.#setSpace(false);
@@ -455,6 +486,7 @@ export class Vcpu {
    * two-dimensional paging, its guest-physical addresses are L1's), in pages of their own (guest_mode).
    */
   enterNested(registers: ControlRegisters, stage?: SecondStage): void {
+    this.begin();
     checkControlRegisters(registers);
     this.#checkStage(registers, stage);
     const numbers = numbersOf(registers);
@@ -474,15 +506,25 @@ export class Vcpu {
   /** Throws UnsupportedError, ConfigError or GeneralProtectionError for what cannot be entered. */
   #checkStage(registers: ControlRegisters, stage: SecondStage | undefined): void {
     const { tdp, limits } = this.vm;
+    if (this.#guestMode)
+      throw new ConfigError(`vCPU ${this.id} runs a nested guest already, expected exitNested first`);
     if (stage === undefined) {
       this.#checkRoot(registers.cr3);
       return;
     }
+    checkStageOptions(stage);
     if (tdp === undefined) throw new UnsupportedError("a second stage of L1's needs NPT or EPT in the host");
-    if (stage.kind === "npt") this.#checkRoot(stage.ncr3);
-    else if (limits.aliasMask !== 0n)
+    if (stage.kind === "npt") {
+      this.#checkRoot(stage.ncr3);
+      const level = nestedNptLevel(stage);
+      if (level > tdp.level) {
+        throw new UnsupportedError(`L1's NPT has ${level} levels, expected at most the host's ${tdp.level}`);
+      }
+    } else if (limits.aliasMask !== 0n) {
       throw new UnsupportedError("nested EPT is not possible while addresses have alias bits");
-    else if (isPaePaging(numbersOf(registers))) this.#pdptes.checkFields(stage.pdptes);
+    } else if (!isValidEptp(this.vm, stage.eptp)) {
+      throw new ConfigError(`EPTP 0x${stage.eptp.toString(16)} is none that this VM's L1 may use`);
+    } else if (isPaePaging(numbersOf(registers))) this.#pdptes.checkFields(stage.pdptes);
   }
 
   /** Behind L1's second stage CR3 is an address of L2's, where the bits mean nothing. Throws ConfigError. */
@@ -497,6 +539,7 @@ export class Vcpu {
 
   /** The nested guest exits to L1, whose registers these are. Throws ConfigError where CR3 has alias bits. */
   exitNested(registers: ControlRegisters): void {
+    this.begin();
     checkControlRegisters(registers);
     this.#checkRoot(registers.cr3);
     if (this.mmu.isEpt && this.walkMmu === this.nestedMmu && isPaePaging(this.#registers)) this.#pdptes.exitNested();
@@ -534,6 +577,7 @@ export class Vcpu {
    * capabilities do not allow is an invalid operand, and changes nothing (handle_invept).
    */
   invept(eptp: bigint | "all"): boolean {
+    this.begin();
     if (eptp === "all" ? this.vm.tdp?.format !== "ept" : !isValidEptp(this.vm, eptp)) return false;
     const { roots } = this.guestMmu;
     roots.freeWhere((_, pgd) => eptp === "all" || sameEptTable(pgd, eptp), true);
@@ -543,6 +587,7 @@ export class Vcpu {
 
   /** L1 loads another VMCS: the shadow roots of its second stages go (nested_release_vmcs12). */
   releaseNested(): void {
+    this.begin();
     this.guestMmu.roots.free(ROOTS.all);
     this.vm.events.collect(this.id);
   }

@@ -1,10 +1,10 @@
 /** A virtual machine whose guest runs under shadow paging. */
 import { SHADOW_CODES } from "../abi/shadow.js";
-import { checkInteger, show } from "../checks.js";
+import { checkInteger, show, toBytes } from "../checks.js";
 import type { Core } from "../core/core.js";
 import type { CoreExports } from "../core/exports.js";
 import type { LinearMemory } from "../core/linear-memory.js";
-import { ConfigError, MemoryRangeError } from "../errors.js";
+import { BusyError, ConfigError, DisposedError, MemoryRangeError } from "../errors.js";
 import {
   ROLE_DIRECT,
   ROLE_INVALID,
@@ -72,6 +72,8 @@ export class VirtualMachine {
   readonly #executeOnly: boolean;
   /** Limit set by the user; 0: it follows the slots. */
   requestedPages = 0;
+  #disposed = false;
+  #occupation: string | undefined;
 
   constructor(core: Core, config: VirtualMachineConfig) {
     checkVmConfig(config);
@@ -114,6 +116,7 @@ export class VirtualMachine {
 
   /** Throws ConfigError where CR3 has alias bits. */
   createVcpu(registers: ControlRegisters): Vcpu {
+    this.begin();
     checkControlRegisters(registers);
     if (registers.cr3 & this.limits.aliasMask)
       throw new ConfigError(`CR3 0x${registers.cr3.toString(16)} has alias bits`);
@@ -127,15 +130,35 @@ export class VirtualMachine {
    * OutOfMemoryError where it does not fit.
    */
   createRam(size: number): number {
+    this.begin();
     if (!Number.isSafeInteger(size) || size <= 0 || size % 4096 !== 0) {
       throw new ConfigError(`size of RAM is ${show(size)}, expected a positive multiple of 4096`);
     }
     return this.#memory.lend(size);
   }
 
-  /** Frees everything the VM holds. */
+  /** Throws DisposedError after `dispose`, BusyError while the host is asked something that the VM must not change for. */
+  begin(): void {
+    if (this.#disposed) throw new DisposedError("the virtual machine was disposed of");
+    if (this.#occupation !== undefined) throw new BusyError(`not while ${this.#occupation}`);
+  }
+
+  /** Calls the host, which must not use the VM meanwhile; `occupation` says what is going on. */
+  undisturbed<T>(occupation: string, call: () => T): T {
+    this.#occupation = occupation;
+    try {
+      return call();
+    } finally {
+      this.#occupation = undefined;
+    }
+  }
+
+  /** Frees everything the VM holds, its RAM included. Idempotent. Throws BusyError inside a callback of the host's. */
   dispose(): void {
-    for (const vcpu of this.vcpus) vcpu.dispose();
+    if (this.#disposed) return;
+    this.#beginAlone();
+    this.#disposed = true;
+    for (const vcpu of this.vcpus) vcpu.release();
     this.vcpus.length = 0;
     // Every page goes back the usual way, so that low pages are encrypted again.
     this.exports.zapAll(this.pointer);
@@ -144,6 +167,12 @@ export class VirtualMachine {
     this.caches.dispose();
     this.#chains.dispose();
     this.#memory.release();
+  }
+
+  /** The same where no vCPU may be in a fault either. */
+  #beginAlone(): void {
+    this.begin();
+    if (this.hostPages.pinning) throw new BusyError("not while the host looks up a page for a fault");
   }
 
   // ---------------------------------------------------------------- what the core asks for
@@ -239,6 +268,8 @@ export class VirtualMachine {
 
   /** Guest-physical bytes of one address space, through any alias; undefined where a byte lies in no slot. */
   readGuest(gpa: bigint, length: number, space = 0): Uint8Array | undefined {
+    this.begin();
+    checkInteger(length, 0, 2 ** 32, "length", RangeError);
     const bytes = new Uint8Array(length);
     for (let done = 0; done < length; ) {
       const at = gpa + BigInt(done);
@@ -256,7 +287,8 @@ export class VirtualMachine {
    * Writes guest memory and its dirty log, through any alias and without telling the MMU. Throws MemoryRangeError before
    * anything changes.
    */
-  writeGuest(gpa: bigint, bytes: Uint8Array, space = 0): void {
+  writeGuest(gpa: bigint, data: Uint8Array | ArrayBufferView | ArrayBufferLike, space = 0): void {
+    const bytes = toBytes(data);
     if (this.readGuest(gpa, bytes.length, space) === undefined) {
       throw new MemoryRangeError(`guest-physical range 0x${gpa.toString(16)} lies in no slot`);
     }
@@ -272,12 +304,14 @@ export class VirtualMachine {
 
   /** A page was written by something other than a vCPU's own access. */
   markDirty(gfn: bigint, space = 0): void {
+    this.begin();
     const slot = this.slots.visible(space, gfn);
     if (slot !== undefined) this.exports.logDirty(slot.pointer, gfn);
   }
 
   /** Adds, deletes, moves or changes a memslot. Throws ConfigError or OutOfMemoryError with nothing changed. */
   setSlot(config: SlotConfig): void {
+    this.begin();
     checkSlotOptions(config, this.linear);
     changeSlot(this, config);
     this.#collectEvents();
@@ -285,6 +319,7 @@ export class VirtualMachine {
 
   /** Pages written since the last call, relative to the slot; see dirty-log.ts. */
   getDirtyLog(id: number, space = 0): number[] {
+    this.begin();
     const pages = getDirtyLog(this, this.#slot(id, space));
     this.#collectEvents();
     return pages;
@@ -292,6 +327,7 @@ export class VirtualMachine {
 
   /** Clears pages of the log and logs their next writes (manual protect). */
   clearDirtyLog(id: number, first: number, count: number, pages: Iterable<number>, space = 0): void {
+    this.begin();
     clearDirtyLog(this, this.#slot(id, space), first, count, pages);
     this.#collectEvents();
   }
@@ -304,6 +340,7 @@ export class VirtualMachine {
 
   /** Sets the limit on shadow pages, at least 64; the oldest pages beyond it are zapped. */
   setPageLimit(count: number): void {
+    this.begin();
     checkInteger(count, MIN_PAGES, 0xffffffff, "page limit");
     this.exports.limitPages(this.pointer, count);
     this.requestedPages = count;
@@ -316,6 +353,7 @@ export class VirtualMachine {
    * huge pages can return where no code runs any more. Returns how many there were.
    */
   recoverHugePages(count: number): number {
+    this.begin();
     checkInteger(count, 0, 0xffffffff, "count", RangeError);
     const recovered = this.exports.recoverForbidden(this.pointer, count);
     this.settle();
@@ -325,6 +363,7 @@ export class VirtualMachine {
 
   /** Zaps the shadow pages of a guest table so that the guest may write it; returns whether there was one. */
   unprotectGfn(gfn: bigint): boolean {
+    this.begin();
     const found = this.exports.unprotect(this.pointer, Number(gfn >> 32n), Number(gfn & 0xffff_ffffn)) !== 0;
     this.settle();
     return found;
@@ -357,6 +396,7 @@ export class VirtualMachine {
    * runs, with nothing changed.
    */
   setAliases(config: AliasConfig): void {
+    this.#beginAlone();
     checkAliasOptions(config);
     const aliases = this.#checkAliases(config);
     const name = `alias mask 0x${aliases.mask.toString(16)}`;
@@ -392,6 +432,7 @@ export class VirtualMachine {
    * `rangedFlush` allows to list, through each alias.
    */
   takeFlushes(): PendingFlush {
+    this.begin();
     return takeFlushes(this);
   }
 
@@ -399,6 +440,7 @@ export class VirtualMachine {
 
   /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
   unmapRange(start: bigint, end: bigint): void {
+    this.begin();
     unmapRange(this, start, end);
     this.#collectEvents();
   }
@@ -408,6 +450,7 @@ export class VirtualMachine {
    * there is not reached from here on, wherever it was a part of a large one. Throws ConfigError with nothing changed.
    */
   changePage(hva: bigint, page: HostPage): void {
+    this.begin();
     changePage(this, hva, page);
     this.#collectEvents();
   }
@@ -422,6 +465,7 @@ export class VirtualMachine {
   }
 
   #anyYoung(start: bigint, end: bigint, what: number): boolean {
+    this.begin();
     const young = anyYoung(this, start, end, what);
     this.#collectEvents();
     return young;
@@ -431,16 +475,19 @@ export class VirtualMachine {
 
   /** Counters of the core, by name (see VM in src/abi/shadow.ts). */
   counter(name: string): number {
+    this.begin();
     return vmRecord.get32(this.linear, this.pointer, name);
   }
 
   /** Every active page, newest first. */
   pages(): ShadowPage[] {
+    this.begin();
     return shadowPages(this);
   }
 
   /** One page by its header's linear address. */
   page(pointer: number): ShadowPage {
+    this.begin();
     return readPage(this, pointer);
   }
 
@@ -454,6 +501,7 @@ export class VirtualMachine {
 
   /** Sets accessed or dirty bits in an SPTE, as the processor does; where it logs dirty pages, the log gets the page. */
   setHardwareBits(page: ShadowPage, index: number, bits: bigint): void {
+    this.begin();
     const place = page.table / 8 + index;
     const old = this.linear.u64[place]!;
     this.linear.u64[place] = old | bits;
@@ -465,6 +513,7 @@ export class VirtualMachine {
 
   /** Checks every invariant of the structures; an empty list means that they hold. */
   audit(): AuditProblem[] {
+    this.begin();
     return audit(this);
   }
 

@@ -7,6 +7,7 @@ import {
   type InjectedFault,
   type MmuTraceEvent,
   type PagingContext,
+  type SecondStage,
   type ShadowPage,
   type Vcpu,
   VirtualMachine,
@@ -75,6 +76,14 @@ function vmMasks(masks: RecordedMasks): VmMasks {
     ...{ hostWritable, mmuWritable, nx, x, user, accessed, dirty, present, memtype, me, meValue, accTrack },
     ...{ mmio, mmioValue, mmioAccess, nonpresentOrRsvd, lowerGfn },
   };
+}
+
+/** CR0 of L1 shapes nothing of its NPT: paging is on, and CR0.WP counts as clear. */
+function secondStage(stage: NestedEntry["secondStage"]): SecondStage | undefined {
+  if (stage.kind === "none") return undefined;
+  if (stage.kind === "ept") return stage;
+  const { kind, ncr3, hostCr4, hostEfer } = stage;
+  return { kind, ncr3, hostCr4, hostEfer };
 }
 
 /** A comparison of events means nothing where some are missing. */
@@ -234,8 +243,7 @@ class EngineTarget implements ReplayTarget {
   }
 
   enterNested(vcpu: number, entry: NestedEntry): void {
-    const stage = entry.secondStage;
-    this.#vcpu(vcpu).enterNested(entry.registers, stage.kind === "none" ? undefined : stage);
+    this.#vcpu(vcpu).enterNested(entry.registers, secondStage(entry.secondStage));
   }
 
   exitNested(vcpu: number, registers: ControlRegisters): void {
