@@ -129,7 +129,7 @@ function sayWhatIsInferred(context: CliContext, registers: DumpRegisters, mode: 
 
 export interface StructureCliOptions {
   quiet?: boolean;
-  maxMappings: number;
+  maxMappings?: number;
   partial?: boolean;
   cyclic: "refuse" | "follow";
 }
@@ -138,9 +138,8 @@ export function addStructureOptions(command: Command): Command {
   return command
     .option(
       "--max-mappings <n>",
-      "refuse tables that describe more mappings than this",
+      `refuse tables that describe more mappings than this (${DEFAULT_MAX_MAPPINGS}, fewer where most are aliases)`,
       parseInteger(1, Number.MAX_SAFE_INTEGER),
-      DEFAULT_MAX_MAPPINGS,
     )
     .option("--partial", "go on where tables are not in the dump, and say how many are missing")
     .addOption(
@@ -155,7 +154,7 @@ export function inspect(context: CliContext, open: OpenSpace, options: Structure
   const { dump, registers } = open;
   try {
     const structure = inspectTables(dump.pageSource, registers, {
-      maxMappings: options.maxMappings,
+      ...(options.maxMappings === undefined ? {} : { maxMappings: options.maxMappings }),
       allowMissing: options.partial ?? false,
       allowCycles: options.cyclic === "follow",
     });

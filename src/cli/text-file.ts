@@ -1,6 +1,6 @@
 /** Text files, and pipes that stand for them (`--from <(command)`). */
 import { closeSync, constants, createReadStream, openSync, readSync, statSync } from "node:fs";
-import { Socket } from "node:net";
+import { setTimeout } from "node:timers/promises";
 import { CliError } from "./errors.js";
 
 export interface TextFile {
@@ -26,28 +26,42 @@ export function openText(path: string): TextFile {
   }
 }
 
+/** Bytes of a pipe that are read at once, and the time in ms until it is looked at again where it has none. */
+const CHUNK = 2 ** 16;
+const PATIENCE = 10;
+
 function pipeChunks(path: string): AsyncIterable<Uint8Array> {
   const descriptor = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  const first = firstBytes(descriptor);
-  if (first !== undefined && first.length === 0) {
+  let first: Uint8Array | undefined;
+  try {
+    first = available(descriptor);
+    if (first?.length === 0) throw new CliError(`${path}: expected data, found a pipe that nobody writes to`);
+  } catch (error) {
     closeSync(descriptor);
-    throw new CliError(`${path}: expected data, found a pipe that nobody writes to`);
+    throw error;
   }
-  const rest = new Socket({ fd: descriptor, readable: true, writable: false });
-  return (async function* () {
-    if (first !== undefined) yield first;
-    yield* rest as AsyncIterable<Uint8Array>;
-  })();
+  return restOf(descriptor, first);
 }
 
-/** What the pipe has: nothing at all where it has no writer, undefined where a writer has not written yet. */
-function firstBytes(descriptor: number): Uint8Array | undefined {
-  const bytes = new Uint8Array(2 ** 16);
+/** What a pipe has and will have, until its last writer is gone. */
+async function* restOf(descriptor: number, first: Uint8Array | undefined): AsyncIterable<Uint8Array> {
+  try {
+    for (let chunk = first; chunk?.length !== 0; chunk = available(descriptor)) {
+      if (chunk === undefined) await setTimeout(PATIENCE);
+      else yield chunk;
+    }
+  } finally {
+    closeSync(descriptor);
+  }
+}
+
+/** What a pipe has: nothing at all where it has no writer any more, undefined where a writer has not written yet. */
+function available(descriptor: number): Uint8Array | undefined {
+  const bytes = new Uint8Array(CHUNK);
   try {
     return bytes.subarray(0, readSync(descriptor, bytes));
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EAGAIN") return undefined;
-    closeSync(descriptor);
     throw error;
   }
 }

@@ -13,14 +13,20 @@ import { pagingModeOf } from "./mode.js";
 
 /** Mappings beyond this many are refused unless the caller says otherwise. */
 export const DEFAULT_MAX_MAPPINGS = 100_000_000;
+/**
+ * Of these, so many may be reached through tables that are used more than once, or this multiple of the mappings that
+ * the dump's tables have: listing aliases takes time that the dump's size does not promise.
+ */
+const MOST_ALIASES = 2 ** 22;
+const ALIAS_RATIO = 8;
 /** A table has 512 entries to look at: one path to a table counts as this many mappings. */
 const MAPPINGS_PER_VISIT = 16;
 /** Entries looked at when cycles behind shared tables are searched, before the tables are refused as too entangled. */
 const CYCLE_SEARCH_BUDGET = 50_000_000;
 
 export interface StructureOptions {
-  /** More leaves than this are refused, aliases counted as often as they are reached. Default 100 million.
-   * Paths to tables are limited to a sixteenth of it. */
+  /** More leaves than this are refused, aliases counted as often as they are reached. Default 100 million,
+   * and fewer where most are aliases. Paths to tables are limited to a sixteenth of it. */
   readonly maxMappings?: number;
   /** Count tables that are not in the source instead of refusing them. Default false. */
   readonly allowMissing?: boolean;
@@ -122,7 +128,9 @@ class Inspection {
     const root = Number((this.#registers.cr3 & (levels > 3 ? 0xf_ffff_ffff_f000n : 0xffff_f000n)) >> 12n);
     const counts = this.#inspect(root, levels, undefined);
     if (this.#options.allowCycles !== true) this.#findHiddenCycles();
-    this.#checkLimit(counts.level1 + counts.level2 + counts.level3);
+    const leaves = counts.level1 + counts.level2 + counts.level3;
+    this.#checkLimit(leaves);
+    this.#checkAliases(leaves);
     this.#checkVisits(counts.visits);
     return this.#summary(counts);
   }
@@ -255,6 +263,15 @@ class Inspection {
         `expected at most ${this.#maxMappings} mappings, found ${leaves === this.#distinctLeaves ? "at least " : ""}${leaves}`,
       );
     }
+  }
+
+  /** Unless the caller has said how many mappings are welcome. */
+  #checkAliases(leaves: number): void {
+    const limit = Math.max(MOST_ALIASES, ALIAS_RATIO * this.#distinctLeaves);
+    if (this.#options.maxMappings !== undefined || leaves <= limit) return;
+    throw new TableStructureError(
+      `expected at most ${limit} mappings from tables with ${this.#distinctLeaves}, found ${leaves}`,
+    );
   }
 
   /** Shared empty tables have no leaves, but enumeration would go through them once for each path. */

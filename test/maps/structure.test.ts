@@ -149,6 +149,20 @@ describe("what is refused", () => {
     expect(() => inspect(shared)).toThrow(/at most 100000000 mappings, found 68719476736/);
   });
 
+  it("more aliases than a dump's size promises, unless the caller welcomes them", () => {
+    const parts = (count: number) =>
+      table64(Object.fromEntries(Array.from({ length: count }, (_, i) => [i, toTable(3)])));
+    const aliased = (count: number) => ({
+      1: table64({ 0: toTable(2) }),
+      2: parts(count),
+      3: all(toTable(4)),
+      4: all(PAGE_4K),
+    });
+    expect(inspect(aliased(16)).leaves).toBe(2 ** 22);
+    expect(() => inspect(aliased(17))).toThrow(/at most 4194304 mappings from tables with 512, found 4456448/);
+    expect(inspect(aliased(17), { maxMappings: 4_456_448 }).leaves).toBe(4_456_448);
+  });
+
   it("more mappings than the limit, before the rest of the dump is read", () => {
     const tables = { ...chain, 3: table64({ 6: toTable(4), 7: toTable(99) }), 4: all(PAGE_4K) };
     expect(() => inspect(tables, { maxMappings: 511 })).toThrow(/at most 511 mappings, found at least 512/);
