@@ -55,12 +55,11 @@ export function limitsOf(config: VirtualMachineConfig, masks: VmMasks): FormatLi
 }
 
 /**
- * Most that a gfn can be: under two-dimensional paging as many bits as the host's MAXPHYADDR, those that encryption takes
- * included (kvm_mmu_max_gfn, kvm_get_shadow_phys_bits); elsewhere the 52 of a guest's entries.
+ * Most that a gfn can be: under two-dimensional paging as many bits as the host's MAXPHYADDR has, where an MMIO SPTE can
+ * hold them all; elsewhere the 52 of a guest's entries (kvm_mmu_max_gfn).
  */
-export function maxGfn(tdp: TdpConfig | undefined, { hostPhysicalBits, encryptionMask }: FormatLimits): bigint {
-  const bits = tdp === undefined ? ADDRESS_BITS : Math.max(hostPhysicalBits, encryptionMask.toString(2).length);
-  return (1n << BigInt(bits - 12)) - 1n;
+export function maxGfn(tdp: TdpConfig | undefined, { hostPhysicalBits }: FormatLimits): bigint {
+  return (1n << BigInt((tdp === undefined ? ADDRESS_BITS : hostPhysicalBits) - 12)) - 1n;
 }
 
 /** Two-dimensional paging, undefined under shadow paging. Throws ConfigError. */

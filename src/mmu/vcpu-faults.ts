@@ -74,8 +74,7 @@ export class VcpuFaults {
       if (code === TOO_WIDE) this.#refuseWide();
       if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
       if (code === NEED_STOCK) {
-        vm.caches.topUp(false);
-        vm.tdpMmu?.topUp();
+        this.#topUp();
       } else {
         vm.stats.hostCalls++;
         if (code === NEED_PAGE) vm.providePage(this.vcpu);
@@ -87,6 +86,8 @@ export class VcpuFaults {
             code = ATTEND | SHADOW_CODES.RET_PF_RETRY;
             break;
           }
+          // Faults of other vCPUs, which the host's doings brought about, have taken from the stock of this one.
+          this.#topUp();
         }
       }
       code = vm.exports.pageFaultResume(this.pointer);
@@ -96,6 +97,12 @@ export class VcpuFaults {
       vm.events.collect(this.vcpu.id);
     }
     return code & ~ATTEND;
+  }
+
+  /** Stocks what a fault may take. Throws OutOfMemoryError. */
+  #topUp(): void {
+    this.vm.caches.topUp(false);
+    this.vm.tdpMmu?.topUp();
   }
 
   #refuseWide(): never {
