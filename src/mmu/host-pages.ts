@@ -85,8 +85,6 @@ export class HostPages {
     const page = this.#pin(vcpu, this.host, hva, write);
     if (page !== undefined) this.check(page, hva);
     this.#peekAbsent();
-    // Other vCPUs may have had faults meanwhile.
-    this.vm.caches.topUp(false);
     // The slot may be gone with its records.
     if (!slots.slots.includes(slot)) return "retry";
     if (page === undefined) return "wait";
