@@ -4,7 +4,7 @@
  */
 import { type AddressSpace, Access as Flag, Status, type Translation } from "../../../src/index.js";
 import { type Vcpu, VirtualMachine } from "../../../src/mmu/index.js";
-import type { Memslot } from "../../../src/mmu/memslots.js";
+import type { Memslot } from "../../../src/mmu/memory/memslots.js";
 import { core } from "../guest.js";
 import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";

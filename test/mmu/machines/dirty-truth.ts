@@ -3,7 +3,7 @@
  * copy must be in the log, whoever wrote it.
  */
 import type { VirtualMachine } from "../../../src/mmu/index.js";
-import type { Memslot } from "../../../src/mmu/memslots.js";
+import type { Memslot } from "../../../src/mmu/memory/memslots.js";
 
 class DirtyTruth {
   readonly #copy: Uint8Array;

@@ -5,7 +5,7 @@
  */
 import { Access as Flag, Status } from "../../../src/index.js";
 import { type Vcpu, VirtualMachine } from "../../../src/mmu/index.js";
-import type { Memslot } from "../../../src/mmu/memslots.js";
+import type { Memslot } from "../../../src/mmu/memory/memslots.js";
 import { core } from "../guest.js";
 import { ACCESSES, faultCode } from "./direct-machine.js";
 import { DirtyLogs } from "./dirty-truth.js";
