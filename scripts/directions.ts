@@ -153,6 +153,8 @@ export const PLACES: readonly Place[] = [
   { place: "bench", mayImport: ["src/*"] },
   { place: "scripts", mayImport: ["src/*", "scripts/*"] },
   { place: "scripts/directions", mayImport: [] },
+  { place: "scripts/syntax", mayImport: [] },
+  { place: "scripts/bits", mayImport: ["scripts/syntax"] },
   { place: "scripts/mutation", mayImport: ["src/*", "test/conform", "test/core", "test/differential", "test/walk"] },
   { place: "vitest.config.ts", mayImport: [] },
   { place: "test", mayImport: ["src/*"] },
@@ -177,6 +179,6 @@ export const PLACES: readonly Place[] = [
   { place: "test/recording", mayImport: ["src/*"] },
   { place: "test/role", mayImport: ["src/*"] },
   { place: "test/spte", mayImport: ["src/*", "test"] },
-  { place: "test/tools", mayImport: ["src/*", "scripts", "scripts/directions"] },
+  { place: "test/tools", mayImport: ["src/*", "scripts", "scripts/*"] },
   { place: "test/walk", mayImport: ["src/*", "test"] },
 ];
