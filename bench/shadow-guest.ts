@@ -68,7 +68,7 @@ export function buildShadow(shape: ShadowShape): ShadowGuest {
   const vm = new VirtualMachine(core, { masks, hostPhysicalBits: PHYS_BITS, ...config });
   const ram = vm.createRam(tablePages * PAGE);
   vm.setSlot({ id: 0, gpa: 0n, size: tablePages * PAGE, ram, hva: 0x7f00_0000_0000n });
-  vm.setSlot({ id: 1, gpa: BigInt(DATA_GFN) << 12n, size: dataPages * PAGE, ram, hva: DATA_HVA });
+  vm.setSlot({ id: 1, gpa: BigInt(DATA_GFN) << 12n, size: dataPages * PAGE, ram, ramSize: PAGE, hva: DATA_HVA });
 
   const words = linear.u32;
   const put = (gfn: number, index: number, target: number) => {

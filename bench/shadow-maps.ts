@@ -8,7 +8,7 @@
 import { SPACE } from "../src/abi/index.js";
 import { RecordType } from "../src/core/record.js";
 import { FAULT_CODE } from "../src/mmu/index.js";
-import { memslotRecord } from "../src/mmu/records.js";
+import { memslotRecord } from "../src/mmu/memory/records.js";
 import {
   ACC_ALL,
   ROLE_ACCESS,

@@ -1,6 +1,6 @@
 /** Operations of the shadow MMU that should take the same time however many shadow pages there are. */
-import { RANGE } from "../src/mmu/notifier.js";
-import { VCPU_WORD } from "../src/mmu/records.js";
+import { RANGE } from "../src/mmu/changes/notifier.js";
+import { VCPU_WORD } from "../src/mmu/memory/records.js";
 import type { Candidate } from "./rounds.js";
 import { DATA_GFN, DATA_HVA, type ShadowGuest } from "./shadow-guest.js";
 

@@ -10,8 +10,8 @@ import {
   VM_PTE_WRITES,
 } from "../abi/shadow";
 import { isPresent } from "../spte/predicates";
-import { gfnOfAddress } from "./alias";
-import { firstInChain, gfnOf, hasGptes, isObsolete, levelOf, LOW_PDPT, nextInChain, roleOf } from "./page";
+import { gfnOfAddress } from "../pages/alias";
+import { firstInChain, gfnOf, hasGptes, isObsolete, levelOf, LOW_PDPT, nextInChain, roleOf } from "../pages/page";
 import { entryPointer } from "./update";
 import { flushOrZap, zapEntry, zapPage } from "./zap";
 

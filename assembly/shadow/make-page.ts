@@ -35,10 +35,10 @@ import {
 import { ACC_ALL, SPTE_ADDRESS } from "../abi/spte";
 import { isLarge, isPresent } from "../spte/predicates";
 import { pdpteSpte, tableSpte } from "../spte/make";
-import { gfnOfAddress, lowOfAlias } from "./alias";
-import { emitPage } from "./event";
-import { flushGfns, flushRemote } from "./flush";
-import { linkOf, listAdd } from "./list";
+import { gfnOfAddress, lowOfAlias } from "../pages/alias";
+import { emitPage } from "../pages/event";
+import { flushGfns, flushRemote } from "../pages/flush";
+import { linkOf, listAdd } from "../pages/list";
 import {
   adDisabled,
   chainAdd,
@@ -56,9 +56,9 @@ import {
   roleOf,
   spaceOf,
   tableOf,
-} from "./page";
+} from "../pages/page";
 import { rmapAdd } from "./rmap";
-import { changeLpage, changeTrack, findSlot, ramOf } from "./slot";
+import { changeLpage, changeTrack, findSlot, ramOf } from "../pages/slot";
 import { markUnsync } from "./unsync";
 import { broken } from "./update";
 import { protectGfn } from "./write-protect";

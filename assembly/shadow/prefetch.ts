@@ -14,11 +14,11 @@ import {
 import { ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
 import { isPresent } from "../spte/predicates";
 import { resolve } from "../memory/resolve";
-import { aliasOf, aliasRights } from "./alias";
-import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "./gpte";
+import { aliasOf, aliasRights } from "../pages/alias";
+import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "../guest/gpte";
 import { installLeaf } from "./leaf";
-import { adDisabled, entryGfn, indexOf, levelOf, roleOf } from "./page";
-import { hostPage, isHidden, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "./slot";
+import { adDisabled, entryGfn, indexOf, levelOf, roleOf } from "../pages/page";
+import { hostPage, isHidden, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "../pages/slot";
 import { dropInvalid } from "./sync";
 import { entryPointer } from "./update";
 

@@ -14,14 +14,14 @@ import {
 } from "../abi/shadow";
 import { splitSpte, tableSpte } from "../spte/make";
 import { isLarge, isLast, isPresent } from "../spte/predicates";
-import { aliasBits, aliasOf, lowOfAlias } from "./alias";
-import { emit, tracing } from "./event";
-import { flushGfns } from "./flush";
-import { pagesOf } from "./iterator";
+import { aliasBits, aliasOf, lowOfAlias } from "../pages/alias";
+import { emit, tracing } from "../pages/event";
+import { flushGfns } from "../pages/flush";
+import { pagesOf } from "../pages/iterator";
 import { addLeaf } from "./leaf";
-import { adDisabled, childRole, entryGfn, gfnOf, hostAddress, indexOf, levelOf, pageOf, roleOf, spaceOf } from "./page";
+import { adDisabled, childRole, entryGfn, gfnOf, hostAddress, indexOf, levelOf, pageOf, roleOf, spaceOf } from "../pages/page";
 import { rmapAdd, rmapFirst, rmapNext, rmapSptep } from "./rmap";
-import { findSlot, ramInSlot, rmapHead } from "./slot";
+import { findSlot, ramInSlot, rmapHead } from "../pages/slot";
 import { dropSpte, entryPointer } from "./update";
 import { hasRoomToSplit } from "./zap";
 

@@ -1,4 +1,4 @@
-import { flushGfns, flushRemote } from "./flush";
+import { flushGfns, flushRemote } from "../pages/flush";
 // Synchronising: bringing unsync pages up to date with the guest's tables when the guest says so.
 import {
   ROLE_ACCESS,
@@ -25,13 +25,13 @@ import {
 } from "../abi/shadow";
 import { addressOf, isLast, isMmio, isPresent } from "../spte/predicates";
 import { mmioGfn } from "../spte/make";
-import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, gpteUsable, protectClean, readGpte } from "./gpte";
-import { nextEntry, pagesOf, rootEntry } from "./iterator";
+import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, gpteUsable, protectClean, readGpte } from "../guest/gpte";
+import { nextEntry, pagesOf, rootEntry } from "../pages/iterator";
 import { makeSpte, markMmio } from "./leaf";
-import { clearMmioInfo } from "./mmio";
-import { entryGfn, firstInChain, gfnOf, indexOf, isObsolete, levelOf, nextInChain, pageOf, roleOf, setAccess } from "./page";
+import { clearMmioInfo } from "../fault/mmio";
+import { entryGfn, firstInChain, gfnOf, indexOf, isObsolete, levelOf, nextInChain, pageOf, roleOf, setAccess } from "../pages/page";
 import { prefetchGpte } from "./prefetch";
-import { isHidden, isInternal, ramOf, vcpuSlot } from "./slot";
+import { isHidden, isInternal, ramOf, vcpuSlot } from "../pages/slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
 import { clearSpte, dropSpte, entryPointer, updateSpte } from "./update";
 import { protectGfn } from "./write-protect";

@@ -14,7 +14,7 @@ import {
   VM_WALK_PAGES,
 } from "../abi/shadow";
 import { isLarge, isPresent } from "../spte/predicates";
-import { emitPage } from "./event";
+import { emitPage } from "../pages/event";
 import {
   childOf,
   firstInChain,
@@ -25,9 +25,9 @@ import {
   levelOf,
   nextInChain,
   pageOf,
-} from "./page";
+} from "../pages/page";
 import { rmapFirst, rmapNext, rmapSptep } from "./rmap";
-import { isTracked } from "./slot";
+import { isTracked } from "../pages/slot";
 import { broken, entryPointer } from "./update";
 
 /** Pages that one walk collects, as in the kernel. */

@@ -3,9 +3,9 @@ import { SP_SPT, VM_ACCESSED, VM_BROKEN } from "../abi/shadow";
 import { addressOf, adEnabled, isAccessed, isDirty, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
 import { checkedLeaf } from "../spte/check";
 import { trackAccess } from "../spte/make";
-import { emptyEntry, entryGfn, indexOf, levelOf, pageOf, spaceOf } from "./page";
+import { emptyEntry, entryGfn, indexOf, levelOf, pageOf, spaceOf } from "../pages/page";
 import { rmapClear, rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
-import { findSlot, rmapHead } from "./slot";
+import { findSlot, rmapHead } from "../pages/slot";
 
 export function broken(vm: usize): void {
   store<u32>(vm, load<u32>(vm, VM_BROKEN) + 1, VM_BROKEN);

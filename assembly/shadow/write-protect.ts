@@ -5,7 +5,7 @@ import { adNeedsWriteProtect, isMmuWritable, isWritable } from "../spte/predicat
 import { protectTable } from "../tdp/dirty";
 import { tdpOf } from "../tdp/page";
 import { rmapFirst, rmapNext, rmapSptep } from "./rmap";
-import { rmapHead } from "./slot";
+import { rmapHead } from "../pages/slot";
 import { updateSpte } from "./update";
 
 /**

@@ -26,12 +26,12 @@ import {
 import { isLast, isMmio, isPresent } from "../spte/predicates";
 import { isTdpPage, tdpOf } from "../tdp/page";
 import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
-import { emit, emitPage, tracing } from "./event";
-import { flushRemote } from "./flush";
-import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "./list";
-import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "./page";
+import { emit, emitPage, tracing } from "../pages/event";
+import { flushRemote } from "../pages/flush";
+import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "../pages/list";
+import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "../pages/page";
 import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
-import { changeLpage, changeTrack, findSlot } from "./slot";
+import { changeLpage, changeTrack, findSlot } from "../pages/slot";
 import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
 import { clearSpte, dropSpte, entryPointer } from "./update";
 

@@ -5,13 +5,13 @@
 // the removed-SPTE marker in all its entries, elsewhere only in those that are present.
 import { EV_PREPARE_ZAP, EV_TDP_CHANGED, TDP_PAGES } from "../abi/shadow";
 import { SPTE_REMOVED } from "../abi/spte";
-import { plainGfn } from "../shadow/alias";
-import { emit, emitPage, tracing } from "../shadow/event";
-import { flushGfns } from "../shadow/flush";
-import { pagesOf } from "../shadow/iterator";
-import { linkOf, listAdd } from "../shadow/list";
-import { adDisabled, childTable, gfnOf, hostAddress, levelOf, pageOf, spaceOf } from "../shadow/page";
-import { findSlot, markDirty } from "../shadow/slot";
+import { plainGfn } from "../pages/alias";
+import { emit, emitPage, tracing } from "../pages/event";
+import { flushGfns } from "../pages/flush";
+import { pagesOf } from "../pages/iterator";
+import { linkOf, listAdd } from "../pages/list";
+import { adDisabled, childTable, gfnOf, hostAddress, levelOf, pageOf, spaceOf } from "../pages/page";
+import { findSlot, markDirty } from "../pages/slot";
 import { broken, entryPointer } from "../shadow/update";
 import { checkedLeaf } from "../spte/check";
 import { tableSpte } from "../spte/make";

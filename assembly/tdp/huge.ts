@@ -1,9 +1,9 @@
 // Huge pages: splitting them before writes are logged by small pages, and making room for them afterwards.
 import { ROLE_LEVEL } from "../abi/role";
 import { EV_SPLIT_HUGE, MEMSLOT_BASE, MEMSLOT_PAGES, SP_SPTEP, TDP_POOL_COUNT } from "../abi/shadow";
-import { emit, tracing } from "../shadow/event";
-import { gfnOf, levelOf, pageOf, roleOf, spaceOf } from "../shadow/page";
-import { mappingLevel } from "../shadow/slot";
+import { emit, tracing } from "../pages/event";
+import { gfnOf, levelOf, pageOf, roleOf, spaceOf } from "../pages/page";
+import { mappingLevel } from "../pages/slot";
 import { entryPointer } from "../shadow/update";
 import { splitSpte } from "../spte/make";
 import { isLarge, isLast, isPresent } from "../spte/predicates";

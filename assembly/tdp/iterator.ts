@@ -18,8 +18,8 @@ import {
   VM_ALIAS_MASK,
   VM_TDP_MMU,
 } from "../abi/shadow";
-import { entryAt, pagesOf } from "../shadow/iterator";
-import { childTable, levelOf, spaceOf, tableOf } from "../shadow/page";
+import { entryAt, pagesOf } from "../pages/iterator";
+import { childTable, levelOf, spaceOf, tableOf } from "../pages/page";
 import { isLast, isPresent } from "../spte/predicates";
 
 /** The current entry, 0 at the end. */

@@ -14,9 +14,9 @@ import {
   TDP_POOL_COUNT,
   VM_TDP_MMU,
 } from "../abi/shadow";
-import { aliasBits, lowOfAlias, plainGfn } from "../shadow/alias";
-import { emitPage } from "../shadow/event";
-import { linkOf, listDelete } from "../shadow/list";
+import { aliasBits, lowOfAlias, plainGfn } from "../pages/alias";
+import { emitPage } from "../pages/event";
+import { linkOf, listDelete } from "../pages/list";
 
 /** SP_TDP: the page belongs to the TDP MMU. */
 // @ts-ignore: decorator

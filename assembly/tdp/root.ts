@@ -2,8 +2,8 @@
 // it keeps until the root is invalidated.
 import { ROLE_INVALID } from "../abi/role";
 import { SP_ROLE, SP_ROOT_COUNT, SP_TDP, TDP_ROOTS } from "../abi/shadow";
-import { linkOf, listAdd, nextOf, pageOfLink } from "../shadow/list";
-import { levelOf, roleOf, spaceOf } from "../shadow/page";
+import { linkOf, listAdd, nextOf, pageOfLink } from "../pages/list";
+import { levelOf, roleOf, spaceOf } from "../pages/page";
 import { broken } from "../shadow/update";
 import { isPresent } from "../spte/predicates";
 import { setIterated, SHARED } from "./change";

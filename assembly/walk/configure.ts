@@ -15,9 +15,9 @@ import {
   SPACE_TABLES_BASE, SPACE_TABLES_SIZE, SPACE_WIDTH, SPACE_XD_MASK,
 } from "../abi/layout";
 import { setPermissions } from "./permissions";
-import { setFast, setPlans, setTables } from "./plan";
+import { setFast, setPlans, setTables } from "./fast/plan";
 import { bits, setEptReserved, setLegacyReserved } from "./reserved";
-import { clearLines } from "./tlb-lines";
+import { clearLines } from "./tlb/tlb-lines";
 
 /** Fills the derived fields of `space`. Returns false, and changes nothing, where CR3 has reserved bits set (#GP). */
 export function configure(space: usize): bool {

@@ -13,7 +13,7 @@ import { walkLegacy } from "./legacy";
 import { isCanonical, untag } from "./linear";
 import { fail, promoteSecondLeaf } from "./result";
 import { checkTableWrites, finalCode, walkSecondStage } from "./second-stage";
-import { dropFaulted, enterWork } from "./tlb";
+import { dropFaulted, enterWork } from "./tlb/tlb";
 import { applyUpdates } from "./updates";
 
 /**

@@ -2,27 +2,27 @@
 import type { Planted } from "./planted.js";
 
 const at = (path: string) => (rule: string, original: string, text: string) => ({ rule, path, original, text });
-const alias = at("assembly/shadow/alias.ts");
-const fault = at("assembly/shadow/fault.ts");
-const fetch = at("assembly/shadow/fetch.ts");
-const flush = at("assembly/shadow/flush.ts");
-const gpte = at("assembly/shadow/gpte.ts");
-const walk = at("assembly/shadow/guest-walk.ts");
+const alias = at("assembly/pages/alias.ts");
+const fault = at("assembly/fault/fault.ts");
+const fetch = at("assembly/fault/fetch.ts");
+const flush = at("assembly/pages/flush.ts");
+const gpte = at("assembly/guest/gpte.ts");
+const walk = at("assembly/guest/guest-walk.ts");
 const dirty = at("assembly/tdp/dirty.ts");
 const sync = at("assembly/shadow/sync.ts");
 const zap = at("assembly/shadow/zap.ts");
 const leaf = at("assembly/shadow/leaf.ts");
 const prefetch = at("assembly/shadow/prefetch.ts");
 const iterator = at("assembly/tdp/iterator.ts");
-const map = at("assembly/tdp/map.ts");
+const map = at("assembly/fault/map.ts");
 const page = at("assembly/tdp/page.ts");
-const aliases = at("src/mmu/aliases.ts");
-const context = at("src/mmu/context.ts");
-const dirtyLog = at("src/mmu/dirty-log.ts");
-const notifier = at("src/mmu/notifier.ts");
-const slots = at("src/mmu/memslots.ts");
+const aliases = at("src/mmu/config/aliases.ts");
+const context = at("src/mmu/context/context.ts");
+const dirtyLog = at("src/mmu/changes/dirty-log.ts");
+const notifier = at("src/mmu/changes/notifier.ts");
+const slots = at("src/mmu/memory/memslots.ts");
 const vcpu = at("src/mmu/vcpu.ts");
-const vcpuFaults = at("src/mmu/vcpu-faults.ts");
+const vcpuFaults = at("src/mmu/faults/faults.ts");
 const vm = at("src/mmu/vm.ts");
 
 export const PLANTED_ALIASES: readonly Planted[] = [

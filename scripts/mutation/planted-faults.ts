@@ -2,12 +2,12 @@
 import type { Planted } from "./planted.js";
 
 const at = (path: string) => (rule: string, original: string, text: string) => ({ rule, path, original, text });
-const quick = at("assembly/shadow/quick.ts");
-const fault = at("assembly/shadow/fault.ts");
-const page = at("assembly/shadow/page.ts");
-const slot = at("assembly/shadow/slot.ts");
-const prefault = at("src/mmu/prefault.ts");
-const chains = at("src/mmu/gfn-chains.ts");
+const quick = at("assembly/fault/quick-fault.ts");
+const fault = at("assembly/fault/fault.ts");
+const page = at("assembly/pages/page.ts");
+const slot = at("assembly/pages/slot.ts");
+const prefault = at("src/mmu/faults/prefault.ts");
+const chains = at("src/mmu/pages/gfn-chains.ts");
 const linear = at("src/core/linear-memory.ts");
 
 export const PLANTED_FAULTS: readonly Planted[] = [

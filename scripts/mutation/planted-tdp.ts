@@ -41,7 +41,8 @@ export const PLANTED_TDP: readonly Planted[] = [
 
   page("a page from the pool keeps its entries", "memory.fill(table, 0, 4096);", ""),
 
-  range("a read-only change only zaps", "if (!writable) setIterated", "if (false) setIterated"),
+  range("a read-only change only zaps", "if (!writable && level == 1) setIterated", "if (false) setIterated"),
+  range("a huge page is changed in part", "if (!writable && level == 1) setIterated", "if (!writable) setIterated"),
   range(
     "ageing relies on A bits that do not exist",
     "adEnabled(spte) ? spte & ~load<u64>(vm, VM_ACCESSED) : trackAccess(vm, spte)",

@@ -1,4 +1,4 @@
-/** The shadow MMU's exports of the Wasm module; see assembly/shadow/index.ts. Pointers are linear addresses. */
+/** The shadow MMU's exports of the Wasm module; see assembly/operations/exports.ts. Pointers are linear addresses. */
 export interface ShadowExports {
   vmInit(vm: number): void;
   /** Goes over to 2^`bits` zeroed buckets of pages by gfn at `chains`. */

@@ -43,7 +43,7 @@ export class SpaceTlb {
     spaceRecord.set32(linear, space, "TLB_LINES", this.#address + entries * ENTRY_BYTES);
   }
 
-  /** The lines of the first level (assembly/walk/tlb-lines.ts), four words each, as a view that is good until the memory grows. */
+  /** The lines of the first level (assembly/walk/tlb/tlb-lines.ts), four words each, as a view that is good until the memory grows. */
   lines(): Int32Array {
     return new Int32Array(this.linear.memory.buffer, this.#address + this.#entries * ENTRY_BYTES, this.#entries * 4);
   }

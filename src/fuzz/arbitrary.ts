@@ -183,7 +183,9 @@ function build(p: Parts): Scenario {
     entries: [...memory.values()],
     guest,
     second,
-    accesses: p.accesses.map((one) => accessOf(one, hasGuest ? address : directAddress(p))),
+    accesses: p.accesses.map((one) =>
+      accessOf(one, hasGuest ? address : directAddress(p), hasGuest && isNarrow(p.mode)),
+    ),
   };
 }
 
@@ -421,7 +423,12 @@ function eptFlags(flag: EntryFlags, leaf: boolean): bigint {
   return value | ((flag.ignored & 1n) << 11n);
 }
 
-function accessOf(flags: AccessFlags, base: bigint): AccessStep {
+/** Linear addresses have 32 bits: others are refused. */
+function isNarrow(mode: LegacyMode): boolean {
+  return mode !== "4level" && mode !== "5level";
+}
+
+function accessOf(flags: AccessFlags, base: bigint, narrow: boolean): AccessStep {
   let access: number = flags.kind;
   if (flags.user) access |= Access.User;
   if (flags.ac) access |= Access.Ac;
@@ -429,5 +436,5 @@ function accessOf(flags: AccessFlags, base: bigint): AccessStep {
   if (flags.probe) access |= Access.Probe;
   let address = (base & ~0xfffn) | flags.offset;
   if (flags.flip !== undefined) address ^= 1n << BigInt(flags.flip);
-  return { address, access };
+  return { address: narrow ? address & 0xffffffffn : address, access };
 }

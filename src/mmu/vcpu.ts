@@ -4,11 +4,7 @@ import { checkInvpcid } from "../core/invpcid.js";
 import { checkLinear } from "../core/linear-address.js";
 import { BusyError, ConfigError, GeneralProtectionError, UnsupportedError } from "../errors.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT } from "../role/index.js";
-import { Allocations } from "./allocations.js";
-import type { AsyncFault } from "./async-faults.js";
-import { checkChangedRegisters, checkControlRegisters, checkStageOptions } from "./check-config.js";
-import { PagingContext } from "./context.js";
-import { nestedNptLevel, type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context-roles.js";
+import { checkChangedRegisters, checkControlRegisters, checkStageOptions } from "./config/check-config.js";
 import {
   type ControlRegisters,
   CR3_NO_FLUSH,
@@ -23,19 +19,23 @@ import {
   writeCr0,
   writeCr4,
   writeEfer,
-} from "./control-registers.js";
-import { isValidEptp, sameEptTable } from "./eptp.js";
-import { Invalidation } from "./invalidation.js";
-import type { FaultOptions, FaultOutcome, WalkOutcome } from "./outcome.js";
-import { PdpteRegisters } from "./pdptes.js";
-import { prefault } from "./prefault.js";
-import { VCPU_WORD, vcpuRecord } from "./records.js";
-import { ROOTS, type RootCache } from "./root-cache.js";
-import { REQUEST, RootRequests } from "./root-requests.js";
-import { VcpuFaults } from "./vcpu-faults.js";
+} from "./config/control-registers.js";
+import { isValidEptp, sameEptTable } from "./config/eptp.js";
+import { PagingContext } from "./context/context.js";
+import { nestedNptLevel, type SecondStage, setL2Roles, setNestedRoles, setRootRoles } from "./context/context-roles.js";
+import { ROOTS, type RootCache } from "./context/root-cache.js";
+import type { AsyncFault } from "./faults/async-faults.js";
+import { VcpuFaults } from "./faults/faults.js";
+import type { FaultOptions, FaultOutcome, WalkOutcome } from "./faults/outcome.js";
+import { prefault } from "./faults/prefault.js";
+import { Allocations } from "./memory/allocations.js";
+import { VCPU_WORD, vcpuRecord } from "./memory/records.js";
+import { Invalidation } from "./roots/invalidation.js";
+import { PdpteRegisters } from "./roots/pdpte-registers.js";
+import { REQUEST, RootRequests } from "./roots/root-requests.js";
 import type { VirtualMachine } from "./vm.js";
 
-export type { ControlRegisters } from "./control-registers.js";
+export type { ControlRegisters } from "./config/control-registers.js";
 
 export class Vcpu {
   readonly pointer: number;

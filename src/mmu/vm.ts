@@ -14,27 +14,27 @@ import {
   roleLevel,
   roleSmm,
 } from "../role/index.js";
-import { type AliasConfig, checkAliases, isPlain, NO_ALIASES } from "./aliases.js";
-import { Allocations } from "./allocations.js";
-import { type AuditProblem, audit } from "./audit.js";
-import { checkAliasOptions, checkControlRegisters, checkSlotOptions, checkVmConfig } from "./check-config.js";
-import type { FormatLimits } from "./context.js";
-import { clearDirtyLog, getDirtyLog } from "./dirty-log.js";
-import { EventBuffer } from "./event-buffer.js";
-import { type PendingFlush, takeFlushes } from "./flushes.js";
-import { limitsOf, masksOf, maxGfn, type TdpConfig, tdpOf } from "./formats.js";
-import { GfnChains } from "./gfn-chains.js";
-import { type HostPage, HostPages } from "./host-pages.js";
-import { MemoryCaches } from "./memory-cache.js";
-import { type Memslot, Memslots, type SlotConfig } from "./memslots.js";
-import { anyYoung, changePage, RANGE, unmapRange } from "./notifier.js";
-import { PageHash } from "./page-hash.js";
-import { PAGE_WORD, pageRecord, tdpRecord, VCPU_WORD, VM_WORD, vmRecord } from "./records.js";
-import { changeSlot, MIN_PAGES } from "./slot-change.js";
-import { readPage, type ShadowPage, shadowPages } from "./snapshot.js";
-import { TdpMmu } from "./tdp.js";
+import { clearDirtyLog, getDirtyLog } from "./changes/dirty-log.js";
+import { type PendingFlush, takeFlushes } from "./changes/flushes.js";
+import { anyYoung, changePage, RANGE, unmapRange } from "./changes/notifier.js";
+import { changeSlot, MIN_PAGES } from "./changes/slot-change.js";
+import { type AliasConfig, checkAliases, isPlain, NO_ALIASES } from "./config/aliases.js";
+import { checkAliasOptions, checkControlRegisters, checkSlotOptions, checkVmConfig } from "./config/check-config.js";
+import { limitsOf, masksOf, maxGfn, type TdpConfig, tdpOf } from "./config/formats.js";
+import type { FormatLimits } from "./context/context.js";
+import { type AuditProblem, audit } from "./inspect/audit.js";
+import { readPage, type ShadowPage, shadowPages } from "./inspect/snapshot.js";
+import { type VirtualMachineConfig, writeMasks } from "./machine/vm-record.js";
+import { Allocations } from "./memory/allocations.js";
+import { type HostPage, HostPages } from "./memory/host-pages.js";
+import { type Memslot, Memslots, type SlotConfig } from "./memory/memslots.js";
+import { PAGE_WORD, pageRecord, tdpRecord, VCPU_WORD, VM_WORD, vmRecord } from "./memory/records.js";
+import { GfnChains } from "./pages/gfn-chains.js";
+import { MemoryCaches } from "./pages/memory-cache.js";
+import { PageHash } from "./pages/page-hash.js";
+import { TdpMmu } from "./pages/tdp.js";
+import { EventBuffer } from "./trace/event-buffer.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
-import { type VirtualMachineConfig, writeMasks } from "./vm-config.js";
 
 const { HOST_PRESENT, HOST_WRITABLE, MEMSLOT_INTERNAL } = SHADOW_CODES;
 

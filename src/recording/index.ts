@@ -1,16 +1,12 @@
 /** KVM recordings and kernel trace text: read, replay, compare. For Node: recordings are folders. */
-export * from "./describe.js";
-export { engineTarget } from "./engine-target.js";
-export * from "./error.js";
-export * from "./events.js";
-export { findRecordings } from "./find-recordings.js";
-export type { MemoryImage } from "./memory-image.js";
-export { readRecording } from "./reader.js";
-export type * from "./recording.js";
-export * from "./replayer.js";
-export { IGNORED_FIELDS, RULES, type Rule, RuleCounts } from "./rules.js";
-export { isPass, ReplaySummary } from "./summary.js";
-export type * from "./target.js";
+
+export { IGNORED_FIELDS, RULES, type Rule, RuleCounts } from "./compare/rules.js";
+export * from "./format/error.js";
+export * from "./format/events.js";
+export { findRecordings } from "./format/find-recordings.js";
+export type { MemoryImage } from "./format/memory-image.js";
+export { readRecording } from "./format/reader.js";
+export type * from "./format/recording.js";
 export {
   normalizeAddresses,
   parseEvent,
@@ -18,5 +14,10 @@ export {
   printEvent,
   TEXT_KINDS,
   type TraceLine,
-} from "./trace-text.js";
-export { judgeWalks, type WalkDifference, type WalkReport } from "./walk-judge.js";
+} from "./format/trace-text.js";
+export { engineTarget } from "./replay/engine-target.js";
+export * from "./replay/replayer.js";
+export type * from "./replay/target.js";
+export * from "./report/describe.js";
+export { isPass, ReplaySummary } from "./report/summary.js";
+export { judgeWalks, type WalkDifference, type WalkReport } from "./walks/walk-judge.js";

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { type SecondStage, type ShadowPage, VirtualMachine } from "../../src/mmu/index.js";
-import { descRecord, memslotRecord, PAGE_WORD, pageRecord, vmRecord } from "../../src/mmu/records.js";
+import { descRecord, memslotRecord, PAGE_WORD, pageRecord, vmRecord } from "../../src/mmu/memory/records.js";
 import { roleIsPaeRoot, roleLevel } from "../../src/role/index.js";
 import { bytesOf, core, Guest, HIGH_SLOT, type Mode, registersOf } from "./guest.js";
 import { NestedNpt } from "./nested-guest.js";

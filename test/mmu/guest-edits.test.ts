@@ -1,12 +1,13 @@
 /** The guest's tables change while the host is asked for a page: another vCPU edits them behind a fault's back. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
-import type { HostPage } from "../../src/mmu/index.js";
-import { bytesOf, Guest, type Mode, registersOf } from "./guest.js";
+import { type HostPage, VirtualMachine } from "../../src/mmu/index.js";
+import { bytesOf, core, Guest, type Mode, registersOf } from "./guest.js";
 
 const GVA = 0x40_3000n;
 const OLD = 0x20_0000n;
 const NEW = 0x30_0000n;
+const UNPAGED = { cr0: 1n, cr3: 0n, cr4: 0n, efer: 0n };
 const ADDRESS = 0x000f_ffff_ffff_f000n;
 
 /** Frames of the host: RAM's page number, far up. */
@@ -90,4 +91,51 @@ it("an entry that is gone meanwhile makes the next fault the guest's", () => {
   expect(guest.vcpu.pageFault(GVA, 0).result).toBe("retry");
   expect(guest.vcpu.pageFault(GVA, 0)).toMatchObject({ result: "inject", errorCode: 0 });
   guest.dispose();
+});
+
+describe("faults of another vCPU while the host looks a page up", () => {
+  it.each(["32", "pae", "4level", "5level"] as const)("leave the first fault its memory (mode %s)", (mode) => {
+    const { guest, root, second, editInPin } = racing(mode);
+    const far = Array.from({ length: 12 }, (_, i) => 0x1000_0000n + (BigInt(i) << (mode === "32" ? 22n : 21n)));
+    for (const gva of far) guest.map(root, gva, NEW);
+    editInPin(() => {
+      for (const gva of far) expect(second.pageFault(gva, 0).result).toBe("fixed");
+    });
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("fixed");
+    expect(reached(guest)).toBe(OLD);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it.each([false, true])("leave it its memory under two-dimensional paging (TDP MMU: %s)", (tdpMmu) => {
+    let meanwhile: (() => void) | undefined;
+    const vm: VirtualMachine = new VirtualMachine(core(), {
+      paging: "ept",
+      tdpMmu,
+      hostMemory: {
+        pin: (hva) => {
+          const now = meanwhile;
+          meanwhile = undefined;
+          now?.();
+          return page(hva);
+        },
+        peek: () => undefined,
+      },
+    });
+    // A slot in each of many blocks of 1 GiB, all on the same memory.
+    const ram = vm.createRam(0x1000);
+    const gpas = Array.from({ length: 7 }, (_, i) => BigInt(i) << (i < 7 ? 39n : 30n));
+    gpas.forEach((gpa, id) => {
+      vm.setSlot({ id, gpa, size: 0x1000, ram });
+    });
+    const [first, second] = [vm.createVcpu(UNPAGED), vm.createVcpu(UNPAGED)];
+    for (const vcpu of [first, second]) vcpu.enterGuest();
+    meanwhile = () => {
+      for (const gpa of gpas.slice(1)) expect(second.pageFault(gpa, 6).result).toBe("fixed");
+    };
+    expect(first.pageFault(0n, 6).result).toBe("fixed");
+    expect(vm.allPages().every(({ table }) => table !== 0)).toBe(true);
+    expect(vm.audit()).toEqual([]);
+    vm.dispose();
+  });
 });

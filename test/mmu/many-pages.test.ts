@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { OutOfMemoryError } from "../../src/index.js";
 import { type ShadowPage, VirtualMachine } from "../../src/mmu/index.js";
-import { pageRecord } from "../../src/mmu/records.js";
+import { pageRecord } from "../../src/mmu/memory/records.js";
 import { core, MASKS } from "./guest.js";
 
 const PAGE = 4096;

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { MmuTraceEvent, VirtualMachineConfig } from "../../src/mmu/index.js";
-import { vmRecord } from "../../src/mmu/records.js";
+import { vmRecord } from "../../src/mmu/memory/records.js";
 import { roleIsDirect, roleIsGuestMode, roleLevel } from "../../src/role/index.js";
 import { FULL, HIGH_HVA, HIGH_PAGES, HIGH_SLOT } from "./guest.js";
 import { Host } from "./machines/host.js";

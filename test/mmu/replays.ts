@@ -3,9 +3,9 @@ import { readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { engineTarget } from "../../src/recording/engine-target.js";
-import { readRecording } from "../../src/recording/reader.js";
-import { replay } from "../../src/recording/replayer.js";
+import { readRecording } from "../../src/recording/format/reader.js";
+import { engineTarget } from "../../src/recording/replay/engine-target.js";
+import { replay } from "../../src/recording/replay/replayer.js";
 
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "fixtures");
 

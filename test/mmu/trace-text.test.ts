@@ -3,10 +3,10 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { engineTarget } from "../../src/recording/engine-target.js";
-import { readRecording } from "../../src/recording/reader.js";
-import { replay } from "../../src/recording/replayer.js";
-import { normalizeAddresses, parseTraceLine, printEvent } from "../../src/recording/trace-text.js";
+import { readRecording } from "../../src/recording/format/reader.js";
+import { normalizeAddresses, parseTraceLine, printEvent } from "../../src/recording/format/trace-text.js";
+import { engineTarget } from "../../src/recording/replay/engine-target.js";
+import { replay } from "../../src/recording/replay/replayer.js";
 
 const fixtures = join(dirname(fileURLToPath(import.meta.url)), "..", "fixtures", "recordings");
 

@@ -1,8 +1,8 @@
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { readRecording } from "../../src/recording/reader.js";
-import type { Recording } from "../../src/recording/recording.js";
+import { readRecording } from "../../src/recording/format/reader.js";
+import type { Recording } from "../../src/recording/format/recording.js";
 
 export const RECORDINGS = fileURLToPath(new URL("../fixtures/recordings", import.meta.url));
 

@@ -5,10 +5,10 @@ import {
   PROBE_EVENTS,
   type RecordedEvent,
   TRACE_EVENTS,
-} from "../../src/recording/events.js";
-import { HostMemory } from "../../src/recording/host-memory.js";
-import type { Recording, Snapshot } from "../../src/recording/recording.js";
-import type { FaultOutcome, MmuState, ReplayTarget, ReplayTargetFactory } from "../../src/recording/target.js";
+} from "../../src/recording/format/events.js";
+import type { Recording, Snapshot } from "../../src/recording/format/recording.js";
+import type { FaultOutcome, MmuState, ReplayTarget, ReplayTargetFactory } from "../../src/recording/replay/target.js";
+import { HostMemory } from "../../src/recording/world/host-memory.js";
 
 /** A call that the replayer made. */
 export type Call = readonly [name: string, ...args: unknown[]];

@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { afterEach, describe, expect, it } from "vitest";
-import { RecordingError } from "../../src/recording/error.js";
-import { parseScenario, readRecording } from "../../src/recording/reader.js";
+import { RecordingError } from "../../src/recording/format/error.js";
+import { parseScenario, readRecording } from "../../src/recording/format/reader.js";
 import { RECORDINGS, recordingOf } from "./fixtures.js";
 
 const NAME = "b3p_pae_pdpte/npt0";

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { RecordedHost } from "../../src/recording/recorded-host.js";
-import type { Recording, Step } from "../../src/recording/recording.js";
-import { SlotTable } from "../../src/recording/slot-table.js";
-import type { SlotInput } from "../../src/recording/target.js";
+import type { Recording, Step } from "../../src/recording/format/recording.js";
+import type { SlotInput } from "../../src/recording/replay/target.js";
+import { RecordedHost } from "../../src/recording/world/recorded-host.js";
+import { SlotTable } from "../../src/recording/world/slot-table.js";
 
 const HVA = 0x7f00_0000_0000n;
 const BLOCK = 1n << 21n;

@@ -4,14 +4,14 @@ import {
   compareEvents,
   type EventContext,
   type TaggedEvent,
-} from "../../src/recording/event-comparator.js";
-import { PROBE_EVENTS, TRACE_EVENTS } from "../../src/recording/events.js";
-import { LEVEL_PROMOTED, PAE_ROOT, PageNames, recordedRole } from "../../src/recording/page-names.js";
-import type { Snapshot } from "../../src/recording/recording.js";
-import { rootModes } from "../../src/recording/root-mode.js";
-import { RuleCounts } from "../../src/recording/rules.js";
-import { StateComparator, usesSpecialRoots } from "../../src/recording/state-comparator.js";
-import type { MmuState, ShadowPageState } from "../../src/recording/target.js";
+} from "../../src/recording/compare/event-comparator.js";
+import { LEVEL_PROMOTED, PAE_ROOT, PageNames, recordedRole } from "../../src/recording/compare/page-names.js";
+import { rootModes } from "../../src/recording/compare/root-mode.js";
+import { RuleCounts } from "../../src/recording/compare/rules.js";
+import { StateComparator, usesSpecialRoots } from "../../src/recording/compare/state-comparator.js";
+import { PROBE_EVENTS, TRACE_EVENTS } from "../../src/recording/format/events.js";
+import type { Snapshot } from "../../src/recording/format/recording.js";
+import type { MmuState, ShadowPageState } from "../../src/recording/replay/target.js";
 import { recordingOf } from "./fixtures.js";
 
 const SPECIAL = recordingOf("b3p_pae_pdpte/npt0");

@@ -1,14 +1,14 @@
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { EventKind, RecordedEvent } from "../../src/recording/events.js";
-import { readBytes } from "../../src/recording/reader.js";
+import type { EventKind, RecordedEvent } from "../../src/recording/format/events.js";
+import { readBytes } from "../../src/recording/format/reader.js";
 import {
   normalizeAddresses,
   parseEvent,
   parseTraceLine,
   printEvent,
   TEXT_KINDS,
-} from "../../src/recording/trace-text.js";
+} from "../../src/recording/format/trace-text.js";
 import { NAMES, RECORDINGS, recordingOf } from "./fixtures.js";
 
 describe.each(NAMES)("%s", (name) => {

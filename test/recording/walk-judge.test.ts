@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { loadSync } from "../../src/core/index.js";
-import type { GuestStep, Recording } from "../../src/recording/recording.js";
-import { judgeWalks } from "../../src/recording/walk-judge.js";
+import type { GuestStep, Recording } from "../../src/recording/format/recording.js";
+import { judgeWalks } from "../../src/recording/walks/walk-judge.js";
 import { createReference } from "../../src/reference/index.js";
 import { NAMES, recordingOf } from "./fixtures.js";
 

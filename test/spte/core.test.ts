@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { SPTE_AD } from "../../src/abi/spte.js";
 import { LinearMemory } from "../../src/core/linear-memory.js";
-import { vmRecord } from "../../src/mmu/records.js";
+import { vmRecord } from "../../src/mmu/memory/records.js";
 import {
   makeChangedPfn,
   makeLeaf,

@@ -1,7 +1,6 @@
 /** `x86-paging replay`: replays KVM recordings and compares events and state after each step. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import type { PagingEngine } from "../../api.js";
-import { engineTarget } from "../../recording/engine-target.js";
 import {
   Describer,
   findRecordings,
@@ -16,6 +15,7 @@ import {
   replay,
   type WalkReport,
 } from "../../recording/index.js";
+import { engineTarget } from "../../recording/replay/engine-target.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { ExitCode } from "../errors.js";
 

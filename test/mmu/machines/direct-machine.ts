@@ -4,7 +4,7 @@
  */
 import { type AddressSpace, Access as Flag, Status, type Translation } from "../../../src/index.js";
 import { type Vcpu, VirtualMachine } from "../../../src/mmu/index.js";
-import type { Memslot } from "../../../src/mmu/memslots.js";
+import type { Memslot } from "../../../src/mmu/memory/memslots.js";
 import { core } from "../guest.js";
 import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
@@ -234,7 +234,8 @@ export class DirectMachine {
     if (kind < 50) this.access(gpa, ACCESSES[b % 3]!, vcpu);
     else if (kind < 54) this.host.interrupt = hva === undefined ? undefined : () => this.#unmap(hva, a);
     else if (kind < 60 && hva !== undefined) this.#unmap(hva, a);
-    else if (kind < 66 && hva !== undefined && hva < LARGE_HVA) vm.changePage(hva & ~0xfffn, this.host.share(hva));
+    else if (kind < 64 && hva !== undefined) vm.changePage(hva & ~0xfffn, this.host.share(hva));
+    else if (kind < 66 && hva !== undefined) vm.unmapRange(...this.host.resize(hva));
     else if (kind < 71 && hva !== undefined) (a & 2 ? vm.age : vm.testAge).call(vm, hva, hva + 0x4000n);
     else if (kind < 75) this.#setLarge(this.#places[b % (this.#places.length + 1)], this.#logs.isOn(1));
     else if (kind < 80) this.#toggleLog(a & 2 ? 0 : 1);

@@ -3,7 +3,7 @@
  * copy must be in the log, whoever wrote it.
  */
 import type { VirtualMachine } from "../../../src/mmu/index.js";
-import type { Memslot } from "../../../src/mmu/memslots.js";
+import type { Memslot } from "../../../src/mmu/memory/memslots.js";
 
 class DirtyTruth {
   readonly #copy: Uint8Array;
@@ -73,7 +73,7 @@ export class DirtyLogs {
       truth.copy(pages);
       return;
     }
-    const first = (choice % 2) * 64;
+    const first = this.#slot(id).pages > 64 ? (choice % 2) * 64 : 0;
     const cleared = pages.filter((page) => page >= first && choice % 4 < 2);
     for (const space of spaces) this.vm.clearDirtyLog(id, first, this.#slot(id).pages - first, cleared, space);
     truth.copy(cleared);

@@ -19,12 +19,17 @@ const FRAMES_AT = 1n << 33n;
 const STRIDE = 1n << 28n;
 /** A page comes back to its first frame after that many moves. */
 const GENERATIONS = 8;
+const LARGE_MASK = ~0x1f_ffffn;
+/** Small pages and the large ones that begin at the same address move apart. */
+const smallKey = (hva: bigint) => (hva & ~0xfffn) + 1n;
 
 export class Host implements HostMemory {
   readonly regions: Region[] = [];
   /** Host-virtual pages that the host lets nobody write before it has copied them (merged or copy-on-write pages). */
   readonly #shared = new Set<bigint>();
   readonly #moves = new Map<bigint, number>();
+  /** First addresses of large pages that the host has split into small ones. */
+  readonly #split = new Set<bigint>();
   /** Called once, after the next look-up: the host changes its mind while a fault is under way. */
   interrupt: (() => void) | undefined;
 
@@ -36,15 +41,23 @@ export class Host implements HostMemory {
     return this.regions.find((one) => hva >= one.hva && hva < one.hva + (BigInt(one.pages) << 12n))!;
   }
 
+  /** How large the host's own page behind `hva` is now. */
+  level(hva: bigint): 1 | 2 {
+    return this.#regionOf(hva).level === 2 && !this.#split.has(hva & LARGE_MASK) ? 2 : 1;
+  }
+
   /** First address of the page that the host maps as one. */
   #block(hva: bigint): bigint {
-    return this.#regionOf(hva).level === 2 ? hva & ~0x1f_ffffn : hva & ~0xfffn;
+    return this.level(hva) === 2 ? hva & LARGE_MASK : hva & ~0xfffn;
   }
 
   /** The frame number behind `hva` now. */
   frame(hva: bigint): bigint {
     const region = this.#regionOf(hva);
-    const moves = BigInt((this.#moves.get(this.#block(hva)) ?? 0) % GENERATIONS);
+    // A small page of a split one has moved with it, and then by itself.
+    const large = region.level === 2 ? (this.#moves.get(hva & LARGE_MASK) ?? 0) : 0;
+    const small = this.level(hva) === 2 ? 0 : (this.#moves.get(smallKey(hva)) ?? 0);
+    const moves = BigInt((large + small) % GENERATIONS);
     const at = FRAMES_AT + STRIDE * (BigInt(this.regions.indexOf(region)) * BigInt(GENERATIONS) + moves);
     return (at + (hva - region.hva)) >> 12n;
   }
@@ -65,14 +78,38 @@ export class Host implements HostMemory {
   /** The host has another frame behind every page of the range from now on. Returns the range, grown to whole pages. */
   move(start: bigint, end: bigint): [start: bigint, end: bigint] {
     const first = this.#block(start);
-    const size = this.#regionOf(start).level === 2 ? 0x20_0000n : 0x1000n;
+    const { hva, pages } = this.#regionOf(start);
     let at = first;
-    for (; at < end; at += size) this.#moves.set(at, (this.#moves.get(at) ?? 0) + 1);
+    while (at < end && at < hva + (BigInt(pages) << 12n)) {
+      const key = this.level(at) === 2 ? at : smallKey(at);
+      this.#moves.set(key, (this.#moves.get(key) ?? 0) + 1);
+      at += this.level(at) === 2 ? 0x20_0000n : 0x1000n;
+    }
     return [first, at];
   }
 
-  /** A small page gets another frame that only a write makes its own. */
+  /**
+   * A large page becomes small ones in the same frames, or small ones become a large page in other frames. Returns the
+   * range, which the host takes away for that.
+   */
+  resize(hva: bigint): [start: bigint, end: bigint] {
+    const first = hva & LARGE_MASK;
+    if (this.#regionOf(hva).level !== 2) return [hva & ~0xfffn, (hva & ~0xfffn) + 0x1000n];
+    if (!this.#split.has(first)) this.#split.add(first);
+    else {
+      this.#split.delete(first);
+      for (let at = first; at < first + 0x20_0000n; at += 0x1000n) {
+        this.#moves.delete(smallKey(at));
+        this.#shared.delete(at);
+      }
+      this.move(first, first + 1n);
+    }
+    return [first, first + 0x20_0000n];
+  }
+
+  /** A page gets another frame that only a write makes its own; a large one around it is split for that. */
   share(hva: bigint): HostPage {
+    if (this.level(hva) === 2) this.#split.add(hva & LARGE_MASK);
     this.move(hva, hva + 1n);
     this.#shared.add(hva & ~0xfffn);
     return { pfn: this.frame(hva), writable: false, level: 1 };
@@ -83,7 +120,7 @@ export class Host implements HostMemory {
       // Copied: readers have to see the new frame too.
       this.onCopy?.(...this.move(hva, hva + 1n));
     }
-    const page = { pfn: this.frame(hva), writable: !this.isShared(hva), level: this.#regionOf(hva).level };
+    const page = { pfn: this.frame(hva), writable: !this.isShared(hva), level: this.level(hva) };
     const { interrupt } = this;
     this.interrupt = undefined;
     interrupt?.();
@@ -95,7 +132,7 @@ export class Host implements HostMemory {
 
   peek(hva: bigint): HostPage | undefined {
     if (this.isShared(hva)) return undefined;
-    return { pfn: this.frame(hva), writable: true, level: this.#regionOf(hva).level };
+    return { pfn: this.frame(hva), writable: true, level: this.level(hva) };
   }
 
   /** Host-physical slots for a walk: linear memory of `size` bytes twice (low zone and normal zone), then the frames. */

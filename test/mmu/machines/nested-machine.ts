@@ -21,6 +21,7 @@ import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge, type Root } from "./judge.js";
 import type { MachineKind } from "./kinds.js";
+import { addNeighbours } from "./neighbours.js";
 import { DATA, L2_GPAS, L2_GVAS, L2_SHIFT, NestedTables, READ_ONLY_GPA, type SecondFormat } from "./nested-tables.js";
 
 export interface NestedKind {
@@ -74,6 +75,8 @@ export class NestedMachine {
   readonly #logs: DirtyLogs;
   readonly #guestMemory: ReturnType<ReturnType<typeof core>["createMemory"]>;
   #written = 1n;
+  /** The vCPU whose fault was handled last. */
+  #running: Vcpu | undefined;
 
   constructor(
     readonly machine: MachineKind,
@@ -89,6 +92,7 @@ export class NestedMachine {
     const hva = 0x7f80_0000_0000n;
     this.host.add({ hva, ram, pages: 4, level: 1 });
     vm.setSlot({ id: 5, gpa: READ_ONLY_GPA, size: 0x4000, ram, hva, readOnly: true });
+    addNeighbours(vm, this.host);
     this.#guestMemory = core().createMemory({
       slots: [
         { gpa: 0n, size: RAM_PAGES * 4096, linear: this.guest.ram },
@@ -306,6 +310,7 @@ export class NestedMachine {
         if (access === Write && this.#logsItself(vcpu, before)) this.guest.vm.markDirty(at >> 12n);
         return at;
       }
+      this.#running = vcpu;
       const outcome = vcpu.pageFault(gpa, faultCode(found));
       if (!["fixed", "spurious", "retry"].includes(outcome.result)) return outcome;
     }
@@ -320,6 +325,7 @@ export class NestedMachine {
       if (found.ok) return { kind: "page", gpa: this.#checkFound(vcpu, found.gpa, access & ~User, found)! };
       if (found.stage === "guest") return { kind: "#PF", code: Number(found.errorCode) };
       const table = (found.errorCode & (1n << 33n)) !== 0n;
+      this.#running = vcpu;
       const outcome = vcpu.pageFault(found.address, faultCode(found), { guestTable: table });
       if (outcome.result === "inject") return { kind: "L1", address: outcome.address, code: outcome.errorCode };
       if (outcome.result === "emulate" || outcome.result === "mmio") return { kind: outcome.result };
@@ -432,6 +438,13 @@ export class NestedMachine {
       throw new Error(`L1's write of ${at.toString(16)} ends as ${found.result}`);
     this.#write(vcpu, at, bytesOf(entry, this.tables.entryBytes), emulated);
     for (const one of this.vcpus) for (const root of this.tables.roots.keys()) this.#stale.add(`${one.id} ${root}`);
+  }
+
+  /** The other vCPU edits L1's second stage while the host looks a page up for a fault. */
+  #editMeanwhile(b: number, c: number): void {
+    const running = this.#running;
+    this.#editL1(this.vcpus.find((vcpu) => vcpu !== running)!, b, c);
+    this.#running = running;
   }
 
   /** L2 writes an entry of its own tables, wherever L1 has put them. */
@@ -581,8 +594,9 @@ export class NestedMachine {
     ]!;
     const unmap = () => vm.unmapRange(...this.host.move(at, at + (BigInt((b >>> 4) % 4) << 12n) + 1n));
     if (what === 28) unmap();
-    else if (what === 29) this.host.interrupt = unmap;
-    else if (what === 30 && at < HIGH_HVA) vm.changePage(at, this.host.share(at));
+    else if (what === 29) this.host.interrupt = b % 2 === 0 ? unmap : () => this.#editMeanwhile(b >>> 3, c);
+    else if (what === 30 && b % 3 === 0) vm.unmapRange(...this.host.resize(at));
+    else if (what === 30) vm.changePage(at, this.host.share(at));
     else (b % 2 ? vm.age : vm.testAge).call(vm, at, at + 0x8000n);
   }
 

@@ -4,6 +4,7 @@
  */
 import { FULL, type Guest, HIGH_SLOT, MMIO_GPA, type Mode } from "../guest.js";
 import { EPT, EPT_RWX } from "../nested-guest.js";
+import { NEIGHBOURS } from "./neighbours.js";
 
 export type SecondFormat = Exclude<Mode, "nopg"> | "ept4" | "ept5";
 
@@ -224,6 +225,7 @@ export class NestedTables {
       HIGH_SLOT + 0x3000n,
       READ_ONLY_GPA,
       MMIO_GPA,
+      ...NEIGHBOURS.flatMap(({ gpa, pages }) => [gpa, gpa + (BigInt(pages - 1) << 12n)]),
       this.roots[0]! & ADDRESS,
     ];
     return targets[c % targets.length]! | flags;

@@ -24,6 +24,7 @@ import { sameResult } from "./direct-machine.js";
 import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge, type Root } from "./judge.js";
+import { addNeighbours, NEIGHBOURS } from "./neighbours.js";
 
 export interface ShadowKind {
   readonly mode: Mode;
@@ -76,6 +77,8 @@ export class ShadowMachine {
   readonly #interrupted = new Map<Vcpu, ControlRegisters>();
   readonly #guestMemory: ReturnType<ReturnType<typeof core>["createMemory"]>;
   #written = 1n;
+  /** The vCPU whose fault was handled last. */
+  #running: Vcpu | undefined;
 
   constructor(readonly kind: ShadowKind) {
     const { mode, wp, encrypted, ...config } = kind;
@@ -93,6 +96,7 @@ export class ShadowMachine {
     const hva = 0x7f80_0000_0000n;
     this.host.add({ hva, ram, pages: 4, level: 1 });
     guest.vm.setSlot({ id: 5, gpa: READ_ONLY_GPA, size: 0x4000, ram, hva, readOnly: true });
+    addNeighbours(guest.vm, this.host);
     this.#setLow(false);
     this.#guestMemory = core().createMemory({
       slots: [
@@ -323,8 +327,9 @@ export class ShadowMachine {
     const at = c % 3 === 0 ? HIGH_HVA + (BigInt(b % HIGH_PAGES) << 12n) : RAM_HVA + DATA + (BigInt(b % 64) << 12n);
     const unmap = () => vm.unmapRange(...this.host.move(at, at + (BigInt((b >>> 4) % 4) << 12n) + 1n));
     if (what === 20) unmap();
-    else if (what === 21) this.host.interrupt = unmap;
-    else if (what === 22 && at < HIGH_HVA) vm.changePage(at, this.host.share(at));
+    else if (what === 21) this.host.interrupt = b % 2 === 0 ? unmap : () => this.#editMeanwhile(b >>> 3, c);
+    else if (what === 22 && b % 3 === 0) vm.unmapRange(...this.host.resize(at));
+    else if (what === 22) vm.changePage(at, this.host.share(at));
     else (b % 2 ? vm.age : vm.testAge).call(vm, at, at + 0x8000n);
   }
 
@@ -353,6 +358,7 @@ export class ShadowMachine {
       const found = space.translate(gva, access);
       space.dispose?.();
       if (found.ok) return "ok";
+      this.#running = vcpu;
       const outcome = vcpu.pageFault(gva, Number(found.errorCode));
       if (outcome.result === "inject") return `#PF ${outcome.errorCode.toString(16)}`;
       if (outcome.result === "emulate" || outcome.result === "mmio") return outcome.result;
@@ -379,6 +385,14 @@ export class ShadowMachine {
   }
 
   /** The guest writes one entry of one of its tables through that table's window. */
+  /** The other vCPU edits a table while the host looks a page up for a fault. */
+  #editMeanwhile(b: number, c: number): void {
+    const other = this.vcpus.find((vcpu) => vcpu !== this.#running)!;
+    const running = this.#running;
+    this.#edit(other, b, c);
+    this.#running = running;
+  }
+
   #edit(vcpu: Vcpu, b: number, c: number): void {
     const { guest } = this;
     if (this.tables.length === 0 || vcpu.inSmm) return;
@@ -407,6 +421,7 @@ export class ShadowMachine {
       HIGH_SLOT + 0x3000n,
       READ_ONLY_GPA,
       MMIO_GPA,
+      ...NEIGHBOURS.flatMap(({ gpa, pages }) => [gpa, gpa + (BigInt(pages - 1) << 12n)]),
     ];
     const flags = [FULL, FULL & ~2n, FULL & ~4n, FULL & ~0x20n, FULL & ~0x40n, 0n, FULL | NX, FULL | RESERVED];
     const chosen = flags[(c >>> 10) % flags.length]!;

@@ -1,0 +1,241 @@
+// The common fault in one piece: a guest of four levels under a root of four, the tables linked as the guest has them, the
+// host page there, the leaf missing or already right. It decides everything before it changes anything; whatever else
+// it meets is RET_PF_INVALID, and fault.ts does the whole fault. The rules are those of fault.ts, fetch.ts and leaf.ts.
+import { PFERR_W, PTE_A, PTE_D, PTE_P } from "../abi/bits";
+import { MODE_4LEVEL } from "../abi/codes";
+import {
+  MEMORY_LAST_SLOT,
+  PLAN_BLOCK,
+  PLAN_CHECK_PAGE,
+  PLAN_CHECK_TABLE,
+  PLAN_NEED_LEAF,
+  PLAN_NEED_TABLE,
+  SLOT_BASE,
+  SLOT_LINEAR,
+  SLOT_SIZE,
+  SPACE_ADDRESS_MASK,
+  SPACE_FAST,
+  SPACE_MEMORY,
+  SPACE_ROOT,
+  SPACE_XD_MASK,
+} from "../abi/layout";
+import {
+  ROLE_ACCESS,
+  ROLE_ACCESS_SHIFT,
+  ROLE_AD_DISABLED,
+  ROLE_DIRECT,
+  ROLE_GUEST_LEVEL,
+  ROLE_GUEST_LEVEL_SHIFT,
+  ROLE_GUEST_MODE,
+  ROLE_INVALID,
+  ROLE_LEVEL,
+  ROLE_LEVEL_PROMOTED,
+} from "../abi/role";
+import {
+  FORMAT_64,
+  HOST_PRESENT,
+  HOST_WRITABLE,
+  MEMSLOT_FLAGS,
+  MMU_FORMAT,
+  MMU_ROOT,
+  MMU_SECOND,
+  MMU_SPACE,
+  RET_PF_FIXED,
+  RET_PF_INVALID,
+  RET_PF_SPURIOUS,
+  SP_FLOOD,
+  SP_GAP,
+  SP_GENERATION,
+  SP_LOW,
+  SP_SHADOWED,
+  VCPU_MMU,
+  VCPU_GW_PTE_GPA,
+  VCPU_SPACE,
+  VM_ASK_HOST,
+  VM_DIRTY,
+  VM_EVENTS,
+  VM_INVALIDATE_IN_PROGRESS,
+  VM_PAGE_MAP,
+  VM_VALID_GEN,
+} from "../abi/shadow";
+import { ACC_EXEC, ACC_USER, ACC_WRITE, SPTE_ADDRESS, SPTE_MMU_PRESENT, SPTE_PS } from "../abi/spte";
+import { checkedLeaf } from "../spte/check";
+import { commonLeaf } from "../spte/make";
+import { isPresent, isWritable } from "../spte/predicates";
+import { planOf } from "../walk/fast/plan";
+import { accessKind } from "../guest/guest-walk";
+import { addToRmap, isReservedSpte } from "../shadow/leaf";
+import { firstInChain, gfnOf, roleOf, tableOf } from "../pages/page";
+import { prefetchFault } from "../shadow/prefetch";
+import { findSlotInline, hostPage, isTrackedInline } from "../pages/slot";
+import { unsyncPages } from "../shadow/unsync";
+import { hasRoom } from "../shadow/zap";
+
+/** What a root's role has to be, and in which bits. */
+// @ts-ignore: decorator
+@inline const ROOT_MASK: u32 =
+  ROLE_LEVEL | ROLE_GUEST_LEVEL | ROLE_DIRECT | ROLE_LEVEL_PROMOTED | ROLE_AD_DISABLED | ROLE_GUEST_MODE | ROLE_INVALID;
+// @ts-ignore: decorator
+@inline const ROOT_ROLE: u32 = 4 | (4 << ROLE_GUEST_LEVEL_SHIFT);
+
+/** Role of the page of `level` below such a root. */
+// @ts-ignore: decorator
+@inline function roleBelow(base: u32, level: u32, access: u32): u32 {
+  return base | level | (level << ROLE_GUEST_LEVEL_SHIFT) | (access << ROLE_ACCESS_SHIFT);
+}
+
+/** Zero where page `sp` shadows table `gpa` (an address) in role `role`. */
+// @ts-ignore: decorator
+@inline function mismatch(sp: usize, gpa: u64, role: u32): u64 {
+  return (gfnOf(sp) ^ (gpa >> 12)) | <u64>((roleOf(sp) ^ role) | load<u32>(sp, SP_LOW));
+}
+
+/** Header of the page that an SPTE leads to. */
+// @ts-ignore: decorator
+@inline function pageBelow(map: usize, spte: u64): usize {
+  return load<u32>(map + (<usize>(<u32>spte >> 12) << 2));
+}
+
+// @ts-ignore: decorator
+@inline function leadsOn(spte: u64): bool {
+  return (spte & (SPTE_MMU_PRESENT | SPTE_PS)) == SPTE_MMU_PRESENT;
+}
+
+/** Rights of one entry (rightsOf in assembly/walk/legacy.ts); `xd` is the mask of a bit that forbids execution. */
+// @ts-ignore: decorator
+@inline function rightsBy(xd: u64, entry: u64): u32 {
+  return (<u32>entry & (ACC_WRITE | ACC_USER)) | ((entry & xd) == 0 ? ACC_EXEC : 0);
+}
+
+/** Maps the neighbours of a leaf; with the first one unusable, the usual case of sparse memory, there is nothing to do. */
+// @ts-ignore: decorator
+@inline function prefetchQuick(vcpu: usize, sp: usize, sptep: usize, gpte: usize, gpteGpa: u64): void {
+  const index = sptep & 56;
+  const neighbour = index == 0 ? 8 : 0;
+  const place = sptep - index + neighbour;
+  const entry = load<u64>(gpte - index + neighbour);
+  if (!isPresent(load<u64>(place)) && (entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A)) {
+    store<u64>(place, 0);
+    return;
+  }
+  store<u64>(vcpu, gpteGpa, VCPU_GW_PTE_GPA);
+  prefetchFault(vcpu, sp, sptep);
+}
+
+/**
+ * RET_PF_FIXED, RET_PF_SPURIOUS, or RET_PF_INVALID with nothing changed. A guest's access stands behind the fault, it has no
+ * reserved bit, and the caches are stocked.
+ */
+// @ts-ignore: decorator
+@inline export function quickFault(vcpu: usize, vm: usize, address: u64, error: u32): u32 {
+  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+  const space: usize = load<u32>(mmu, MMU_SPACE);
+  const root: usize = load<u32>(mmu, MMU_ROOT);
+  const rootRole = roleOf(root);
+  const unusual =
+    <u32>(root == 0) |
+    ((rootRole & ROOT_MASK) ^ ROOT_ROLE) |
+    (load<u32>(space, SPACE_FAST) ^ MODE_4LEVEL) |
+    (load<u32>(mmu, MMU_FORMAT) ^ FORMAT_64) |
+    load<u32>(mmu, MMU_SECOND) |
+    load<u32>(vm, VM_ASK_HOST) |
+    load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) |
+    load<u32>(vm, VM_EVENTS) |
+    load<u32>(root, SP_LOW) |
+    load<u32>(root, SP_GAP) |
+    (load<u32>(root, SP_GENERATION) ^ load<u32>(vm, VM_VALID_GEN));
+  if (unusual != 0 || !hasRoom(vm)) return RET_PF_INVALID;
+
+  // The guest's tables, by the plan of the access (assembly/walk/fast/plan.ts): nothing faults and no bit is to be set.
+  const plan = planOf(space, accessKind(vcpu, error));
+  const slot: usize = load<u32>(<usize>load<u32>(space, SPACE_MEMORY), MEMORY_LAST_SLOT);
+  const base = load<u64>(slot, SLOT_BASE);
+  const size = load<u64>(slot, SLOT_SIZE);
+  const linear: usize = load<u32>(slot, SLOT_LINEAR);
+  const mask = load<u64>(space, SPACE_ADDRESS_MASK);
+  const need = load<u64>(plan, PLAN_NEED_TABLE);
+  let offset = load<u64>(space, SPACE_ROOT) - base + ((address >> 36) & 0xff8);
+  if (offset >= size) return RET_PF_INVALID;
+  const entry4 = load<u64>(linear + <usize>offset);
+  offset = (entry4 & mask) - base + ((address >> 27) & 0xff8);
+  if (offset >= size) return RET_PF_INVALID;
+  const entry3 = load<u64>(linear + <usize>offset);
+  offset = (entry3 & mask) - base + ((address >> 18) & 0xff8);
+  if (offset >= size) return RET_PF_INVALID;
+  const entry2 = load<u64>(linear + <usize>offset);
+  offset = (entry2 & mask) - base + ((address >> 9) & 0xff8);
+  if (offset >= size) return RET_PF_INVALID;
+  const gpte = linear + <usize>offset;
+  const entry1 = load<u64>(gpte);
+  // PS is among what no table entry of a plan may have.
+  let wrong = ((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & load<u64>(plan, PLAN_CHECK_TABLE);
+  wrong |= (entry1 ^ load<u64>(plan, PLAN_NEED_LEAF)) & load<u64>(plan, PLAN_CHECK_PAGE);
+  if ((wrong | load<u64>(plan, PLAN_BLOCK)) != 0) return RET_PF_INVALID;
+
+  // The shadow tables.
+  const map: usize = load<u32>(vm, VM_PAGE_MAP);
+  const pageBase = rootRole & ~(ROLE_LEVEL | ROLE_ACCESS | ROLE_GUEST_LEVEL);
+  const xd = load<u64>(space, SPACE_XD_MASK);
+  let access = rightsBy(xd, entry4);
+  const spte4 = load<u64>(tableOf(root) + <usize>((address >> 36) & 0xff8));
+  if (!leadsOn(spte4)) return RET_PF_INVALID;
+  const page3 = pageBelow(map, spte4);
+  let other = mismatch(page3, entry4 & mask, roleBelow(pageBase, 3, access));
+  access &= rightsBy(xd, entry3);
+  const spte3 = load<u64>((<usize>(<u32>spte4) & ~0xfff) + <usize>((address >> 27) & 0xff8));
+  if (!leadsOn(spte3)) return RET_PF_INVALID;
+  const page2 = pageBelow(map, spte3);
+  other |= mismatch(page2, entry3 & mask, roleBelow(pageBase, 2, access));
+  access &= rightsBy(xd, entry2);
+  const spte2 = load<u64>((<usize>(<u32>spte3) & ~0xfff) + <usize>((address >> 18) & 0xff8));
+  if (!leadsOn(spte2)) return RET_PF_INVALID;
+  const page1 = pageBelow(map, spte2);
+  other |= mismatch(page1, entry2 & mask, roleBelow(pageBase, 1, access));
+  access &= rightsBy(xd, entry1);
+  if (other != 0) return RET_PF_INVALID;
+
+  // The page itself.
+  const write = (error & <u32>PFERR_W) != 0;
+  if (write) {
+    // CR0.WP=0 makes other rights of it.
+    if ((access & ACC_WRITE) == 0) return RET_PF_INVALID;
+  } else if ((entry1 & PTE_D) == 0) access &= ~ACC_WRITE;
+  const gfn = (entry1 & mask) >> 12;
+  const memslot = findSlotInline(vm, load<u32>(vcpu, VCPU_SPACE), gfn);
+  if (memslot == 0) return RET_PF_INVALID;
+  // Read-only, invalid, internal, logged: all need more.
+  if (load<u32>(memslot, MEMSLOT_FLAGS) != 0) return RET_PF_INVALID;
+  const host = load<u64>(hostPage(memslot, gfn));
+  const usable: u64 = HOST_PRESENT | HOST_WRITABLE;
+  if ((host & usable) != usable) return RET_PF_INVALID;
+  const sptep = (<usize>(<u32>spte2) & ~0xfff) + <usize>((address >> 9) & 0xff8);
+  const old = load<u64>(sptep);
+  let spte = commonLeaf(vm, access) | (host & SPTE_ADDRESS);
+  if (old != 0) {
+    // Right already; the dirty bit stays out where the old leaf was writable (make_spte).
+    if (spte != old || (write && isTrackedInline(vm, memslot, gfn))) return RET_PF_INVALID;
+  } else {
+    if ((access & ACC_WRITE) != 0) {
+      if (isTrackedInline(vm, memslot, gfn)) return RET_PF_INVALID;
+      spte |= load<u64>(vm, VM_DIRTY);
+    }
+    if (isReservedSpte(mmu, spte, 1)) return RET_PF_INVALID;
+  }
+
+  store<u32>(root, 0, SP_FLOOD);
+  store<u32>(page3, 0, SP_FLOOD);
+  store<u32>(page2, 0, SP_FLOOD);
+  store<u32>(page1, 0, SP_FLOOD);
+  const translation = <usize>load<u32>(page1, SP_SHADOWED) + <usize>((address >> 9) & 0xff8);
+  if (old != 0) {
+    store<u64>(translation, (gfn << 12) | <u64>access);
+    return RET_PF_SPURIOUS;
+  }
+  // Its shadow pages become unsync; none of them is of an upper level, which would be tracked.
+  if (isWritable(spte) && firstInChain(vm, gfn) != 0) unsyncPages(vm, gfn, true, false);
+  store<u64>(sptep, checkedLeaf(vm, spte));
+  store<u64>(translation, (gfn << 12) | <u64>access);
+  addToRmap(vm, memslot, sptep, gfn, 1);
+  prefetchQuick(vcpu, page1, sptep, gpte, (entry2 & mask) + ((address >> 9) & 0xff8));
+  return RET_PF_FIXED;
+}

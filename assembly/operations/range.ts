@@ -1,0 +1,126 @@
+// Operations over ranges of a memslot's gfns: the host notifier's, and dirty logging's.
+import { ROLE_DIRECT } from "../abi/role";
+import { MEMSLOT_BASE, MEMSLOT_PAGES, MEMSLOT_SPACE } from "../abi/shadow";
+import { checkedLeaf } from "../spte/check";
+import { isAccessed } from "../spte/predicates";
+import { changedPageSpte } from "../spte/make";
+import { cleanLeaves, cleanMasked, protectLeaves } from "../tdp/dirty";
+import { collapseTables } from "../tdp/huge";
+import { tdpOf } from "../tdp/page";
+import { ageLeaves, changeLeaf, zapLeaves } from "../tdp/range";
+import { gfnOf, levelOf, pageOf, roleOf } from "../pages/page";
+import { rmapFirst, rmapNext, rmapSptep } from "../shadow/rmap";
+import { mappingLevel, rmapHead } from "../pages/slot";
+import { ageSpte, zapOne, zapRmap } from "../shadow/update";
+import { clearDirtyRmap, protectGfn, protectRmap } from "../shadow/write-protect";
+
+// What a range operation does to each rmap.
+// @ts-ignore: decorator
+@inline const ZAP: u32 = 0;
+// @ts-ignore: decorator
+@inline const AGE: u32 = 1;
+// @ts-ignore: decorator
+@inline const TEST_AGE: u32 = 2;
+// @ts-ignore: decorator
+@inline const PROTECT: u32 = 3;
+// @ts-ignore: decorator
+@inline const CLEAR_DIRTY: u32 = 4;
+// @ts-ignore: decorator
+@inline const COLLAPSE: u32 = 5;
+
+/**
+ * Zaps small leaves of direct pages where the host now allows a larger page: the next fault makes one.
+ * A page that shadows a guest table is limited by the guest's own page size and stays.
+ */
+function collapse(vm: usize, slot: usize, head: usize): bool {
+  let flush = false;
+  for (let cursor = rmapFirst(head); cursor != 0; ) {
+    const sptep = rmapSptep(cursor);
+    const sp = pageOf(vm, sptep);
+    const inside = gfnOf(sp) - load<u64>(slot, MEMSLOT_BASE) < <u64>load<u32>(slot, MEMSLOT_PAGES);
+    if ((roleOf(sp) & ROLE_DIRECT) != 0 && inside && levelOf(sp) < mappingLevel(vm, slot, gfnOf(sp), 3)) {
+      zapOne(vm, head, sptep);
+      flush = true;
+      cursor = rmapFirst(head);
+    } else cursor = rmapNext(cursor);
+  }
+  return flush;
+}
+
+function apply(vm: usize, slot: usize, head: usize, what: u32): bool {
+  if (load<u32>(head) == 0) return false;
+  if (what == ZAP) return zapRmap(vm, head);
+  if (what == PROTECT) return protectRmap(vm, head, false);
+  if (what == CLEAR_DIRTY) return clearDirtyRmap(vm, head);
+  if (what == COLLAPSE) return collapse(vm, slot, head);
+  let young = false;
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
+    const sptep = rmapSptep(cursor);
+    if (what == AGE ? ageSpte(vm, sptep) : isAccessed(vm, load<u64>(sptep))) young = true;
+  }
+  return young;
+}
+
+/** The same for the TDP MMU's leaves, which are in no rmap. */
+function applyTdp(vm: usize, slot: usize, start: u64, end: u64, from: u32, what: u32): bool {
+  const space = load<u32>(slot, MEMSLOT_SPACE);
+  if (what == ZAP) return zapLeaves(vm, space, start, end);
+  if (what == PROTECT) return protectLeaves(vm, space, start, end, from);
+  if (what == CLEAR_DIRTY) return cleanLeaves(vm, space, start, end);
+  if (what != COLLAPSE) return ageLeaves(vm, space, start, end, what == AGE);
+  collapseTables(vm, space, slot);
+  return true;
+}
+
+/** Applies `what` to the rmaps of levels `from` to `to` that cover gfns [start, end) of a slot. */
+export function forRange(vm: usize, slot: usize, start: u64, end: u64, from: u32, to: u32, what: u32): bool {
+  let result = false;
+  for (let level = from; level <= to; level++) {
+    const last = rmapHead(slot, end - 1, level);
+    for (let head = rmapHead(slot, start, level); head <= last; head += 4) {
+      if (apply(vm, slot, head, what)) result = true;
+    }
+  }
+  if (tdpOf(vm) != 0 && applyTdp(vm, slot, start, end, from, what)) result = true;
+  return result;
+}
+
+/**
+ * The host put another page (`page`, an address) behind `gfn`: zap where it is writable, else change the SPTEs. A huge leaf
+ * maps more than that page and is zapped: the kernel never finds one here, because its caller has invalidated the page
+ * before (kvm_mmu_notifier_change_pte). Returns the level of the largest page that was mapped there, 0 for none.
+ */
+export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable: u32): u32 {
+  let found: u32 = 0;
+  for (let level: u32 = 1; level <= 3; level++) {
+    const head = rmapHead(slot, gfn, level);
+    if (load<u32>(head) == 0) continue;
+    found = level;
+    if (writable != 0 || level > 1) {
+      zapRmap(vm, head);
+      continue;
+    }
+    for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
+      const sptep = rmapSptep(cursor);
+      store<u64>(sptep, checkedLeaf(vm, changedPageSpte(vm, load<u64>(sptep), page)));
+    }
+  }
+  if (tdpOf(vm) == 0) return found;
+  return max<u32>(found, changeLeaf(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, page, writable != 0));
+}
+
+/** Starts a new round of dirty logging for the pages of `mask` from `gfn` on. */
+export function relogMasked(vm: usize, slot: usize, gfn: u64, mask: u64, clearDirty: u32): void {
+  if (tdpOf(vm) != 0) cleanMasked(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, mask, clearDirty == 0);
+  while (mask != 0) {
+    const head = rmapHead(slot, gfn + ctz<u64>(mask), 1);
+    if (clearDirty != 0) clearDirtyRmap(vm, head);
+    else protectRmap(vm, head, false);
+    mask &= mask - 1;
+  }
+}
+
+/** Write-protects huge pages over `gfn` so that the first write splits them. */
+export function protectHuge(vm: usize, slot: usize, gfn: u64): bool {
+  return protectGfn(vm, slot, gfn, 2);
+}

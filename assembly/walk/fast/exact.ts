@@ -1,0 +1,87 @@
+/**
+ * One access in full, but without a record of it: the physical address or the fault, for batches. It covers every
+ * legacy mode and any number of slots; what would change an entry, needs a second stage or a page that is not there is
+ * NOT_FAST, and the full walk takes it. The rules are those of `walkLegacy`.
+ */
+import { ACCESS_PROBE, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT } from "../../abi/bits";
+import {
+  FEATURE_LIVE_PDPTES, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_NONE, MODE_PAE, NOT_READ, STATUS_NON_CANONICAL,
+  STATUS_PAGE_FAULT,
+} from "../../abi/codes";
+import {
+  SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_FETCH_CODE, SPACE_KIND, SPACE_MEMORY, SPACE_MODE, SPACE_PDPTES, SPACE_ROOT,
+  SPACE_ROOT_LEVEL, SPACE_SECOND,
+} from "../../abi/layout";
+import { resolve } from "../../memory/resolve";
+import { guestCode, isMasked } from "../access";
+import { NOT_FAST } from "./fast";
+import { isLeaf, pageAddress, rightsOf } from "../legacy";
+import { isCanonical, untag } from "../linear";
+import { denies, keyDenial } from "../permissions";
+import { reservedBits } from "../reserved";
+
+/** Bit 63 of a batch result marks a fault. */
+// @ts-ignore: decorator
+@inline export const BATCH_FAULT: u64 = 1 << 63;
+
+/** The physical address, BATCH_FAULT | status << 16 | error code, or NOT_FAST. */
+export function walkExact(space: usize, given: u64, access: u32): u64 {
+  const mode = load<u32>(space, SPACE_MODE);
+  if (load<u32>(space, SPACE_KIND) != KIND_GUEST || load<u32>(space, SPACE_SECOND) != 0 || mode == MODE_NONE) return NOT_FAST;
+  const address = mode >= MODE_4LEVEL && isMasked(access) ? untag(space, given) : given;
+  if (!isCanonical(space, address)) return BATCH_FAULT | (STATUS_NON_CANONICAL << 16);
+
+  const memory = load<u32>(space, SPACE_MEMORY);
+  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
+  const code = guestCode(access);
+  const narrow = mode == MODE_32BIT;
+  const indexBits: u64 = narrow ? 10 : 9;
+  let level = load<u32>(space, SPACE_ROOT_LEVEL);
+  let shift: u64 = 12 + <u64>(level - 1) * indexBits;
+  let table = load<u64>(space, SPACE_ROOT);
+  let rights: u32 = 7;
+  let clear: u64 = 0;
+  if (mode == MODE_PAE && !(load<u32>(space, SPACE_FEATURES) & FEATURE_LIVE_PDPTES)) {
+    const pdpte = load<u64>(space + <usize>((address >> 30) << 3), SPACE_PDPTES);
+    if (!(pdpte & PTE_P)) return fault(space, code, 0);
+    if (pdpte & reservedBits(space, 3, pdpte)) return fault(space, code, <u32>PFERR_P | <u32>PFERR_RSVD);
+    table = pdpte & addressMask;
+    level = 2;
+    shift = 21;
+  }
+  while (true) {
+    const index = (address >> shift) & ((1 << indexBits) - 1);
+    const pointer = resolve(memory, table + (narrow ? index << 2 : index << 3));
+    if (pointer >= NOT_READ) return NOT_FAST;
+    const entry = narrow ? <u64>load<u32>(pointer) : load<u64>(pointer);
+    if (!(entry & PTE_P)) return fault(space, code, 0);
+    if (entry & reservedBits(space, level, entry)) return fault(space, code, <u32>PFERR_P | <u32>PFERR_RSVD);
+    if (mode != MODE_PAE || level != 3) {
+      rights &= rightsOf(space, entry);
+      clear |= ~entry & PTE_A;
+      if (isLeaf(space, level, entry)) {
+        const key: u32 = mode > MODE_PAE ? <u32>((entry & PTE_PKEY) >> PTE_PKEY_SHIFT) : 0;
+        const denied = keyDenial(space, code, rights, key);
+        if (denied || denies(space, code, rights)) return fault(space, code, <u32>PFERR_P | denied);
+        if (code & <u32>PFERR_W) clear |= ~entry & PTE_D;
+        if (clear != 0 && !(access & ACCESS_PROBE)) return NOT_FAST;
+        const offsetMask: u64 = ((<u64>1) << shift) - 1;
+        return pageAddress(space, level, entry, offsetMask) | (address & offsetMask);
+      }
+    }
+    table = entry & addressMask;
+    level--;
+    shift -= indexBits;
+  }
+}
+
+// @ts-ignore: decorator
+@inline function fault(space: usize, code: u32, cause: u32): u64 {
+  return BATCH_FAULT | (STATUS_PAGE_FAULT << 16) | cause | reportedCode(space, code);
+}
+
+/** The part of an error code that says what the access was. */
+// @ts-ignore: decorator
+@inline export function reportedCode(space: usize, code: u32): u32 {
+  return code & (<u32>PFERR_W | <u32>PFERR_U | load<u32>(space, SPACE_FETCH_CODE));
+}

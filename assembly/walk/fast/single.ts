@@ -1,0 +1,100 @@
+/**
+ * The fast walk once more for single calls, with nothing that these do not need: 4-level and 32-bit paging, the plain
+ * accesses, addresses that are canonical as they are, no software TLB. SPACE_QUICK says where it may be tried.
+ */
+import { PTE_P, PTE_PS } from "../../abi/bits";
+import { STATUS_PAGE_FAULT } from "../../abi/codes";
+import {
+  PLAN_BLOCK, PLAN_CHECK_LARGE2, PLAN_CHECK_LARGE3, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_NEED_LEAF,
+  PLAN_NEED_TABLE, PLAN_SIZE_OF, SPACE_ADDRESS_MASK, SPACE_LARGE_LEVELS, SPACE_PLANS, SPACE_ROOT_LINEAR,
+  SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE, SPACE_TABLES_WINDOW,
+} from "../../abi/layout";
+import { reportedCode } from "./exact";
+import { NOT_FAST } from "./fast";
+import { finishRefused } from "./refused";
+
+/** Added to the high half, it gives less than 1 << 16 for the addresses that 4-level paging calls canonical. */
+// @ts-ignore: decorator
+@inline export const HALF4_HIGH: u32 = 0x8000;
+
+/** `access` has no bit but W, U and I, which are a plan's index; the space's fields and its plan's have one base then. */
+// @ts-ignore: decorator
+@inline function planAt(space: usize, access: u32): usize {
+  assert(PLAN_SIZE_OF == 64);
+  return space + (access << 5);
+}
+
+// @ts-ignore: decorator
+@inline export function wide(high: u32, low: u32): u64 {
+  return ((<u64>high) << 32) | low;
+}
+
+/** `high:low` is canonical; other results are those of `translate`. */
+// @ts-ignore: decorator
+@inline export function quick4(space: usize, high: u32, low: u32, access: u32): f64 {
+  const plan = planAt(space, access);
+  const base = load<u64>(space, SPACE_TABLES_BASE);
+  const size = load<u64>(space, SPACE_TABLES_SIZE);
+  const linear = load<u32>(space, SPACE_TABLES_LINEAR);
+  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
+  const need = load<u64>(plan, SPACE_PLANS + PLAN_NEED_TABLE);
+
+  const entry4 = load<u64>(load<u32>(space, SPACE_ROOT_LINEAR) + ((high >>> 4) & 0xff8));
+  let table = (entry4 & addressMask) - base;
+  if (table >= size) return finishRefused(space, wide(high, low), access, NOT_FAST);
+  const entry3 = load<u64>(linear + <u32>table + (((high << 5) | (low >>> 27)) & 0xff8));
+  if (entry3 & PTE_PS) return quickLarge(space, wide(high, low), access, entry4 ^ need, entry3, 30);
+  table = (entry3 & addressMask) - base;
+  if (table >= size) return finishRefused(space, wide(high, low), access, NOT_FAST);
+  const entry2 = load<u64>(linear + <u32>table + ((low >>> 18) & 0xff8));
+  if (entry2 & PTE_PS) return quickLarge(space, wide(high, low), access, (entry4 ^ need) | (entry3 ^ need), entry2, 21);
+  table = (entry2 & addressMask) - base;
+  if (table >= size) return finishRefused(space, wide(high, low), access, NOT_FAST);
+  const entry1 = load<u64>(linear + <u32>table + ((low >>> 9) & 0xff8));
+
+  const wrong = load<u64>(plan, SPACE_PLANS + PLAN_BLOCK)
+    | (((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
+  const leaf = (entry1 ^ load<u64>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_PAGE);
+  if ((wrong | leaf) != 0) return refuse(space, wide(high, low), access, wrong, entry1);
+  return <f64><i64>((entry1 & addressMask) | <u64>(low & 0xfff));
+}
+
+/**
+ * 32-bit paging: all checks are those of the low halves. The slot of the tables is aligned and its size a power of two,
+ * so that the plan says whether a table lies in it.
+ */
+// @ts-ignore: decorator
+@inline export function quick32(space: usize, low: u32, access: u32): f64 {
+  const plan = planAt(space, access);
+  const addressMask = load<u32>(space, SPACE_ADDRESS_MASK);
+  const entry2 = load<u32>(load<u32>(space, SPACE_ROOT_LINEAR) + ((low >>> 20) & 0xffc));
+  // Bit 7 is PS where LARGE_LEVELS has bit 2 set.
+  if ((entry2 >>> 5) & load<u32>(space, SPACE_LARGE_LEVELS)) return quickLarge(space, low, access, 0, entry2, 22);
+  const table = load<u32>(space, SPACE_TABLES_LINEAR) + (entry2 & addressMask & load<u32>(space, SPACE_TABLES_WINDOW));
+  const entry1 = load<u32>(table + ((low >>> 10) & 0xffc));
+
+  const wrong = load<u32>(plan, SPACE_PLANS + PLAN_BLOCK)
+    | ((entry2 ^ load<u32>(plan, SPACE_PLANS + PLAN_NEED_TABLE)) & load<u32>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
+  const leaf = (entry1 ^ load<u32>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & load<u32>(plan, SPACE_PLANS + PLAN_CHECK_PAGE);
+  if ((wrong | leaf) != 0) return refuse(space, low, access, wrong, entry1);
+  return <f64>((entry1 & addressMask) | (low & 0xfff));
+}
+
+/** `leaf` maps 1 << `shift` bytes; `above` is where the entries above differ from what is needed. */
+function quickLarge(space: usize, address: u64, access: u32, above: u64, leaf: u64, shift: u64): f64 {
+  const plan = planAt(space, access);
+  const check = shift == 30
+    ? load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE3)
+    : load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE2);
+  const wrong = load<u64>(plan, SPACE_PLANS + PLAN_BLOCK) | (above & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
+  const bad = (leaf ^ load<u64>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & check;
+  if ((wrong | bad) != 0) return refuse(space, address, access, wrong, leaf);
+  const offsetMask: u64 = ((<u64>1) << shift) - 1;
+  return <f64><i64>((leaf & load<u64>(space, SPACE_ADDRESS_MASK) & ~offsetMask) | (address & offsetMask));
+}
+
+/** Every entry was read; `wrong` is what is wrong above the leaf. There is no software TLB that a fault concerns. */
+function refuse(space: usize, address: u64, access: u32, wrong: u64, leaf: u64): f64 {
+  if (wrong != 0 || (leaf & PTE_P) != 0) return finishRefused(space, address, access, NOT_FAST);
+  return -1 - <f64>((STATUS_PAGE_FAULT << 16) | reportedCode(space, access));
+}

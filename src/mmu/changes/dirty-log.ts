@@ -1,0 +1,87 @@
+/** The dirty log of a slot (KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG). */
+import { ConfigError } from "../../errors.js";
+import type { Memslot } from "../memory/memslots.js";
+import type { VirtualMachine } from "../vm.js";
+import { flushSlot } from "./flushes.js";
+import { splitNestedHugePages } from "./split-huge.js";
+
+/** Starts logging anew for the pages of one word of the bitmap (kvm_arch_mmu_enable_log_dirty_pt_masked). */
+function relog(vm: VirtualMachine, slot: Memslot, offset: number, mask: bigint): void {
+  if (vm.manualDirtyLog & 2) {
+    // Large pages were not write-protected when logging began, because everything counted as dirty.
+    const first = slot.base + BigInt(offset + lowestBit(mask));
+    const last = slot.base + BigInt(offset + mask.toString(2).length - 1);
+    // The kernel's range ends before the last page; that page's rmap is looked at all the same.
+    splitNestedHugePages(vm, slot, first, last > first ? last : first + 1n);
+    vm.tdpMmu?.split(slot, first, last);
+    vm.exports.logProtectHuge(vm.pointer, slot.pointer, first);
+    if (first >> 9n !== last >> 9n) vm.exports.logProtectHuge(vm.pointer, slot.pointer, last);
+  }
+  vm.exports.logMasked(vm.pointer, slot.pointer, slot.base + BigInt(offset), mask, vm.pageModificationLog ? 1 : 0);
+}
+
+/** Takes the memory that `relog` may need for the whole slot. */
+function reserve(vm: VirtualMachine, slot: Memslot): void {
+  if (vm.manualDirtyLog & 2) vm.tdpMmu?.reserveSplits(slot);
+}
+
+function lowestBit(mask: bigint): number {
+  let bit = 0;
+  while (((mask >> BigInt(bit)) & 1n) === 0n) bit++;
+  return bit;
+}
+
+function bitmapOf(slot: Memslot): number {
+  if (slot.dirty === 0) throw new ConfigError(`slot ${slot.id} has no dirty log`);
+  return slot.dirty / 8;
+}
+
+/** Written pages, ascending, relative to the slot. Without manual protect the log is cleared and starts anew. */
+export function getDirtyLog(vm: VirtualMachine, slot: Memslot): number[] {
+  const at = bitmapOf(slot);
+  const pages: number[] = [];
+  for (let word = 0; word * 64 < slot.pages; word++) {
+    const mask = vm.linear.u64[at + word]!;
+    if (mask === 0n) continue;
+    for (let bit = 0; bit < 64; bit++) if ((mask >> BigInt(bit)) & 1n) pages.push(word * 64 + bit);
+    if (vm.manualDirtyLog !== 0) continue;
+    vm.linear.u64[at + word] = 0n;
+    relog(vm, slot, word * 64, mask);
+  }
+  // Rights went away wherever a page was dirty.
+  if (pages.length > 0 && vm.manualDirtyLog === 0) flushSlot(vm, slot);
+  vm.settle();
+  return pages;
+}
+
+/** Clears those of `pages` that lie in [first, first + count) and are dirty. `first` is a multiple of 64. */
+export function clearDirtyLog(
+  vm: VirtualMachine,
+  slot: Memslot,
+  first: number,
+  count: number,
+  pages: Iterable<number>,
+): void {
+  const at = bitmapOf(slot);
+  const toEnd = first + count === slot.pages;
+  if (first % 64 !== 0 || first + count > slot.pages || first < 0 || count < 0 || (count % 64 !== 0 && !toEnd)) {
+    throw new ConfigError(`range ${first}+${count} does not fit a slot of ${slot.pages} pages in steps of 64`);
+  }
+  const masks = new Map<number, bigint>();
+  for (const page of pages) {
+    if (page < first || page >= first + count) continue;
+    const word = Math.floor(page / 64);
+    masks.set(word, (masks.get(word) ?? 0n) | (1n << BigInt(page % 64)));
+  }
+  reserve(vm, slot);
+  let cleared = false;
+  for (const [word, wanted] of [...masks].sort(([a], [b]) => a - b)) {
+    const mask = wanted & vm.linear.u64[at + word]!;
+    if (mask === 0n) continue;
+    vm.linear.u64[at + word]! &= ~mask;
+    relog(vm, slot, word * 64, mask);
+    cleared = true;
+  }
+  if (cleared) flushSlot(vm, slot);
+  vm.settle();
+}

@@ -1,0 +1,97 @@
+/** Adding, deleting, moving and changing memslots (kvm_set_memslot and kvm_mmu_slot_apply_flags of Linux 6.1). */
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import type { HostPage } from "../memory/host-pages.js";
+import { flagsOf, type Memslot, type SlotConfig } from "../memory/memslots.js";
+import type { VirtualMachine } from "../vm.js";
+import { flushSlot } from "./flushes.js";
+import { RANGE } from "./notifier.js";
+import { splitNestedHugePages } from "./split-huge.js";
+
+/** Least limit on shadow pages, and guest pages that allow one more. */
+export const MIN_PAGES = 64;
+const PAGES_PER_SHADOW_PAGE = 50;
+const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID } = SHADOW_CODES;
+
+/** Throws ConfigError or OutOfMemoryError with nothing changed. */
+export function changeSlot(vm: VirtualMachine, config: SlotConfig): void {
+  const space = config.addressSpace ?? 0;
+  const change = vm.slots.classify(config);
+  if (change === "none") return;
+  const old = vm.slots.find(space, config.id);
+  const log = config.logDirty ?? false;
+  const initial = (vm.manualDirtyLog & 2) !== 0;
+  const fresh =
+    change === "create" || change === "move" ? vm.slots.prepare(config, old, log ? { initial } : undefined) : undefined;
+  const found = fresh && lookAt(vm, fresh);
+  if (change === "flags" && log) {
+    if (!initial) vm.tdpMmu?.reserveSplits(old!);
+    vm.slots.startLog(old!, initial);
+  }
+
+  if (change === "delete" || change === "move") {
+    vm.slots.setFlags(old!, old!.flags | MEMSLOT_INVALID);
+    swap(vm, space);
+    // No shadow page and no SPTE for the slot may be left.
+    vm.exports.zapAll(vm.pointer);
+    vm.settle();
+    vm.slots.remove(old!);
+    vm.hostPages.forget(old!);
+  }
+  if (fresh !== undefined && found !== undefined) {
+    vm.slots.add(fresh);
+    vm.hostPages.fill(fresh, found);
+  }
+  const oldFlags = old?.flags ?? 0;
+  if (change === "flags") vm.slots.setFlags(old!, flagsOf(config));
+  swap(vm, space);
+  if (change === "create" || change === "delete") updateLimit(vm);
+  if (change === "flags") applyFlags(vm, old!, oldFlags);
+  if (change === "delete" || change === "move") vm.slots.release(old!);
+}
+
+/** The host may fail: nothing has changed yet. */
+function lookAt(vm: VirtualMachine, fresh: Memslot): Map<bigint, HostPage> {
+  try {
+    return vm.hostPages.look(fresh);
+  } catch (error) {
+    vm.slots.release(fresh);
+    throw error;
+  }
+}
+
+function swap(vm: VirtualMachine, space: number): void {
+  vm.slots.swap(space, (generation) => {
+    // The generation in MMIO SPTEs has 19 bits: when it wraps, old ones must not come to life again.
+    if ((generation & 0x7ffffn & ~1n) === 0n) {
+      vm.exports.zapAll(vm.pointer);
+      vm.settle();
+    }
+  });
+}
+
+function updateLimit(vm: VirtualMachine): void {
+  if (vm.requestedPages !== 0) return;
+  const limit = Math.max(Math.floor(vm.slots.totalPages / PAGES_PER_SHADOW_PAGE), MIN_PAGES);
+  vm.exports.limitPages(vm.pointer, limit);
+  vm.settle();
+}
+
+function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {
+  const toggled = (oldFlags ^ slot.flags) & MEMSLOT_LOG;
+  if (toggled === 0 || slot.flags & MEMSLOT_READONLY) return;
+  const end = slot.base + BigInt(slot.pages);
+  if ((slot.flags & MEMSLOT_LOG) === 0) {
+    vm.slots.stopLog(slot);
+    // Small pages that logging made can become large again.
+    vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE.collapse);
+    flushSlot(vm, slot);
+  } else if ((vm.manualDirtyLog & 2) === 0) {
+    splitNestedHugePages(vm, slot, slot.base, end);
+    vm.tdpMmu?.split(slot, slot.base, end);
+    // The log takes care of pages whose D bit is clear; large ones are split at their first write.
+    const logged = vm.pageModificationLog;
+    if (logged) vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 1, RANGE.clearDirty);
+    vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, logged ? 2 : 1, 3, RANGE.protect);
+    flushSlot(vm, slot);
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * Splitting huge pages of nested guests when dirty logging begins (kvm_shadow_mmu_try_split_huge_pages): what cannot be
+ * split for want of memory or room stays write-protected and is split at its first write.
+ */
+import { OutOfMemoryError } from "../../errors.js";
+import type { Memslot } from "../memory/memslots.js";
+import type { Vcpu } from "../vcpu.js";
+import type { VirtualMachine } from "../vm.js";
+
+/** A descriptor for each entry of a page and one for its parent. */
+const DESCS = 513;
+const LARGEST = 3;
+
+/** Splits those of gfns [start, end), `end` above `start`. Only beside the TDP MMU, as in Linux 6.1. */
+export function splitNestedHugePages(vm: VirtualMachine, slot: Memslot, start: bigint, end: bigint): void {
+  const vcpu = vm.vcpus[0];
+  if (vm.tdpMmu === undefined || vcpu === undefined) return;
+  for (let level = LARGEST; level > 1; level--) {
+    for (let from = start; from < end; ) {
+      const sptep = vm.exports.splitFind(vm.pointer, slot.pointer, from, end, level);
+      if (sptep === 0) break;
+      const next = vm.exports.splitEnd(vm.pointer, sptep);
+      if (!split(vm, vcpu, slot, sptep)) from = next;
+    }
+  }
+}
+
+/** The vCPU's record holds the request; nothing else of it is used. */
+function split(vm: VirtualMachine, vcpu: Vcpu, slot: Memslot, sptep: number): boolean {
+  try {
+    vm.caches.topUp(false, DESCS);
+  } catch (error) {
+    if (error instanceof OutOfMemoryError) return false;
+    throw error;
+  }
+  if (vm.exports.splitRequest(vcpu.pointer, sptep) === 0) return false;
+  vm.providePage(vcpu);
+  vm.exports.splitApply(vcpu.pointer, slot.pointer, sptep);
+  return true;
+}

@@ -1,0 +1,86 @@
+/** Which formats a VM's tables and its guests' have: what its configuration implies, checked. */
+import { ConfigError } from "../../errors.js";
+import { tdpLevel } from "../../role/index.js";
+import { eptMasks, legacyMasks } from "../../spte/index.js";
+import type { FormatLimits } from "../context/context.js";
+import type { VirtualMachineConfig, VmMasks } from "../machine/vm-record.js";
+
+const DEFAULT_PHYSICAL_BITS = 46;
+const ADDRESS_BITS = 52;
+
+/** The VM's SPTE masks. */
+export function masksOf(config: VirtualMachineConfig): VmMasks {
+  if (config.masks !== undefined) return config.masks;
+  const physBits = config.hostPhysicalBits ?? DEFAULT_PHYSICAL_BITS;
+  return config.paging === "ept" ? eptMasks({ physBits }) : legacyMasks({ physBits });
+}
+
+/** Two-dimensional paging of a VM. */
+export interface TdpConfig {
+  readonly format: "npt" | "ept";
+  readonly mmu: "classic" | "tdp";
+  /** Levels of its tables, 3 to 5. */
+  readonly level: number;
+  /** Most levels that the processor has. */
+  readonly maxLevel: number;
+  /** SPTEs have accessed and dirty bits. */
+  readonly adBits: boolean;
+}
+
+/** The checked form of what decides about formats. Throws ConfigError. */
+export function limitsOf(config: VirtualMachineConfig, masks: VmMasks): FormatLimits {
+  const hostPhysicalBits = config.hostPhysicalBits ?? DEFAULT_PHYSICAL_BITS;
+  const guestPhysicalBits = config.guestPhysicalBits ?? hostPhysicalBits;
+  for (const [name, value] of Object.entries({ hostPhysicalBits, guestPhysicalBits })) {
+    if (!Number.isInteger(value) || value < 32 || value > 52) {
+      throw new ConfigError(`${name} is ${value}, expected 32 to 52`);
+    }
+  }
+  const hostPage1g = config.hostPage1g ?? true;
+  const shadow = (config.paging ?? "shadow") === "shadow";
+  return {
+    hostPhysicalBits,
+    guestPhysicalBits,
+    hostPage1g,
+    // Hardware walks a guest's tables by the host's features, so software does the same (guest_can_use_gbpages).
+    guestPage1g: shadow ? (config.guestPage1g ?? true) : hostPage1g,
+    guestAmd: config.guestAmd ?? false,
+    maxHugeLevel: config.maxHugeLevel ?? 3,
+    nxHugePages: config.nxHugePages ?? false,
+    aliasMask: 0n,
+    executeOnlyAliases: 0n,
+    encryptionMask: masks.me,
+    encryptionValue: masks.meValue,
+  };
+}
+
+/**
+ * Most that a gfn can be: under two-dimensional paging as many bits as the host's MAXPHYADDR has, where an MMIO SPTE can
+ * hold them all; elsewhere the 52 of a guest's entries (kvm_mmu_max_gfn).
+ */
+export function maxGfn(tdp: TdpConfig | undefined, { hostPhysicalBits }: FormatLimits): bigint {
+  return (1n << BigInt((tdp === undefined ? ADDRESS_BITS : hostPhysicalBits) - 12)) - 1n;
+}
+
+/** Two-dimensional paging, undefined under shadow paging. Throws ConfigError. */
+export function tdpOf(config: VirtualMachineConfig, masks: VmMasks, limits: FormatLimits): TdpConfig | undefined {
+  const { paging = "shadow", tdpMmu = false, pageModificationLog = false } = config;
+  const adBits = masks.accessed !== 0n;
+  if (pageModificationLog && (paging !== "ept" || !adBits)) {
+    throw new ConfigError("pageModificationLog is set, expected only for EPT with accessed and dirty bits");
+  }
+  if (paging === "shadow") {
+    if (tdpMmu) throw new ConfigError("tdpMmu is set, expected only for npt and ept");
+    return undefined;
+  }
+  const levels = config.tdpLevels ?? { forced: 0, max: 4 };
+  const level = tdpLevel({ ...levels, guestMaxPhysAddr: limits.guestPhysicalBits });
+  if (paging === "ept" && level < 4) throw new ConfigError(`EPT has ${level} levels, expected 4 or 5`);
+  if (level === 3 && tdpMmu) {
+    throw new ConfigError("the TDP MMU has 3 levels, expected 4 or 5: a 32-bit host has the classic direct MMU only");
+  }
+  if (level === 3 && masks.meValue !== 0n) {
+    throw new ConfigError("a 3-level NPT root lies in low memory, expected no encryption mask");
+  }
+  return { format: paging, mmu: tdpMmu ? "tdp" : "classic", level, maxLevel: levels.max, adBits };
+}

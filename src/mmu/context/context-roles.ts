@@ -1,0 +1,108 @@
+/** Which roles each context of a vCPU gets (init_kvm_tdp_mmu, kvm_init_shadow_mmu and their nested counterparts). */
+import {
+  type CpuRole,
+  cpuRole,
+  directRoot,
+  nestedEptCpuRole,
+  nestedEptRoot,
+  nestedNptCpuRole,
+  nestedNptRoot,
+  type RoleMode,
+  roleLevel,
+  shadowRoot,
+} from "../../role/index.js";
+import type { PagingRegisters } from "../config/control-registers.js";
+import type { VirtualMachine } from "../vm.js";
+import type { PagingContext } from "./context.js";
+
+/** L1's own second stage for its nested guest. */
+export type SecondStage =
+  | {
+      readonly kind: "npt";
+      /** L1's nCR3. */
+      readonly ncr3: bigint;
+      /** Host registers that L1 saved at VMRUN: they shape its NPT. CR0.WP counts as clear. */
+      readonly hostCr4: bigint;
+      readonly hostEfer: bigint;
+    }
+  | {
+      readonly kind: "ept";
+      readonly eptp: bigint;
+      /** Capabilities that L1 sees. */
+      readonly executeOnly: boolean;
+      /** Largest level of a leaf, 1 to 3. */
+      readonly hugePageLevel: number;
+      /** EPTP bit 6. */
+      readonly accessedDirty: boolean;
+      /**
+       * Guest PDPTE fields of the VMCS where L1 has written them; VM entry loads them for a PAE guest. Default: those that
+       * the last exit saved, before the first one those at the nested guest's CR3.
+       */
+      readonly pdptes?: readonly [bigint, bigint, bigint, bigint];
+    };
+
+const CR0_PG = 0x8000_0000;
+const EPTP_WALK_LENGTH_SHIFT = 3n;
+
+/** The context of the guest itself: shadowed, or direct under two-dimensional paging. */
+export function setRootRoles(
+  vm: VirtualMachine,
+  context: PagingContext,
+  cpu: CpuRole,
+  registers: PagingRegisters,
+): void {
+  if (vm.tdp === undefined) {
+    const level = Math.max(roleLevel(cpu.base), vm.minimumRootLevel);
+    context.setRoles(cpu, shadowRoot(cpu, level), vm.limits, registers, "shadow");
+  } else {
+    const { level, adBits, format } = vm.tdp;
+    context.setRoles(cpu, directRoot(cpu, level, adBits), vm.limits, registers, format);
+  }
+  context.pgd = registers.cr3;
+}
+
+type NptStage = Extract<SecondStage, { readonly kind: "npt" }>;
+
+/** L1's registers as its nested guest's NPT is walked with them. */
+function nestedNptRegisters(stage: NptStage): PagingRegisters {
+  return {
+    cr0: CR0_PG,
+    cr3: stage.ncr3,
+    cr4: Number(stage.hostCr4 & 0xffff_ffffn),
+    efer: Number(stage.hostEfer & 0xffff_ffffn),
+  };
+}
+
+/** Levels of L1's NPT. */
+export function nestedNptLevel(stage: NptStage): number {
+  return roleLevel(nestedNptCpuRole(nestedNptRegisters(stage), { smm: false, guestMode: true }).base);
+}
+
+/** The context that shadows L1's second stage. Returns L1's root table. */
+export function setNestedRoles(vm: VirtualMachine, context: PagingContext, stage: SecondStage, mode: RoleMode): bigint {
+  if (stage.kind === "ept") {
+    const level = Number((stage.eptp >> EPTP_WALK_LENGTH_SHIFT) & 7n) + 1;
+    const { accessedDirty, executeOnly } = stage;
+    const cpu = nestedEptCpuRole({ level, accessedDirty, executeOnly });
+    context.setEptRoles(cpu, nestedEptRoot(cpu), vm.limits, stage);
+    context.pgd = stage.eptp;
+    return stage.eptp;
+  }
+  const registers = nestedNptRegisters(stage);
+  const cpu = nestedNptCpuRole(registers, mode);
+  const level = vm.tdp?.level ?? roleLevel(cpu.base);
+  context.setRoles(cpu, nestedNptRoot(cpu, level), vm.limits, registers, "shadow");
+  context.pgd = stage.ncr3;
+  return stage.ncr3;
+}
+
+/** The context that walks L2's own tables. */
+export function setL2Roles(
+  vm: VirtualMachine,
+  context: PagingContext,
+  registers: PagingRegisters,
+  mode: RoleMode,
+): void {
+  context.setRoles(cpuRole(registers, mode), 0, vm.limits, registers, "none");
+  context.pgd = registers.cr3;
+}

@@ -1,0 +1,348 @@
+/** A paging context of a vCPU (KVM's struct kvm_mmu): its MMU record and what the roles imply for walks. */
+
+import { CODES } from "../../abi/index.js";
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import type { CoreExports } from "../../core/exports.js";
+import type { LinearMemory } from "../../core/linear-memory.js";
+import { spaceRecord } from "../../core/space-config.js";
+import { EXT_CR4_PKE, EXT_CR4_SMEP } from "../../role/cpu-role.js";
+import {
+  type CpuRole,
+  joinCpuRole,
+  ROLE_4_BYTE_GPTE,
+  ROLE_AD_DISABLED,
+  ROLE_CR0_WP,
+  ROLE_EFER_NX,
+  roleLevel,
+} from "../../role/index.js";
+import { bits, eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved-bits.js";
+import type { PagingRegisters } from "../config/control-registers.js";
+import { protectionKeyMask } from "../config/protection-keys.js";
+import type { Allocations } from "../memory/allocations.js";
+import { INVALID_PAGE, mmuRecord } from "../memory/records.js";
+import { RootCache } from "./root-cache.js";
+
+/** What the vCPU's CPUID and the host say about reserved bits. */
+export interface FormatLimits {
+  readonly guestPhysicalBits: number;
+  readonly guestPage1g: boolean;
+  readonly guestAmd: boolean;
+  readonly hostPhysicalBits: number;
+  readonly hostPage1g: boolean;
+  /** Largest level of a leaf, 1 to 3. */
+  readonly maxHugeLevel: number;
+  /** The NX-huge-page mitigation denies execution in huge leaves, whatever the guest's EFER.NXE says. */
+  readonly nxHugePages: boolean;
+  /** Guest-physical address bits that are attributes: reserved in no format, and no part of a gfn. */
+  readonly aliasMask: bigint;
+  /** Of them: bits whose alias only grants execution. */
+  readonly executeOnlyAliases: bigint;
+  readonly encryptionMask: bigint;
+  readonly encryptionValue: bigint;
+}
+
+/**
+ * In which format a context's SPTEs are, and for whom: `shadow` tables in the legacy format that stand for a guest's own
+ * (an L1 hypervisor's NPT too), the host's own direct `npt` and `ept`; `none` for a context that only walks.
+ */
+export type SpteFormat = "shadow" | "npt" | "ept" | "none";
+
+/** L1's nested EPT. */
+export interface NestedEptFormat {
+  readonly eptp: bigint;
+  readonly executeOnly: boolean;
+  /** Largest level of a leaf that L1 sees, 1 to 3. */
+  readonly hugePageLevel: number;
+}
+
+/** What dropping a root involves: a reference less, and freeing what became free. */
+export interface RootUsers {
+  put(page: number): void;
+  commit(): void;
+}
+
+const NONE: readonly bigint[] = Array.from({ length: 10 }, () => 0n);
+
+export class PagingContext {
+  readonly pointer: number;
+  /** The SPACE record of its guest walks. */
+  readonly space: number;
+  #cpu: CpuRole = { base: 0, ext: 0 };
+  #root = 0;
+  #stale = false;
+  readonly #guestReserved: bigint[] = [...NONE];
+  #keyMask = 0;
+  readonly roots: RootCache;
+
+  constructor(
+    readonly exports: CoreExports,
+    readonly linear: LinearMemory,
+    memory: Allocations,
+    readonly name: "root_mmu" | "guest_mmu" | "nested_mmu",
+    work: number,
+    rootUsers: RootUsers,
+  ) {
+    this.roots = new RootCache(linear, this, rootUsers.put, rootUsers.commit);
+    this.pointer = memory.take(mmuRecord.size);
+    this.space = memory.take(spaceRecord.size);
+    for (let i = 0; i < 3; i++) mmuRecord.set64(linear, this.pointer, "PREVIOUS_PGD", INVALID_PAGE, i);
+    mmuRecord.set32(linear, this.pointer, "SPACE", this.space);
+    spaceRecord.set32(linear, this.space, "WORK", work);
+  }
+
+  /** The guest memory that walks go through: a MEMORY record. */
+  set memory(pointer: number) {
+    spaceRecord.set32(this.linear, this.space, "MEMORY", pointer);
+  }
+
+  /** Walks read PDPTEs from memory, not from registers: those of L1's PAE NPT (APM, "Nested Paging"). */
+  get livePdptes(): boolean {
+    return this.name === "guest_mmu";
+  }
+
+  get cpuRole(): CpuRole {
+    return this.#cpu;
+  }
+
+  /** In this project's layout. */
+  get rootRole(): number {
+    return this.#root;
+  }
+
+  get guestLevel(): number {
+    return roleLevel(this.#cpu.base);
+  }
+
+  get pgd(): bigint {
+    return spaceRecord.get64(this.linear, this.space, "CR3");
+  }
+
+  set pgd(value: bigint) {
+    this.exports.spaceRoot(this.space, Number(value >> 32n), Number(value & 0xffff_ffffn));
+  }
+
+  get pdptes(): bigint[] {
+    return [0, 1, 2, 3].map((i) => spaceRecord.get64(this.linear, this.space, "PDPTES", i));
+  }
+
+  set pdptes(values: readonly bigint[]) {
+    values.forEach((value, i) => {
+      spaceRecord.set64(this.linear, this.space, "PDPTES", value, i);
+    });
+  }
+
+  /** Linear address of the latched PDPTEs. */
+  get pdptesPointer(): number {
+    return this.space + spaceRecord.offset("PDPTES");
+  }
+
+  setPkru(pkru: number): void {
+    spaceRecord.set32(this.linear, this.space, "PKRU", pkru);
+    if (this.guestLevel !== 0) this.exports.configure(this.space);
+  }
+
+  /** The second stage of its walks: L1's tables, which this L2 context's guest-physical addresses go through. */
+  set second(context: PagingContext) {
+    mmuRecord.set32(this.linear, this.pointer, "SECOND", context.pointer);
+  }
+
+  /**
+   * Sets the roles of a context whose guest tables are in a legacy format; with equal roles nothing changes. What a
+   * paging mode implies for walks is kept while paging is off, as in the kernel: nothing looks at it.
+   */
+  setRoles(cpu: CpuRole, root: number, limits: FormatLimits, registers: PagingRegisters, format: SpteFormat): void {
+    if (!this.#adopt(cpu, root)) return;
+    const level = roleLevel(cpu.base);
+    const entries = cpu.base & ROLE_4_BYTE_GPTE ? SHADOW_CODES.FORMAT_32 : SHADOW_CODES.FORMAT_64;
+    mmuRecord.set32(this.linear, this.pointer, "FORMAT", level === 0 ? SHADOW_CODES.FORMAT_NONE : entries);
+    if (level !== 0) this.#legacyWalks(limits, registers);
+    this.#setShadowMasks(root, limits, format);
+  }
+
+  /** Sets the roles of the context that shadows L1's EPT. */
+  setEptRoles(cpu: CpuRole, root: number, limits: FormatLimits, ept: NestedEptFormat): void {
+    if (!this.#adopt(cpu, root)) return;
+    const { linear, space } = this;
+    mmuRecord.set32(linear, this.pointer, "FORMAT", SHADOW_CODES.FORMAT_EPT);
+    const features =
+      CODES.FEATURE_KVM |
+      (ept.hugePageLevel >= 2 ? CODES.FEATURE_PAGE_2M : 0) |
+      (ept.hugePageLevel >= 3 ? CODES.FEATURE_PAGE_1G : 0) |
+      (ept.executeOnly ? CODES.FEATURE_EXECUTE_ONLY : 0);
+    spaceRecord.set32(linear, space, "KIND", CODES.KIND_EPT);
+    spaceRecord.set32(linear, space, "FEATURES", features);
+    spaceRecord.set32(linear, space, "MAXPHYADDR", limits.guestPhysicalBits);
+    spaceRecord.set64(linear, space, "CR3", ept.eptp);
+    this.exports.configure(space);
+    const { executeOnly, hugePageLevel } = ept;
+    const guest = eptReservedBits({ physicalBits: bits(limits.guestPhysicalBits, 63), executeOnly, hugePageLevel });
+    guest.forEach((mask, i) => {
+      this.#guestReserved[i] = mask;
+    });
+    this.#keyMask = 0;
+    this.#setEptMasks(limits, executeOnly);
+  }
+
+  /** What the formats are derived from has changed: the next roles are taken even if they are the same. */
+  forgetRoles(): void {
+    this.#stale = true;
+  }
+
+  /** Takes new roles; false where they are what the context has. */
+  #adopt(cpu: CpuRole, root: number): boolean {
+    if (!this.#stale && cpu.base === this.#cpu.base && cpu.ext === this.#cpu.ext && root === this.#root) return false;
+    this.#stale = false;
+    this.#cpu = cpu;
+    this.#root = root;
+    const { linear, pointer } = this;
+    mmuRecord.set32(linear, pointer, "CPU_ROLE", cpu.base);
+    mmuRecord.set32(linear, pointer, "CPU_EXT", cpu.ext);
+    mmuRecord.set32(linear, pointer, "ROOT_ROLE", root);
+    mmuRecord.set32(linear, pointer, "GUEST_LEVEL", roleLevel(cpu.base));
+    mmuRecord.set32(linear, pointer, "HAVE_AD", (cpu.base & ROLE_AD_DISABLED) === 0 ? 1 : 0);
+    const wp = (cpu.base & ROLE_CR0_WP) !== 0 ? SHADOW_CODES.MMU_WP : 0;
+    const smep = (cpu.ext & EXT_CR4_SMEP) !== 0 ? SHADOW_CODES.MMU_SMEP : 0;
+    mmuRecord.set32(linear, pointer, "FLAGS", wp | smep);
+    return true;
+  }
+
+  /** Its guest tables are L1's EPT. */
+  get isEpt(): boolean {
+    return mmuRecord.get32(this.linear, this.pointer, "FORMAT") === SHADOW_CODES.FORMAT_EPT;
+  }
+
+  get writeProtect(): boolean {
+    return (this.#cpu.base & ROLE_CR0_WP) !== 0;
+  }
+
+  /**
+   * CR0.WP changed without an exit: only what walks ask of it follows, never the root
+   * (__kvm_mmu_refresh_passthrough_bits).
+   */
+  refreshWriteProtect(limits: FormatLimits, registers: PagingRegisters): void {
+    const base = (this.#cpu.base ^ ROLE_CR0_WP) >>> 0;
+    this.#adopt({ ...this.#cpu, base }, this.#root);
+    if (roleLevel(base) !== 0) this.#legacyWalks(limits, registers);
+  }
+
+  /** Bits that a present PDPTE must not have when it is loaded; for walks that load them by themselves. */
+  set pdpteReserved(mask: bigint) {
+    mmuRecord.set64(this.linear, this.pointer, "PDPTE_RESERVED", mask);
+  }
+
+  #legacyWalks(limits: FormatLimits, registers: PagingRegisters): void {
+    this.#configure(limits, registers);
+    this.#keepReserved(this.guestLevel);
+    // PDPTEs are checked when they are loaded; walks ask for the present bit only (walk_addr_generic).
+    if (this.guestLevel === 3) for (const at of [2, 7]) spaceRecord.set64(this.linear, this.space, "RESERVED", 0n, at);
+    this.#keyMask = protectionKeyMask({ wp: this.writeProtect, pke: (this.#cpu.ext & EXT_CR4_PKE) !== 0 });
+  }
+
+  #configure(limits: FormatLimits, registers: PagingRegisters): void {
+    const { linear, space } = this;
+    const features =
+      CODES.FEATURE_KVM |
+      CODES.FEATURE_PSE36 |
+      CODES.FEATURE_PAGE_2M |
+      (limits.guestPage1g ? CODES.FEATURE_PAGE_1G : 0) |
+      (limits.guestAmd ? CODES.FEATURE_AMD_BIT8 : 0) |
+      (this.livePdptes ? CODES.FEATURE_LIVE_PDPTES : 0);
+    spaceRecord.set32(linear, space, "KIND", CODES.KIND_GUEST);
+    spaceRecord.set32(linear, space, "FEATURES", features);
+    spaceRecord.set32(linear, space, "MAXPHYADDR", limits.guestPhysicalBits);
+    spaceRecord.set32(linear, space, "CR0", registers.cr0);
+    spaceRecord.set32(linear, space, "CR4", registers.cr4);
+    spaceRecord.set32(linear, space, "EFER", registers.efer);
+    spaceRecord.set64(linear, space, "CR3", registers.cr3);
+    // Alias bits are not reserved and are masked off where an entry gives a gfn; L2's own addresses have none.
+    spaceRecord.set64(linear, space, "ENCRYPTION", this.name === "nested_mmu" ? 0n : limits.aliasMask);
+    this.exports.configure(space);
+  }
+
+  /** The kernel keeps masks of levels that the new mode does not have; so does this copy, which only `state` shows. */
+  #keepReserved(level: number): void {
+    for (let at = 0; at < level; at++) {
+      for (const bit7 of [0, 5]) {
+        // A PAE PDPTE has no bit 7.
+        if (level === 3 && at === 2 && bit7 === 5) continue;
+        this.#guestReserved[bit7 + at] = spaceRecord.get64(this.linear, this.space, "RESERVED", bit7 + at);
+      }
+    }
+  }
+
+  #setShadowMasks(root: number, limits: FormatLimits, format: SpteFormat): void {
+    if (format === "ept") this.#setEptMasks(limits, limits.executeOnlyAliases !== 0n);
+    else if (format !== "none") this.#setShadowReserved(this.#legacyMasks(root, limits, format), limits);
+  }
+
+  /** Reserved bits of SPTEs in EPT format. Direct EPT is checked as if X alone were bad: the kernel never makes it. */
+  #setEptMasks(limits: FormatLimits, executeOnly: boolean): void {
+    const physicalBits = bits(limits.hostPhysicalBits, 63);
+    const hugePageLevel = limits.maxHugeLevel;
+    this.#setShadowReserved(eptReservedBits({ physicalBits, executeOnly, hugePageLevel }), limits);
+    mmuRecord.set64(this.linear, this.pointer, "SHADOW_BAD_MT_XWR", eptBadTypeAndRights(executeOnly));
+  }
+
+  /** Reserved bits of SPTEs in the legacy format: those of the host's own tables, with bit 8 of upper entries. */
+  #legacyMasks(root: number, limits: FormatLimits, format: "shadow" | "npt"): bigint[] {
+    const level = roleLevel(root);
+    const masks = reservedBits(
+      {
+        level,
+        physicalBits: bits(limits.hostPhysicalBits, 63),
+        // The host's own EFER.NXE is set: SPTEs may use the bit wherever anything asks for it.
+        nx: format === "npt" || limits.nxHugePages || (root & ROLE_EFER_NX) !== 0,
+        page1g: format === "npt" ? limits.hostPage1g : limits.guestPage1g,
+        pse: false,
+        amd: true,
+      },
+      this.#masks("SHADOW_RESERVED"),
+    );
+    if (limits.encryptionMask === 0n) return masks;
+    // Shadow tables may have the encryption value only, direct ones every bit of the mask.
+    const reserved = format === "shadow" ? limits.encryptionMask : 0n;
+    const allowed = format === "shadow" ? limits.encryptionValue : limits.encryptionMask;
+    return masks.map((mask, i) => (i % 5 < level ? (mask | reserved) & ~allowed : mask));
+  }
+
+  #setShadowReserved(masks: readonly bigint[], { aliasMask }: FormatLimits): void {
+    this.#setMasks(
+      "SHADOW_RESERVED",
+      masks.map((mask) => mask & ~aliasMask),
+    );
+  }
+
+  #masks(name: string): readonly bigint[] {
+    return NONE.map((_, i) => mmuRecord.get64(this.linear, this.pointer, name, i));
+  }
+
+  #setMasks(name: string, masks: readonly bigint[]): void {
+    masks.forEach((mask, i) => {
+      mmuRecord.set64(this.linear, this.pointer, name, mask, i);
+    });
+  }
+
+  /** What can be compared with a kernel's state. */
+  state() {
+    const { linear, pointer, space } = this;
+    const view = linear.view();
+    const permissions = space + spaceRecord.offset("PERMISSIONS");
+    return {
+      rootPgd: mmuRecord.get64(linear, pointer, "ROOT_PGD"),
+      root: mmuRecord.get32(linear, pointer, "ROOT"),
+      previous: [0, 1, 2].map((i) => ({
+        page: mmuRecord.get32(linear, pointer, "PREVIOUS", i),
+        pgd: mmuRecord.get64(linear, pointer, "PREVIOUS_PGD", i),
+      })),
+      cpuRole: joinCpuRole(this.#cpu),
+      rootRole: this.#root,
+      // Bits 7:0 are the combinations of W, U and X; the rest is EPT's.
+      permissions: Array.from({ length: 16 }, (_, i) => view.getUint16(permissions + 2 * i, true) & 0xff),
+      pkruMask: this.#keyMask,
+      guestReserved: [...this.#guestReserved],
+      shadowReserved: this.#masks("SHADOW_RESERVED"),
+      // L1's NPT has no PDPTE registers.
+      pdptes: this.livePdptes ? [0n, 0n, 0n, 0n] : this.pdptes,
+    };
+  }
+}

@@ -1,0 +1,195 @@
+/** Faults and software walks of a vCPU. */
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import { checkLinear } from "../../core/linear-address.js";
+import { OutOfMemoryError } from "../../errors.js";
+import { isPaePaging, isWriteProtect } from "../config/control-registers.js";
+import { vcpuRecord } from "../memory/records.js";
+import type { Invalidation } from "../roots/invalidation.js";
+import type { PdpteRegisters } from "../roots/pdpte-registers.js";
+import type { Vcpu } from "../vcpu.js";
+import type { VirtualMachine } from "../vm.js";
+import { type AsyncFault, AsyncFaults } from "./async-faults.js";
+import { FAULT_CODE, type FaultOptions, type FaultOutcome, type InjectedFault, type WalkOutcome } from "./outcome.js";
+
+const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, fetch: 16 } as const;
+const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, TOO_WIDE, ATTEND } = SHADOW_CODES;
+
+/** What most faults end with: the same objects for all. */
+const OUTCOMES: readonly (FaultOutcome | undefined)[] = Object.assign(new Array(RET_PF_INJECT + 1).fill(undefined), {
+  [SHADOW_CODES.RET_PF_RETRY]: Object.freeze({ result: "retry" }),
+  [SHADOW_CODES.RET_PF_FIXED]: Object.freeze({ result: "fixed" }),
+  [SHADOW_CODES.RET_PF_SPURIOUS]: Object.freeze({ result: "spurious" }),
+});
+const MMIO: FaultOutcome = Object.freeze({ result: "mmio" });
+const EMULATE: FaultOutcome = Object.freeze({ result: "emulate" });
+
+export class VcpuFaults {
+  readonly vm: VirtualMachine;
+  readonly pointer: number;
+  readonly #async: AsyncFaults;
+
+  constructor(
+    readonly vcpu: Vcpu,
+    readonly invalidation: Invalidation,
+    readonly pdptes: PdpteRegisters,
+  ) {
+    this.vm = vcpu.vm;
+    this.pointer = vcpu.pointer;
+    this.#async = new AsyncFaults(vcpu);
+  }
+
+  /** See Vcpu.pageFault. */
+  pageFault(address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
+    if (options?.eventDelivery && this.vm.tdp === undefined) {
+      const walk = this.walk(address, options.cpl === 3 ? PFERR.u : 0);
+      // A failed walk leaves the kernel with an all-ones address: no table lies there.
+      if (walk.ok) this.vm.unprotectGfn(this.vm.gfnOf(walk.gpa));
+    }
+    if (!this.vm.caches.stocked) this.stock();
+    // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
+    let code = this.vm.exports.pageFaultWide(this.pointer, address, errorCode);
+    if (code >= NEED_HOST_PAGE) code = this.attend(code);
+    const outcome = OUTCOMES[code];
+    return outcome !== undefined ? outcome : this.#rareOutcome(code, address, errorCode, options);
+  }
+
+  /** See Vcpu.fault. */
+  fault(low: number, high: number, errorCode: number): number {
+    const { vm } = this;
+    if (!vm.caches.stocked) this.stock();
+    const code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
+    return code < NEED_HOST_PAGE ? code : this.attend(code);
+  }
+
+  /** Before a fault where not enough pages are in stock. Throws DisposedError and BusyError, see Vcpu.begin. */
+  stock(): void {
+    this.vcpu.begin();
+    this.vm.caches.topUp(false);
+  }
+
+  /** Serves what the core asks for in a fault until it ends, and collects what it left; a code of FAULT_CODE. */
+  attend(code: number): number {
+    const { vm } = this;
+    while (code >= NEED_HOST_PAGE && code < ATTEND) {
+      if (code === TOO_WIDE) this.#refuseWide();
+      if (code === NO_SPACE) throw new OutOfMemoryError("the limit on shadow pages leaves none for a fault");
+      if (code === NEED_STOCK) {
+        this.#topUp();
+      } else {
+        vm.stats.hostCalls++;
+        if (code === NEED_PAGE) vm.providePage(this.vcpu);
+        else {
+          const found = vm.provideHostPage(this.vcpu);
+          if (found === "wait") return FAULT_CODE.wait;
+          // The host's change may have left pages and events to collect.
+          if (found === "retry") {
+            code = ATTEND | SHADOW_CODES.RET_PF_RETRY;
+            break;
+          }
+          // Faults of other vCPUs, which the host's doings brought about, have taken from the stock of this one.
+          this.#topUp();
+        }
+      }
+      code = vm.exports.pageFaultResume(this.pointer);
+    }
+    if (code >= ATTEND) {
+      vm.settle();
+      vm.events.collect(this.vcpu.id);
+    }
+    return code & ~ATTEND;
+  }
+
+  /** Stocks what a fault may take. Throws OutOfMemoryError. */
+  #topUp(): void {
+    this.vm.caches.topUp(false);
+    this.vm.tdpMmu?.topUp();
+  }
+
+  #refuseWide(): never {
+    checkLinear(vcpuRecord.get64(this.vm.linear, this.pointer, "F_ADDRESS"), false);
+    throw new RangeError("the fault's address is not wider than 32 bits");
+  }
+
+  /** Ends of a fault that say more than a word, or have to be acted upon. */
+  #rareOutcome(code: number, address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
+    let outcome: FaultOutcome;
+    if (code === RET_PF_INJECT) {
+      const fault = { errorCode: this.injectedCode, address, nested: this.vcpu.mmu !== this.vcpu.walkMmu };
+      this.inject(fault);
+      outcome = { result: "inject", ...fault };
+    } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
+    else {
+      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
+      const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
+      outcome = mmio ? MMIO : EMULATE;
+      if (!mmio && tableWrite && this.vcpu.isDirect) {
+        this.vm.unprotectGfn(this.vm.gfnOf(address));
+        outcome = { result: "emulate", unprotected: true };
+      }
+    }
+    this.vm.events.collect(this.vcpu.id);
+    return outcome;
+  }
+
+  /** Error code of the last guest walk that failed. */
+  get injectedCode(): number {
+    return vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
+  }
+
+  /** See Vcpu.pageReady. */
+  pageReady(gfn: bigint): boolean {
+    const wait = this.#async.take(gfn);
+    if (wait === undefined) return false;
+    const { address } = wait;
+    const pgd = this.vcpu.isDirect ? undefined : this.vcpu.mmu.pgd;
+    // Other bits may be alias bits now, and then the address is another page's.
+    const same = pgd === undefined ? this.vm.gfnOf(address) === gfn : true;
+    if (same && wait.pgd === pgd && this.vcpu.enterGuest()) {
+      if (!this.vm.caches.stocked) this.stock();
+      const [low, high] = [Number(address & 0xffff_ffffn), Number(address >> 32n)];
+      // What an execute-only alias maps is nothing to read.
+      const fetches = pgd === undefined && (address & this.vm.limits.executeOnlyAliases) !== 0n;
+      this.attend(this.vm.exports.pageFault(this.pointer, high, low, fetches ? PFERR.fetch : 0, 1));
+      this.vm.events.collect(this.vcpu.id);
+    }
+    return true;
+  }
+
+  /** See Vcpu.waits. */
+  get waits(): readonly AsyncFault[] {
+    return this.#async.waits;
+  }
+
+  /** See Vcpu.injectFault. */
+  inject({ errorCode, address, nested = false }: InjectedFault): void {
+    const context = nested ? this.vcpu.mmu : this.vcpu.walkMmu;
+    if (errorCode & PFERR.p && !(errorCode & PFERR.rsvd)) {
+      this.invalidation.through(context, context.roots.current.page, address);
+    }
+    if (nested && this.vcpu.mmu.isEpt) this.invalidation.nestedEpt(address);
+  }
+
+  /** See Vcpu.walk. */
+  walk(address: bigint, code: number): WalkOutcome {
+    const { vm, pointer } = this;
+    const { walkMmu, pagingRegisters: registers } = this.vcpu;
+    this.vcpu.checkLinear(address);
+    // Under two-dimensional paging CR0.WP can change without an exit: the context follows when rights are checked.
+    const stale = vm.tdp !== undefined && walkMmu.writeProtect !== isWriteProtect(registers);
+    if (stale) walkMmu.refreshWriteProtect(vm.limits, registers);
+    if (vm.tdp !== undefined && isPaePaging(registers)) this.pdptes.refresh(registers.cr3);
+    const low = Number(address & 0xffff_ffffn);
+    const ok = vm.exports.walk(pointer, walkMmu.pointer, pointer, Number(address >> 32n), low, code) !== 0;
+    const checked = vcpuRecord.get32(vm.linear, pointer, "GW_CHECKED") !== 0;
+    if (stale && !checked) walkMmu.refreshWriteProtect(vm.limits, registers);
+    if (ok) return { ok: true, gpa: vcpuRecord.get64(vm.linear, pointer, "GW_GPA") };
+    const errorCode = vcpuRecord.get32(vm.linear, pointer, "GW_ERROR");
+    const nested = vcpuRecord.get32(vm.linear, pointer, "GW_NESTED") !== 0;
+    return {
+      ok: false,
+      errorCode,
+      address: nested ? vcpuRecord.get64(vm.linear, pointer, "GW_FAULT") : address,
+      nested,
+    };
+  }
+}

@@ -1,0 +1,62 @@
+/** How faults and walks of a vCPU end, and what a fault comes with. */
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import type { AsyncFault } from "./async-faults.js";
+
+/** How a fault ended, as `Vcpu.fault` and `Vcpu.prefault` say it: a number. */
+export const FAULT_CODE = {
+  /** Something changed meanwhile: the access is to be made again. */
+  retry: SHADOW_CODES.RET_PF_RETRY,
+  /** The access has to be emulated, or goes to MMIO. */
+  emulate: SHADOW_CODES.RET_PF_EMULATE,
+  fixed: SHADOW_CODES.RET_PF_FIXED,
+  /** The access is allowed already. */
+  spurious: SHADOW_CODES.RET_PF_SPURIOUS,
+  /** The guest gets the fault. */
+  inject: SHADOW_CODES.RET_PF_INJECT,
+  /** The host has to fetch the page first. Nothing is noted: `Vcpu.pageFault` is what lets the guest wait for it. */
+  wait: 7,
+} as const;
+
+const CODE_NAMES = new Map(Object.entries(FAULT_CODE).map(([name, code]) => [code as number, name]));
+
+/** A result of `Vcpu.prefault` in words; `errorCode` is that of the fault that the guest would get. */
+export function decodePrefault(word: number): {
+  readonly result: keyof typeof FAULT_CODE;
+  readonly errorCode?: number;
+} {
+  const result = CODE_NAMES.get(word & 0xff) as keyof typeof FAULT_CODE | undefined;
+  if (result === undefined) throw new RangeError(`0x${word.toString(16)} is no result of a prefault`);
+  return result === "inject" ? { result, errorCode: word >>> 8 } : { result };
+}
+
+/** A fault that the guest gets. */
+export interface InjectedFault {
+  /** #PF's error code; where L1's second stage is at fault, P, W, U, RSVD and I as its walk found them. */
+  readonly errorCode: number;
+  /** CR2, or the guest-physical address of the nested guest. */
+  readonly address: bigint;
+  /** L1's second stage for its nested guest is at fault: a VM exit to L1, not a #PF. */
+  readonly nested?: boolean;
+}
+
+/**
+ * How a fault ended. `inject`: the guest gets it. `retry` with `waits`: the host has to fetch the page, and the guest is
+ * to be told to wait for it, unless an earlier fault (`first` false) said so. `emulate` with `unprotected`: a table of the
+ * guest was given up instead, so the guest can run on.
+ */
+export type FaultOutcome =
+  | { readonly result: "fixed" | "spurious" | "mmio" | "retry" }
+  | { readonly result: "retry"; readonly waits: AsyncFault; readonly first: boolean }
+  | { readonly result: "emulate"; readonly unprotected?: boolean }
+  | ({ readonly result: "inject" } & InjectedFault);
+
+export type WalkOutcome = { readonly ok: true; readonly gpa: bigint } | ({ readonly ok: false } & InjectedFault);
+
+export interface FaultOptions {
+  /** The access interrupted the delivery of an event: a shadowed table that it hits is given up first. Default false. */
+  readonly eventDelivery?: boolean;
+  /** Privilege level of the guest, 0 to 3, for the walk of `eventDelivery`. Default 0. */
+  readonly cpl?: number;
+  /** The access was the processor's own, to a table of the guest (bit 33 of the error code). Default false. */
+  readonly guestTable?: boolean;
+}

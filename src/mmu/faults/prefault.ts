@@ -1,0 +1,71 @@
+/** Many faults in one call of the core (`Vcpu.prefault`). */
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import type { VcpuFaults } from "./faults.js";
+
+const { NEED_HOST_PAGE, RET_PF_RETRY, RET_PF_FIXED, RET_PF_SPURIOUS, RET_PF_INJECT } = SHADOW_CODES;
+/** Addresses that one call of the core gets. */
+const LANES = 512;
+const ADDRESS_BYTES = LANES * 8;
+const BYTES = ADDRESS_BYTES + LANES * 4;
+
+/** See Vcpu.prefault. */
+export function prefault(
+  faults: VcpuFaults,
+  addresses: BigUint64Array,
+  results: Uint32Array,
+  errorCode: number,
+): number {
+  if (results.length < addresses.length) {
+    throw new RangeError(`results has room for ${results.length} words, expected at least ${addresses.length}`);
+  }
+  const { linear, tdp } = faults.vm;
+  if (tdp === undefined && faults.vcpu.linearWidth === 32)
+    for (const address of addresses) faults.vcpu.checkLinear(address);
+  faults.vcpu.enterGuest();
+  const input = linear.allocate(BYTES);
+  const output = input + ADDRESS_BYTES;
+  let missing = 0;
+  try {
+    for (let done = 0; done < addresses.length; done += LANES) {
+      const count = Math.min(LANES, addresses.length - done);
+      linear.u64.set(addresses.subarray(done, done + count), input / 8);
+      faultLanes(faults, { input, output, count, errorCode });
+      const words = linear.u32.subarray(output / 4, output / 4 + count);
+      results.set(words, done);
+      for (let lane = 0; lane < count; lane++) {
+        const code = words[lane]! & 0xff;
+        if (code !== RET_PF_FIXED && code !== RET_PF_SPURIOUS) missing++;
+      }
+    }
+  } finally {
+    linear.free(input, BYTES);
+  }
+  return missing;
+}
+
+interface Lanes {
+  readonly input: number;
+  readonly output: number;
+  readonly count: number;
+  readonly errorCode: number;
+}
+
+/** Faults at every lane, answering the core where it stops. */
+function faultLanes(faults: VcpuFaults, { input, output, count, errorCode }: Lanes): void {
+  const { caches, exports, linear } = faults.vm;
+  for (let next = 0; next < count; next++) {
+    if (!caches.stocked) faults.stock();
+    next = exports.pageFaultBatch(faults.pointer, input, output, next, count, errorCode);
+    if (next === count) return;
+    let code = linear.u32[output / 4 + next]!;
+    if (code >= NEED_HOST_PAGE) code = faults.attend(code);
+    if (code === RET_PF_RETRY) {
+      // A root went, or a range was being invalidated: once more with what an entry to the guest brings up to date.
+      faults.vcpu.enterGuest();
+      const at = input / 8 + next;
+      const half = linear.u32.subarray(at * 2, at * 2 + 2);
+      code = faults.fault(half[0]!, half[1]!, errorCode);
+    }
+    linear.u32[output / 4 + next] = code === RET_PF_INJECT ? code | (faults.injectedCode << 8) : code;
+  }
+}

@@ -1,0 +1,193 @@
+/** Trace events in the vocabulary of the kernel's kvmmmu tracepoints, decoded from the records that the core leaves behind. */
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import type { LinearMemory } from "../../core/linear-memory.js";
+import { ACC_ALL } from "../../role/index.js";
+import { eventRecord, VM_WORD, vmRecord } from "../memory/records.js";
+
+interface PageFields {
+  readonly mmu_valid_gen: number;
+  readonly gfn: bigint;
+  /** In this project's layout. */
+  readonly role: number;
+  readonly root_count: number;
+  readonly unsync: number;
+}
+
+/** One event; field names are the tracepoints'. `sptep` is the host-physical address of the SPTE. */
+export type MmuTraceEvent =
+  | { readonly ev: "kvm_mmu_pagetable_walk"; readonly addr: bigint; readonly pferr: number }
+  | { readonly ev: "kvm_mmu_paging_element"; readonly pte: bigint; readonly level: number }
+  | { readonly ev: "kvm_mmu_set_accessed_bit" | "kvm_mmu_set_dirty_bit"; readonly gpa: bigint }
+  | { readonly ev: "kvm_mmu_walker_error"; readonly pferr: number }
+  | ({ readonly ev: "kvm_mmu_get_page"; readonly created: number } & PageFields)
+  | ({ readonly ev: "kvm_mmu_sync_page" | "kvm_mmu_unsync_page" | "kvm_mmu_prepare_zap_page" } & PageFields)
+  | {
+      readonly ev: "mark_mmio_spte";
+      readonly sptep: bigint;
+      readonly gfn: bigint;
+      readonly access: number;
+      readonly gen: number;
+    }
+  | { readonly ev: "handle_mmio_page_fault"; readonly addr: bigint; readonly gfn: bigint; readonly access: number }
+  | {
+      readonly ev: "fast_page_fault";
+      readonly vcpu_id: number;
+      readonly cr2_or_gpa: bigint;
+      readonly error_code: number;
+      readonly sptep: bigint;
+      readonly old_spte: bigint;
+      readonly new_spte: bigint;
+      readonly ret: number;
+    }
+  | { readonly ev: "kvm_mmu_zap_all_fast"; readonly mmu_valid_gen: number; readonly mmu_used_pages: number }
+  | { readonly ev: "check_mmio_spte"; readonly kvm_gen: number; readonly spte_gen: number; readonly spte: bigint }
+  | {
+      readonly ev: "kvm_mmu_set_spte";
+      readonly gfn: bigint;
+      readonly spte: bigint;
+      readonly sptep: bigint;
+      readonly level: number;
+      readonly r: number;
+      readonly x: number;
+      readonly u: number;
+    }
+  | { readonly ev: "kvm_mmu_spte_requested"; readonly gfn: bigint; readonly pfn: bigint; readonly level: number }
+  | {
+      readonly ev: "kvm_tdp_mmu_spte_changed";
+      readonly as_id: number;
+      readonly gfn: bigint;
+      readonly level: number;
+      readonly old_spte: bigint;
+      readonly new_spte: bigint;
+    }
+  | {
+      readonly ev: "kvm_mmu_split_huge_page";
+      readonly gfn: bigint;
+      readonly spte: bigint;
+      readonly level: number;
+      readonly errno: number;
+    }
+  /** No tracepoint: so many events of the operation found no room in the buffer, as a ring buffer says it. */
+  | { readonly ev: "lost_events"; readonly count: number };
+
+const PAGE_EVENTS = {
+  [SHADOW_CODES.EV_SYNC_PAGE]: "kvm_mmu_sync_page",
+  [SHADOW_CODES.EV_UNSYNC_PAGE]: "kvm_mmu_unsync_page",
+  [SHADOW_CODES.EV_PREPARE_ZAP]: "kvm_mmu_prepare_zap_page",
+} as const;
+
+/** Reads of the VM's masks that events need. */
+export interface EventMasks {
+  readonly nx: bigint;
+  readonly x: bigint;
+  readonly user: bigint;
+  readonly present: bigint;
+}
+
+const A = eventRecord.offset("A") >> 2;
+const B = eventRecord.offset("B") >> 2;
+const C = eventRecord.offset("C") >> 2;
+const X = eventRecord.offset("X") >> 3;
+const Y = eventRecord.offset("Y") >> 3;
+const Z = eventRecord.offset("Z") >> 3;
+const NO_SLOT_PFN = 1n << 63n;
+
+/** Takes the records out of the buffer; `lost` found no room in it. */
+export function drainEvents(
+  linear: LinearMemory,
+  vm: number,
+  masks: EventMasks,
+  vcpuId: number,
+): { readonly events: MmuTraceEvent[]; readonly lost: number } {
+  const count = linear.u32[(vm >>> 2) + VM_WORD.eventCount]!;
+  const lost = vmRecord.get32(linear, vm, "EVENT_LOST");
+  const base = vmRecord.get32(linear, vm, "EVENTS");
+  const events: MmuTraceEvent[] = [];
+  for (let i = 0; i < count; i++) events.push(decode(linear, base + i * eventRecord.size, masks, vcpuId));
+  linear.u32[(vm >>> 2) + VM_WORD.eventCount] = 0;
+  vmRecord.set32(linear, vm, "EVENT_LOST", 0);
+  return { events, lost };
+}
+
+function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId: number): MmuTraceEvent {
+  const words = linear.u32;
+  const type = words[record >>> 2]!;
+  const a = words[(record >>> 2) + A]!;
+  const b = words[(record >>> 2) + B]!;
+  const c = words[(record >>> 2) + C]!;
+  const x = linear.u64[record / 8 + X]!;
+  const y = linear.u64[record / 8 + Y]!;
+  const z = linear.u64[record / 8 + Z]!;
+  const page = (): PageFields => ({
+    mmu_valid_gen: c >>> 2,
+    gfn: x,
+    role: a,
+    root_count: b,
+    unsync: (c >>> 1) & 1,
+  });
+  switch (type) {
+    case SHADOW_CODES.EV_PAGETABLE_WALK:
+      return { ev: "kvm_mmu_pagetable_walk", addr: x, pferr: a };
+    case SHADOW_CODES.EV_PAGING_ELEMENT:
+      return { ev: "kvm_mmu_paging_element", pte: x, level: a };
+    case SHADOW_CODES.EV_SET_ACCESSED:
+      return { ev: "kvm_mmu_set_accessed_bit", gpa: x };
+    case SHADOW_CODES.EV_SET_DIRTY:
+      return { ev: "kvm_mmu_set_dirty_bit", gpa: x };
+    case SHADOW_CODES.EV_WALKER_ERROR:
+      return { ev: "kvm_mmu_walker_error", pferr: a };
+    case SHADOW_CODES.EV_GET_PAGE:
+      return { ev: "kvm_mmu_get_page", ...page(), created: c & 1 };
+    case SHADOW_CODES.EV_SYNC_PAGE:
+    case SHADOW_CODES.EV_UNSYNC_PAGE:
+    case SHADOW_CODES.EV_PREPARE_ZAP:
+      return { ev: PAGE_EVENTS[type], ...page() };
+    case SHADOW_CODES.EV_MARK_MMIO:
+      return { ev: "mark_mmio_spte", sptep: z, gfn: x, access: Number(y) & ACC_ALL, gen: mmioGeneration(y) };
+    case SHADOW_CODES.EV_HANDLE_MMIO:
+      return { ev: "handle_mmio_page_fault", addr: x, gfn: y, access: a };
+    case SHADOW_CODES.EV_FAST_PAGE_FAULT:
+      return {
+        ev: "fast_page_fault",
+        vcpu_id: vcpuId,
+        cr2_or_gpa: x,
+        error_code: a,
+        sptep: (BigInt(b >>> 8) << 32n) | BigInt(c),
+        old_spte: y,
+        new_spte: z,
+        ret: b & 0xff,
+      };
+    case SHADOW_CODES.EV_ZAP_ALL_FAST:
+      return { ev: "kvm_mmu_zap_all_fast", mmu_valid_gen: b, mmu_used_pages: c };
+    case SHADOW_CODES.EV_CHECK_MMIO:
+      return { ev: "check_mmio_spte", kvm_gen: a, spte_gen: b, spte: x };
+    case SHADOW_CODES.EV_SET_SPTE:
+      return {
+        ev: "kvm_mmu_set_spte",
+        gfn: x,
+        spte: y,
+        sptep: z,
+        level: a,
+        r: masks.present !== 0n ? 1 : Number(y & 1n),
+        x: (y & (masks.x | masks.nx)) === masks.x ? 1 : 0,
+        u: (y & masks.user) !== 0n ? 1 : 0,
+      };
+    case SHADOW_CODES.EV_SPTE_REQUESTED:
+      return {
+        ev: "kvm_mmu_spte_requested",
+        gfn: x,
+        pfn: y === NO_SLOT_PFN ? NO_SLOT_PFN : y >> 12n,
+        level: a,
+      };
+    case SHADOW_CODES.EV_TDP_CHANGED:
+      return { ev: "kvm_tdp_mmu_spte_changed", as_id: b, gfn: x, level: a, old_spte: y, new_spte: z };
+    case SHADOW_CODES.EV_SPLIT_HUGE:
+      return { ev: "kvm_mmu_split_huge_page", gfn: x, spte: y, level: a, errno: b | 0 };
+    default:
+      throw new RangeError(`unknown event type ${type}`);
+  }
+}
+
+function mmioGeneration(spte: bigint): number {
+  return Number(((spte >> 3n) & 0xffn) | ((spte >> 44n) & 0x7ff00n));
+}

@@ -1,0 +1,64 @@
+import type { Recording } from "../format/recording.js";
+
+export interface RecoveredEntry {
+  readonly value: bigint;
+  /** Bytes of the entry: 4 or 8. */
+  readonly size: number;
+}
+
+const ADDRESS_MASK = 0x000ffffffffff000n;
+const PRESENT = 1n;
+const ACCESS_WRITE = 2n;
+const ACCESSED = 0x20n;
+const DIRTY = 0x40n;
+
+/**
+ * Entries of guest tables outside slot 0, whose memory a recording does not hold: as the first walk that read
+ * them saw them, or, where none did, as the shadow page of that table says (`st`: gfn and rights).
+ */
+export function recoverTables(recording: Recording): Map<bigint, RecoveredEntry> {
+  const entries = new Map<bigint, RecoveredEntry>();
+  const slot0 = recording.slots.find((slot) => slot.id === 0);
+  const limit = slot0 === undefined ? 0n : slot0.gpa + slot0.size;
+  const entrySize = recording.config.guestMode === "32" || recording.config.guestMode === "32pse" ? 4 : 8;
+  const indexBits = entrySize === 4 ? 10n : 9n;
+  const foreign = (gpa: bigint): boolean => gpa >= limit;
+  const inSlot = (gpa: bigint): boolean =>
+    recording.slots.some((slot) => slot.id !== 0 && gpa >= slot.gpa && gpa < slot.gpa + slot.size);
+  const tables = new Set<bigint>();
+  for (const step of recording.steps) {
+    let address = 0n;
+    let table: bigint | undefined;
+    for (const event of step.events) {
+      if (event.ev === "kvm_mmu_pagetable_walk") {
+        address = event.addr;
+        table = undefined;
+      } else if (event.ev === "kvm_mmu_paging_element") {
+        if (table !== undefined && foreign(table) && inSlot(table)) {
+          tables.add(table);
+          const shift = 12n + indexBits * BigInt(event.level - 1);
+          const index = (address >> shift) & ((1n << indexBits) - 1n);
+          const gpa = table + index * BigInt(entrySize);
+          if (!entries.has(gpa)) entries.set(gpa, { value: event.pte, size: entrySize });
+        }
+        table = event.level > 1 ? event.pte & ADDRESS_MASK : undefined;
+      }
+    }
+  }
+  if (tables.size === 0) return entries;
+  for (const step of recording.steps) {
+    for (const page of step.snapshot.pages) {
+      const gpa = page.gfn << 12n;
+      if (page.shadowed === undefined || !tables.has(gpa)) continue;
+      for (const [index, shadowed] of page.shadowed) {
+        const at = gpa + BigInt(index * entrySize);
+        // A clean entry shadows without write access, so what was writable and clean cannot be told from read-only.
+        const dirty = (shadowed & ACCESS_WRITE) !== 0n ? DIRTY : 0n;
+        const user = shadowed & 4n;
+        const value = (shadowed & ADDRESS_MASK) | PRESENT | ACCESS_WRITE | user | ACCESSED | dirty;
+        if (!entries.has(at)) entries.set(at, { value, size: entrySize });
+      }
+    }
+  }
+  return entries;
+}
