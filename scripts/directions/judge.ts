@@ -12,13 +12,15 @@ export interface Place {
 export interface KnownFaults {
   /** A name, and the files or the places that reach each other. */
   readonly circles: Readonly<Record<string, readonly string[]>>;
-  /** A file, and the place that it may not import. */
-  readonly imports: readonly (readonly [file: string, place: string])[];
+  /** For a file, the places that it may not import. */
+  readonly imports: Readonly<Record<string, readonly string[]>>;
 }
 
 export interface Judgement {
   readonly problems: readonly string[];
   readonly filesRead: number;
+  /** What is wrong, as a list of known faults: circles keep the name of a known one that they overlap. */
+  readonly faults: KnownFaults;
 }
 
 export function judgeDirections(sources: Sources, places: readonly Place[], known: KnownFaults): Judgement {
@@ -27,17 +29,25 @@ export function judgeDirections(sources: Sources, places: readonly Place[], know
   const homeless = [...graph.keys()].filter((path) => directions.placeOf(path) === undefined);
   if (homeless.length > 0) {
     const problems = homeless.map((path) => `${path}: its folder has no place in scripts/directions.ts`);
-    return { problems: [...missing, ...problems], filesRead: sources.files.length };
+    return { problems: [...missing, ...problems], filesRead: sources.files.length, faults: known };
   }
   const placeOf = (path: string) => directions.placeOf(path)!.place;
   const circles = [...circlesOf(graph), ...circlesOf(grouped(graph, placeOf))];
+  const wrong = wrongImports(graph, directions);
   const problems = [
     ...missing,
     ...directions.problems(),
-    ...wrongImports(graph, directions, known),
-    ...wrongCircles(circles, known),
+    ...importProblems(wrong, known),
+    ...circleProblems(circles, known),
   ];
-  return { problems, filesRead: sources.files.length };
+  const imports: Record<string, string[]> = {};
+  for (const { path, place } of wrong) imports[path] = [...new Set([...(imports[path] ?? []), place])].sort();
+  return { problems, filesRead: sources.files.length, faults: { circles: named(circles, known), imports } };
+}
+
+/** How much is wrong. */
+export function sizeOf({ circles, imports }: KnownFaults): number {
+  return [...Object.values(circles), ...Object.values(imports)].flat().length;
 }
 
 class Directions {
@@ -81,31 +91,55 @@ class Directions {
   }
 }
 
-function wrongImports(graph: Graph, directions: Directions, known: KnownFaults): string[] {
-  const open = new Set(known.imports.map((pair) => pair.join(" > ")));
-  const problems: string[] = [];
-  for (const [path, targets] of graph) {
-    const from = directions.placeOf(path)!;
-    for (const target of targets) {
-      if (directions.allows(from, target)) continue;
-      const { place } = directions.placeOf(target)!;
-      open.delete(`${path} > ${place}`);
-      if (known.imports.some(([file, to]) => file === path && to === place)) continue;
-      problems.push(`${path}: imports ${target}, which ${from.place} may not (scripts/directions.ts)`);
-    }
-  }
-  return [...problems, ...[...open].map((pair) => `${pair}: a known import that is gone: take it off the list`)];
+interface WrongImport {
+  readonly path: string;
+  readonly target: string;
+  /** Where the target is. */
+  readonly place: string;
 }
 
-function wrongCircles(circles: readonly (readonly string[])[], known: KnownFaults): string[] {
+function wrongImports(graph: Graph, directions: Directions): WrongImport[] {
+  return [...graph].flatMap(([path, targets]) => {
+    const from = directions.placeOf(path)!;
+    return [...targets]
+      .filter((target) => !directions.allows(from, target))
+      .map((target) => ({ path, target, place: directions.placeOf(target)!.place }));
+  });
+}
+
+function importProblems(wrong: readonly WrongImport[], known: KnownFaults): string[] {
+  const fresh = wrong.filter(({ path, place }) => !known.imports[path]?.includes(place));
+  const gone = Object.entries(known.imports).flatMap(([path, places]) =>
+    places
+      .filter((place) => !wrong.some((one) => one.path === path && one.place === place))
+      .map((place) => `${path} > ${place}: a known import that is gone: run check-directions --update`),
+  );
+  return [
+    ...fresh.map(({ path, target }) => `${path}: imports ${target}, which it may not (scripts/directions.ts)`),
+    ...gone,
+  ];
+}
+
+function circleProblems(circles: readonly (readonly string[])[], known: KnownFaults): string[] {
   const lists = Object.entries(known.circles);
   const fresh = circles.filter((circle) => !lists.some(([, list]) => circle.every((one) => list.includes(one))));
   const problems = fresh.map((circle) => `a circle: ${circle.join(", ")}`);
   for (const [name, list] of lists) {
     const left = new Set(circles.filter((circle) => circle.every((one) => list.includes(one))).flat());
     const gone = list.filter((one) => !left.has(one));
-    if (gone.length > 0)
-      problems.push(`${name}: no longer in this known circle, take off the list: ${gone.join(", ")}`);
+    if (gone.length > 0) {
+      problems.push(`${name}: no longer in this known circle: run check-directions --update: ${gone.join(", ")}`);
+    }
   }
   return problems;
+}
+
+function named(circles: readonly (readonly string[])[], known: KnownFaults): Record<string, readonly string[]> {
+  const result: Record<string, readonly string[]> = {};
+  for (const circle of circles) {
+    const names = Object.entries(known.circles).filter(([, list]) => list.some((one) => circle.includes(one)));
+    const name = names.map(([one]) => one).find((one) => !(one in result)) ?? `from ${circle[0]} on`;
+    result[name] = circle;
+  }
+  return result;
 }
