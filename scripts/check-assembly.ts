@@ -3,7 +3,7 @@
  * lines, long files.
  */
 import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -29,12 +29,18 @@ function problemsOf(path: string, text: string): string[] {
   return problems;
 }
 
-/** Exported functions that nothing calls; the entries' own exports are for the host. */
+/** Exported functions that nothing calls; what the entries export, and files that they export as a whole, is for the host. */
 function unusedExports(texts: ReadonlyMap<string, string>): string[] {
   const all = [...texts.values()].join("\n");
+  const isEntry = (name: string) => /^assembly\/(?:index|testing)\.ts$/.test(name.split(sep).join("/"));
+  const forHost = [...texts].flatMap(([path, text]) =>
+    isEntry(relative(root, path))
+      ? [...text.matchAll(/^export \* from "(.*)";$/gm)].map(([, named]) => `${join(dirname(path), named!)}.ts`)
+      : [],
+  );
   return [...texts].flatMap(([path, text]) => {
     const name = relative(root, path);
-    if (/(index|testing)\.ts$/.test(name) || name.startsWith(join("assembly", "abi"))) return [];
+    if (isEntry(name) || forHost.includes(path) || name.startsWith(join("assembly", "abi"))) return [];
     return [...text.matchAll(/export function (\w+)/g)]
       .map(([, exported]) => exported!)
       .filter((exported) => [...all.matchAll(new RegExp(`\\b${exported}\\b`, "g"))].length < 2)

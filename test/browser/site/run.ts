@@ -36,13 +36,3 @@ async function fetchBlob(url: string, inflate = false): Promise<Blob> {
   if (!inflate) return response.blob();
   return new Response(response.body!.pipeThrough(new DecompressionStream("gzip"))).blob();
 }
-
-/** The same in a module worker. */
-export function runInWorker(task: Task): Promise<Survey> {
-  const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
-  return new Promise<Survey>((resolve, reject) => {
-    worker.onmessage = ({ data }: MessageEvent<Survey>) => resolve(data);
-    worker.onerror = ({ message }) => reject(new Error(message || "the worker cannot be loaded"));
-    worker.postMessage(task);
-  }).finally(() => worker.terminate());
-}

@@ -1,0 +1,184 @@
+/**
+ * Who may import whom. `npm run lint` (check-directions.ts) reads every file and holds it to this list.
+ *
+ *     assembly    src/core <- src/mmu <- src/recording <- src/cli, web
+ *                 src/abi and the ground are below all; the reference, the dump readers and the tools' own
+ *                 modules stand beside the core and import neither it nor each other, where no line says so
+ *
+ * A place is a folder without the folders in it, or a file; a file belongs to the closest place. Every folder with
+ * sources has one. `import type` counts as an import: who needs another's types has to be read and moved with it.
+ */
+import type { Place } from "./directions/judge.js";
+
+/** What names no rule of paging: types, errors, checks of arguments, bit tables. */
+const GROUND = ["src/abi", "src/api.ts", "src/checks.ts", "src/errors.ts", "src/json-value.ts", "src/options.ts"];
+const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/core"];
+
+export const PLACES: readonly Place[] = [
+  // The core: entries and operations above, the bit tables below.
+  { place: "assembly", mayImport: ["assembly/*"] },
+  { place: "assembly/abi", mayImport: [] },
+  { place: "assembly/memory", mayImport: ["assembly/abi"] },
+  { place: "assembly/spte", mayImport: ["assembly/abi"] },
+  { place: "assembly/walk", mayImport: ["assembly/abi", "assembly/memory"] },
+  { place: "assembly/walk/tlb", mayImport: ["assembly/abi", "assembly/memory", "assembly/walk"] },
+  { place: "assembly/walk/fast", mayImport: ["assembly/abi", "assembly/memory", "assembly/walk", "assembly/walk/tlb"] },
+  { place: "assembly/walk/list", mayImport: ["assembly/abi", "assembly/memory", "assembly/walk"] },
+  { place: "assembly/pages", mayImport: ["assembly/abi", "assembly/memory", "assembly/spte"] },
+  { place: "assembly/guest", mayImport: ["assembly/abi", "assembly/memory", "assembly/walk", "assembly/pages"] },
+  { place: "assembly/tdp", mayImport: ["assembly/abi", "assembly/memory", "assembly/spte", "assembly/pages"] },
+  {
+    place: "assembly/shadow",
+    mayImport: [
+      ...["assembly/abi", "assembly/memory", "assembly/spte", "assembly/walk", "assembly/walk/fast"],
+      ...["assembly/pages", "assembly/guest", "assembly/tdp"],
+    ],
+  },
+  {
+    place: "assembly/fault",
+    mayImport: [
+      ...["assembly/abi", "assembly/memory", "assembly/spte", "assembly/walk", "assembly/walk/fast"],
+      ...["assembly/pages", "assembly/guest", "assembly/tdp", "assembly/shadow"],
+    ],
+  },
+  {
+    place: "assembly/operations",
+    mayImport: [
+      ...["assembly/abi", "assembly/memory", "assembly/spte", "assembly/walk", "assembly/pages", "assembly/guest"],
+      ...["assembly/tdp", "assembly/shadow", "assembly/fault"],
+    ],
+  },
+
+  // The ground.
+  { place: "src/abi", mayImport: [] },
+  { place: "src/api.ts", mayImport: [] },
+  { place: "src/json-value.ts", mayImport: [] },
+  { place: "src/errors.ts", mayImport: ["src/api.ts"] },
+  { place: "src/checks.ts", mayImport: ["src/api.ts", "src/errors.ts"] },
+  { place: "src/options.ts", mayImport: ["src/api.ts", "src/checks.ts", "src/errors.ts"] },
+  { place: "src/runs.ts", mayImport: ["src/api.ts"] },
+  { place: "src/role", mayImport: GROUND },
+  { place: "src/spte", mayImport: GROUND },
+
+  // The reference shares with the core what is not a rule; the masks are a type.
+  { place: "src/reference", mayImport: [...GROUND, "src/spte/masks.ts"] },
+
+  // The wall around the Wasm, and the package's main entry.
+  { place: "src/core", mayImport: [...GROUND, "src/runs.ts"] },
+  { place: "src/index.ts", mayImport: [...GROUND, "src/runs.ts", "src/core"] },
+
+  // The MMU: plain data below, operations above, the facades on top.
+  { place: "src/mmu/config", mayImport: HOST },
+  { place: "src/mmu/memory", mayImport: [...HOST, "src/mmu/config"] },
+  { place: "src/mmu/trace", mayImport: [...HOST, "src/mmu/config", "src/mmu/memory"] },
+  { place: "src/mmu/pages", mayImport: [...HOST, "src/mmu/config", "src/mmu/memory"] },
+  { place: "src/mmu/context", mayImport: [...HOST, "src/mmu/config", "src/mmu/memory"] },
+  {
+    place: "src/mmu/machine",
+    mayImport: [...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/trace", "src/mmu/pages", "src/mmu/context"],
+  },
+  {
+    place: "src/mmu/roots",
+    mayImport: [...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
+  },
+  {
+    place: "src/mmu/processor",
+    mayImport: [...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/context", "src/mmu/machine", "src/mmu/roots"],
+  },
+  {
+    place: "src/mmu/faults",
+    mayImport: [
+      ...[...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
+      ...["src/mmu/roots", "src/mmu/processor"],
+    ],
+  },
+  {
+    place: "src/mmu/changes",
+    mayImport: [
+      ...[...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
+      ...["src/mmu/roots", "src/mmu/processor"],
+    ],
+  },
+  {
+    place: "src/mmu/inspect",
+    mayImport: [
+      ...[...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
+      "src/mmu/roots",
+    ],
+  },
+  { place: "src/mmu", mayImport: [...HOST, "src/mmu/*"] },
+
+  // Readers.
+  { place: "src/dump", mayImport: GROUND },
+  { place: "src/recording/format", mayImport: [...GROUND, "src/role", "src/spte"] },
+  { place: "src/recording/world", mayImport: [...HOST, "src/recording/format"] },
+  { place: "src/recording/compare", mayImport: [...HOST, "src/recording/format", "src/recording/world"] },
+  {
+    place: "src/recording/replay",
+    mayImport: [...HOST, ...["src/mmu/*", "src/recording/format", "src/recording/world", "src/recording/compare"]],
+  },
+  {
+    place: "src/recording/walks",
+    mayImport: [...HOST, "src/recording/format", "src/recording/world", "src/recording/replay"],
+  },
+  {
+    place: "src/recording/report",
+    mayImport: [
+      ...HOST,
+      ...["src/recording/format", "src/recording/world", "src/recording/compare", "src/recording/replay"],
+    ],
+  },
+  { place: "src/recording", mayImport: [...HOST, "src/mmu/*", "src/recording/*"] },
+
+  // Tools' modules and the tools.
+  { place: "src/maps", mayImport: [...GROUND, "src/runs.ts"] },
+  { place: "src/conform", mayImport: GROUND },
+  { place: "src/fuzz", mayImport: GROUND },
+  {
+    place: "src/cli",
+    mayImport: [...HOST, "src/dump", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*", "src/reference"],
+  },
+  {
+    place: "src/cli/commands",
+    mayImport: [
+      ...[...HOST, "src/cli", "src/conform", "src/dump", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*"],
+      "src/reference",
+    ],
+  },
+  { place: "src/cli/main.ts", mayImport: ["src/cli", "src/cli/commands", ...GROUND] },
+  { place: "src/cli/bin.ts", mayImport: ["src/cli", "src/cli/main.ts"] },
+  { place: "web", mayImport: [...HOST, "src/index.ts", "src/dump", "src/maps", "src/mmu/*", "src/recording/*"] },
+
+  // What is not shipped: all of src, helpers of their own; no test folder imports another but its helpers.
+  { place: "bench", mayImport: ["src/*"] },
+  { place: "scripts", mayImport: ["src/*", "scripts/*"] },
+  { place: "scripts/directions", mayImport: [] },
+  { place: "scripts/syntax", mayImport: [] },
+  { place: "scripts/bits", mayImport: ["scripts/syntax"] },
+  { place: "scripts/mutation", mayImport: ["src/*", "test/conform", "test/core", "test/differential", "test/walk"] },
+  { place: "vitest.config.ts", mayImport: [] },
+  { place: "test", mayImport: ["src/*"] },
+  { place: "test/browser", mayImport: ["src/*", "scripts", "test/browser/site", "test/package"] },
+  { place: "test/browser/site", mayImport: ["src/*"] },
+  { place: "test/cli", mayImport: ["src/*", "test/dump"] },
+  { place: "test/conform", mayImport: ["src/*", "test"] },
+  { place: "test/core", mayImport: ["src/*", "test"] },
+  { place: "test/differential", mayImport: ["src/*", "test"] },
+  { place: "test/dump", mayImport: ["src/*"] },
+  { place: "test/maps", mayImport: ["src/*", "test/dump"] },
+  { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
+  {
+    place: "test/mmu/machines",
+    mayImport: ["src/*", "test", "test/mmu/machines/host.ts", "test/mmu/guest.ts", "test/mmu/nested-guest.ts"],
+  },
+  { place: "test/mmu/machines/host.ts", mayImport: ["src/*"] },
+  { place: "test/mmu/guest.ts", mayImport: ["src/*", "test", "test/mmu/machines/host.ts"] },
+  { place: "test/mmu/nested-guest.ts", mayImport: ["src/*", "test", "test/mmu/guest.ts"] },
+  { place: "test/package", mayImport: ["src/*", "test/dump"] },
+  { place: "test/package/consumer", mayImport: [] },
+  { place: "test/recording", mayImport: ["src/*"] },
+  { place: "test/role", mayImport: ["src/*"] },
+  { place: "test/spte", mayImport: ["src/*", "test"] },
+  { place: "test/tools", mayImport: ["src/*", "scripts", "scripts/*"] },
+  { place: "test/walk", mayImport: ["src/*", "test"] },
+];
