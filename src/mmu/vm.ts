@@ -7,7 +7,6 @@ import { clearDirtyLog, getDirtyLog } from "./changes/dirty-log.js";
 import { type PendingFlush, takeFlushes } from "./changes/flushes.js";
 import { anyYoung, changePage, unmapRange } from "./changes/notifier.js";
 import { changeSlot, MIN_PAGES } from "./changes/slot-change.js";
-import { unprotectGfn } from "./changes/unprotect.js";
 import { checkControlRegisters, checkSlotOptions } from "./config/check-config.js";
 import type { AliasConfig, HostPage, SlotConfig, VirtualMachineConfig } from "./config/config.js";
 import type { ControlRegisters } from "./config/control-registers.js";
@@ -152,7 +151,7 @@ export class VirtualMachine {
 
   /** Zaps the shadow pages of a guest table so that the guest may write it; returns whether there was one. */
   unprotectGfn(gfn: bigint): boolean {
-    return unprotectGfn(this.#begin(), gfn);
+    return this.#begin().unprotect(gfn);
   }
 
   /** Guest-physical address bits that are attributes. */

@@ -2,7 +2,6 @@
 import { SHADOW_CODES } from "../../abi/shadow.js";
 import { checkLinear } from "../../core/linear-address.js";
 import { OutOfMemoryError } from "../../errors.js";
-import { unprotectGfn } from "../changes/unprotect.js";
 import { isPaePaging, isWriteProtect } from "../config/control-registers.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
@@ -49,7 +48,7 @@ export class VcpuFaults {
     if (options?.eventDelivery && this.vm.tdp === undefined) {
       const walk = this.walk(address, options.cpl === 3 ? PFERR.u : 0);
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
-      if (walk.ok) unprotectGfn(this.vm, this.vm.guest.gfnOf(walk.gpa));
+      if (walk.ok) this.vm.unprotect(this.vm.guest.gfnOf(walk.gpa));
     }
     if (!this.vm.pages.caches.stocked) this.stock();
     // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
@@ -129,7 +128,7 @@ export class VcpuFaults {
       const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
       outcome = mmio ? MMIO : EMULATE;
       if (!mmio && tableWrite && this.cpu.isDirect) {
-        unprotectGfn(this.vm, this.vm.guest.gfnOf(address));
+        this.vm.unprotect(this.vm.guest.gfnOf(address));
         outcome = { result: "emulate", unprotected: true };
       }
     }

@@ -194,6 +194,13 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     return this.pages.provide(cpu.pointer, cpu.mmu.pdptesPointer, () => this.settle());
   }
 
+  /** Zaps the shadow pages of a guest table so that the guest may write it; whether there was one (kvm_mmu_unprotect_page). */
+  unprotect(gfn: bigint): boolean {
+    const found = this.exports.unprotect(this.pointer, Number(gfn >> 32n), Number(gfn & 0xffff_ffffn)) !== 0;
+    this.settle();
+    return found;
+  }
+
   /** Passes events on; those of a fault in progress wait for its end, because they have its vCPU's number. */
   collectEvents(): void {
     if (!this.hostPages.pinning) this.events.collect(0);
