@@ -26,12 +26,10 @@ import type {
   HostPage as PinnedPage,
   RecordedMasks,
   ReplayHost,
-  ReplayTarget,
-  ReplayTargetFactory,
-  ReplayVmConfig,
   ShadowPageState,
   SlotInput,
-} from "./target.js";
+} from "../format/state.js";
+import type { ReplayTarget, ReplayTargetFactory, ReplayVmConfig } from "./target.js";
 
 /** What the engine emits: the kernel's kvmmmu tracepoints. */
 const EMITTED: ReadonlySet<string> = new Set([
