@@ -1,219 +1,133 @@
 /**
- * Plants mistakes in the sources, one at a time, and lists those that no test notices.
+ * Plants mistakes in the core's sources, one at a time, and lists those that no test notices.
  *
- *     npm run mutate -- [--files PREFIX]... [--operators NAME]... [--sample N] [--seed N] [--suite quick|near|all] [--json]
- *     npm run mutate -- --planted [--files PREFIX]...
+ *     npm run mutate -- [--only PATH]... [--changed [BASE]] [--operators TEXT]... [--sample N] [--seed S] [--list] [--json]
  *
- * PREFIX is a file or folder (default assembly/walk and assembly/memory); `--sample N` takes N of the mistakes, chosen
- * by `--seed`. A mistake in the core or in what it shares with the reference is judged by a quick differential suite
- * first, and where that passes (or for other files at once) by the tests of its own area and then by all of them;
- * `--suite` says how far that goes (default all). `--planted` takes the lists of mutation/planted*.ts instead.
- * Works in a copy of the repository in the system's folder for temporary files. Exit code 1 where a mistake survives.
+ * A mistake is a small change at a place of the syntax tree (mutation/operators.ts): another operator, one operand only, a
+ * constant one more or less, a condition turned round, a statement or a result left out. PATH is a file or folder of
+ * assembly (default: all); `--changed` takes only lines that differ from BASE (default: where the branch left main);
+ * `--operators TEXT` only changes whose name holds it; `--sample N` takes N of them, chosen by `--seed`; `--list` only
+ * prints them. assembly/abi is generated, and held by its own tests.
+ *
+ * Each is compiled in memory and judged in one process by the suites that say what that folder does, quick ones first
+ * (mutation/quick-worker.ts): what they see is seen by `npm test`. Exit code 1 where a mistake survives.
  */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { transform } from "esbuild";
-import { ALL_PLANTED } from "./mutation/all-planted.js";
-import { assemblyFamilies, hostSibling } from "./mutation/families.js";
-import { type Replacement, replacementsIn } from "./mutation/operators.js";
-import { QuickSuite } from "./mutation/quick.js";
-import { allPass, nearestPass } from "./mutation/suites.js";
-import { tokensOf } from "./mutation/tokens.js";
-import { Tree } from "./mutation/tree.js";
+import { ROOT, sourcesOf } from "./directions/sources.js";
+import { changedLines, mergeBase } from "./mutation/changed.js";
+import { compileCore } from "./mutation/compile.js";
+import { type Mutant, mutantsIn, withMutant } from "./mutation/operators.js";
+import { QuickSuites } from "./mutation/quick.js";
+import type { SuiteName } from "./mutation/quick-worker.js";
+import { sampleOf } from "./mutation/sample.js";
 
 type Verdict = "killed" | "survived" | "same code" | "does not compile";
 
-interface Mutant extends Replacement {
-  readonly path: string;
-  readonly line: number;
-  readonly original: string;
-}
-
 interface Judged extends Mutant {
   readonly verdict: Verdict;
+  /** What noticed it. */
+  readonly by?: string;
 }
 
-const { values: options } = parseArgs({
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
-    files: { type: "string", multiple: true },
+    only: { type: "string", multiple: true },
+    changed: { type: "boolean", default: false },
     operators: { type: "string", multiple: true },
     sample: { type: "string" },
     seed: { type: "string", default: "1" },
-    planted: { type: "boolean", default: false },
-    suite: { type: "string", default: "all" },
+    list: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
   },
 });
 
-/** What the quick suite runs. */
-const DIFFERENTIAL = /^(?:assembly|src\/(?:core|abi|reference)\/)/;
-
-function mutantsOf(tree: Tree, path: string): Mutant[] {
-  const text = tree.read(path);
-  const assembly = path.startsWith("assembly/");
-  const abi = ["bits", "codes", "layout"].map((name) => tree.read(`assembly/abi/${name}.ts`));
-  const sibling = assembly ? assemblyFamilies(abi) : hostSibling;
-  return replacementsIn({ text, tokens: tokensOf(text), sibling, assembly }).map((one) => ({
-    ...one,
-    path,
-    line: text.slice(0, one.start).split("\n").length,
-    original: text.slice(one.start, one.end),
-  }));
+/** Which suites judge a file: those of the walk say little of the tables that are built, and take their time. */
+function suitesFor(path: string): readonly SuiteName[] {
+  if (/^assembly\/(?:walk|memory)\//.test(path)) return ["differential", "walk", "mmu", "guests"];
+  return ["mmu", "guests"];
 }
 
-/** The mistakes of mutation/planted*.ts. */
-function plantedMutants(tree: Tree, prefixes: readonly string[]): Mutant[] {
-  const chosen = ALL_PLANTED.filter(({ path }) => prefixes.some((prefix) => path.startsWith(prefix)));
-  return chosen.map(({ rule, path, original, text }) => {
-    const [before, ...after] = tree.read(path).split(original);
-    if (after.length !== 1) throw new Error(`${path}: ${rule}: the text to replace stands there ${after.length} times`);
-    const start = before!.length;
-    const line = before!.split("\n").length;
-    return { operator: rule, start, end: start + original.length, text, path, line, original };
-  });
+const { files, read } = sourcesOf();
+
+function chosenMutants(): Mutant[] {
+  if (positionals.length > 0 && !options.changed) throw new Error(`${positionals[0]}: expected --only PATH`);
+  const only = options.only ?? ["assembly"];
+  const folders = only.map((one) => one.replace(/\/$/, ""));
+  for (const one of folders)
+    if (!existsSync(join(ROOT, one))) throw new Error(`${one}: there is no such file or folder`);
+  const lines = options.changed ? changedLines(positionals[0] ?? mergeBase(), ["assembly"]) : undefined;
+  const mutants = files
+    .filter((path) => /^assembly\/(?!abi\/|testing\.ts)/.test(path))
+    .filter((path) => folders.some((one) => path === one || path.startsWith(`${one}/`)))
+    .filter((path) => lines === undefined || lines.has(path))
+    .flatMap((path) => mutantsIn(path, read(path)))
+    .filter(({ path, line }) => lines === undefined || lines.get(path)!.has(line))
+    .filter(({ operator }) => options.operators?.some((one) => operator.includes(one)) ?? true);
+  return options.sample === undefined ? mutants : sampleOf(mutants, Number(options.sample), Number(options.seed));
 }
 
-function everyMutant(tree: Tree): Mutant[] {
-  if (options.planted) return plantedMutants(tree, options.files ?? [""]);
-  return (options.files ?? ["assembly/walk", "assembly/memory"])
-    .flatMap((prefix) => tree.files(prefix))
-    .flatMap((path) => mutantsOf(tree, path))
-    .filter((one) => options.operators?.includes(one.operator) ?? true);
+/** Compiles ahead: the suites run on a thread of their own. */
+async function judgeAll(mutants: readonly Mutant[], suites: QuickSuites): Promise<Judged[]> {
+  const baseline = await compileCore();
+  if (baseline === undefined) throw new Error("the core does not compile");
+  const everySuite = [...new Set(mutants.flatMap(({ path }) => suitesFor(path)))];
+  const found = await suites.judge(baseline, everySuite);
+  if (found !== undefined) throw new Error(`the suites fail without a mistake: ${found}`);
+  const judged: Judged[] = [];
+  let judging: Promise<void> = Promise.resolve();
+  for (const mutant of mutants) {
+    const wasm = await compileCore(mutant.path, withMutant(read(mutant.path), mutant));
+    await judging;
+    judging = verdictOn(mutant, wasm, baseline, suites).then((one) => {
+      judged.push(one);
+      if (one.verdict === "survived") console.error(describe(one));
+      if (judged.length % 20 === 0) console.error(`${judged.length} of ${mutants.length}`);
+    });
+  }
+  await judging;
+  return judged;
 }
 
-/** `count` of the mutants in their order, chosen by `seed` (mulberry32). */
-function sampleOf(mutants: readonly Mutant[], count: number, seed: number): Mutant[] {
-  let state = seed >>> 0;
-  const random = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return (mixed ^ (mixed >>> 14)) >>> 0;
-  };
-  const keyed = mutants.map((mutant, index) => ({ mutant, index, key: random() }));
-  const chosen = keyed.sort((a, b) => a.key - b.key).slice(0, count);
-  return chosen.sort((a, b) => a.index - b.index).map((one) => one.mutant);
-}
-
-class Judge {
-  readonly #quick: QuickSuite;
-
-  constructor(
-    readonly tree: Tree,
-    readonly baseline: Uint8Array,
-  ) {
-    this.#quick = new QuickSuite(tree);
-  }
-
-  /** Throws where the suites fail without a mistake: everything would seem to be noticed then. */
-  async checkBaseline(mutants: readonly Mutant[]): Promise<void> {
-    const found = await this.#quick.judgeWasm(this.baseline);
-    if (found !== undefined) throw new Error(`the quick suite fails without a mistake: ${found}`);
-    if (options.suite === "quick") return;
-    const folders = new Map(mutants.map((one) => [one.path.split("/").slice(0, 2).join("/"), one]));
-    for (const [folder, mutant] of folders) {
-      if (!(await this.#testsPass(mutant))) throw new Error(`the tests of ${folder} fail without a mistake`);
-    }
-  }
-
-  async judge(mutant: Mutant): Promise<Verdict> {
-    const original = this.tree.read(mutant.path);
-    const text = original.slice(0, mutant.start) + mutant.text + original.slice(mutant.end);
-    if (mutant.path.startsWith("assembly/")) return this.#judgeAssembly(mutant, text);
-    const [before, after] = await Promise.all([javaScript(original), javaScript(text)]);
-    if (after === undefined) return "does not compile";
-    if (before === after) return "same code";
-    this.tree.write(mutant.path, text);
-    try {
-      return await this.#judgeSource(mutant);
-    } finally {
-      this.tree.write(mutant.path, original);
-      if (mutant.path.startsWith("src/abi/")) {
-        this.tree.generate();
-        this.tree.inline(this.baseline);
-      }
-    }
-  }
-
-  async #judgeAssembly(mutant: Mutant, text: string): Promise<Verdict> {
-    const wasm = await this.tree.compile(mutant.path, text);
-    if (wasm === undefined) return "does not compile";
-    if (Buffer.compare(wasm, this.baseline) === 0) return "same code";
-    if ((await this.#quick.judgeWasm(wasm)) !== undefined) return "killed";
-    if (options.suite === "quick") return "survived";
-    this.tree.inline(wasm);
-    try {
-      return (await this.#testsPass(mutant)) ? "survived" : "killed";
-    } finally {
-      this.tree.inline(this.baseline);
-    }
-  }
-
-  async #judgeSource(mutant: Mutant): Promise<Verdict> {
-    if (mutant.path.startsWith("src/abi/")) {
-      const wasm = this.tree.generate() ? await this.tree.compile() : undefined;
-      if (wasm === undefined) return "does not compile";
-      this.tree.inline(wasm);
-    }
-    if (DIFFERENTIAL.test(mutant.path) && (await this.#quick.judgeSources()) !== undefined) return "killed";
-    if (options.suite === "quick") return "survived";
-    return (await this.#testsPass(mutant)) ? "survived" : "killed";
-  }
-
-  async #testsPass({ path }: Mutant): Promise<boolean> {
-    return (await nearestPass(this.tree, path)) && (options.suite === "near" || (await allPass(this.tree)));
-  }
-
-  close(): Promise<void> {
-    return this.#quick.close();
-  }
-}
-
-/** What is left of a TypeScript file when types and comments are gone; undefined for a syntax error. */
-async function javaScript(text: string): Promise<string | undefined> {
-  try {
-    return (await transform(text, { loader: "ts", minifyWhitespace: true })).code;
-  } catch {
-    return undefined;
-  }
+async function verdictOn(
+  mutant: Mutant,
+  wasm: Uint8Array | undefined,
+  baseline: Uint8Array,
+  suites: QuickSuites,
+): Promise<Judged> {
+  if (wasm === undefined) return { ...mutant, verdict: "does not compile" };
+  if (Buffer.compare(wasm, baseline) === 0) return { ...mutant, verdict: "same code" };
+  const by = await suites.judge(wasm, suitesFor(mutant.path));
+  return by === undefined ? { ...mutant, verdict: "survived" } : { ...mutant, verdict: "killed", by };
 }
 
 function describe({ path, line, operator, original, text }: Mutant): string {
-  const short = (source: string) => source.replace(/\s+/g, " ").slice(0, 120);
+  const short = (source: string) => source.replace(/\s+/g, " ").slice(0, 100);
   return `${path}:${line}: ${operator}: ${short(original)} -> ${short(text) || "nothing"}`;
 }
 
-async function main(): Promise<void> {
-  const tree = new Tree();
+function report(judged: readonly Judged[]): void {
+  if (options.json) console.log(JSON.stringify(judged, null, 1));
+  const paths = [...new Set(judged.map(({ path }) => path))];
+  for (const path of [...paths, undefined]) {
+    const some = judged.filter((one) => path === undefined || one.path === path);
+    const count = (verdict: Verdict) => some.filter((one) => one.verdict === verdict).length;
+    const rest = `${count("same code")} same code, ${count("does not compile")} not compiled`;
+    console.error(`${path ?? "all"}: ${count("killed")} killed, ${count("survived")} survived, ${rest}`);
+  }
+  process.exitCode = judged.some((one) => one.verdict === "survived") ? 1 : 0;
+}
+
+const mutants = chosenMutants();
+if (options.list) for (const one of mutants) console.log(describe(one));
+else if (mutants.length === 0) console.error("nothing to plant a mistake in");
+else {
+  const suites = new QuickSuites();
   try {
-    tree.generate();
-    const baseline = await tree.compile();
-    if (baseline === undefined) throw new Error("the core does not compile");
-    tree.inline(baseline);
-    const all = everyMutant(tree);
-    const mutants = options.sample === undefined ? all : sampleOf(all, Number(options.sample), Number(options.seed));
-    const judge = new Judge(tree, baseline);
-    await judge.checkBaseline(mutants);
-    const judged: Judged[] = [];
-    for (const mutant of mutants) {
-      const verdict = await judge.judge(mutant);
-      judged.push({ ...mutant, verdict });
-      if (verdict === "survived") console.error(describe(mutant));
-      if (judged.length % 100 === 0) console.error(`${judged.length} of ${mutants.length}`);
-    }
-    await judge.close();
-    report(judged);
+    report(await judgeAll(mutants, suites));
   } finally {
-    tree.dispose();
+    await suites.close();
   }
 }
-
-function report(judged: readonly Judged[]): void {
-  const count = (verdict: Verdict) => judged.filter((one) => one.verdict === verdict).length;
-  if (options.json) console.log(JSON.stringify(judged, null, 1));
-  else for (const one of judged) if (one.verdict === "survived") console.log(describe(one));
-  const rest = `${count("same code")} same code, ${count("does not compile")} not compiled`;
-  console.error(`${judged.length} mistakes: ${count("killed")} killed, ${count("survived")} survived, ${rest}`);
-  process.exitCode = count("survived") === 0 ? 0 : 1;
-}
-
-await main();

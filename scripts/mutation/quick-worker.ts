@@ -1,29 +1,31 @@
 /**
- * The quick suites, on a thread of their own so that a walk which never ends can be stopped. First the first round of
- * test/differential/engines.test.ts, with the reference's outcomes computed once; then the walk's own suites.
+ * Judges builds of the core on a thread of its own, so that a walk which never ends can be stopped: either by the first
+ * round of test/differential/engines.test.ts, with the reference's outcomes computed once, or by a bundle of suites.
  * What is found here is found by `npm test`.
  */
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import fc from "fast-check";
-import { loadSync, wasmBytes } from "../../src/core/load.js";
+import { loadSync } from "../../src/core/load.js";
 import { compareOutcomes } from "../../src/fuzz/compare.js";
 import { type Outcome, runScenario, scenarios } from "../../src/fuzz/index.js";
 import type { Scenario } from "../../src/fuzz/scenario.js";
 import { createReference } from "../../src/reference/index.js";
+import "./suites-done.js";
+
+export type SuiteName = "differential" | "walk" | "mmu" | "guests";
 
 export interface QuickData {
-  /** Root of the tree. */
+  /** Root of the repository. */
   readonly root: string;
-  /** Bundle of walk-suites.ts. */
-  readonly suites: string;
+  /** Bundles of suites-*.ts. */
+  readonly bundles: Readonly<Record<Exclude<SuiteName, "differential">, string>>;
 }
 
 export interface QuickJob {
-  readonly suite: "differential" | "walk";
-  /** Absent: the core that is inlined, for mistakes in the host's own code. */
-  readonly wasm?: Uint8Array<ArrayBuffer>;
+  readonly suite: SuiteName;
+  readonly wasm: Uint8Array<ArrayBuffer>;
 }
 
 /** What is different, or undefined where the suite passes. */
@@ -60,20 +62,21 @@ function differential(wasm: Uint8Array<ArrayBuffer>): QuickAnswer {
   return undefined;
 }
 
-function walkSuites(wasm: Uint8Array<ArrayBuffer>): Promise<QuickAnswer> {
-  const { root, suites } = workerData as QuickData;
+function runBundle(bundle: string, wasm: Uint8Array<ArrayBuffer>): Promise<QuickAnswer> {
+  const { root } = workerData as QuickData;
   const base64 = Buffer.from(wasm).toString("base64");
   return new Promise((resolve) => {
     globalThis.suitesDone = resolve;
-    new Function("require", "coreUnderTest", suites)(createRequire(join(root, "package.json")), base64);
+    new Function("require", "coreUnderTest", bundle)(createRequire(join(root, "package.json")), base64);
   });
 }
 
 process.env.ENGINE = "wasm";
-parentPort!.on("message", async ({ suite, wasm = wasmBytes() }: QuickJob) => {
+parentPort!.on("message", async ({ suite, wasm }: QuickJob) => {
   let answer: QuickAnswer;
   try {
-    answer = suite === "walk" ? await walkSuites(wasm) : differential(wasm);
+    const { bundles } = workerData as QuickData;
+    answer = suite === "differential" ? differential(wasm) : await runBundle(bundles[suite], wasm);
   } catch (error) {
     answer = error instanceof Error ? error.message : String(error);
   }

@@ -1,74 +1,71 @@
-/** Asking the quick suites whether they notice a mistake. */
+/** Asking the suites whether they notice a mistake in the core. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import { build, type Plugin } from "esbuild";
-import type { QuickAnswer, QuickData, QuickJob } from "./quick-worker.js";
-import type { Tree } from "./tree.js";
+import { ROOT } from "../directions/sources.js";
+import type { QuickAnswer, QuickData, QuickJob, SuiteName } from "./quick-worker.js";
 
 /** Milliseconds after which a suite counts as one that never ends. */
-const LIMITS = { differential: 30_000, walk: 120_000 };
+const LIMITS: Readonly<Record<SuiteName, number>> = {
+  differential: 60_000,
+  walk: 120_000,
+  mmu: 120_000,
+  guests: 240_000,
+};
 
-export class QuickSuite {
+export class QuickSuites {
   #worker: Worker | undefined;
 
-  constructor(readonly tree: Tree) {}
-
-  /** What the suites notice about this build of the core; undefined where they pass. */
-  async judgeWasm(wasm: Uint8Array): Promise<QuickAnswer> {
-    this.#worker ??= await this.#start();
-    const answer = await judge(this.#worker, Uint8Array.from(wasm));
-    if (answer === "timeout") await this.close();
-    return answer;
-  }
-
-  /** The same for the sources as they are in the tree. */
-  async judgeSources(): Promise<QuickAnswer> {
-    const worker = await this.#start();
-    try {
-      return await judge(worker, undefined);
-    } finally {
-      await worker.terminate();
+  /** What the first of `suites` notices that notices something about this build of the core. */
+  async judge(wasm: Uint8Array, suites: readonly SuiteName[]): Promise<QuickAnswer> {
+    for (const suite of suites) {
+      this.#worker ??= await startWorker();
+      const answer = await ask(this.#worker, { suite, wasm: Uint8Array.from(wasm) });
+      if (answer === "timeout") await this.close();
+      if (answer !== undefined) return `${suite}: ${answer}`;
     }
+    return undefined;
   }
 
   async close(): Promise<void> {
     await this.#worker?.terminate();
     this.#worker = undefined;
   }
+}
 
-  async #start(): Promise<Worker> {
-    const { root } = this.tree;
-    const url = pathToFileURL(join(root, "test", "conform", "fixtures.test.ts")).href;
-    const suites = await bundle(join(root, "scripts", "mutation", "walk-suites.ts"), {
-      plugins: [standIns(root)],
-      define: { "import.meta.url": JSON.stringify(url) },
-    });
-    const worker = await bundle(join(root, "scripts", "mutation", "quick-worker.ts"), {});
-    return new Worker(worker, { eval: true, workerData: { root, suites } satisfies QuickData });
-  }
+async function startWorker(): Promise<Worker> {
+  const suites = (name: string) => bundle(`suites-${name}.ts`, [standIns, ownAddresses]);
+  const bundles = { walk: await suites("walk"), mmu: await suites("mmu"), guests: await suites("guests") };
+  const worker = await bundle("quick-worker.ts", []);
+  return new Worker(worker, { eval: true, workerData: { root: ROOT, bundles } satisfies QuickData });
 }
 
 /** For `vitest` the stand-in, for the inlined Wasm the one under test. */
-function standIns(root: string): Plugin {
-  return {
-    name: "stand-ins",
-    setup(build) {
-      build.onResolve({ filter: /^vitest$/ }, () => ({ path: join(root, "scripts", "mutation", "vitest-shim.ts") }));
-      build.onLoad({ filter: /wasm\.generated\.ts$/ }, () => ({
-        contents: "export const WASM_BASE64 = coreUnderTest;",
-      }));
-    },
-  };
-}
+const standIns: Plugin = {
+  name: "stand-ins",
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^vitest$/ }, () => ({ path: join(ROOT, "scripts", "mutation", "vitest-shim.ts") }));
+    onLoad({ filter: /wasm\.generated\.ts$/ }, () => ({ contents: "export const WASM_BASE64 = coreUnderTest;" }));
+  },
+};
 
-async function bundle(
-  entry: string,
-  options: { plugins?: Plugin[]; define?: Record<string, string> },
-): Promise<string> {
+/** Tests look for fixtures beside themselves, not beside the bundle. */
+const ownAddresses: Plugin = {
+  name: "own addresses",
+  setup({ onLoad }) {
+    onLoad({ filter: /[\\/]test[\\/].*\.ts$/ }, ({ path }) => {
+      const url = JSON.stringify(pathToFileURL(path).href);
+      return { contents: readFileSync(path, "utf8").replaceAll("import.meta.url", url), loader: "ts" };
+    });
+  },
+};
+
+async function bundle(name: string, plugins: Plugin[]): Promise<string> {
   const result = await build({
-    ...options,
-    entryPoints: [entry],
+    plugins,
+    entryPoints: [join(ROOT, "scripts", "mutation", name)],
     bundle: true,
     // The package says that its modules have no side effects; the suites have: they declare tests.
     ignoreAnnotations: true,
@@ -78,11 +75,6 @@ async function bundle(
     logLevel: "silent",
   });
   return result.outputFiles[0]!.text;
-}
-
-async function judge(worker: Worker, wasm: Uint8Array<ArrayBuffer> | undefined): Promise<QuickAnswer> {
-  const job = wasm === undefined ? {} : { wasm };
-  return (await ask(worker, { ...job, suite: "differential" })) ?? (await ask(worker, { ...job, suite: "walk" }));
 }
 
 function ask(worker: Worker, job: QuickJob): Promise<QuickAnswer> {

@@ -1,4 +1,5 @@
-/** The suites that say what the Wasm core does, quick ones first, run by the stand-in for vitest. */
+/** What says how the core walks, quick ones first, run by the stand-in for vitest. */
+import "./suites-done.js";
 import "../../test/walk/flags.test.js";
 import "../../test/walk/permissions.test.js";
 import "../../test/walk/linear-address.test.js";
@@ -13,10 +14,5 @@ import "../../test/walk/ept.test.js";
 import "../../test/core/memory.test.js";
 import "../../test/differential/kernels.test.js";
 import { firstFailure } from "./vitest-shim.js";
-
-declare global {
-  /** Set by whoever evaluates this. */
-  var suitesDone: (failure: Promise<string | undefined>) => void;
-}
 
 globalThis.suitesDone(firstFailure());

@@ -1,0 +1,33 @@
+/** What says how the core builds tables, quick ones first, run by the stand-in for vitest. */
+import "./suites-done.js";
+import "../../test/mmu/encryption.test.js";
+import "../../test/mmu/read-only-log.test.js";
+import "../../test/mmu/self-change.test.js";
+import "../../test/mmu/modes.test.js";
+import "../../test/mmu/nx-recovery.test.js";
+import "../../test/mmu/changed-page.test.js";
+import "../../test/mmu/nested-split.test.js";
+import "../../test/mmu/misuse.test.js";
+import "../../test/mmu/notifier.test.js";
+import "../../test/mmu/trace-text.test.js";
+import "../../test/mmu/root-cache.test.js";
+import "../../test/mmu/flushes.test.js";
+import "../../test/mmu/guest-edits.test.js";
+import "../../test/mmu/sync.test.js";
+import "../../test/mmu/roots.test.js";
+import "../../test/mmu/tdp-giant.test.js";
+import "../../test/mmu/edge-addresses.test.js";
+import "../../test/mmu/tdp.test.js";
+import "../../test/mmu/tdp-memory.test.js";
+import "../../test/mmu/audit.test.js";
+import "../../test/mmu/memory.test.js";
+import "../../test/mmu/direct.test.js";
+import "../../test/mmu/many-pages.test.js";
+import "../../test/mmu/alias-interplay.test.js";
+import "../../test/mmu/nested.test.js";
+import "../../test/mmu/prefault.test.js";
+import "../../test/mmu/aliases.test.js";
+import "../../test/mmu/quick-fault.test.js";
+import { firstFailure } from "./vitest-shim.js";
+
+globalThis.suitesDone(firstFailure());
