@@ -1,6 +1,7 @@
 /** A virtual processor as its users see it: faults, walks, register writes, invalidations, nested guests. */
-import { checkInteger, toBytes } from "../checks.js";
+import { checkFlag, checkInteger, toBytes } from "../checks.js";
 import { checkInvpcid } from "../core/invpcid.js";
+import { checkBigint } from "./config/check-config.js";
 import type { SecondStage } from "./config/config.js";
 import { type ControlRegisters, CR4, numbersOf, writeCr0, writeCr4, writeEfer } from "./config/control-registers.js";
 import type { PagingContext } from "./context/context.js";
@@ -122,6 +123,7 @@ export class Vcpu {
    */
   pageReady(gfn: bigint): boolean {
     this.#begin();
+    checkBigint(gfn, "gfn");
     return this.#faults.pageReady(gfn);
   }
 
@@ -137,6 +139,8 @@ export class Vcpu {
    */
   injectFault(errorCode: number, address: bigint, nested = false): void {
     this.#begin();
+    checkInteger(errorCode, 0, 0xffffffff, "error code");
+    checkBigint(address, "address");
     if (!nested) this.state.checkLinear(address);
     this.#faults.inject({ errorCode, address, nested });
     this.#end();
@@ -145,6 +149,8 @@ export class Vcpu {
   /** A walk of the guest's tables by software, as instruction emulation makes it. `code` holds PFERR bits. */
   walk(address: bigint, code: number): WalkOutcome {
     this.#begin();
+    checkInteger(code, 0, 0xffffffff, "error code");
+    checkBigint(address, "linear address");
     const result = this.#faults.walk(address, code);
     this.#end();
     return result;
@@ -156,6 +162,7 @@ export class Vcpu {
    */
   emulatedWrite(gpa: bigint, data: Uint8Array | ArrayBufferView | ArrayBufferLike): void {
     const vm = this.#begin();
+    checkBigint(gpa, "guest-physical address");
     const bytes = toBytes(data);
     vm.guest.write(gpa, bytes, this.state.space);
     vm.exports.pteWrite(this.state.pointer, Number(gpa >> 32n), Number(gpa & 0xffff_ffffn), bytes.length);
@@ -168,6 +175,7 @@ export class Vcpu {
   /** INVLPG. Throws ConfigError for an address above 32 bits outside long mode. */
   invlpg(address: bigint): void {
     const vm = this.#begin();
+    checkBigint(address, "linear address");
     this.state.checkLinear(address);
     invalidatePage(vm, this.state, address);
     this.#end();
@@ -179,6 +187,7 @@ export class Vcpu {
    */
   invpcid(type: number, pcid: number, address: bigint): void {
     const vm = this.#begin();
+    checkBigint(address, "linear address");
     const { registers, linearWidth: width } = this.state;
     checkInvpcid(type, pcid, address, { pcide: (registers.cr4 & CR4.pcide) !== 0, width });
     if (type === 0) invalidatePcidPage(vm, this.state, BigInt(pcid), address);
@@ -192,7 +201,9 @@ export class Vcpu {
    * capabilities do not allow is an invalid operand, and changes nothing (handle_invept).
    */
   invept(eptp: bigint | "all"): boolean {
-    const done = invalidateEpt(this.#begin(), this.state, eptp);
+    const vm = this.#begin();
+    if (eptp !== "all") checkBigint(eptp, "EPTP");
+    const done = invalidateEpt(vm, this.state, eptp);
     this.#end();
     return done;
   }
@@ -208,19 +219,24 @@ export class Vcpu {
 
   /** MOV to CR3. Throws GeneralProtectionError, with nothing changed, where the processor would raise #GP(0). */
   writeCr3(value: bigint): void {
-    moveToCr3(this.#begin(), this.state, value);
+    const vm = this.#begin();
+    checkBigint(value, "CR3");
+    moveToCr3(vm, this.state, value);
     this.#end();
   }
 
   /** MOV to CR0. Throws GeneralProtectionError where the processor would raise #GP(0). */
   writeCr0(value: bigint): void {
-    applyWrite(this.#begin(), this.state, writeCr0(this.state.registers, value), false);
+    const vm = this.#begin();
+    checkBigint(value, "CR0");
+    applyWrite(vm, this.state, writeCr0(this.state.registers, value), false);
     this.#end();
   }
 
   /** MOV to CR4. Throws GeneralProtectionError where the processor would raise #GP(0). */
   writeCr4(value: bigint): void {
     const vm = this.#begin();
+    checkBigint(value, "CR4");
     const write = writeCr4(this.state.registers, value);
     applyWrite(vm, this.state, write, write.freesRoots);
     this.#end();
@@ -228,7 +244,9 @@ export class Vcpu {
 
   /** WRMSR to IA32_EFER; LMA keeps its value. Throws GeneralProtectionError where LME would change under paging. */
   writeEfer(value: bigint): void {
-    applyWrite(this.#begin(), this.state, writeEfer(this.state.registers, value), false);
+    const vm = this.#begin();
+    checkBigint(value, "EFER");
+    applyWrite(vm, this.state, writeEfer(this.state.registers, value), false);
     this.#end();
   }
 
@@ -252,6 +270,7 @@ export class Vcpu {
   /** EFLAGS.AC, for SMAP. */
   setAc(ac: boolean): void {
     this.#begin();
+    checkFlag(ac, "EFLAGS.AC");
     this.state.alignmentCheck = ac;
   }
 

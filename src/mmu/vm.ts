@@ -7,7 +7,7 @@ import { clearDirtyLog, getDirtyLog } from "./changes/dirty-log.js";
 import { type PendingFlush, takeFlushes } from "./changes/flushes.js";
 import { anyYoung, changePage, unmapRange } from "./changes/notifier.js";
 import { changeSlot, MIN_PAGES } from "./changes/slot-change.js";
-import { checkControlRegisters, checkSlotOptions } from "./config/check-config.js";
+import { checkBigint, checkControlRegisters, checkSlotOptions } from "./config/check-config.js";
 import type { AliasConfig, HostPage, SlotConfig, VirtualMachineConfig } from "./config/config.js";
 import type { ControlRegisters } from "./config/control-registers.js";
 import { audit } from "./inspect/audit.js";
@@ -19,6 +19,8 @@ import type { Memslot } from "./memory/memslots.js";
 import { RANGE } from "./memory/records.js";
 import type { EventBuffer } from "./trace/event-buffer.js";
 import { Vcpu } from "./vcpu.js";
+
+const HVA_END = 1n << 64n;
 
 export class VirtualMachine {
   /**
@@ -81,7 +83,9 @@ export class VirtualMachine {
 
   /** Guest-physical bytes of one address space, through any alias; undefined where a byte lies in no slot. */
   readGuest(gpa: bigint, length: number, space = 0): Uint8Array | undefined {
-    return this.#begin().guest.read(gpa, length, space);
+    const vm = this.#begin();
+    checkBigint(gpa, "guest-physical address");
+    return vm.guest.read(gpa, length, space);
   }
 
   /**
@@ -89,12 +93,16 @@ export class VirtualMachine {
    * anything changes.
    */
   writeGuest(gpa: bigint, data: Uint8Array | ArrayBufferView | ArrayBufferLike, space = 0): void {
-    this.#begin().guest.write(gpa, toBytes(data), space);
+    const vm = this.#begin();
+    checkBigint(gpa, "guest-physical address");
+    vm.guest.write(gpa, toBytes(data), space);
   }
 
   /** A page was written by something other than a vCPU's own access. */
   markDirty(gfn: bigint, space = 0): void {
-    this.#begin().guest.markDirty(gfn, space);
+    const vm = this.#begin();
+    checkBigint(gfn, "gfn");
+    vm.guest.markDirty(gfn, space);
   }
 
   /** Adds, deletes, moves or changes a memslot. Throws ConfigError or OutOfMemoryError with nothing changed. */
@@ -151,7 +159,9 @@ export class VirtualMachine {
 
   /** Zaps the shadow pages of a guest table so that the guest may write it; returns whether there was one. */
   unprotectGfn(gfn: bigint): boolean {
-    return this.#begin().unprotect(gfn);
+    const vm = this.#begin();
+    checkBigint(gfn, "gfn");
+    return vm.unprotect(gfn);
   }
 
   /** Guest-physical address bits that are attributes. */
@@ -185,6 +195,7 @@ export class VirtualMachine {
   /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
   unmapRange(start: bigint, end: bigint): void {
     const vm = this.#begin();
+    checkRange(start, end);
     unmapRange(vm, start, end);
     vm.collectEvents();
   }
@@ -195,6 +206,7 @@ export class VirtualMachine {
    */
   changePage(hva: bigint, page: HostPage): void {
     const vm = this.#begin();
+    checkBigint(hva, "host-virtual address");
     changePage(vm, hva, page);
     vm.collectEvents();
   }
@@ -211,6 +223,7 @@ export class VirtualMachine {
 
   #anyYoung(start: bigint, end: bigint, what: number): boolean {
     const vm = this.#begin();
+    checkRange(start, end);
     const young = anyYoung(vm, start, end, what);
     vm.collectEvents();
     return young;
@@ -255,4 +268,10 @@ export class VirtualMachine {
   isResident(gfn: bigint, space = 0): boolean {
     return this.#begin().guest.isResident(gfn, space);
   }
+}
+
+function checkRange(start: bigint, end: bigint): void {
+  checkBigint(start, "the range's start");
+  // The end of the host-virtual addresses is one more than a bigint of 64 bits.
+  if (end !== HVA_END) checkBigint(end, "the range's end");
 }
