@@ -6,7 +6,8 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { checkScenario, type Scenario, Tally } from "./scenario-checks.js";
+import { type Scenario, Tally } from "./scenario.js";
+import { checkScenario } from "./scenario-checks.js";
 
 function* scenarios(path: string): Generator<string> {
   if (statSync(path).isDirectory()) {

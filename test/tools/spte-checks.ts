@@ -12,7 +12,7 @@ import {
   type SpteFormat,
   type SpteMasks,
 } from "../../src/spte/index.js";
-import type { Mmu, Scenario, Snapshot, Tally } from "./scenario-checks.js";
+import type { Mmu, Scenario, Snapshot, Tally } from "./scenario.js";
 
 /** A recording's masks, as its kernel held them. */
 export function recordedMasks(scenario: Scenario): SpteMasks {
