@@ -110,7 +110,7 @@ function mappings(curves: Curves, count: number): void {
   curves.add({ name: "unmap, per mapping", of, unit: "ns" }, count, zapped / count);
 
   const { linear } = core.internals();
-  const slot = guest.vm.slots.find(0, 0)!;
+  const slot = guest.vm.state.slots.find(0, 0)!;
   const memory: CoreMemory = core.createMemory({ slots: [{ gpa: 0, size: slot.pages * 4096, linear: slot.ram }] });
   const registers = { cr0: 0x80010001, cr3: Number(guest.roots[0]!), cr4: 0x20, efer: 0xd00, maxPhysAddr: 46 };
   const space = core.createAddressSpace(memory, registers);
@@ -157,7 +157,7 @@ function shadowPages(curves: Curves, count: number, options: RoundOptions): void
 function memslots(curves: Curves, count: number, options: RoundOptions): void {
   const guest = buildShadow({ leaves: count, stride: 8, dense: true });
   const { vm, vcpu } = guest;
-  const data = vm.slots.find(0, 1)!;
+  const data = vm.state.slots.find(0, 1)!;
   vm.setSlot({ id: 1, gpa: data.base << 12n, size: 0 });
   for (let i = 0; i < count; i++) {
     const gpa = BigInt(DATA_GFN + i) << 12n;

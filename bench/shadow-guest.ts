@@ -92,7 +92,7 @@ export function buildShadow(shape: ShadowShape): ShadowGuest {
   const cr3 = Array.from({ length: roots }, (_, i) => BigInt((1 + i) * PAGE));
   const vcpu = vm.createVcpu({ cr0: 0x8001_0001n, cr3: cr3[0]!, cr4: 0x20n, efer: 0xd00n });
   vcpu.enterGuest();
-  const dataSlot = vm.slots.find(0, 1)!;
+  const dataSlot = vm.state.slots.find(0, 1)!;
   return {
     vm,
     vcpu,
@@ -106,7 +106,15 @@ export function buildShadow(shape: ShadowShape): ShadowGuest {
     table: (index) => (level1 + index) * PAGE,
     entry: (index) => level1 * PAGE + index * stride * 8,
     forgetLeaves: () => {
-      vm.exports.rangeApply(vm.pointer, dataSlot.pointer, dataSlot.base, dataSlot.base + BigInt(dataPages), 1, 1, 0);
+      vm.state.exports.rangeApply(
+        vm.state.pointer,
+        dataSlot.pointer,
+        dataSlot.base,
+        dataSlot.base + BigInt(dataPages),
+        1,
+        1,
+        0,
+      );
     },
     dispose: () => vm.dispose(),
   };

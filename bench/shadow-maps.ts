@@ -108,7 +108,7 @@ export class MapMmu {
     const { linear } = core.internals();
     this.#guest = new Int32Array(linear.memory.buffer);
     this.words = new Int32Array(capacity * TABLE);
-    this.#slots = vm.slots.slots.map((slot) => {
+    this.#slots = vm.state.slots.slots.map((slot) => {
       const host = memslotRecord.get32(linear, slot.pointer, "HOST") >>> 2;
       return {
         base: Number(slot.base),
@@ -122,7 +122,7 @@ export class MapMmu {
       };
     });
     this.#last = this.#slots[0]!;
-    const { space } = vcpu.mmu;
+    const { space } = vcpu.state.mmu;
     const field = (name: string, index = 0) => spaceRecord.get64(linear, space, name, index);
     this.#permissions = new Uint16Array(linear.memory.buffer, space + spaceRecord.offset("PERMISSIONS"), 16).slice();
     this.#reservedLow = Int32Array.from({ length: 10 }, (_, i) => Number(BigInt.asIntN(32, field("RESERVED", i))));
@@ -130,9 +130,9 @@ export class MapMmu {
       Number(BigInt.asIntN(32, field("RESERVED", i) >> 32n)),
     );
     this.#xdHigh = Number(BigInt.asIntN(32, field("XD_MASK") >> 32n));
-    this.#wp = vcpu.mmu.writeProtect;
-    this.#rootGfn = Number(vcpu.mmu.pgd >> 12n);
-    this.#root = this.#getPage(this.#rootGfn, vcpu.mmu.rootRole);
+    this.#wp = vcpu.state.mmu.writeProtect;
+    this.#rootGfn = Number(vcpu.state.mmu.pgd >> 12n);
+    this.#root = this.#getPage(this.#rootGfn, vcpu.state.mmu.rootRole);
   }
 
   /** Number of shadow pages. */

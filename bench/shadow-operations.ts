@@ -1,6 +1,5 @@
 /** Operations of the shadow MMU that should take the same time however many shadow pages there are. */
-import { RANGE } from "../src/mmu/changes/notifier.js";
-import { VCPU_WORD } from "../src/mmu/memory/records.js";
+import { RANGE, VCPU_WORD } from "../src/mmu/memory/records.js";
 import type { Candidate } from "./rounds.js";
 import { DATA_GFN, DATA_HVA, type ShadowGuest } from "./shadow-guest.js";
 
@@ -11,13 +10,13 @@ const WORK = 16;
 
 /** Asks for the page that shadows level-1 table `table`, as a fault does. */
 function requestPage({ vm, vcpu, table }: ShadowGuest, role: number, index: number): number {
-  const words = vm.linear.u32;
-  const request = vcpu.pointer >>> 2;
+  const words = vm.state.linear.u32;
+  const request = vcpu.state.pointer >>> 2;
   words[request + VCPU_WORD.reqGfn] = table(index) / 4096;
   words[request + VCPU_WORD.reqGfn + 1] = 0;
   words[request + VCPU_WORD.reqRole] = role;
   words[request + VCPU_WORD.reqLow] = 0;
-  return vm.providePage(vcpu);
+  return vm.state.providePage(vcpu.state);
 }
 
 /**
@@ -53,7 +52,7 @@ export function operations(guest: ShadowGuest, tables: Uint32Array): Candidate[]
   const forgetNext = () => {
     for (let i = 0; i < work; i++) {
       const gfn = BigInt(DATA_GFN + tables[(at + i) % tables.length]!);
-      vm.exports.rangeApply(vm.pointer, guest.dataSlot, gfn, gfn + 1n, 1, 1, RANGE.zap);
+      vm.state.exports.rangeApply(vm.state.pointer, guest.dataSlot, gfn, gfn + 1n, 1, 1, RANGE.zap);
     }
   };
   let logging = false;

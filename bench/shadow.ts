@@ -58,8 +58,8 @@ const prepared = (before: (() => void) | undefined): Setup => (before === undefi
 function ways(load: Load, error: number, before?: () => void): Candidate[] {
   const { guest, high, low, wide, input, output } = load;
   const { vm, vcpu } = guest;
-  const { exports } = vm;
-  const { pointer } = vcpu;
+  const { exports } = vm.state;
+  const { pointer } = vcpu.state;
   const work = wide.length;
   const results = new Uint32Array(work);
   const setup = prepared(before);
@@ -123,8 +123,8 @@ function mapsCandidate(load: Load, maps: MapMmu, error: number, before?: () => v
 /** Both engines made the same entries, but for the places of their tables. */
 function checkSame(load: Load, maps: MapMmu): void {
   const { vm, vcpu } = load.guest;
-  const { linear } = vm;
-  const root = vm.page(vcpu.mmu.roots.current.page);
+  const { linear } = vm.state;
+  const root = vm.page(vcpu.state.mmu.roots.current.page);
   for (let i = 0; i < load.low.length; i++) {
     const theirs = maps.path(load.high[i]!, load.low[i]!);
     let table = root.table;
@@ -187,8 +187,8 @@ function measureMade(options: RoundOptions): Section {
   const load = prepare(guest, 256);
   const { vm, vcpu } = guest;
   const before = () => {
-    vm.exports.zapAll(vm.pointer);
-    vm.settle();
+    vm.state.exports.zapAll(vm.state.pointer);
+    vm.state.settle();
     vcpu.enterGuest();
   };
   before();

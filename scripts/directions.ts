@@ -22,7 +22,11 @@ export const PLACES: readonly Place[] = [
   { place: "assembly/spte", mayImport: ["assembly/abi"] },
   { place: "assembly/walk", mayImport: ["assembly/abi", "assembly/memory"] },
   { place: "assembly/walk/tlb", mayImport: ["assembly/abi", "assembly/memory", "assembly/walk"] },
-  { place: "assembly/walk/fast", mayImport: ["assembly/abi", "assembly/memory", "assembly/walk", "assembly/walk/tlb"] },
+  { place: "assembly/walk/space", mayImport: ["assembly/abi", "assembly/walk", "assembly/walk/tlb"] },
+  {
+    place: "assembly/walk/fast",
+    mayImport: ["assembly/abi", "assembly/memory", "assembly/walk", "assembly/walk/tlb", "assembly/walk/space"],
+  },
   { place: "assembly/walk/list", mayImport: ["assembly/abi", "assembly/memory", "assembly/walk"] },
   { place: "assembly/pages", mayImport: ["assembly/abi", "assembly/memory", "assembly/spte"] },
   { place: "assembly/guest", mayImport: ["assembly/abi", "assembly/memory", "assembly/walk", "assembly/pages"] },
@@ -30,21 +34,28 @@ export const PLACES: readonly Place[] = [
   {
     place: "assembly/shadow",
     mayImport: [
-      ...["assembly/abi", "assembly/memory", "assembly/spte", "assembly/walk", "assembly/walk/fast"],
+      ...["assembly/abi", "assembly/memory", "assembly/spte", "assembly/walk"],
       ...["assembly/pages", "assembly/guest", "assembly/tdp"],
     ],
   },
   {
     place: "assembly/fault",
     mayImport: [
-      ...["assembly/abi", "assembly/memory", "assembly/spte", "assembly/walk", "assembly/walk/fast"],
+      ...["assembly/abi", "assembly/memory", "assembly/spte", "assembly/walk"],
       ...["assembly/pages", "assembly/guest", "assembly/tdp", "assembly/shadow"],
     ],
   },
   {
     place: "assembly/operations",
     mayImport: [
-      ...["assembly/abi", "assembly/memory", "assembly/spte", "assembly/walk", "assembly/pages", "assembly/guest"],
+      ...[
+        "assembly/abi",
+        "assembly/memory",
+        "assembly/spte",
+        "assembly/walk/space",
+        "assembly/pages",
+        "assembly/guest",
+      ],
       ...["assembly/tdp", "assembly/shadow", "assembly/fault"],
     ],
   },

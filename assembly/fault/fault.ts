@@ -1,107 +1,36 @@
 // A page fault from the guest (kvm_mmu_page_fault and what it calls, arch/x86/kvm/mmu/mmu.c and paging_tmpl.h).
 import { ROLE_DIRECT, ROLE_LEVEL } from "../abi/role";
 import {
-  ATTEND,
-  EV_FAST_PAGE_FAULT,
-  FAULT_DESCS,
-  FAULT_TDP_PAGES,
-  HOST_PRESENT,
-  HOST_WRITABLE,
-  MEMSLOT_BASE,
-  MEMSLOT_HVA,
-  MMU_FLAGS,
-  MMU_GUEST_LEVEL,
-  MMU_ROOT,
-  MMU_ROOT_ROLE,
-  MMU_SMEP,
-  MMU_WP,
-  NEED_HOST_PAGE,
-  NEED_STOCK,
-  NO_SPACE,
-  RET_PF_CONTINUE,
-  RET_PF_EMULATE,
-  RET_PF_FIXED,
-  RET_PF_INJECT,
-  RET_PF_INVALID,
-  RET_PF_RETRY,
-  RET_PF_SPURIOUS,
-  SP_FLOOD,
-  SP_GAP,
-  STAGE_HOST_PAGE,
-  STAGE_START,
-  TDP_POOL_COUNT,
-  TOO_WIDE,
-  VCPU_F_ADDRESS,
-  VCPU_F_ERROR,
-  VCPU_F_GFN,
-  VCPU_F_GOAL_LEVEL,
-  VCPU_F_MAP_WRITABLE,
-  VCPU_F_MAX_LEVEL,
-  VCPU_F_PFN,
-  VCPU_F_PREFETCH,
-  VCPU_F_REQ_LEVEL,
-  VCPU_F_SEQ,
-  VCPU_F_SLOT,
-  VCPU_F_STAGE,
-  VCPU_GW_ERROR,
-  VCPU_GW_GFN,
-  VCPU_GW_GPA,
-  VCPU_GW_LEVEL,
-  VCPU_GW_MAX_LEVEL,
-  VCPU_GW_PTE_ACCESS,
-  VCPU_GW_TABLE_GFN,
-  VCPU_MMU,
-  VCPU_VM,
-  VM_ACCESSED,
-  VM_ASK_HOST,
-  VM_DESC_COUNT,
-  VM_EVENT_COUNT,
-  VM_FREED,
-  VM_INVALIDATE_END,
-  VM_INVALIDATE_IN_PROGRESS,
-  VM_INVALIDATE_SEQ,
-  VM_INVALIDATE_START,
-  VM_MAX_GFN,
-  VM_MMIO_ACCESS,
-  VM_MMIO_CACHING,
-  VM_PF_EMULATE,
-  VM_PF_FIXED,
-  VM_PF_SPURIOUS,
-  VM_PF_TAKEN,
-  VM_ROOT_REQUEST,
-  VM_TDP,
+  ATTEND, EV_FAST_PAGE_FAULT, FAULT_DESCS, FAULT_TDP_PAGES, HOST_PRESENT, HOST_WRITABLE, MEMSLOT_BASE, MEMSLOT_HVA,
+  MMU_FLAGS, MMU_GUEST_LEVEL, MMU_ROOT, MMU_ROOT_ROLE, MMU_SMEP, MMU_WP, NEED_HOST_PAGE, NEED_STOCK, NO_SPACE,
+  RET_PF_CONTINUE, RET_PF_EMULATE, RET_PF_FIXED, RET_PF_INJECT, RET_PF_INVALID, RET_PF_RETRY, RET_PF_SPURIOUS,
+  SP_FLOOD, SP_GAP, STAGE_HOST_PAGE, STAGE_START, TDP_POOL_COUNT, TOO_WIDE, VCPU_F_ADDRESS, VCPU_F_ERROR, VCPU_F_GFN,
+  VCPU_F_GOAL_LEVEL, VCPU_F_MAP_WRITABLE, VCPU_F_MAX_LEVEL, VCPU_F_PFN, VCPU_F_PREFETCH, VCPU_F_REQ_LEVEL, VCPU_F_SEQ,
+  VCPU_F_SLOT, VCPU_F_STAGE, VCPU_GW_ERROR, VCPU_GW_GFN, VCPU_GW_GPA, VCPU_GW_LEVEL, VCPU_GW_MAX_LEVEL,
+  VCPU_GW_PTE_ACCESS, VCPU_GW_TABLE_GFN, VCPU_MMU, VCPU_VM, VM_ACCESSED, VM_ASK_HOST, VM_DESC_COUNT, VM_EVENT_COUNT,
+  VM_FREED, VM_INVALIDATE_END, VM_INVALIDATE_IN_PROGRESS, VM_INVALIDATE_SEQ, VM_INVALIDATE_START, VM_MAX_GFN,
+  VM_MMIO_ACCESS, VM_MMIO_CACHING, VM_PF_EMULATE, VM_PF_FIXED, VM_PF_SPURIOUS, VM_PF_TAKEN, VM_ROOT_REQUEST, VM_TDP,
 } from "../abi/shadow";
 import {
-  ACC_ALL,
-  ACC_EXEC,
-  ACC_USER,
-  ACC_WRITE,
-  PFERR_I,
-  PFERR_P,
-  PFERR_RSVD,
-  PFERR_U,
-  PFERR_W,
-  PFN_NO_SLOT,
-  PFN_READ_ONLY,
-  SPTE_ADDRESS,
-  SPTE_P,
-  SPTE_W,
+  ACC_ALL, ACC_EXEC, ACC_USER, ACC_WRITE, PFERR_I, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W, PFN_NO_SLOT, PFN_READ_ONLY,
+  SPTE_ADDRESS, SPTE_P, SPTE_W,
 } from "../abi/spte";
-import { restoreAccess } from "../spte/make";
-import { checkedLeaf } from "../spte/check";
-import { isAccessTracked, isExecutable, isLast, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
-import { mapTdp } from "./map";
-import { isTdpPage, tdpOf } from "../tdp/page";
+import { walkGuest } from "../guest/guest-walk";
 import { aliasRights, gfnOfAddress } from "../pages/alias";
 import { emit, tracing } from "../pages/event";
-import { fetch, fetchResume, mapDirect } from "./fetch";
-import { walkGuest } from "../guest/guest-walk";
 import { nextEntry, rootEntry } from "../pages/iterator";
-import { cacheMmioInfo, mmioFault } from "./mmio";
-import { quickFault } from "./quick-fault";
+import { cacheMmioInfo } from "../pages/mmio-info";
 import { isObsolete, levelOf, pageOf, spteAddress } from "../pages/page";
 import { hostPage, isHidden, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "../pages/slot";
-import { makeRoom } from "../shadow/zap";
+import { makeRoom } from "../shadow/page-limit";
+import { checkedLeaf } from "../spte/check";
+import { restoreAccess } from "../spte/make";
+import { isAccessTracked, isExecutable, isLast, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
+import { isTdpPage, tdpOf } from "../tdp/page";
+import { fetch, fetchResume, mapDirect } from "./fetch";
+import { mapTdp } from "./map";
+import { mmioFault } from "./mmio";
+import { quickFault } from "./quick-fault";
 
 // @ts-ignore: decorator
 @inline function count(vm: usize, counter: usize): void {

@@ -1,51 +1,25 @@
 // The shadow walk of a fault: making the tables down to the leaf, then the leaf (FNAME(fetch) and direct_map).
 // Where a page is wanted it returns NEED_PAGE and is called again with the page; F_LEVEL and F_SPTEP keep the place.
+import { ROLE_LEVEL_PROMOTED } from "../abi/role";
 import {
-  MMU_GUEST_LEVEL,
-  MMU_ROOT,
-  NEED_PAGE,
-  RET_PF_RETRY,
-  RET_PF_SPURIOUS,
-  SP_FLOOD,
-  SP_UNSYNC_CHILDREN,
-  STAGE_DIRECT,
-  STAGE_TABLE,
-  VCPU_F_ADDRESS,
-  VCPU_F_GFN,
-  VCPU_F_GOAL_LEVEL,
-  VCPU_F_LEVEL,
-  VCPU_F_NO_HUGE,
-  VCPU_F_PFN,
-  VCPU_F_REQ_LEVEL,
-  VCPU_F_SLOT,
-  VCPU_F_SPTEP,
-  VCPU_F_STAGE,
-  VCPU_GW_GPA,
-  VCPU_GW_LEVEL,
-  VCPU_GW_PT_ACCESS,
-  VCPU_GW_PTE,
-  VCPU_GW_PTE_ACCESS,
-  VCPU_GW_PTE_GPA,
-  VCPU_GW_TABLE_GFN,
-  VCPU_MMU,
-  VCPU_REQ_PAGE,
-  VCPU_VM,
+  MMU_GUEST_LEVEL, MMU_ROOT, NEED_PAGE, RET_PF_RETRY, RET_PF_SPURIOUS, SP_FLOOD, SP_UNSYNC_CHILDREN, STAGE_DIRECT,
+  STAGE_TABLE, VCPU_F_ADDRESS, VCPU_F_GFN, VCPU_F_GOAL_LEVEL, VCPU_F_LEVEL, VCPU_F_NO_HUGE, VCPU_F_PFN,
+  VCPU_F_REQ_LEVEL, VCPU_F_SLOT, VCPU_F_SPTEP, VCPU_F_STAGE, VCPU_GW_GPA, VCPU_GW_LEVEL, VCPU_GW_PTE,
+  VCPU_GW_PTE_ACCESS, VCPU_GW_PTE_GPA, VCPU_GW_PT_ACCESS, VCPU_GW_TABLE_GFN, VCPU_MMU, VCPU_REQ_PAGE, VCPU_VM,
   VM_NX_HUGE,
 } from "../abi/shadow";
-import { ROLE_LEVEL_PROMOTED } from "../abi/role";
 import { ACC_ALL } from "../abi/spte";
-import { aliasBits, directRights } from "../pages/alias";
 import { readGpte } from "../guest/gpte";
-import { adjustLevel, keepSmall, requested } from "./huge-level";
+import { aliasBits, directRights } from "../pages/alias";
+import { broken, noteForbidden } from "../pages/counters";
 import { entryAt, pagesOf, rootEntry } from "../pages/iterator";
-import { installLeaf } from "../shadow/leaf";
-import { linkedChild, linkPage, validateDirect } from "../shadow/make-page";
 import { gfnOf, levelOf, pageOf, roleOf, tableOf } from "../pages/page";
-import { prefetchDirectFault, prefetchFault } from "../shadow/prefetch";
-import { noteForbidden } from "../operations/recover";
 import { ramOf } from "../pages/slot";
+import { installLeaf } from "../shadow/leaf";
+import { linkPage, linkedChild, validateDirect } from "../shadow/make-page";
+import { prefetchDirectFault, prefetchFault } from "../shadow/prefetch";
 import { syncChildren } from "../shadow/sync";
-import { broken } from "../shadow/update";
+import { adjustLevel, keepSmall, requested } from "./huge-level";
 
 /** The guest entry of a level is no longer what the walk read. */
 function gpteChanged(vcpu: usize, mmu: usize, level: u32): bool {

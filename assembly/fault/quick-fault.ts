@@ -4,72 +4,31 @@
 import { PFERR_W, PTE_A, PTE_D, PTE_P } from "../abi/bits";
 import { MODE_4LEVEL } from "../abi/codes";
 import {
-  MEMORY_LAST_SLOT,
-  PLAN_BLOCK,
-  PLAN_CHECK_PAGE,
-  PLAN_CHECK_TABLE,
-  PLAN_NEED_LEAF,
-  PLAN_NEED_TABLE,
-  SLOT_BASE,
-  SLOT_LINEAR,
-  SLOT_SIZE,
-  SPACE_ADDRESS_MASK,
-  SPACE_FAST,
-  SPACE_MEMORY,
-  SPACE_ROOT,
-  SPACE_XD_MASK,
+  MEMORY_LAST_SLOT, PLAN_BLOCK, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_NEED_LEAF, PLAN_NEED_TABLE, SLOT_BASE,
+  SLOT_LINEAR, SLOT_SIZE, SPACE_ADDRESS_MASK, SPACE_FAST, SPACE_MEMORY, SPACE_ROOT, SPACE_XD_MASK,
 } from "../abi/layout";
 import {
-  ROLE_ACCESS,
-  ROLE_ACCESS_SHIFT,
-  ROLE_AD_DISABLED,
-  ROLE_DIRECT,
-  ROLE_GUEST_LEVEL,
-  ROLE_GUEST_LEVEL_SHIFT,
-  ROLE_GUEST_MODE,
-  ROLE_INVALID,
-  ROLE_LEVEL,
-  ROLE_LEVEL_PROMOTED,
+  ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_AD_DISABLED, ROLE_DIRECT, ROLE_GUEST_LEVEL, ROLE_GUEST_LEVEL_SHIFT,
+  ROLE_GUEST_MODE, ROLE_INVALID, ROLE_LEVEL, ROLE_LEVEL_PROMOTED,
 } from "../abi/role";
 import {
-  FORMAT_64,
-  HOST_PRESENT,
-  HOST_WRITABLE,
-  MEMSLOT_FLAGS,
-  MMU_FORMAT,
-  MMU_ROOT,
-  MMU_SECOND,
-  MMU_SPACE,
-  RET_PF_FIXED,
-  RET_PF_INVALID,
-  RET_PF_SPURIOUS,
-  SP_FLOOD,
-  SP_GAP,
-  SP_GENERATION,
-  SP_LOW,
-  SP_SHADOWED,
-  VCPU_MMU,
-  VCPU_GW_PTE_GPA,
-  VCPU_SPACE,
-  VM_ASK_HOST,
-  VM_DIRTY,
-  VM_EVENTS,
-  VM_INVALIDATE_IN_PROGRESS,
-  VM_PAGE_MAP,
-  VM_VALID_GEN,
+  FORMAT_64, HOST_PRESENT, HOST_WRITABLE, MEMSLOT_FLAGS, MMU_FORMAT, MMU_ROOT, MMU_SECOND, MMU_SPACE, RET_PF_FIXED,
+  RET_PF_INVALID, RET_PF_SPURIOUS, SP_FLOOD, SP_GAP, SP_GENERATION, SP_LOW, SP_SHADOWED, VCPU_GW_PTE_GPA, VCPU_MMU,
+  VCPU_SPACE, VM_ASK_HOST, VM_DIRTY, VM_EVENTS, VM_INVALIDATE_IN_PROGRESS, VM_PAGE_MAP, VM_VALID_GEN,
 } from "../abi/shadow";
 import { ACC_EXEC, ACC_USER, ACC_WRITE, SPTE_ADDRESS, SPTE_MMU_PRESENT, SPTE_PS } from "../abi/spte";
+import { accessKind } from "../guest/table-walk";
+import { firstInChain } from "../pages/chain";
+import { gfnOf, roleOf, tableOf } from "../pages/page";
+import { findSlotInline, hostPage, isTrackedInline } from "../pages/slot";
+import { addToRmap, isReservedSpte } from "../shadow/leaf";
+import { hasRoom } from "../shadow/page-limit";
+import { prefetchFault } from "../shadow/prefetch";
+import { unsyncPages } from "../shadow/unsync";
 import { checkedLeaf } from "../spte/check";
 import { commonLeaf } from "../spte/make";
 import { isPresent, isWritable } from "../spte/predicates";
-import { planOf } from "../walk/fast/plan";
-import { accessKind } from "../guest/guest-walk";
-import { addToRmap, isReservedSpte } from "../shadow/leaf";
-import { firstInChain, gfnOf, roleOf, tableOf } from "../pages/page";
-import { prefetchFault } from "../shadow/prefetch";
-import { findSlotInline, hostPage, isTrackedInline } from "../pages/slot";
-import { unsyncPages } from "../shadow/unsync";
-import { hasRoom } from "../shadow/zap";
+import { planOf } from "../walk/plan";
 
 /** What a root's role has to be, and in which bits. */
 // @ts-ignore: decorator

@@ -1,48 +1,24 @@
 // The walk of a nested guest's own tables (walk_addr_generic for nested_mmu): every table and the final address go through
 // L1's second stage, whose walk sets accessed bits and traces its events at once, inside this one.
-import { PFERR_P, PFERR_PK, PFERR_RSVD, PFERR_U, PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT } from "../abi/bits";
+import {
+  PFERR_P, PFERR_PK, PFERR_RSVD, PFERR_U, PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT,
+} from "../abi/bits";
 import { NOT_READ } from "../abi/codes";
+import { SPACE_ADDRESS_MASK, SPACE_FETCH_CODE, SPACE_MEMORY, SPACE_PDPTES, SPACE_ROOT } from "../abi/layout";
 import {
-  SPACE_ADDRESS_MASK,
-  SPACE_FETCH_CODE,
-  SPACE_MEMORY,
-  SPACE_PDPTES,
-  SPACE_ROOT,
-} from "../abi/layout";
-import {
-  EV_PAGETABLE_WALK,
-  EV_PAGING_ELEMENT,
-  EV_SET_ACCESSED,
-  EV_SET_DIRTY,
-  EV_WALKER_ERROR,
-  FORMAT_32,
-  FORMAT_NONE,
-  MMU_FORMAT,
-  MMU_GUEST_LEVEL,
-  MMU_PDPTE_RESERVED,
-  MMU_SECOND,
-  MMU_SPACE,
-  VCPU_GW_CHECKED,
-  VCPU_GW_ERROR,
-  VCPU_GW_FAULT,
-  VCPU_GW_GFN,
-  VCPU_GW_GPA,
-  VCPU_GW_NESTED,
-  VCPU_L2_GFN,
-  VCPU_L2_GPA,
-  VCPU_L2_POINTER,
-  VCPU_L2_PTE,
-  VCPU_PDPTES_READ,
-  VCPU_VM,
+  EV_PAGETABLE_WALK, EV_PAGING_ELEMENT, EV_SET_ACCESSED, EV_SET_DIRTY, EV_WALKER_ERROR, FORMAT_32, FORMAT_NONE,
+  MMU_FORMAT, MMU_GUEST_LEVEL, MMU_PDPTE_RESERVED, MMU_SECOND, MMU_SPACE, VCPU_GW_CHECKED, VCPU_GW_ERROR,
+  VCPU_GW_FAULT, VCPU_GW_GFN, VCPU_GW_GPA, VCPU_GW_NESTED, VCPU_L2_GFN, VCPU_L2_GPA, VCPU_L2_POINTER, VCPU_L2_PTE,
+  VCPU_PDPTES_READ, VCPU_VM,
 } from "../abi/shadow";
 import { ACC_ALL } from "../abi/spte";
 import { resolve, writable } from "../memory/resolve";
+import { emit, tracing } from "../pages/event";
+import { markDirty, vcpuSlot } from "../pages/slot";
 import { isLeaf, pageAddress, rightsOf } from "../walk/legacy";
 import { denies, keyDenial } from "../walk/permissions";
 import { reservedBits } from "../walk/reserved";
-import { emit, tracing } from "../pages/event";
-import { accessKind, walkGuest } from "./guest-walk";
-import { markDirty, vcpuSlot } from "../pages/slot";
+import { accessKind, walkTables } from "./table-walk";
 
 /** Reading a table is a write to the second stage, for its accessed bits; and every access is a user's there. */
 // @ts-ignore: decorator
@@ -52,7 +28,7 @@ import { markDirty, vcpuSlot } from "../pages/slot";
 
 /** Takes L2's guest-physical page through L1's second stage; GW_GPA is L1's, or GW_NESTED is set. */
 function translate(vcpu: usize, second: usize, gpa: u64, code: u32): bool {
-  if (walkGuest(vcpu, second, vcpu, gpa, code | <u32>PFERR_U)) return true;
+  if (walkTables(vcpu, second, vcpu, gpa, code | <u32>PFERR_U)) return true;
   store<u32>(vcpu, 1, VCPU_GW_NESTED);
   store<u64>(vcpu, gpa, VCPU_GW_FAULT);
   return false;
@@ -71,7 +47,7 @@ function fail(vcpu: usize, space: usize, code: u32, cause: u32): bool {
 function readPdptes(vcpu: usize, mmu: usize, space: usize): void {
   if (load<u32>(vcpu, VCPU_PDPTES_READ) != 0) return;
   const root = load<u64>(space, SPACE_ROOT);
-  if (!walkGuest(vcpu, load<u32>(mmu, MMU_SECOND), vcpu, root & PAGE, TABLE_ACCESS)) return;
+  if (!walkTables(vcpu, load<u32>(mmu, MMU_SECOND), vcpu, root & PAGE, TABLE_ACCESS)) return;
   const pointer = resolve(load<u32>(space, SPACE_MEMORY), (load<u64>(vcpu, VCPU_GW_GFN) << 12) | (root & 0xfff));
   if (pointer >= NOT_READ) return;
   const reserved = load<u64>(mmu, MMU_PDPTE_RESERVED);

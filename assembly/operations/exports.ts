@@ -1,22 +1,25 @@
 // What the host calls of the shadow MMU. 64-bit values cross as BigInt only outside the fault path.
 import { EV_GET_PAGE, VCPU_REQ_GFN, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE, VM_INVALID } from "../abi/shadow";
-import { setCommonLeaves } from "../spte/make";
-import { setRoot } from "../walk/configure";
-import { emitPage } from "../pages/event";
 import { fault, faultBatch, faultResume, isDirect } from "../fault/fault";
-import { flushGfns, flushRemote } from "../pages/flush";
 import { walkGuest } from "../guest/guest-walk";
-import { guestWrite } from "../shadow/guest-write";
+import { firstInChain, growChains } from "../pages/chain";
+import { emitPage } from "../pages/event";
+import { flushGfns, flushRemote } from "../pages/flush";
 import { listInit } from "../pages/list";
+import { clearMmioInfo, mmioCached } from "../pages/mmio-info";
+import { markDirty } from "../pages/slot";
+import { guestWrite } from "../shadow/guest-write";
+import { invalidatePage } from "../shadow/invlpg";
 import { createPage, linkRootChild, requestRootChild } from "../shadow/make-page";
-import { clearMmioInfo, mmioCached } from "../fault/mmio";
-import { firstInChain, growChains } from "../pages/page";
+import { makeRoom, setLimit } from "../shadow/page-limit";
+import { endOfHuge, findHuge, requestSplit, splitHuge } from "../shadow/split";
+import { adoptPage, syncPage, syncRoot } from "../shadow/sync";
+import { commitZap } from "../shadow/zap";
+import { setCommonLeaves } from "../spte/make";
+import { setRoot } from "../walk/space/configure";
 import { changePage, forRange, protectHuge, relogMasked } from "./range";
 import { recoverHuge } from "./recover";
-import { markDirty } from "../pages/slot";
-import { endOfHuge, findHuge, requestSplit, splitHuge } from "../shadow/split";
-import { adoptPage, invalidatePage, syncPage, syncRoot } from "../shadow/sync";
-import { commitZap, makeRoom, putRoot, setLimit, unprotectGfn, zapAllFast } from "../shadow/zap";
+import { putRoot, unprotectGfn, zapAllFast } from "./zap-all";
 
 export function vmInit(vm: usize): void {
   listInit(vm + VM_ACTIVE);

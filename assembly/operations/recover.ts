@@ -1,18 +1,10 @@
 // Huge pages that the NX-huge-page mitigation forbade come back where no code runs any more (kvm_recover_nx_lpages).
-import { SP_NO_HUGE, TDP_PAGES, VM_ACTIVE, VM_NO_HUGE_COUNT } from "../abi/shadow";
+import { SP_NO_HUGE, TDP_PAGES, VM_ACTIVE } from "../abi/shadow";
+import { flushRemote } from "../pages/flush";
+import { nextOf, pageOfLink } from "../pages/list";
+import { commitZap, zapPage } from "../shadow/zap";
 import { recoverTable } from "../tdp/huge";
 import { isTdpPage, tdpOf } from "../tdp/page";
-import { nextOf, pageOfLink } from "../pages/list";
-import { flushRemote } from "../pages/flush";
-import { commitZap, zapPage } from "../shadow/zap";
-
-/** The page stands where a huge page was forbidden; pages are given up in the order in which that was noted. */
-export function noteForbidden(vm: usize, sp: usize): void {
-  if (load<u32>(sp, SP_NO_HUGE) != 0) return;
-  const count = load<u32>(vm, VM_NO_HUGE_COUNT) + 1;
-  store<u32>(vm, count, VM_NO_HUGE_COUNT);
-  store<u32>(sp, count, SP_NO_HUGE);
-}
 
 /** The page of a list that was noted first, if it was before `found`. */
 function earliest(head: usize, found: usize): usize {

@@ -1,12 +1,11 @@
 // A shadow page: its header, its role, its place among the pages of one gfn.
 import {
-  ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_AD_DISABLED, ROLE_DIRECT, ROLE_GUEST_LEVEL, ROLE_GUEST_LEVEL_SHIFT,
-  ROLE_HAS_4_BYTE_GPTE, ROLE_INVALID, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, ROLE_QUADRANT,
-  ROLE_QUADRANT_SHIFT, ROLE_SMM,
+  ROLE_AD_DISABLED, ROLE_DIRECT, ROLE_GUEST_LEVEL, ROLE_GUEST_LEVEL_SHIFT, ROLE_INVALID, ROLE_LEVEL,
+  ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, ROLE_SMM,
 } from "../abi/role";
 import {
-  SP_CHAIN, SP_GENERATION, SP_GFN, SP_LOW, SP_ROLE, SP_SHADOWED, SP_SPT, SP_TDP, VM_CHAIN_SHIFT, VM_CHAINS, VM_DEFAULT_PDPTE,
-  VM_NORMAL_ZONE, VM_PAGE_MAP, VM_PDPTE_VALUE, VM_VALID_GEN,
+  SP_GENERATION, SP_GFN, SP_LOW, SP_ROLE, SP_SHADOWED, SP_SPT, SP_TDP, VM_DEFAULT_PDPTE, VM_NORMAL_ZONE, VM_PAGE_MAP,
+  VM_PDPTE_VALUE, VM_VALID_GEN,
 } from "../abi/shadow";
 import { SPTE_ADDRESS } from "../abi/spte";
 import { plainGfn } from "./alias";
@@ -126,79 +125,7 @@ export function setAccess(vm: usize, sp: usize, index: u32, access: u32): void {
   setTranslation(sp, index, entryGfn(vm, sp, index), access);
 }
 
-/**
- * Role of the page one level below entry `index` of a page with role `parent`.
- * The promotion ends at the guest's own root level; pae_root at level 3; quadrants exist for 4-byte entries only:
- * bits 31:30 of the address at level 2, the low bit of the parent's index at level 1, none in promoted pages.
- */
-export function childRole(parent: u32, index: u32, direct: bool, access: u32): u32 {
-  const level = (parent & ROLE_LEVEL) - 1;
-  let role = parent & ~(ROLE_LEVEL | ROLE_ACCESS | ROLE_DIRECT | ROLE_QUADRANT | ROLE_PAE_ROOT | ROLE_GUEST_LEVEL | ROLE_INVALID);
-  role |= level | (access << ROLE_ACCESS_SHIFT);
-  if (role & ROLE_HAS_4_BYTE_GPTE && level <= 2) {
-    role |= (level == 2 ? index & 3 : index & 1) << ROLE_QUADRANT_SHIFT;
-  }
-  if (direct) return (role | ROLE_DIRECT) & ~ROLE_LEVEL_PROMOTED;
-  const above = (parent & ROLE_GUEST_LEVEL) >> ROLE_GUEST_LEVEL_SHIFT;
-  if (level <= above) role &= ~ROLE_LEVEL_PROMOTED;
-  return role | (min<u32>(above, level) << ROLE_GUEST_LEVEL_SHIFT);
-}
-
 // @ts-ignore: decorator
-@inline function bucketOf(vm: usize, gfn: u64): usize {
-  const number = (gfn * 0x61c8864680b583eb) >> <u64>load<u32>(vm, VM_CHAIN_SHIFT);
-  return <usize>load<u32>(vm, VM_CHAINS) + (<usize>number << 2);
-}
-
-/** First page in the bucket of `gfn`, newest first; follow `nextInChain` and compare gfns. */
-// @ts-ignore: decorator
-@inline export function firstInChain(vm: usize, gfn: u64): usize {
-  return load<u32>(bucketOf(vm, gfn));
-}
-
-// @ts-ignore: decorator
-@inline export function nextInChain(sp: usize): usize {
-  return load<u32>(sp, SP_CHAIN);
-}
-
-export function chainAdd(vm: usize, sp: usize): void {
-  const bucket = bucketOf(vm, gfnOf(sp));
-  store<u32>(sp, load<u32>(bucket), SP_CHAIN);
-  store<u32>(bucket, <u32>sp);
-}
-
-export function chainRemove(vm: usize, sp: usize): void {
-  let place = bucketOf(vm, gfnOf(sp));
-  for (;;) {
-    const entry: usize = load<u32>(place);
-    if (entry == sp) break;
-    place = entry + SP_CHAIN;
-  }
-  store<u32>(place, load<u32>(sp, SP_CHAIN));
-}
-
-/** Moves the pages of one bucket to new ones, so that those of a gfn stay in their order. */
-function moveChain(vm: usize, first: usize): void {
-  // Adding puts a page at the front, so the oldest is added first.
-  let oldest: usize = 0;
-  for (let sp = first; sp != 0; ) {
-    const next = nextInChain(sp);
-    store<u32>(sp, <u32>oldest, SP_CHAIN);
-    oldest = sp;
-    sp = next;
-  }
-  for (let sp = oldest; sp != 0; ) {
-    const next = nextInChain(sp);
-    chainAdd(vm, sp);
-    sp = next;
-  }
-}
-
-/** Goes over to the zeroed buckets at `chains`, 2^`bits` of them. */
-export function growChains(vm: usize, chains: usize, bits: u32): void {
-  const old: usize = load<u32>(vm, VM_CHAINS);
-  const count: usize = 1 << (64 - load<u32>(vm, VM_CHAIN_SHIFT));
-  store<u32>(vm, <u32>chains, VM_CHAINS);
-  store<u32>(vm, 64 - bits, VM_CHAIN_SHIFT);
-  for (let i: usize = 0; i < count; i++) moveChain(vm, load<u32>(old + (i << 2)));
+@inline export function entryPointer(sp: usize, index: u32): usize {
+  return <usize>load<u32>(sp, SP_SPT) + (<usize>index << 3);
 }

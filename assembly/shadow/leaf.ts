@@ -1,29 +1,22 @@
 // Making a leaf SPTE with everything that follows from its being writable (make_spte), and installing it (mmu_set_spte).
 import {
-  MMU_SHADOW_BAD_MT_XWR,
-  MMU_SHADOW_RESERVED,
-  RET_PF_EMULATE,
-  RET_PF_FIXED,
-  RET_PF_SPURIOUS,
-  VCPU_F_ERROR,
-  VCPU_F_MAP_WRITABLE,
-  VCPU_F_PREFETCH,
-  VCPU_MMU,
-  VCPU_VM,
-  VM_MEMTYPE,
+  MMU_SHADOW_BAD_MT_XWR, MMU_SHADOW_RESERVED, RET_PF_EMULATE, RET_PF_FIXED, RET_PF_SPURIOUS, VCPU_F_ERROR,
+  VCPU_F_MAP_WRITABLE, VCPU_F_PREFETCH, VCPU_MMU, VCPU_VM, VM_MEMTYPE,
 } from "../abi/shadow";
 import { ACC_WRITE, PFERR_W, PFN_NO_SLOT, SPTE_W } from "../abi/spte";
-import { checkedLeaf } from "../spte/check";
-import { dirtyMask, addressOf, isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
-import { leafSpte, mmioSpte, trackAccess, writableBits } from "../spte/make";
+import { gpteUsable } from "../guest/gpte";
+import { broken } from "../pages/counters";
 import { emitMarkMmio, emitSetSpte, tracing } from "../pages/event";
 import { flushGfns } from "../pages/flush";
 import { pagesOf } from "../pages/iterator";
 import { childOf, indexOf, levelOf, roleOf, setAccess, setTranslation, spteAddress } from "../pages/page";
-import { rmapAdd } from "./rmap";
 import { hasMemtype, logsWrites, markDirty, memtypeBits, rmapHead, slotGeneration } from "../pages/slot";
+import { checkedLeaf } from "../spte/check";
+import { leafSpte, mmioSpte, trackAccess, writableBits } from "../spte/make";
+import { addressOf, dirtyMask, isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
+import { rmapAdd } from "./rmap";
 import { mustProtect } from "./unsync";
-import { broken, dropSpte, updateSpte, zapRmap } from "./update";
+import { dropSpte, updateSpte, zapRmap } from "./update";
 import { dropParent } from "./zap";
 
 /** Leaves of one rmap above which all are zapped. */
@@ -140,4 +133,12 @@ export function installLeaf(
   if (mapped) setAccess(vm, sp, indexOf(sptep), access);
   else addLeaf(vm, slot, sp, sptep, gfn, access);
   return result;
+}
+
+/** Drops the SPTE of an entry that maps nothing, was never accessed, or is malformed; returns whether it did. */
+export function dropInvalid(vcpu: usize, sptep: usize, gpte: u64): bool {
+  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+  const usable = gpteUsable(mmu, gpte);
+  if (!usable) dropSpte(load<u32>(vcpu, VCPU_VM), sptep);
+  return !usable;
 }

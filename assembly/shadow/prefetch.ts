@@ -1,26 +1,18 @@
 // Filling the neighbours of a leaf: up to seven more entries of the same block of eight.
-import { ROLE_ACCESS, ROLE_DIRECT } from "../abi/role";
 import { NOT_READ } from "../abi/codes";
 import { SPACE_MEMORY } from "../abi/layout";
+import { ROLE_ACCESS, ROLE_DIRECT } from "../abi/role";
 import {
-  HOST_PRESENT,
-  HOST_WRITABLE,
-  MMU_SPACE,
-  VCPU_GW_PTE_GPA,
-  VCPU_MMU,
-  VCPU_VM,
-  VM_INVALIDATE_IN_PROGRESS,
+  HOST_PRESENT, HOST_WRITABLE, MMU_SPACE, VCPU_GW_PTE_GPA, VCPU_MMU, VCPU_VM, VM_INVALIDATE_IN_PROGRESS,
 } from "../abi/shadow";
 import { ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
-import { isPresent } from "../spte/predicates";
+import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "../guest/gpte";
 import { resolve } from "../memory/resolve";
 import { aliasOf, aliasRights } from "../pages/alias";
-import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "../guest/gpte";
-import { installLeaf } from "./leaf";
-import { adDisabled, entryGfn, indexOf, levelOf, roleOf } from "../pages/page";
+import { adDisabled, entryGfn, entryPointer, indexOf, levelOf, roleOf } from "../pages/page";
 import { hostPage, isHidden, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "../pages/slot";
-import { dropInvalid } from "./sync";
-import { entryPointer } from "./update";
+import { isPresent } from "../spte/predicates";
+import { dropInvalid, installLeaf } from "./leaf";
 
 // @ts-ignore: decorator
 @inline const BLOCK: u32 = 8;

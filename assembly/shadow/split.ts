@@ -1,29 +1,27 @@
 // Splitting huge pages of nested guests before writes are logged by small pages (shadow_mmu_split_huge_page). Beside the
 // TDP MMU only their pages are in the rmaps; without it the kernel leaves splitting to the first write.
-import { ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_DIRECT, ROLE_GUEST_MODE, ROLE_HAS_4_BYTE_GPTE, ROLE_INVALID } from "../abi/role";
 import {
-  EV_SPLIT_HUGE,
-  SP_PARENTS,
-  SP_SHADOWED,
-  VCPU_REQ_GFN,
-  VCPU_REQ_LOW,
-  VCPU_REQ_PAGE,
-  VCPU_REQ_ROLE,
-  VCPU_VM,
+  ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_DIRECT, ROLE_GUEST_MODE, ROLE_HAS_4_BYTE_GPTE, ROLE_INVALID,
+} from "../abi/role";
+import {
+  EV_SPLIT_HUGE, SP_PARENTS, SP_SHADOWED, VCPU_REQ_GFN, VCPU_REQ_LOW, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM,
   VM_ALIAS_MASK,
 } from "../abi/shadow";
-import { splitSpte, tableSpte } from "../spte/make";
-import { isLarge, isLast, isPresent } from "../spte/predicates";
 import { aliasBits, aliasOf, lowOfAlias } from "../pages/alias";
+import { childRole } from "../pages/child-role";
 import { emit, tracing } from "../pages/event";
 import { flushGfns } from "../pages/flush";
 import { pagesOf } from "../pages/iterator";
-import { addLeaf } from "./leaf";
-import { adDisabled, childRole, entryGfn, gfnOf, hostAddress, indexOf, levelOf, pageOf, roleOf, spaceOf } from "../pages/page";
-import { rmapAdd, rmapFirst, rmapNext, rmapSptep } from "./rmap";
+import {
+  adDisabled, entryGfn, entryPointer, gfnOf, hostAddress, indexOf, levelOf, pageOf, roleOf, spaceOf,
+} from "../pages/page";
 import { findSlot, ramInSlot, rmapHead } from "../pages/slot";
-import { dropSpte, entryPointer } from "./update";
-import { hasRoomToSplit } from "./zap";
+import { splitSpte, tableSpte } from "../spte/make";
+import { isLarge, isLast, isPresent } from "../spte/predicates";
+import { addLeaf } from "./leaf";
+import { hasRoomToSplit } from "./page-limit";
+import { rmapAdd, rmapFirst, rmapNext, rmapSptep } from "./rmap";
+import { dropSpte } from "./update";
 
 /** No memory, or no room under the page limit: what the event reports. */
 // @ts-ignore: decorator

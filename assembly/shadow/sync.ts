@@ -1,41 +1,25 @@
-import { flushGfns, flushRemote } from "../pages/flush";
-// Synchronising: bringing unsync pages up to date with the guest's tables when the guest says so.
 import {
-  ROLE_ACCESS,
-  ROLE_DIRECT,
-  ROLE_GUEST_LEVEL,
-  ROLE_LEVEL,
-  ROLE_LEVEL_PROMOTED,
-  ROLE_PAE_ROOT,
-  ROLE_QUADRANT,
+  ROLE_ACCESS, ROLE_DIRECT, ROLE_GUEST_LEVEL, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, ROLE_QUADRANT,
   ROLE_QUADRANT_SHIFT,
 } from "../abi/role";
 import {
-  FORMAT_32,
-  MMU_FORMAT,
-  MMU_ROOT_ROLE,
-  SP_FLOOD,
-  SP_UNSYNC,
-  SP_UNSYNC_CHILDREN,
-  VCPU_MMU,
-  VCPU_VM,
-  VM_HOST_WRITABLE,
-  VM_PRESENT,
-  VM_SYNC_MISMATCH,
+  FORMAT_32, MMU_FORMAT, MMU_ROOT_ROLE, SP_FLOOD, SP_UNSYNC, SP_UNSYNC_CHILDREN, VCPU_MMU, VCPU_VM, VM_HOST_WRITABLE,
+  VM_PRESENT, VM_SYNC_MISMATCH,
 } from "../abi/shadow";
-import { addressOf, isLast, isMmio, isPresent } from "../spte/predicates";
-import { mmioGfn } from "../spte/make";
-import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, gpteUsable, protectClean, readGpte } from "../guest/gpte";
-import { nextEntry, pagesOf, rootEntry } from "../pages/iterator";
-import { makeSpte, markMmio } from "./leaf";
-import { clearMmioInfo } from "../fault/mmio";
-import { entryGfn, firstInChain, gfnOf, indexOf, isObsolete, levelOf, nextInChain, pageOf, roleOf, setAccess } from "../pages/page";
-import { prefetchGpte } from "./prefetch";
+import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "../guest/gpte";
+import { firstInChain, nextInChain } from "../pages/chain";
+import { flushRemote } from "../pages/flush";
+import { entryGfn, entryPointer, gfnOf, isObsolete, roleOf, setAccess } from "../pages/page";
 import { isHidden, isInternal, ramOf, vcpuSlot } from "../pages/slot";
-import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
-import { clearSpte, dropSpte, entryPointer, updateSpte } from "./update";
+import { mmioGfn } from "../spte/make";
+import { addressOf, isMmio } from "../spte/predicates";
+import { dropInvalid, makeSpte, markMmio } from "./leaf";
+import { clearPath, collectUnsync, collectedPage, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
+import { clearSpte, dropSpte, updateSpte } from "./update";
 import { protectGfn } from "./write-protect";
-import { commitZap, flushOrZap, zapEntry, zapPage } from "./zap";
+import { commitZap, flushOrZap, zapPage } from "./zap";
+
+// Synchronising: bringing unsync pages up to date with the guest's tables when the guest says so.
 
 /** Role fields that differ within one context: a page is synchronised only if the others equal the root role's. */
 // @ts-ignore: decorator
@@ -43,18 +27,10 @@ import { commitZap, flushOrZap, zapEntry, zapPage } from "./zap";
   ROLE_LEVEL | ROLE_ACCESS | ROLE_QUADRANT | ROLE_LEVEL_PROMOTED | ROLE_PAE_ROOT | ROLE_GUEST_LEVEL;
 
 /** Linear address of the guest entry behind the first SPTE of a level-1 page, 0 where the table is gone. */
-function firstGpte(vcpu: usize, mmu: usize, sp: usize): usize {
+export function firstGpte(vcpu: usize, mmu: usize, sp: usize): usize {
   const ram = ramOf(vcpu, gfnOf(sp));
   if (ram == 0 || load<u32>(mmu, MMU_FORMAT) != FORMAT_32) return ram;
   return ram + (<usize>((roleOf(sp) & ROLE_QUADRANT) >> ROLE_QUADRANT_SHIFT) << 11);
-}
-
-/** Drops the SPTE of an entry that maps nothing, was never accessed, or is malformed; returns whether it did. */
-export function dropInvalid(vcpu: usize, sptep: usize, gpte: u64): bool {
-  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
-  const usable = gpteUsable(mmu, gpte);
-  if (!usable) dropSpte(load<u32>(vcpu, VCPU_VM), sptep);
-  return !usable;
 }
 
 /**
@@ -169,26 +145,4 @@ export function adoptPage(vcpu: usize, sp: usize, gfn: u64, role: u32): bool {
   }
   commitZap(vm);
   return usable;
-}
-
-/** INVLPG through one root: the leaf for `address` is made anew if its page is unsync. */
-export function invalidatePage(vcpu: usize, root: usize, address: u64): void {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
-  clearMmioInfo(vcpu, address);
-  let level = levelOf(root);
-  for (let sptep = rootEntry(root, address); sptep != 0; sptep = nextEntry(sptep, address, level), level--) {
-    const sp = pageOf(vm, sptep);
-    const old = load<u64>(sptep);
-    if (isLast(old, level)) {
-      if (load<u32>(sp, SP_UNSYNC) == 0) break;
-      const first = firstGpte(vcpu, mmu, sp);
-      zapEntry(vm, sp, sptep, false);
-      if (isPresent(old)) flushGfns(vm, gfnOf(sp), pagesOf(levelOf(sp)));
-      if (first == 0) break;
-      const gpte = readGpte(mmu, first + <usize>(indexOf(sptep) * gpteBytes(mmu)));
-      prefetchGpte(vcpu, sp, sptep, gpte, false);
-    }
-    if (load<u32>(sp, SP_UNSYNC_CHILDREN) == 0) break;
-  }
 }

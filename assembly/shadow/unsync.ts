@@ -1,34 +1,16 @@
 // Unsync pages: level-1 shadow pages whose guest tables may be written and which are synchronised at the next
 // flush. A bit per entry and a count lead from the root down to them.
 import {
-  EV_SYNC_PAGE,
-  EV_UNSYNC_PAGE,
-  SP_PARENTS,
-  SP_UNSYNC,
-  SP_UNSYNC_BITMAP,
-  SP_UNSYNC_CHILDREN,
-  VM_PATH_INDEX,
-  VM_PATH_PARENT,
-  VM_UNSYNC,
-  VM_WALK_COUNT,
-  VM_WALK_PAGES,
+  EV_SYNC_PAGE, EV_UNSYNC_PAGE, SP_PARENTS, SP_UNSYNC, SP_UNSYNC_BITMAP, SP_UNSYNC_CHILDREN, VM_PATH_INDEX,
+  VM_PATH_PARENT, VM_UNSYNC, VM_WALK_COUNT, VM_WALK_PAGES,
 } from "../abi/shadow";
-import { isLarge, isPresent } from "../spte/predicates";
+import { firstInChain, nextInChain } from "../pages/chain";
+import { broken } from "../pages/counters";
 import { emitPage } from "../pages/event";
-import {
-  childOf,
-  firstInChain,
-  gfnOf,
-  hasGptes,
-  indexOf,
-  isObsolete,
-  levelOf,
-  nextInChain,
-  pageOf,
-} from "../pages/page";
-import { rmapFirst, rmapNext, rmapSptep } from "./rmap";
+import { childOf, entryPointer, gfnOf, hasGptes, indexOf, isObsolete, levelOf, pageOf } from "../pages/page";
 import { isTracked } from "../pages/slot";
-import { broken, entryPointer } from "./update";
+import { isLarge, isPresent } from "../spte/predicates";
+import { rmapFirst, rmapNext, rmapSptep } from "./rmap";
 
 /** Pages that one walk collects, as in the kernel. */
 // @ts-ignore: decorator

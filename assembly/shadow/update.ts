@@ -1,15 +1,12 @@
 // Changing an SPTE in place, and dropping a leaf together with its rmap entry.
-import { SP_SPT, VM_ACCESSED, VM_BROKEN } from "../abi/shadow";
-import { addressOf, adEnabled, isAccessed, isDirty, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
+import { VM_ACCESSED } from "../abi/shadow";
+import { broken } from "../pages/counters";
+import { emptyEntry, entryGfn, indexOf, levelOf, pageOf, spaceOf } from "../pages/page";
+import { findSlot, rmapHead } from "../pages/slot";
 import { checkedLeaf } from "../spte/check";
 import { trackAccess } from "../spte/make";
-import { emptyEntry, entryGfn, indexOf, levelOf, pageOf, spaceOf } from "../pages/page";
+import { adEnabled, addressOf, isAccessed, isDirty, isMmuWritable, isPresent, isWritable } from "../spte/predicates";
 import { rmapClear, rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
-import { findSlot, rmapHead } from "../pages/slot";
-
-export function broken(vm: usize): void {
-  store<u32>(vm, load<u32>(vm, VM_BROKEN) + 1, VM_BROKEN);
-}
 
 /**
  * Replaces a leaf that maps the same page. Returns whether TLBs have to be flushed: a translation that was MMU-writable
@@ -70,9 +67,4 @@ export function ageSpte(vm: usize, sptep: usize): bool {
   if (adEnabled(spte)) store<u64>(sptep, spte & ~load<u64>(vm, VM_ACCESSED));
   else store<u64>(sptep, checkedLeaf(vm, trackAccess(vm, spte)));
   return true;
-}
-
-// @ts-ignore: decorator
-@inline export function entryPointer(sp: usize, index: u32): usize {
-  return <usize>load<u32>(sp, SP_SPT) + (<usize>index << 3);
 }

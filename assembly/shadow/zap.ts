@@ -1,45 +1,21 @@
 // Zapping: an entry, a page with everything that leads to and from it, the oldest pages, the obsolete ones.
 import { ROLE_GUEST_MODE, ROLE_INVALID } from "../abi/role";
 import {
-  EV_PREPARE_ZAP,
-  EV_ZAP_ALL_FAST,
-  SP_CHAIN,
-  SP_CURRENT,
-  SP_GAP,
-  SP_LINK,
-  SP_PARENTS,
-  SP_ROLE,
-  SP_ROOT_COUNT,
-  SP_UNSYNC,
-  VM_ACTIVE,
-  VM_FREED,
-  VM_INDIRECT,
-  VM_INVALID,
-  VM_MAX,
-  VM_RECYCLED,
-  VM_ROOT_REQUEST,
-  VM_TDP,
-  VM_USED,
-  VM_VALID_GEN,
-  VM_ZAPPED,
+  EV_PREPARE_ZAP, SP_CURRENT, SP_GAP, SP_LINK, SP_PARENTS, SP_ROLE, SP_ROOT_COUNT, SP_UNSYNC, VM_FREED, VM_INDIRECT,
+  VM_INVALID, VM_ROOT_REQUEST, VM_TDP, VM_USED, VM_ZAPPED,
 } from "../abi/shadow";
-import { isLast, isMmio, isPresent } from "../spte/predicates";
-import { isTdpPage, tdpOf } from "../tdp/page";
-import { invalidateRoots, putTdpRoot, zapInvalidRoots } from "../tdp/root";
-import { emit, emitPage, tracing } from "../pages/event";
+import { chainRemove } from "../pages/chain";
+import { emitPage } from "../pages/event";
 import { flushRemote } from "../pages/flush";
-import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink, previousOf } from "../pages/list";
-import { chainRemove, childOf, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf } from "../pages/page";
-import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
+import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink } from "../pages/list";
+import {
+  childOf, entryPointer, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf,
+} from "../pages/page";
 import { changeLpage, changeTrack, findSlot } from "../pages/slot";
-import { clearPath, collectedPage, collectUnsync, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
-import { clearSpte, dropSpte, entryPointer } from "./update";
-
-/** Pages that a fault may need, and pages to free at once when fewer are left. */
-// @ts-ignore: decorator
-@inline const MIN_FREE: u32 = 5;
-// @ts-ignore: decorator
-@inline const REFILL: u32 = 25;
+import { isLast, isMmio, isPresent } from "../spte/predicates";
+import { rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
+import { clearPath, collectUnsync, collectedPage, firstCollected, nextCollected, unlinkUnsync } from "./unsync";
+import { clearSpte, dropSpte } from "./update";
 
 /** Unlinks a child page from one parent entry. */
 export function dropParent(vm: usize, sp: usize, sptep: usize): void {
@@ -82,7 +58,7 @@ function isInCurrentRoot(vm: usize, sp: usize): bool {
 }
 
 /** A table that leads on from the pages above the guest's tables of a current root: as little use to reclaim as the root. */
-function isPartOfRoot(vm: usize, sp: usize): bool {
+export function isPartOfRoot(vm: usize, sp: usize): bool {
   const head = sp + SP_PARENTS;
   for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
     if (isInCurrentRoot(vm, pageOf(vm, rmapSptep(cursor)))) return true;
@@ -142,7 +118,7 @@ function unaccount(vm: usize, sp: usize): void {
  * Makes a page invalid, unlinks it, and puts it on the list of pages to free (unless it is a root in use).
  * Returns the number of pages zapped, and in bit 31 whether others than this one were.
  */
-function prepareZap(vm: usize, sp: usize): u32 {
+export function prepareZap(vm: usize, sp: usize): u32 {
   emitPage(vm, EV_PREPARE_ZAP, sp, 0);
   store<u32>(vm, load<u32>(vm, VM_ZAPPED) + 1, VM_ZAPPED);
   // The tables below a page that stands above the guest's own do not depend on it.
@@ -191,111 +167,4 @@ export function commitZap(vm: usize): void {
 export function flushOrZap(vm: usize, flush: bool): void {
   if (!listEmpty(vm + VM_INVALID)) commitZap(vm);
   else if (flush) flushRemote(vm);
-}
-
-/** Zaps pages in the order of their making until `wanted` are gone; roots in use are left. */
-export function zapOldest(vm: usize, wanted: u32): u32 {
-  const head = vm + VM_ACTIVE;
-  let total: u32 = 0;
-  for (let link = previousOf(head); link != head; ) {
-    const sp = pageOfLink(link);
-    link = previousOf(link);
-    if (load<u32>(sp, SP_ROOT_COUNT) != 0 || isAboveGuest(sp) || isPartOfRoot(vm, sp)) continue;
-    const zapped = prepareZap(vm, sp);
-    total += zapped & 0x7fffffff;
-    if (total >= wanted) break;
-    // Children were zapped as well: the neighbour in the list may be one of them.
-    if (zapped & 0x80000000) link = previousOf(head);
-  }
-  commitZap(vm);
-  store<u32>(vm, load<u32>(vm, VM_RECYCLED) + total, VM_RECYCLED);
-  return total;
-}
-
-// @ts-ignore: decorator
-@inline function available(vm: usize): u32 {
-  const most = load<u32>(vm, VM_MAX);
-  const used = load<u32>(vm, VM_USED);
-  return most > used ? most - used : 0;
-}
-
-/** The limit leaves room for the pages of one fault. */
-// @ts-ignore: decorator
-@inline export function hasRoom(vm: usize): bool {
-  return available(vm) >= MIN_FREE;
-}
-
-/** A huge page may be split: more pages may be made than a fault may need (KVM_MIN_FREE_MMU_PAGES). */
-export function hasRoomToSplit(vm: usize): bool {
-  return available(vm) > MIN_FREE;
-}
-
-/** Makes room for the pages of one fault; false where the limit leaves no page at all. */
-export function makeRoom(vm: usize): bool {
-  const free = available(vm);
-  if (free >= MIN_FREE) return true;
-  zapOldest(vm, REFILL - free);
-  return available(vm) != 0;
-}
-
-/** Sets the limit on shadow pages, zapping what exceeds it. */
-export function setLimit(vm: usize, limit: u32): void {
-  const used = load<u32>(vm, VM_USED);
-  if (used > limit) {
-    zapOldest(vm, used - limit);
-    limit = load<u32>(vm, VM_USED);
-  }
-  store<u32>(vm, limit, VM_MAX);
-}
-
-/** Zaps every shadow page by generation: new roots are made, then the pages of the old generation are freed. */
-export function zapAllFast(vm: usize): void {
-  if (tracing(vm)) emit(vm, EV_ZAP_ALL_FAST, 0, load<u32>(vm, VM_VALID_GEN), load<u32>(vm, VM_USED), 0, 0, 0);
-  store<u32>(vm, load<u32>(vm, VM_VALID_GEN) ^ 1, VM_VALID_GEN);
-  const tdp = tdpOf(vm) != 0;
-  if (tdp) invalidateRoots(vm);
-  store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
-  const head = vm + VM_ACTIVE;
-  for (let link = previousOf(head); link != head; ) {
-    const sp = pageOfLink(link);
-    // New pages are added at the front, so the first valid one from the back ends the search.
-    if (!isObsolete(vm, sp)) break;
-    link = previousOf(link);
-    if (prepareZap(vm, sp) & 0x80000000) link = previousOf(head);
-  }
-  commitZap(vm);
-  if (tdp) {
-    zapInvalidRoots(vm);
-    // The kernel leaves this to the next root's load, which flushes the vCPU.
-    flushRemote(vm);
-  }
-}
-
-/** Zaps the shadow pages of a guest table, so that the guest may write it; returns whether there was one. */
-export function unprotectGfn(vm: usize, first: usize, gfn: u64): bool {
-  let found = false;
-  for (let sp = first; sp != 0; ) {
-    const next: usize = load<u32>(sp, SP_CHAIN);
-    if (gfnOf(sp) == gfn && !isObsolete(vm, sp) && hasGptes(sp)) {
-      found = true;
-      zapPage(vm, sp);
-    }
-    sp = next;
-  }
-  commitZap(vm);
-  return found;
-}
-
-/**
- * Drops a reference to a root. Without references an invalid root is freed (by the commit that follows), and so is one
- * that stands above the guest's tables: those stay, and it is made again in no time.
- */
-export function putRoot(vm: usize, sp: usize): void {
-  if (isTdpPage(sp)) {
-    putTdpRoot(vm, sp);
-    return;
-  }
-  const count = load<u32>(sp, SP_ROOT_COUNT) - 1;
-  store<u32>(sp, count, SP_ROOT_COUNT);
-  if (count == 0 && ((roleOf(sp) & ROLE_INVALID) != 0 || isAboveGuest(sp))) zapPage(vm, sp);
 }

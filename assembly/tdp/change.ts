@@ -6,13 +6,13 @@
 import { EV_PREPARE_ZAP, EV_TDP_CHANGED, TDP_PAGES } from "../abi/shadow";
 import { SPTE_REMOVED } from "../abi/spte";
 import { plainGfn } from "../pages/alias";
+import { broken } from "../pages/counters";
 import { emit, emitPage, tracing } from "../pages/event";
 import { flushGfns } from "../pages/flush";
 import { pagesOf } from "../pages/iterator";
 import { linkOf, listAdd } from "../pages/list";
-import { adDisabled, childTable, gfnOf, hostAddress, levelOf, pageOf, spaceOf } from "../pages/page";
+import { adDisabled, childTable, entryPointer, gfnOf, hostAddress, levelOf, pageOf, spaceOf } from "../pages/page";
 import { findSlot, markDirty } from "../pages/slot";
-import { broken, entryPointer } from "../shadow/update";
 import { checkedLeaf } from "../spte/check";
 import { tableSpte } from "../spte/make";
 import { addressOf, isLast, isMmio, isPresent, isWritable } from "../spte/predicates";

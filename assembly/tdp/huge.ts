@@ -2,13 +2,14 @@
 import { ROLE_LEVEL } from "../abi/role";
 import { EV_SPLIT_HUGE, MEMSLOT_BASE, MEMSLOT_PAGES, SP_SPTEP, TDP_POOL_COUNT } from "../abi/shadow";
 import { emit, tracing } from "../pages/event";
-import { gfnOf, levelOf, pageOf, roleOf, spaceOf } from "../pages/page";
+import { entryPointer, gfnOf, levelOf, pageOf, roleOf, spaceOf } from "../pages/page";
 import { mappingLevel } from "../pages/slot";
-import { entryPointer } from "../shadow/update";
 import { splitSpte } from "../spte/make";
 import { isLarge, isLast, isPresent } from "../spte/predicates";
-import { changeEntry, EXCLUSIVE, linkTable, zapShared } from "./change";
-import { iterGfn, iterIndex, iterLevel, iterNext, iterOld, iterSpace, iterSptep, iterStart, iterValid } from "./iterator";
+import { EXCLUSIVE, changeEntry, linkTable, zapShared } from "./change";
+import {
+  iterGfn, iterIndex, iterLevel, iterNext, iterOld, iterSpace, iterSptep, iterStart, iterValid,
+} from "./iterator";
 import { takePage, tdpOf } from "./page";
 import { firstRoot, nextRoot } from "./root";
 

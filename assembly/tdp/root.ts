@@ -2,13 +2,13 @@
 // it keeps until the root is invalidated.
 import { ROLE_INVALID } from "../abi/role";
 import { SP_ROLE, SP_ROOT_COUNT, SP_TDP, TDP_ROOTS } from "../abi/shadow";
+import { broken } from "../pages/counters";
 import { linkOf, listAdd, nextOf, pageOfLink } from "../pages/list";
 import { levelOf, roleOf, spaceOf } from "../pages/page";
-import { broken } from "../shadow/update";
 import { isPresent } from "../spte/predicates";
-import { setIterated, SHARED } from "./change";
+import { SHARED, setIterated } from "./change";
 import { iterAll, iterLevel, iterNext, iterOld, iterValid } from "./iterator";
-import { freePage, takePage, TDP_PAGE, TDP_ZAP_SCHEDULED, tdpOf } from "./page";
+import { TDP_PAGE, TDP_ZAP_SCHEDULED, freePage, takePage, tdpOf } from "./page";
 
 /** Level at which a root is taken apart first. */
 // @ts-ignore: decorator

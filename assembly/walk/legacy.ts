@@ -7,19 +7,22 @@ import {
   PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT, PTE_PS, PTE_RW, PTE_US,
 } from "../abi/bits";
 import {
-  FEATURE_KVM, FEATURE_LIVE_PDPTES, FEATURE_PSE36, KIND_GUEST, MODE_32BIT, MODE_NONE, MODE_PAE, NOT_READ, NO_MEMORY,
-  RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, STATUS_NESTED_PAGE_FAULT, STATUS_OK, STATUS_PAGE_FAULT, WALK_GUEST_TABLE,
-  WALK_PROBE, WALK_TRACE,
+  FEATURE_KVM, FEATURE_LIVE_PDPTES, FEATURE_PSE36, KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_NONE, MODE_PAE, NOT_READ,
+  NO_MEMORY, RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, STATUS_NESTED_PAGE_FAULT, STATUS_OK, STATUS_PAGE_FAULT,
+  WALK_GUEST_TABLE, WALK_LINEAR, WALK_PROBE, WALK_TRACE,
 } from "../abi/codes";
 import {
   SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_FETCH_CODE, SPACE_KIND, SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_MODE,
   SPACE_PDPTES, SPACE_ROOT, SPACE_ROOT_LEVEL, SPACE_SECOND, SPACE_WIDTH, SPACE_XD_MASK, WORK_SECOND_PA,
+  WORK_UPDATE_COUNT,
 } from "../abi/layout";
 import { resolve, writable } from "../memory/resolve";
+import { walkEpt } from "./ept";
 import { denies, keyDenial } from "./permissions";
 import { reservedBits } from "./reserved";
 import { fail, failUnread, setGuestLeaf, setSecondLeaf, trace, wantUpdate } from "./result";
-import { tableCode, walkSecondStage } from "./second-stage";
+import { tableCode } from "./second-stage";
+import { applyUpdates } from "./updates";
 
 /** Rights of a PAE PDPTE and of an address with paging off: everything. */
 // @ts-ignore: decorator
@@ -167,4 +170,27 @@ function pageFault(
   }
   const behalf = flags & WALK_GUEST_TABLE ? PFERR_GUEST_PAGE : PFERR_GUEST_FINAL;
   return fail(work, STATUS_NESTED_PAGE_FAULT, error | behalf, address, 1, level, entryAddress, entry);
+}
+
+/**
+ * Walks guest-physical `gpa` by EPT or NPT. On STATUS_OK WORK_SECOND_* are set, and so are the accessed and dirty bits of
+ * the entries used: this translation is complete, whatever becomes of the linear one (SDM "Accessed and Dirty Flags for
+ * EPT": whenever the processor uses an entry). A trace sets nothing, and a probe wants nothing.
+ */
+export function walkGuestPhysical(second: usize, work: usize, gpa: u64, code: u32, flags: u32): u32 {
+  const before = load<u32>(work, WORK_UPDATE_COUNT);
+  while (true) {
+    const status = load<u32>(second, SPACE_KIND) == KIND_EPT
+      ? walkEpt(second, work, gpa, code, flags)
+      : walkLegacy(second, work, gpa, code, flags);
+    const done = status != STATUS_OK || (flags & WALK_TRACE) != 0 || applyUpdates(work, before);
+    // Only the guest's own updates stay on the list.
+    store<u32>(work, before, WORK_UPDATE_COUNT);
+    if (done) return status;
+  }
+}
+
+/** The same on behalf of a linear address. */
+export function walkSecondStage(second: usize, work: usize, gpa: u64, code: u32, flags: u32): u32 {
+  return walkGuestPhysical(second, work, gpa, code, flags | WALK_LINEAR);
 }

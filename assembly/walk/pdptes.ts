@@ -3,9 +3,10 @@ import { PTE_P } from "../abi/bits";
 import { NOT_READ, STATUS_OK, STATUS_PAGE_FAULT, WALK_GUEST_TABLE, WALK_PROBE } from "../abi/codes";
 import { SPACE_MEMORY, SPACE_PDPTES, SPACE_ROOT, SPACE_SECOND, SPACE_WORK, WORK_SECOND_PA } from "../abi/layout";
 import { resolve } from "../memory/resolve";
+import { walkGuestPhysical } from "./legacy";
 import { reservedBits } from "./reserved";
 import { fail, failUnread } from "./result";
-import { pdpteCode, walkGuestPhysical } from "./second-stage";
+import { pdpteCode } from "./second-stage";
 
 /**
  * Latches the PDPTEs at the root of `space`. Returns STATUS_OK, the status of a second-stage or memory failure, or

@@ -236,7 +236,7 @@ describe("pages of 1 GiB", () => {
         peek: () => undefined,
       },
     });
-    const { ram } = guest.vm.slots.slots[0]!;
+    const { ram } = guest.vm.state.slots.slots[0]!;
     const slot = { id: 7, gpa: 4n * BigInt(size), size, ram, ramSize: 0x1000, hva };
     guest.vm.setSlot(slot);
     expect(guest.access(slot.gpa | bit, "write")).toBe("ok");

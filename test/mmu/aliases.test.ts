@@ -169,7 +169,7 @@ describe.each(KINDS)("aliases of a page ($name)", ({ format, tdpMmu }) => {
   it("lead nowhere where no slot is", () => {
     const guest = make();
     for (const gpa of [0x9000_0000n | BIT, 0x9000_0000n]) expect(guest.access(gpa, "write")).toBe("mmio");
-    expect(guest.vcpu.mmioInfo.gfn).toBe(0x9_0000n);
+    expect(guest.vcpu.state.mmioInfo.gfn).toBe(0x9_0000n);
     expectSound(guest);
   });
 
@@ -559,7 +559,7 @@ describe("refusals", () => {
     const guest = new NestedEpt({ aliases: { mask: BIT } });
     expect(() => guest.enter()).toThrow(UnsupportedError);
     expect(guest.vcpu.inGuestMode).toBe(false);
-    expect(guest.vcpu.mmu).toBe(guest.vcpu.rootMmu);
+    expect(guest.vcpu.state.mmu).toBe(guest.vcpu.rootMmu);
     expectSound(guest);
   });
 

@@ -1,9 +1,11 @@
 /** What a core's memory holds: an oracle for leaks. */
-import type { VirtualMachine } from "../../src/mmu/index.js";
+import type { LinearMemory } from "../../src/core/linear-memory.js";
 
 /** Counts the bytes that are allocated and freed from now on; `undo` ends it. */
-export function countAllocated(vm: Pick<VirtualMachine, "linear">): { readonly bytes: number; undo(): void } {
-  const { linear } = vm;
+export function countAllocated({ linear }: { readonly linear: LinearMemory }): {
+  readonly bytes: number;
+  undo(): void;
+} {
   const allocate = linear.allocate.bind(linear);
   const free = linear.free.bind(linear);
   let bytes = 0;

@@ -19,7 +19,7 @@ function started(mode: Mode = "4level") {
   guest.access(GVA, Access.Write);
   const level = (n: number): ShadowPage => guest.vm.pages().find((page) => roleLevel(page.role) === n)!;
   const spte = (page: ShadowPage, index: number) => page.table / 8 + index;
-  return { guest, leaf, root, level, spte, linear: guest.vm.linear };
+  return { guest, leaf, root, level, spte, linear: guest.vm.state.linear };
 }
 
 type Setup = ReturnType<typeof started>;
@@ -83,7 +83,7 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "a count is wrong",
     "4level",
     ({ guest, root, linear }) => {
-      const slot = guest.vm.slots.slots[0]!;
+      const slot = guest.vm.state.slots.slots[0]!;
       linear.view().setUint16(memslotRecord.get32(linear, slot.pointer, "TRACK") + 2 * Number(root >> 12n), 0, true);
     },
   ],
@@ -92,7 +92,7 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "a count is wrong",
     "4level",
     ({ guest, linear }) => {
-      const slot = guest.vm.slots.slots[0]!;
+      const slot = guest.vm.state.slots.slots[0]!;
       linear.u32[memslotRecord.get32(linear, slot.pointer, "LPAGE", 0) >>> 2]! += 1;
     },
   ],
@@ -120,7 +120,12 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
       pageRecord.set32(linear, level(3).pointer, "UNSYNC", 1);
     },
   ],
-  ["hash", "a page is not in the hash", "4level", ({ guest, level }) => guest.vm.hash.remove(level(1).pointer)],
+  [
+    "hash",
+    "a page is not in the hash",
+    "4level",
+    ({ guest, level }) => guest.vm.state.pages.hash.remove(level(1).pointer),
+  ],
   [
     "chain",
     "a page is not among those of its gfn",
@@ -134,7 +139,7 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "the count is wrong",
     "4level",
     ({ guest, linear }) => {
-      vmRecord.set32(linear, guest.vm.pointer, "USED", 99);
+      vmRecord.set32(linear, guest.vm.state.pointer, "USED", 99);
     },
   ],
   [
@@ -142,7 +147,7 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "the count is wrong",
     "4level",
     ({ guest, linear }) => {
-      vmRecord.set32(linear, guest.vm.pointer, "INDIRECT", 99);
+      vmRecord.set32(linear, guest.vm.state.pointer, "INDIRECT", 99);
     },
   ],
   [
@@ -230,7 +235,7 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "an assertion of the core failed",
     "4level",
     ({ guest, linear }) => {
-      vmRecord.set32(linear, guest.vm.pointer, "BROKEN", 1);
+      vmRecord.set32(linear, guest.vm.state.pointer, "BROKEN", 1);
     },
   ],
   [
@@ -256,8 +261,8 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "a free block is lost",
     "4level",
     ({ guest, linear }) => {
-      const first = vmRecord.get32(linear, guest.vm.pointer, "DESC_FREE");
-      vmRecord.set32(linear, guest.vm.pointer, "DESC_FREE", descRecord.get32(linear, first, "MORE"));
+      const first = vmRecord.get32(linear, guest.vm.state.pointer, "DESC_FREE");
+      vmRecord.set32(linear, guest.vm.state.pointer, "DESC_FREE", descRecord.get32(linear, first, "MORE"));
     },
   ],
   [
@@ -265,7 +270,7 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "a table leads to another header",
     "4level",
     ({ guest, level, linear }) => {
-      const map = vmRecord.get32(linear, guest.vm.pointer, "PAGE_MAP") >>> 2;
+      const map = vmRecord.get32(linear, guest.vm.state.pointer, "PAGE_MAP") >>> 2;
       linear.u32[map + (level(1).table >>> 12)] = level(2).pointer;
     },
   ],
@@ -334,7 +339,7 @@ describe.each([
     ["a huge leaf to another frame", "leads to frame", 0x20_0000n],
   ])("names %s", (_what, message, change) => {
     const { vm, leaf } = mapped();
-    vm.linear.u64[leaf]! += change;
+    vm.state.linear.u64[leaf]! += change;
     const found = vm.audit();
     expect(found.map(({ invariant }) => invariant)).toContain("spte");
     expect(found.some((one) => one.message.includes(message))).toBe(true);
@@ -344,17 +349,17 @@ describe.each([
   it("names a leaf that maps more than its slot", () => {
     const { vm, leaf } = mapped();
     // One page is moved from the second block to a slot of its own behind the first.
-    const slot = vm.slots.slots[0]! as { pages: number };
+    const slot = vm.state.slots.slots[0]! as { pages: number };
     slot.pages -= 1;
     expect(vm.audit().some((one) => one.message.includes("maps more than its slot"))).toBe(true);
     slot.pages += 1;
-    expect(vm.linear.u64[leaf]).not.toBe(0n);
+    expect(vm.state.linear.u64[leaf]).not.toBe(0n);
     vm.dispose();
   });
 
   it("names an MMIO entry that stands at another gfn's place", () => {
     const { vm, mmio } = mapped();
-    vm.linear.u64[mmio]! += 0x1000n;
+    vm.state.linear.u64[mmio]! += 0x1000n;
     expect(vm.audit().some((one) => one.message.includes("is an MMIO entry of gfn"))).toBe(true);
     vm.dispose();
   });
@@ -368,7 +373,7 @@ it("the audit of EPT names a bad memory type and bad rights", () => {
     vcpu.enterGuest();
     vcpu.pageFault(0x5000n, 6);
     const { table } = vm.allPages().find(({ role }) => roleLevel(role) === 1)!;
-    vm.linear.u64[table / 8 + 5]! ^= change;
+    vm.state.linear.u64[table / 8 + 5]! ^= change;
     expect(vm.audit().some((one) => one.message.includes("bad memory type or bad rights"))).toBe(true);
     vm.dispose();
   }

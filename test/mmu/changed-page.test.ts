@@ -152,9 +152,9 @@ describe("a host page that no host can have", () => {
   ])("is refused as a slot: %s", (_what, change) => {
     const vm = new Vm(core(), { paging: "ept" });
     const slot = { id: 0, gpa: 0n, size: 0x2000, ram: vm.createRam(0x2000), hva: HVA };
-    const generation = vm.slots.generation(0);
+    const generation = vm.state.slots.generation(0);
     expect(() => vm.setSlot({ ...slot, ...change })).toThrow(ConfigError);
-    expect([vm.slots.slots.length, vm.slots.generation(0)]).toEqual([0, generation]);
+    expect([vm.state.slots.slots.length, vm.state.slots.generation(0)]).toEqual([0, generation]);
     vm.dispose();
   });
 });
@@ -217,14 +217,14 @@ describe("what the host said in a fault before its page changed", () => {
     const { vm, vcpu, slot, start } = racing((one) => {
       one.setSlot({ ...slot, ...change });
       // Some of them lie where the slot's records were; whoever takes them for those is led to the first.
-      for (let i = 0; i < 256; i++) canaries.push(one.linear.allocate(CANARY));
-      for (const at of canaries) one.linear.u32.fill(canaries[0]!, at / 4, (at + CANARY) / 4);
+      for (let i = 0; i < 256; i++) canaries.push(one.state.linear.allocate(CANARY));
+      for (const at of canaries) one.state.linear.u32.fill(canaries[0]!, at / 4, (at + CANARY) / 4);
     });
     start();
     expect(vcpu.pageFault(0x3000n, 4).result).toBe("retry");
     for (const at of canaries) {
-      expect(vm.linear.u32.subarray(at / 4, (at + CANARY) / 4).every((word) => word === canaries[0])).toBe(true);
-      vm.linear.free(at, CANARY);
+      expect(vm.state.linear.u32.subarray(at / 4, (at + CANARY) / 4).every((word) => word === canaries[0])).toBe(true);
+      vm.state.linear.free(at, CANARY);
     }
     vcpu.enterGuest();
     expect(vcpu.pageFault(0x3000n, 4).result).toBe("mmio");

@@ -74,7 +74,7 @@ describe("EPT entries", () => {
   it("of a table", () => {
     const guest = started();
     guest.touch(PAGE, Access.Read);
-    const root = guest.vm.page(guest.vcpu.mmu.roots.current.page);
+    const root = guest.vm.page(guest.vcpu.state.mmu.roots.current.page);
     expect(root.entries.get(0)! & (LOW | HIGH)).toBe(0x907n);
     guest.dispose();
   });

@@ -1,10 +1,14 @@
 /** Memory that runs out at a chosen allocation: it and all after it fail. */
+
+import type { LinearMemory } from "../../src/core/linear-memory.js";
 import { OutOfMemoryError } from "../../src/index.js";
-import type { VirtualMachine } from "../../src/mmu/index.js";
 
 /** Makes the allocation that many from now fail, and those after it; returns how to undo that, and whether it happened. */
-export function failAfter(guest: { vm: VirtualMachine }, count: number): { undo(): void; hit(): boolean } {
-  const { linear } = guest.vm;
+export function failAfter(
+  guest: { vm: { state: { readonly linear: LinearMemory } } },
+  count: number,
+): { undo(): void; hit(): boolean } {
+  const { linear } = guest.vm.state;
   const allocate = linear.allocate.bind(linear);
   let left = count;
   let failed = false;

@@ -169,7 +169,7 @@ describe("an address flush", () => {
     guest.vm.takeFlushes();
     guest.vm.changePage(0x7f00_0000_5000n, { pfn: 0x55_5000n, writable: true, level: 1 });
     expect(guest.vm.takeFlushes()).toBe("all");
-    expect(vcpu.isDirect).toBe(true);
+    expect(vcpu.state.isDirect).toBe(true);
     sound(guest);
   });
 });

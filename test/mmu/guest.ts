@@ -198,10 +198,10 @@ export class Guest {
 
   /** gfn of a host-physical address that a leaf SPTE gives; undefined where it is no guest page. */
   gfnOf(pa: bigint): bigint | undefined {
-    for (const slot of this.vm.slots.slots) {
+    for (const slot of this.vm.state.slots.slots) {
       for (let i = 0; i < slot.pages; i++) {
         const gfn = slot.base + BigInt(i);
-        if ((this.vm.slots.hostPage(slot, gfn) & 0x000f_ffff_ffff_f000n) >> 12n === pa >> 12n) return gfn;
+        if ((this.vm.state.slots.hostPage(slot, gfn) & 0x000f_ffff_ffff_f000n) >> 12n === pa >> 12n) return gfn;
       }
     }
     return undefined;

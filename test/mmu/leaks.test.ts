@@ -14,7 +14,7 @@ const ROUNDS = 3000;
 /** Bytes that `round` has taken after many rounds, beyond what a few took. */
 function growth(guest: { readonly vm: Guest["vm"] }, round: (i: number) => void, rounds = ROUNDS): number {
   for (let i = 0; i < WARM_UP; i++) round(i);
-  const counter = countAllocated(guest.vm);
+  const counter = countAllocated(guest.vm.state);
   for (let i = 0; i < rounds; i++) round(WARM_UP + i);
   counter.undo();
   return counter.bytes;
@@ -32,7 +32,7 @@ function started(mode: Mode): Guest {
 
 describe.each(["nopg", "32", "pae", "4level", "5level"] as const)("a %s guest takes no more memory", (mode) => {
   it.each<[string, (guest: Guest, i: number) => void]>([
-    ["with every zap of all pages", (guest) => guest.vm.exports.zapAll(guest.vm.pointer)],
+    ["with every zap of all pages", (guest) => guest.vm.state.exports.zapAll(guest.vm.state.pointer)],
     ["with every zap of a table's pages", (guest) => void guest.vm.unprotectGfn(0x101n)],
     [
       "with every other root",
@@ -46,7 +46,7 @@ describe.each(["nopg", "32", "pae", "4level", "5level"] as const)("a %s guest ta
     const guest = started(mode);
     const round = (i: number) => {
       act(guest, i);
-      guest.vm.settle();
+      guest.vm.state.settle();
       guest.vcpu.enterGuest();
       guest.vcpu.pageFault(GVA, 2);
       guest.vcpu.pageFault(0x80_3000n, 2);
@@ -107,8 +107,8 @@ describe("a guest takes no more memory", () => {
       guest.toggleNested();
       guest.access(LARGE_GPA, "write");
       guest.toggleNested();
-      guest.vm.exports.zapAll(guest.vm.pointer);
-      guest.vm.settle();
+      guest.vm.state.exports.zapAll(guest.vm.state.pointer);
+      guest.vm.state.settle();
     };
     expect(growth(guest, round, 300)).toBe(0);
     expect(guest.vm.audit()).toEqual([]);

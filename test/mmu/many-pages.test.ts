@@ -23,7 +23,7 @@ function build(large: number) {
   vm.setSlot({ id: 1, gpa: DATA, size: large * LARGE, ram, ramSize: PAGE, hva: 0x7f40_0000_0000n });
   vm.setPageLimit(1 << 20);
   const put = (gfn: number, index: number, entry: bigint) => {
-    vm.linear.u64[(ram + gfn * PAGE) / 8 + index] = entry | FLAGS;
+    vm.state.linear.u64[(ram + gfn * PAGE) / 8 + index] = entry | FLAGS;
   };
   put(1, 0, 0x2000n);
   for (let i = 0; i < directories; i++) put(2, i, BigInt(4 + i) * 4096n);
@@ -39,7 +39,7 @@ const known = new WeakMap<readonly ShadowPage[], Map<number, ShadowPage>>();
 
 /** Roles of the pages of `gfn`, as the core finds them: newest first. */
 function chain(vm: VirtualMachine, gfn: bigint, pages = vm.pages()): number[] {
-  const words = vm.linear.u32;
+  const words = vm.state.linear.u32;
   const shift = BigInt(vm.counter("CHAIN_SHIFT"));
   const bucket = Number(BigInt.asUintN(64, gfn * 0x61c8864680b583ebn) >> shift);
   const byPointer = known.get(pages) ?? new Map(pages.map((page) => [page.pointer, page]));
@@ -49,7 +49,7 @@ function chain(vm: VirtualMachine, gfn: bigint, pages = vm.pages()): number[] {
     const page = byPointer.get(pointer)!;
     if (page.gfn === gfn) found.push(page.role);
   };
-  for (let at = words[(vm.counter("CHAINS") >>> 2) + bucket]!; at !== 0; at = vm.linear.u32[(at + CHAIN) >>> 2]!)
+  for (let at = words[(vm.counter("CHAINS") >>> 2) + bucket]!; at !== 0; at = vm.state.linear.u32[(at + CHAIN) >>> 2]!)
     next(at);
   return found;
 }
@@ -59,15 +59,15 @@ describe("a VM with thousands of shadow pages", () => {
     const { vm, vcpu } = build(4300);
     // Two shadow pages for the first two megabytes: mapped with all rights, then read-only.
     vcpu.fault(0, 0, WRITE);
-    const place = (vm.slots.find(0, 0)!.ram + 4 * PAGE) / 8;
-    vm.linear.u64[place] = vm.linear.u64[place]! & ~2n;
+    const place = (vm.state.slots.find(0, 0)!.ram + 4 * PAGE) / 8;
+    vm.state.linear.u64[place] = vm.state.linear.u64[place]! & ~2n;
     vcpu.invlpg(0n);
     vcpu.fault(0, 0, 0);
     const before = chain(vm, DATA >> 12n);
     expect(before).toHaveLength(2);
     const shift = vm.counter("CHAIN_SHIFT");
     for (let i = 1; i < 4300; i++) vcpu.fault((i * LARGE) % 2 ** 32, Math.floor((i * LARGE) / 2 ** 32), WRITE);
-    expect(vm.hash.size).toBeGreaterThan(4096);
+    expect(vm.state.pages.hash.size).toBeGreaterThan(4096);
     expect(vm.counter("CHAIN_SHIFT")).toBe(shift - 2);
     expect(chain(vm, DATA >> 12n)).toEqual(before);
     const all = vm.pages();
@@ -77,7 +77,7 @@ describe("a VM with thousands of shadow pages", () => {
 
   it("does without more buckets where there is no memory for them", () => {
     const { vm, vcpu } = build(4300);
-    const { linear } = vm;
+    const { linear } = vm.state;
     const allocate = linear.allocate.bind(linear);
     const shift = vm.counter("CHAIN_SHIFT");
     const refused: number[] = [];
@@ -98,7 +98,7 @@ describe("a VM with thousands of shadow pages", () => {
 describe("a VM with dozens of slots", () => {
   it("finds the slot of each gfn, in whatever order they came, and none in the gaps", () => {
     const { vm, vcpu } = build(1);
-    const data = vm.slots.find(0, 1)!;
+    const data = vm.state.slots.find(0, 1)!;
     vm.setSlot({ id: 1, gpa: DATA, size: 0 });
     const pages = Array.from({ length: 50 }, (_, i) => (i * 37) % 50);
     // Every other small page of the 2 MiB has a slot of its own.

@@ -11,8 +11,8 @@ function structures(guest: Guest) {
   return {
     pages: guest.vm.pages(),
     used: guest.vm.counter("USED"),
-    slots: guest.vm.slots.slots.map(({ id, base, flags, dirty }) => ({ id, base, flags, dirty })),
-    generation: guest.vm.slots.generation(0),
+    slots: guest.vm.state.slots.slots.map(({ id, base, flags, dirty }) => ({ id, base, flags, dirty })),
+    generation: guest.vm.state.slots.generation(0),
     roots: guest.vm.vcpus.map((vcpu) => vcpu.roots.pages()),
     audit: guest.vm.audit(),
   };
@@ -93,7 +93,7 @@ describe("memory exhaustion", () => {
     new Guest().dispose();
     const before = linear.freeBytes;
     for (let count = 0; ; count++) {
-      const injection = failAfter({ vm: { linear } as VirtualMachine }, count);
+      const injection = failAfter({ vm: { state: { linear } } }, count);
       let vm: VirtualMachine | undefined;
       try {
         vm = new VirtualMachine(core(), {

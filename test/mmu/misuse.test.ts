@@ -294,20 +294,20 @@ describe("a callback of the host's", () => {
     const { linear } = core().internals();
     const ram = guest.vm.createRam(0x4000);
     const slot = { id: 7, gpa: 0x9000_0000n, size: 0x4000, ram, hva: 0x7f90_0000_0000n };
-    const [free, generation] = [linear.freeBytes, guest.vm.slots.generation(0)];
+    const [free, generation] = [linear.freeBytes, guest.vm.state.slots.generation(0)];
     next.peek = () => {
       throw new Error("the host is gone");
     };
     expect(() => guest.vm.setSlot(slot)).toThrow("the host is gone");
-    expect([linear.freeBytes, guest.vm.slots.generation(0)]).toEqual([free, generation]);
-    expect(guest.vm.slots.find(0, 7)).toBeUndefined();
+    expect([linear.freeBytes, guest.vm.state.slots.generation(0)]).toEqual([free, generation]);
+    expect(guest.vm.state.slots.find(0, 7)).toBeUndefined();
     guest.vm.setSlot(slot);
     // The same in moving it.
     next.peek = () => {
       throw new Error("the host is gone");
     };
     expect(() => guest.vm.setSlot({ ...slot, gpa: 0xa000_0000n })).toThrow("the host is gone");
-    expect(guest.vm.slots.find(0, 7)!.base).toBe(0x9_0000n);
+    expect(guest.vm.state.slots.find(0, 7)!.base).toBe(0x9_0000n);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });

@@ -120,10 +120,10 @@ describe.each(["nopg", "32", "pae", "4level", "5level"] as const)("a %s guest", 
       const again = guest.hardware(0x60_0000n, Access.Read);
       expect(again.ok ? 0n : again.errorCode & 9n).toBe(9n);
       expect(guest.vcpu.pageFault(0x60_0000n, 9).result).toBe("mmio");
-      const before = guest.vm.slots.generation(0);
+      const before = guest.vm.state.slots.generation(0);
       const ram = guest.vm.createRam(4096);
       guest.vm.setSlot({ id: 2, gpa: MMIO_GPA, size: 4096, ram });
-      expect(guest.vm.slots.generation(0)).toBe(before + 2n);
+      expect(guest.vm.state.slots.generation(0)).toBe(before + 2n);
       expect(guest.access(0x60_0000n, Access.Read)).toBe("ok");
       expect(guest.vm.audit()).toEqual([]);
       guest.dispose();

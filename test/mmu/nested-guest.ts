@@ -63,7 +63,7 @@ export class NestedNpt extends Guest {
 
   /** What the processor finds for a guest-physical address in the tables of the context that runs. */
   second(gpa: bigint, access: number): Translation {
-    const page = this.vm.page(this.vcpu.mmu.roots.current.page);
+    const page = this.vm.page(this.vcpu.state.mmu.roots.current.page);
     const npt = {
       ncr3: page.hostAddress,
       cr0: 0x8001_0001n,
@@ -144,7 +144,7 @@ export class NestedEpt extends Guest {
   }
 
   second(gpa: bigint, access: number): Translation {
-    const page = this.vm.page(this.vcpu.mmu.roots.current.page);
+    const page = this.vm.page(this.vcpu.state.mmu.roots.current.page);
     const ept = { eptp: page.hostAddress | 0x1en, maxPhysAddr: 46 };
     return walkHost(core(), (memory) => core().createEpt(memory, ept), gpa, access);
   }

@@ -33,7 +33,7 @@ const log = (guest: NestedNpt, logDirty = true) =>
 /** Large leaves of nested pages, and the direct pages that stand below them. */
 const shape = (guest: NestedNpt) => {
   const nested = guest.vm.pages().filter((page) => roleIsGuestMode(page.role));
-  const entries = (table: number) => Array.from({ length: 512 }, (_, i) => guest.vm.linear.u64[table / 8 + i]!);
+  const entries = (table: number) => Array.from({ length: 512 }, (_, i) => guest.vm.state.linear.u64[table / 8 + i]!);
   const large = nested.flatMap((page) => entries(page.table).filter((spte) => spte & 0x800n && spte & 0x80n));
   const direct = nested.filter((page) => roleIsDirect(page.role) && roleLevel(page.role) === 1);
   return { large, direct: direct.map((page) => entries(page.table)) };
@@ -109,7 +109,7 @@ describe("a huge page of a nested guest, when dirty logging begins", () => {
 
   it("stays where the page limit leaves no room, and is split at the first write", () => {
     const { guest, events } = started();
-    vmRecord.set32(guest.vm.linear, guest.vm.pointer, "MAX", guest.vm.counter("USED") + 5);
+    vmRecord.set32(guest.vm.state.linear, guest.vm.state.pointer, "MAX", guest.vm.counter("USED") + 5);
     log(guest);
     expect(shape(guest).large.map((spte) => spte & 2n)).toEqual([0n]);
     expect(splits(events)).toMatchObject([{ gfn: HIGH_SLOT >> 12n, level: 2, errno: -28 }]);

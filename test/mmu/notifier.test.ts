@@ -224,10 +224,10 @@ describe("memslots", () => {
     ["more memory than size", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ramSize: 0x2000 }, "ramSize is 8192"],
   ])("refuse %s", (_name, config, message) => {
     const { guest } = started();
-    const generation = guest.vm.slots.generation(0);
+    const generation = guest.vm.state.slots.generation(0);
     const ram = config.size === 0 ? undefined : guest.vm.createRam(0x1000);
     expect(() => guest.vm.setSlot({ ram, ...config } as unknown as SlotConfig)).toThrow(message);
-    expect(guest.vm.slots.generation(0)).toBe(generation);
+    expect(guest.vm.state.slots.generation(0)).toBe(generation);
     guest.dispose();
   });
 });
@@ -267,7 +267,7 @@ describe("a page that the host changed", () => {
     guest.vm.changePage(HVA + GPA, page(HVA + GPA));
     guest.vcpu.pageFault(GPA + 0x1000n, 4);
     const table = guest.vm.allPages().find(({ role }) => (role & 15) === 1)!.table;
-    const leaves = [2n, 3n, 4n].map((index) => guest.vm.linear.u64[table / 8 + Number(index)] !== 0n);
+    const leaves = [2n, 3n, 4n].map((index) => guest.vm.state.linear.u64[table / 8 + Number(index)] !== 0n);
     expect(leaves).toEqual([true, false, true]);
     guest.dispose();
   });

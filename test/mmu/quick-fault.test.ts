@@ -82,7 +82,7 @@ class Pair {
     return {
       pages,
       counters: counters.map((name) => [name, vm.counter(name)]),
-      log: vm.slots.slots.map((slot) => slot.id),
+      log: vm.state.slots.slots.map((slot) => slot.id),
     };
   }
 

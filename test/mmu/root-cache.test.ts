@@ -184,11 +184,11 @@ describe("the remembered MMIO access", () => {
       expect(guest.access(GVA, Access.Write)).toBe("emulate");
       run(first, 1n);
       expect(guest.access(GVA, Access.Write)).toBe("mmio");
-      expect(guest.vcpu.mmioInfo.gva).toBe(GVA & ~0xfffn);
+      expect(guest.vcpu.state.mmioInfo.gva).toBe(GVA & ~0xfffn);
       const { hits } = guest.vcpu.roots;
       run(second, 2n);
       expect(guest.vcpu.roots.hits - hits).toBe(1);
-      expect(guest.vcpu.mmioInfo.gva).toBe(0n);
+      expect(guest.vcpu.state.mmioInfo.gva).toBe(0n);
       expect(guest.access(GVA, Access.Write)).toBe("emulate");
       guest.dispose();
     },

@@ -12,7 +12,7 @@ it("a page of 1 GiB is split down to 4 KiB when logging begins, at once", () => 
     hostMemory: { pin: (at) => ({ pfn: frame(at), writable: true, level: 3 }), peek: () => undefined },
   });
   guest.vm.setSlot({ id: 1, gpa: LARGE_GPA, size: 0 });
-  const slot = { id: 7, gpa: 4n * BigInt(size), size, ram: guest.vm.slots.slots[0]!.ram, ramSize: 0x1000, hva };
+  const slot = { id: 7, gpa: 4n * BigInt(size), size, ram: guest.vm.state.slots.slots[0]!.ram, ramSize: 0x1000, hva };
   guest.vm.setSlot(slot);
   expect(guest.access(slot.gpa, "write")).toBe("ok");
   expect(guest.leaf(slot.gpa)!.level).toBe(3);

@@ -260,7 +260,7 @@ describe("the removed-SPTE marker", () => {
 describe("memory for tables", () => {
   it("comes back when roots are dropped", () => {
     const guest = new TdpGuest("npt");
-    const used = () => guest.vm.tdpMmu!.pages().length;
+    const used = () => guest.vm.state.tdpMmu!.pages().length;
     guest.access(GPA, "read");
     guest.access(LARGE_GPA, "read");
     expect(used()).toBe(5);

@@ -7,7 +7,8 @@ import {
   TRACE_EVENTS,
 } from "../../src/recording/format/events.js";
 import type { Recording, Snapshot } from "../../src/recording/format/recording.js";
-import type { FaultOutcome, MmuState, ReplayTarget, ReplayTargetFactory } from "../../src/recording/replay/target.js";
+import type { FaultOutcome, MmuState } from "../../src/recording/format/state.js";
+import type { ReplayTarget, ReplayTargetFactory } from "../../src/recording/replay/target.js";
 import { HostMemory } from "../../src/recording/world/host-memory.js";
 
 /** A call that the replayer made. */

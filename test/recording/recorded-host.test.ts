@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { Recording, Step } from "../../src/recording/format/recording.js";
-import type { SlotInput } from "../../src/recording/replay/target.js";
+import type { SlotInput } from "../../src/recording/format/state.js";
 import { RecordedHost } from "../../src/recording/world/recorded-host.js";
 import { SlotTable } from "../../src/recording/world/slot-table.js";
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { MmuEvent } from "../../src/recording/format/events.js";
+import type { FaultInput, FaultOutcome, MmuState, NestedEntry } from "../../src/recording/format/state.js";
 import { replay } from "../../src/recording/replay/replayer.js";
-import type { FaultInput, FaultOutcome, MmuState, NestedEntry } from "../../src/recording/replay/target.js";
 import { NAMES, recordingOf } from "./fixtures.js";
 import { type Call, playback } from "./playback-target.js";
 

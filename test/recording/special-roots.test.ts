@@ -11,7 +11,7 @@ import { RuleCounts } from "../../src/recording/compare/rules.js";
 import { StateComparator, usesSpecialRoots } from "../../src/recording/compare/state-comparator.js";
 import { PROBE_EVENTS, TRACE_EVENTS } from "../../src/recording/format/events.js";
 import type { Snapshot } from "../../src/recording/format/recording.js";
-import type { MmuState, ShadowPageState } from "../../src/recording/replay/target.js";
+import type { MmuState, ShadowPageState } from "../../src/recording/format/state.js";
 import { recordingOf } from "./fixtures.js";
 
 const SPECIAL = recordingOf("b3p_pae_pdpte/npt0");

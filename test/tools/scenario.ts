@@ -1,4 +1,5 @@
-/** Recorded scenarios as far as they are compared, and the count of comparisons. */
+/** What the checks look at of a recording, and how they count. */
+
 export type Hex = string;
 
 export interface Mmu {
@@ -7,6 +8,16 @@ export interface Mmu {
   grsvd?: Hex[];
   szero?: Hex[];
   pae_root?: { e: Record<string, Hex> };
+}
+
+export interface Scenario {
+  config: {
+    npt: number;
+    ept?: number;
+    guest_maxphyaddr: number;
+    masks: Record<string, Hex | number>;
+  };
+  steps: { n: number; events: Record<string, Hex>[]; snap?: Snapshot }[];
 }
 
 export interface Snapshot {
@@ -19,16 +30,6 @@ export interface Snapshot {
   guest_mmu?: Mmu;
   nested_mmu?: Mmu;
   sps?: { role: Hex; gfn: Hex; spt: Hex; e: Record<string, Hex> }[];
-}
-
-export interface Scenario {
-  config: {
-    npt: number;
-    ept?: number;
-    guest_maxphyaddr: number;
-    masks: Record<string, Hex | number>;
-  };
-  steps: { n: number; events: Record<string, Hex>[]; snap?: Snapshot }[];
 }
 
 /** Counts of agreements and the first disagreements, by subject. */

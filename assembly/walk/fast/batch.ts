@@ -1,9 +1,10 @@
 /** Translating many addresses in one call. */
 import { BATCH_TOO_WIDE, BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_NONE } from "../../abi/codes";
 import { SPACE_FAST } from "../../abi/layout";
-import { BLOCK_FAILED, BLOCK_REFUSED, lanesOf, walkBlock } from "./block";
-import { NOT_FAST, walkFast, walkFastInline } from "./fast";
 import { isNarrow } from "../linear";
+import { NOT_FAST } from "../plan";
+import { BLOCK_FAILED, BLOCK_REFUSED, lanesOf, walkBlock } from "./block";
+import { walkFast, walkFastInline } from "./fast";
 import { MISSING, walkOn } from "./refused";
 
 /** Blocks that go address by address after one in which the block kernel left much to be done. */

@@ -8,12 +8,13 @@ import { ACCESS_IMPLICIT, PTE_P, PTE_PS } from "../../abi/bits";
 import { MODE_32BIT, MODE_4LEVEL, MODE_PAE, STATUS_PAGE_FAULT } from "../../abi/codes";
 import {
   PLAN_BLOCK, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_NEED_LEAF, PLAN_NEED_TABLE, SPACE_ADDRESS_MASK, SPACE_FAST,
-  SPACE_HALF, SPACE_HIGH, SPACE_LARGE_LEVELS, SPACE_PDPTES, SPACE_ROOT, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE,
-  SPACE_TABLES_WINDOW, SPACE_TLB, SPACE_WORK, WORK_LANES, WORK_MASKS, WORK_NOTHING,
+  SPACE_HALF, SPACE_HIGH, SPACE_LARGE_LEVELS, SPACE_PDPTES, SPACE_ROOT, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR,
+  SPACE_TABLES_SIZE, SPACE_TABLES_WINDOW, SPACE_TLB, SPACE_WORK, WORK_LANES, WORK_MASKS, WORK_NOTHING,
 } from "../../abi/layout";
 import { guestCode } from "../access";
+import { planFor } from "../plan";
 import { BATCH_FAULT, reportedCode } from "./exact";
-import { indexOf, planFor } from "./fast";
+import { indexOf } from "./fast";
 
 /** Every lane has its physical address. */
 // @ts-ignore: decorator

@@ -3,21 +3,23 @@
  * legacy mode and any number of slots; what would change an entry, needs a second stage or a page that is not there is
  * NOT_FAST, and the full walk takes it. The rules are those of `walkLegacy`.
  */
-import { ACCESS_PROBE, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT } from "../../abi/bits";
+import {
+  ACCESS_PROBE, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT,
+} from "../../abi/bits";
 import {
   FEATURE_LIVE_PDPTES, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_NONE, MODE_PAE, NOT_READ, STATUS_NON_CANONICAL,
   STATUS_PAGE_FAULT,
 } from "../../abi/codes";
 import {
-  SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_FETCH_CODE, SPACE_KIND, SPACE_MEMORY, SPACE_MODE, SPACE_PDPTES, SPACE_ROOT,
-  SPACE_ROOT_LEVEL, SPACE_SECOND,
+  SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_FETCH_CODE, SPACE_KIND, SPACE_MEMORY, SPACE_MODE, SPACE_PDPTES,
+  SPACE_ROOT, SPACE_ROOT_LEVEL, SPACE_SECOND,
 } from "../../abi/layout";
 import { resolve } from "../../memory/resolve";
 import { guestCode, isMasked } from "../access";
-import { NOT_FAST } from "./fast";
 import { isLeaf, pageAddress, rightsOf } from "../legacy";
 import { isCanonical, untag } from "../linear";
 import { denies, keyDenial } from "../permissions";
+import { NOT_FAST } from "../plan";
 import { reservedBits } from "../reserved";
 
 /** Bit 63 of a batch result marks a fault. */

@@ -4,32 +4,18 @@
  * The checks of all entries are gathered and tested once: a table address taken from a bad entry can only lead to
  * another place inside the slot, whose contents no longer matter.
  */
-import { ACCESS_AC, ACCESS_FETCH, ACCESS_IMPLICIT, ACCESS_USER, ACCESS_WRITE, PTE_P, PTE_PS } from "../../abi/bits";
+import { ACCESS_IMPLICIT, PTE_P, PTE_PS } from "../../abi/bits";
 import { MODE_32BIT, MODE_4LEVEL, MODE_5LEVEL, MODE_PAE } from "../../abi/codes";
 import {
   PLAN_BLOCK, PLAN_CHECK_LARGE2, PLAN_CHECK_LARGE3, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_NEED_LEAF,
   PLAN_NEED_TABLE, SPACE_ADDRESS_MASK, SPACE_FAST, SPACE_HALF, SPACE_HIGH, SPACE_LARGE_LEVELS, SPACE_PDPTES,
   SPACE_ROOT, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE,
 } from "../../abi/layout";
-import { planOf } from "./plan";
-
-/** No physical address: an exact walk has to be taken. */
-// @ts-ignore: decorator
-@inline export const NOT_FAST: u64 = 0xffffffffffffffff;
-
-/** No physical address: every table is there and allows the access, and the leaf entry is not present. */
-// @ts-ignore: decorator
-@inline export const NOT_PRESENT: u64 = 0xfffffffffffffffe;
+import { NOT_FAST, NOT_PRESENT, planFor } from "../plan";
 
 /** Bit 47: an address is canonical in 4-level paging where (address + HALF4) >> 48 is 0; untagging leaves it as it is. */
 // @ts-ignore: decorator
 @inline const HALF4: u64 = 0x800000000000;
-
-/** Error-code bits 4:1 of an access that is not implicit; bit 3 (SMAP does not apply) is the AC flag's place. */
-// @ts-ignore: decorator
-@inline export function planFor(space: usize, access: u32): usize {
-  return planOf(space, (access & (ACCESS_WRITE | ACCESS_USER | ACCESS_FETCH)) | ((access & ACCESS_AC) >> 6));
-}
 
 /** Byte offset of the entry for `address` at the level whose index begins at bit `shift`. */
 // @ts-ignore: decorator

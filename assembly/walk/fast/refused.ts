@@ -1,15 +1,13 @@
 /** Accesses that a fast walk did not finish. */
 import { ACCESS_PROBE } from "../../abi/bits";
 import { STATUS_MISSING_PAGE, STATUS_OK, STATUS_PAGE_FAULT } from "../../abi/codes";
-import {
-  SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_MISSING_ACCESS, WORK_MISSING_ADDRESS, WORK_PA,
-} from "../../abi/layout";
+import { SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_MISSING_ACCESS, WORK_MISSING_ADDRESS, WORK_PA } from "../../abi/layout";
 import { guestCode } from "../access";
-import { BATCH_FAULT, reportedCode, walkExact } from "./exact";
-import { NOT_FAST, NOT_PRESENT } from "./fast";
 import { isNarrow } from "../linear";
-import { run } from "../run";
+import { NOT_FAST, NOT_PRESENT } from "../plan";
+import { run } from "../space/run";
 import { dropFaulted } from "../tlb/tlb";
+import { BATCH_FAULT, reportedCode, walkExact } from "./exact";
 
 /** A page has to be read first. No result looks like it: bit 63 comes with a status, and addresses have 52 bits. */
 // @ts-ignore: decorator

@@ -9,8 +9,8 @@ import {
   PLAN_NEED_TABLE, PLAN_SIZE_OF, SPACE_ADDRESS_MASK, SPACE_LARGE_LEVELS, SPACE_PLANS, SPACE_ROOT_LINEAR,
   SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE, SPACE_TABLES_WINDOW,
 } from "../../abi/layout";
+import { NOT_FAST } from "../plan";
 import { reportedCode } from "./exact";
-import { NOT_FAST } from "./fast";
 import { finishRefused } from "./refused";
 
 /** Added to the high half, it gives less than 1 << 16 for the addresses that 4-level paging calls canonical. */

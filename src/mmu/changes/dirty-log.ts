@@ -1,13 +1,13 @@
 /** The dirty log of a slot (KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG). */
 import { ConfigError } from "../../errors.js";
+import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
-import type { VirtualMachine } from "../vm.js";
 import { flushSlot } from "./flushes.js";
 import { splitNestedHugePages } from "./split-huge.js";
 
 /** Starts logging anew for the pages of one word of the bitmap (kvm_arch_mmu_enable_log_dirty_pt_masked). */
-function relog(vm: VirtualMachine, slot: Memslot, offset: number, mask: bigint): void {
-  if (vm.manualDirtyLog & 2) {
+function relog(vm: Machine, slot: Memslot, offset: number, mask: bigint): void {
+  if (vm.initiallyDirty) {
     // Large pages were not write-protected when logging began, because everything counted as dirty.
     const first = slot.base + BigInt(offset + lowestBit(mask));
     const last = slot.base + BigInt(offset + mask.toString(2).length - 1);
@@ -21,8 +21,8 @@ function relog(vm: VirtualMachine, slot: Memslot, offset: number, mask: bigint):
 }
 
 /** Takes the memory that `relog` may need for the whole slot. */
-function reserve(vm: VirtualMachine, slot: Memslot): void {
-  if (vm.manualDirtyLog & 2) vm.tdpMmu?.reserveSplits(slot);
+function reserve(vm: Machine, slot: Memslot): void {
+  if (vm.initiallyDirty) vm.tdpMmu?.reserveSplits(slot);
 }
 
 function lowestBit(mask: bigint): number {
@@ -37,31 +37,25 @@ function bitmapOf(slot: Memslot): number {
 }
 
 /** Written pages, ascending, relative to the slot. Without manual protect the log is cleared and starts anew. */
-export function getDirtyLog(vm: VirtualMachine, slot: Memslot): number[] {
+export function getDirtyLog(vm: Machine, slot: Memslot): number[] {
   const at = bitmapOf(slot);
   const pages: number[] = [];
   for (let word = 0; word * 64 < slot.pages; word++) {
     const mask = vm.linear.u64[at + word]!;
     if (mask === 0n) continue;
     for (let bit = 0; bit < 64; bit++) if ((mask >> BigInt(bit)) & 1n) pages.push(word * 64 + bit);
-    if (vm.manualDirtyLog !== 0) continue;
+    if (vm.manualDirtyLog) continue;
     vm.linear.u64[at + word] = 0n;
     relog(vm, slot, word * 64, mask);
   }
   // Rights went away wherever a page was dirty.
-  if (pages.length > 0 && vm.manualDirtyLog === 0) flushSlot(vm, slot);
+  if (pages.length > 0 && !vm.manualDirtyLog) flushSlot(vm, slot);
   vm.settle();
   return pages;
 }
 
 /** Clears those of `pages` that lie in [first, first + count) and are dirty. `first` is a multiple of 64. */
-export function clearDirtyLog(
-  vm: VirtualMachine,
-  slot: Memslot,
-  first: number,
-  count: number,
-  pages: Iterable<number>,
-): void {
+export function clearDirtyLog(vm: Machine, slot: Memslot, first: number, count: number, pages: Iterable<number>): void {
   const at = bitmapOf(slot);
   const toEnd = first + count === slot.pages;
   if (first % 64 !== 0 || first + count > slot.pages || first < 0 || count < 0 || (count % 64 !== 0 && !toEnd)) {

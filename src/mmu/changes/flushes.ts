@@ -1,7 +1,8 @@
 /** Which translations have to be flushed from TLBs: what the core has noted since the host asked last. */
+
+import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
 import { vmRecord } from "../memory/records.js";
-import type { VirtualMachine } from "../vm.js";
 
 /** A range of guest-physical pages; `gfn` has the alias bits of the alias that is meant. */
 export interface FlushRange {
@@ -13,7 +14,7 @@ export interface FlushRange {
 export type PendingFlush = "all" | readonly FlushRange[];
 
 /** Takes the notes. */
-export function takeFlushes(vm: VirtualMachine): PendingFlush {
+export function takeFlushes(vm: Machine): PendingFlush {
   const { linear, pointer } = vm;
   const all = vmRecord.get32(linear, pointer, "FLUSH_ALL") !== 0;
   const count = vmRecord.get32(linear, pointer, "FLUSH_COUNT");
@@ -27,6 +28,6 @@ export function takeFlushes(vm: VirtualMachine): PendingFlush {
 }
 
 /** Rights of its pages went away (kvm_arch_flush_remote_tlbs_memslot). */
-export function flushSlot(vm: VirtualMachine, slot: Memslot): void {
+export function flushSlot(vm: Machine, slot: Memslot): void {
   vm.exports.flushRange(vm.pointer, slot.base, BigInt(slot.pages));
 }

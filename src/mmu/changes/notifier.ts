@@ -1,16 +1,13 @@
 /** The host's memory management tells what it does with pages (KVM's MMU notifier). */
 import { ConfigError } from "../../errors.js";
-import type { HostPage } from "../memory/host-pages.js";
+import type { HostPage } from "../config/config.js";
+import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
-import { vmRecord } from "../memory/records.js";
-import type { VirtualMachine } from "../vm.js";
-
-/** What the core's `rangeApply` does to each rmap. */
-export const RANGE = { zap: 0, age: 1, testAge: 2, protect: 3, clearDirty: 4, collapse: 5 } as const;
+import { RANGE, vmRecord } from "../memory/records.js";
 
 /** Calls `each` for the part of every slot that lies in the host-virtual range. */
 function inRange(
-  vm: VirtualMachine,
+  vm: Machine,
   start: bigint,
   end: bigint,
   each: (slot: Memslot, from: bigint, to: bigint) => void,
@@ -31,7 +28,7 @@ function inRange(
 }
 
 /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
-export function unmapRange(vm: VirtualMachine, start: bigint, end: bigint): void {
+export function unmapRange(vm: Machine, start: bigint, end: bigint): void {
   const found = inRange(vm, start, end, (slot, from, to) => {
     if (vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, RANGE.zap) !== 0)
       vm.exports.flushAll(vm.pointer);
@@ -42,7 +39,7 @@ export function unmapRange(vm: VirtualMachine, start: bigint, end: bigint): void
 }
 
 /** What a fault in progress has learnt from the host may be old: it is retried. */
-function endInvalidation(vm: VirtualMachine): void {
+function endInvalidation(vm: Machine): void {
   const completed = vmRecord.get32(vm.linear, vm.pointer, "INVALIDATE_SEQ");
   vmRecord.set32(vm.linear, vm.pointer, "INVALIDATE_SEQ", completed + 1);
 }
@@ -52,7 +49,7 @@ function endInvalidation(vm: VirtualMachine): void {
  * surrounds this with the invalidation of the page; here that is included: a huge leaf over it goes, and faults in
  * progress are retried. Throws ConfigError with nothing changed.
  */
-export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): void {
+export function changePage(vm: Machine, hva: bigint, page: HostPage): void {
   if (page.level !== 1) throw new ConfigError(`the changed page has level ${page.level}, expected 1; unmap huge ones`);
   vm.hostPages.check(page, hva);
   const found = inRange(vm, hva, hva + 1n, (slot, gfn) => {
@@ -68,7 +65,7 @@ export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): voi
 }
 
 /** True if a page of the range was accessed; RANGE.age forgets it. */
-export function anyYoung(vm: VirtualMachine, start: bigint, end: bigint, what: number): boolean {
+export function anyYoung(vm: Machine, start: bigint, end: bigint, what: number): boolean {
   let young = false;
   inRange(vm, start, end, (slot, from, to) => {
     if (vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, what) !== 0) young = true;

@@ -1,10 +1,10 @@
 /** Adding, deleting, moving and changing memslots (kvm_set_memslot and kvm_mmu_slot_apply_flags of Linux 6.1). */
 import { SHADOW_CODES } from "../../abi/shadow.js";
-import type { HostPage } from "../memory/host-pages.js";
-import { flagsOf, type Memslot, type SlotConfig } from "../memory/memslots.js";
-import type { VirtualMachine } from "../vm.js";
+import type { HostPage, SlotConfig } from "../config/config.js";
+import type { Machine } from "../machine/machine.js";
+import { flagsOf, type Memslot } from "../memory/memslots.js";
+import { RANGE } from "../memory/records.js";
 import { flushSlot } from "./flushes.js";
-import { RANGE } from "./notifier.js";
 import { splitNestedHugePages } from "./split-huge.js";
 
 /** Least limit on shadow pages, and guest pages that allow one more. */
@@ -13,13 +13,13 @@ const PAGES_PER_SHADOW_PAGE = 50;
 const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID } = SHADOW_CODES;
 
 /** Throws ConfigError or OutOfMemoryError with nothing changed. */
-export function changeSlot(vm: VirtualMachine, config: SlotConfig): void {
+export function changeSlot(vm: Machine, config: SlotConfig): void {
   const space = config.addressSpace ?? 0;
   const change = vm.slots.classify(config);
   if (change === "none") return;
   const old = vm.slots.find(space, config.id);
   const log = config.logDirty ?? false;
-  const initial = (vm.manualDirtyLog & 2) !== 0;
+  const initial = vm.initiallyDirty;
   const fresh =
     change === "create" || change === "move" ? vm.slots.prepare(config, old, log ? { initial } : undefined) : undefined;
   const found = fresh && lookAt(vm, fresh);
@@ -50,7 +50,7 @@ export function changeSlot(vm: VirtualMachine, config: SlotConfig): void {
 }
 
 /** The host may fail: nothing has changed yet. */
-function lookAt(vm: VirtualMachine, fresh: Memslot): Map<bigint, HostPage> {
+function lookAt(vm: Machine, fresh: Memslot): Map<bigint, HostPage> {
   try {
     return vm.hostPages.look(fresh);
   } catch (error) {
@@ -59,7 +59,7 @@ function lookAt(vm: VirtualMachine, fresh: Memslot): Map<bigint, HostPage> {
   }
 }
 
-function swap(vm: VirtualMachine, space: number): void {
+function swap(vm: Machine, space: number): void {
   vm.slots.swap(space, (generation) => {
     // The generation in MMIO SPTEs has 19 bits: when it wraps, old ones must not come to life again.
     if ((generation & 0x7ffffn & ~1n) === 0n) {
@@ -69,14 +69,14 @@ function swap(vm: VirtualMachine, space: number): void {
   });
 }
 
-function updateLimit(vm: VirtualMachine): void {
+function updateLimit(vm: Machine): void {
   if (vm.requestedPages !== 0) return;
   const limit = Math.max(Math.floor(vm.slots.totalPages / PAGES_PER_SHADOW_PAGE), MIN_PAGES);
   vm.exports.limitPages(vm.pointer, limit);
   vm.settle();
 }
 
-function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {
+function applyFlags(vm: Machine, slot: Memslot, oldFlags: number): void {
   const toggled = (oldFlags ^ slot.flags) & MEMSLOT_LOG;
   if (toggled === 0 || slot.flags & MEMSLOT_READONLY) return;
   const end = slot.base + BigInt(slot.pages);
@@ -85,7 +85,7 @@ function applyFlags(vm: VirtualMachine, slot: Memslot, oldFlags: number): void {
     // Small pages that logging made can become large again.
     vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE.collapse);
     flushSlot(vm, slot);
-  } else if ((vm.manualDirtyLog & 2) === 0) {
+  } else if (!vm.initiallyDirty) {
     splitNestedHugePages(vm, slot, slot.base, end);
     vm.tdpMmu?.split(slot, slot.base, end);
     // The log takes care of pages whose D bit is clear; large ones are split at their first write.

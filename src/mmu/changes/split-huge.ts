@@ -3,17 +3,17 @@
  * split for want of memory or room stays write-protected and is split at its first write.
  */
 import { OutOfMemoryError } from "../../errors.js";
+import type { Cpu } from "../machine/cpu.js";
+import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
-import type { Vcpu } from "../vcpu.js";
-import type { VirtualMachine } from "../vm.js";
 
 /** A descriptor for each entry of a page and one for its parent. */
 const DESCS = 513;
 const LARGEST = 3;
 
 /** Splits those of gfns [start, end), `end` above `start`. Only beside the TDP MMU, as in Linux 6.1. */
-export function splitNestedHugePages(vm: VirtualMachine, slot: Memslot, start: bigint, end: bigint): void {
-  const vcpu = vm.vcpus[0];
+export function splitNestedHugePages(vm: Machine, slot: Memslot, start: bigint, end: bigint): void {
+  const vcpu = vm.cpus[0];
   if (vm.tdpMmu === undefined || vcpu === undefined) return;
   for (let level = LARGEST; level > 1; level--) {
     for (let from = start; from < end; ) {
@@ -26,9 +26,9 @@ export function splitNestedHugePages(vm: VirtualMachine, slot: Memslot, start: b
 }
 
 /** The vCPU's record holds the request; nothing else of it is used. */
-function split(vm: VirtualMachine, vcpu: Vcpu, slot: Memslot, sptep: number): boolean {
+function split(vm: Machine, vcpu: Cpu, slot: Memslot, sptep: number): boolean {
   try {
-    vm.caches.topUp(false, DESCS);
+    vm.pages.caches.topUp(false, DESCS);
   } catch (error) {
     if (error instanceof OutOfMemoryError) return false;
     throw error;

@@ -3,21 +3,7 @@
  * An address keeps its alias bits, a gfn never has them; see docs/aliases.md.
  */
 import { ConfigError } from "../../errors.js";
-import type { TdpConfig } from "./formats.js";
-
-export interface AliasConfig {
-  /**
-   * The bits that tell aliases apart, as a mask over guest-physical addresses; 0 for none. Bits 32 to 51, above what
-   * PSE-36 reaches and within what the second stage's tables translate; they may lie above MAXPHYADDR and are then
-   * not reserved.
-   */
-  readonly mask: bigint;
-  /**
-   * Bits of the mask that make their alias execute-only: reads and writes through it are injected. Needs EPT that can
-   * grant execution alone. Default 0.
-   */
-  readonly executeOnly?: bigint;
-}
+import type { AliasConfig } from "./config.js";
 
 export const NO_ALIASES: Required<AliasConfig> = { mask: 0n, executeOnly: 0n };
 
@@ -30,7 +16,8 @@ const ADDRESS_BITS = 52;
 export interface AliasLimits {
   readonly guestPhysicalBits: number;
   readonly hostPhysicalBits: number;
-  readonly tdp: TdpConfig | undefined;
+  /** Levels of the second stage; undefined under shadow paging. */
+  readonly tdp: { readonly level: number } | undefined;
   /** SPTEs can grant execution without reading. */
   readonly executeOnly: boolean;
 }

@@ -13,10 +13,7 @@ import type { LinearMemory } from "../../core/linear-memory.js";
 import { checkMode } from "../../core/registers.js";
 import { ConfigError } from "../../errors.js";
 import type { SpteMasks } from "../../spte/index.js";
-import type { SecondStage } from "../context/context-roles.js";
-import type { VirtualMachineConfig, VmMasks } from "../machine/vm-record.js";
-import type { SlotConfig } from "../memory/memslots.js";
-import type { AliasConfig } from "./aliases.js";
+import type { AliasConfig, SecondStage, SlotConfig, VirtualMachineConfig, VmMasks } from "./config.js";
 import type { ControlRegisters } from "./control-registers.js";
 
 const VM_OPTIONS: OptionNames<VirtualMachineConfig> = {

@@ -29,8 +29,8 @@ export interface RegisterWrite {
   readonly changesRoles: boolean;
   /** CR0.WP changes and nothing else. */
   readonly changesOnlyWriteProtect?: boolean;
-  /** What the guest's TLB loses: nothing, the current PCID's translations, or all. */
-  readonly flush: "none" | "current" | "all";
+  /** The guest's whole TLB goes. What only the current PCID loses is in no table of the MMU's. */
+  readonly flushes: boolean;
 }
 
 const cr0Bit = (name: string) => Number(bitOf(CR0_TABLE, name));
@@ -108,7 +108,7 @@ export function writeCr0(old: PagingRegisters, value: bigint): RegisterWrite {
     reloadsPdptes: !lme && paging && pae && (changed & CR0_PDPTR) !== 0,
     changesRoles: (changed & CR0_ROLE) !== 0,
     changesOnlyWriteProtect: changed === CR0.wp,
-    flush: changed & CR0.pg && !paging ? "all" : "none",
+    flushes: (changed & CR0.pg) !== 0 && !paging,
   };
 }
 
@@ -124,14 +124,11 @@ export function writeCr4(old: PagingRegisters, value: bigint): RegisterWrite & {
   if (startsPcid && (old.cr3 & PCID || !longMode)) {
     throw new GeneralProtectionError("CR4.PCIDE needs long mode and CR3 bits 11:0 zero");
   }
-  let flush: RegisterWrite["flush"] = "none";
-  if (changed & CR4.pge || (changed & CR4.pcide && !startsPcid)) flush = "all";
-  else if (changed & CR4.pae || cr4 & changed & CR4.smep) flush = "current";
   return {
     registers: { ...old, cr4 },
     reloadsPdptes: !longMode && isPaging(old) && (cr4 & CR4.pae) !== 0 && (changed & CR4_PDPTR) !== 0,
     changesRoles: (changed & CR4_ROLE) !== 0,
-    flush,
+    flushes: (changed & CR4.pge) !== 0 || ((changed & CR4.pcide) !== 0 && !startsPcid),
     // A root that was cached without PCIDs must not come back under a PCID without a flush.
     freesRoots: startsPcid,
   };
@@ -146,30 +143,11 @@ export function writeEfer(old: PagingRegisters, value: bigint): RegisterWrite {
     registers: { ...old, efer },
     reloadsPdptes: false,
     changesRoles: (changed & EFER_ROLE) !== 0,
-    flush: "none",
+    flushes: false,
   };
 }
 
 /** Registers as system-management mode begins (enter_smm). */
 export function smmRegisters(old: PagingRegisters): PagingRegisters {
   return { cr0: (old.cr0 & ~(CR0.pe | CR0.pg | CR0_EM_TS)) >>> 0, cr3: old.cr3, cr4: 0, efer: 0 };
-}
-
-/** Bits 2:1 and 8:5, one of which some processors use as an accessed bit. */
-const PDPTE_RESERVED = 0x1e6n;
-const PDPTE_ACCESSED = 0x20n;
-
-/** Bits that a present PDPTE must not have as it is loaded; `aliasMask` has address bits that are attributes. */
-export function pdpteReservedBits(physicalBits: number, accessedAllowed: boolean, aliasMask = 0n): bigint {
-  const high = ~((1n << BigInt(physicalBits)) - 1n) & ~aliasMask & 0xffff_ffff_ffff_ffffn;
-  return high | (accessedAllowed ? PDPTE_RESERVED & ~PDPTE_ACCESSED : PDPTE_RESERVED);
-}
-
-/**
- * Checks PDPTEs as they are loaded against `pdpteReservedBits`. Throws GeneralProtectionError for reserved bits in a present one
- * (SDM, "PAE Paging", PDPTE registers).
- */
-export function checkPdptes(values: readonly bigint[], reserved: bigint): void {
-  const bad = values.findIndex((value) => value & 1n && value & reserved);
-  if (bad >= 0) throw new GeneralProtectionError(`PDPTE ${bad} 0x${values[bad]!.toString(16)} has reserved bits`);
 }

@@ -1,6 +1,6 @@
 /** EPTPs of an L1 hypervisor: which its VM's capabilities allow, and which name the same table. */
 import { bitOf, EPTP } from "../../abi/index.js";
-import type { VirtualMachine } from "../vm.js";
+import type { VmFormats } from "./formats.js";
 
 const TABLE = 0x000f_ffff_ffff_f000n;
 const WRITE_BACK = 6n;
@@ -16,8 +16,7 @@ const RESERVED = 0xf80n;
  * Whether an L1 of this VM may use `eptp` (nested_vmx_check_eptp): write-back, which is the only type that Linux 6.1 offers;
  * five levels and accessed and dirty flags where the host's processor has them; no reserved bit, none from MAXPHYADDR on.
  */
-export function isValidEptp(vm: VirtualMachine, eptp: bigint): boolean {
-  const { tdp, limits } = vm;
+export function isValidEptp({ tdp, limits }: VmFormats, eptp: bigint): boolean {
   if (tdp?.format !== "ept") return false;
   const length = eptp & WALK_LENGTH;
   const hasLevels = length === FOUR_LEVELS || (length === FIVE_LEVELS && tdp.maxLevel === 5);

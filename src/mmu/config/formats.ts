@@ -2,8 +2,26 @@
 import { ConfigError } from "../../errors.js";
 import { tdpLevel } from "../../role/index.js";
 import { eptMasks, legacyMasks } from "../../spte/index.js";
-import type { FormatLimits } from "../context/context.js";
-import type { VirtualMachineConfig, VmMasks } from "../machine/vm-record.js";
+import type { VirtualMachineConfig, VmMasks } from "./config.js";
+
+/** What the vCPU's CPUID and the host say about reserved bits. */
+export interface FormatLimits {
+  readonly guestPhysicalBits: number;
+  readonly guestPage1g: boolean;
+  readonly guestAmd: boolean;
+  readonly hostPhysicalBits: number;
+  readonly hostPage1g: boolean;
+  /** Largest level of a leaf, 1 to 3. */
+  readonly maxHugeLevel: number;
+  /** The NX-huge-page mitigation denies execution in huge leaves, whatever the guest's EFER.NXE says. */
+  readonly nxHugePages: boolean;
+  /** Guest-physical address bits that are attributes: reserved in no format, and no part of a gfn. */
+  readonly aliasMask: bigint;
+  /** Of them: bits whose alias only grants execution. */
+  readonly executeOnlyAliases: bigint;
+  readonly encryptionMask: bigint;
+  readonly encryptionValue: bigint;
+}
 
 const DEFAULT_PHYSICAL_BITS = 46;
 const ADDRESS_BITS = 52;
@@ -25,6 +43,14 @@ export interface TdpConfig {
   readonly maxLevel: number;
   /** SPTEs have accessed and dirty bits. */
   readonly adBits: boolean;
+}
+
+/** What decides about the formats of a VM's tables and its guests'. */
+export interface VmFormats {
+  readonly limits: FormatLimits;
+  /** Two-dimensional paging, undefined under shadow paging. */
+  readonly tdp: TdpConfig | undefined;
+  readonly minimumRootLevel: number;
 }
 
 /** The checked form of what decides about formats. Throws ConfigError. */

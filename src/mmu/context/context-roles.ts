@@ -11,46 +11,16 @@ import {
   roleLevel,
   shadowRoot,
 } from "../../role/index.js";
+import type { SecondStage } from "../config/config.js";
 import type { PagingRegisters } from "../config/control-registers.js";
-import type { VirtualMachine } from "../vm.js";
+import type { VmFormats } from "../config/formats.js";
 import type { PagingContext } from "./context.js";
-
-/** L1's own second stage for its nested guest. */
-export type SecondStage =
-  | {
-      readonly kind: "npt";
-      /** L1's nCR3. */
-      readonly ncr3: bigint;
-      /** Host registers that L1 saved at VMRUN: they shape its NPT. CR0.WP counts as clear. */
-      readonly hostCr4: bigint;
-      readonly hostEfer: bigint;
-    }
-  | {
-      readonly kind: "ept";
-      readonly eptp: bigint;
-      /** Capabilities that L1 sees. */
-      readonly executeOnly: boolean;
-      /** Largest level of a leaf, 1 to 3. */
-      readonly hugePageLevel: number;
-      /** EPTP bit 6. */
-      readonly accessedDirty: boolean;
-      /**
-       * Guest PDPTE fields of the VMCS where L1 has written them; VM entry loads them for a PAE guest. Default: those that
-       * the last exit saved, before the first one those at the nested guest's CR3.
-       */
-      readonly pdptes?: readonly [bigint, bigint, bigint, bigint];
-    };
 
 const CR0_PG = 0x8000_0000;
 const EPTP_WALK_LENGTH_SHIFT = 3n;
 
 /** The context of the guest itself: shadowed, or direct under two-dimensional paging. */
-export function setRootRoles(
-  vm: VirtualMachine,
-  context: PagingContext,
-  cpu: CpuRole,
-  registers: PagingRegisters,
-): void {
+export function setRootRoles(vm: VmFormats, context: PagingContext, cpu: CpuRole, registers: PagingRegisters): void {
   if (vm.tdp === undefined) {
     const level = Math.max(roleLevel(cpu.base), vm.minimumRootLevel);
     context.setRoles(cpu, shadowRoot(cpu, level), vm.limits, registers, "shadow");
@@ -79,7 +49,7 @@ export function nestedNptLevel(stage: NptStage): number {
 }
 
 /** The context that shadows L1's second stage. Returns L1's root table. */
-export function setNestedRoles(vm: VirtualMachine, context: PagingContext, stage: SecondStage, mode: RoleMode): bigint {
+export function setNestedRoles(vm: VmFormats, context: PagingContext, stage: SecondStage, mode: RoleMode): bigint {
   if (stage.kind === "ept") {
     const level = Number((stage.eptp >> EPTP_WALK_LENGTH_SHIFT) & 7n) + 1;
     const { accessedDirty, executeOnly } = stage;
@@ -97,12 +67,7 @@ export function setNestedRoles(vm: VirtualMachine, context: PagingContext, stage
 }
 
 /** The context that walks L2's own tables. */
-export function setL2Roles(
-  vm: VirtualMachine,
-  context: PagingContext,
-  registers: PagingRegisters,
-  mode: RoleMode,
-): void {
+export function setL2Roles(vm: VmFormats, context: PagingContext, registers: PagingRegisters, mode: RoleMode): void {
   context.setRoles(cpuRole(registers, mode), 0, vm.limits, registers, "none");
   context.pgd = registers.cr3;
 }

@@ -17,29 +17,11 @@ import {
 } from "../../role/index.js";
 import { bits, eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved-bits.js";
 import type { PagingRegisters } from "../config/control-registers.js";
+import type { FormatLimits } from "../config/formats.js";
 import { protectionKeyMask } from "../config/protection-keys.js";
 import type { Allocations } from "../memory/allocations.js";
 import { INVALID_PAGE, mmuRecord } from "../memory/records.js";
-import { RootCache } from "./root-cache.js";
-
-/** What the vCPU's CPUID and the host say about reserved bits. */
-export interface FormatLimits {
-  readonly guestPhysicalBits: number;
-  readonly guestPage1g: boolean;
-  readonly guestAmd: boolean;
-  readonly hostPhysicalBits: number;
-  readonly hostPage1g: boolean;
-  /** Largest level of a leaf, 1 to 3. */
-  readonly maxHugeLevel: number;
-  /** The NX-huge-page mitigation denies execution in huge leaves, whatever the guest's EFER.NXE says. */
-  readonly nxHugePages: boolean;
-  /** Guest-physical address bits that are attributes: reserved in no format, and no part of a gfn. */
-  readonly aliasMask: bigint;
-  /** Of them: bits whose alias only grants execution. */
-  readonly executeOnlyAliases: bigint;
-  readonly encryptionMask: bigint;
-  readonly encryptionValue: bigint;
-}
+import { RootCache, type RootUsers } from "./root-cache.js";
 
 /**
  * In which format a context's SPTEs are, and for whom: `shadow` tables in the legacy format that stand for a guest's own
@@ -53,12 +35,6 @@ export interface NestedEptFormat {
   readonly executeOnly: boolean;
   /** Largest level of a leaf that L1 sees, 1 to 3. */
   readonly hugePageLevel: number;
-}
-
-/** What dropping a root involves: a reference less, and freeing what became free. */
-export interface RootUsers {
-  put(page: number): void;
-  commit(): void;
 }
 
 const NONE: readonly bigint[] = Array.from({ length: 10 }, () => 0n);
@@ -82,7 +58,7 @@ export class PagingContext {
     work: number,
     rootUsers: RootUsers,
   ) {
-    this.roots = new RootCache(linear, this, rootUsers.put, rootUsers.commit);
+    this.roots = new RootCache(linear, this, rootUsers);
     this.pointer = memory.take(mmuRecord.size);
     this.space = memory.take(spaceRecord.size);
     for (let i = 0; i < 3; i++) mmuRecord.set64(linear, this.pointer, "PREVIOUS_PGD", INVALID_PAGE, i);

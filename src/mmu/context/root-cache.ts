@@ -5,8 +5,7 @@
  */
 import type { LinearMemory } from "../../core/linear-memory.js";
 import { ROLE_DIRECT } from "../../role/index.js";
-import { MMU_WIDE, MMU_WORD, PAGE_WORD } from "../memory/records.js";
-import type { PagingContext } from "./context.js";
+import { LOW_LATCHED, MMU_WIDE, MMU_WORD, PAGE_WORD } from "../memory/records.js";
 
 const PREVIOUS_ROOTS = 3;
 const ALL_PREVIOUS = (1 << PREVIOUS_ROOTS) - 1;
@@ -24,6 +23,22 @@ interface Root {
   pgd: bigint;
 }
 
+/** What dropping a root involves. */
+export interface RootUsers {
+  /** Drops a reference to a root page. */
+  put(page: number): void;
+  /** Frees what became free by that. */
+  commit(): void;
+}
+
+/** Whose roots they are. */
+export interface RootOwner {
+  /** Linear address of its MMU record. */
+  readonly pointer: number;
+  /** Linear address of its latched PDPTEs. */
+  readonly pdptesPointer: number;
+}
+
 export class RootCache {
   /** Switches that found a cached root, and that did not. */
   hits = 0;
@@ -31,11 +46,8 @@ export class RootCache {
 
   constructor(
     readonly linear: LinearMemory,
-    readonly context: PagingContext,
-    /** Drops a reference to a root page. */
-    readonly put: (page: number) => void,
-    /** Frees what became free. */
-    readonly commit: () => void,
+    readonly context: RootOwner,
+    readonly users: RootUsers,
   ) {}
 
   get current(): Root {
@@ -127,7 +139,7 @@ export class RootCache {
     if (words[header + PAGE_WORD.role] !== role) return false;
     if (role & ROLE_DIRECT) return true;
     if (root.pgd !== pgd || words[header + PAGE_WORD.low] !== low) return false;
-    if ((low & 2) === 0) return true;
+    if ((low & LOW_LATCHED) === 0) return true;
     const latched = this.context.pdptesPointer >>> 2;
     for (let i = 0; i < 8; i++) if (words[header + PAGE_WORD.pdptes + i] !== words[latched + i]) return false;
     return true;
@@ -141,13 +153,13 @@ export class RootCache {
       const root = this.previous(i);
       if ((which & ROOTS.previous(i)) === 0 || root.page === 0) continue;
       this.#setPrevious(i, { page: 0, pgd: root.pgd });
-      this.put(root.page);
+      this.users.put(root.page);
     }
     if (freesCurrent) {
       this.setCurrent({ page: 0, pgd: 0n });
-      this.put(current.page);
+      this.users.put(current.page);
     }
-    this.commit();
+    this.users.commit();
   }
 
   /** Frees the roots for whose page `obsolete` is true. */

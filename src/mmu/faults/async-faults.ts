@@ -2,23 +2,18 @@
  * Asynchronous page faults of a vCPU (kvm_setup_async_pf and kvm_async_page_ready): where the host has to fetch a page
  * the guest is told to wait for its gfn, and runs on. A gfn has one wait, through whichever alias it was accessed.
  */
+import type { Cpu } from "../machine/cpu.js";
+import type { Machine } from "../machine/machine.js";
 import { vcpuRecord } from "../memory/records.js";
-import type { Vcpu } from "../vcpu.js";
-
-/** One page that the guest waits for. */
-export interface AsyncFault {
-  /** Without alias bits: what the guest is told. */
-  readonly gfn: bigint;
-  /** The fault's address, with alias bits. */
-  readonly address: bigint;
-  /** Guest pgd of the fault where it went through the guest's own tables. */
-  readonly pgd: bigint | undefined;
-}
+import type { AsyncFault } from "./outcome.js";
 
 export class AsyncFaults {
   readonly #waits = new Map<bigint, AsyncFault>();
 
-  constructor(readonly vcpu: Vcpu) {}
+  constructor(
+    readonly vm: Machine,
+    readonly cpu: Cpu,
+  ) {}
 
   /** What the guest waits for, in the order of the faults. */
   get waits(): readonly AsyncFault[] {
@@ -27,12 +22,13 @@ export class AsyncFaults {
 
   /** The fault in progress waits for its page, `first` where none for the gfn did before. */
   add(): { readonly waits: AsyncFault; readonly first: boolean } {
-    const { vm, pointer, mmu } = this.vcpu;
-    const gfn = vcpuRecord.get64(vm.linear, pointer, "F_GFN");
+    const { linear } = this.vm;
+    const { pointer, mmu, isDirect } = this.cpu;
+    const gfn = vcpuRecord.get64(linear, pointer, "F_GFN");
     const old = this.#waits.get(gfn);
     if (old !== undefined) return { waits: old, first: false };
-    const address = vcpuRecord.get64(vm.linear, pointer, "F_ADDRESS");
-    const waits = { gfn, address, pgd: this.vcpu.isDirect ? undefined : mmu.pgd };
+    const address = vcpuRecord.get64(linear, pointer, "F_ADDRESS");
+    const waits = { gfn, address, pgd: isDirect ? undefined : mmu.pgd };
     this.#waits.set(gfn, waits);
     return { waits, first: true };
   }

@@ -3,13 +3,21 @@ import { SHADOW_CODES } from "../../abi/shadow.js";
 import { checkLinear } from "../../core/linear-address.js";
 import { OutOfMemoryError } from "../../errors.js";
 import { isPaePaging, isWriteProtect } from "../config/control-registers.js";
+import type { Cpu } from "../machine/cpu.js";
+import type { Machine } from "../machine/machine.js";
 import { vcpuRecord } from "../memory/records.js";
-import type { Invalidation } from "../roots/invalidation.js";
-import type { PdpteRegisters } from "../roots/pdpte-registers.js";
-import type { Vcpu } from "../vcpu.js";
-import type { VirtualMachine } from "../vm.js";
-import { type AsyncFault, AsyncFaults } from "./async-faults.js";
-import { FAULT_CODE, type FaultOptions, type FaultOutcome, type InjectedFault, type WalkOutcome } from "./outcome.js";
+import { invalidateNestedEpt, invalidateThrough } from "../roots/invalidation.js";
+import { refreshPdptes } from "../roots/pdpte-registers.js";
+import { enterGuest } from "../roots/root-requests.js";
+import { AsyncFaults } from "./async-faults.js";
+import {
+  type AsyncFault,
+  FAULT_CODE,
+  type FaultOptions,
+  type FaultOutcome,
+  type InjectedFault,
+  type WalkOutcome,
+} from "./outcome.js";
 
 const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, fetch: 16 } as const;
 const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, TOO_WIDE, ATTEND } = SHADOW_CODES;
@@ -24,18 +32,15 @@ const MMIO: FaultOutcome = Object.freeze({ result: "mmio" });
 const EMULATE: FaultOutcome = Object.freeze({ result: "emulate" });
 
 export class VcpuFaults {
-  readonly vm: VirtualMachine;
   readonly pointer: number;
   readonly #async: AsyncFaults;
 
   constructor(
-    readonly vcpu: Vcpu,
-    readonly invalidation: Invalidation,
-    readonly pdptes: PdpteRegisters,
+    readonly vm: Machine,
+    readonly cpu: Cpu,
   ) {
-    this.vm = vcpu.vm;
-    this.pointer = vcpu.pointer;
-    this.#async = new AsyncFaults(vcpu);
+    this.pointer = cpu.pointer;
+    this.#async = new AsyncFaults(vm, cpu);
   }
 
   /** See Vcpu.pageFault. */
@@ -43,9 +48,9 @@ export class VcpuFaults {
     if (options?.eventDelivery && this.vm.tdp === undefined) {
       const walk = this.walk(address, options.cpl === 3 ? PFERR.u : 0);
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
-      if (walk.ok) this.vm.unprotectGfn(this.vm.gfnOf(walk.gpa));
+      if (walk.ok) this.vm.unprotect(this.vm.guest.gfnOf(walk.gpa));
     }
-    if (!this.vm.caches.stocked) this.stock();
+    if (!this.vm.pages.caches.stocked) this.stock();
     // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
     let code = this.vm.exports.pageFaultWide(this.pointer, address, errorCode);
     if (code >= NEED_HOST_PAGE) code = this.attend(code);
@@ -56,15 +61,15 @@ export class VcpuFaults {
   /** See Vcpu.fault. */
   fault(low: number, high: number, errorCode: number): number {
     const { vm } = this;
-    if (!vm.caches.stocked) this.stock();
+    if (!vm.pages.caches.stocked) this.stock();
     const code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
     return code < NEED_HOST_PAGE ? code : this.attend(code);
   }
 
   /** Before a fault where not enough pages are in stock. Throws DisposedError and BusyError, see Vcpu.begin. */
   stock(): void {
-    this.vcpu.begin();
-    this.vm.caches.topUp(false);
+    this.vm.beginOn(this.cpu);
+    this.vm.pages.caches.topUp(false);
   }
 
   /** Serves what the core asks for in a fault until it ends, and collects what it left; a code of FAULT_CODE. */
@@ -77,9 +82,9 @@ export class VcpuFaults {
         this.#topUp();
       } else {
         vm.stats.hostCalls++;
-        if (code === NEED_PAGE) vm.providePage(this.vcpu);
+        if (code === NEED_PAGE) vm.providePage(this.cpu);
         else {
-          const found = vm.provideHostPage(this.vcpu);
+          const found = vm.hostPages.provide(this.cpu);
           if (found === "wait") return FAULT_CODE.wait;
           // The host's change may have left pages and events to collect.
           if (found === "retry") {
@@ -94,14 +99,14 @@ export class VcpuFaults {
     }
     if (code >= ATTEND) {
       vm.settle();
-      vm.events.collect(this.vcpu.id);
+      vm.events.collect(this.cpu.id);
     }
     return code & ~ATTEND;
   }
 
   /** Stocks what a fault may take. Throws OutOfMemoryError. */
   #topUp(): void {
-    this.vm.caches.topUp(false);
+    this.vm.pages.caches.topUp(false);
     this.vm.tdpMmu?.topUp();
   }
 
@@ -114,7 +119,7 @@ export class VcpuFaults {
   #rareOutcome(code: number, address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
     let outcome: FaultOutcome;
     if (code === RET_PF_INJECT) {
-      const fault = { errorCode: this.injectedCode, address, nested: this.vcpu.mmu !== this.vcpu.walkMmu };
+      const fault = { errorCode: this.injectedCode, address, nested: this.cpu.mmu !== this.cpu.walkMmu };
       this.inject(fault);
       outcome = { result: "inject", ...fault };
     } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
@@ -122,12 +127,12 @@ export class VcpuFaults {
       const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
       const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
       outcome = mmio ? MMIO : EMULATE;
-      if (!mmio && tableWrite && this.vcpu.isDirect) {
-        this.vm.unprotectGfn(this.vm.gfnOf(address));
+      if (!mmio && tableWrite && this.cpu.isDirect) {
+        this.vm.unprotect(this.vm.guest.gfnOf(address));
         outcome = { result: "emulate", unprotected: true };
       }
     }
-    this.vm.events.collect(this.vcpu.id);
+    this.vm.events.collect(this.cpu.id);
     return outcome;
   }
 
@@ -141,16 +146,16 @@ export class VcpuFaults {
     const wait = this.#async.take(gfn);
     if (wait === undefined) return false;
     const { address } = wait;
-    const pgd = this.vcpu.isDirect ? undefined : this.vcpu.mmu.pgd;
+    const pgd = this.cpu.isDirect ? undefined : this.cpu.mmu.pgd;
     // Other bits may be alias bits now, and then the address is another page's.
-    const same = pgd === undefined ? this.vm.gfnOf(address) === gfn : true;
-    if (same && wait.pgd === pgd && this.vcpu.enterGuest()) {
-      if (!this.vm.caches.stocked) this.stock();
+    const same = pgd === undefined ? this.vm.guest.gfnOf(address) === gfn : true;
+    if (same && wait.pgd === pgd && enterGuest(this.vm, this.cpu)) {
+      if (!this.vm.pages.caches.stocked) this.stock();
       const [low, high] = [Number(address & 0xffff_ffffn), Number(address >> 32n)];
       // What an execute-only alias maps is nothing to read.
       const fetches = pgd === undefined && (address & this.vm.limits.executeOnlyAliases) !== 0n;
       this.attend(this.vm.exports.pageFault(this.pointer, high, low, fetches ? PFERR.fetch : 0, 1));
-      this.vm.events.collect(this.vcpu.id);
+      this.vm.events.collect(this.cpu.id);
     }
     return true;
   }
@@ -162,22 +167,22 @@ export class VcpuFaults {
 
   /** See Vcpu.injectFault. */
   inject({ errorCode, address, nested = false }: InjectedFault): void {
-    const context = nested ? this.vcpu.mmu : this.vcpu.walkMmu;
+    const context = nested ? this.cpu.mmu : this.cpu.walkMmu;
     if (errorCode & PFERR.p && !(errorCode & PFERR.rsvd)) {
-      this.invalidation.through(context, context.roots.current.page, address);
+      invalidateThrough(this.vm, this.cpu, context, context.roots.current.page, address);
     }
-    if (nested && this.vcpu.mmu.isEpt) this.invalidation.nestedEpt(address);
+    if (nested && this.cpu.mmu.isEpt) invalidateNestedEpt(this.vm, this.cpu, address);
   }
 
   /** See Vcpu.walk. */
   walk(address: bigint, code: number): WalkOutcome {
     const { vm, pointer } = this;
-    const { walkMmu, pagingRegisters: registers } = this.vcpu;
-    this.vcpu.checkLinear(address);
+    const { walkMmu, registers } = this.cpu;
+    this.cpu.checkLinear(address);
     // Under two-dimensional paging CR0.WP can change without an exit: the context follows when rights are checked.
     const stale = vm.tdp !== undefined && walkMmu.writeProtect !== isWriteProtect(registers);
     if (stale) walkMmu.refreshWriteProtect(vm.limits, registers);
-    if (vm.tdp !== undefined && isPaePaging(registers)) this.pdptes.refresh(registers.cr3);
+    if (vm.tdp !== undefined && isPaePaging(registers)) refreshPdptes(vm, this.cpu, registers.cr3);
     const low = Number(address & 0xffff_ffffn);
     const ok = vm.exports.walk(pointer, walkMmu.pointer, pointer, Number(address >> 32n), low, code) !== 0;
     const checked = vcpuRecord.get32(vm.linear, pointer, "GW_CHECKED") !== 0;

@@ -1,6 +1,15 @@
 /** How faults and walks of a vCPU end, and what a fault comes with. */
 import { SHADOW_CODES } from "../../abi/shadow.js";
-import type { AsyncFault } from "./async-faults.js";
+
+/** One page that the guest waits for. */
+export interface AsyncFault {
+  /** Without alias bits: what the guest is told. */
+  readonly gfn: bigint;
+  /** The fault's address, with alias bits. */
+  readonly address: bigint;
+  /** Guest pgd of the fault where it went through the guest's own tables. */
+  readonly pgd: bigint | undefined;
+}
 
 /** How a fault ended, as `Vcpu.fault` and `Vcpu.prefault` say it: a number. */
 export const FAULT_CODE = {

@@ -1,5 +1,6 @@
 /** Many faults in one call of the core (`Vcpu.prefault`). */
 import { SHADOW_CODES } from "../../abi/shadow.js";
+import { enterGuest } from "../roots/root-requests.js";
 import type { VcpuFaults } from "./faults.js";
 
 const { NEED_HOST_PAGE, RET_PF_RETRY, RET_PF_FIXED, RET_PF_SPURIOUS, RET_PF_INJECT } = SHADOW_CODES;
@@ -19,9 +20,9 @@ export function prefault(
     throw new RangeError(`results has room for ${results.length} words, expected at least ${addresses.length}`);
   }
   const { linear, tdp } = faults.vm;
-  if (tdp === undefined && faults.vcpu.linearWidth === 32)
-    for (const address of addresses) faults.vcpu.checkLinear(address);
-  faults.vcpu.enterGuest();
+  if (tdp === undefined && faults.cpu.linearWidth === 32)
+    for (const address of addresses) faults.cpu.checkLinear(address);
+  enterGuest(faults.vm, faults.cpu);
   const input = linear.allocate(BYTES);
   const output = input + ADDRESS_BYTES;
   let missing = 0;
@@ -52,16 +53,16 @@ interface Lanes {
 
 /** Faults at every lane, answering the core where it stops. */
 function faultLanes(faults: VcpuFaults, { input, output, count, errorCode }: Lanes): void {
-  const { caches, exports, linear } = faults.vm;
+  const { exports, linear, pages } = faults.vm;
   for (let next = 0; next < count; next++) {
-    if (!caches.stocked) faults.stock();
+    if (!pages.caches.stocked) faults.stock();
     next = exports.pageFaultBatch(faults.pointer, input, output, next, count, errorCode);
     if (next === count) return;
     let code = linear.u32[output / 4 + next]!;
     if (code >= NEED_HOST_PAGE) code = faults.attend(code);
     if (code === RET_PF_RETRY) {
       // A root went, or a range was being invalidated: once more with what an entry to the guest brings up to date.
-      faults.vcpu.enterGuest();
+      enterGuest(faults.vm, faults.cpu);
       const at = input / 8 + next;
       const half = linear.u32.subarray(at * 2, at * 2 + 2);
       code = faults.fault(half[0]!, half[1]!, errorCode);

@@ -15,41 +15,13 @@ import {
   roleQuadrant,
   roleSmm,
 } from "../../role/index.js";
+import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
 import { descRecord, memslotRecord, pageRecord, VM_WORD, vmRecord } from "../memory/records.js";
-import type { VirtualMachine } from "../vm.js";
-import { activePages, readPage, type ShadowPage } from "./snapshot.js";
+import type { AuditProblem, Invariant } from "./problem.js";
+import { readPage, type ShadowPage } from "./snapshot.js";
 import { SpteRules } from "./spte-rules.js";
 import { auditTdp } from "./tdp-audit.js";
-
-/** What can be wrong. */
-export type Invariant =
-  | "rmap"
-  | "parents"
-  | "write-protection"
-  | "write-track count"
-  | "large-page count"
-  | "unsync"
-  | "hash"
-  | "chain"
-  | "used pages"
-  | "indirect pages"
-  | "root count"
-  | "role"
-  | "spte"
-  | "pae_root"
-  | "descriptors"
-  | "page map"
-  | "tdp tree";
-
-export interface AuditProblem {
-  readonly invariant: Invariant;
-  /** Header of the page that breaks it; 0 where it is a counter of the VM. */
-  readonly page: number;
-  /** Index of the entry, where one breaks it. */
-  readonly index: number | undefined;
-  readonly message: string;
-}
 
 const PRESENT = 1n << 11n;
 const LARGE = 1n << 7n;
@@ -59,7 +31,7 @@ const ADDRESS = 0x000f_ffff_ffff_f000n;
 const PDPTE_BITS = ADDRESS | PRESENT | 1n;
 const LATCHED = 2;
 
-export function audit(vm: VirtualMachine): AuditProblem[] {
+export function audit(vm: Machine): AuditProblem[] {
   return [...new Audit(vm).run(), ...auditTdp(vm)];
 }
 
@@ -73,12 +45,12 @@ class Audit {
   readonly #parents = new Map<number, Set<number>>();
   readonly #rules: SpteRules;
 
-  constructor(readonly vm: VirtualMachine) {
+  constructor(readonly vm: Machine) {
     this.#rules = new SpteRules(vm);
     this.#linear = vm.linear;
-    const active = activePages(vm);
+    const active = vm.pages.active();
     const tdp = vm.tdpMmu?.pages() ?? [];
-    const zapped = vm.vcpus
+    const zapped = vm.cpus
       .flatMap((vcpu) => vcpu.rootPages())
       .filter((page) => !active.includes(page) && !tdp.includes(page));
     this.#pages = [...active, ...new Set(zapped)].map((pointer) => readPage(vm, pointer));
@@ -120,13 +92,13 @@ class Audit {
   #page(page: ShadowPage): void {
     const { vm } = this;
     if (this.#pageOfTable(page.table) !== page) this.#report("page map", page, undefined, "its table leads elsewhere");
-    if (!vm.hash.has(page.pointer)) this.#report("hash", page, undefined, "not in the hash");
+    if (!vm.pages.hash.has(page.pointer)) this.#report("hash", page, undefined, "not in the hash");
     if (!this.#inChain(page)) this.#report("chain", page, undefined, "not among the pages of its gfn");
-    const roots = vm.vcpus.flatMap((vcpu) => vcpu.rootPages()).filter((root) => root === page.pointer).length;
+    const roots = vm.cpus.flatMap((vcpu) => vcpu.rootPages()).filter((root) => root === page.pointer).length;
     if (roots !== page.rootCount) {
       this.#report("root count", page, undefined, `counts ${page.rootCount} uses as a root, ${roots} exist`);
     }
-    const contexts = vm.vcpus.flatMap((vcpu) => [vcpu.rootMmu, vcpu.guestMmu]);
+    const contexts = vm.cpus.flatMap((vcpu) => [vcpu.rootMmu, vcpu.guestMmu]);
     const current = contexts.filter((context) => context.roots.current.page === page.pointer).length;
     if (pageRecord.get32(this.#linear, page.pointer, "CURRENT") !== current) {
       this.#report("root count", page, undefined, `is not the current root of ${current} contexts as it thinks`);
@@ -182,7 +154,7 @@ class Audit {
 
   /** What an entry without a guest's behind it maps from. */
   #directGfn(page: ShadowPage, index: number): bigint {
-    return this.vm.plainGfn(page.gfn + (BigInt(index) << BigInt(9 * (roleLevel(page.role) - 1))));
+    return this.vm.guest.plainGfn(page.gfn + (BigInt(index) << BigInt(9 * (roleLevel(page.role) - 1))));
   }
 
   #entry(page: ShadowPage, index: number, spte: bigint): void {
@@ -236,7 +208,7 @@ class Audit {
   #forbidsWriting(slot: Memslot, gfn: bigint, level: number): boolean {
     const pages = 1n << BigInt(9 * (level - 1));
     return this.#pages.some((page) => {
-      if (roleIsInvalid(page.role) || this.vm.isObsolete(page.pointer) || !this.#hasGptes(page) || page.unsync)
+      if (roleIsInvalid(page.role) || this.vm.pages.isObsolete(page.pointer) || !this.#hasGptes(page) || page.unsync)
         return false;
       return roleSmm(page.role) === slot.addressSpace && page.gfn >= gfn && page.gfn < gfn + pages;
     });
@@ -365,8 +337,13 @@ class Audit {
     if (this.vm.counter("INDIRECT") !== indirect) {
       this.#report("indirect pages", undefined, undefined, `${this.vm.counter("INDIRECT")} counted, ${indirect} exist`);
     }
-    if (this.vm.hash.size !== this.#pages.length) {
-      this.#report("hash", undefined, undefined, `${this.vm.hash.size} pages in the hash, ${this.#pages.length} exist`);
+    if (this.vm.pages.hash.size !== this.#pages.length) {
+      this.#report(
+        "hash",
+        undefined,
+        undefined,
+        `${this.vm.pages.hash.size} pages in the hash, ${this.#pages.length} exist`,
+      );
     }
     if (this.vm.counter("BROKEN") !== 0) {
       this.#report("spte", undefined, undefined, `${this.vm.counter("BROKEN")} assertions of the core failed`);

@@ -1,8 +1,7 @@
 /** The state of a VM's shadow pages, for people and for comparison. */
 
+import type { Machine } from "../machine/machine.js";
 import { PAGE_WORD, pageRecord, vmRecord } from "../memory/records.js";
-import { linkedPages } from "../pages/linked-pages.js";
-import type { VirtualMachine } from "../vm.js";
 
 /** One shadow page. */
 export interface ShadowPage {
@@ -37,7 +36,7 @@ export interface ShadowPage {
 
 const ROLE_PAE_ROOT = 1 << 19;
 
-export function readPage(vm: VirtualMachine, pointer: number): ShadowPage {
+export function readPage(vm: Machine, pointer: number): ShadowPage {
   const { linear } = vm;
   const table = linear.u32[(pointer >>> 2) + PAGE_WORD.spt]!;
   const array = linear.u32[(pointer >>> 2) + PAGE_WORD.shadowed]!;
@@ -71,11 +70,7 @@ export function readPage(vm: VirtualMachine, pointer: number): ShadowPage {
   };
 }
 
-/** Headers of the active pages, newest first. */
-export function activePages(vm: VirtualMachine): number[] {
-  return linkedPages(vm.linear, vm.pointer + vmRecord.offset("ACTIVE"));
-}
-
-export function shadowPages(vm: VirtualMachine): ShadowPage[] {
-  return [...(vm.tdpMmu?.pages() ?? []), ...activePages(vm)].map((pointer) => readPage(vm, pointer));
+/** The active pages: those of the TDP MMU, and the others newest first. */
+export function shadowPages(vm: Machine): ShadowPage[] {
+  return [...(vm.tdpMmu?.pages() ?? []), ...vm.pages.active()].map((pointer) => readPage(vm, pointer));
 }

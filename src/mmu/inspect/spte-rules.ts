@@ -2,9 +2,9 @@
 import { SHADOW_CODES } from "../../abi/shadow.js";
 import { ROLE_EFER_NX, roleIsDirect, roleIsGuestMode, roleIsPaeRoot, roleLevel } from "../../role/index.js";
 import { bits, eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved-bits.js";
+import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
 import { memslotRecord, vmRecord } from "../memory/records.js";
-import type { VirtualMachine } from "../vm.js";
 import type { ShadowPage } from "./snapshot.js";
 
 const PRESENT = 1n << 11n;
@@ -21,7 +21,7 @@ export class SpteRules {
   readonly #nxHuge: boolean;
   readonly #ept: boolean;
 
-  constructor(readonly vm: VirtualMachine) {
+  constructor(readonly vm: Machine) {
     const { limits, tdp } = vm;
     this.#ept = tdp?.format === "ept";
     this.#nxHuge = this.#mask32("NX_HUGE") !== 0;

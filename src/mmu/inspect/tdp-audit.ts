@@ -2,11 +2,11 @@
 
 import { REMOVED_SPTE } from "../../abi/spte.js";
 import { roleIsDirect, roleIsInvalid, roleIsPromoted, roleLevel, roleSmm } from "../../role/index.js";
+import type { Machine } from "../machine/machine.js";
 import { pageRecord, tdpRecord, vmRecord } from "../memory/records.js";
 import type { TdpMmu } from "../pages/tdp.js";
-import type { VirtualMachine } from "../vm.js";
-import type { AuditProblem, Invariant } from "./audit.js";
-import { activePages, readPage, type ShadowPage } from "./snapshot.js";
+import type { AuditProblem, Invariant } from "./problem.js";
+import { readPage, type ShadowPage } from "./snapshot.js";
 import { SpteRules } from "./spte-rules.js";
 
 const PRESENT = 1n << 11n;
@@ -15,17 +15,18 @@ const LEVEL = 15;
 const LATCHED = 2;
 
 /** Problems of the TDP MMU; none where the VM has no TDP MMU. */
-export function auditTdp(vm: VirtualMachine): AuditProblem[] {
+export function auditTdp(vm: Machine): AuditProblem[] {
   return vm.tdpMmu === undefined ? [] : new TdpAudit(vm, vm.tdpMmu).run();
 }
 
 /** gfns of an address space where the guest must not write unnoticed: tables that are shadowed and in sync. */
-function shadowedTables(vm: VirtualMachine, space: number): bigint[] {
-  return activePages(vm)
+function shadowedTables(vm: Machine, space: number): bigint[] {
+  return vm.pages
+    .active()
     .map((pointer) => readPage(vm, pointer))
     .filter(({ pointer, role, low, unsync }) => {
       const shadows = !roleIsDirect(role) && !roleIsPromoted(role) && (low & LATCHED) === 0;
-      return shadows && !unsync && !vm.isObsolete(pointer) && (roleSmm(role) === 0 ? 0 : 1) === space;
+      return shadows && !unsync && !vm.pages.isObsolete(pointer) && (roleSmm(role) === 0 ? 0 : 1) === space;
     })
     .map((page) => page.gfn);
 }
@@ -39,7 +40,7 @@ class TdpAudit {
   readonly #tables: readonly (readonly bigint[])[];
 
   constructor(
-    readonly vm: VirtualMachine,
+    readonly vm: Machine,
     readonly tdp: TdpMmu,
   ) {
     this.#rules = new SpteRules(vm);
@@ -83,7 +84,7 @@ class TdpAudit {
 
   /** A valid root has a reference of the TDP MMU's own besides those of vCPUs. */
   #root(root: ShadowPage): void {
-    const users = this.vm.vcpus.flatMap((vcpu) => vcpu.rootPages()).filter((page) => page === root.pointer).length;
+    const users = this.vm.cpus.flatMap((vcpu) => vcpu.rootPages()).filter((page) => page === root.pointer).length;
     const expected = users + (roleIsInvalid(root.role) ? 0 : 1);
     if (root.rootCount !== expected) {
       this.#report("root count", root, undefined, `counts ${root.rootCount} references, ${expected} exist`);
@@ -105,7 +106,7 @@ class TdpAudit {
     const level = roleLevel(page.role);
     // What the entry maps as tables are indexed, with alias bits.
     const place = (page.gfn | page.alias) + (BigInt(index) << BigInt(9 * (level - 1)));
-    const gfn = this.vm.plainGfn(place);
+    const gfn = this.vm.guest.plainGfn(place);
     if ((spte & PRESENT) === 0n) {
       for (const wrong of this.#rules.absent(spte, gfn)) this.#wrong(page, index, spte, wrong);
       return;

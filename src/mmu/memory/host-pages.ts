@@ -1,35 +1,33 @@
 /** What the host has behind guest pages: asked for at a fault, looked up for prefetching. */
+import type { LinearMemory } from "../../core/linear-memory.js";
 import { ConfigError } from "../../errors.js";
-import type { Vcpu } from "../vcpu.js";
-import type { VirtualMachine } from "../vm.js";
-import type { Memslot } from "./memslots.js";
+import type { HostMemory, HostPage } from "../config/config.js";
+import type { Memslot, Memslots } from "./memslots.js";
 import { vcpuRecord, vmRecord } from "./records.js";
-
-/** What the host has behind a page: page frame number, whether it may be written, and at which level it is mapped. */
-export interface HostPage {
-  /** Of this 4 KiB page, within the host's MAXPHYADDR. */
-  readonly pfn: bigint;
-  readonly writable: boolean;
-  /**
-   * How large a page of its own tables holds it: 1: 4 KiB, 2: 2 MiB, 3: 1 GiB. All of such a page lies behind the
-   * addresses around this one, so that the low bits of frame and host-virtual page number are the same.
-   */
-  readonly level: number;
-}
-
-/** The host's memory management. */
-export interface HostMemory {
-  /**
-   * Finds or makes the page for a guest access; undefined: it has to be fetched first, and the guest is to wait. It may run
-   * into the VM's own notifier methods, change slots and run other vCPUs; the vCPU that waits for it throws BusyError.
-   */
-  pin(hva: bigint, write: boolean): HostPage | undefined;
-  /** The page if it is there now, without doing anything for it: meanwhile the VM throws BusyError. */
-  peek(hva: bigint): HostPage | undefined;
-}
 
 /** Without a host, RAM lies at this page frame plus its linear page number, above all shadow tables. */
 const RAM_ZONE_PFN = 1n << 21n;
+
+/** The machine whose pages they are. */
+export interface HostPagesHome {
+  readonly linear: LinearMemory;
+  /** Linear address of the VM record. */
+  readonly pointer: number;
+  readonly slots: Memslots;
+  readonly limits: { readonly hostPhysicalBits: number };
+  /** Calls the host, which must not use the machine meanwhile. */
+  undisturbed<T>(occupation: string, call: () => T): T;
+  /** Faults come by where more is asked, until `letGo`. */
+  hold(): void;
+  letGo(): void;
+}
+
+/** A vCPU whose fault needs a page. */
+export interface Waiter {
+  /** Linear address of its VCPU record. */
+  readonly pointer: number;
+  waiting: boolean;
+}
 
 export class HostPages {
   /** Pages that were not there (or not writable) when last looked at, by slot. */
@@ -37,7 +35,7 @@ export class HostPages {
   #pins = 0;
 
   constructor(
-    readonly vm: VirtualMachine,
+    readonly vm: HostPagesHome,
     readonly host: HostMemory | undefined,
   ) {}
 
@@ -70,7 +68,7 @@ export class HostPages {
    * Answers a fault that needs its host page: "page" where it is known now, "wait" where it has to be fetched first,
    * "retry" where what the host said is old already.
    */
-  provide(vcpu: Vcpu): "page" | "wait" | "retry" {
+  provide(vcpu: Waiter): "page" | "wait" | "retry" {
     const { linear, slots } = this.vm;
     const pointer = vcpuRecord.get32(linear, vcpu.pointer, "F_SLOT");
     const slot = slots.slots.find((one) => one.pointer === pointer)!;
@@ -94,15 +92,15 @@ export class HostPages {
     return "page";
   }
 
-  #pin(vcpu: Vcpu, host: HostMemory, hva: bigint, write: boolean): HostPage | undefined {
+  #pin(vcpu: Waiter, host: HostMemory, hva: bigint, write: boolean): HostPage | undefined {
     this.#pins++;
-    this.vm.caches.hold();
+    this.vm.hold();
     vcpu.waiting = true;
     try {
       return host.pin(hva, write);
     } finally {
       vcpu.waiting = false;
-      this.vm.caches.letGo();
+      this.vm.letGo();
       this.#pins--;
     }
   }

@@ -5,40 +5,9 @@ import type { LinearMemory } from "../../core/linear-memory.js";
 import { RecordType } from "../../core/record.js";
 import { ConfigError } from "../../errors.js";
 import { isPlain } from "../config/aliases.js";
+import type { SlotConfig } from "../config/config.js";
 import { Allocations } from "./allocations.js";
 import { memslotRecord, slotSetRecord, vmRecord } from "./records.js";
-
-/** A memslot as KVM_SET_USER_MEMORY_REGION takes it. */
-export interface SlotConfig {
-  /** 0, or 1 for the SMM address space. Default 0. */
-  readonly addressSpace?: number;
-  /** Slot number, 0 to 509. */
-  readonly id: number;
-  /** First guest-physical address, a multiple of 4096. */
-  readonly gpa: bigint;
-  /** Bytes, a multiple of 4096; 0 deletes the slot. */
-  readonly size: number;
-  /** Writes are logged. Default false. */
-  readonly logDirty?: boolean;
-  /** Guest writes are emulated. Default false. */
-  readonly readOnly?: boolean;
-  /** Host virtual address of its first byte; decides large-page alignment and what the notifier names. Default `ram`. */
-  readonly hva?: bigint;
-  /** Linear address of its RAM, a multiple of 4096. It may not lie over what the core keeps, but in what `createRam` gave. */
-  readonly ram?: number;
-  /**
-   * Bytes of RAM that there are, a multiple of 4096; behind them the slot has pages of the host's, but nothing that can be
-   * read or written here, and no tables of the guest's. Default: all of `size`.
-   */
-  readonly ramSize?: number;
-  /** The VM's own page (KVM's private memslots), which the guest sees at its plain address only. Default false. */
-  readonly internal?: boolean;
-  /**
-   * EPT memory type of its pages, as memory-type range registers give it where devices read memory: 0 UC, 1 WC, 4 WT,
-   * 5 WP, 6 WB. The guest's page-attribute table may refine it. Default: WB, whatever the guest says.
-   */
-  readonly memoryType?: 0 | 1 | 4 | 5 | 6;
-}
 
 /** A slot with its record. */
 export interface Memslot {

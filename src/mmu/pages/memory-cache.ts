@@ -5,6 +5,7 @@
 import { SHADOW_CODES } from "../../abi/shadow.js";
 import type { LinearMemory } from "../../core/linear-memory.js";
 import { OutOfMemoryError } from "../../errors.js";
+import type { EncryptionHooks } from "../config/config.js";
 import { Allocations } from "../memory/allocations.js";
 import { descRecord, PAGE_WORD, pageRecord, VM_WORD, vmRecord } from "../memory/records.js";
 
@@ -19,14 +20,6 @@ const PAGES = 7;
 const AHEAD = 8;
 /** but with no more than this many. */
 const MOST_AHEAD = 128;
-
-/** What the processor's memory encryption needs: PAE roots are read unencrypted, because CR3 has no encryption bit. */
-export interface EncryptionHooks {
-  /** The table at this host-physical address must be readable without encryption. */
-  decrypt(hostAddress: bigint): void;
-  /** The table goes back to ordinary, encrypted use. */
-  encrypt(hostAddress: bigint): void;
-}
 
 export class MemoryCaches {
   readonly #tables: number[] = [];

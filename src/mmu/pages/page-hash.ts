@@ -5,10 +5,8 @@
  */
 import type { LinearMemory } from "../../core/linear-memory.js";
 import { ROLE_INVALID } from "../../role/index.js";
-import { PAGE_WORD, VCPU_WORD } from "../memory/records.js";
+import { LOW_LATCHED, PAGE_WORD, VCPU_WORD } from "../memory/records.js";
 
-/** SP_LOW: the page's PDPTEs are latched and belong to its name. */
-const LOW_LATCHED = 2;
 const EMPTY = 0;
 const DELETED = 1;
 

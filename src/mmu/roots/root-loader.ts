@@ -2,112 +2,99 @@
 import { OutOfMemoryError } from "../../errors.js";
 import { ROLE_DIRECT, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, roleGuestLevel, roleLevel } from "../../role/index.js";
 import type { PagingContext } from "../context/context.js";
-import { mmuRecord, PAGE_WORD, pageRecord, VCPU_WORD } from "../memory/records.js";
-import type { Vcpu } from "../vcpu.js";
-import type { VirtualMachine } from "../vm.js";
+import type { Cpu } from "../machine/cpu.js";
+import type { Machine } from "../machine/machine.js";
+import { LOW_LATCHED, LOW_PDPT, mmuRecord, PAGE_WORD, pageRecord, VCPU_WORD } from "../memory/records.js";
 
 const ADDRESS = 0x000f_ffff_ffff_f000n;
-/** SP_LOW: a page-directory-pointer table, and whether its PDPTEs are latched; bits 11:5 are CR3's. */
-const PDPT = 1;
-const LATCHED = 2;
 
-export class RootLoader {
-  readonly #vm: VirtualMachine;
+/** CR3 bits 11:5 and the latch, where the guest's root is a page-directory-pointer table; part of the root's name. */
+export function rootLow(vm: Machine, context: PagingContext, pgd: bigint): number {
+  if (context.guestLevel !== 3 || context.rootRole & ROLE_DIRECT) return 0;
+  return Number(pgd & 0xfe0n) | LOW_PDPT | (latches(vm, context) ? LOW_LATCHED : 0);
+}
 
-  constructor(readonly vcpu: Vcpu) {
-    this.#vm = vcpu.vm;
-  }
+function latches(vm: Machine, context: PagingContext): boolean {
+  return !context.livePdptes || vm.nestedPdptes === "loaded";
+}
 
-  /** CR3 bits 11:5 and the latch, where the guest's root is a page-directory-pointer table; part of the root's name. */
-  low(context: PagingContext, pgd: bigint): number {
-    if (context.guestLevel !== 3 || context.rootRole & ROLE_DIRECT) return 0;
-    return Number(pgd & 0xfe0n) | PDPT | (this.#latches(context) ? LATCHED : 0);
-  }
+/** Reads the PDPTEs of L1's PAE NPT where its root is named by them; those that lie in no slot count as not present. */
+export function latchNestedPdptes(vm: Machine, cpu: Cpu, context: PagingContext): void {
+  if (!context.livePdptes || context.guestLevel !== 3 || !latches(vm, context)) return;
+  const table = context.pgd & (ADDRESS | 0xfe0n);
+  const bytes = vm.guest.read(table, 32, cpu.space) ?? new Uint8Array(32);
+  context.pdptes = [...new BigUint64Array(bytes.slice().buffer)];
+}
 
-  #latches(context: PagingContext): boolean {
-    return !context.livePdptes || this.#vm.nestedPdptes === "loaded";
-  }
-
-  /** Reads the PDPTEs of L1's PAE NPT where its root is named by them; those that lie in no slot count as not present. */
-  latch(context: PagingContext): void {
-    if (!context.livePdptes || context.guestLevel !== 3 || !this.#latches(context)) return;
-    const table = context.pgd & (ADDRESS | 0xfe0n);
-    const bytes = this.#vm.readGuest(table, 32, this.vcpu.space) ?? new Uint8Array(32);
-    context.pdptes = [...new BigUint64Array(bytes.slice().buffer)];
-  }
-
-  /** Loads a context's root for its current guest table; false where that lies in no slot. The caches were topped up. */
-  load(context: PagingContext): boolean {
-    const vm = this.#vm;
-    this.latch(context);
-    const role = context.rootRole;
-    const direct = (role & ROLE_DIRECT) !== 0;
-    const table = direct ? 0n : context.pgd;
-    const gfn = (table & ADDRESS) >> 12n;
-    if (direct && vm.tdpMmu !== undefined) {
-      context.roots.setCurrent({ page: vm.tdpMmu.root(role), pgd: 0n });
-      return true;
-    }
-    if (!direct && !this.#isVisible(context, gfn)) return false;
-    if (vm.exports.reserveRoom(vm.pointer) === 0) {
-      throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
-    }
-    vm.settle();
-    const words = vm.linear.u32;
-    const request = this.vcpu.pointer >>> 2;
-    words[request + VCPU_WORD.reqGfn] = Number(gfn & 0xffff_ffffn);
-    words[request + VCPU_WORD.reqGfn + 1] = Number(gfn >> 32n);
-    words[request + VCPU_WORD.reqRole] = role;
-    words[request + VCPU_WORD.reqLow] = this.low(context, table);
-    const page = vm.providePage(this.vcpu);
-    pageRecord.set32(vm.linear, page, "ROOT_COUNT", pageRecord.get32(vm.linear, page, "ROOT_COUNT") + 1);
-    context.roots.setCurrent({ page, pgd: table });
-    this.fill(page);
+/** Loads a context's root for its current guest table; false where that lies in no slot. The caches were topped up. */
+export function loadRoot(vm: Machine, cpu: Cpu, context: PagingContext): boolean {
+  latchNestedPdptes(vm, cpu, context);
+  const role = context.rootRole;
+  const direct = (role & ROLE_DIRECT) !== 0;
+  const table = direct ? 0n : context.pgd;
+  const gfn = (table & ADDRESS) >> 12n;
+  if (direct && vm.tdpMmu !== undefined) {
+    context.roots.setCurrent({ page: vm.tdpMmu.root(role), pgd: 0n });
     return true;
   }
-
-  /** The root table, and for a PAE guest each directory, is memory that the guest has (mmu_check_root). */
-  #isVisible(context: PagingContext, root: bigint): boolean {
-    const latched = context.guestLevel === 3 && this.#latches(context);
-    const pdptes = latched ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
-    const gfns = [root, ...pdptes.map((pdpte) => this.#vm.gfnOf(pdpte & ADDRESS))];
-    return gfns.every((gfn) => this.#vm.slots.visible(this.vcpu.space, gfn) !== undefined);
+  if (!direct && !isVisible(vm, cpu, context, gfn)) return false;
+  if (vm.exports.reserveRoom(vm.pointer) === 0) {
+    throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
   }
+  vm.settle();
+  const words = vm.linear.u32;
+  const request = cpu.pointer >>> 2;
+  words[request + VCPU_WORD.reqGfn] = Number(gfn & 0xffff_ffffn);
+  words[request + VCPU_WORD.reqGfn + 1] = Number(gfn >> 32n);
+  words[request + VCPU_WORD.reqRole] = role;
+  words[request + VCPU_WORD.reqLow] = rootLow(vm, context, table);
+  const page = vm.providePage(cpu);
+  pageRecord.set32(vm.linear, page, "ROOT_COUNT", pageRecord.get32(vm.linear, page, "ROOT_COUNT") + 1);
+  context.roots.setCurrent({ page, pgd: table });
+  fillRoot(vm, cpu, page);
+  return true;
+}
 
-  /**
-   * Links the tables right below a root that stands above the guest's own tables or holds its PDPTEs, down to level 2:
-   * from here on the guest's writes to its top-level tables are seen, as a kernel with special roots sees them. Guests
-   * of four and five levels have one top-level table, which the first fault links.
-   */
-  fill(page: number): void {
-    const vm = this.#vm;
-    const role = vm.linear.u32[(page >>> 2) + PAGE_WORD.role]!;
-    const low = vm.linear.u32[(page >>> 2) + PAGE_WORD.low]!;
-    const level = roleLevel(role);
-    const stands = (role & (ROLE_PAE_ROOT | ROLE_LEVEL_PROMOTED)) !== 0 || low !== 0;
-    if (!stands || roleGuestLevel(role) > 3 || level < 3 || (role & ROLE_DIRECT && !(role & ROLE_PAE_ROOT))) return;
-    pageRecord.set32(vm.linear, page, "GAP", 0);
-    for (let index = 0; index < (level === 3 ? 4 : 1); index++) {
-      if (vm.exports.rootChildRequest(this.vcpu.pointer, page, index) === 1) {
-        vm.providePage(this.vcpu);
-        vm.exports.rootChildLink(this.vcpu.pointer, page, index);
-        vm.settle();
-      }
-      const child = vm.childPage(page, index);
-      if (level > 3 && child !== 0) this.fill(child);
+/** The root table, and for a PAE guest each directory, is memory that the guest has (mmu_check_root). */
+function isVisible(vm: Machine, cpu: Cpu, context: PagingContext, root: bigint): boolean {
+  const latched = context.guestLevel === 3 && latches(vm, context);
+  const pdptes = latched ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
+  const gfns = [root, ...pdptes.map((pdpte) => vm.guest.gfnOf(pdpte & ADDRESS))];
+  return gfns.every((gfn) => vm.slots.visible(cpu.space, gfn) !== undefined);
+}
+
+/**
+ * Links the tables right below a root that stands above the guest's own tables or holds its PDPTEs, down to level 2:
+ * from here on the guest's writes to its top-level tables are seen, as a kernel with special roots sees them. Guests
+ * of four and five levels have one top-level table, which the first fault links.
+ */
+export function fillRoot(vm: Machine, cpu: Cpu, page: number): void {
+  const role = vm.linear.u32[(page >>> 2) + PAGE_WORD.role]!;
+  const low = vm.linear.u32[(page >>> 2) + PAGE_WORD.low]!;
+  const level = roleLevel(role);
+  const stands = (role & (ROLE_PAE_ROOT | ROLE_LEVEL_PROMOTED)) !== 0 || low !== 0;
+  if (!stands || roleGuestLevel(role) > 3 || level < 3 || (role & ROLE_DIRECT && !(role & ROLE_PAE_ROOT))) return;
+  pageRecord.set32(vm.linear, page, "GAP", 0);
+  for (let index = 0; index < (level === 3 ? 4 : 1); index++) {
+    if (vm.exports.rootChildRequest(cpu.pointer, page, index) === 1) {
+      vm.providePage(cpu);
+      vm.exports.rootChildLink(cpu.pointer, page, index);
+      vm.settle();
     }
+    const child = vm.pages.child(page, index);
+    if (level > 3 && child !== 0) fillRoot(vm, cpu, child);
   }
+}
 
-  /** The processor's own check of the PDPTEs of a pae_root at VM entry: no reserved bit in a present entry. */
-  check(context: PagingContext): void {
-    const page = context.roots.currentPage;
-    const { linear } = this.#vm;
-    if (page === 0 || (linear.u32[(page >>> 2) + PAGE_WORD.role]! & ROLE_PAE_ROOT) === 0) return;
-    const table = linear.u32[(page >>> 2) + PAGE_WORD.spt]!;
-    const reserved = mmuRecord.get64(linear, context.pointer, "SHADOW_RESERVED", 2);
-    for (let i = 0; i < 4; i++) {
-      const entry = linear.u64[table / 8 + i]!;
-      if (entry & 1n && entry & reserved) throw new RangeError(`PDPTE ${i} 0x${entry.toString(16)} has reserved bits`);
-    }
+/** The processor's own check of the PDPTEs of a pae_root at VM entry: no reserved bit in a present entry. */
+export function checkPaeRoot(vm: Machine, context: PagingContext): void {
+  const page = context.roots.currentPage;
+  const { linear } = vm;
+  if (page === 0 || (linear.u32[(page >>> 2) + PAGE_WORD.role]! & ROLE_PAE_ROOT) === 0) return;
+  const table = linear.u32[(page >>> 2) + PAGE_WORD.spt]!;
+  const reserved = mmuRecord.get64(linear, context.pointer, "SHADOW_RESERVED", 2);
+  for (let i = 0; i < 4; i++) {
+    const entry = linear.u64[table / 8 + i]!;
+    if (entry & 1n && entry & reserved) throw new RangeError(`PDPTE ${i} 0x${entry.toString(16)} has reserved bits`);
   }
 }

@@ -1,112 +1,82 @@
 /** What a vCPU has to do about its roots before it enters the guest (KVM's requests), and what it does at once. */
 import { ROLE_DIRECT, ROLE_PAE_ROOT } from "../../role/index.js";
 import { ROOTS } from "../context/root-cache.js";
-import { PAGE_WORD, vcpuRecord } from "../memory/records.js";
-import type { Vcpu } from "../vcpu.js";
-import { RootLoader } from "./root-loader.js";
+import type { Cpu } from "../machine/cpu.js";
+import type { Machine } from "../machine/machine.js";
+import { REQUEST } from "../machine/requests.js";
+import { PAGE_WORD } from "../memory/records.js";
+import { checkPaeRoot, fillRoot, loadRoot, rootLow } from "./root-loader.js";
 
-/** Work that waits for the next entry to the guest. */
-export const REQUEST = {
-  freeObsoleteRoots: 1,
-  sync: 2,
-  loadPgd: 4,
-  flushCurrent: 8,
-  flushGuest: 16,
-  fillRoot: 32,
-} as const;
+/**
+ * What happens before each entry to the guest: requests are served, a root is loaded if there is none. Returns false where
+ * a root table lies in no slot. Throws OutOfMemoryError, and the requests stay.
+ */
+export function enterGuest(vm: Machine, cpu: Cpu): boolean {
+  cpu.pdptesAreRead = vm.virtualization === "vmx";
+  const loaded = serveRequests(vm, cpu);
+  vm.events.collect(cpu.id);
+  return loaded;
+}
 
-export class RootRequests {
-  readonly loader: RootLoader;
-  #bits = 0;
-
-  constructor(readonly vcpu: Vcpu) {
-    this.loader = new RootLoader(vcpu);
-  }
-
-  /** Adds REQUEST bits. */
-  add(bits: number): void {
-    this.#bits |= bits;
-  }
-
-  /** Every vCPU gets this when a root in use was zapped. */
-  addObsolete(): void {
-    this.#bits |= REQUEST.freeObsoleteRoots | REQUEST.fillRoot;
-  }
-
-  /**
-   * Serves them, and loads a root if there is none. Returns false where a root table lies in no slot. Throws
-   * OutOfMemoryError, and the requests stay.
-   */
-  serve(): boolean {
-    const { vm, mmu } = this.vcpu;
-    const requests = this.#bits;
-    if (requests !== 0 || mmu.roots.currentPage === 0) {
-      // The only thing that can fail for want of memory, before anything has changed.
-      vm.caches.topUp((mmu.rootRole & ROLE_PAE_ROOT) !== 0);
-      this.#serve(requests);
-    }
-    this.loader.check(mmu);
-    return mmu.roots.currentPage !== 0;
-  }
-
-  #serve(requests: number): void {
-    const { mmu } = this.vcpu;
-    this.#bits = 0;
+function serveRequests(vm: Machine, cpu: Cpu): boolean {
+  const { mmu, requests } = cpu;
+  if (requests !== 0 || mmu.roots.currentPage === 0) {
+    // The only thing that can fail for want of memory, before anything has changed.
+    vm.pages.caches.topUp((mmu.rootRole & ROLE_PAE_ROOT) !== 0);
+    cpu.requests = 0;
     try {
-      if (requests & REQUEST.freeObsoleteRoots) this.#freeObsoleteRoots();
-      const { roots } = mmu;
-      if (requests & REQUEST.fillRoot && roots.currentPage !== 0) this.loader.fill(roots.currentPage);
-      if (requests & REQUEST.sync) this.#syncRoots();
-      if (requests & REQUEST.flushGuest) this.#flushGuest();
-      if (roots.currentPage === 0) {
-        if (this.loader.load(mmu)) this.#syncRoots();
-      }
+      serve(vm, cpu, requests);
     } catch (error) {
-      this.#bits |= requests;
+      cpu.requests |= requests;
       throw error;
     }
   }
+  checkPaeRoot(vm, mmu);
+  return mmu.roots.currentPage !== 0;
+}
 
-  /** The guest's whole TLB goes: nothing of the tables under two-dimensional paging, which hold no linear address. */
-  #flushGuest(): void {
-    const { vm, roots } = this.vcpu;
-    if (vm.tdp !== undefined) return;
-    this.#syncRoots();
-    roots.freeWhere((page) => vm.isUnsync(page), false);
-  }
+function serve(vm: Machine, cpu: Cpu, requests: number): void {
+  const { mmu } = cpu;
+  if (requests & REQUEST.freeObsoleteRoots) freeObsoleteRoots(vm, cpu);
+  const { roots } = mmu;
+  if (requests & REQUEST.fillRoot && roots.currentPage !== 0) fillRoot(vm, cpu, roots.currentPage);
+  if (requests & REQUEST.sync) syncRoots(vm, cpu);
+  if (requests & REQUEST.flushGuest) flushGuest(vm, cpu);
+  if (roots.currentPage === 0 && loadRoot(vm, cpu, mmu)) syncRoots(vm, cpu);
+}
 
-  #freeObsoleteRoots(): void {
-    const { vm, rootMmu, guestMmu } = this.vcpu;
-    for (const { roots } of [rootMmu, guestMmu]) roots.freeWhere((page) => vm.isObsolete(page), true);
-  }
+/** The guest's whole TLB goes: nothing of the tables under two-dimensional paging, which hold no linear address. */
+function flushGuest(vm: Machine, cpu: Cpu): void {
+  if (vm.tdp !== undefined) return;
+  syncRoots(vm, cpu);
+  cpu.rootMmu.roots.freeWhere((page) => vm.pages.isUnsync(page), false);
+}
 
-  #forgetMmio(): void {
-    vcpuRecord.set64(this.vcpu.vm.linear, this.vcpu.pointer, "MMIO_GVA", 0n);
-  }
+function freeObsoleteRoots(vm: Machine, cpu: Cpu): void {
+  for (const { roots } of [cpu.rootMmu, cpu.guestMmu]) roots.freeWhere((page) => vm.pages.isObsolete(page), true);
+}
 
-  #syncRoots(): void {
-    const { vm, mmu, pointer, isDirect } = this.vcpu;
-    const page = mmu.roots.currentPage;
-    if (isDirect || page === 0) return;
-    this.#forgetMmio();
-    vm.exports.syncFromRoot(pointer, page);
-    vm.settle();
-  }
+function syncRoots(vm: Machine, cpu: Cpu): void {
+  const page = cpu.mmu.roots.currentPage;
+  if (cpu.isDirect || page === 0) return;
+  cpu.forgetMmio();
+  vm.exports.syncFromRoot(cpu.pointer, page);
+  vm.settle();
+}
 
-  /** The root table of the context in use changed: use a cached root, or have one loaded at the next entry. */
-  newPgd(pgd: bigint): void {
-    const { vm, mmu } = this.vcpu;
-    const { roots, rootRole: role } = mmu;
-    const wanted = role & ROLE_DIRECT ? (role | vm.staleDirectRoleBits) >>> 0 : role;
-    if (!roots.switchTo(pgd, wanted, this.loader.low(mmu, pgd))) return;
-    this.#bits |= REQUEST.loadPgd | REQUEST.fillRoot;
-    this.#forgetMmio();
-    if (!(role & ROLE_DIRECT)) vm.linear.u32[(roots.currentPage >>> 2) + PAGE_WORD.flood] = 0;
-  }
+/** The root table of the context in use changed: use a cached root, or have one loaded at the next entry. */
+export function switchRoot(vm: Machine, cpu: Cpu, pgd: bigint): void {
+  const { mmu } = cpu;
+  const { roots, rootRole: role } = mmu;
+  const wanted = role & ROLE_DIRECT ? (role | vm.staleDirectRoleBits) >>> 0 : role;
+  if (!roots.switchTo(pgd, wanted, rootLow(vm, mmu, pgd))) return;
+  cpu.requests |= REQUEST.fillRoot;
+  cpu.forgetMmio();
+  if (!(role & ROLE_DIRECT)) vm.linear.u32[(roots.currentPage >>> 2) + PAGE_WORD.flood] = 0;
+}
 
-  /** Frees every root. */
-  unload(): void {
-    for (const { roots } of [this.vcpu.rootMmu, this.vcpu.guestMmu]) roots.free(ROOTS.all);
-    this.#forgetMmio();
-  }
+/** Frees every root. */
+export function unloadRoots(cpu: Cpu): void {
+  for (const { roots } of [cpu.rootMmu, cpu.guestMmu]) roots.free(ROOTS.all);
+  cpu.forgetMmio();
 }

@@ -1,5 +1,5 @@
 import type { RecordedPage } from "../format/recording.js";
-import type { ShadowPageState } from "../replay/target.js";
+import type { ShadowPageState } from "../format/state.js";
 
 /** Bits of this project's role word that 6.1 has no place for: pae_root (19) and guest level (22:20). */
 const OWN_FIELDS = 0xf << 19;

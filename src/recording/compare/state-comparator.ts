@@ -1,5 +1,5 @@
 import type { RecordedContext, RecordedPage, Snapshot } from "../format/recording.js";
-import type { MmuContextState, MmuState, ShadowPageState } from "../replay/target.js";
+import type { MmuContextState, MmuState, ShadowPageState } from "../format/state.js";
 import { LEVEL_PROMOTED, PAE_ROOT, PageNames, pageKey, ROLE_DIRECT, ROLE_INVALID, ROLE_LEVEL } from "./page-names.js";
 import type { RuleCounts } from "./rules.js";
 

@@ -1,7 +1,7 @@
-import type { RecordedMasks } from "../replay/target.js";
 import type { JsonField } from "./json-field.js";
 import type { RecordingConfig } from "./recording.js";
 import { readRegisters } from "./snapshot-reader.js";
+import type { RecordedMasks } from "./state.js";
 
 function readMasks(field: JsonField): RecordedMasks {
   const mask = (name: string): bigint => field.get(`shadow_${name}_mask`).u64();

@@ -3,16 +3,14 @@
  * is broken, or made to keep a reader busy. Limits of single values are where the values are read.
  */
 
-import { mergeRanges } from "../world/slot-table.js";
 import { RecordingError } from "./error.js";
 import type { RecordedEvent } from "./events.js";
+import { MAX_MEMORY } from "./maxima.js";
+import { mergeRanges } from "./ranges.js";
 import type { Recording } from "./recording.js";
 
-/** Bytes of text, inflated, and values in it. */
-export const MAX_TEXT = 2 ** 25;
+/** Values in the text. */
 const MAX_VALUES = 2 ** 21;
-/** Bytes of guest memory, in all slots. */
-export const MAX_MEMORY = 2 ** 26;
 const MAX_SLOTS = 64;
 /** Bytes of memory, counted once for each change of a slot: some tools lay memory out anew then. */
 const MAX_LAYOUTS = 2 ** 33;

@@ -1,6 +1,6 @@
 import { RecordingError } from "./error.js";
 import { JsonField } from "./json-field.js";
-import { MAX_MEMORY } from "./limits.js";
+import { MAX_MEMORY } from "./maxima.js";
 
 export const PAGE_SIZE = 4096;
 

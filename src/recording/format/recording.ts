@@ -1,8 +1,8 @@
 /** A recording in memory: what reader.ts makes of a folder. Field names that are the kernel's are explained in docs/replay.md. */
 
-import type { ControlRegisters, MmuContextState, RecordedMasks, SlotInput } from "../replay/target.js";
 import type { RecordedEvent } from "./events.js";
 import type { MemoryImage } from "./memory-image.js";
+import type { ControlRegisters, MmuContextState, RecordedMasks, SlotInput } from "./state.js";
 
 export type GuestMode = "lm4" | "lm5" | "pae" | "32" | "32pse" | "nopg";
 

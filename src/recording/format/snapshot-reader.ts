@@ -1,6 +1,6 @@
-import type { ControlRegisters } from "../replay/target.js";
 import type { JsonField } from "./json-field.js";
 import type { RecordedContext, RecordedPage, Snapshot, SpecialRoot } from "./recording.js";
+import type { ControlRegisters } from "./state.js";
 
 export function readRegisters(field: JsonField): ControlRegisters {
   return {

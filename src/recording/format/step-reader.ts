@@ -1,9 +1,9 @@
-import type { SlotInput } from "../replay/target.js";
 import { readEvents } from "./event-reader.js";
 import type { JsonField } from "./json-field.js";
-import { MAX_MEMORY } from "./limits.js";
+import { MAX_MEMORY } from "./maxima.js";
 import type { GuestStep, NestedStep, PfnRun, Step, StepAnswer, VmmInput } from "./recording.js";
 import { readRegisters, readSnapshot } from "./snapshot-reader.js";
+import type { SlotInput } from "./state.js";
 
 /** KVM_USER_MEM_SLOTS and KVM_MAX_VCPUS of x86, and the memory flags that Linux 6.1 knows. */
 const MAX_SLOT_ID = 32763;

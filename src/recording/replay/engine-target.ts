@@ -26,12 +26,10 @@ import type {
   HostPage as PinnedPage,
   RecordedMasks,
   ReplayHost,
-  ReplayTarget,
-  ReplayTargetFactory,
-  ReplayVmConfig,
   ShadowPageState,
   SlotInput,
-} from "./target.js";
+} from "../format/state.js";
+import type { ReplayTarget, ReplayTargetFactory, ReplayVmConfig } from "./target.js";
 
 /** What the engine emits: the kernel's kvmmmu tracepoints. */
 const EMITTED: ReadonlySet<string> = new Set([
@@ -303,13 +301,13 @@ class EngineTarget implements ReplayTarget {
     const pages = this.vm.pages();
     // Roots may be zapped already: they have addresses, but are no active pages.
     const addresses = new Map(this.vm.allPages().map((page) => [page.pointer, page.hostAddress]));
-    const mmio = vcpu.mmioInfo;
+    const { mmioInfo: mmio, mmu, guestMmu, walksNested } = vcpu.state;
     return {
       rootMmu: contextState(vcpu.rootMmu, addresses),
       guestMmu: contextState(vcpu.guestMmu, addresses),
       nestedMmu: contextState(vcpu.nestedMmu, addresses),
-      active: vcpu.mmu === vcpu.guestMmu ? "guest_mmu" : "root_mmu",
-      walking: vcpu.walkMmu === vcpu.nestedMmu ? "nested_mmu" : "root_mmu",
+      active: mmu === guestMmu ? "guest_mmu" : "root_mmu",
+      walking: walksNested ? "nested_mmu" : "root_mmu",
       usedPages: this.vm.counter("USED"),
       validGen: this.vm.counter("VALID_GEN"),
       mmio: { gva: mmio.gva, gfn: mmio.gfn, access: mmio.access, gen: mmio.generation },

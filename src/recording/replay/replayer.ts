@@ -12,13 +12,14 @@ import { StateComparator, type StateDifference, usesSpecialRoots } from "../comp
 import { isProbeEvent, isTraceEvent, type MmuEvent } from "../format/events.js";
 import type { GuestStep, Recording, Snapshot, Step, VmmStep } from "../format/recording.js";
 import { refuseRecording } from "../format/refuse.js";
+import type { MmuState } from "../format/state.js";
 import { CpuTracker } from "../world/cpu-tracker.js";
 import { RESULT_EVENTS, type ResultPair } from "../world/fault-result.js";
 import { GuestMemoryTracker } from "../world/guest-memory.js";
 import { RecordedHost } from "../world/recorded-host.js";
 import { notify } from "./notifier.js";
 import { StepPlayer } from "./step-player.js";
-import type { MmuState, ReplayTarget, ReplayTargetFactory } from "./target.js";
+import type { ReplayTarget, ReplayTargetFactory } from "./target.js";
 import { vmConfigOf } from "./vm-config.js";
 
 /** An answer or a memory content that differs from the recorded one. */

@@ -2,6 +2,7 @@
 
 import type { EventOf, RecordedEvent } from "../format/events.js";
 import type { GuestStep, Recording } from "../format/recording.js";
+import type { GuestWalkOutcome } from "../format/state.js";
 import type { CpuTracker } from "../world/cpu-tracker.js";
 import { RSM_INSTRUCTION } from "../world/cpu-tracker.js";
 import { pferrOfQualification } from "../world/error-code.js";
@@ -12,7 +13,7 @@ import { toBytes } from "../world/host-memory.js";
 import type { RecordedHost } from "../world/recorded-host.js";
 import { walkLength } from "../world/walk-events.js";
 import { notify } from "./notifier.js";
-import type { GuestWalkOutcome, ReplayTarget } from "./target.js";
+import type { ReplayTarget } from "./target.js";
 
 /** Exit reasons: SVM's WRMSR, VMX's WRMSR, EPT misconfiguration, INVEPT, INVPCID, VMPTRLD. */
 const EXIT_MSR_SVM = 0x7c;

@@ -4,14 +4,15 @@
  * tracking of memory and registers that a whole replay stands on.
  */
 
+import { Access } from "../../abi/access.js";
 import { bitOf } from "../../abi/bits.js";
 import { CR0, CR4, EFER } from "../../abi/registers.js";
-import { Access, type AddressSpace, type GuestMemory, type PagingEngine, type Translation } from "../../index.js";
+import type { AddressSpace, GuestMemory, PagingEngine, Translation } from "../../api.js";
 import { isTraceEvent, type RecordedEvent } from "../format/events.js";
 import type { GuestStep, Recording, Step } from "../format/recording.js";
 import { refuseRecording } from "../format/refuse.js";
+import type { ControlRegisters, NestedEntry } from "../format/state.js";
 import { printEvent } from "../format/trace-text.js";
-import type { ControlRegisters, NestedEntry } from "../replay/target.js";
 import { CpuTracker, type Pdptes } from "../world/cpu-tracker.js";
 import { GuestMemoryTracker } from "../world/guest-memory.js";
 import { fromBytes, toBytes } from "../world/host-memory.js";

@@ -2,7 +2,7 @@ import { bitOf } from "../../abi/bits.js";
 import { CR0, CR4, EFER } from "../../abi/registers.js";
 import type { EventOf, RecordedEvent } from "../format/events.js";
 import type { GuestStep, Snapshot, Step } from "../format/recording.js";
-import type { ControlRegisters, NestedEntry } from "../replay/target.js";
+import type { ControlRegisters, NestedEntry } from "../format/state.js";
 import { fromBytes } from "./host-memory.js";
 
 const CR0_PE = bitOf(CR0, "PE");

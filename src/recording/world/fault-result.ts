@@ -1,7 +1,7 @@
 /** What a page fault's handler returned and did to the guest, compared with what the recording shows of it. */
 
 import type { RecordedEvent } from "../format/events.js";
-import type { FaultOutcome } from "../replay/target.js";
+import type { FaultOutcome } from "../format/state.js";
 
 /** RET_PF_* of Linux 6.1 (mmu_internal.h) for each outcome; an injected fault returns as a retry. */
 const RET_PF: Readonly<Record<FaultOutcome["result"], number>> = {

@@ -1,9 +1,10 @@
 import { PAGE_SIZE } from "../format/memory-image.js";
+import { type HostRange, mergeRanges } from "../format/ranges.js";
 import type { GuestStep, MemoryChange, Recording, Step, VmmStep } from "../format/recording.js";
-import type { ControlRegisters, SlotInput } from "../replay/target.js";
+import type { ControlRegisters, SlotInput } from "../format/state.js";
 import { fromBytes, HostMemory, toBytes } from "./host-memory.js";
 import { locate } from "./locate.js";
-import { type HostRange, mergeRanges, SlotTable } from "./slot-table.js";
+import { SlotTable } from "./slot-table.js";
 import { recoverTables } from "./table-recovery.js";
 
 /** The first bytes of a data page before the guest writes to it: mov-immediate code that a jump there would run. */

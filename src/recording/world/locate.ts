@@ -1,6 +1,6 @@
 import { bitOf } from "../../abi/bits.js";
 import { CR0, CR4, EFER } from "../../abi/registers.js";
-import type { ControlRegisters } from "../replay/target.js";
+import type { ControlRegisters } from "../format/state.js";
 import type { ReadMemory } from "./cpu-tracker.js";
 import { fromBytes } from "./host-memory.js";
 

@@ -1,8 +1,9 @@
 import type { RecordedEvent } from "../format/events.js";
+import type { HostRange } from "../format/ranges.js";
 import type { PfnRun, Recording, Step } from "../format/recording.js";
-import type { HostPage, ReplayHost } from "../replay/target.js";
+import type { HostPage, ReplayHost } from "../format/state.js";
 import { hostRanges } from "./guest-memory.js";
-import { type HostRange, pagesBetween, type SlotTable } from "./slot-table.js";
+import { pagesBetween, type SlotTable } from "./slot-table.js";
 
 const PAGE_SHIFT = 12n;
 const PAGE_MASK = ~0xfffn;

@@ -1,10 +1,6 @@
-import type { SlotInput } from "../replay/target.js";
-
-/** Where an address range of slots lies in host-virtual memory. */
-export interface HostRange {
-  readonly hva: bigint;
-  readonly size: bigint;
-}
+/** The memslots that a VMM has set, and the pages behind them. */
+import { type HostRange, mergeRanges } from "../format/ranges.js";
+import type { SlotInput } from "../format/state.js";
 
 /** The memslots of both address spaces, as the VMM has set them so far. */
 export class SlotTable {
@@ -66,17 +62,4 @@ export function* pagesBetween(ranges: readonly HostRange[], start: bigint, end: 
     let hva = start > range.hva ? start : range.hva + (start % PAGE);
     for (; hva < end && hva < last; hva += PAGE) yield hva;
   }
-}
-
-/** `ranges` merged where they touch or overlap, ascending. */
-export function mergeRanges(ranges: readonly HostRange[]): HostRange[] {
-  const merged: { hva: bigint; size: bigint }[] = [];
-  for (const range of [...ranges].filter(({ size }) => size > 0n).sort((a, b) => (a.hva < b.hva ? -1 : 1))) {
-    const last = merged.at(-1);
-    if (last !== undefined && range.hva <= last.hva + last.size) {
-      const end = range.hva + range.size;
-      if (end > last.hva + last.size) last.size = end - last.hva;
-    } else merged.push({ hva: range.hva, size: range.size });
-  }
-  return merged;
 }

@@ -106,7 +106,7 @@ export class DirectMachine {
   }
 
   #slotOf(gpa: bigint, vcpu: Vcpu): Memslot | undefined {
-    return this.vm.slots.visible(vcpu.space, this.#plain(gpa) >> 12n);
+    return this.vm.state.slots.visible(vcpu.state.space, this.#plain(gpa) >> 12n);
   }
 
   /** Host-virtual address behind `gpa`, undefined where there is no slot. */
@@ -165,7 +165,7 @@ export class DirectMachine {
     const { result, steps } = space.walk(gpa, Flag.Write | Flag.User);
     if (!result.ok || (this.#logsItself(vcpu, steps.at(-1)!.entry) && !this.#isDirty(steps.at(-1)!.entry))) return;
     const page = Number((this.#plain(gpa) >> 12n) - slot.base);
-    if (((this.vm.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
+    if (((this.vm.state.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
       throw new Error(`${gpa.toString(16)} can be written unnoticed and is not in the dirty log`);
     }
   }
@@ -212,9 +212,10 @@ export class DirectMachine {
   /** The guest's write, through a leaf that was `spte` before it. */
   #write(gpa: bigint, vcpu: Vcpu, spte: bigint): void {
     const slot = this.#slotOf(gpa, vcpu)!;
-    this.vm.linear.u64[(slot.ram + Number(this.#plain(gpa) - (slot.base << 12n))) / 8] = this.#written++;
+    this.vm.state.linear.u64[(slot.ram + Number(this.#plain(gpa) - (slot.base << 12n))) / 8] = this.#written++;
     // The processor logs the address with its alias bits; who empties its log strips them.
-    if (this.#logsItself(vcpu, spte) && !this.#isDirty(spte)) this.vm.markDirty(this.#plain(gpa) >> 12n, vcpu.space);
+    if (this.#logsItself(vcpu, spte) && !this.#isDirty(spte))
+      this.vm.markDirty(this.#plain(gpa) >> 12n, vcpu.state.space);
   }
 
   #gpa(a: number, b: number): bigint {

@@ -17,7 +17,7 @@ class DirtyTruth {
 
   #bytes(page: number, count: number): Uint8Array {
     const from = this.slot.ram + page * 4096;
-    return this.vm.linear.u8.subarray(from, from + count * 4096);
+    return this.vm.state.linear.u8.subarray(from, from + count * 4096);
   }
 
   /** Throws where a page was written and is not in the log. */
@@ -59,7 +59,7 @@ export class DirtyLogs {
   }
 
   #slot(id: number): Memslot {
-    return this.vm.slots.find(0, id)!;
+    return this.vm.state.slots.find(0, id)!;
   }
 
   /** Takes the log as a migration does, and clears a part of it where clearing is separate; `choice` says which. */

@@ -63,7 +63,7 @@ export class Judge {
   }
 
   rootOf(vcpu: Vcpu, accessedDirty = true): Root {
-    const { hostAddress, role } = this.vm.page(vcpu.mmu.roots.current.page);
+    const { hostAddress, role } = this.vm.page(vcpu.state.mmu.roots.current.page);
     const { cr0, cr4 } = vcpu.registers;
     // The processor pages even where the guest does not, and then without the guest's SMEP and SMAP (vmx_set_cr4).
     const guestCr4 = cr0 >> 31n ? cr4 & SMEP_SMAP : 0n;
@@ -78,7 +78,7 @@ export class Judge {
   /** The same as the reference walks them. It sees the tables as they are now, and changes nothing. */
   referenceSpace(root: Root): AddressSpace {
     const engine = createReference();
-    const { linear } = this.vm;
+    const { linear } = this.vm.state;
     const slots = this.host.slots(linear.u8.length);
     const readPage = (gfn: bigint, into: Uint8Array) => {
       const address = gfn << 12n;

@@ -83,7 +83,7 @@ export class LayoutMachine {
     const options = { tdpMmu, manualDirtyLog, rangedFlush, maxHugeLevel, mmioCaching };
     this.vm = new VirtualMachine(core(), { ...machine.config, ...options, hostMemory: this.host });
     const width =
-      machine.level === 3 ? 32 : Math.min(12 + 9 * machine.level, this.vm.slots.maxGfn.toString(2).length + 12);
+      machine.level === 3 ? 32 : Math.min(12 + 9 * machine.level, this.vm.state.slots.maxGfn.toString(2).length + 12);
     this.#last = 2 ** (width - 12) - 1;
     this.windows = LAYOUTS[kind.layout]!(this.#last);
     this.judge = new Judge(this.vm, this.host, machine.format);
@@ -111,7 +111,7 @@ export class LayoutMachine {
   check(thorough: boolean): void {
     for (const [page, { frame, writable, level }] of this.#leaves.pages) {
       const gfn = BigInt(page % SPACE);
-      const slot = this.vm.slots.visible(0, gfn);
+      const slot = this.vm.state.slots.visible(0, gfn);
       const what = `gfn ${gfn.toString(16)} (level ${level})`;
       if (slot === undefined) throw new Error(`${what} is mapped, where no slot is`);
       const hva = hvaOf(slot, gfn);
@@ -127,7 +127,7 @@ export class LayoutMachine {
   #checkLogged(slot: Memslot, gfn: bigint): void {
     if (slot.dirty === 0) return;
     const page = Number(gfn - slot.base);
-    if (((this.vm.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
+    if (((this.vm.state.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
       throw new Error(`gfn ${gfn.toString(16)} can be written unnoticed and is not in the dirty log`);
     }
   }
@@ -165,7 +165,7 @@ export class LayoutMachine {
   /** gfns whose host page lies in the range. */
   #behind([start, end]: readonly [bigint, bigint]): (gfn: bigint) => boolean {
     return (gfn) => {
-      const slot = this.vm.slots.visible(0, gfn);
+      const slot = this.vm.state.slots.visible(0, gfn);
       if (slot === undefined) return false;
       const hva = hvaOf(slot, gfn);
       return hva >= start && hva < end;
@@ -195,7 +195,7 @@ export class LayoutMachine {
     const { vm } = this;
     const vcpu = this.vcpus[a & 1]!;
     const gpa = this.#gpa(a >> 1, b);
-    const slot = vm.slots.visible(0, gpa >> 12n);
+    const slot = vm.state.slots.visible(0, gpa >> 12n);
     const hva = slot === undefined ? HVA + (BigInt(b % PAGES) << 12n) : hvaOf(slot, gpa >> 12n);
     const everything = () => true;
     if (kind < 56) this.#access(gpa, ACCESSES[b % 3]!, vcpu, a);
@@ -218,13 +218,13 @@ export class LayoutMachine {
   }
 
   #inSlot(id: number): (gfn: bigint) => boolean {
-    const slot = this.vm.slots.find(0, id);
+    const slot = this.vm.state.slots.find(0, id);
     return (gfn) => slot !== undefined && gfn >= slot.base && gfn < slot.base + BigInt(slot.pages);
   }
 
   /** Every root goes with a slot; a new one changes nothing. */
   #toggleSlot(id: number): void {
-    const gone = this.vm.slots.find(0, id) !== undefined;
+    const gone = this.vm.state.slots.find(0, id) !== undefined;
     const act = () => this.#set(id, gone ? { size: 0 } : {});
     if (!gone) this.#watch(act, nothing);
     else {
@@ -237,7 +237,7 @@ export class LayoutMachine {
 
   #toggleLog(id: 0 | 1): void {
     // What is written through another window is in no log of this one.
-    if (this.kind.layout === 1 || this.vm.slots.find(0, id) === undefined) return;
+    if (this.kind.layout === 1 || this.vm.state.slots.find(0, id) === undefined) return;
     this.#watch(() => this.#set(id, { logDirty: !this.#logs.isOn(id) }), this.#inSlot(id), { flushes: true });
   }
 
@@ -255,7 +255,7 @@ export class LayoutMachine {
 
   #access(gpa: bigint, access: number, vcpu: Vcpu, a: number): void {
     const gfn = gpa >> 12n;
-    const slot = this.vm.slots.visible(0, gfn);
+    const slot = this.vm.state.slots.visible(0, gfn);
     const interrupts = a % 16 === 0 && slot !== undefined;
     if (interrupts) this.host.interrupt = () => this.#interrupt(a >> 4, hvaOf(slot, gfn));
     // The mitigation, the limit on pages and the host's own changes take other pages away; a fault alone only its own block.
@@ -299,8 +299,8 @@ export class LayoutMachine {
 
   /** Through an entry that was `spte`; a processor with a log of its own tells of it. */
   #write(gpa: bigint, spte: bigint): void {
-    const slot = this.vm.slots.visible(0, gpa >> 12n)!;
-    this.vm.linear.u64[(slot.ram + Number(gpa - (slot.base << 12n))) / 8] = this.#written++;
+    const slot = this.vm.state.slots.visible(0, gpa >> 12n)!;
+    this.vm.state.linear.u64[(slot.ram + Number(gpa - (slot.base << 12n))) / 8] = this.#written++;
     const dirty = this.machine.format.kind === "ept" ? 0x200n : 0x40n;
     if (this.machine.pageModificationLog && (spte & dirty) === 0n) this.vm.markDirty(gpa >> 12n);
   }

@@ -20,9 +20,9 @@ export class LeafMap {
   readonly pages = new Map<number, Mapped>();
 
   constructor(vm: VirtualMachine) {
-    const encryption = vm.limits.encryptionMask;
+    const encryption = vm.state.limits.encryptionMask;
     for (const { role, gfn, alias, entries, pointer } of vm.allPages()) {
-      if (roleIsInvalid(role) || vm.isObsolete(pointer)) continue;
+      if (roleIsInvalid(role) || vm.state.pages.isObsolete(pointer)) continue;
       const level = roleLevel(role);
       for (const [index, spte] of entries) {
         if ((spte & PRESENT) === 0n || (level > 1 && (spte & LARGE) === 0n)) continue;

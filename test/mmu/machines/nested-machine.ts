@@ -146,7 +146,7 @@ export class NestedMachine {
   }
 
   #visible(gfn: bigint, access: number): bigint | undefined {
-    const slot = this.guest.vm.slots.visible(0, gfn);
+    const slot = this.guest.vm.state.slots.visible(0, gfn);
     return slot === undefined || (access & Write && slot.flags & 2) ? undefined : gfn;
   }
 
@@ -268,7 +268,7 @@ export class NestedMachine {
   }
 
   #hva(gfn: bigint): bigint | undefined {
-    const slot = this.guest.vm.slots.visible(0, gfn);
+    const slot = this.guest.vm.state.slots.visible(0, gfn);
     return slot === undefined ? undefined : slot.hva + ((gfn - slot.base) << 12n);
   }
 
@@ -277,12 +277,12 @@ export class NestedMachine {
     const { result, steps } = space.walk(gpa, Write | User);
     if (!result.ok) return;
     const hva = this.host.hvaOf(result.pa)!;
-    const slot = this.guest.vm.slots.slots.find(
+    const slot = this.guest.vm.state.slots.slots.find(
       (one) => hva >= one.hva && hva < one.hva + (BigInt(one.pages) << 12n) && one.dirty !== 0,
     );
     if (slot === undefined || this.#logsItself(vcpu, steps.at(-1)!.entry)) return;
     const page = Number((hva - slot.hva) >> 12n);
-    if (((this.guest.vm.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
+    if (((this.guest.vm.state.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
       throw new Error(
         `${gpa.toString(16)} can be written unnoticed; page ${page} of slot ${slot.id} is not in the log`,
       );
@@ -350,10 +350,10 @@ export class NestedMachine {
 
   /** What runs writes at a page of L1's, as the processor (nobody notices) or by emulation. */
   #write(vcpu: Vcpu, gpa: bigint, data: Uint8Array, emulated: boolean): void {
-    const slot = this.guest.vm.slots.visible(0, gpa >> 12n);
+    const slot = this.guest.vm.state.slots.visible(0, gpa >> 12n);
     if (slot === undefined || slot.flags & 2) return;
     if (emulated) vcpu.emulatedWrite(gpa, data);
-    else this.guest.vm.linear.u8.set(data, slot.ram + Number(gpa - (slot.base << 12n)));
+    else this.guest.vm.state.linear.u8.set(data, slot.ram + Number(gpa - (slot.base << 12n)));
   }
 
   // ---------------------------------------------------------------- what happens
@@ -407,7 +407,7 @@ export class NestedMachine {
       throw new Error(`L2's access ${access} to ${gva.toString(16)}: ${shown.join(", ")}; expected ${wanted}`);
     };
     if (own.ok) {
-      const slot = this.guest.vm.slots.visible(0, own.pa >> 12n);
+      const slot = this.guest.vm.state.slots.visible(0, own.pa >> 12n);
       const kinds = slot === undefined ? ["mmio", "emulate"] : ["page", "emulate"];
       if (!kinds.includes(found.kind)) fail(`${kinds.join(" or ")} at ${own.pa.toString(16)}`);
       if (found.kind === "page" && found.gpa >> 12n !== own.pa >> 12n) fail(own.pa.toString(16));
@@ -569,7 +569,7 @@ export class NestedMachine {
   /** What the VMM does. */
   #changeMemory(what: number, b: number, c: number): void {
     const { vm, high, ram } = this.guest;
-    const exists = vm.slots.find(0, 1) !== undefined;
+    const exists = vm.state.slots.find(0, 1) !== undefined;
     const highSlot = { id: 1, gpa: HIGH_SLOT, ram: high, hva: HIGH_HVA, size: HIGH_PAGES * 4096 };
     if (what === 24 && b % 2 === 0) {
       vm.setSlot({ id: 0, gpa: 0n, size: RAM_PAGES * 4096, ram, hva: RAM_HVA, logDirty: c % 2 === 0 });

@@ -149,7 +149,7 @@ export class ShadowMachine {
   }
 
   #visible(vcpu: Vcpu, gfn: bigint, access: number): bigint | undefined {
-    const slot = this.guest.vm.slots.visible(vcpu.space, gfn);
+    const slot = this.guest.vm.state.slots.visible(vcpu.state.space, gfn);
     if (slot === undefined) return undefined;
     return access & Write && slot.flags & 2 ? undefined : gfn;
   }
@@ -230,16 +230,16 @@ export class ShadowMachine {
   }
 
   #hva(vcpu: Vcpu, gfn: bigint): bigint | undefined {
-    const slot = this.guest.vm.slots.visible(vcpu.space, gfn);
+    const slot = this.guest.vm.state.slots.visible(vcpu.state.space, gfn);
     return slot === undefined ? undefined : slot.hva + ((gfn - slot.base) << 12n);
   }
 
   /** A page that the guest can write unnoticed is in the dirty log already. */
   #checkDirty(vcpu: Vcpu, gfn: bigint): void {
-    const slot = this.guest.vm.slots.visible(vcpu.space, gfn)!;
+    const slot = this.guest.vm.state.slots.visible(vcpu.state.space, gfn)!;
     if (slot.dirty === 0) return;
     const page = Number(gfn - slot.base);
-    const byte = this.guest.vm.linear.u8[slot.dirty + (page >> 3)]!;
+    const byte = this.guest.vm.state.linear.u8[slot.dirty + (page >> 3)]!;
     if (((byte >> (page & 7)) & 1) === 0)
       throw new Error(`gfn ${gfn.toString(16)} is writable and not in the dirty log`);
   }
@@ -301,7 +301,7 @@ export class ShadowMachine {
   /** What the VMM does. */
   #changeMemory(what: number, b: number, c: number): void {
     const { vm, high } = this.guest;
-    const exists = vm.slots.find(0, 1) !== undefined;
+    const exists = vm.state.slots.find(0, 1) !== undefined;
     const highSlot = { id: 1, gpa: HIGH_SLOT, ram: high, hva: HIGH_HVA, size: HIGH_PAGES * 4096 };
     if (what === 16 && b % 2 === 0) this.#setLow(c % 2 === 0);
     else if (what === 16 || what === 17) {
@@ -370,7 +370,7 @@ export class ShadowMachine {
   #write(vcpu: Vcpu, how: string, gva: bigint, gpa: bigint, value: bigint, bytes: number): void {
     const data = bytesOf(value, bytes);
     if (how === "emulate") {
-      const slot = this.guest.vm.slots.visible(vcpu.space, gpa >> 12n);
+      const slot = this.guest.vm.state.slots.visible(vcpu.state.space, gpa >> 12n);
       if (slot !== undefined && (slot.flags & 2) === 0) vcpu.emulatedWrite(gpa, data);
       return;
     }
@@ -381,7 +381,7 @@ export class ShadowMachine {
     // A user's write, where supervisors are kept out by SMAP, is not repeated.
     if (hva === undefined) return;
     const region = this.host.regions.find((one) => hva >= one.hva && hva < one.hva + (BigInt(one.pages) << 12n))!;
-    this.guest.vm.linear.u8.set(data, region.ram + Number(hva - region.hva));
+    this.guest.vm.state.linear.u8.set(data, region.ram + Number(hva - region.hva));
   }
 
   /** The guest writes one entry of one of its tables through that table's window. */
@@ -405,7 +405,8 @@ export class ShadowMachine {
     const result = this.#access(vcpu, gva, access);
     if (result !== "ok" && result !== "emulate") throw new Error(`the window of table ${at} gives ${result}`);
     const entry = this.#entry(level, c);
-    if (result === "ok") guest.vm.linear.u8.set(bytesOf(entry, guest.entryBytes), guest.ram + Number(entryAddress));
+    if (result === "ok")
+      guest.vm.state.linear.u8.set(bytesOf(entry, guest.entryBytes), guest.ram + Number(entryAddress));
     else vcpu.emulatedWrite(entryAddress, bytesOf(entry, guest.entryBytes));
   }
 

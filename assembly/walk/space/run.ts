@@ -1,20 +1,20 @@
 /** The full walk of one access: masking, canonical check, the walk or walks, accessed and dirty bits. */
-import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U } from "../abi/bits";
+import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U, PFERR_W } from "../../abi/bits";
 import {
-  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK, WALK_PROBE, WALK_TRACE,
-} from "../abi/codes";
+  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK, WALK_GUEST_TABLE, WALK_PROBE, WALK_TRACE,
+} from "../../abi/codes";
 import {
-  SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_TLB, SPACE_WORK, WORK_GPA, WORK_PA, WORK_RIGHTS, WORK_SECOND_PA,
-  WORK_UPDATE_COUNT,
-} from "../abi/layout";
-import { guestCode, isMasked } from "./access";
-import { walkEpt } from "./ept";
-import { walkLegacy } from "./legacy";
-import { isCanonical, untag } from "./linear";
-import { fail, promoteSecondLeaf } from "./result";
-import { checkTableWrites, finalCode, walkSecondStage } from "./second-stage";
-import { dropFaulted, enterWork } from "./tlb/tlb";
-import { applyUpdates } from "./updates";
+  SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_TLB, SPACE_WORK, UPDATE_ADDRESS, UPDATE_SIZE_OF, WORK_GPA, WORK_PA,
+  WORK_RIGHTS, WORK_SECOND_PA, WORK_UPDATES, WORK_UPDATE_COUNT,
+} from "../../abi/layout";
+import { guestCode, isMasked } from "../access";
+import { walkEpt } from "../ept";
+import { walkLegacy, walkSecondStage } from "../legacy";
+import { isCanonical, untag } from "../linear";
+import { fail, promoteSecondLeaf } from "../result";
+import { finalCode, writesTables } from "../second-stage";
+import { dropFaulted, enterWork } from "../tlb/tlb";
+import { applyUpdates } from "../updates";
 
 /**
  * The access by the full walk: a status; the details are in the WORK record. What it finds replaces what the software
@@ -75,4 +75,21 @@ function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32)
   }
   if (status == STATUS_OK) promoteSecondLeaf(work);
   return status;
+}
+
+/**
+ * Where reading a guest's table was no write to the second stage, setting an accessed or dirty bit in it is one of its
+ * own, a read and a write (SDM "EPT Violations"). Checked from the root down once the guest's own rights are known to
+ * suffice, so that a guest page fault comes first. A probe wants no such bit.
+ */
+export function checkTableWrites(space: usize, second: usize, work: usize, flags: u32): u32 {
+  if (writesTables(space, second)) return STATUS_OK;
+  const count = load<u32>(work, WORK_UPDATE_COUNT);
+  for (let i: u32 = 0; i < count; i++) {
+    const code = <u32>PFERR_U | <u32>PFERR_W;
+    const address = load<u64>(work + WORK_UPDATES + i * UPDATE_SIZE_OF, UPDATE_ADDRESS);
+    const status = walkSecondStage(second, work, address, code, (flags & ~WALK_TRACE) | WALK_GUEST_TABLE);
+    if (status) return status;
+  }
+  return STATUS_OK;
 }

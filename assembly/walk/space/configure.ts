@@ -3,21 +3,21 @@ import {
   CR0_PG, CR3_LAM_U48, CR3_LAM_U57, CR3_NOFLUSH, CR3_PCID, CR4_LAM_SUP, CR4_LA57, CR4_PAE, CR4_PCIDE,
   CR4_PKE, CR4_PKS, CR4_PSE, CR4_SMEP,
   EFER_LMA, EFER_NXE, EPTP_WALK_LENGTH, EPTP_WALK_LENGTH_SHIFT, PFERR_I, PTE32_ADDRESS, PTE_ADDRESS, PTE_XD,
-} from "../abi/bits";
+} from "../../abi/bits";
 import {
   FEATURE_KVM, FEATURE_LENIENT, FEATURE_PAGE_1G, FEATURE_PAGE_2M, KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_4LEVEL,
   MODE_5LEVEL, MODE_EPT4, MODE_EPT5, MODE_NONE, MODE_PAE,
-} from "../abi/codes";
+} from "../../abi/codes";
 import {
   SPACE_ADDRESS_MASK, SPACE_CR0, SPACE_CR3, SPACE_CR4, SPACE_EFER, SPACE_ENCRYPTION, SPACE_FEATURES,
   SPACE_FETCH_CODE, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_LAM_SUPERVISOR, SPACE_LAM_USER,
   SPACE_LARGE_LEVELS, SPACE_MAXPHYADDR, SPACE_MODE, SPACE_PCID, SPACE_PKRS, SPACE_PKRU, SPACE_ROOT, SPACE_ROOT_LEVEL,
   SPACE_TABLES_BASE, SPACE_TABLES_SIZE, SPACE_WIDTH, SPACE_XD_MASK,
-} from "../abi/layout";
-import { setPermissions } from "./permissions";
-import { setFast, setPlans, setTables } from "./fast/plan";
-import { bits, setEptReserved, setLegacyReserved } from "./reserved";
-import { clearLines } from "./tlb/tlb-lines";
+} from "../../abi/layout";
+import { setPermissions } from "../permissions";
+import { setFast, setPlans, setTables } from "../plan";
+import { bits, setEptReserved, setLegacyReserved } from "../reserved";
+import { clearLines } from "../tlb/tlb-lines";
 
 /** Fills the derived fields of `space`. Returns false, and changes nothing, where CR3 has reserved bits set (#GP). */
 export function configure(space: usize): bool {

@@ -1,13 +1,13 @@
 /** One access through one address space, in one call. */
-import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_USER, ACCESS_WRITE } from "../abi/bits";
-import { MODE_32BIT, MODE_4LEVEL, STATUS_OK, WALK_TRACE } from "../abi/codes";
-import { SPACE_QUICK, SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_PA, WORK_TRACE_COUNT } from "../abi/layout";
-import { walkFast } from "./fast/fast";
-import { HALF4_HIGH, quick32, quick4, wide } from "./fast/single";
-import { finishRefused } from "./fast/refused";
-import { run } from "./run";
-import { enterFast, lookUp } from "./tlb/tlb";
-import { keepLine } from "./tlb/tlb-lines";
+import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_USER, ACCESS_WRITE } from "../../abi/bits";
+import { MODE_32BIT, MODE_4LEVEL, STATUS_OK, WALK_TRACE } from "../../abi/codes";
+import { SPACE_QUICK, SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_PA, WORK_TRACE_COUNT } from "../../abi/layout";
+import { walkFast } from "./fast";
+import { HALF4_HIGH, quick32, quick4, wide } from "./single";
+import { finishRefused } from "./refused";
+import { run } from "../space/run";
+import { enterFast, lookUp } from "../tlb/tlb";
+import { keepLine } from "../tlb/tlb-lines";
 
 /** Accesses that the quick walks take: bits 4, 2 and 1 are a plan's index as they are. */
 // @ts-ignore: decorator

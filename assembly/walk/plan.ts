@@ -4,12 +4,13 @@
  * when a register changes.
  */
 import {
-  PDE4M_ADDRESS_HIGH, PFERR_I, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PS, PTE_RW, PTE_US,
-} from "../../abi/bits";
+  ACCESS_AC, ACCESS_FETCH, ACCESS_USER, ACCESS_WRITE, PDE4M_ADDRESS_HIGH, PFERR_I, PTE_A, PTE_D, PTE_P, PTE_PKEY,
+  PTE_PS, PTE_RW, PTE_US,
+} from "../abi/bits";
 import {
-  KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_5LEVEL, MODE_NONE, MODE_PAE, FEATURE_LIVE_PDPTES, RIGHT_EXECUTE,
+  FEATURE_LIVE_PDPTES, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_5LEVEL, MODE_NONE, MODE_PAE, RIGHT_EXECUTE,
   RIGHT_USER, RIGHT_WRITE,
-} from "../../abi/codes";
+} from "../abi/codes";
 import {
   MEMORY_SLOTS, PLAN_BLOCK, PLAN_CHECK_LARGE2, PLAN_CHECK_LARGE3, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_CHECK_TLB,
   PLAN_NEED_LEAF, PLAN_NEED_TABLE, PLAN_SIZE_OF, SLOT_BASE, SLOT_LINEAR, SLOT_SIZE, SPACE_ADDRESS_MASK, SPACE_FAST,
@@ -17,9 +18,9 @@ import {
   SPACE_LAM_USER, SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_PERMISSIONS, SPACE_PLANS, SPACE_QUICK, SPACE_RESERVED,
   SPACE_ROOT, SPACE_ROOT_LINEAR, SPACE_SECOND, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE,
   SPACE_TABLES_WINDOW, SPACE_TLB, SPACE_WIDTH, SPACE_XD_MASK,
-} from "../../abi/layout";
-import { findSlot } from "../../memory/resolve";
-import { keyDenial } from "../permissions";
+} from "../abi/layout";
+import { findSlot } from "../memory/resolve";
+import { keyDenial } from "./permissions";
 
 /** Rights of the legacy formats. */
 // @ts-ignore: decorator
@@ -152,3 +153,17 @@ function setQuick(space: usize, inSlot: bool, linear: u32): void {
   store<u32>(space, quick ? mode : MODE_NONE, SPACE_QUICK);
   store<u32>(space, linear + <u32>(load<u64>(space, SPACE_ROOT) - load<u64>(space, SPACE_TABLES_BASE)), SPACE_ROOT_LINEAR);
 }
+
+/** Error-code bits 4:1 of an access that is not implicit; bit 3 (SMAP does not apply) is the AC flag's place. */
+// @ts-ignore: decorator
+@inline export function planFor(space: usize, access: u32): usize {
+  return planOf(space, (access & (ACCESS_WRITE | ACCESS_USER | ACCESS_FETCH)) | ((access & ACCESS_AC) >> 6));
+}
+
+/** No physical address: an exact walk has to be taken. */
+// @ts-ignore: decorator
+@inline export const NOT_FAST: u64 = 0xffffffffffffffff;
+
+/** No physical address: every table is there and allows the access, and the leaf entry is not present. */
+// @ts-ignore: decorator
+@inline export const NOT_PRESENT: u64 = 0xfffffffffffffffe;

@@ -1,0 +1,189 @@
+/** A virtual processor as data: its registers, its paging contexts, what waits for it. What it does is in src/mmu/processor. */
+import type { CoreExports } from "../../core/exports.js";
+import { checkLinear } from "../../core/linear-address.js";
+import type { LinearMemory } from "../../core/linear-memory.js";
+import { type CpuRole, cpuRole, ROLE_DIRECT } from "../../role/index.js";
+import { type ControlRegisters, CR4, type PagingRegisters } from "../config/control-registers.js";
+import type { FormatLimits } from "../config/formats.js";
+import { pdpteReservedBits } from "../config/pdptes.js";
+import { PagingContext } from "../context/context.js";
+import { ROOTS, type RootUsers } from "../context/root-cache.js";
+import { Allocations } from "../memory/allocations.js";
+import type { Memslots } from "../memory/memslots.js";
+import { VCPU_WORD, vcpuRecord } from "../memory/records.js";
+
+/** What a vCPU needs of its machine. */
+export interface CpuHome extends RootUsers {
+  readonly linear: LinearMemory;
+  readonly exports: CoreExports;
+  /** Linear address of the VM record. */
+  readonly pointer: number;
+  readonly work: number;
+  readonly slots: Memslots;
+  readonly limits: FormatLimits;
+  readonly pdpteAccessed: boolean;
+}
+
+export class Cpu {
+  readonly pointer: number;
+  /** The guest's own context, and L1's while it runs its nested guest. */
+  readonly rootMmu: PagingContext;
+  /** Shadows L1's second stage. */
+  readonly guestMmu: PagingContext;
+  /** Walks L2's own tables, through `guestMmu`. */
+  readonly nestedMmu: PagingContext;
+  /** The context that faults go through. */
+  mmu: PagingContext;
+  /** The context that linear addresses go through. */
+  walkMmu: PagingContext;
+  /** REQUEST bits. */
+  requests = 0;
+  /** It runs a nested guest. */
+  inGuestMode = false;
+  /** The host is looking a page up for a fault of this vCPU. */
+  waiting = false;
+  /** The processor's own PDPTE registers, which it loads where CR writes do not exit (VMX with EPT). */
+  hardwarePdptes: readonly bigint[] = [0n, 0n, 0n, 0n];
+  /** Guest PDPTE fields of L1's VMCS; undefined where no nested guest has run yet. */
+  pdpteFields: readonly bigint[] | undefined;
+  #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
+  #smm = false;
+  readonly #linear: LinearMemory;
+  readonly #slots: Memslots;
+  readonly #memory: Allocations;
+
+  /** Throws OutOfMemoryError. */
+  constructor(
+    home: CpuHome,
+    readonly id: number,
+  ) {
+    const { linear, exports, slots, limits } = home;
+    this.#linear = linear;
+    this.#slots = slots;
+    this.#memory = new Allocations(linear);
+    const context = (name: PagingContext["name"]) =>
+      new PagingContext(exports, linear, this.#memory, name, home.work, home);
+    [this.pointer, this.rootMmu, this.guestMmu, this.nestedMmu] = this.#memory.guard(() => [
+      this.#memory.take(vcpuRecord.size),
+      context("root_mmu"),
+      context("guest_mmu"),
+      context("nested_mmu"),
+    ]);
+    this.nestedMmu.second = this.guestMmu;
+    this.nestedMmu.pdpteReserved = pdpteReservedBits(limits.guestPhysicalBits, home.pdpteAccessed);
+    vcpuRecord.set32(linear, this.pointer, "VM", home.pointer);
+    this.mmu = this.rootMmu;
+    this.walkMmu = this.rootMmu;
+    this.use(this.rootMmu, this.rootMmu);
+    this.inSmm = false;
+  }
+
+  get registers(): PagingRegisters {
+    return this.#registers;
+  }
+
+  set registers(registers: PagingRegisters) {
+    this.#registers = registers;
+    vcpuRecord.set32(this.#linear, this.pointer, "PAE", registers.cr4 & CR4.pae ? 1 : 0);
+  }
+
+  /** The registers as bigints. */
+  get controlRegisters(): ControlRegisters {
+    const { cr0, cr3, cr4, efer } = this.#registers;
+    return { cr0: BigInt(cr0), cr3, cr4: BigInt(cr4), efer: BigInt(efer) };
+  }
+
+  get inSmm(): boolean {
+    return this.#smm;
+  }
+
+  /** System-management mode has an address space of its own. */
+  set inSmm(smm: boolean) {
+    this.#smm = smm;
+    vcpuRecord.set32(this.#linear, this.pointer, "SPACE", smm ? 1 : 0);
+    for (const context of this.contexts) context.memory = this.#slots.memory(this.space);
+  }
+
+  /** Address space of its memslots: 1 in system-management mode. */
+  get space(): number {
+    return this.#smm ? 1 : 0;
+  }
+
+  get contexts(): readonly PagingContext[] {
+    return [this.rootMmu, this.guestMmu, this.nestedMmu];
+  }
+
+  /** Faults and linear addresses go through these contexts from here on. */
+  use(mmu: PagingContext, walkMmu: PagingContext): void {
+    this.mmu = mmu;
+    this.walkMmu = walkMmu;
+    vcpuRecord.set32(this.#linear, this.pointer, "MMU", mmu.pointer);
+    vcpuRecord.set32(this.#linear, this.pointer, "WALK_MMU", walkMmu.pointer);
+  }
+
+  /** L2 runs behind L1's second stage: linear addresses go through its own tables. */
+  get walksNested(): boolean {
+    return this.walkMmu === this.nestedMmu;
+  }
+
+  get role(): CpuRole {
+    return cpuRole(this.#registers, this.roleMode);
+  }
+
+  get roleMode(): { readonly smm: boolean; readonly guestMode: boolean } {
+    return { smm: this.#smm, guestMode: this.inGuestMode };
+  }
+
+  /** The context that faults go through maps guest-physical addresses as they are. */
+  get isDirect(): boolean {
+    return (this.mmu.rootRole & ROLE_DIRECT) !== 0;
+  }
+
+  /** Bits of a linear address: 32 outside long mode. */
+  get linearWidth(): 32 | 48 | 57 {
+    const { guestLevel } = this.walkMmu;
+    if (guestLevel < 4) return 32;
+    return guestLevel === 4 ? 48 : 57;
+  }
+
+  /** Throws ConfigError for a linear address that the guest's paging mode does not have. */
+  checkLinear(address: bigint): void {
+    checkLinear(address, this.linearWidth > 32);
+  }
+
+  /** Every root page in use. */
+  rootPages(): number[] {
+    return [...this.rootMmu.roots.pages(), ...this.guestMmu.roots.pages()];
+  }
+
+  /** The MMIO access that is remembered: `gva` is 0 for none. */
+  get mmioInfo(): { gva: bigint; gfn: bigint; access: number; generation: bigint } {
+    return {
+      gva: vcpuRecord.get64(this.#linear, this.pointer, "MMIO_GVA"),
+      gfn: vcpuRecord.get64(this.#linear, this.pointer, "MMIO_GFN"),
+      access: vcpuRecord.get32(this.#linear, this.pointer, "MMIO_ACCESS"),
+      generation: vcpuRecord.get64(this.#linear, this.pointer, "MMIO_GENERATION"),
+    };
+  }
+
+  /** The MMIO access that was remembered may be another's now. */
+  forgetMmio(): void {
+    vcpuRecord.set64(this.#linear, this.pointer, "MMIO_GVA", 0n);
+  }
+
+  /** EFLAGS.AC, for SMAP. */
+  set alignmentCheck(ac: boolean) {
+    vcpuRecord.set32(this.#linear, this.pointer, "AC", ac ? 1 : 0);
+  }
+
+  /** Whether a nested EPT walk that loads PDPTEs by itself is to read them: at each entry to the guest. */
+  set pdptesAreRead(read: boolean) {
+    this.#linear.u32[(this.pointer >>> 2) + VCPU_WORD.pdptesRead] = read ? 1 : 0;
+  }
+
+  /** Frees its roots and its memory. */
+  release(): void {
+    for (const { roots } of [this.rootMmu, this.guestMmu]) roots.free(ROOTS.all);
+    this.#memory.release();
+  }
+}

@@ -1,0 +1,86 @@
+/** A VM's guest memory as the host reads and writes it, through any alias of a page. */
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import { checkInteger } from "../../checks.js";
+import type { CoreExports } from "../../core/exports.js";
+import type { LinearMemory } from "../../core/linear-memory.js";
+import { MemoryRangeError } from "../../errors.js";
+import type { Memslot, Memslots } from "./memslots.js";
+
+const { HOST_PRESENT, HOST_WRITABLE, MEMSLOT_INTERNAL } = SHADOW_CODES;
+/** Linear memory has no more. */
+const MOST = 2 ** 32;
+
+export class GuestMemory {
+  constructor(
+    readonly linear: LinearMemory,
+    readonly exports: CoreExports,
+    readonly slots: Memslots,
+  ) {}
+
+  /** The gfn without alias bits. */
+  plainGfn(gfn: bigint): bigint {
+    return gfn & ~this.slots.aliasMask;
+  }
+
+  /** The gfn of a guest-physical address, whichever alias it is. */
+  gfnOf(gpa: bigint): bigint {
+    return this.plainGfn(gpa >> 12n);
+  }
+
+  /** The slot whose RAM is behind a guest-physical address, whichever alias it is; a page of the VM's own has none. */
+  #slotAt(gpa: bigint, space: number): Memslot | undefined {
+    const gfn = this.gfnOf(gpa);
+    const slot = this.slots.visible(space, gfn);
+    if (slot === undefined || Number((gfn - slot.base) << 12n) >= slot.ramSize) return undefined;
+    return slot.flags & MEMSLOT_INTERNAL && gfn !== gpa >> 12n ? undefined : slot;
+  }
+
+  /** Linear address of a guest-physical one in its slot. */
+  #linearOf(slot: Memslot, gpa: bigint): number {
+    return slot.ram + Number(((this.gfnOf(gpa) - slot.base) << 12n) | (gpa & 0xfffn));
+  }
+
+  /** Bytes of one address space; undefined where a byte lies in no slot's RAM. Throws RangeError for a bad length. */
+  read(gpa: bigint, length: number, space: number): Uint8Array | undefined {
+    checkInteger(length, 0, MOST, "length", RangeError);
+    const bytes = new Uint8Array(length);
+    for (let done = 0; done < length; ) {
+      const at = gpa + BigInt(done);
+      const slot = this.#slotAt(at, space);
+      if (slot === undefined) return undefined;
+      const size = Math.min(length - done, 4096 - Number(at & 0xfffn));
+      const from = this.#linearOf(slot, at);
+      bytes.set(this.linear.u8.subarray(from, from + size), done);
+      done += size;
+    }
+    return bytes;
+  }
+
+  /** Writes memory and its dirty log, without telling the MMU. Throws MemoryRangeError before anything changes. */
+  write(gpa: bigint, bytes: Uint8Array, space: number): void {
+    if (this.read(gpa, bytes.length, space) === undefined) {
+      throw new MemoryRangeError(`guest-physical range 0x${gpa.toString(16)} lies in no slot`);
+    }
+    for (let done = 0; done < bytes.length; ) {
+      const at = gpa + BigInt(done);
+      const slot = this.#slotAt(at, space)!;
+      const size = Math.min(bytes.length - done, 4096 - Number(at & 0xfffn));
+      this.linear.u8.set(bytes.subarray(done, done + size), this.#linearOf(slot, at));
+      this.exports.logDirty(slot.pointer, this.gfnOf(at));
+      done += size;
+    }
+  }
+
+  /** A page was written by something other than a vCPU's own access. */
+  markDirty(gfn: bigint, space: number): void {
+    const slot = this.slots.visible(space, gfn);
+    if (slot !== undefined) this.exports.logDirty(slot.pointer, gfn);
+  }
+
+  /** True if the page at `gfn` is there for the host and writable: what prefetching asks. */
+  isResident(gfn: bigint, space: number): boolean {
+    const slot = this.slots.visible(space, gfn);
+    const wanted = BigInt(HOST_PRESENT | HOST_WRITABLE);
+    return slot !== undefined && (this.slots.hostPage(slot, gfn) & wanted) === wanted;
+  }
+}
