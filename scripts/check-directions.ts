@@ -24,8 +24,8 @@ else {
   process.exitCode = problems.length === 0 ? 0 : 1;
 }
 const imports = Object.values(faults.imports).flat().length;
-const circles = Object.values(faults.circles).map((circle) => circle.length);
+const circles = Object.values(faults.circles).map((circle) => ` (${circle.length})`);
 console.log(
-  `${filesRead} files read; known faults left: ${circles.length} circles (of ${circles.join(", ")}), ` +
+  `${filesRead} files read; known faults left: ${circles.length} circles${circles.join("")}, ` +
     `${imports} imports against the directions`,
 );

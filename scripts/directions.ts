@@ -179,6 +179,7 @@ export const PLACES: readonly Place[] = [
       "test/walk",
     ],
   },
+  { place: "scripts/stryker", mayImport: ["vitest.config.ts"] },
   { place: "vitest.config.ts", mayImport: [] },
   { place: "test", mayImport: ["src/*"] },
   { place: "test/browser", mayImport: ["src/*", "scripts", "test/browser/site", "test/package"] },
