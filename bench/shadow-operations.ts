@@ -1,7 +1,11 @@
 /** Operations of the shadow MMU that should take the same time however many shadow pages there are. */
-import { RANGE, VCPU_WORD } from "../src/mmu/memory/records.js";
+
+import { SHADOW_CODES } from "../src/abi/shadow.js";
+import { VCPU_WORD } from "../src/mmu/memory/records.js";
 import type { Candidate } from "./rounds.js";
 import { DATA_GFN, DATA_HVA, type ShadowGuest } from "./shadow-guest.js";
+
+const { RANGE_ZAP } = SHADOW_CODES;
 
 const ERROR_WRITE = 2;
 const ZERO = new Uint8Array(8);
@@ -52,7 +56,7 @@ export function operations(guest: ShadowGuest, tables: Uint32Array): Candidate[]
   const forgetNext = () => {
     for (let i = 0; i < work; i++) {
       const gfn = BigInt(DATA_GFN + tables[(at + i) % tables.length]!);
-      vm.state.exports.rangeApply(vm.state.pointer, guest.dataSlot, gfn, gfn + 1n, 1, 1, RANGE.zap);
+      vm.state.exports.rangeApply(vm.state.pointer, guest.dataSlot, gfn, gfn + 1n, 1, 1, RANGE_ZAP);
     }
   };
   let logging = false;

@@ -2,12 +2,13 @@
  * Writes the core's constants (assembly/abi/*.ts) from the tables in src/abi.
  * `--check` writes nothing and fails where a file is out of date.
  */
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import * as abi from "../src/abi/index.js";
-import { type BitLayout, CODES, maskOf, offsetsOf, RECORDS, Status } from "../src/abi/index.js";
+import { type BitField, type BitLayout, CODES, maskOf, offsetsOf, RECORDS, Status } from "../src/abi/index.js";
 import { SHADOW_CODES, SHADOW_RECORDS } from "../src/abi/shadow.js";
+import * as spte from "../src/abi/spte.js";
 import { PROJECT_ROLE } from "../src/role/index.js";
 
 const folder = join(dirname(fileURLToPath(import.meta.url)), "..", "assembly", "abi");
@@ -22,18 +23,41 @@ function isBitLayout(value: unknown): value is BitLayout {
   return typeof value === "object" && value !== null && "source" in value && "fields" in value;
 }
 
-function bitsFile(): string {
-  const parts = [HEADER];
-  for (const layout of Object.values(abi).filter(isBitLayout)) {
-    const wide = layout.fields.some((field) => field.low + (field.width ?? 1) > 32);
-    parts.push(`\n// ${layout.title} (${layout.source})\n`);
-    for (const field of layout.fields) {
-      const name = `${layout.prefix}_${field.name}`;
-      parts.push(constant(name, wide ? "u64" : "u32", `0x${maskOf(field).toString(16)}`, field.meaning));
-      if ((field.width ?? 1) > 1) parts.push(constant(`${name}_SHIFT`, wide ? "u64" : "u32", `${field.low}`));
+/** Throws RangeError where fields of one layout overlap, but for those that say so. */
+function requireDisjoint(prefix: string, fields: readonly BitField[]): void {
+  fields.forEach((field, index) => {
+    for (const other of fields.slice(0, index)) {
+      const shared = field.shares?.includes(other.name) ?? false;
+      if (((maskOf(field) & maskOf(other)) !== 0n) === shared) continue;
+      const expected = shared ? "one place" : "no overlap";
+      throw new RangeError(`${prefix}: ${field.name} and ${other.name}, expected ${expected}`);
     }
+  });
+}
+
+function layoutParts(layout: BitLayout): string[] {
+  const parts = [`\n// ${layout.title} (${layout.source})\n`];
+  const isHigh = (field: BitField) => field.low + (field.width ?? 1) > 32;
+  const wide = layout.fields.some(isHigh);
+  for (const field of layout.fields) {
+    const name = `${layout.prefix}_${field.name}`;
+    const type = (layout.narrow === true ? isHigh(field) : wide) ? "u64" : "u32";
+    parts.push(constant(name, type, `0x${maskOf(field).toString(16)}`, field.meaning));
+    if ((field.width ?? 1) > 1) parts.push(constant(`${name}_SHIFT`, type, `${field.low}`));
   }
-  return parts.join("");
+  return parts;
+}
+
+function bitsFile(): string {
+  return [HEADER, ...Object.values(abi).filter(isBitLayout).flatMap(layoutParts)].join("");
+}
+
+/** Of the layouts of SPTEs, those whose places are fixed: the others are a VM's masks. */
+function spteFile(): string {
+  const values = spte.SPTE_VALUES.map(({ name, type, value, meaning }) =>
+    constant(name, type, `0x${value.toString(16)}`, meaning),
+  );
+  return [HEADER, ...[spte.SPTE, spte.ACC].flatMap(layoutParts), "\n// Values\n", ...values].join("");
 }
 
 function recordParts(records: typeof RECORDS): string[] {
@@ -74,15 +98,22 @@ function codesFile(): string {
   return parts.join("");
 }
 
+for (const layout of [...Object.values(abi), ...Object.values(spte)].filter(isBitLayout)) {
+  requireDisjoint(layout.prefix, layout.fields);
+}
+requireDisjoint("ROLE", PROJECT_ROLE.fields);
+
 const check = process.argv.includes("--check");
 let stale = false;
-for (const [name, text] of [
+const FILES = [
   ["bits.ts", bitsFile()],
   ["layout.ts", recordParts(RECORDS).join("")],
   ["shadow.ts", shadowFile()],
   ["role.ts", roleFile()],
   ["codes.ts", codesFile()],
-] as const) {
+  ["spte.ts", spteFile()],
+] as const;
+for (const [name, text] of FILES) {
   const path = join(folder, name);
   if (existsSync(path) && readFileSync(path, "utf8") === text) continue;
   if (check) {
@@ -91,5 +122,10 @@ for (const [name, text] of [
   } else {
     writeFileSync(path, text);
   }
+}
+for (const name of readdirSync(folder)) {
+  if (FILES.some(([known]) => known === name)) continue;
+  console.error(`assembly/abi/${name} is not generated: everything in that folder is`);
+  stale = true;
 }
 process.exitCode = stale ? 1 : 0;

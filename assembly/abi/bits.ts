@@ -216,22 +216,22 @@
 // Page-fault error code (SDM vol. 3, "Page-Fault Exceptions"; APM vol. 2, "Nested versus Guest Page Faults, Fault Ordering")
 /** the translation was present (rights or reserved bits) */
 // @ts-ignore: decorator
-@inline export const PFERR_P: u64 = 0x1;
+@inline export const PFERR_P: u32 = 0x1;
 /** write */
 // @ts-ignore: decorator
-@inline export const PFERR_W: u64 = 0x2;
+@inline export const PFERR_W: u32 = 0x2;
 /** user-mode access */
 // @ts-ignore: decorator
-@inline export const PFERR_U: u64 = 0x4;
+@inline export const PFERR_U: u32 = 0x4;
 /** a reserved bit was set */
 // @ts-ignore: decorator
-@inline export const PFERR_RSVD: u64 = 0x8;
+@inline export const PFERR_RSVD: u32 = 0x8;
 /** instruction fetch */
 // @ts-ignore: decorator
-@inline export const PFERR_I: u64 = 0x10;
+@inline export const PFERR_I: u32 = 0x10;
 /** protection key */
 // @ts-ignore: decorator
-@inline export const PFERR_PK: u64 = 0x20;
+@inline export const PFERR_PK: u32 = 0x20;
 /** nested: fault on the final guest-physical address */
 // @ts-ignore: decorator
 @inline export const PFERR_GUEST_FINAL: u64 = 0x100000000;

@@ -255,36 +255,33 @@
 /** number of pages */
 // @ts-ignore: decorator
 @inline export const MEMSLOT_PAGES: usize = 16;
-/** slot number */
-// @ts-ignore: decorator
-@inline export const MEMSLOT_ID: usize = 20;
 /** address space: 0 normal, 1 SMM */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_SPACE: usize = 24;
+@inline export const MEMSLOT_SPACE: usize = 20;
 /** MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_FLAGS: usize = 28;
+@inline export const MEMSLOT_FLAGS: usize = 24;
 /** bit 0: its pages have an EPT memory type of their own, in bits 5:3 */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_MEMTYPE: usize = 32;
+@inline export const MEMSLOT_MEMTYPE: usize = 28;
 /** linear address of its first byte */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_RAM: usize = 36;
+@inline export const MEMSLOT_RAM: usize = 32;
 /** by level - 1: pointers to rmap heads */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_RMAP: usize = 40;
+@inline export const MEMSLOT_RMAP: usize = 36;
 /** by level - 2: pointers to counts that forbid a large page */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_LPAGE: usize = 52;
+@inline export const MEMSLOT_LPAGE: usize = 48;
 /** pointer to u16 write-track counts */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_TRACK: usize = 60;
+@inline export const MEMSLOT_TRACK: usize = 56;
 /** pointer to u64 host pages: pfn << 12 | HOST_* bits */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_HOST: usize = 64;
+@inline export const MEMSLOT_HOST: usize = 60;
 /** pointer to the dirty bitmap, 0 without logging */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_DIRTY: usize = 68;
+@inline export const MEMSLOT_DIRTY: usize = 64;
 // @ts-ignore: decorator
 @inline export const MEMSLOT_SIZE_OF: u32 = 72;
 
@@ -366,56 +363,50 @@
 @inline export const DESC_SIZE_OF: u32 = 64;
 
 // Paging context
-/** CPU role, page-role half */
-// @ts-ignore: decorator
-@inline export const MMU_CPU_ROLE: usize = 0;
-/** CPU role, extended half */
-// @ts-ignore: decorator
-@inline export const MMU_CPU_EXT: usize = 4;
 /** role of the root, in this project's layout */
 // @ts-ignore: decorator
-@inline export const MMU_ROOT_ROLE: usize = 8;
+@inline export const MMU_ROOT_ROLE: usize = 0;
 /** root's SP, 0 for none */
 // @ts-ignore: decorator
-@inline export const MMU_ROOT: usize = 12;
+@inline export const MMU_ROOT: usize = 4;
 /** guest pgd of the root */
 // @ts-ignore: decorator
-@inline export const MMU_ROOT_PGD: usize = 16;
+@inline export const MMU_ROOT_PGD: usize = 8;
 /** pointer to the SPACE record that guest walks use, in KVM's rule set */
 // @ts-ignore: decorator
-@inline export const MMU_SPACE: usize = 24;
+@inline export const MMU_SPACE: usize = 16;
 /** pointer to the context that guest-physical addresses go through, 0 for none */
 // @ts-ignore: decorator
-@inline export const MMU_SECOND: usize = 28;
+@inline export const MMU_SECOND: usize = 20;
 /** bits that a present PDPTE must not have as it is loaded */
 // @ts-ignore: decorator
-@inline export const MMU_PDPTE_RESERVED: usize = 32;
+@inline export const MMU_PDPTE_RESERVED: usize = 24;
 /** FORMAT_*: entries of the guest's tables */
 // @ts-ignore: decorator
-@inline export const MMU_FORMAT: usize = 40;
+@inline export const MMU_FORMAT: usize = 32;
 /** level of the guest's root table, 0 without paging */
 // @ts-ignore: decorator
-@inline export const MMU_GUEST_LEVEL: usize = 44;
+@inline export const MMU_GUEST_LEVEL: usize = 36;
 /** 1: the guest's tables have accessed and dirty bits */
 // @ts-ignore: decorator
-@inline export const MMU_HAVE_AD: usize = 48;
+@inline export const MMU_HAVE_AD: usize = 40;
 /** MMU_* bits */
 // @ts-ignore: decorator
-@inline export const MMU_FLAGS: usize = 52;
+@inline export const MMU_FLAGS: usize = 44;
 /** previous roots' SPs, 0 for none */
 // @ts-ignore: decorator
-@inline export const MMU_PREVIOUS: usize = 56;
+@inline export const MMU_PREVIOUS: usize = 48;
 /** their guest pgds */
 // @ts-ignore: decorator
-@inline export const MMU_PREVIOUS_PGD: usize = 72;
+@inline export const MMU_PREVIOUS_PGD: usize = 64;
 /** reserved bits of SPTEs, [bit 7][level - 1] */
 // @ts-ignore: decorator
-@inline export const MMU_SHADOW_RESERVED: usize = 96;
+@inline export const MMU_SHADOW_RESERVED: usize = 88;
 /** EPT: bad values of bits 5:0 */
 // @ts-ignore: decorator
-@inline export const MMU_SHADOW_BAD_MT_XWR: usize = 176;
+@inline export const MMU_SHADOW_BAD_MT_XWR: usize = 168;
 // @ts-ignore: decorator
-@inline export const MMU_SIZE_OF: u32 = 184;
+@inline export const MMU_SIZE_OF: u32 = 176;
 
 // vCPU
 /** pointer to the VM record */
@@ -433,15 +424,12 @@
 /** 1: EFLAGS.AC is set */
 // @ts-ignore: decorator
 @inline export const VCPU_AC: usize = 16;
-/** 1: a nested guest runs */
-// @ts-ignore: decorator
-@inline export const VCPU_GUEST_MODE: usize = 20;
 /** 1: CR4.PAE is set */
 // @ts-ignore: decorator
-@inline export const VCPU_PAE: usize = 24;
+@inline export const VCPU_PAE: usize = 20;
 /** 1: the PDPTEs were read since the last exit */
 // @ts-ignore: decorator
-@inline export const VCPU_PDPTES_READ: usize = 28;
+@inline export const VCPU_PDPTES_READ: usize = 24;
 /** MMIO cache: page of the linear address, 0 for none */
 // @ts-ignore: decorator
 @inline export const VCPU_MMIO_GVA: usize = 32;
@@ -650,6 +638,24 @@
 
 // Codes
 // @ts-ignore: decorator
+@inline export const ZAPPED_OTHERS: u32 = 2147483648;
+// @ts-ignore: decorator
+@inline export const LOW_PDPT: u32 = 1;
+// @ts-ignore: decorator
+@inline export const LOW_LATCHED: u32 = 2;
+// @ts-ignore: decorator
+@inline export const RANGE_ZAP: u32 = 0;
+// @ts-ignore: decorator
+@inline export const RANGE_AGE: u32 = 1;
+// @ts-ignore: decorator
+@inline export const RANGE_TEST_AGE: u32 = 2;
+// @ts-ignore: decorator
+@inline export const RANGE_PROTECT: u32 = 3;
+// @ts-ignore: decorator
+@inline export const RANGE_CLEAR_DIRTY: u32 = 4;
+// @ts-ignore: decorator
+@inline export const RANGE_COLLAPSE: u32 = 5;
+// @ts-ignore: decorator
 @inline export const MEMSLOT_LOG: u32 = 1;
 // @ts-ignore: decorator
 @inline export const MEMSLOT_READONLY: u32 = 2;
@@ -747,8 +753,6 @@
 @inline export const EV_SET_SPTE: u32 = 15;
 // @ts-ignore: decorator
 @inline export const EV_SPTE_REQUESTED: u32 = 16;
-// @ts-ignore: decorator
-@inline export const EV_PAGE_FAULT: u32 = 17;
 // @ts-ignore: decorator
 @inline export const EV_TDP_CHANGED: u32 = 18;
 // @ts-ignore: decorator

@@ -1,4 +1,5 @@
 // A page fault from the guest (kvm_mmu_page_fault and what it calls, arch/x86/kvm/mmu/mmu.c and paging_tmpl.h).
+import { PFERR_I, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
 import { ROLE_DIRECT, ROLE_LEVEL } from "../abi/role";
 import {
   ATTEND, EV_FAST_PAGE_FAULT, FAULT_DESCS, FAULT_TDP_PAGES, HOST_PRESENT, HOST_WRITABLE, MEMSLOT_BASE, MEMSLOT_HVA,
@@ -12,8 +13,7 @@ import {
   VM_MMIO_ACCESS, VM_MMIO_CACHING, VM_PF_EMULATE, VM_PF_FIXED, VM_PF_SPURIOUS, VM_PF_TAKEN, VM_ROOT_REQUEST, VM_TDP,
 } from "../abi/shadow";
 import {
-  ACC_ALL, ACC_EXEC, ACC_USER, ACC_WRITE, PFERR_I, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W, PFN_NO_SLOT, PFN_READ_ONLY,
-  SPTE_ADDRESS, SPTE_P, SPTE_W,
+  ACC_ALL, ACC_EXEC, ACC_USER, ACC_WRITE, PFN_NO_SLOT, PFN_READ_ONLY, SPTE_ADDRESS, SPTE_P, SPTE_W,
 } from "../abi/spte";
 import { walkGuest } from "../guest/guest-walk";
 import { aliasRights, gfnOfAddress } from "../pages/alias";
@@ -327,7 +327,7 @@ function begin(vcpu: usize): u32 {
  */
 export function fault(vcpu: usize, address: u64, error: u32, prefetch: u32): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  if (((error & <u32>PFERR_RSVD) | prefetch) == 0 && isStocked(vm)) {
+  if (((error & PFERR_RSVD) | prefetch) == 0 && isStocked(vm)) {
     const quick = quickFault(vcpu, vm, address, error);
     if (quick != RET_PF_INVALID) {
       count(vm, VM_PF_TAKEN);

@@ -154,7 +154,7 @@ import { planOf } from "../walk/plan";
   if (other != 0) return RET_PF_INVALID;
 
   // The page itself.
-  const write = (error & <u32>PFERR_W) != 0;
+  const write = (error & PFERR_W) != 0;
   if (write) {
     // CR0.WP=0 makes other rights of it.
     if ((access & ACC_WRITE) == 0) return RET_PF_INVALID;

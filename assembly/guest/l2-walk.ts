@@ -22,13 +22,13 @@ import { accessKind, walkTables } from "./table-walk";
 
 /** Reading a table is a write to the second stage, for its accessed bits; and every access is a user's there. */
 // @ts-ignore: decorator
-@inline const TABLE_ACCESS: u32 = <u32>PFERR_U | <u32>PFERR_W;
+@inline const TABLE_ACCESS: u32 = PFERR_U | PFERR_W;
 // @ts-ignore: decorator
 @inline const PAGE: u64 = ~(<u64>0xfff);
 
 /** Takes L2's guest-physical page through L1's second stage; GW_GPA is L1's, or GW_NESTED is set. */
 function translate(vcpu: usize, second: usize, gpa: u64, code: u32): bool {
-  if (walkTables(vcpu, second, vcpu, gpa, code | <u32>PFERR_U)) return true;
+  if (walkTables(vcpu, second, vcpu, gpa, code | PFERR_U)) return true;
   store<u32>(vcpu, 1, VCPU_GW_NESTED);
   store<u64>(vcpu, gpa, VCPU_GW_FAULT);
   return false;
@@ -36,7 +36,7 @@ function translate(vcpu: usize, second: usize, gpa: u64, code: u32): bool {
 
 function fail(vcpu: usize, space: usize, code: u32, cause: u32): bool {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const error = cause | (code & (<u32>PFERR_W | <u32>PFERR_U | load<u32>(space, SPACE_FETCH_CODE)));
+  const error = cause | (code & (PFERR_W | PFERR_U | load<u32>(space, SPACE_FETCH_CODE)));
   store<u32>(vcpu, error, VCPU_GW_ERROR);
   store<u32>(vcpu, 0, VCPU_GW_NESTED);
   if (tracing(vm)) emit(vm, EV_WALKER_ERROR, error, 0, 0, 0, 0, 0);
@@ -133,7 +133,7 @@ export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
       entry = bytes == 4 ? <u64>load<u32>(pointer) : load<u64>(pointer);
       if (tracing(vm)) emit(vm, EV_PAGING_ELEMENT, level, 0, 0, entry, 0, 0);
       if (!(entry & PTE_P)) return fail(vcpu, space, code, 0);
-      if (entry & reservedBits(space, level, entry)) return fail(vcpu, space, code, <u32>PFERR_P | <u32>PFERR_RSVD);
+      if (entry & reservedBits(space, level, entry)) return fail(vcpu, space, code, PFERR_P | PFERR_RSVD);
       const i = <usize>(level - 1);
       store<u64>(vcpu + (i << 3), entry, VCPU_L2_PTE);
       store<u64>(vcpu + (i << 3), table | inPage, VCPU_L2_GPA);
@@ -146,15 +146,15 @@ export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
     store<u32>(vcpu, 1, VCPU_GW_CHECKED);
     const kind = accessKind(vcpu, code);
     const key = bytes == 8 ? <u32>((entry & PTE_PKEY) >> PTE_PKEY_SHIFT) : 0;
-    const denied = keyDenial(space, kind, rights, key) & <u32>PFERR_PK;
-    if (denied != 0 || denies(space, kind, rights)) return fail(vcpu, space, code, <u32>PFERR_P | denied);
+    const denied = keyDenial(space, kind, rights, key) & PFERR_PK;
+    if (denied != 0 || denies(space, kind, rights)) return fail(vcpu, space, code, PFERR_P | denied);
     const offsetMask: u64 = ((<u64>1) << (12 + indexBits * <u64>(level - 1))) - 1;
     const page = (pageAddress(space, level, entry, offsetMask) | (address & offsetMask)) & PAGE;
     const mapped = translate(vcpu, second, page, code);
     store<u32>(vcpu, 1, VCPU_GW_CHECKED);
     if (!mapped) return false;
     const gpa = (load<u64>(vcpu, VCPU_GW_GPA) & PAGE) | offset;
-    const write = (code & <u32>PFERR_W) != 0;
+    const write = (code & PFERR_W) != 0;
     if (!setAccessedDirty(vcpu, top, level, write, bytes)) continue;
     store<u64>(vcpu, gpa, VCPU_GW_GPA);
     return true;

@@ -29,7 +29,7 @@ import { accessedBit, dirtyBit, gpteAccess, gpteAlias, gptePresent, isEpt, prote
 
 /** Bits of an error code that say what kind of access it is. */
 // @ts-ignore: decorator
-@inline export const KIND: u32 = <u32>PFERR_W | <u32>PFERR_U | <u32>PFERR_I;
+@inline export const KIND: u32 = PFERR_W | PFERR_U | PFERR_I;
 
 /** Keeps tables, entries and the rights accumulated above them, by level. PDPTEs of PAE paging have none. */
 export function keepEntries(vm: usize, mmu: usize, gw: usize, work: usize): void {
@@ -88,9 +88,9 @@ export function setAccessedDirty(vcpu: usize, mmu: usize, gw: usize, work: usize
 
 /** Error code of a walk of L1's EPT; the fetch bit belongs to modes with NXE or SMEP, which EPT does not know. */
 export function eptError(mmu: usize, work: usize, status: u32, code: u32): u32 {
-  let error = code & (<u32>PFERR_W | <u32>PFERR_U);
-  if (status == STATUS_EPT_MISCONFIGURATION) error |= <u32>PFERR_P | <u32>PFERR_RSVD;
-  else if (gptePresent(mmu, load<u64>(work, WORK_ENTRY))) error |= <u32>PFERR_P;
+  let error = code & (PFERR_W | PFERR_U);
+  if (status == STATUS_EPT_MISCONFIGURATION) error |= PFERR_P | PFERR_RSVD;
+  else if (gptePresent(mmu, load<u64>(work, WORK_ENTRY))) error |= PFERR_P;
   return error;
 }
 
@@ -98,7 +98,7 @@ export function eptError(mmu: usize, work: usize, status: u32, code: u32): u32 {
 // @ts-ignore: decorator
 @inline export function accessKind(vcpu: usize, code: u32): u32 {
   const noSmap = load<u32>(vcpu, VCPU_AC) != 0 && (code & WALK_IMPLICIT) == 0;
-  return (code & KIND) | (noSmap ? <u32>PFERR_RSVD : 0);
+  return (code & KIND) | (noSmap ? PFERR_RSVD : 0);
 }
 
 /**
@@ -124,7 +124,7 @@ export function walkTables(vcpu: usize, mmu: usize, gw: usize, address: u64, cod
   // A guest-physical address of L2's may be wider than L1's tables translate: nothing is there. walkEpt asks by itself.
   if (!ept && <u32>mmu != load<u32>(vcpu, VCPU_WALK_MMU) && address >> load<u32>(space, SPACE_WIDTH) != 0) {
     store<u32>(gw, load<u32>(mmu, MMU_GUEST_LEVEL), VCPU_GW_LEVEL);
-    store<u32>(gw, code & (<u32>PFERR_W | <u32>PFERR_U | load<u32>(space, SPACE_FETCH_CODE)), VCPU_GW_ERROR);
+    store<u32>(gw, code & (PFERR_W | PFERR_U | load<u32>(space, SPACE_FETCH_CODE)), VCPU_GW_ERROR);
     if (traced) emit(vm, EV_WALKER_ERROR, load<u32>(gw, VCPU_GW_ERROR), 0, 0, 0, 0, 0);
     return false;
   }
@@ -140,8 +140,8 @@ export function walkTables(vcpu: usize, mmu: usize, gw: usize, address: u64, cod
     if (status != STATUS_OK) {
       const error = ept ? eptError(mmu, work, status, code) : <u32>load<u64>(work, WORK_CODE);
       store<u32>(gw, error, VCPU_GW_ERROR);
-      const cause = error & (<u32>PFERR_P | <u32>PFERR_RSVD);
-      store<u32>(gw, cause == <u32>PFERR_P ? 1 : 0, VCPU_GW_CHECKED);
+      const cause = error & (PFERR_P | PFERR_RSVD);
+      store<u32>(gw, cause == PFERR_P ? 1 : 0, VCPU_GW_CHECKED);
       if (traced) emit(vm, EV_WALKER_ERROR, error, 0, 0, 0, 0, 0);
       return false;
     }
@@ -151,7 +151,7 @@ export function walkTables(vcpu: usize, mmu: usize, gw: usize, address: u64, cod
     const rights = load<u32>(work, WORK_RIGHTS) & ACC_ALL;
     store<u64>(gw, gpa >> 12, VCPU_GW_GFN);
     store<u64>(gw, gpa | (gpteAlias(vm, mmu, leaf) << 12), VCPU_GW_GPA);
-    store<u32>(gw, code & <u32>PFERR_W ? rights : protectClean(mmu, rights, leaf), VCPU_GW_PTE_ACCESS);
+    store<u32>(gw, code & PFERR_W ? rights : protectClean(mmu, rights, leaf), VCPU_GW_PTE_ACCESS);
     if (setAccessedDirty(vcpu, mmu, gw, work)) return true;
   }
 }

@@ -1,32 +1,22 @@
 // Operations over ranges of a memslot's gfns: the host notifier's, and dirty logging's.
 import { ROLE_DIRECT } from "../abi/role";
-import { MEMSLOT_BASE, MEMSLOT_PAGES, MEMSLOT_SPACE } from "../abi/shadow";
+import {
+  MEMSLOT_BASE, MEMSLOT_PAGES, MEMSLOT_SPACE, RANGE_AGE, RANGE_CLEAR_DIRTY, RANGE_COLLAPSE, RANGE_PROTECT, RANGE_ZAP,
+} from "../abi/shadow";
+import { gfnOf, levelOf, pageOf, roleOf } from "../pages/page";
+import { mappingLevel, rmapHead } from "../pages/slot";
+import { rmapFirst, rmapNext, rmapSptep } from "../shadow/rmap";
+import { ageSpte, zapOne, zapRmap } from "../shadow/update";
+import { clearDirtyRmap, protectGfn, protectRmap } from "../shadow/write-protect";
 import { checkedLeaf } from "../spte/check";
-import { isAccessed } from "../spte/predicates";
 import { changedPageSpte } from "../spte/make";
+import { isAccessed } from "../spte/predicates";
 import { cleanLeaves, cleanMasked, protectLeaves } from "../tdp/dirty";
 import { collapseTables } from "../tdp/huge";
 import { tdpOf } from "../tdp/page";
 import { ageLeaves, changeLeaf, zapLeaves } from "../tdp/range";
-import { gfnOf, levelOf, pageOf, roleOf } from "../pages/page";
-import { rmapFirst, rmapNext, rmapSptep } from "../shadow/rmap";
-import { mappingLevel, rmapHead } from "../pages/slot";
-import { ageSpte, zapOne, zapRmap } from "../shadow/update";
-import { clearDirtyRmap, protectGfn, protectRmap } from "../shadow/write-protect";
 
 // What a range operation does to each rmap.
-// @ts-ignore: decorator
-@inline const ZAP: u32 = 0;
-// @ts-ignore: decorator
-@inline const AGE: u32 = 1;
-// @ts-ignore: decorator
-@inline const TEST_AGE: u32 = 2;
-// @ts-ignore: decorator
-@inline const PROTECT: u32 = 3;
-// @ts-ignore: decorator
-@inline const CLEAR_DIRTY: u32 = 4;
-// @ts-ignore: decorator
-@inline const COLLAPSE: u32 = 5;
 
 /**
  * Zaps small leaves of direct pages where the host now allows a larger page: the next fault makes one.
@@ -49,14 +39,14 @@ function collapse(vm: usize, slot: usize, head: usize): bool {
 
 function apply(vm: usize, slot: usize, head: usize, what: u32): bool {
   if (load<u32>(head) == 0) return false;
-  if (what == ZAP) return zapRmap(vm, head);
-  if (what == PROTECT) return protectRmap(vm, head, false);
-  if (what == CLEAR_DIRTY) return clearDirtyRmap(vm, head);
-  if (what == COLLAPSE) return collapse(vm, slot, head);
+  if (what == RANGE_ZAP) return zapRmap(vm, head);
+  if (what == RANGE_PROTECT) return protectRmap(vm, head, false);
+  if (what == RANGE_CLEAR_DIRTY) return clearDirtyRmap(vm, head);
+  if (what == RANGE_COLLAPSE) return collapse(vm, slot, head);
   let young = false;
   for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
     const sptep = rmapSptep(cursor);
-    if (what == AGE ? ageSpte(vm, sptep) : isAccessed(vm, load<u64>(sptep))) young = true;
+    if (what == RANGE_AGE ? ageSpte(vm, sptep) : isAccessed(vm, load<u64>(sptep))) young = true;
   }
   return young;
 }
@@ -64,10 +54,10 @@ function apply(vm: usize, slot: usize, head: usize, what: u32): bool {
 /** The same for the TDP MMU's leaves, which are in no rmap. */
 function applyTdp(vm: usize, slot: usize, start: u64, end: u64, from: u32, what: u32): bool {
   const space = load<u32>(slot, MEMSLOT_SPACE);
-  if (what == ZAP) return zapLeaves(vm, space, start, end);
-  if (what == PROTECT) return protectLeaves(vm, space, start, end, from);
-  if (what == CLEAR_DIRTY) return cleanLeaves(vm, space, start, end);
-  if (what != COLLAPSE) return ageLeaves(vm, space, start, end, what == AGE);
+  if (what == RANGE_ZAP) return zapLeaves(vm, space, start, end);
+  if (what == RANGE_PROTECT) return protectLeaves(vm, space, start, end, from);
+  if (what == RANGE_CLEAR_DIRTY) return cleanLeaves(vm, space, start, end);
+  if (what != RANGE_COLLAPSE) return ageLeaves(vm, space, start, end, what == RANGE_AGE);
   collapseTables(vm, space, slot);
   return true;
 }

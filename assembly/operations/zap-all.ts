@@ -1,7 +1,7 @@
 /** Zapping for the host: every page at once, those of a guest table, a root that nobody holds any more. */
 import { ROLE_INVALID } from "../abi/role";
 import {
-  EV_ZAP_ALL_FAST, SP_CHAIN, SP_ROOT_COUNT, VM_ACTIVE, VM_ROOT_REQUEST, VM_USED, VM_VALID_GEN,
+  EV_ZAP_ALL_FAST, SP_CHAIN, SP_ROOT_COUNT, VM_ACTIVE, VM_ROOT_REQUEST, VM_USED, VM_VALID_GEN, ZAPPED_OTHERS,
 } from "../abi/shadow";
 import { emit, tracing } from "../pages/event";
 import { flushRemote } from "../pages/flush";
@@ -24,7 +24,7 @@ export function zapAllFast(vm: usize): void {
     // New pages are added at the front, so the first valid one from the back ends the search.
     if (!isObsolete(vm, sp)) break;
     link = previousOf(link);
-    if (prepareZap(vm, sp) & 0x80000000) link = previousOf(head);
+    if (prepareZap(vm, sp) & ZAPPED_OTHERS) link = previousOf(head);
   }
   commitZap(vm);
   if (tdp) {

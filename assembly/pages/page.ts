@@ -4,18 +4,11 @@ import {
   ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, ROLE_SMM,
 } from "../abi/role";
 import {
-  SP_GENERATION, SP_GFN, SP_LOW, SP_ROLE, SP_SHADOWED, SP_SPT, SP_TDP, VM_DEFAULT_PDPTE, VM_NORMAL_ZONE, VM_PAGE_MAP,
-  VM_PDPTE_VALUE, VM_VALID_GEN,
+  LOW_LATCHED, SP_GENERATION, SP_GFN, SP_LOW, SP_ROLE, SP_SHADOWED, SP_SPT, SP_TDP, VM_DEFAULT_PDPTE, VM_NORMAL_ZONE,
+  VM_PAGE_MAP, VM_PDPTE_VALUE, VM_VALID_GEN,
 } from "../abi/shadow";
 import { SPTE_ADDRESS } from "../abi/spte";
 import { plainGfn } from "./alias";
-
-/** SP_LOW: the page belongs to a PAE guest's page-directory-pointer table; bits 11:5 are CR3's. */
-// @ts-ignore: decorator
-@inline export const LOW_PDPT: u32 = 1;
-/** SP_LOW: its PDPTEs are latched, so the guest may write the table. */
-// @ts-ignore: decorator
-@inline export const LOW_LATCHED: u32 = 2;
 
 /** Header of the page that holds the SPTE at `sptep`. */
 // @ts-ignore: decorator

@@ -1,9 +1,9 @@
 // An emulated write to memory that holds shadowed tables (kvm_mmu_pte_write): the SPTEs of the written entries are dropped.
 import { ROLE_HAS_4_BYTE_GPTE, ROLE_LEVEL, ROLE_QUADRANT, ROLE_QUADRANT_SHIFT } from "../abi/role";
-import { SP_FLOOD, SP_LOW, VCPU_PAE, VCPU_VM, VM_FLOODED, VM_INDIRECT, VM_PTE_WRITES } from "../abi/shadow";
+import { LOW_PDPT, SP_FLOOD, SP_LOW, VCPU_PAE, VCPU_VM, VM_FLOODED, VM_INDIRECT, VM_PTE_WRITES } from "../abi/shadow";
 import { gfnOfAddress } from "../pages/alias";
 import { firstInChain, nextInChain } from "../pages/chain";
-import { LOW_PDPT, entryPointer, gfnOf, hasGptes, isObsolete, levelOf, roleOf } from "../pages/page";
+import { entryPointer, gfnOf, hasGptes, isObsolete, levelOf, roleOf } from "../pages/page";
 import { isPresent } from "../spte/predicates";
 import { flushOrZap, zapEntry, zapPage } from "./zap";
 

@@ -2,10 +2,10 @@
 import { SPACE_PDPTES } from "../abi/layout";
 import { ROLE_ACCESS, ROLE_DIRECT, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../abi/role";
 import {
-  EV_GET_PAGE, MMU_SPACE, SP_CHAIN, SP_CURRENT, SP_FLOOD, SP_GAP, SP_GENERATION, SP_GFN, SP_LOW, SP_NO_HUGE,
-  SP_PARENTS, SP_PDPTES, SP_ROLE, SP_ROOT_COUNT, SP_SHADOWED, SP_TDP, SP_UNSYNC, SP_UNSYNC_BITMAP, SP_UNSYNC_CHILDREN,
-  VCPU_MMU, VCPU_REQ_GFN, VCPU_REQ_LOW, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE, VM_INDIRECT, VM_USED,
-  VM_VALID_GEN,
+  EV_GET_PAGE, LOW_LATCHED, MMU_SPACE, SP_CHAIN, SP_CURRENT, SP_FLOOD, SP_GAP, SP_GENERATION, SP_GFN, SP_LOW,
+  SP_NO_HUGE, SP_PARENTS, SP_PDPTES, SP_ROLE, SP_ROOT_COUNT, SP_SHADOWED, SP_TDP, SP_UNSYNC, SP_UNSYNC_BITMAP,
+  SP_UNSYNC_CHILDREN, VCPU_MMU, VCPU_REQ_GFN, VCPU_REQ_LOW, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE,
+  VM_INDIRECT, VM_USED, VM_VALID_GEN,
 } from "../abi/shadow";
 import { ACC_ALL, SPTE_ADDRESS } from "../abi/spte";
 import { gfnOfAddress, lowOfAlias } from "../pages/alias";
@@ -16,8 +16,8 @@ import { emitPage } from "../pages/event";
 import { flushGfns, flushRemote } from "../pages/flush";
 import { linkOf, listAdd } from "../pages/list";
 import {
-  LOW_LATCHED, adDisabled, childOf, emptyEntry, gfnOf, hasGptes, hostAddress, indexOf, isAboveGuest, levelOf, pageOf,
-  roleOf, spaceOf, tableOf,
+  adDisabled, childOf, emptyEntry, gfnOf, hasGptes, hostAddress, indexOf, isAboveGuest, levelOf, pageOf, roleOf,
+  spaceOf, tableOf,
 } from "../pages/page";
 import { changeLpage, changeTrack, findSlot, ramOf } from "../pages/slot";
 import { pdpteSpte, tableSpte } from "../spte/make";

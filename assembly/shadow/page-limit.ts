@@ -1,5 +1,5 @@
 /** The limit on shadow pages: the oldest go where there is no room (make_mmu_pages_available). */
-import { SP_ROOT_COUNT, VM_ACTIVE, VM_MAX, VM_RECYCLED, VM_USED } from "../abi/shadow";
+import { SP_ROOT_COUNT, VM_ACTIVE, VM_MAX, VM_RECYCLED, VM_USED, ZAPPED_OTHERS } from "../abi/shadow";
 import { pageOfLink, previousOf } from "../pages/list";
 import { isAboveGuest } from "../pages/page";
 import { commitZap, isPartOfRoot, prepareZap } from "./zap";
@@ -19,10 +19,10 @@ export function zapOldest(vm: usize, wanted: u32): u32 {
     link = previousOf(link);
     if (load<u32>(sp, SP_ROOT_COUNT) != 0 || isAboveGuest(sp) || isPartOfRoot(vm, sp)) continue;
     const zapped = prepareZap(vm, sp);
-    total += zapped & 0x7fffffff;
+    total += zapped & ~ZAPPED_OTHERS;
     if (total >= wanted) break;
     // Children were zapped as well: the neighbour in the list may be one of them.
-    if (zapped & 0x80000000) link = previousOf(head);
+    if (zapped & ZAPPED_OTHERS) link = previousOf(head);
   }
   commitZap(vm);
   store<u32>(vm, load<u32>(vm, VM_RECYCLED) + total, VM_RECYCLED);
@@ -64,4 +64,3 @@ export function setLimit(vm: usize, limit: u32): void {
   }
   store<u32>(vm, limit, VM_MAX);
 }
-

@@ -2,7 +2,7 @@
 import { ROLE_GUEST_MODE, ROLE_INVALID } from "../abi/role";
 import {
   EV_PREPARE_ZAP, SP_CURRENT, SP_GAP, SP_LINK, SP_PARENTS, SP_ROLE, SP_ROOT_COUNT, SP_UNSYNC, VM_FREED, VM_INDIRECT,
-  VM_INVALID, VM_ROOT_REQUEST, VM_TDP, VM_USED, VM_ZAPPED,
+  VM_INVALID, VM_ROOT_REQUEST, VM_TDP, VM_USED, VM_ZAPPED, ZAPPED_OTHERS,
 } from "../abi/shadow";
 import { chainRemove } from "../pages/chain";
 import { emitPage } from "../pages/event";
@@ -125,7 +125,7 @@ export function prepareZap(vm: usize, sp: usize): u32 {
   let zapped = isAboveGuest(sp) ? 0 : zapUnsyncChildren(vm, sp);
   zapped += unlinkChildren(vm, sp);
   unlinkParents(vm, sp);
-  const unstable: u32 = zapped != 0 ? 0x80000000 : 0;
+  const unstable: u32 = zapped != 0 ? ZAPPED_OTHERS : 0;
 
   const role = roleOf(sp);
   const wasInvalid = (role & ROLE_INVALID) != 0;
@@ -145,7 +145,7 @@ export function prepareZap(vm: usize, sp: usize): u32 {
 }
 
 export function zapPage(vm: usize, sp: usize): u32 {
-  return prepareZap(vm, sp) & 0x7fffffff;
+  return prepareZap(vm, sp) & ~ZAPPED_OTHERS;
 }
 
 /** Frees the zapped pages: the host takes them from VM_FREED. */

@@ -9,7 +9,7 @@ import { ACCESS_AC, ACCESS_FETCH, ACCESS_IMPLICIT, ACCESS_USER, ACCESS_WRITE, PF
 @inline export function guestCode(access: u32): u32 {
   const kind = access & (ACCESS_WRITE | ACCESS_FETCH);
   if (access & ACCESS_IMPLICIT) return kind;
-  return kind | (access & ACCESS_USER) | (access & ACCESS_AC ? <u32>PFERR_RSVD : 0);
+  return kind | (access & ACCESS_USER) | (access & ACCESS_AC ? PFERR_RSVD : 0);
 }
 
 /** Whether linear-address masking applies: to data accesses that a program makes (SDM "Linear-Address Masking"). */

@@ -58,7 +58,7 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
     rights &= eptRightsOf(features, entry);
 
     if (accessedDirty && !(flags & WALK_PROBE)) {
-      const wanted = entry | EPT_A | (leaf && (code & <u32>PFERR_W) != 0 ? EPT_D : 0);
+      const wanted = entry | EPT_A | (leaf && (code & PFERR_W) != 0 ? EPT_D : 0);
       if (wanted != entry) {
         wantUpdate(work, writable(memory, entryAddress, pointer), 8, entryAddress, entry, wanted);
       }
@@ -111,9 +111,9 @@ function violation(
   space: usize, work: usize, rights: u32, gpa: u64, code: u32, flags: u32, level: u32, entryAddress: u64, entry: u64,
 ): u32 {
   let qualification: u32 = 0;
-  if (code & <u32>PFERR_U) qualification |= EPT_QUAL_READ;
-  if (code & <u32>PFERR_W) qualification |= EPT_QUAL_WRITE;
-  if (code & <u32>PFERR_I) qualification |= EPT_QUAL_FETCH;
+  if (code & PFERR_U) qualification |= EPT_QUAL_READ;
+  if (code & PFERR_W) qualification |= EPT_QUAL_WRITE;
+  if (code & PFERR_I) qualification |= EPT_QUAL_FETCH;
   if (rights & RIGHT_USER) qualification |= EPT_QUAL_READABLE;
   if (rights & RIGHT_WRITE) qualification |= EPT_QUAL_WRITABLE;
   if (rights & RIGHT_EXECUTE) qualification |= EPT_QUAL_EXECUTABLE;

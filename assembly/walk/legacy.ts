@@ -85,7 +85,7 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
 
     if (!(entry & PTE_P)) return pageFault(space, work, 0, address, code, flags, level, entryAddress, entry);
     if (entry & reservedBits(space, level, entry)) {
-      const reserved = <u32>PFERR_P | <u32>PFERR_RSVD;
+      const reserved = PFERR_P | PFERR_RSVD;
       return pageFault(space, work, reserved, address, code, flags, level, entryAddress, entry);
     }
     if (pdpte) {
@@ -98,7 +98,7 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
 
     const leaf = isLeaf(space, level, entry);
     if (!(flags & WALK_PROBE)) {
-      const dirty = leaf && (code & <u32>PFERR_W) != 0 ? PTE_D : 0;
+      const dirty = leaf && (code & PFERR_W) != 0 ? PTE_D : 0;
       const wanted = entry | PTE_A | dirty;
       if (wanted != entry) {
         wantUpdate(work, writable(memory, hostAddress, pointer), bytes, entryAddress, entry, wanted);
@@ -114,7 +114,7 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
     const key = <u32>((entry & PTE_PKEY) >> PTE_PKEY_SHIFT);
     const denied = keyDenial(space, code, rights, key);
     if (denied || denies(space, code, rights)) {
-      return pageFault(space, work, <u32>PFERR_P | denied, address, code, flags, level, entryAddress, entry);
+      return pageFault(space, work, PFERR_P | denied, address, code, flags, level, entryAddress, entry);
     }
     const offsetMask: u64 = ((<u64>1) << shift) - 1;
     const page = pageAddress(space, level, entry, offsetMask);
@@ -163,7 +163,7 @@ function found(guest: bool, work: usize, address: u64, rights: u32, level: u32, 
 function pageFault(
   space: usize, work: usize, cause: u32, address: u64, code: u32, flags: u32, level: u32, entryAddress: u64, entry: u64,
 ): u32 {
-  const reported = <u32>PFERR_W | <u32>PFERR_U | load<u32>(space, SPACE_FETCH_CODE);
+  const reported = PFERR_W | PFERR_U | load<u32>(space, SPACE_FETCH_CODE);
   const error: u64 = cause | (code & reported);
   if (load<u32>(space, SPACE_KIND) == KIND_GUEST) {
     return fail(work, STATUS_PAGE_FAULT, error, address, 0, level, entryAddress, entry);

@@ -41,9 +41,9 @@ export function setPermissions(space: usize, xd: bool): void {
 /** SDM "Access Rights": supervisor-mode and user-mode accesses to user-mode and supervisor-mode addresses. */
 function legacyDenies(space: usize, code: u32, rights: u32, xd: bool): bool {
   if (load<u32>(space, SPACE_MODE) == MODE_NONE) return false;
-  const user = (code & <u32>PFERR_U) != 0;
-  const write = (code & <u32>PFERR_W) != 0;
-  const fetch = (code & <u32>PFERR_I) != 0;
+  const user = (code & PFERR_U) != 0;
+  const write = (code & PFERR_W) != 0;
+  const fetch = (code & PFERR_I) != 0;
   const userAddress = (rights & RIGHT_USER) != 0;
   if (user && !userAddress) return true;
   if (fetch && xd && !(rights & RIGHT_EXECUTE)) return true;
@@ -53,17 +53,17 @@ function legacyDenies(space: usize, code: u32, rights: u32, xd: bool): bool {
   if (user || !userAddress) return false;
   const cr4 = load<u32>(space, SPACE_CR4);
   if (fetch) return (cr4 & CR4_SMEP) != 0;
-  return (cr4 & CR4_SMAP) != 0 && !(code & <u32>PFERR_RSVD);
+  return (cr4 & CR4_SMAP) != 0 && !(code & PFERR_RSVD);
 }
 
 /** SDM "EPT Violations"; mode-based execute control has a right of its own for user-mode linear addresses. */
 function eptDenies(space: usize, code: u32, rights: u32): bool {
-  const userAddress = (code & <u32>PFERR_RSVD) != 0;
+  const userAddress = (code & PFERR_RSVD) != 0;
   const modeBased = (load<u32>(space, SPACE_FEATURES) & FEATURE_MODE_BASED_EXECUTE) != 0;
   const execute = modeBased && userAddress ? RIGHT_USER_EXECUTE : RIGHT_EXECUTE;
-  if (code & <u32>PFERR_U && !(rights & RIGHT_USER)) return true;
-  if (code & <u32>PFERR_W && !(rights & RIGHT_WRITE)) return true;
-  return (code & <u32>PFERR_I) != 0 && !(rights & execute);
+  if (code & PFERR_U && !(rights & RIGHT_USER)) return true;
+  if (code & PFERR_W && !(rights & RIGHT_WRITE)) return true;
+  return (code & PFERR_I) != 0 && !(rights & execute);
 }
 
 /**
@@ -78,11 +78,11 @@ export function keyDenial(space: usize, code: u32, rights: u32, key: u32): u32 {
 }
 
 function keyDenialBy(space: usize, key: u32, code: u32, userAddress: bool): u32 {
-  const user = (code & <u32>PFERR_U) != 0;
-  if (code & <u32>PFERR_I || (user && !userAddress)) return 0;
+  const user = (code & PFERR_U) != 0;
+  if (code & PFERR_I || (user && !userAddress)) return 0;
   const accessDisable = (key & 1) != 0;
   const writeDisable = (key & 2) != 0;
-  if (accessDisable) return <u32>PFERR_PK;
-  if (!writeDisable || !(code & <u32>PFERR_W)) return 0;
-  return user || (load<u32>(space, SPACE_CR0) & CR0_WP) != 0 ? <u32>PFERR_PK : 0;
+  if (accessDisable) return PFERR_PK;
+  if (!writeDisable || !(code & PFERR_W)) return 0;
+  return user || (load<u32>(space, SPACE_CR0) & CR0_WP) != 0 ? PFERR_PK : 0;
 }

@@ -62,7 +62,7 @@ function setPlan(space: usize, mode: u32, code: u32): void {
   const xd = required & RIGHT_EXECUTE ? load<u64>(space, SPACE_XD_MASK) : 0;
   const dirty: u64 = code & 2 ? PTE_D : 0;
   const keys = load<u32>(space, SPACE_KEYS_USER) | load<u32>(space, SPACE_KEYS_SUPERVISOR);
-  const key: u64 = keys != 0 && !(code & <u32>PFERR_I) ? PTE_PKEY : 0;
+  const key: u64 = keys != 0 && !(code & PFERR_I) ? PTE_PKEY : 0;
   const present: u64 = PTE_P | PTE_A;
   const leaf: u64 = table | xd | dirty | key | (forbidden & RIGHT_USER ? PTE_US : 0);
 

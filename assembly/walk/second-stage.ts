@@ -10,7 +10,7 @@ import { SPACE_CR3, SPACE_FEATURES, SPACE_KIND } from "../abi/layout";
  */
 // @ts-ignore: decorator
 @inline export function tableCode(space: usize, second: usize): u32 {
-  return writesTables(space, second) ? <u32>PFERR_U | <u32>PFERR_W : <u32>PFERR_U;
+  return writesTables(space, second) ? PFERR_U | PFERR_W : PFERR_U;
 }
 
 /**
@@ -20,7 +20,7 @@ import { SPACE_CR3, SPACE_FEATURES, SPACE_KIND } from "../abi/layout";
 export function pdpteCode(space: usize, second: usize): u32 {
   const kvm = (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0;
   const write = kvm || load<u32>(second, SPACE_KIND) != KIND_EPT;
-  return write ? <u32>PFERR_U | <u32>PFERR_W : <u32>PFERR_U;
+  return write ? PFERR_U | PFERR_W : PFERR_U;
 }
 
 // @ts-ignore: decorator
@@ -37,9 +37,9 @@ export function pdpteCode(space: usize, second: usize): u32 {
  */
 // @ts-ignore: decorator
 @inline export function finalCode(space: usize, second: usize, code: u32, rights: u32): u32 {
-  const access = code & (<u32>PFERR_W | <u32>PFERR_I);
-  if (load<u32>(second, SPACE_KIND) != KIND_EPT) return access | <u32>PFERR_U;
-  const userAddress = rights & RIGHT_USER ? <u32>PFERR_RSVD : 0;
-  const read = access == 0 || (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0 ? <u32>PFERR_U : 0;
+  const access = code & (PFERR_W | PFERR_I);
+  if (load<u32>(second, SPACE_KIND) != KIND_EPT) return access | PFERR_U;
+  const userAddress = rights & RIGHT_USER ? PFERR_RSVD : 0;
+  const read = access == 0 || (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0 ? PFERR_U : 0;
   return access | userAddress | read;
 }

@@ -14,6 +14,8 @@ export interface BitField {
   readonly width?: number;
   /** What a set bit (or the field's value) means. */
   readonly meaning: string;
+  /** Fields declared before whose place it has too, where the processor reads it otherwise; no other may overlap. */
+  readonly shares?: readonly string[];
 }
 
 /** A named set of fields with the manual section that defines them. */
@@ -24,6 +26,8 @@ export interface BitLayout {
   /** Section title of the Intel SDM vol. 3 or the AMD APM vol. 2, or the kernel source. */
   readonly source: string;
   readonly fields: readonly BitField[];
+  /** The low half is a word of its own: the core has fields below bit 32 in 32 bits, though others lie above. */
+  readonly narrow?: boolean;
 }
 
 /** A field that a decoder found set in a value. */

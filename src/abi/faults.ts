@@ -5,6 +5,7 @@ export const PFERR: BitLayout = {
   prefix: "PFERR",
   title: "Page-fault error code",
   source: 'SDM vol. 3, "Page-Fault Exceptions"; APM vol. 2, "Nested versus Guest Page Faults, Fault Ordering"',
+  narrow: true,
   fields: [
     { name: "P", low: 0, meaning: "the translation was present (rights or reserved bits)" },
     { name: "W", low: 1, meaning: "write" },

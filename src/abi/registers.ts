@@ -22,7 +22,7 @@ export const CR3: BitLayout = {
   fields: [
     { name: "PWT", low: 3, meaning: "write-through for the root table (CR4.PCIDE=0)" },
     { name: "PCD", low: 4, meaning: "root table uncached (CR4.PCIDE=0)" },
-    { name: "PCID", low: 0, width: 12, meaning: "process-context identifier (CR4.PCIDE=1)" },
+    { name: "PCID", low: 0, width: 12, meaning: "process-context identifier (CR4.PCIDE=1)", shares: ["PWT", "PCD"] },
     { name: "LAM_U57", low: 61, meaning: "user addresses carry metadata in bits 62:57" },
     { name: "LAM_U48", low: 62, meaning: "user addresses carry metadata in bits 62:48" },
     { name: "NOFLUSH", low: 63, meaning: "MOV CR3 keeps the PCID's TLB entries (never stored)" },

@@ -117,7 +117,6 @@ export const MEMSLOT: RecordLayout = {
     { name: "BASE", type: "u64", meaning: "first gfn" },
     { name: "HVA", type: "u64", meaning: "host virtual address of its first byte" },
     { name: "PAGES", type: "u32", meaning: "number of pages" },
-    { name: "ID", type: "u32", meaning: "slot number" },
     { name: "SPACE", type: "u32", meaning: "address space: 0 normal, 1 SMM" },
     { name: "FLAGS", type: "u32", meaning: "MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL" },
     { name: "MEMTYPE", type: "u32", meaning: "bit 0: its pages have an EPT memory type of their own, in bits 5:3" },
@@ -182,8 +181,6 @@ export const MMU: RecordLayout = {
   prefix: "MMU",
   title: "Paging context",
   fields: [
-    { name: "CPU_ROLE", type: "u32", meaning: "CPU role, page-role half" },
-    { name: "CPU_EXT", type: "u32", meaning: "CPU role, extended half" },
     { name: "ROOT_ROLE", type: "u32", meaning: "role of the root, in this project's layout" },
     { name: "ROOT", type: "u32", meaning: "root's SP, 0 for none" },
     { name: "ROOT_PGD", type: "u64", meaning: "guest pgd of the root" },
@@ -215,7 +212,6 @@ export const VCPU: RecordLayout = {
     { name: "WALK_MMU", type: "u32", meaning: "pointer to the context that linear addresses go through" },
     { name: "SPACE", type: "u32", meaning: "address space: 0 normal, 1 SMM" },
     { name: "AC", type: "u32", meaning: "1: EFLAGS.AC is set" },
-    { name: "GUEST_MODE", type: "u32", meaning: "1: a nested guest runs" },
     { name: "PAE", type: "u32", meaning: "1: CR4.PAE is set" },
     { name: "PDPTES_READ", type: "u32", meaning: "1: the PDPTEs were read since the last exit" },
     { name: "MMIO_GVA", type: "u64", meaning: "MMIO cache: page of the linear address, 0 for none" },
@@ -281,6 +277,24 @@ export const EVENT: RecordLayout = {
 export const SHADOW_RECORDS: readonly RecordLayout[] = [VM, SLOTSET, MEMSLOT, SP, DESC, MMU, VCPU, EVENT, TDP];
 
 export const SHADOW_CODES = {
+  /** Set in the number of pages that were zapped where others than the one asked for were. */
+  ZAPPED_OTHERS: 0x8000_0000,
+  /** SP_LOW: the page belongs to a page-directory-pointer table that a guest's CR3 names; bits 11:5 are CR3's, */
+  LOW_PDPT: 1,
+  /** and its four PDPTEs, which were latched with CR3, belong to its name: the guest may write the table. */
+  LOW_LATCHED: 2,
+  /** What `rangeApply` does to each rmap: take the leaves away, */
+  RANGE_ZAP: 0,
+  /** read and reset their accessed state, */
+  RANGE_AGE: 1,
+  /** only read it, */
+  RANGE_TEST_AGE: 2,
+  /** take W for the dirty log, */
+  RANGE_PROTECT: 3,
+  /** or D, where the processor logs, */
+  RANGE_CLEAR_DIRTY: 4,
+  /** and make large pages possible again. */
+  RANGE_COLLAPSE: 5,
   MEMSLOT_LOG: 1,
   MEMSLOT_READONLY: 2,
   MEMSLOT_INVALID: 1 << 16,
@@ -347,7 +361,6 @@ export const SHADOW_CODES = {
   EV_CHECK_MMIO: 14,
   EV_SET_SPTE: 15,
   EV_SPTE_REQUESTED: 16,
-  EV_PAGE_FAULT: 17,
   EV_TDP_CHANGED: 18,
   EV_SPLIT_HUGE: 19,
 } as const;

@@ -2,7 +2,7 @@
  * Shadow page-table entries (SPTEs): the bits that KVM of Linux 6.1 gives a meaning of its own, and
  * the hardware's bits in the two formats that a shadow table can have.
  */
-import type { BitLayout } from "./bits.js";
+import { type BitLayout, bitOf, fieldOf } from "./bits.js";
 
 /** Software bits that both formats share. */
 export const SPTE: BitLayout = {
@@ -77,8 +77,96 @@ export const SPTE_MMIO: BitLayout = {
   ],
 };
 
+/** Rights as roles and shadowed translations hold them. */
+export const ACC: BitLayout = {
+  prefix: "ACC",
+  title: "Access rights of a role or a shadowed translation",
+  source: "Linux 6.1 arch/x86/kvm/mmu.h (ACC_*_MASK)",
+  fields: [
+    { name: "EXEC", low: 0, meaning: "fetches" },
+    { name: "WRITE", low: 1, meaning: "writes" },
+    { name: "USER", low: 2, meaning: "user accesses" },
+  ],
+};
+
 /** A non-present value that marks a TDP entry whose change is under way; it sets no right and no address. */
 export const REMOVED_SPTE = 0x5a0n;
 
 /** Bits of `shadow_nonpresent_or_rsvd_mask`: an MMIO entry's address bits under it move up by this many. */
 export const NONPRESENT_OR_RSVD_BITS = 5;
+
+const adType = (value: number) => BigInt(value) << BigInt(fieldOf(SPTE, "AD_TYPE").low);
+
+/** Values that the core makes of these layouts, with the width that it needs them in. */
+export const SPTE_VALUES: readonly {
+  readonly name: string;
+  readonly type: "u32" | "u64";
+  readonly value: bigint;
+  readonly meaning: string;
+}[] = [
+  // At the same place in EPT, where they are the rights to read and to write.
+  {
+    name: "SPTE_P",
+    type: "u64",
+    value: bitOf(SPTE_LEGACY, "P"),
+    meaning: "Present for the processor; readable in EPT",
+  },
+  { name: "SPTE_W", type: "u64", value: bitOf(SPTE_LEGACY, "RW"), meaning: "Writable" },
+  { name: "SPTE_AD_DISABLED", type: "u64", value: adType(SPTE_AD.Disabled), meaning: "SPTE.AD_TYPE: no A and D bits" },
+  {
+    name: "SPTE_AD_WRITE_PROTECT_ONLY",
+    type: "u64",
+    value: adType(SPTE_AD.WriteProtect),
+    meaning: "SPTE.AD_TYPE: A bits, but writes are found by write protection",
+  },
+  {
+    name: "SPTE_REMOVED",
+    type: "u64",
+    value: REMOVED_SPTE,
+    meaning: "An entry of the TDP MMU whose table is being taken away: nobody may make it present meanwhile",
+  },
+  {
+    name: "SPTE_SAVED_BITS",
+    type: "u64",
+    value: (bitOf(SPTE, "SAVED_R") | bitOf(SPTE, "SAVED_X")) >> BigInt(fieldOf(SPTE, "SAVED_R").low),
+    meaning: "The rights that access tracking saves, as EPT has them",
+  },
+  {
+    name: "SPTE_SAVED_SHIFT",
+    type: "u64",
+    value: BigInt(fieldOf(SPTE, "SAVED_R").low),
+    meaning: "How far up it saves them",
+  },
+  {
+    name: "SPTE_MOVED_GFN_LENGTH",
+    type: "u64",
+    value: BigInt(NONPRESENT_OR_RSVD_BITS),
+    meaning: "Length of the part of an MMIO SPTE's gfn that moves up",
+  },
+  {
+    name: "MMIO_GENERATION_LOW",
+    type: "u64",
+    value: bitOf(SPTE_MMIO, "GEN_LOW"),
+    meaning: "Where an MMIO SPTE has the low bits of its generation",
+  },
+  { name: "MMIO_GENERATION_HIGH", type: "u64", value: bitOf(SPTE_MMIO, "GEN_HIGH"), meaning: "And where the others" },
+  {
+    name: "MMIO_GENERATION",
+    type: "u64",
+    value: (1n << BigInt(SPTE_MMIO.fields.reduce((bits, { width = 1 }) => bits + width, 0))) - 1n,
+    meaning: "The bits of a memslot generation that an MMIO SPTE has",
+  },
+  {
+    name: "ACC_ALL",
+    type: "u32",
+    value: ACC.fields.reduce((all, { low }) => all | (1n << BigInt(low)), 0n),
+    meaning: "Every right",
+  },
+  { name: "PFN_NO_SLOT", type: "u64", value: 1n << 63n, meaning: "A host page that does not exist: no memslot" },
+  {
+    name: "PFN_READ_ONLY",
+    type: "u64",
+    value: 1n << 62n,
+    meaning: "A host page that may not be written: a write to a read-only memslot",
+  },
+];

@@ -1,4 +1,6 @@
 /** A virtual machine as its users see it: its memory and slots, dirty logs, the host's notifier, its vCPUs. */
+
+import { SHADOW_CODES } from "../abi/shadow.js";
 import { checkInteger, show, toBytes } from "../checks.js";
 import type { Core } from "../core/core.js";
 import { ConfigError } from "../errors.js";
@@ -16,9 +18,10 @@ import type { AuditProblem } from "./inspect/problem.js";
 import { readPage, type ShadowPage, shadowPages } from "./inspect/snapshot.js";
 import { Machine } from "./machine/machine.js";
 import type { Memslot } from "./memory/memslots.js";
-import { RANGE } from "./memory/records.js";
 import type { EventBuffer } from "./trace/event-buffer.js";
 import { Vcpu } from "./vcpu.js";
+
+const { RANGE_AGE, RANGE_TEST_AGE } = SHADOW_CODES;
 
 const HVA_END = 1n << 64n;
 
@@ -213,12 +216,12 @@ export class VirtualMachine {
 
   /** Reads and resets the accessed state of a range: true if any page was accessed. */
   age(start: bigint, end: bigint): boolean {
-    return this.#anyYoung(start, end, RANGE.age);
+    return this.#anyYoung(start, end, RANGE_AGE);
   }
 
   /** The same without resetting it. */
   testAge(start: bigint, end: bigint): boolean {
-    return this.#anyYoung(start, end, RANGE.testAge);
+    return this.#anyYoung(start, end, RANGE_TEST_AGE);
   }
 
   #anyYoung(start: bigint, end: bigint, what: number): boolean {

@@ -3,8 +3,8 @@
  * shifts and masks come from the table once, at load. The fields below bit 18 are
  * those of Linux 5.17 to 6.16, so these functions read recorded 6.1 words too.
  */
-import type { BitLayout } from "../abi/bits.js";
-import { fieldOf, maskOf } from "../abi/bits.js";
+import { type BitLayout, bitOf, fieldOf, maskOf } from "../abi/bits.js";
+import { ACC } from "../abi/spte.js";
 import { PROJECT_ROLE } from "./layouts.js";
 
 const mask = (name: string, layout: BitLayout = PROJECT_ROLE): number => Number(maskOf(fieldOf(layout, name)));
@@ -36,9 +36,9 @@ export const ROLE_GUEST_LEVEL_SHIFT = shift("guest_level");
 export const ROLE_SMM_SHIFT = shift("smm");
 
 /** Rights in the access field. */
-export const ACC_EXEC = 1;
-export const ACC_WRITE = 2;
-export const ACC_USER = 4;
+export const ACC_EXEC = Number(bitOf(ACC, "EXEC"));
+export const ACC_WRITE = Number(bitOf(ACC, "WRITE"));
+export const ACC_USER = Number(bitOf(ACC, "USER"));
 export const ACC_ALL = ACC_EXEC | ACC_WRITE | ACC_USER;
 
 /** Paging level of the page, 0 to 5. */

@@ -46,7 +46,7 @@ export function walkExact(space: usize, given: u64, access: u32): u64 {
   if (mode == MODE_PAE && !(load<u32>(space, SPACE_FEATURES) & FEATURE_LIVE_PDPTES)) {
     const pdpte = load<u64>(space + <usize>((address >> 30) << 3), SPACE_PDPTES);
     if (!(pdpte & PTE_P)) return fault(space, code, 0);
-    if (pdpte & reservedBits(space, 3, pdpte)) return fault(space, code, <u32>PFERR_P | <u32>PFERR_RSVD);
+    if (pdpte & reservedBits(space, 3, pdpte)) return fault(space, code, PFERR_P | PFERR_RSVD);
     table = pdpte & addressMask;
     level = 2;
     shift = 21;
@@ -57,15 +57,15 @@ export function walkExact(space: usize, given: u64, access: u32): u64 {
     if (pointer >= NOT_READ) return NOT_FAST;
     const entry = narrow ? <u64>load<u32>(pointer) : load<u64>(pointer);
     if (!(entry & PTE_P)) return fault(space, code, 0);
-    if (entry & reservedBits(space, level, entry)) return fault(space, code, <u32>PFERR_P | <u32>PFERR_RSVD);
+    if (entry & reservedBits(space, level, entry)) return fault(space, code, PFERR_P | PFERR_RSVD);
     if (mode != MODE_PAE || level != 3) {
       rights &= rightsOf(space, entry);
       clear |= ~entry & PTE_A;
       if (isLeaf(space, level, entry)) {
         const key: u32 = mode > MODE_PAE ? <u32>((entry & PTE_PKEY) >> PTE_PKEY_SHIFT) : 0;
         const denied = keyDenial(space, code, rights, key);
-        if (denied || denies(space, code, rights)) return fault(space, code, <u32>PFERR_P | denied);
-        if (code & <u32>PFERR_W) clear |= ~entry & PTE_D;
+        if (denied || denies(space, code, rights)) return fault(space, code, PFERR_P | denied);
+        if (code & PFERR_W) clear |= ~entry & PTE_D;
         if (clear != 0 && !(access & ACCESS_PROBE)) return NOT_FAST;
         const offsetMask: u64 = ((<u64>1) << shift) - 1;
         return pageAddress(space, level, entry, offsetMask) | (address & offsetMask);
@@ -85,5 +85,5 @@ export function walkExact(space: usize, given: u64, access: u32): u64 {
 /** The part of an error code that says what the access was. */
 // @ts-ignore: decorator
 @inline export function reportedCode(space: usize, code: u32): u32 {
-  return code & (<u32>PFERR_W | <u32>PFERR_U | load<u32>(space, SPACE_FETCH_CODE));
+  return code & (PFERR_W | PFERR_U | load<u32>(space, SPACE_FETCH_CODE));
 }

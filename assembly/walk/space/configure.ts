@@ -147,7 +147,7 @@ function fetchCode(space: usize, mode: u32): u32 {
   const smep = (guest || kvm) && (load<u32>(space, SPACE_CR4) & CR4_SMEP) != 0;
   const nxe = (load<u32>(space, SPACE_EFER) & EFER_NXE) != 0;
   const xd = nxe && (mode >= MODE_PAE || kvm);
-  return smep || xd ? <u32>PFERR_I : 0;
+  return smep || xd ? PFERR_I : 0;
 }
 
 /** Protection keys exist in long mode only, and not at the nested level (SDM "Protection Keys"). */

@@ -67,11 +67,11 @@ function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32)
   const kind = access & (ACCESS_WRITE | ACCESS_FETCH);
   let status: u32;
   if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
-    const read = kind == 0 ? <u32>PFERR_U : 0;
-    const userAddress = guestCode(access) & <u32>PFERR_U ? <u32>PFERR_RSVD : 0;
+    const read = kind == 0 ? PFERR_U : 0;
+    const userAddress = guestCode(access) & PFERR_U ? PFERR_RSVD : 0;
     status = walkEpt(space, work, gpa, kind | read | userAddress, flags);
   } else {
-    status = walkLegacy(space, work, gpa, kind | <u32>PFERR_U, flags);
+    status = walkLegacy(space, work, gpa, kind | PFERR_U, flags);
   }
   if (status == STATUS_OK) promoteSecondLeaf(work);
   return status;
@@ -86,7 +86,7 @@ export function checkTableWrites(space: usize, second: usize, work: usize, flags
   if (writesTables(space, second)) return STATUS_OK;
   const count = load<u32>(work, WORK_UPDATE_COUNT);
   for (let i: u32 = 0; i < count; i++) {
-    const code = <u32>PFERR_U | <u32>PFERR_W;
+    const code = PFERR_U | PFERR_W;
     const address = load<u64>(work + WORK_UPDATES + i * UPDATE_SIZE_OF, UPDATE_ADDRESS);
     const status = walkSecondStage(second, work, address, code, (flags & ~WALK_TRACE) | WALK_GUEST_TABLE);
     if (status) return status;

@@ -1,9 +1,13 @@
 /** The host's memory management tells what it does with pages (KVM's MMU notifier). */
+
+import { SHADOW_CODES } from "../../abi/shadow.js";
 import { ConfigError } from "../../errors.js";
 import type { HostPage } from "../config/config.js";
 import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
-import { RANGE, vmRecord } from "../memory/records.js";
+import { vmRecord } from "../memory/records.js";
+
+const { RANGE_ZAP } = SHADOW_CODES;
 
 /** Calls `each` for the part of every slot that lies in the host-virtual range. */
 function inRange(
@@ -30,7 +34,7 @@ function inRange(
 /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
 export function unmapRange(vm: Machine, start: bigint, end: bigint): void {
   const found = inRange(vm, start, end, (slot, from, to) => {
-    if (vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, RANGE.zap) !== 0)
+    if (vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, RANGE_ZAP) !== 0)
       vm.exports.flushAll(vm.pointer);
     vm.hostPages.remove(slot, from, to);
   });
@@ -64,7 +68,7 @@ export function changePage(vm: Machine, hva: bigint, page: HostPage): void {
   vm.settle();
 }
 
-/** True if a page of the range was accessed; RANGE.age forgets it. */
+/** True if a page of the range was accessed; RANGE_AGE forgets it. */
 export function anyYoung(vm: Machine, start: bigint, end: bigint, what: number): boolean {
   let young = false;
   inRange(vm, start, end, (slot, from, to) => {

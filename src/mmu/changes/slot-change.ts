@@ -3,14 +3,15 @@ import { SHADOW_CODES } from "../../abi/shadow.js";
 import type { HostPage, SlotConfig } from "../config/config.js";
 import type { Machine } from "../machine/machine.js";
 import { flagsOf, type Memslot } from "../memory/memslots.js";
-import { RANGE } from "../memory/records.js";
+
 import { flushSlot } from "./flushes.js";
 import { splitNestedHugePages } from "./split-huge.js";
 
 /** Least limit on shadow pages, and guest pages that allow one more. */
 export const MIN_PAGES = 64;
 const PAGES_PER_SHADOW_PAGE = 50;
-const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID } = SHADOW_CODES;
+const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, RANGE_CLEAR_DIRTY, RANGE_COLLAPSE, RANGE_PROTECT } =
+  SHADOW_CODES;
 
 /** Throws ConfigError or OutOfMemoryError with nothing changed. */
 export function changeSlot(vm: Machine, config: SlotConfig): void {
@@ -83,15 +84,15 @@ function applyFlags(vm: Machine, slot: Memslot, oldFlags: number): void {
   if ((slot.flags & MEMSLOT_LOG) === 0) {
     vm.slots.stopLog(slot);
     // Small pages that logging made can become large again.
-    vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE.collapse);
+    vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE_COLLAPSE);
     flushSlot(vm, slot);
   } else if (!vm.initiallyDirty) {
     splitNestedHugePages(vm, slot, slot.base, end);
     vm.tdpMmu?.split(slot, slot.base, end);
     // The log takes care of pages whose D bit is clear; large ones are split at their first write.
     const logged = vm.pageModificationLog;
-    if (logged) vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 1, RANGE.clearDirty);
-    vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, logged ? 2 : 1, 3, RANGE.protect);
+    if (logged) vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 1, RANGE_CLEAR_DIRTY);
+    vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, logged ? 2 : 1, 3, RANGE_PROTECT);
     flushSlot(vm, slot);
   }
 }

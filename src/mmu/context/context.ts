@@ -171,8 +171,6 @@ export class PagingContext {
     this.#cpu = cpu;
     this.#root = root;
     const { linear, pointer } = this;
-    mmuRecord.set32(linear, pointer, "CPU_ROLE", cpu.base);
-    mmuRecord.set32(linear, pointer, "CPU_EXT", cpu.ext);
     mmuRecord.set32(linear, pointer, "ROOT_ROLE", root);
     mmuRecord.set32(linear, pointer, "GUEST_LEVEL", roleLevel(cpu.base));
     mmuRecord.set32(linear, pointer, "HAVE_AD", (cpu.base & ROLE_AD_DISABLED) === 0 ? 1 : 0);

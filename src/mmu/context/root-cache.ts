@@ -3,9 +3,13 @@
  * A root is reused if its role is the one wanted and, unless it is direct, the guest's root table too; for a PAE
  * guest also the four PDPTEs. Its level does not matter: every root is an ordinary page.
  */
+
+import { SHADOW_CODES } from "../../abi/shadow.js";
 import type { LinearMemory } from "../../core/linear-memory.js";
 import { ROLE_DIRECT } from "../../role/index.js";
-import { LOW_LATCHED, MMU_WIDE, MMU_WORD, PAGE_WORD } from "../memory/records.js";
+import { MMU_WIDE, MMU_WORD, PAGE_WORD } from "../memory/records.js";
+
+const { LOW_LATCHED } = SHADOW_CODES;
 
 const PREVIOUS_ROOTS = 3;
 const ALL_PREVIOUS = (1 << PREVIOUS_ROOTS) - 1;

@@ -198,7 +198,6 @@ export class Memslots {
       memslotRecord.set64(linear, pointer, "BASE", base);
       memslotRecord.set64(linear, pointer, "HVA", hva);
       memslotRecord.set32(linear, pointer, "PAGES", pages);
-      memslotRecord.set32(linear, pointer, "ID", config.id);
       memslotRecord.set32(linear, pointer, "SPACE", slot.addressSpace);
       memslotRecord.set32(linear, pointer, "RAM", ram);
       const { memoryType } = config;

@@ -59,11 +59,3 @@ export const TDP_WORD = { poolCount: tdpRecord.offset("POOL_COUNT") >> 2 } as co
 
 /** The kernel's INVALID_PAGE: no root. */
 export const INVALID_PAGE = 0xffff_ffff_ffff_ffffn;
-
-/** SP_LOW of a page-directory-pointer table that a guest's CR3 names: bits 11:5 are CR3's, */
-export const LOW_PDPT = 1;
-/** and its four PDPTEs, which were latched with CR3, belong to its name. */
-export const LOW_LATCHED = 2;
-
-/** What the core's `rangeApply` does to each rmap. */
-export const RANGE = { zap: 0, age: 1, testAge: 2, protect: 3, clearDirty: 4, collapse: 5 } as const;

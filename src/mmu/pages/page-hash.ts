@@ -3,9 +3,13 @@
  * latched PDPTEs).
  * Open addressing over typed arrays; the names themselves are read from the pages' headers in linear memory.
  */
+
+import { SHADOW_CODES } from "../../abi/shadow.js";
 import type { LinearMemory } from "../../core/linear-memory.js";
 import { ROLE_INVALID } from "../../role/index.js";
-import { LOW_LATCHED, PAGE_WORD, VCPU_WORD } from "../memory/records.js";
+import { PAGE_WORD, VCPU_WORD } from "../memory/records.js";
+
+const { LOW_LATCHED } = SHADOW_CODES;
 
 const EMPTY = 0;
 const DELETED = 1;

@@ -1,13 +1,17 @@
 /** The shadow pages of a VM: finding or making the one that the core asks for, and taking back what it has freed. */
+
+import { SHADOW_CODES } from "../../abi/shadow.js";
 import type { CoreExports } from "../../core/exports.js";
 import type { LinearMemory } from "../../core/linear-memory.js";
 import { ROLE_DIRECT, ROLE_INVALID, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../../role/index.js";
 import type { EncryptionHooks } from "../config/config.js";
-import { LOW_LATCHED, PAGE_WORD, pageRecord, VCPU_WORD, VM_WORD, vmRecord } from "../memory/records.js";
+import { PAGE_WORD, pageRecord, VCPU_WORD, VM_WORD, vmRecord } from "../memory/records.js";
 import { GfnChains } from "./gfn-chains.js";
 import { linkedPages } from "./linked-pages.js";
 import { MemoryCaches } from "./memory-cache.js";
 import { PageHash } from "./page-hash.js";
+
+const { LOW_LATCHED } = SHADOW_CODES;
 
 const SPTE_PRESENT = 0x800n;
 const TABLE_ADDRESS = 0xffff_f000n;

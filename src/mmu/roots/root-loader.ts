@@ -1,10 +1,14 @@
 /** Making a vCPU's root: an ordinary shadow page, with the tables right below it where it stands above the guest's own. */
+
+import { SHADOW_CODES } from "../../abi/shadow.js";
 import { OutOfMemoryError } from "../../errors.js";
 import { ROLE_DIRECT, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, roleGuestLevel, roleLevel } from "../../role/index.js";
 import type { PagingContext } from "../context/context.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
-import { LOW_LATCHED, LOW_PDPT, mmuRecord, PAGE_WORD, pageRecord, VCPU_WORD } from "../memory/records.js";
+import { mmuRecord, PAGE_WORD, pageRecord, VCPU_WORD } from "../memory/records.js";
+
+const { LOW_LATCHED, LOW_PDPT } = SHADOW_CODES;
 
 const ADDRESS = 0x000f_ffff_ffff_f000n;
 
