@@ -1,3 +1,4 @@
+/** What the module exports. */
 export { insertPage } from "./memory/resolve";
 export { configure } from "./walk/space/configure";
 export { enumerate, startEnumeration } from "./walk/list/enumerate";

@@ -1,4 +1,4 @@
-// The SPTE constructors by themselves, for tests that compare them with the reference; no part of the package's core.
+/** The SPTE constructors by themselves, for tests that compare them with the reference; no part of the package's core. */
 export {
   changedPageSpte,
   leafSpte,

@@ -1,19 +1,87 @@
-// A page fault from the guest (kvm_mmu_page_fault and what it calls, arch/x86/kvm/mmu/mmu.c and paging_tmpl.h).
+/** A page fault from the guest (kvm_mmu_page_fault and what it calls, arch/x86/kvm/mmu/mmu.c and paging_tmpl.h). */
 import { PFERR_I, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
 import { ROLE_DIRECT, ROLE_LEVEL } from "../abi/role";
 import {
-  ATTEND, EV_FAST_PAGE_FAULT, FAULT_DESCS, FAULT_TDP_PAGES, HOST_PRESENT, HOST_WRITABLE, MEMSLOT_BASE, MEMSLOT_HVA,
-  MMU_FLAGS, MMU_GUEST_LEVEL, MMU_ROOT, MMU_ROOT_ROLE, MMU_SMEP, MMU_WP, NEED_HOST_PAGE, NEED_STOCK, NO_SPACE,
-  RET_PF_CONTINUE, RET_PF_EMULATE, RET_PF_FIXED, RET_PF_INJECT, RET_PF_INVALID, RET_PF_RETRY, RET_PF_SPURIOUS,
-  SP_FLOOD, SP_GAP, STAGE_HOST_PAGE, STAGE_START, TDP_POOL_COUNT, TOO_WIDE, VCPU_F_ADDRESS, VCPU_F_ERROR, VCPU_F_GFN,
-  VCPU_F_GOAL_LEVEL, VCPU_F_MAP_WRITABLE, VCPU_F_MAX_LEVEL, VCPU_F_PFN, VCPU_F_PREFETCH, VCPU_F_REQ_LEVEL, VCPU_F_SEQ,
-  VCPU_F_SLOT, VCPU_F_STAGE, VCPU_GW_ERROR, VCPU_GW_GFN, VCPU_GW_GPA, VCPU_GW_LEVEL, VCPU_GW_MAX_LEVEL,
-  VCPU_GW_PTE_ACCESS, VCPU_GW_TABLE_GFN, VCPU_MMU, VCPU_VM, VM_ACCESSED, VM_ASK_HOST, VM_DESC_COUNT, VM_EVENT_COUNT,
-  VM_FREED, VM_INVALIDATE_END, VM_INVALIDATE_IN_PROGRESS, VM_INVALIDATE_SEQ, VM_INVALIDATE_START, VM_MAX_GFN,
-  VM_MMIO_ACCESS, VM_MMIO_CACHING, VM_PF_EMULATE, VM_PF_FIXED, VM_PF_SPURIOUS, VM_PF_TAKEN, VM_ROOT_REQUEST, VM_TDP,
+  ATTEND,
+  EV_FAST_PAGE_FAULT,
+  FAULT_DESCS,
+  FAULT_TDP_PAGES,
+  HOST_PRESENT,
+  HOST_WRITABLE,
+  MEMSLOT_BASE,
+  MEMSLOT_HVA,
+  MMU_FLAGS,
+  MMU_GUEST_LEVEL,
+  MMU_ROOT,
+  MMU_ROOT_ROLE,
+  MMU_SMEP,
+  MMU_WP,
+  NEED_HOST_PAGE,
+  NEED_STOCK,
+  NO_SPACE,
+  RET_PF_CONTINUE,
+  RET_PF_EMULATE,
+  RET_PF_FIXED,
+  RET_PF_INJECT,
+  RET_PF_INVALID,
+  RET_PF_RETRY,
+  RET_PF_SPURIOUS,
+  SP_FLOOD,
+  SP_GAP,
+  STAGE_HOST_PAGE,
+  STAGE_START,
+  TDP_POOL_COUNT,
+  TOO_WIDE,
+  VCPU_F_ADDRESS,
+  VCPU_F_ERROR,
+  VCPU_F_GFN,
+  VCPU_F_GOAL_LEVEL,
+  VCPU_F_MAP_WRITABLE,
+  VCPU_F_MAX_LEVEL,
+  VCPU_F_PFN,
+  VCPU_F_PREFETCH,
+  VCPU_F_REQ_LEVEL,
+  VCPU_F_SEQ,
+  VCPU_F_SLOT,
+  VCPU_F_STAGE,
+  VCPU_GW_ERROR,
+  VCPU_GW_GFN,
+  VCPU_GW_GPA,
+  VCPU_GW_LEVEL,
+  VCPU_GW_MAX_LEVEL,
+  VCPU_GW_PTE_ACCESS,
+  VCPU_GW_TABLE_GFN,
+  VCPU_MMU,
+  VCPU_VM,
+  VM_ACCESSED,
+  VM_ASK_HOST,
+  VM_DESC_COUNT,
+  VM_EVENT_COUNT,
+  VM_FREED,
+  VM_INVALIDATE_END,
+  VM_INVALIDATE_IN_PROGRESS,
+  VM_INVALIDATE_SEQ,
+  VM_INVALIDATE_START,
+  VM_MAX_GFN,
+  VM_MMIO_ACCESS,
+  VM_MMIO_CACHING,
+  VM_PF_EMULATE,
+  VM_PF_FIXED,
+  VM_PF_SPURIOUS,
+  VM_PF_TAKEN,
+  VM_ROOT_REQUEST,
+  VM_TDP,
 } from "../abi/shadow";
 import {
-  ACC_ALL, ACC_EXEC, ACC_USER, ACC_WRITE, PFN_NO_SLOT, PFN_READ_ONLY, SPTE_ADDRESS, SPTE_P, SPTE_W,
+  ACC_ALL,
+  ACC_EXEC,
+  ACC_USER,
+  ACC_WRITE,
+  PFN_NO_SLOT,
+  PFN_READ_ONLY,
+  SPTE_ADDRESS,
+  SPTE_P,
+  SPTE_W,
 } from "../abi/spte";
 import { walkGuest } from "../guest/guest-walk";
 import { aliasRights, gfnOfAddress } from "../pages/alias";
@@ -69,10 +137,10 @@ function selfChanging(vcpu: usize): bool {
   const user = (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_U) != 0;
   if ((access & ACC_WRITE) == 0 && (wp || user)) return false;
   const first = load<u32>(vcpu, VCPU_GW_LEVEL);
-  const mask = ~((<u64>1 << (9 * <u64>(first - 1))) - 1);
+  const mask = ~(((<u64>1) << (9 * ((first - 1) as u64))) - 1);
   let found = false;
   for (let level = first; level <= load<u32>(vcpu, VCPU_GW_MAX_LEVEL); level++) {
-    const table = load<u64>(vcpu + (<usize>(level - 1) << 3), VCPU_GW_TABLE_GFN);
+    const table = load<u64>(vcpu + ((<usize>(level - 1)) << 3), VCPU_GW_TABLE_GFN);
     if (((load<u64>(vcpu, VCPU_GW_GFN) ^ table) & mask) == 0) found = true;
   }
   return found;
@@ -127,7 +195,7 @@ function fastFault(vcpu: usize): u32 {
   }
   if (tracing(vm)) {
     const place = spteAddress(vm, sptep);
-    const outcome = result | (<u32>(place >> 32) << 8);
+    const outcome = result | ((<u32>(place >> 32)) << 8);
     emit(vm, EV_FAST_PAGE_FAULT, error, outcome, <u32>place, address, spte, load<u64>(sptep));
   }
   return result;
@@ -188,7 +256,7 @@ function mapFault(vcpu: usize, answered: bool): u32 {
   const access = direct ? ACC_ALL : load<u32>(vcpu, VCPU_GW_PTE_ACCESS);
   if (load<u32>(vcpu, VCPU_F_SLOT) == 0) {
     const gva = direct && load<u32>(vm, VM_TDP) != 0 ? 0 : load<u64>(vcpu, VCPU_F_ADDRESS);
-    cacheMmioInfo(vcpu, gva, load<u64>(vcpu, VCPU_F_GFN), access & <u32>load<u64>(vm, VM_MMIO_ACCESS));
+    cacheMmioInfo(vcpu, gva, load<u64>(vcpu, VCPU_F_GFN), access & (<u32>load<u64>(vm, VM_MMIO_ACCESS)));
     if (load<u32>(vm, VM_MMIO_CACHING) == 0 || load<u64>(vcpu, VCPU_F_GFN) > load<u64>(vm, VM_MAX_GFN)) {
       return RET_PF_EMULATE;
     }
@@ -355,9 +423,9 @@ export function faultResume(vcpu: usize): u32 {
  */
 export function faultBatch(vcpu: usize, addresses: usize, results: usize, first: u32, count: u32, error: u32): u32 {
   for (let i = first; i < count; i++) {
-    const code = fault(vcpu, load<u64>(addresses + (<usize>i << 3)), error, 0);
+    const code = fault(vcpu, load<u64>(addresses + ((<usize>i) << 3)), error, 0);
     const injected = code == RET_PF_INJECT ? load<u32>(vcpu, VCPU_GW_ERROR) << 8 : 0;
-    store<u32>(results + (<usize>i << 2), code | injected);
+    store<u32>(results + ((<usize>i) << 2), code | injected);
     if (code >= NEED_HOST_PAGE || code == RET_PF_RETRY) return i;
   }
   return count;

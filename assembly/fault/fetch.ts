@@ -1,11 +1,38 @@
-// The shadow walk of a fault: making the tables down to the leaf, then the leaf (FNAME(fetch) and direct_map).
-// Where a page is wanted it returns NEED_PAGE and is called again with the page; F_LEVEL and F_SPTEP keep the place.
+/**
+ * The shadow walk of a fault: making the tables down to the leaf, then the leaf (FNAME(fetch) and direct_map).
+ * Where a page is wanted it returns NEED_PAGE and is called again with the page; F_LEVEL and F_SPTEP keep the place.
+ */
 import { ROLE_LEVEL_PROMOTED } from "../abi/role";
 import {
-  MMU_GUEST_LEVEL, MMU_ROOT, NEED_PAGE, RET_PF_RETRY, RET_PF_SPURIOUS, SP_FLOOD, SP_UNSYNC_CHILDREN, STAGE_DIRECT,
-  STAGE_TABLE, VCPU_F_ADDRESS, VCPU_F_GFN, VCPU_F_GOAL_LEVEL, VCPU_F_LEVEL, VCPU_F_NO_HUGE, VCPU_F_PFN,
-  VCPU_F_REQ_LEVEL, VCPU_F_SLOT, VCPU_F_SPTEP, VCPU_F_STAGE, VCPU_GW_GPA, VCPU_GW_LEVEL, VCPU_GW_PTE,
-  VCPU_GW_PTE_ACCESS, VCPU_GW_PTE_GPA, VCPU_GW_PT_ACCESS, VCPU_GW_TABLE_GFN, VCPU_MMU, VCPU_REQ_PAGE, VCPU_VM,
+  MMU_GUEST_LEVEL,
+  MMU_ROOT,
+  NEED_PAGE,
+  RET_PF_RETRY,
+  RET_PF_SPURIOUS,
+  SP_FLOOD,
+  SP_UNSYNC_CHILDREN,
+  STAGE_DIRECT,
+  STAGE_TABLE,
+  VCPU_F_ADDRESS,
+  VCPU_F_GFN,
+  VCPU_F_GOAL_LEVEL,
+  VCPU_F_LEVEL,
+  VCPU_F_NO_HUGE,
+  VCPU_F_PFN,
+  VCPU_F_REQ_LEVEL,
+  VCPU_F_SLOT,
+  VCPU_F_SPTEP,
+  VCPU_F_STAGE,
+  VCPU_GW_GPA,
+  VCPU_GW_LEVEL,
+  VCPU_GW_PTE,
+  VCPU_GW_PTE_ACCESS,
+  VCPU_GW_PTE_GPA,
+  VCPU_GW_PT_ACCESS,
+  VCPU_GW_TABLE_GFN,
+  VCPU_MMU,
+  VCPU_REQ_PAGE,
+  VCPU_VM,
   VM_NX_HUGE,
 } from "../abi/shadow";
 import { ACC_ALL } from "../abi/spte";
@@ -38,7 +65,13 @@ function wait(vcpu: usize, stage: u32, sptep: usize, level: u32): u32 {
 
 /** Tables that the guest does not have: below a guest's large page, or in a direct context. Then the leaf. */
 function fetchDirect(
-  vcpu: usize, parent: usize, sptep: usize, level: u32, resumed: bool, shadows: bool, access: u32,
+  vcpu: usize,
+  parent: usize,
+  sptep: usize,
+  level: u32,
+  resumed: bool,
+  shadows: bool,
+  access: u32,
 ): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   const address = load<u64>(vcpu, VCPU_F_ADDRESS);

@@ -1,9 +1,20 @@
-// The level of a leaf: what guest, slot, host and the NX-huge-page mitigation allow (kvm_mmu_hugepage_adjust and
-// disallowed_hugepage_adjust). Classic and TDP MMU alike.
+/**
+ * The level of a leaf: what guest, slot, host and the NX-huge-page mitigation allow (kvm_mmu_hugepage_adjust and
+ * disallowed_hugepage_adjust). Classic and TDP MMU alike.
+ */
 import { PFERR_I } from "../abi/bits";
 import {
-  EV_SPTE_REQUESTED, VCPU_F_ERROR, VCPU_F_GFN, VCPU_F_GOAL_LEVEL, VCPU_F_MAX_LEVEL, VCPU_F_NO_HUGE, VCPU_F_PFN,
-  VCPU_F_REQ_LEVEL, VCPU_F_SLOT, VCPU_VM, VM_NX_HUGE,
+  EV_SPTE_REQUESTED,
+  VCPU_F_ERROR,
+  VCPU_F_GFN,
+  VCPU_F_GOAL_LEVEL,
+  VCPU_F_MAX_LEVEL,
+  VCPU_F_NO_HUGE,
+  VCPU_F_PFN,
+  VCPU_F_REQ_LEVEL,
+  VCPU_F_SLOT,
+  VCPU_VM,
+  VM_NX_HUGE,
 } from "../abi/shadow";
 import { PFN_NO_SLOT } from "../abi/spte";
 import { emit, tracing } from "../pages/event";

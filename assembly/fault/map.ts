@@ -1,10 +1,25 @@
-// Mapping a faulting gfn in the TDP MMU (kvm_tdp_mmu_map). All pages that it may need are in the pool.
+/** Mapping a faulting gfn in the TDP MMU (kvm_tdp_mmu_map). All pages that it may need are in the pool. */
 import { PFERR_W } from "../abi/bits";
 import { ROLE_LEVEL } from "../abi/role";
 import {
-  MMU_ROOT, RET_PF_EMULATE, RET_PF_FIXED, RET_PF_RETRY, RET_PF_SPURIOUS, VCPU_F_ADDRESS, VCPU_F_ERROR, VCPU_F_GFN,
-  VCPU_F_GOAL_LEVEL, VCPU_F_MAP_WRITABLE, VCPU_F_NO_HUGE, VCPU_F_PFN, VCPU_F_PREFETCH, VCPU_F_REQ_LEVEL, VCPU_F_SLOT,
-  VCPU_MMU, VCPU_VM, VM_NX_HUGE,
+  MMU_ROOT,
+  RET_PF_EMULATE,
+  RET_PF_FIXED,
+  RET_PF_RETRY,
+  RET_PF_SPURIOUS,
+  VCPU_F_ADDRESS,
+  VCPU_F_ERROR,
+  VCPU_F_GFN,
+  VCPU_F_GOAL_LEVEL,
+  VCPU_F_MAP_WRITABLE,
+  VCPU_F_NO_HUGE,
+  VCPU_F_PFN,
+  VCPU_F_PREFETCH,
+  VCPU_F_REQ_LEVEL,
+  VCPU_F_SLOT,
+  VCPU_MMU,
+  VCPU_VM,
+  VM_NX_HUGE,
 } from "../abi/shadow";
 import { ACC_WRITE } from "../abi/spte";
 import { directRights } from "../pages/alias";

@@ -1,6 +1,13 @@
-// MMIO: the vCPU's one-entry cache, and faults on MMIO SPTEs (reserved-bit faults of the shadow tables).
+/** MMIO: the vCPU's one-entry cache, and faults on MMIO SPTEs (reserved-bit faults of the shadow tables). */
 import {
-  EV_CHECK_MMIO, EV_HANDLE_MMIO, MMU_ROOT, RET_PF_EMULATE, RET_PF_INVALID, RET_PF_RETRY, VCPU_MMU, VCPU_VM,
+  EV_CHECK_MMIO,
+  EV_HANDLE_MMIO,
+  MMU_ROOT,
+  RET_PF_EMULATE,
+  RET_PF_INVALID,
+  RET_PF_RETRY,
+  VCPU_MMU,
+  VCPU_VM,
 } from "../abi/shadow";
 import { MMIO_GENERATION } from "../abi/spte";
 import { broken } from "../pages/counters";

@@ -1,20 +1,64 @@
-// The common fault in one piece: a guest of four levels under a root of four, the tables linked as the guest has them, the
-// host page there, the leaf missing or already right. It decides everything before it changes anything; whatever else
-// it meets is RET_PF_INVALID, and fault.ts does the whole fault. The rules are those of fault.ts, fetch.ts and leaf.ts.
+/**
+ * The common fault in one piece: a guest of four levels under a root of four, the tables linked as the guest has them, the
+ * host page there, the leaf missing or already right. It decides everything before it changes anything; whatever else
+ * it meets is RET_PF_INVALID, and fault.ts does the whole fault. The rules are those of fault.ts, fetch.ts and leaf.ts.
+ */
 import { PFERR_W, PTE_A, PTE_D, PTE_P } from "../abi/bits";
 import { MODE_4LEVEL } from "../abi/codes";
 import {
-  MEMORY_LAST_SLOT, PLAN_BLOCK, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_NEED_LEAF, PLAN_NEED_TABLE, SLOT_BASE,
-  SLOT_LINEAR, SLOT_SIZE, SPACE_ADDRESS_MASK, SPACE_FAST, SPACE_MEMORY, SPACE_ROOT, SPACE_XD_MASK,
+  MEMORY_LAST_SLOT,
+  PLAN_BLOCK,
+  PLAN_CHECK_PAGE,
+  PLAN_CHECK_TABLE,
+  PLAN_NEED_LEAF,
+  PLAN_NEED_TABLE,
+  SLOT_BASE,
+  SLOT_LINEAR,
+  SLOT_SIZE,
+  SPACE_ADDRESS_MASK,
+  SPACE_FAST,
+  SPACE_MEMORY,
+  SPACE_ROOT,
+  SPACE_XD_MASK,
 } from "../abi/layout";
 import {
-  ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_AD_DISABLED, ROLE_DIRECT, ROLE_GUEST_LEVEL, ROLE_GUEST_LEVEL_SHIFT,
-  ROLE_GUEST_MODE, ROLE_INVALID, ROLE_LEVEL, ROLE_LEVEL_PROMOTED,
+  ROLE_ACCESS,
+  ROLE_ACCESS_SHIFT,
+  ROLE_AD_DISABLED,
+  ROLE_DIRECT,
+  ROLE_GUEST_LEVEL,
+  ROLE_GUEST_LEVEL_SHIFT,
+  ROLE_GUEST_MODE,
+  ROLE_INVALID,
+  ROLE_LEVEL,
+  ROLE_LEVEL_PROMOTED,
 } from "../abi/role";
 import {
-  FORMAT_64, HOST_PRESENT, HOST_WRITABLE, MEMSLOT_FLAGS, MMU_FORMAT, MMU_ROOT, MMU_SECOND, MMU_SPACE, RET_PF_FIXED,
-  RET_PF_INVALID, RET_PF_SPURIOUS, SP_FLOOD, SP_GAP, SP_GENERATION, SP_LOW, SP_SHADOWED, VCPU_GW_PTE_GPA, VCPU_MMU,
-  VCPU_SPACE, VM_ASK_HOST, VM_DIRTY, VM_EVENTS, VM_INVALIDATE_IN_PROGRESS, VM_PAGE_MAP, VM_VALID_GEN,
+  FORMAT_64,
+  HOST_PRESENT,
+  HOST_WRITABLE,
+  MEMSLOT_FLAGS,
+  MMU_FORMAT,
+  MMU_ROOT,
+  MMU_SECOND,
+  MMU_SPACE,
+  RET_PF_FIXED,
+  RET_PF_INVALID,
+  RET_PF_SPURIOUS,
+  SP_FLOOD,
+  SP_GAP,
+  SP_GENERATION,
+  SP_LOW,
+  SP_SHADOWED,
+  VCPU_GW_PTE_GPA,
+  VCPU_MMU,
+  VCPU_SPACE,
+  VM_ASK_HOST,
+  VM_DIRTY,
+  VM_EVENTS,
+  VM_INVALIDATE_IN_PROGRESS,
+  VM_PAGE_MAP,
+  VM_VALID_GEN,
 } from "../abi/shadow";
 import { ACC_EXEC, ACC_USER, ACC_WRITE, SPTE_ADDRESS, SPTE_MMU_PRESENT, SPTE_PS } from "../abi/spte";
 import { accessKind } from "../guest/table-walk";
@@ -46,13 +90,13 @@ import { planOf } from "../walk/plan";
 /** Zero where page `sp` shadows table `gpa` (an address) in role `role`. */
 // @ts-ignore: decorator
 @inline function mismatch(sp: usize, gpa: u64, role: u32): u64 {
-  return (gfnOf(sp) ^ (gpa >> 12)) | <u64>((roleOf(sp) ^ role) | load<u32>(sp, SP_LOW));
+  return (gfnOf(sp) ^ (gpa >> 12)) | (<u64>((roleOf(sp) ^ role) | load<u32>(sp, SP_LOW)));
 }
 
 /** Header of the page that an SPTE leads to. */
 // @ts-ignore: decorator
 @inline function pageBelow(map: usize, spte: u64): usize {
-  return load<u32>(map + (<usize>(<u32>spte >> 12) << 2));
+  return load<u32>(map + ((<usize>((<u32>spte) >> 12)) << 2));
 }
 
 // @ts-ignore: decorator
@@ -63,7 +107,7 @@ import { planOf } from "../walk/plan";
 /** Rights of one entry (rightsOf in assembly/walk/legacy.ts); `xd` is the mask of a bit that forbids execution. */
 // @ts-ignore: decorator
 @inline function rightsBy(xd: u64, entry: u64): u32 {
-  return (<u32>entry & (ACC_WRITE | ACC_USER)) | ((entry & xd) == 0 ? ACC_EXEC : 0);
+  return ((<u32>entry) & (ACC_WRITE | ACC_USER)) | ((entry & xd) == 0 ? ACC_EXEC : 0);
 }
 
 /** Maps the neighbours of a leaf; with the first one unusable, the usual case of sparse memory, there is nothing to do. */
@@ -92,7 +136,7 @@ import { planOf } from "../walk/plan";
   const root: usize = load<u32>(mmu, MMU_ROOT);
   const rootRole = roleOf(root);
   const unusual =
-    <u32>(root == 0) |
+    (<u32>(root == 0)) |
     ((rootRole & ROOT_MASK) ^ ROOT_ROLE) |
     (load<u32>(space, SPACE_FAST) ^ MODE_4LEVEL) |
     (load<u32>(mmu, MMU_FORMAT) ^ FORMAT_64) |
@@ -141,12 +185,12 @@ import { planOf } from "../walk/plan";
   const page3 = pageBelow(map, spte4);
   let other = mismatch(page3, entry4 & mask, roleBelow(pageBase, 3, access));
   access &= rightsBy(xd, entry3);
-  const spte3 = load<u64>((<usize>(<u32>spte4) & ~0xfff) + <usize>((address >> 27) & 0xff8));
+  const spte3 = load<u64>(((<usize>(<u32>spte4)) & ~0xfff) + <usize>((address >> 27) & 0xff8));
   if (!leadsOn(spte3)) return RET_PF_INVALID;
   const page2 = pageBelow(map, spte3);
   other |= mismatch(page2, entry3 & mask, roleBelow(pageBase, 2, access));
   access &= rightsBy(xd, entry2);
-  const spte2 = load<u64>((<usize>(<u32>spte3) & ~0xfff) + <usize>((address >> 18) & 0xff8));
+  const spte2 = load<u64>(((<usize>(<u32>spte3)) & ~0xfff) + <usize>((address >> 18) & 0xff8));
   if (!leadsOn(spte2)) return RET_PF_INVALID;
   const page1 = pageBelow(map, spte2);
   other |= mismatch(page1, entry2 & mask, roleBelow(pageBase, 1, access));
@@ -167,7 +211,7 @@ import { planOf } from "../walk/plan";
   const host = load<u64>(hostPage(memslot, gfn));
   const usable: u64 = HOST_PRESENT | HOST_WRITABLE;
   if ((host & usable) != usable) return RET_PF_INVALID;
-  const sptep = (<usize>(<u32>spte2) & ~0xfff) + <usize>((address >> 9) & 0xff8);
+  const sptep = ((<usize>(<u32>spte2)) & ~0xfff) + <usize>((address >> 9) & 0xff8);
   const old = load<u64>(sptep);
   let spte = commonLeaf(vm, access) | (host & SPTE_ADDRESS);
   if (old != 0) {
@@ -187,13 +231,13 @@ import { planOf } from "../walk/plan";
   store<u32>(page1, 0, SP_FLOOD);
   const translation = <usize>load<u32>(page1, SP_SHADOWED) + <usize>((address >> 9) & 0xff8);
   if (old != 0) {
-    store<u64>(translation, (gfn << 12) | <u64>access);
+    store<u64>(translation, (gfn << 12) | (<u64>access));
     return RET_PF_SPURIOUS;
   }
   // Its shadow pages become unsync; none of them is of an upper level, which would be tracked.
   if (isWritable(spte) && firstInChain(vm, gfn) != 0) unsyncPages(vm, gfn, true, false);
   store<u64>(sptep, checkedLeaf(vm, spte));
-  store<u64>(translation, (gfn << 12) | <u64>access);
+  store<u64>(translation, (gfn << 12) | (<u64>access));
   addToRmap(vm, memslot, sptep, gfn, 1);
   prefetchQuick(vcpu, page1, sptep, gpte, (entry2 & mask) + ((address >> 9) & 0xff8));
   return RET_PF_FIXED;

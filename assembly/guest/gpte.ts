@@ -1,4 +1,4 @@
-// Guest page-table entries as sync and prefetch read them, in the format that the context's space describes.
+/** Guest page-table entries as sync and prefetch read them, in the format that the context's space describes. */
 import { EPT_A, EPT_D, EPT_R, EPT_W, EPT_X, PTE_A, PTE_D, PTE_P } from "../abi/bits";
 import { SPACE_ADDRESS_MASK, SPACE_FEATURES } from "../abi/layout";
 import { FORMAT_32, FORMAT_64, FORMAT_EPT, MMU_FORMAT, MMU_HAVE_AD, MMU_SPACE } from "../abi/shadow";

@@ -1,15 +1,46 @@
-// The walk of a nested guest's own tables (walk_addr_generic for nested_mmu): every table and the final address go through
-// L1's second stage, whose walk sets accessed bits and traces its events at once, inside this one.
+/**
+ * The walk of a nested guest's own tables (walk_addr_generic for nested_mmu): every table and the final address go through
+ * L1's second stage, whose walk sets accessed bits and traces its events at once, inside this one.
+ */
 import {
-  PFERR_P, PFERR_PK, PFERR_RSVD, PFERR_U, PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT,
+  PFERR_P,
+  PFERR_PK,
+  PFERR_RSVD,
+  PFERR_U,
+  PFERR_W,
+  PTE_A,
+  PTE_D,
+  PTE_P,
+  PTE_PKEY,
+  PTE_PKEY_SHIFT,
 } from "../abi/bits";
 import { NOT_READ } from "../abi/codes";
 import { SPACE_ADDRESS_MASK, SPACE_FETCH_CODE, SPACE_MEMORY, SPACE_PDPTES, SPACE_ROOT } from "../abi/layout";
 import {
-  EV_PAGETABLE_WALK, EV_PAGING_ELEMENT, EV_SET_ACCESSED, EV_SET_DIRTY, EV_WALKER_ERROR, FORMAT_32, FORMAT_NONE,
-  MMU_FORMAT, MMU_GUEST_LEVEL, MMU_PDPTE_RESERVED, MMU_SECOND, MMU_SPACE, VCPU_GW_CHECKED, VCPU_GW_ERROR,
-  VCPU_GW_FAULT, VCPU_GW_GFN, VCPU_GW_GPA, VCPU_GW_NESTED, VCPU_L2_GFN, VCPU_L2_GPA, VCPU_L2_POINTER, VCPU_L2_PTE,
-  VCPU_PDPTES_READ, VCPU_VM,
+  EV_PAGETABLE_WALK,
+  EV_PAGING_ELEMENT,
+  EV_SET_ACCESSED,
+  EV_SET_DIRTY,
+  EV_WALKER_ERROR,
+  FORMAT_32,
+  FORMAT_NONE,
+  MMU_FORMAT,
+  MMU_GUEST_LEVEL,
+  MMU_PDPTE_RESERVED,
+  MMU_SECOND,
+  MMU_SPACE,
+  VCPU_GW_CHECKED,
+  VCPU_GW_ERROR,
+  VCPU_GW_FAULT,
+  VCPU_GW_GFN,
+  VCPU_GW_GPA,
+  VCPU_GW_NESTED,
+  VCPU_L2_GFN,
+  VCPU_L2_GPA,
+  VCPU_L2_POINTER,
+  VCPU_L2_PTE,
+  VCPU_PDPTES_READ,
+  VCPU_VM,
 } from "../abi/shadow";
 import { ACC_ALL } from "../abi/spte";
 import { resolve, writable } from "../memory/resolve";
@@ -111,7 +142,7 @@ export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
     if (level == 3) {
       readPdptes(vcpu, mmu, space);
       store<u32>(vcpu, 0, VCPU_GW_CHECKED);
-      const pdpte = load<u64>(space + (<usize>((address >> 30) & 3) << 3), SPACE_PDPTES);
+      const pdpte = load<u64>(space + ((<usize>((address >> 30) & 3)) << 3), SPACE_PDPTES);
       if (tracing(vm)) emit(vm, EV_PAGING_ELEMENT, 3, 0, 0, pdpte, 0, 0);
       if (!(pdpte & PTE_P)) return fail(vcpu, space, code, 0);
       table = pdpte & load<u64>(space, SPACE_ADDRESS_MASK);

@@ -1,7 +1,18 @@
 /** Guest-physical to linear addresses. */
 import {
-  MEMORY_LAST_SLOT, MEMORY_PAGES, MEMORY_PAGE_MASK, MEMORY_SLOTS, MEMORY_SLOT_COUNT, PAGE_KEY, PAGE_LINEAR,
-  PAGE_SIZE_OF, SLOT_BASE, SLOT_LINEAR, SLOT_READ_ONLY, SLOT_SIZE, SLOT_SIZE_OF,
+  MEMORY_LAST_SLOT,
+  MEMORY_PAGES,
+  MEMORY_PAGE_MASK,
+  MEMORY_SLOTS,
+  MEMORY_SLOT_COUNT,
+  PAGE_KEY,
+  PAGE_LINEAR,
+  PAGE_SIZE_OF,
+  SLOT_BASE,
+  SLOT_LINEAR,
+  SLOT_READ_ONLY,
+  SLOT_SIZE,
+  SLOT_SIZE_OF,
 } from "../abi/layout";
 import { NOT_READ, NO_MEMORY } from "../abi/codes";
 
@@ -58,7 +69,7 @@ function findPage(memory: usize, gpa: u64): u32 {
     const found = load<u64>(page, PAGE_KEY);
     if (found == key) {
       const linear = load<u32>(page, PAGE_LINEAR);
-      return linear == NO_MEMORY ? NO_MEMORY : linear + (<u32>gpa & 0xfff);
+      return linear == NO_MEMORY ? NO_MEMORY : linear + ((<u32>gpa) & 0xfff);
     }
     if (found == 0) return NOT_READ;
     place = (place + 1) & mask;

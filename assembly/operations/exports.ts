@@ -1,4 +1,4 @@
-// What the host calls of the shadow MMU. 64-bit values cross as BigInt only outside the fault path.
+/** What the host calls of the shadow MMU. 64-bit values cross as BigInt only outside the fault path. */
 import { EV_GET_PAGE, VCPU_REQ_GFN, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE, VM_INVALID } from "../abi/shadow";
 import { fault, faultBatch, faultResume, isDirect } from "../fault/fault";
 import { walkGuest } from "../guest/guest-walk";
@@ -29,7 +29,7 @@ export function vmInit(vm: usize): void {
 
 // @ts-ignore: decorator
 @inline function wide(high: u32, low: u32): u64 {
-  return (<u64>high << 32) | <u64>low;
+  return ((<u64>high) << 32) | (<u64>low);
 }
 
 export function chainsGrow(vm: usize, chains: usize, bits: u32): void {
@@ -45,9 +45,7 @@ export function pageFaultWide(vcpu: usize, address: u64, error: u32): u32 {
   return fault(vcpu, address, error, 0);
 }
 
-export function pageFaultBatch(
-  vcpu: usize, addresses: usize, results: usize, first: u32, count: u32, error: u32,
-): u32 {
+export function pageFaultBatch(vcpu: usize, addresses: usize, results: usize, first: u32, count: u32, error: u32): u32 {
   return faultBatch(vcpu, addresses, results, first, count, error);
 }
 

@@ -1,7 +1,14 @@
-// Operations over ranges of a memslot's gfns: the host notifier's, and dirty logging's.
+/** Operations over ranges of a memslot's gfns: the host notifier's, and dirty logging's. */
 import { ROLE_DIRECT } from "../abi/role";
 import {
-  MEMSLOT_BASE, MEMSLOT_PAGES, MEMSLOT_SPACE, RANGE_AGE, RANGE_CLEAR_DIRTY, RANGE_COLLAPSE, RANGE_PROTECT, RANGE_ZAP,
+  MEMSLOT_BASE,
+  MEMSLOT_PAGES,
+  MEMSLOT_SPACE,
+  RANGE_AGE,
+  RANGE_CLEAR_DIRTY,
+  RANGE_COLLAPSE,
+  RANGE_PROTECT,
+  RANGE_ZAP,
 } from "../abi/shadow";
 import { gfnOf, levelOf, pageOf, roleOf } from "../pages/page";
 import { mappingLevel, rmapHead } from "../pages/slot";
@@ -24,7 +31,7 @@ import { ageLeaves, changeLeaf, zapLeaves } from "../tdp/range";
  */
 function collapse(vm: usize, slot: usize, head: usize): bool {
   let flush = false;
-  for (let cursor = rmapFirst(head); cursor != 0; ) {
+  for (let cursor = rmapFirst(head); cursor != 0;) {
     const sptep = rmapSptep(cursor);
     const sp = pageOf(vm, sptep);
     const inside = gfnOf(sp) - load<u64>(slot, MEMSLOT_BASE) < <u64>load<u32>(slot, MEMSLOT_PAGES);

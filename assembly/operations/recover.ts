@@ -1,4 +1,4 @@
-// Huge pages that the NX-huge-page mitigation forbade come back where no code runs any more (kvm_recover_nx_lpages).
+/** Huge pages that the NX-huge-page mitigation forbade come back where no code runs any more (kvm_recover_nx_lpages). */
 import { SP_NO_HUGE, TDP_PAGES, VM_ACTIVE } from "../abi/shadow";
 import { flushRemote } from "../pages/flush";
 import { nextOf, pageOfLink } from "../pages/list";

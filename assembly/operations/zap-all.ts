@@ -1,7 +1,14 @@
 /** Zapping for the host: every page at once, those of a guest table, a root that nobody holds any more. */
 import { ROLE_INVALID } from "../abi/role";
 import {
-  EV_ZAP_ALL_FAST, SP_CHAIN, SP_ROOT_COUNT, VM_ACTIVE, VM_ROOT_REQUEST, VM_USED, VM_VALID_GEN, ZAPPED_OTHERS,
+  EV_ZAP_ALL_FAST,
+  SP_CHAIN,
+  SP_ROOT_COUNT,
+  VM_ACTIVE,
+  VM_ROOT_REQUEST,
+  VM_USED,
+  VM_VALID_GEN,
+  ZAPPED_OTHERS,
 } from "../abi/shadow";
 import { emit, tracing } from "../pages/event";
 import { flushRemote } from "../pages/flush";
@@ -19,7 +26,7 @@ export function zapAllFast(vm: usize): void {
   if (tdp) invalidateRoots(vm);
   store<u32>(vm, load<u32>(vm, VM_ROOT_REQUEST) | 1, VM_ROOT_REQUEST);
   const head = vm + VM_ACTIVE;
-  for (let link = previousOf(head); link != head; ) {
+  for (let link = previousOf(head); link != head;) {
     const sp = pageOfLink(link);
     // New pages are added at the front, so the first valid one from the back ends the search.
     if (!isObsolete(vm, sp)) break;
@@ -37,7 +44,7 @@ export function zapAllFast(vm: usize): void {
 /** Zaps the shadow pages of a guest table, so that the guest may write it; returns whether there was one. */
 export function unprotectGfn(vm: usize, first: usize, gfn: u64): bool {
   let found = false;
-  for (let sp = first; sp != 0; ) {
+  for (let sp = first; sp != 0;) {
     const next: usize = load<u32>(sp, SP_CHAIN);
     if (gfnOf(sp) == gfn && !isObsolete(vm, sp) && hasGptes(sp)) {
       found = true;

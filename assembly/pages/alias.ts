@@ -1,6 +1,8 @@
-// GPA aliases: bits of guest-physical addresses that a VM has made attributes, so that several addresses name one page.
-// An address keeps them, and so do tables indexed by it; a gfn never has them: memslots, rmap, dirty log and
-// write-tracking know the page only. No memslot holds a gfn with such a bit.
+/**
+ * GPA aliases: bits of guest-physical addresses that a VM has made attributes, so that several addresses name one page.
+ * An address keeps them, and so do tables indexed by it; a gfn never has them: memslots, rmap, dirty log and
+ * write-tracking know the page only. No memslot holds a gfn with such a bit.
+ */
 import { SP_LOW, VCPU_F_ADDRESS, VCPU_VM, VM_ALIAS_MASK, VM_EXECUTE_ONLY } from "../abi/shadow";
 import { ACC_ALL, ACC_EXEC } from "../abi/spte";
 
@@ -32,13 +34,13 @@ import { ACC_ALL, ACC_EXEC } from "../abi/spte";
 /** What a page's name has for its alias bits, and back. */
 // @ts-ignore: decorator
 @inline export function lowOfAlias(alias: u64): u32 {
-  return <u32>(alias >> FIRST_BIT) << LOW_SHIFT;
+  return (<u32>(alias >> FIRST_BIT)) << LOW_SHIFT;
 }
 
 /** Alias bits of a direct page's gfns. */
 // @ts-ignore: decorator
 @inline export function aliasOf(sp: usize): u64 {
-  return <u64>(load<u32>(sp, SP_LOW) >> LOW_SHIFT) << FIRST_BIT;
+  return (<u64>(load<u32>(sp, SP_LOW) >> LOW_SHIFT)) << FIRST_BIT;
 }
 
 /** Rights (ACC_* bits) that a direct mapping may give through an alias. */

@@ -4,8 +4,8 @@ import { gfnOf } from "./page";
 
 // @ts-ignore: decorator
 @inline export function bucketOf(vm: usize, gfn: u64): usize {
-  const number = (gfn * 0x61c8864680b583eb) >> <u64>load<u32>(vm, VM_CHAIN_SHIFT);
-  return <usize>load<u32>(vm, VM_CHAINS) + (<usize>number << 2);
+  const number = (gfn * 0x61c8864680b583eb) >> (<u64>load<u32>(vm, VM_CHAIN_SHIFT));
+  return <usize>load<u32>(vm, VM_CHAINS) + ((<usize>number) << 2);
 }
 
 /** First page in the bucket of `gfn`, newest first; follow `nextInChain` and compare gfns. */
@@ -39,13 +39,13 @@ export function chainRemove(vm: usize, sp: usize): void {
 export function moveChain(vm: usize, first: usize): void {
   // Adding puts a page at the front, so the oldest is added first.
   let oldest: usize = 0;
-  for (let sp = first; sp != 0; ) {
+  for (let sp = first; sp != 0;) {
     const next = nextInChain(sp);
     store<u32>(sp, <u32>oldest, SP_CHAIN);
     oldest = sp;
     sp = next;
   }
-  for (let sp = oldest; sp != 0; ) {
+  for (let sp = oldest; sp != 0;) {
     const next = nextInChain(sp);
     chainAdd(vm, sp);
     sp = next;

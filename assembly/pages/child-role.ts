@@ -1,7 +1,17 @@
 /** The role of the page below an entry. */
 import {
-  ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_DIRECT, ROLE_GUEST_LEVEL, ROLE_GUEST_LEVEL_SHIFT, ROLE_HAS_4_BYTE_GPTE,
-  ROLE_INVALID, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, ROLE_QUADRANT, ROLE_QUADRANT_SHIFT,
+  ROLE_ACCESS,
+  ROLE_ACCESS_SHIFT,
+  ROLE_DIRECT,
+  ROLE_GUEST_LEVEL,
+  ROLE_GUEST_LEVEL_SHIFT,
+  ROLE_HAS_4_BYTE_GPTE,
+  ROLE_INVALID,
+  ROLE_LEVEL,
+  ROLE_LEVEL_PROMOTED,
+  ROLE_PAE_ROOT,
+  ROLE_QUADRANT,
+  ROLE_QUADRANT_SHIFT,
 } from "../abi/role";
 
 /**
@@ -11,7 +21,9 @@ import {
  */
 export function childRole(parent: u32, index: u32, direct: bool, access: u32): u32 {
   const level = (parent & ROLE_LEVEL) - 1;
-  let role = parent & ~(ROLE_LEVEL | ROLE_ACCESS | ROLE_DIRECT | ROLE_QUADRANT | ROLE_PAE_ROOT | ROLE_GUEST_LEVEL | ROLE_INVALID);
+  let role =
+    parent &
+    ~(ROLE_LEVEL | ROLE_ACCESS | ROLE_DIRECT | ROLE_QUADRANT | ROLE_PAE_ROOT | ROLE_GUEST_LEVEL | ROLE_INVALID);
   role |= level | (access << ROLE_ACCESS_SHIFT);
   if (role & ROLE_HAS_4_BYTE_GPTE && level <= 2) {
     role |= (level == 2 ? index & 3 : index & 1) << ROLE_QUADRANT_SHIFT;

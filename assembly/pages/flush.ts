@@ -1,7 +1,16 @@
-// Telling which translations other vCPUs and the processor may still hold although the tables have them no more
-// (kvm_flush_remote_tlbs and kvm_flush_remote_tlbs_with_address). The host takes the notes and flushes.
+/**
+ * Telling which translations other vCPUs and the processor may still hold although the tables have them no more
+ * (kvm_flush_remote_tlbs and kvm_flush_remote_tlbs_with_address). The host takes the notes and flushes.
+ */
 import {
-  FLUSH_CAPACITY, VM_ALIAS_MASK, VM_FLUSH_ALL, VM_FLUSH_COUNT, VM_FLUSH_RANGES, VM_FLUSHES, VM_INDIRECT, VM_RANGED_FLUSH,
+  FLUSH_CAPACITY,
+  VM_ALIAS_MASK,
+  VM_FLUSH_ALL,
+  VM_FLUSH_COUNT,
+  VM_FLUSH_RANGES,
+  VM_FLUSHES,
+  VM_INDIRECT,
+  VM_RANGED_FLUSH,
 } from "../abi/shadow";
 
 function countFlush(vm: usize): void {
@@ -21,7 +30,7 @@ function note(vm: usize, gfn: u64, pages: u64): void {
     store<u32>(vm, 1, VM_FLUSH_ALL);
     return;
   }
-  const place = vm + (<usize>count << 4);
+  const place = vm + ((<usize>count) << 4);
   store<u64>(place, gfn, VM_FLUSH_RANGES);
   store<u64>(place, pages, VM_FLUSH_RANGES + 8);
   store<u32>(vm, count + 1, VM_FLUSH_COUNT);

@@ -1,17 +1,17 @@
-// The shadow-table iterator: a level and the entry's linear address. It holds no policy.
+/** The shadow-table iterator: a level and the entry's linear address. It holds no policy. */
 import { isLast, isPresent } from "../spte/predicates";
 import { childTable, levelOf, tableOf } from "./page";
 
 /** Number of 4 KiB pages that an entry of `level` maps. */
 // @ts-ignore: decorator
 @inline export function pagesOf(level: u32): u64 {
-  return <u64>1 << (9 * <u64>(level - 1));
+  return (<u64>1) << (9 * ((level - 1) as u64));
 }
 
 /** The entry for `address` in the table at linear address `table`. */
 // @ts-ignore: decorator
 @inline export function entryAt(table: usize, address: u64, level: u32): usize {
-  return table + (<usize>((address >> (12 + 9 * <u64>(level - 1))) & 511) << 3);
+  return table + ((<usize>((address >> (12 + 9 * <u64>(level - 1))) & 511)) << 3);
 }
 
 /** The root's entry; every root is a page with a level of its own. */

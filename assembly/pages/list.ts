@@ -1,4 +1,4 @@
-// Doubly linked lists of shadow pages through SP_LINK. A list head is a pair (next, previous) of u32.
+/** Doubly linked lists of shadow pages through SP_LINK. A list head is a pair (next, previous) of u32. */
 import { SP_LINK } from "../abi/shadow";
 
 // @ts-ignore: decorator

@@ -1,7 +1,14 @@
 /** The MMIO access that a vCPU remembers, so that the next one to the page needs no walk (vcpu_match_mmio_info). */
 import {
-  SLOTSET_GENERATION, VCPU_MMIO_ACCESS, VCPU_MMIO_GENERATION, VCPU_MMIO_GFN, VCPU_MMIO_GVA, VCPU_MMU, VCPU_VM,
-  VCPU_WALK_MMU, VM_SLOTS,
+  SLOTSET_GENERATION,
+  VCPU_MMIO_ACCESS,
+  VCPU_MMIO_GENERATION,
+  VCPU_MMIO_GFN,
+  VCPU_MMIO_GVA,
+  VCPU_MMU,
+  VCPU_VM,
+  VCPU_WALK_MMU,
+  VM_SLOTS,
 } from "../abi/shadow";
 import { gfnOfAddress } from "./alias";
 

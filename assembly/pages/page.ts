@@ -1,11 +1,29 @@
-// A shadow page: its header, its role, its place among the pages of one gfn.
+/** A shadow page: its header, its role, its place among the pages of one gfn. */
 import {
-  ROLE_AD_DISABLED, ROLE_DIRECT, ROLE_GUEST_LEVEL, ROLE_GUEST_LEVEL_SHIFT, ROLE_INVALID, ROLE_LEVEL,
-  ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, ROLE_SMM,
+  ROLE_AD_DISABLED,
+  ROLE_DIRECT,
+  ROLE_GUEST_LEVEL,
+  ROLE_GUEST_LEVEL_SHIFT,
+  ROLE_INVALID,
+  ROLE_LEVEL,
+  ROLE_LEVEL_PROMOTED,
+  ROLE_PAE_ROOT,
+  ROLE_SMM,
 } from "../abi/role";
 import {
-  LOW_LATCHED, SP_GENERATION, SP_GFN, SP_LOW, SP_ROLE, SP_SHADOWED, SP_SPT, SP_TDP, VM_DEFAULT_PDPTE, VM_NORMAL_ZONE,
-  VM_PAGE_MAP, VM_PDPTE_VALUE, VM_VALID_GEN,
+  LOW_LATCHED,
+  SP_GENERATION,
+  SP_GFN,
+  SP_LOW,
+  SP_ROLE,
+  SP_SHADOWED,
+  SP_SPT,
+  SP_TDP,
+  VM_DEFAULT_PDPTE,
+  VM_NORMAL_ZONE,
+  VM_PAGE_MAP,
+  VM_PDPTE_VALUE,
+  VM_VALID_GEN,
 } from "../abi/shadow";
 import { SPTE_ADDRESS } from "../abi/spte";
 import { plainGfn } from "./alias";
@@ -38,7 +56,7 @@ import { plainGfn } from "./alias";
 
 // @ts-ignore: decorator
 @inline export function indexOf(sptep: usize): u32 {
-  return <u32>(sptep >> 3) & 511;
+  return (<u32>(sptep >> 3)) & 511;
 }
 
 /** Linear address of the table that a present, non-leaf SPTE points to. */
@@ -106,12 +124,12 @@ export function emptyEntry(vm: usize, sp: usize): u64 {
 export function entryGfn(vm: usize, sp: usize, index: u32): u64 {
   const role = roleOf(sp);
   if (role & ROLE_LEVEL_PROMOTED) return gfnOf(sp);
-  if (!(role & ROLE_DIRECT)) return load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3)) >> 12;
-  return plainGfn(vm, gfnOf(sp) + (<u64>index << (9 * ((role & ROLE_LEVEL) - 1))));
+  if (!(role & ROLE_DIRECT)) return load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + ((<usize>index) << 3)) >> 12;
+  return plainGfn(vm, gfnOf(sp) + ((<u64>index) << (9 * ((role & ROLE_LEVEL) - 1))));
 }
 
 export function setTranslation(sp: usize, index: u32, gfn: u64, access: u32): void {
-  if (hasGptes(sp)) store<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3), (gfn << 12) | <u64>access);
+  if (hasGptes(sp)) store<u64>(<usize>load<u32>(sp, SP_SHADOWED) + ((<usize>index) << 3), (gfn << 12) | (<u64>access));
 }
 
 export function setAccess(vm: usize, sp: usize, index: u32, access: u32): void {
@@ -120,5 +138,5 @@ export function setAccess(vm: usize, sp: usize, index: u32, access: u32): void {
 
 // @ts-ignore: decorator
 @inline export function entryPointer(sp: usize, index: u32): usize {
-  return <usize>load<u32>(sp, SP_SPT) + (<usize>index << 3);
+  return <usize>load<u32>(sp, SP_SPT) + ((<usize>index) << 3);
 }

@@ -1,8 +1,29 @@
-// Memslots: from gfn to RAM, rmap heads, large-page and write-track counts, host pages, dirty bits.
+/** Memslots: from gfn to RAM, rmap heads, large-page and write-track counts, host pages, dirty bits. */
 import {
-  HOST_LEVEL_SHIFT, MEMSLOT_BASE, MEMSLOT_DIRTY, MEMSLOT_FLAGS, MEMSLOT_HOST, MEMSLOT_INTERNAL, MEMSLOT_INVALID, MEMSLOT_LOG,
-  MEMSLOT_LPAGE, MEMSLOT_MEMTYPE, MEMSLOT_PAGES, MEMSLOT_RAM, MEMSLOT_READONLY, MEMSLOT_RMAP, MEMSLOT_SPACE, MEMSLOT_TRACK,
-  SLOTSET_COUNT, SLOTSET_GENERATION, SLOTSET_LAST, SLOTSET_SLOTS, VCPU_SPACE, VCPU_VM, VM_MAX_HUGE_LEVEL, VM_SLOTS,
+  HOST_LEVEL_SHIFT,
+  MEMSLOT_BASE,
+  MEMSLOT_DIRTY,
+  MEMSLOT_FLAGS,
+  MEMSLOT_HOST,
+  MEMSLOT_INTERNAL,
+  MEMSLOT_INVALID,
+  MEMSLOT_LOG,
+  MEMSLOT_LPAGE,
+  MEMSLOT_MEMTYPE,
+  MEMSLOT_PAGES,
+  MEMSLOT_RAM,
+  MEMSLOT_READONLY,
+  MEMSLOT_RMAP,
+  MEMSLOT_SPACE,
+  MEMSLOT_TRACK,
+  SLOTSET_COUNT,
+  SLOTSET_GENERATION,
+  SLOTSET_LAST,
+  SLOTSET_SLOTS,
+  VCPU_SPACE,
+  VCPU_VM,
+  VM_MAX_HUGE_LEVEL,
+  VM_SLOTS,
 } from "../abi/shadow";
 
 // @ts-ignore: decorator
@@ -18,7 +39,7 @@ export function findSlot(vm: usize, space: u32, gfn: u64): usize {
 /** The same for the hottest path. */
 // @ts-ignore: decorator
 @inline export function findSlotInline(vm: usize, space: u32, gfn: u64): usize {
-  const set: usize = load<u32>(vm + (<usize>space << 2), VM_SLOTS);
+  const set: usize = load<u32>(vm + ((<usize>space) << 2), VM_SLOTS);
   const last: usize = load<u32>(set, SLOTSET_LAST);
   return last != 0 && contains(last, gfn) ? last : searchSlot(set, gfn);
 }
@@ -29,7 +50,7 @@ function searchSlot(set: usize, gfn: u64): usize {
   let high = load<u32>(set, SLOTSET_COUNT);
   while (low < high) {
     const middle = (low + high) >>> 1;
-    const slot: usize = load<u32>(set + (<usize>middle << 2), SLOTSET_SLOTS);
+    const slot: usize = load<u32>(set + ((<usize>middle) << 2), SLOTSET_SLOTS);
     if (gfn < load<u64>(slot, MEMSLOT_BASE)) high = middle;
     else if (!contains(slot, gfn)) low = middle + 1;
     else {
@@ -46,7 +67,7 @@ function searchSlot(set: usize, gfn: u64): usize {
 }
 
 export function slotGeneration(vcpu: usize): u64 {
-  const set: usize = load<u32>(<usize>load<u32>(vcpu, VCPU_VM) + (<usize>load<u32>(vcpu, VCPU_SPACE) << 2), VM_SLOTS);
+  const set: usize = load<u32>(<usize>load<u32>(vcpu, VCPU_VM) + ((<usize>load<u32>(vcpu, VCPU_SPACE)) << 2), VM_SLOTS);
   return load<u64>(set, SLOTSET_GENERATION);
 }
 
@@ -116,12 +137,12 @@ export function ramOf(vcpu: usize, gfn: u64): usize {
 /** Pointer to the rmap head of the leaf SPTEs of `level` that map `gfn`. */
 // @ts-ignore: decorator
 @inline export function rmapHead(slot: usize, gfn: u64, level: u32): usize {
-  return <usize>load<u32>(slot + (<usize>(level - 1) << 2), MEMSLOT_RMAP) + (levelIndex(slot, gfn, level) << 2);
+  return <usize>load<u32>(slot + ((<usize>(level - 1)) << 2), MEMSLOT_RMAP) + (levelIndex(slot, gfn, level) << 2);
 }
 
 // @ts-ignore: decorator
 @inline function lpageCount(slot: usize, gfn: u64, level: u32): usize {
-  return <usize>load<u32>(slot + (<usize>(level - 2) << 2), MEMSLOT_LPAGE) + (levelIndex(slot, gfn, level) << 2);
+  return <usize>load<u32>(slot + ((<usize>(level - 2)) << 2), MEMSLOT_LPAGE) + (levelIndex(slot, gfn, level) << 2);
 }
 
 /** Forbids (1) or allows again (-1) large pages that contain `gfn`. */
@@ -158,7 +179,7 @@ export function isTracked(vm: usize, slot: usize, gfn: u64): bool {
 /** The same in one address space; most VMs have no slots in the other one. */
 // @ts-ignore: decorator
 @inline function isTrackedIn(vm: usize, space: u32, gfn: u64): bool {
-  const set: usize = load<u32>(vm + (<usize>space << 2), VM_SLOTS);
+  const set: usize = load<u32>(vm + ((<usize>space) << 2), VM_SLOTS);
   if (load<u32>(set, SLOTSET_COUNT) == 0) return false;
   const slot = findSlot(vm, space, gfn);
   return slot != 0 && tracked(slot, gfn);
@@ -175,7 +196,7 @@ export function mappingLevel(vm: usize, slot: usize, gfn: u64, most: u32): u32 {
   let level = min<u32>(most, load<u32>(vm, VM_MAX_HUGE_LEVEL));
   while (level > 1 && load<u32>(lpageCount(slot, gfn, level)) != 0) level--;
   if (level == 1) return 1;
-  const host = (<u32>load<u64>(hostPage(slot, gfn)) >> HOST_LEVEL_SHIFT) & 3;
+  const host = ((<u32>load<u64>(hostPage(slot, gfn))) >> HOST_LEVEL_SHIFT) & 3;
   return min<u32>(level, host + 1);
 }
 
@@ -185,5 +206,5 @@ export function markDirty(slot: usize, gfn: u64): void {
   if (bitmap == 0) return;
   const index = pageIndex(slot, gfn);
   const place = bitmap + ((index >> 6) << 3);
-  store<u64>(place, load<u64>(place) | (<u64>1 << (index & 63)));
+  store<u64>(place, load<u64>(place) | ((<u64>1) << (index & 63)));
 }

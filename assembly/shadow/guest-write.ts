@@ -1,4 +1,4 @@
-// An emulated write to memory that holds shadowed tables (kvm_mmu_pte_write): the SPTEs of the written entries are dropped.
+/** An emulated write to memory that holds shadowed tables (kvm_mmu_pte_write): the SPTEs of the written entries are dropped. */
 import { ROLE_HAS_4_BYTE_GPTE, ROLE_LEVEL, ROLE_QUADRANT, ROLE_QUADRANT_SHIFT } from "../abi/role";
 import { LOW_PDPT, SP_FLOOD, SP_LOW, VCPU_PAE, VCPU_VM, VM_FLOODED, VM_INDIRECT, VM_PTE_WRITES } from "../abi/shadow";
 import { gfnOfAddress } from "../pages/alias";
@@ -21,7 +21,7 @@ function isFlooded(sp: usize): bool {
 
 /** Writes more or less than whole entries; a single byte at the start of an entry is usual (bit operations). */
 function isMisaligned(sp: usize, gpa: u64, bytes: u32): bool {
-  const offset = <u32>gpa & 0xfff;
+  const offset = (<u32>gpa) & 0xfff;
   const size: u32 = roleOf(sp) & ROLE_HAS_4_BYTE_GPTE ? 4 : 8;
   if ((offset & (size - 1)) == 0 && bytes == 1) return false;
   return ((offset ^ (offset + bytes - 1)) & ~(size - 1)) != 0 || bytes < 4;
@@ -29,7 +29,7 @@ function isMisaligned(sp: usize, gpa: u64, bytes: u32): bool {
 
 /** First SPTE that stands for the written entry, 0 where this page shadows another part of the table. */
 function writtenSptes(sp: usize, gpa: u64): usize {
-  let offset = <u32>gpa & 0xfff;
+  let offset = (<u32>gpa) & 0xfff;
   const role = roleOf(sp);
   const low = load<u32>(sp, SP_LOW);
   if (low & LOW_PDPT) {

@@ -1,8 +1,17 @@
-// Making a leaf SPTE with everything that follows from its being writable (make_spte), and installing it (mmu_set_spte).
+/** Making a leaf SPTE with everything that follows from its being writable (make_spte), and installing it (mmu_set_spte). */
 import { PFERR_W } from "../abi/bits";
 import {
-  MMU_SHADOW_BAD_MT_XWR, MMU_SHADOW_RESERVED, RET_PF_EMULATE, RET_PF_FIXED, RET_PF_SPURIOUS, VCPU_F_ERROR,
-  VCPU_F_MAP_WRITABLE, VCPU_F_PREFETCH, VCPU_MMU, VCPU_VM, VM_MEMTYPE,
+  MMU_SHADOW_BAD_MT_XWR,
+  MMU_SHADOW_RESERVED,
+  RET_PF_EMULATE,
+  RET_PF_FIXED,
+  RET_PF_SPURIOUS,
+  VCPU_F_ERROR,
+  VCPU_F_MAP_WRITABLE,
+  VCPU_F_PREFETCH,
+  VCPU_MMU,
+  VCPU_VM,
+  VM_MEMTYPE,
 } from "../abi/shadow";
 import { ACC_WRITE, PFN_NO_SLOT, SPTE_W } from "../abi/spte";
 import { gpteUsable } from "../guest/gpte";

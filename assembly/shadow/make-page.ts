@@ -1,11 +1,37 @@
-// Asking for a shadow page, initialising a fresh one, linking it.
+/** Asking for a shadow page, initialising a fresh one, linking it. */
 import { SPACE_PDPTES } from "../abi/layout";
 import { ROLE_ACCESS, ROLE_DIRECT, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../abi/role";
 import {
-  EV_GET_PAGE, LOW_LATCHED, MMU_SPACE, SP_CHAIN, SP_CURRENT, SP_FLOOD, SP_GAP, SP_GENERATION, SP_GFN, SP_LOW,
-  SP_NO_HUGE, SP_PARENTS, SP_PDPTES, SP_ROLE, SP_ROOT_COUNT, SP_SHADOWED, SP_TDP, SP_UNSYNC, SP_UNSYNC_BITMAP,
-  SP_UNSYNC_CHILDREN, VCPU_MMU, VCPU_REQ_GFN, VCPU_REQ_LOW, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM, VM_ACTIVE,
-  VM_INDIRECT, VM_USED, VM_VALID_GEN,
+  EV_GET_PAGE,
+  LOW_LATCHED,
+  MMU_SPACE,
+  SP_CHAIN,
+  SP_CURRENT,
+  SP_FLOOD,
+  SP_GAP,
+  SP_GENERATION,
+  SP_GFN,
+  SP_LOW,
+  SP_NO_HUGE,
+  SP_PARENTS,
+  SP_PDPTES,
+  SP_ROLE,
+  SP_ROOT_COUNT,
+  SP_SHADOWED,
+  SP_TDP,
+  SP_UNSYNC,
+  SP_UNSYNC_BITMAP,
+  SP_UNSYNC_CHILDREN,
+  VCPU_MMU,
+  VCPU_REQ_GFN,
+  VCPU_REQ_LOW,
+  VCPU_REQ_PAGE,
+  VCPU_REQ_ROLE,
+  VCPU_VM,
+  VM_ACTIVE,
+  VM_INDIRECT,
+  VM_USED,
+  VM_VALID_GEN,
 } from "../abi/shadow";
 import { ACC_ALL, SPTE_ADDRESS } from "../abi/spte";
 import { gfnOfAddress, lowOfAlias } from "../pages/alias";
@@ -16,8 +42,19 @@ import { emitPage } from "../pages/event";
 import { flushGfns, flushRemote } from "../pages/flush";
 import { linkOf, listAdd } from "../pages/list";
 import {
-  adDisabled, childOf, emptyEntry, gfnOf, hasGptes, hostAddress, indexOf, isAboveGuest, levelOf, pageOf, roleOf,
-  spaceOf, tableOf,
+  adDisabled,
+  childOf,
+  emptyEntry,
+  gfnOf,
+  hasGptes,
+  hostAddress,
+  indexOf,
+  isAboveGuest,
+  levelOf,
+  pageOf,
+  roleOf,
+  spaceOf,
+  tableOf,
 } from "../pages/page";
 import { changeLpage, changeTrack, findSlot, ramOf } from "../pages/slot";
 import { pdpteSpte, tableSpte } from "../spte/make";
@@ -33,7 +70,13 @@ import { dropParent, flushOrZap, zapEntry } from "./zap";
  * alias bits of what a direct page maps.
  */
 export function linkedChild(
-  vcpu: usize, parent: usize, sptep: usize, gfn: u64, alias: u64, direct: bool, access: u32,
+  vcpu: usize,
+  parent: usize,
+  sptep: usize,
+  gfn: u64,
+  alias: u64,
+  direct: bool,
+  access: u32,
 ): usize {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
   const role = childRole(roleOf(parent), indexOf(sptep), direct, access);
@@ -53,9 +96,9 @@ export function linkedChild(
 /** PDPTE `index` of the table that a page shadows: latched with the page, or as memory has it now. */
 function pdpteOf(vcpu: usize, sp: usize, index: u32): u64 {
   const low = load<u32>(sp, SP_LOW);
-  if (low & LOW_LATCHED) return load<u64>(sp + (<usize>index << 3), SP_PDPTES);
+  if (low & LOW_LATCHED) return load<u64>(sp + ((<usize>index) << 3), SP_PDPTES);
   const ram = ramOf(vcpu, gfnOf(sp));
-  return ram == 0 ? 0 : load<u64>(ram + <usize>(low & 0xfe0) + (<usize>index << 3));
+  return ram == 0 ? 0 : load<u64>(ram + <usize>(low & 0xfe0) + ((<usize>index) << 3));
 }
 
 /**
@@ -65,11 +108,11 @@ function pdpteOf(vcpu: usize, sp: usize, index: u32): u64 {
  */
 export function requestRootChild(vcpu: usize, sp: usize, index: u32): u32 {
   const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const sptep = tableOf(sp) + (<usize>index << 3);
+  const sptep = tableOf(sp) + ((<usize>index) << 3);
   const role = roleOf(sp);
   const direct = (role & ROLE_DIRECT) != 0;
   let gfn = gfnOf(sp);
-  if (direct) gfn += <u64>index << 18;
+  if (direct) gfn += (<u64>index) << 18;
   else if (!(role & ROLE_LEVEL_PROMOTED)) {
     const pdpte = pdpteOf(vcpu, sp, index);
     if (!(pdpte & 1)) return 0;
@@ -83,7 +126,7 @@ export function requestRootChild(vcpu: usize, sp: usize, index: u32): u32 {
 
 /** Links the page that was asked for. */
 export function linkRootChild(vcpu: usize, sp: usize, index: u32): void {
-  linkPage(load<u32>(vcpu, VCPU_VM), tableOf(sp) + (<usize>index << 3), load<u32>(vcpu, VCPU_REQ_PAGE));
+  linkPage(load<u32>(vcpu, VCPU_VM), tableOf(sp) + ((<usize>index) << 3), load<u32>(vcpu, VCPU_REQ_PAGE));
 }
 
 /** Counts a page that shadows a guest table, and takes write access to the table away. */

@@ -14,7 +14,7 @@ import { commitZap, isPartOfRoot, prepareZap } from "./zap";
 export function zapOldest(vm: usize, wanted: u32): u32 {
   const head = vm + VM_ACTIVE;
   let total: u32 = 0;
-  for (let link = previousOf(head); link != head; ) {
+  for (let link = previousOf(head); link != head;) {
     const sp = pageOfLink(link);
     link = previousOf(link);
     if (load<u32>(sp, SP_ROOT_COUNT) != 0 || isAboveGuest(sp) || isPartOfRoot(vm, sp)) continue;

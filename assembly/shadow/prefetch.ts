@@ -1,9 +1,15 @@
-// Filling the neighbours of a leaf: up to seven more entries of the same block of eight.
+/** Filling the neighbours of a leaf: up to seven more entries of the same block of eight. */
 import { NOT_READ } from "../abi/codes";
 import { SPACE_MEMORY } from "../abi/layout";
 import { ROLE_ACCESS, ROLE_DIRECT } from "../abi/role";
 import {
-  HOST_PRESENT, HOST_WRITABLE, MMU_SPACE, VCPU_GW_PTE_GPA, VCPU_MMU, VCPU_VM, VM_INVALIDATE_IN_PROGRESS,
+  HOST_PRESENT,
+  HOST_WRITABLE,
+  MMU_SPACE,
+  VCPU_GW_PTE_GPA,
+  VCPU_MMU,
+  VCPU_VM,
+  VM_INVALIDATE_IN_PROGRESS,
 } from "../abi/shadow";
 import { ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
 import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "../guest/gpte";
@@ -63,7 +69,16 @@ function prefetchRun(vcpu: usize, sp: usize, start: u32, end: u32): bool {
   if (count == 0) return false;
   for (let i: u32 = 0; i < count; i++) {
     const gfn = base + <u64>i;
-    installLeaf(vcpu, slot, sp, entryPointer(sp, start + i), access, gfn, residentPage(slot, gfn) & SPTE_ADDRESS, false);
+    installLeaf(
+      vcpu,
+      slot,
+      sp,
+      entryPointer(sp, start + i),
+      access,
+      gfn,
+      residentPage(slot, gfn) & SPTE_ADDRESS,
+      false,
+    );
   }
   return true;
 }
@@ -104,7 +119,7 @@ export function prefetchFault(vcpu: usize, sp: usize, sptep: usize): void {
   const bytes: usize = gpteBytes(mmu);
   const place = resolve(memory, load<u64>(vcpu, VCPU_GW_PTE_GPA));
   if (place >= NOT_READ) return;
-  const block = <usize>place & ~(<usize>BLOCK * bytes - 1);
+  const block = (<usize>place) & ~(<usize>BLOCK * bytes - 1);
   const first = indexOf(sptep) & ~(BLOCK - 1);
   for (let i: u32 = 0; i < BLOCK; i++) {
     const entry = entryPointer(sp, first + i);

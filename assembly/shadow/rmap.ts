@@ -1,5 +1,7 @@
-// Reverse maps: a head of 32 bits is 0, the address of the only SPTE, or a DESC pointer with bit 0 set
-// (pte_list_desc in the kernel). Used for gfn to leaf SPTEs and for a page's parent SPTEs.
+/**
+ * Reverse maps: a head of 32 bits is 0, the address of the only SPTE, or a DESC pointer with bit 0 set
+ * (pte_list_desc in the kernel). Used for gfn to leaf SPTEs and for a page's parent SPTEs.
+ */
 import { DESC_COUNT, DESC_MORE, DESC_SPTES, VM_BROKEN, VM_DESC_COUNT, VM_DESC_FREE } from "../abi/shadow";
 
 /** Pointers in a block. */
@@ -23,7 +25,7 @@ function giveDesc(vm: usize, desc: usize): void {
 
 // @ts-ignore: decorator
 @inline function place(desc: usize, i: u32): usize {
-  return desc + DESC_SPTES + (<usize>i << 2);
+  return desc + DESC_SPTES + ((<usize>i) << 2);
 }
 
 /** Adds an SPTE; returns how many there were before. */
@@ -39,7 +41,7 @@ export function rmapAdd(vm: usize, sptep: usize, head: usize): u32 {
     store<u32>(place(desc, 0), <u32>value);
     store<u32>(place(desc, 1), <u32>sptep);
     store<u32>(desc, 2, DESC_COUNT);
-    store<u32>(head, <u32>desc | 1);
+    store<u32>(head, (<u32>desc) | 1);
     return 1;
   }
   let count: u32 = 0;
@@ -80,7 +82,7 @@ export function rmapRemove(vm: usize, sptep: usize, head: usize): void {
       if (count > 1) return;
       const more: usize = load<u32>(desc, DESC_MORE);
       if (previous != 0) store<u32>(previous, <u32>more, DESC_MORE);
-      else store<u32>(head, more != 0 ? <u32>more | 1 : 0);
+      else store<u32>(head, more != 0 ? (<u32>more) | 1 : 0);
       giveDesc(vm, desc);
       return;
     }
@@ -121,7 +123,7 @@ export function rmapNext(cursor: u64): u64 {
   if (!(block & 1)) return 0;
   const desc = block & ~1;
   const position = (cursor >> 32) + 1;
-  if (<u32>position < load<u32>(desc, DESC_COUNT)) return (position << 32) | <u64>block;
+  if (<u32>position < load<u32>(desc, DESC_COUNT)) return (position << 32) | (<u64>block);
   const more = load<u32>(desc, DESC_MORE);
   return more != 0 ? <u64>(more | 1) : 0;
 }

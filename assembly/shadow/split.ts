@@ -1,10 +1,24 @@
-// Splitting huge pages of nested guests before writes are logged by small pages (shadow_mmu_split_huge_page). Beside the
-// TDP MMU only their pages are in the rmaps; without it the kernel leaves splitting to the first write.
+/**
+ * Splitting huge pages of nested guests before writes are logged by small pages (shadow_mmu_split_huge_page). Beside the
+ * TDP MMU only their pages are in the rmaps; without it the kernel leaves splitting to the first write.
+ */
 import {
-  ROLE_ACCESS, ROLE_ACCESS_SHIFT, ROLE_DIRECT, ROLE_GUEST_MODE, ROLE_HAS_4_BYTE_GPTE, ROLE_INVALID,
+  ROLE_ACCESS,
+  ROLE_ACCESS_SHIFT,
+  ROLE_DIRECT,
+  ROLE_GUEST_MODE,
+  ROLE_HAS_4_BYTE_GPTE,
+  ROLE_INVALID,
 } from "../abi/role";
 import {
-  EV_SPLIT_HUGE, SP_PARENTS, SP_SHADOWED, VCPU_REQ_GFN, VCPU_REQ_LOW, VCPU_REQ_PAGE, VCPU_REQ_ROLE, VCPU_VM,
+  EV_SPLIT_HUGE,
+  SP_PARENTS,
+  SP_SHADOWED,
+  VCPU_REQ_GFN,
+  VCPU_REQ_LOW,
+  VCPU_REQ_PAGE,
+  VCPU_REQ_ROLE,
+  VCPU_VM,
   VM_ALIAS_MASK,
 } from "../abi/shadow";
 import { aliasBits, aliasOf, lowOfAlias } from "../pages/alias";
@@ -13,7 +27,16 @@ import { emit, tracing } from "../pages/event";
 import { flushGfns } from "../pages/flush";
 import { pagesOf } from "../pages/iterator";
 import {
-  adDisabled, entryGfn, entryPointer, gfnOf, hostAddress, indexOf, levelOf, pageOf, roleOf, spaceOf,
+  adDisabled,
+  entryGfn,
+  entryPointer,
+  gfnOf,
+  hostAddress,
+  indexOf,
+  levelOf,
+  pageOf,
+  roleOf,
+  spaceOf,
 } from "../pages/page";
 import { findSlot, ramInSlot, rmapHead } from "../pages/slot";
 import { splitSpte, tableSpte } from "../spte/make";
@@ -73,13 +96,13 @@ function aliasBehind(vm: usize, sp: usize, index: u32): u64 {
   const slot = findSlot(vm, spaceOf(sp), gfnOf(sp));
   // Entries of four bytes cannot have such bits.
   if (load<u64>(vm, VM_ALIAS_MASK) == 0 || (role & ROLE_HAS_4_BYTE_GPTE) != 0 || slot == 0) return 0;
-  return aliasBits(vm, load<u64>(ramInSlot(slot, gfnOf(sp)) + (<usize>index << 3)) >> 12);
+  return aliasBits(vm, load<u64>(ramInSlot(slot, gfnOf(sp)) + ((<usize>index) << 3)) >> 12);
 }
 
 /** Rights (ACC_* bits) that the guest's entry behind a leaf gave (kvm_mmu_page_get_access). */
 function accessOf(sp: usize, index: u32): u32 {
   if (roleOf(sp) & ROLE_DIRECT) return (roleOf(sp) & ROLE_ACCESS) >> ROLE_ACCESS_SHIFT;
-  return <u32>load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + (<usize>index << 3)) & 7;
+  return (<u32>load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + ((<usize>index) << 3))) & 7;
 }
 
 /** Replaces a huge SPTE by the page that was asked for, whose missing entries map the same memory. */

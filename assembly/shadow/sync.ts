@@ -1,10 +1,26 @@
+/** Synchronising: bringing unsync pages up to date with the guest's tables when the guest says so. */
 import {
-  ROLE_ACCESS, ROLE_DIRECT, ROLE_GUEST_LEVEL, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, ROLE_QUADRANT,
+  ROLE_ACCESS,
+  ROLE_DIRECT,
+  ROLE_GUEST_LEVEL,
+  ROLE_LEVEL,
+  ROLE_LEVEL_PROMOTED,
+  ROLE_PAE_ROOT,
+  ROLE_QUADRANT,
   ROLE_QUADRANT_SHIFT,
 } from "../abi/role";
 import {
-  FORMAT_32, MMU_FORMAT, MMU_ROOT_ROLE, SP_FLOOD, SP_UNSYNC, SP_UNSYNC_CHILDREN, VCPU_MMU, VCPU_VM, VM_HOST_WRITABLE,
-  VM_PRESENT, VM_SYNC_MISMATCH,
+  FORMAT_32,
+  MMU_FORMAT,
+  MMU_ROOT_ROLE,
+  SP_FLOOD,
+  SP_UNSYNC,
+  SP_UNSYNC_CHILDREN,
+  VCPU_MMU,
+  VCPU_VM,
+  VM_HOST_WRITABLE,
+  VM_PRESENT,
+  VM_SYNC_MISMATCH,
 } from "../abi/shadow";
 import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "../guest/gpte";
 import { firstInChain, nextInChain } from "../pages/chain";
@@ -19,8 +35,6 @@ import { clearSpte, dropSpte, updateSpte } from "./update";
 import { protectGfn } from "./write-protect";
 import { commitZap, flushOrZap, zapPage } from "./zap";
 
-// Synchronising: bringing unsync pages up to date with the guest's tables when the guest says so.
-
 /** Role fields that differ within one context: a page is synchronised only if the others equal the root role's. */
 // @ts-ignore: decorator
 @inline const VARYING: u32 =
@@ -30,7 +44,7 @@ import { commitZap, flushOrZap, zapPage } from "./zap";
 export function firstGpte(vcpu: usize, mmu: usize, sp: usize): usize {
   const ram = ramOf(vcpu, gfnOf(sp));
   if (ram == 0 || load<u32>(mmu, MMU_FORMAT) != FORMAT_32) return ram;
-  return ram + (<usize>((roleOf(sp) & ROLE_QUADRANT) >> ROLE_QUADRANT_SHIFT) << 11);
+  return ram + ((<usize>((roleOf(sp) & ROLE_QUADRANT) >> ROLE_QUADRANT_SHIFT)) << 11);
 }
 
 /**

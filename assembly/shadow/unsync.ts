@@ -1,8 +1,19 @@
-// Unsync pages: level-1 shadow pages whose guest tables may be written and which are synchronised at the next
-// flush. A bit per entry and a count lead from the root down to them.
+/**
+ * Unsync pages: level-1 shadow pages whose guest tables may be written and which are synchronised at the next
+ * flush. A bit per entry and a count lead from the root down to them.
+ */
 import {
-  EV_SYNC_PAGE, EV_UNSYNC_PAGE, SP_PARENTS, SP_UNSYNC, SP_UNSYNC_BITMAP, SP_UNSYNC_CHILDREN, VM_PATH_INDEX,
-  VM_PATH_PARENT, VM_UNSYNC, VM_WALK_COUNT, VM_WALK_PAGES,
+  EV_SYNC_PAGE,
+  EV_UNSYNC_PAGE,
+  SP_PARENTS,
+  SP_UNSYNC,
+  SP_UNSYNC_BITMAP,
+  SP_UNSYNC_CHILDREN,
+  VM_PATH_INDEX,
+  VM_PATH_PARENT,
+  VM_UNSYNC,
+  VM_WALK_COUNT,
+  VM_WALK_PAGES,
 } from "../abi/shadow";
 import { firstInChain, nextInChain } from "../pages/chain";
 import { broken } from "../pages/counters";
@@ -20,8 +31,8 @@ import { rmapFirst, rmapNext, rmapSptep } from "./rmap";
 export function markUnsync(vm: usize, sptep: usize): void {
   const sp = pageOf(vm, sptep);
   const index = indexOf(sptep);
-  const word = sp + SP_UNSYNC_BITMAP + (<usize>(index >> 6) << 3);
-  const bit: u64 = <u64>1 << (index & 63);
+  const word = sp + SP_UNSYNC_BITMAP + ((<usize>(index >> 6)) << 3);
+  const bit: u64 = (<u64>1) << (index & 63);
   const bits = load<u64>(word);
   if (bits & bit) return;
   store<u64>(word, bits | bit);
@@ -36,10 +47,10 @@ export function markParentsUnsync(vm: usize, sp: usize): void {
 }
 
 function clearChildBit(vm: usize, sp: usize, index: u32): void {
-  const word = sp + SP_UNSYNC_BITMAP + (<usize>(index >> 6) << 3);
+  const word = sp + SP_UNSYNC_BITMAP + ((<usize>(index >> 6)) << 3);
   if (load<u32>(sp, SP_UNSYNC_CHILDREN) == 0) broken(vm);
   store<u32>(sp, load<u32>(sp, SP_UNSYNC_CHILDREN) - 1, SP_UNSYNC_CHILDREN);
-  store<u64>(word, load<u64>(word) & ~(<u64>1 << (index & 63)));
+  store<u64>(word, load<u64>(word) & ~((<u64>1) << (index & 63)));
 }
 
 export function unsyncPage(vm: usize, sp: usize): void {
@@ -78,7 +89,7 @@ export function unsyncPages(vm: usize, gfn: u64, mayUnsync: bool, prefetch: bool
 
 // @ts-ignore: decorator
 @inline function walkEntry(vm: usize, i: u32): usize {
-  return vm + VM_WALK_PAGES + (<usize>i << 3);
+  return vm + VM_WALK_PAGES + ((<usize>i) << 3);
 }
 
 /** Collects a page and the index that leads to it; returns true when the array is full. */
@@ -97,7 +108,7 @@ function collect(vm: usize, sp: usize, index: u32): bool {
 function collectBelow(vm: usize, sp: usize): i32 {
   let found: i32 = 0;
   for (let w: u32 = 0; w < 8; w++) {
-    let bits = load<u64>(sp + (<usize>w << 3), SP_UNSYNC_BITMAP);
+    let bits = load<u64>(sp + ((<usize>w) << 3), SP_UNSYNC_BITMAP);
     while (bits != 0) {
       const index = (w << 6) + <u32>ctz<u64>(bits);
       bits &= bits - 1;
@@ -136,9 +147,9 @@ function advance(vm: usize, i: u32): u32 {
   for (i++; i < count; i++) {
     const sp: usize = load<u32>(walkEntry(vm, i));
     const level = levelOf(sp);
-    store<u32>(vm + (<usize>(level - 1) << 2), load<u32>(walkEntry(vm, i), 4), VM_PATH_INDEX);
+    store<u32>(vm + ((<usize>(level - 1)) << 2), load<u32>(walkEntry(vm, i), 4), VM_PATH_INDEX);
     if (level == 1) break;
-    store<u32>(vm + (<usize>(level - 2) << 2), <u32>sp, VM_PATH_PARENT);
+    store<u32>(vm + ((<usize>(level - 2)) << 2), <u32>sp, VM_PATH_PARENT);
   }
   return i;
 }
@@ -147,8 +158,8 @@ export function firstCollected(vm: usize): u32 {
   if (load<u32>(vm, VM_WALK_COUNT) == 0) return 0;
   const sp: usize = load<u32>(walkEntry(vm, 0));
   const level = levelOf(sp);
-  store<u32>(vm + (<usize>(level - 2) << 2), <u32>sp, VM_PATH_PARENT);
-  store<u32>(vm + (<usize>(level - 1) << 2), 0, VM_PATH_PARENT);
+  store<u32>(vm + ((<usize>(level - 2)) << 2), <u32>sp, VM_PATH_PARENT);
+  store<u32>(vm + ((<usize>(level - 1)) << 2), 0, VM_PATH_PARENT);
   return advance(vm, 0);
 }
 

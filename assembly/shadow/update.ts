@@ -1,4 +1,4 @@
-// Changing an SPTE in place, and dropping a leaf together with its rmap entry.
+/** Changing an SPTE in place, and dropping a leaf together with its rmap entry. */
 import { VM_ACCESSED } from "../abi/shadow";
 import { broken } from "../pages/counters";
 import { emptyEntry, entryGfn, indexOf, levelOf, pageOf, spaceOf } from "../pages/page";

@@ -1,4 +1,4 @@
-// Taking write access away from leaf SPTEs, for shadowed tables and for dirty logging.
+/** Taking write access away from leaf SPTEs, for shadowed tables and for dirty logging. */
 import { MEMSLOT_SPACE, VM_DIRTY, VM_MMU_WRITABLE } from "../abi/shadow";
 import { SPTE_W } from "../abi/spte";
 import { adNeedsWriteProtect, isMmuWritable, isWritable } from "../spte/predicates";

@@ -1,15 +1,38 @@
-// Zapping: an entry, a page with everything that leads to and from it, the oldest pages, the obsolete ones.
+/** Zapping: an entry, a page with everything that leads to and from it, the oldest pages, the obsolete ones. */
 import { ROLE_GUEST_MODE, ROLE_INVALID } from "../abi/role";
 import {
-  EV_PREPARE_ZAP, SP_CURRENT, SP_GAP, SP_LINK, SP_PARENTS, SP_ROLE, SP_ROOT_COUNT, SP_UNSYNC, VM_FREED, VM_INDIRECT,
-  VM_INVALID, VM_ROOT_REQUEST, VM_TDP, VM_USED, VM_ZAPPED, ZAPPED_OTHERS,
+  EV_PREPARE_ZAP,
+  SP_CURRENT,
+  SP_GAP,
+  SP_LINK,
+  SP_PARENTS,
+  SP_ROLE,
+  SP_ROOT_COUNT,
+  SP_UNSYNC,
+  VM_FREED,
+  VM_INDIRECT,
+  VM_INVALID,
+  VM_ROOT_REQUEST,
+  VM_TDP,
+  VM_USED,
+  VM_ZAPPED,
+  ZAPPED_OTHERS,
 } from "../abi/shadow";
 import { chainRemove } from "../pages/chain";
 import { emitPage } from "../pages/event";
 import { flushRemote } from "../pages/flush";
 import { linkOf, listAdd, listDelete, listEmpty, listInit, nextOf, pageOfLink } from "../pages/list";
 import {
-  childOf, entryPointer, gfnOf, hasGptes, isAboveGuest, isObsolete, levelOf, pageOf, roleOf, spaceOf,
+  childOf,
+  entryPointer,
+  gfnOf,
+  hasGptes,
+  isAboveGuest,
+  isObsolete,
+  levelOf,
+  pageOf,
+  roleOf,
+  spaceOf,
 } from "../pages/page";
 import { changeLpage, changeTrack, findSlot } from "../pages/slot";
 import { isLast, isMmio, isPresent } from "../spte/predicates";
@@ -153,7 +176,7 @@ export function commitZap(vm: usize): void {
   const head = vm + VM_INVALID;
   if (listEmpty(head)) return;
   flushRemote(vm);
-  for (let link = nextOf(head); link != head; ) {
+  for (let link = nextOf(head); link != head;) {
     const sp = pageOfLink(link);
     link = nextOf(link);
     chainRemove(vm, sp);

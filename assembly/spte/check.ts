@@ -1,5 +1,7 @@
-// Invariants of every leaf that is stored. A debug build traps where one is broken; in a release build nothing is left
-// of the checks. Source: check_spte_writable_invariants and the WARN_ONs of make_spte in arch/x86/kvm/mmu/spte.c.
+/**
+ * Invariants of every leaf that is stored. A debug build traps where one is broken; in a release build nothing is left
+ * of the checks. Source: check_spte_writable_invariants and the WARN_ONs of make_spte in arch/x86/kvm/mmu/spte.c.
+ */
 import { SPTE_AD_DISABLED, SPTE_AD_TYPE, SPTE_SAVED_BITS, SPTE_SAVED_SHIFT } from "../abi/spte";
 import { VM_HOST_WRITABLE } from "../abi/shadow";
 import { isAccessTracked, isMmuWritable, isPresent, isWritable } from "./predicates";

@@ -1,5 +1,7 @@
-// SPTE construction, for the legacy/NPT and the EPT format alike: the masks decide.
-// Source of the rules: make_spte, make_nonleaf_spte, make_mmio_spte and their neighbours in arch/x86/kvm/mmu/spte.c.
+/**
+ * SPTE construction, for the legacy/NPT and the EPT format alike: the masks decide.
+ * Source of the rules: make_spte, make_nonleaf_spte, make_mmio_spte and their neighbours in arch/x86/kvm/mmu/spte.c.
+ */
 import {
   ACC_ALL,
   ACC_EXEC,
@@ -67,14 +69,14 @@ export function leafSpte(vm: usize, role: u32, access: u32, page: u64, prefetch:
  */
 // @ts-ignore: decorator
 @inline export function commonLeaf(vm: usize, access: u32): u64 {
-  return load<u64>(vm + (<usize>access << 3), VM_LEAF);
+  return load<u64>(vm + ((<usize>access) << 3), VM_LEAF);
 }
 
 /** Works them out; the masks are set. */
 export function setCommonLeaves(vm: usize): void {
   for (let access: u32 = 0; access <= ACC_ALL; access++) {
     const writable = access & ACC_WRITE ? writableBits(vm) : 0;
-    store<u64>(vm + (<usize>access << 3), leafSpte(vm, 1, access, 0, false, true) | writable, VM_LEAF);
+    store<u64>(vm + ((<usize>access) << 3), leafSpte(vm, 1, access, 0, false, true) | writable, VM_LEAF);
   }
 }
 
@@ -110,7 +112,7 @@ export function mmioSpte(vm: usize, gfn: u64, access: u32, generation: u64): u64
   const low = generation & MMIO_GENERATION;
   return (
     load<u64>(vm, VM_MMIO_VALUE) |
-    (<u64>access & load<u64>(vm, VM_MMIO_ACCESS)) |
+    ((<u64>access) & load<u64>(vm, VM_MMIO_ACCESS)) |
     ((low << 3) & MMIO_GENERATION_LOW) |
     ((low << 44) & MMIO_GENERATION_HIGH) |
     gpa |
@@ -156,7 +158,7 @@ export function changedPageSpte(vm: usize, spte: u64, page: u64): u64 {
 /** One of the smaller leaves that replace a huge one; `role` is the new table's, `index` the place in it. */
 export function splitSpte(vm: usize, huge: u64, role: u32, index: u32): u64 {
   const level = role & ROLE_LEVEL;
-  let spte = huge | (<u64>index << (12 + 9 * (level - 1)));
+  let spte = huge | ((<u64>index) << (12 + 9 * (level - 1)));
   if (level > 1) return spte;
   spte &= ~SPTE_PS;
   if (((role >> 8) & ACC_EXEC) == 0 || load<u32>(vm, VM_NX_HUGE) == 0) return spte;

@@ -1,12 +1,5 @@
-// What an SPTE says. KVM's definitions are in arch/x86/kvm/mmu/spte.h; the masks are the VM's own.
-import {
-  SPTE_AD_DISABLED,
-  SPTE_AD_TYPE,
-  SPTE_ADDRESS,
-  SPTE_MMU_PRESENT,
-  SPTE_PS,
-  SPTE_W,
-} from "../abi/spte";
+/** What an SPTE says. KVM's definitions are in arch/x86/kvm/mmu/spte.h; the masks are the VM's own. */
+import { SPTE_AD_DISABLED, SPTE_AD_TYPE, SPTE_ADDRESS, SPTE_MMU_PRESENT, SPTE_PS, SPTE_W } from "../abi/spte";
 import {
   VM_ACC_TRACK,
   VM_ACCESSED,
@@ -48,9 +41,7 @@ import {
 
 // @ts-ignore: decorator
 @inline export function isMmio(vm: usize, spte: u64): bool {
-  return (
-    (spte & load<u64>(vm, VM_MMIO_MASK)) == load<u64>(vm, VM_MMIO_VALUE) && load<u32>(vm, VM_MMIO_CACHING) != 0
-  );
+  return (spte & load<u64>(vm, VM_MMIO_MASK)) == load<u64>(vm, VM_MMIO_VALUE) && load<u32>(vm, VM_MMIO_CACHING) != 0;
 }
 
 // @ts-ignore: decorator

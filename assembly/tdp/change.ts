@@ -1,8 +1,10 @@
-// Every change of a TDP entry goes through here: it is traced, a table that it cuts off is taken apart, and a page that
-// becomes writable is logged (handle_changed_spte and its callers in arch/x86/kvm/mmu/tdp_mmu.c).
-//
-// The kernel makes some changes while other threads may handle faults (`SHARED`): a table that is cut off then gets
-// the removed-SPTE marker in all its entries, elsewhere only in those that are present.
+/**
+ * Every change of a TDP entry goes through here: it is traced, a table that it cuts off is taken apart, and a page that
+ * becomes writable is logged (handle_changed_spte and its callers in arch/x86/kvm/mmu/tdp_mmu.c).
+ *
+ * The kernel makes some changes while other threads may handle faults (`SHARED`): a table that is cut off then gets
+ * the removed-SPTE marker in all its entries, elsewhere only in those that are present.
+ */
 import { EV_PREPARE_ZAP, EV_TDP_CHANGED, TDP_PAGES } from "../abi/shadow";
 import { SPTE_REMOVED } from "../abi/spte";
 import { plainGfn } from "../pages/alias";

@@ -1,4 +1,4 @@
-// Dirty logging in the TDP MMU, by write protection or by dirty bits, and write protection for shadowed tables.
+/** Dirty logging in the TDP MMU, by write protection or by dirty bits, and write protection for shadowed tables. */
 import { VM_DIRTY, VM_MMU_WRITABLE } from "../abi/shadow";
 import { SPTE_W } from "../abi/spte";
 import { adNeedsWriteProtect, isWritable } from "../spte/predicates";
@@ -50,7 +50,7 @@ export function cleanMasked(vm: usize, space: u32, gfn: u64, mask: u64, protect:
   const end = gfn + 64 - clz<u64>(mask);
   for (let root = firstRoot(tdp, space, true); root != 0; root = nextRoot(tdp, root, space, true)) {
     for (iterStart(vm, root, 1, first, end); iterValid(tdp); iterNext(tdp)) {
-      if (!iterIsLeaf(tdp) || iterLevel(tdp) > 1 || !(mask & (<u64>1 << (iterGfn(tdp) - gfn)))) continue;
+      if (!iterIsLeaf(tdp) || iterLevel(tdp) > 1 || !(mask & ((<u64>1) << (iterGfn(tdp) - gfn)))) continue;
       const spte = cleaned(vm, iterOld(tdp), protect);
       if (spte != iterOld(tdp)) setIterated(vm, spte, EXCLUSIVE);
     }

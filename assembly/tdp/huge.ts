@@ -1,4 +1,4 @@
-// Huge pages: splitting them before writes are logged by small pages, and making room for them afterwards.
+/** Huge pages: splitting them before writes are logged by small pages, and making room for them afterwards. */
 import { ROLE_LEVEL } from "../abi/role";
 import { EV_SPLIT_HUGE, MEMSLOT_BASE, MEMSLOT_PAGES, SP_SPTEP, TDP_POOL_COUNT } from "../abi/shadow";
 import { emit, tracing } from "../pages/event";
@@ -8,7 +8,15 @@ import { splitSpte } from "../spte/make";
 import { isLarge, isLast, isPresent } from "../spte/predicates";
 import { EXCLUSIVE, changeEntry, linkTable, zapShared } from "./change";
 import {
-  iterGfn, iterIndex, iterLevel, iterNext, iterOld, iterSpace, iterSptep, iterStart, iterValid,
+  iterGfn,
+  iterIndex,
+  iterLevel,
+  iterNext,
+  iterOld,
+  iterSpace,
+  iterSptep,
+  iterStart,
+  iterValid,
 } from "./iterator";
 import { takePage, tdpOf } from "./page";
 import { firstRoot, nextRoot } from "./root";

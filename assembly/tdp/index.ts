@@ -1,4 +1,4 @@
-// What the host calls of the TDP MMU. Ranges are gfns of a memslot.
+/** What the host calls of the TDP MMU. Ranges are gfns of a memslot. */
 import { MEMSLOT_SPACE, TDP_PAGES, TDP_POOL, TDP_POOL_COUNT, TDP_ROOTS, SP_LINK } from "../abi/shadow";
 import { listInit } from "../pages/list";
 import { countSplits, splitLeaves } from "./huge";

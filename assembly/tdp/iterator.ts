@@ -1,6 +1,8 @@
-// The TDP iterator: a pre-order walk over the entries of one root that map a range of gfns, through one alias of the
-// range after the other, because these tables have no rmap that leads to all of them. An entry of an upper level that
-// lies over several aliases is visited for each. Its state lies in the TDP record: at most one walk is under way.
+/**
+ * The TDP iterator: a pre-order walk over the entries of one root that map a range of gfns, through one alias of the
+ * range after the other, because these tables have no rmap that leads to all of them. An entry of an upper level that
+ * lies over several aliases is visited for each. Its state lies in the TDP record: at most one walk is under way.
+ */
 import {
   TDP_ALIAS,
   TDP_ALIAS_MASK,
@@ -70,7 +72,7 @@ import { isLast, isPresent } from "../spte/predicates";
 
 /** Puts the iterator on the entry for `gfn` in the table of `level`. */
 function place(tdp: usize, gfn: u64, level: u32): void {
-  const table: usize = load<u32>(tdp + (<usize>(level - 1) << 2), TDP_PATH);
+  const table: usize = load<u32>(tdp + ((<usize>(level - 1)) << 2), TDP_PATH);
   const sptep = entryAt(table, gfn << 12, level);
   store<u32>(tdp, level, TDP_LEVEL);
   store<u64>(tdp, gfn & ~(pagesOf(level) - 1), TDP_GFN);
@@ -94,7 +96,7 @@ function start(tdp: usize, root: usize, minLevel: u32, first: u64, last: u64, al
   store<u32>(tdp, minLevel, TDP_MIN_LEVEL);
   store<u32>(tdp, level, TDP_ROOT_LEVEL);
   store<u32>(tdp, spaceOf(root), TDP_SPACE);
-  store<u32>(tdp + (<usize>(level - 1) << 2), <u32>tableOf(root), TDP_PATH);
+  store<u32>(tdp + ((<usize>(level - 1)) << 2), <u32>tableOf(root), TDP_PATH);
   startAlias(tdp);
 }
 
@@ -121,7 +123,7 @@ function stepDown(tdp: usize): bool {
   // The visitor may have changed the entry: what it says now counts.
   const spte = load<u64>(iterSptep(tdp));
   if (!isPresent(spte) || isLast(spte, level)) return false;
-  store<u32>(tdp + (<usize>(level - 2) << 2), <u32>childTable(spte), TDP_PATH);
+  store<u32>(tdp + ((<usize>(level - 2)) << 2), <u32>childTable(spte), TDP_PATH);
   place(tdp, load<u64>(tdp, TDP_NEXT_GFN), level - 1);
   return true;
 }

@@ -1,4 +1,4 @@
-// Pages of the TDP MMU: no rmap, no hash, no limit. They come from a pool that the host fills before an operation.
+/** Pages of the TDP MMU: no rmap, no hash, no limit. They come from a pool that the host fills before an operation. */
 import {
   EV_GET_PAGE,
   SP_LINK,

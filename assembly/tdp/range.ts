@@ -1,4 +1,4 @@
-// What the host's notifier does to the leaves of a range of gfns.
+/** What the host's notifier does to the leaves of a range of gfns. */
 import { changedPageSpte, trackAccess } from "../spte/make";
 import { adEnabled, isAccessed } from "../spte/predicates";
 import { VM_ACCESSED } from "../abi/shadow";

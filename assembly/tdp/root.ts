@@ -1,5 +1,7 @@
-// Roots of the TDP MMU: one for each role, with a reference of each vCPU that uses it and one of the TDP MMU's own, which
-// it keeps until the root is invalidated.
+/**
+ * Roots of the TDP MMU: one for each role, with a reference of each vCPU that uses it and one of the TDP MMU's own, which
+ * it keeps until the root is invalidated.
+ */
 import { ROLE_INVALID } from "../abi/role";
 import { SP_ROLE, SP_ROOT_COUNT, SP_TDP, TDP_ROOTS } from "../abi/shadow";
 import { broken } from "../pages/counters";
@@ -94,7 +96,7 @@ function zapLevel(vm: usize, root: usize, level: u32): void {
 /** Empties the roots that were invalidated, in two rounds so that neither takes apart too many tables at once. */
 export function zapInvalidRoots(vm: usize): void {
   const head = tdpOf(vm) + TDP_ROOTS;
-  for (let link = nextOf(head); link != head; ) {
+  for (let link = nextOf(head); link != head;) {
     const root = pageOfLink(link);
     link = nextOf(link);
     if ((load<u32>(root, SP_TDP) & TDP_ZAP_SCHEDULED) == 0) continue;

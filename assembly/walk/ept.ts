@@ -1,16 +1,54 @@
 /** The walk of extended page tables (SDM "The Extended Page Table Mechanism"). Like the legacy walk it changes nothing. */
 import {
-  EPTP_AD, EPT_A, EPT_D, EPT_MEMTYPE, EPT_MEMTYPE_SHIFT, EPT_PS, EPT_QUAL_FETCH, EPT_QUAL_GVA_FINAL,
-  EPT_QUAL_GVA_VALID, EPT_QUAL_READ, EPT_QUAL_READABLE, EPT_QUAL_USER_EXECUTABLE, EPT_QUAL_WRITABLE, EPT_QUAL_WRITE,
-  EPT_QUAL_EXECUTABLE, EPT_R, EPT_W, EPT_X, EPT_XU, PFERR_I, PFERR_U, PFERR_W,
+  EPTP_AD,
+  EPT_A,
+  EPT_D,
+  EPT_MEMTYPE,
+  EPT_MEMTYPE_SHIFT,
+  EPT_PS,
+  EPT_QUAL_FETCH,
+  EPT_QUAL_GVA_FINAL,
+  EPT_QUAL_GVA_VALID,
+  EPT_QUAL_READ,
+  EPT_QUAL_READABLE,
+  EPT_QUAL_USER_EXECUTABLE,
+  EPT_QUAL_WRITABLE,
+  EPT_QUAL_WRITE,
+  EPT_QUAL_EXECUTABLE,
+  EPT_R,
+  EPT_W,
+  EPT_X,
+  EPT_XU,
+  PFERR_I,
+  PFERR_U,
+  PFERR_W,
 } from "../abi/bits";
 import {
-  FEATURE_EXECUTE_ONLY, FEATURE_KVM, FEATURE_MODE_BASED_EXECUTE, NOT_READ, NO_MEMORY, RIGHT_EXECUTE, RIGHT_USER,
-  RIGHT_USER_EXECUTE, RIGHT_WRITE, STATUS_EPT_MISCONFIGURATION, STATUS_EPT_VIOLATION, STATUS_OK, WALK_GUEST_TABLE,
-  WALK_LINEAR, WALK_PROBE, WALK_TRACE,
+  FEATURE_EXECUTE_ONLY,
+  FEATURE_KVM,
+  FEATURE_MODE_BASED_EXECUTE,
+  NOT_READ,
+  NO_MEMORY,
+  RIGHT_EXECUTE,
+  RIGHT_USER,
+  RIGHT_USER_EXECUTE,
+  RIGHT_WRITE,
+  STATUS_EPT_MISCONFIGURATION,
+  STATUS_EPT_VIOLATION,
+  STATUS_OK,
+  WALK_GUEST_TABLE,
+  WALK_LINEAR,
+  WALK_PROBE,
+  WALK_TRACE,
 } from "../abi/codes";
 import {
-  SPACE_ADDRESS_MASK, SPACE_CR3, SPACE_FEATURES, SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_ROOT, SPACE_ROOT_LEVEL,
+  SPACE_ADDRESS_MASK,
+  SPACE_CR3,
+  SPACE_FEATURES,
+  SPACE_LARGE_LEVELS,
+  SPACE_MEMORY,
+  SPACE_ROOT,
+  SPACE_ROOT_LEVEL,
   SPACE_WIDTH,
 } from "../abi/layout";
 import { resolve, writable } from "../memory/resolve";
@@ -32,7 +70,7 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
 
   const features = load<u32>(space, SPACE_FEATURES);
   const memory = load<u32>(space, SPACE_MEMORY);
-  const accessedDirty = (load<u64>(space, SPACE_CR3) & <u64>EPTP_AD) != 0;
+  const accessedDirty = (load<u64>(space, SPACE_CR3) & (<u64>EPTP_AD)) != 0;
   let table = load<u64>(space, SPACE_ROOT);
   let rights: u32 = RIGHT_EXECUTE | RIGHT_WRITE | RIGHT_USER | RIGHT_USER_EXECUTE;
 
@@ -68,9 +106,10 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
       level--;
       continue;
     }
-    if (denies(space, code, rights)) return violation(space, work, rights, gpa, code, flags, level, entryAddress, entry);
+    if (denies(space, code, rights))
+      return violation(space, work, rights, gpa, code, flags, level, entryAddress, entry);
     const offsetMask: u64 = ((<u64>1) << shift) - 1;
-    const page = (entry & load<u64>(space, SPACE_ADDRESS_MASK)) & ~offsetMask;
+    const page = entry & load<u64>(space, SPACE_ADDRESS_MASK) & ~offsetMask;
     setSecondLeaf(work, page | (gpa & offsetMask), rights, level, entryAddress, entry);
     return STATUS_OK;
   }
@@ -91,8 +130,12 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
 /** Rights of one entry; without mode-based execute control X is also the user-mode right. */
 export function eptRightsOf(features: u32, entry: u64): u32 {
   const userExecute = features & FEATURE_MODE_BASED_EXECUTE ? (entry & EPT_XU) != 0 : (entry & EPT_X) != 0;
-  return (entry & EPT_R ? RIGHT_USER : 0) | (entry & EPT_W ? RIGHT_WRITE : 0) | (entry & EPT_X ? RIGHT_EXECUTE : 0)
-    | (userExecute ? RIGHT_USER_EXECUTE : 0);
+  return (
+    (entry & EPT_R ? RIGHT_USER : 0) |
+    (entry & EPT_W ? RIGHT_WRITE : 0) |
+    (entry & EPT_X ? RIGHT_EXECUTE : 0) |
+    (userExecute ? RIGHT_USER_EXECUTE : 0)
+  );
 }
 
 /** SDM "EPT Misconfigurations", for a present entry: reserved bits, write without read, execute-only, memory type. */
@@ -108,7 +151,15 @@ export function isMisconfigured(space: usize, features: u32, level: u32, leaf: b
 
 /** An EPT violation with its exit qualification; `rights` are those of all entries used, 0 where one was not present. */
 function violation(
-  space: usize, work: usize, rights: u32, gpa: u64, code: u32, flags: u32, level: u32, entryAddress: u64, entry: u64,
+  space: usize,
+  work: usize,
+  rights: u32,
+  gpa: u64,
+  code: u32,
+  flags: u32,
+  level: u32,
+  entryAddress: u64,
+  entry: u64,
 ): u32 {
   let qualification: u32 = 0;
   if (code & PFERR_U) qualification |= EPT_QUAL_READ;

@@ -3,17 +3,60 @@
  * guest-physical ones. It reads and decides, and changes nothing: entries to update are left in the WORK record.
  */
 import {
-  PDE4M_ADDRESS_HIGH, PDE4M_ADDRESS_HIGH_SHIFT, PFERR_GUEST_FINAL, PFERR_GUEST_PAGE, PFERR_P, PFERR_RSVD, PFERR_U,
-  PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT, PTE_PS, PTE_RW, PTE_US,
+  PDE4M_ADDRESS_HIGH,
+  PDE4M_ADDRESS_HIGH_SHIFT,
+  PFERR_GUEST_FINAL,
+  PFERR_GUEST_PAGE,
+  PFERR_P,
+  PFERR_RSVD,
+  PFERR_U,
+  PFERR_W,
+  PTE_A,
+  PTE_D,
+  PTE_P,
+  PTE_PKEY,
+  PTE_PKEY_SHIFT,
+  PTE_PS,
+  PTE_RW,
+  PTE_US,
 } from "../abi/bits";
 import {
-  FEATURE_KVM, FEATURE_LIVE_PDPTES, FEATURE_PSE36, KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_NONE, MODE_PAE, NOT_READ,
-  NO_MEMORY, RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, STATUS_NESTED_PAGE_FAULT, STATUS_OK, STATUS_PAGE_FAULT,
-  WALK_GUEST_TABLE, WALK_LINEAR, WALK_PROBE, WALK_TRACE,
+  FEATURE_KVM,
+  FEATURE_LIVE_PDPTES,
+  FEATURE_PSE36,
+  KIND_EPT,
+  KIND_GUEST,
+  MODE_32BIT,
+  MODE_NONE,
+  MODE_PAE,
+  NOT_READ,
+  NO_MEMORY,
+  RIGHT_EXECUTE,
+  RIGHT_USER,
+  RIGHT_WRITE,
+  STATUS_NESTED_PAGE_FAULT,
+  STATUS_OK,
+  STATUS_PAGE_FAULT,
+  WALK_GUEST_TABLE,
+  WALK_LINEAR,
+  WALK_PROBE,
+  WALK_TRACE,
 } from "../abi/codes";
 import {
-  SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_FETCH_CODE, SPACE_KIND, SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_MODE,
-  SPACE_PDPTES, SPACE_ROOT, SPACE_ROOT_LEVEL, SPACE_SECOND, SPACE_WIDTH, SPACE_XD_MASK, WORK_SECOND_PA,
+  SPACE_ADDRESS_MASK,
+  SPACE_FEATURES,
+  SPACE_FETCH_CODE,
+  SPACE_KIND,
+  SPACE_LARGE_LEVELS,
+  SPACE_MEMORY,
+  SPACE_MODE,
+  SPACE_PDPTES,
+  SPACE_ROOT,
+  SPACE_ROOT_LEVEL,
+  SPACE_SECOND,
+  SPACE_WIDTH,
+  SPACE_XD_MASK,
+  WORK_SECOND_PA,
   WORK_UPDATE_COUNT,
 } from "../abi/layout";
 import { resolve, writable } from "../memory/resolve";
@@ -126,19 +169,19 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
 // @ts-ignore: decorator
 @inline export function rightsOf(space: usize, entry: u64): u32 {
   const execute: u32 = (entry & load<u64>(space, SPACE_XD_MASK)) == 0 ? RIGHT_EXECUTE : 0;
-  return (<u32>entry & (<u32>PTE_RW | <u32>PTE_US)) | execute;
+  return ((<u32>entry) & ((<u32>PTE_RW) | (<u32>PTE_US))) | execute;
 }
 
 /** Whether an entry maps a page: at level 1 always (bit 7 is PAT there), above it where PS is set and means that. */
 // @ts-ignore: decorator
 @inline export function isLeaf(space: usize, level: u32, entry: u64): bool {
   if (level == 1) return true;
-  return (<u32>entry & <u32>PTE_PS) != 0 && ((load<u32>(space, SPACE_LARGE_LEVELS) >> level) & 1) != 0;
+  return ((<u32>entry) & (<u32>PTE_PS)) != 0 && ((load<u32>(space, SPACE_LARGE_LEVELS) >> level) & 1) != 0;
 }
 
 /** Physical address of the page that leaf `entry` maps; `offsetMask` covers the offset in the page. */
 export function pageAddress(space: usize, level: u32, entry: u64, offsetMask: u64): u64 {
-  const page = (entry & load<u64>(space, SPACE_ADDRESS_MASK)) & ~offsetMask;
+  const page = entry & load<u64>(space, SPACE_ADDRESS_MASK) & ~offsetMask;
   if (level != 2 || load<u32>(space, SPACE_MODE) != MODE_32BIT) return page;
   return page | highAddress4M(load<u32>(space, SPACE_FEATURES), entry);
 }
@@ -147,7 +190,7 @@ export function pageAddress(space: usize, level: u32, entry: u64, offsetMask: u6
 function highAddress4M(features: u32, entry: u64): u64 {
   let kept: u64 = features & FEATURE_PSE36 ? 0xff : 0;
   if (features & FEATURE_KVM) kept = 0xf;
-  return (((entry & <u64>PDE4M_ADDRESS_HIGH) >> <u64>PDE4M_ADDRESS_HIGH_SHIFT) & kept) << 32;
+  return (((entry & (<u64>PDE4M_ADDRESS_HIGH)) >> (<u64>PDE4M_ADDRESS_HIGH_SHIFT)) & kept) << 32;
 }
 
 function found(guest: bool, work: usize, address: u64, rights: u32, level: u32, entryAddress: u64, entry: u64): u32 {
@@ -161,7 +204,15 @@ function found(guest: bool, work: usize, address: u64, rights: u32, level: u32, 
  * As NPT it is a nested page fault whose bits 32 and 33 say on whose behalf (APM "Nested versus Guest Page Faults").
  */
 function pageFault(
-  space: usize, work: usize, cause: u32, address: u64, code: u32, flags: u32, level: u32, entryAddress: u64, entry: u64,
+  space: usize,
+  work: usize,
+  cause: u32,
+  address: u64,
+  code: u32,
+  flags: u32,
+  level: u32,
+  entryAddress: u64,
+  entry: u64,
 ): u32 {
   const reported = PFERR_W | PFERR_U | load<u32>(space, SPACE_FETCH_CODE);
   const error: u64 = cause | (code & reported);
@@ -180,9 +231,10 @@ function pageFault(
 export function walkGuestPhysical(second: usize, work: usize, gpa: u64, code: u32, flags: u32): u32 {
   const before = load<u32>(work, WORK_UPDATE_COUNT);
   while (true) {
-    const status = load<u32>(second, SPACE_KIND) == KIND_EPT
-      ? walkEpt(second, work, gpa, code, flags)
-      : walkLegacy(second, work, gpa, code, flags);
+    const status =
+      load<u32>(second, SPACE_KIND) == KIND_EPT
+        ? walkEpt(second, work, gpa, code, flags)
+        : walkLegacy(second, work, gpa, code, flags);
     const done = status != STATUS_OK || (flags & WALK_TRACE) != 0 || applyUpdates(work, before);
     // Only the guest's own updates stay on the list.
     store<u32>(work, before, WORK_UPDATE_COUNT);

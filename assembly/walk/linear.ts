@@ -6,7 +6,7 @@ import { SPACE_KIND, SPACE_LAM_SUPERVISOR, SPACE_LAM_USER, SPACE_MODE, SPACE_WID
 // @ts-ignore: decorator
 @inline export function signExtend(address: u64, width: u32): u64 {
   const unused: u64 = 64 - width;
-  return <u64>(<i64>(address << unused) >> <i64>unused);
+  return <u64>((<i64>(address << unused)) >> (<i64>unused));
 }
 
 /**

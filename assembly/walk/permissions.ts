@@ -6,10 +6,22 @@
  */
 import { CR0_WP, CR4_SMAP, CR4_SMEP, PFERR_I, PFERR_PK, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
 import {
-  FEATURE_MODE_BASED_EXECUTE, KIND_EPT, MODE_NONE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_USER_EXECUTE, RIGHT_WRITE,
+  FEATURE_MODE_BASED_EXECUTE,
+  KIND_EPT,
+  MODE_NONE,
+  RIGHT_EXECUTE,
+  RIGHT_USER,
+  RIGHT_USER_EXECUTE,
+  RIGHT_WRITE,
 } from "../abi/codes";
 import {
-  SPACE_CR0, SPACE_CR4, SPACE_FEATURES, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_MODE,
+  SPACE_CR0,
+  SPACE_CR4,
+  SPACE_FEATURES,
+  SPACE_KEYS_SUPERVISOR,
+  SPACE_KEYS_USER,
+  SPACE_KIND,
+  SPACE_MODE,
   SPACE_PERMISSIONS,
 } from "../abi/layout";
 
@@ -22,7 +34,7 @@ import {
 /** Whether `rights` deny the access that error-code bits 4:1 of `code` describe. */
 // @ts-ignore: decorator
 @inline export function denies(space: usize, code: u32, rights: u32): bool {
-  return ((<u32>load<u16>(space + wordOffset(code), SPACE_PERMISSIONS) >> rights) & 1) != 0;
+  return (((<u32>load<u16>(space + wordOffset(code), SPACE_PERMISSIONS)) >> rights) & 1) != 0;
 }
 
 /** Rebuilds the table; needed only when CR0.WP, CR4.SMEP or CR4.SMAP changes, or the mode. `xd`: EFER.NXE counts. */
@@ -32,7 +44,7 @@ export function setPermissions(space: usize, xd: bool): void {
     let word: u32 = 0;
     for (let rights: u32 = 0; rights < 16; rights++) {
       const denied = ept ? eptDenies(space, code, rights) : legacyDenies(space, code, rights, xd);
-      if (denied) word |= <u32>1 << rights;
+      if (denied) word |= (<u32>1) << rights;
     }
     store<u16>(space + wordOffset(code), <u16>word, SPACE_PERMISSIONS);
   }

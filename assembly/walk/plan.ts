@@ -4,20 +4,72 @@
  * when a register changes.
  */
 import {
-  ACCESS_AC, ACCESS_FETCH, ACCESS_USER, ACCESS_WRITE, PDE4M_ADDRESS_HIGH, PFERR_I, PTE_A, PTE_D, PTE_P, PTE_PKEY,
-  PTE_PS, PTE_RW, PTE_US,
+  ACCESS_AC,
+  ACCESS_FETCH,
+  ACCESS_USER,
+  ACCESS_WRITE,
+  PDE4M_ADDRESS_HIGH,
+  PFERR_I,
+  PTE_A,
+  PTE_D,
+  PTE_P,
+  PTE_PKEY,
+  PTE_PS,
+  PTE_RW,
+  PTE_US,
 } from "../abi/bits";
 import {
-  FEATURE_LIVE_PDPTES, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_5LEVEL, MODE_NONE, MODE_PAE, RIGHT_EXECUTE,
-  RIGHT_USER, RIGHT_WRITE,
+  FEATURE_LIVE_PDPTES,
+  KIND_GUEST,
+  MODE_32BIT,
+  MODE_4LEVEL,
+  MODE_5LEVEL,
+  MODE_NONE,
+  MODE_PAE,
+  RIGHT_EXECUTE,
+  RIGHT_USER,
+  RIGHT_WRITE,
 } from "../abi/codes";
 import {
-  MEMORY_SLOTS, PLAN_BLOCK, PLAN_CHECK_LARGE2, PLAN_CHECK_LARGE3, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_CHECK_TLB,
-  PLAN_NEED_LEAF, PLAN_NEED_TABLE, PLAN_SIZE_OF, SLOT_BASE, SLOT_LINEAR, SLOT_SIZE, SPACE_ADDRESS_MASK, SPACE_FAST,
-  SPACE_FEATURES, SPACE_HALF, SPACE_HIGH, SPACE_KEYS_SUPERVISOR, SPACE_KEYS_USER, SPACE_KIND, SPACE_LAM_SUPERVISOR,
-  SPACE_LAM_USER, SPACE_LARGE_LEVELS, SPACE_MEMORY, SPACE_PERMISSIONS, SPACE_PLANS, SPACE_QUICK, SPACE_RESERVED,
-  SPACE_ROOT, SPACE_ROOT_LINEAR, SPACE_SECOND, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE,
-  SPACE_TABLES_WINDOW, SPACE_TLB, SPACE_WIDTH, SPACE_XD_MASK,
+  MEMORY_SLOTS,
+  PLAN_BLOCK,
+  PLAN_CHECK_LARGE2,
+  PLAN_CHECK_LARGE3,
+  PLAN_CHECK_PAGE,
+  PLAN_CHECK_TABLE,
+  PLAN_CHECK_TLB,
+  PLAN_NEED_LEAF,
+  PLAN_NEED_TABLE,
+  PLAN_SIZE_OF,
+  SLOT_BASE,
+  SLOT_LINEAR,
+  SLOT_SIZE,
+  SPACE_ADDRESS_MASK,
+  SPACE_FAST,
+  SPACE_FEATURES,
+  SPACE_HALF,
+  SPACE_HIGH,
+  SPACE_KEYS_SUPERVISOR,
+  SPACE_KEYS_USER,
+  SPACE_KIND,
+  SPACE_LAM_SUPERVISOR,
+  SPACE_LAM_USER,
+  SPACE_LARGE_LEVELS,
+  SPACE_MEMORY,
+  SPACE_PERMISSIONS,
+  SPACE_PLANS,
+  SPACE_QUICK,
+  SPACE_RESERVED,
+  SPACE_ROOT,
+  SPACE_ROOT_LINEAR,
+  SPACE_SECOND,
+  SPACE_TABLES_BASE,
+  SPACE_TABLES_LINEAR,
+  SPACE_TABLES_SIZE,
+  SPACE_TABLES_WINDOW,
+  SPACE_TLB,
+  SPACE_WIDTH,
+  SPACE_XD_MASK,
 } from "../abi/layout";
 import { findSlot } from "../memory/resolve";
 import { keyDenial } from "./permissions";
@@ -76,8 +128,10 @@ function setPlan(space: usize, mode: u32, code: u32): void {
   store<u64>(plan, present | leaf | reservedAt(space, 2, 5) | high, PLAN_CHECK_LARGE2);
   store<u64>(plan, present | leaf | reservedAt(space, 3, 5), PLAN_CHECK_LARGE3);
   store<u64>(plan, present | leaf, PLAN_CHECK_TLB);
-  const blocked = !isExact(denied, required, forbidden) || keyDenial(space, code, 0, 0) != 0
-    || keyDenial(space, code, RIGHT_USER, 0) != 0;
+  const blocked =
+    !isExact(denied, required, forbidden) ||
+    keyDenial(space, code, 0, 0) != 0 ||
+    keyDenial(space, code, RIGHT_USER, 0) != 0;
   store<u64>(plan, blocked ? 1 : 0, PLAN_BLOCK);
 }
 
@@ -151,7 +205,11 @@ function setQuick(space: usize, inSlot: bool, linear: u32): void {
   const fits = mode == MODE_4LEVEL || (mode == MODE_32BIT && isWindow(space));
   const quick = inSlot && load<u32>(space, SPACE_TLB) == 0 && fits;
   store<u32>(space, quick ? mode : MODE_NONE, SPACE_QUICK);
-  store<u32>(space, linear + <u32>(load<u64>(space, SPACE_ROOT) - load<u64>(space, SPACE_TABLES_BASE)), SPACE_ROOT_LINEAR);
+  store<u32>(
+    space,
+    linear + <u32>(load<u64>(space, SPACE_ROOT) - load<u64>(space, SPACE_TABLES_BASE)),
+    SPACE_ROOT_LINEAR,
+  );
 }
 
 /** Error-code bits 4:1 of an access that is not implicit; bit 3 (SMAP does not apply) is the AC flag's place. */

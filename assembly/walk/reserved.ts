@@ -4,7 +4,13 @@
  */
 import { EPT_IPAT, EPT_MEMTYPE, EPT_PS, PTE_G, PTE_PS } from "../abi/bits";
 import {
-  FEATURE_AMD_BIT8, FEATURE_KVM, FEATURE_LENIENT, FEATURE_PAGE_1G, FEATURE_PAGE_2M, FEATURE_PSE36, MODE_32BIT,
+  FEATURE_AMD_BIT8,
+  FEATURE_KVM,
+  FEATURE_LENIENT,
+  FEATURE_PAGE_1G,
+  FEATURE_PAGE_2M,
+  FEATURE_PSE36,
+  MODE_32BIT,
   MODE_PAE,
 } from "../abi/codes";
 import { SPACE_ENCRYPTION, SPACE_FEATURES, SPACE_MAXPHYADDR, SPACE_RESERVED } from "../abi/layout";
@@ -24,7 +30,7 @@ function setReserved(space: usize, level: u32, small: u64, large: u64): void {
 /** The must-be-zero bits of `entry` at `level`. */
 // @ts-ignore: decorator
 @inline export function reservedBits(space: usize, level: u32, entry: u64): u64 {
-  return load<u64>(space + ((level - 1) << 3) + ((<u32>entry & <u32>PTE_PS) != 0 ? 5 << 3 : 0), SPACE_RESERVED);
+  return load<u64>(space + ((level - 1) << 3) + (((<u32>entry) & (<u32>PTE_PS)) != 0 ? 5 << 3 : 0), SPACE_RESERVED);
 }
 
 /**

@@ -1,9 +1,34 @@
 /** Writing a walk's result, the entries it read and the updates it wants into the WORK record. */
 import {
-  STEP_ADDRESS, STEP_ENTRY, STEP_LEVEL, STEP_SIZE_OF, STEP_STAGE, UPDATE_ADDRESS, UPDATE_BYTES, UPDATE_NEW,
-  UPDATE_OLD, UPDATE_POINTER, UPDATE_SIZE_OF, WORK_ADDRESS, WORK_CODE, WORK_ENTRY, WORK_ENTRY_ADDRESS,
-  WORK_GPA, WORK_LEVEL, WORK_MISSING_GFN, WORK_PA, WORK_RIGHTS, WORK_SECOND_ENTRY, WORK_SECOND_ENTRY_ADDRESS,
-  WORK_SECOND_LEVEL, WORK_SECOND_PA, WORK_SECOND_RIGHTS, WORK_STAGE, WORK_TRACE, WORK_TRACE_COUNT, WORK_UPDATES,
+  STEP_ADDRESS,
+  STEP_ENTRY,
+  STEP_LEVEL,
+  STEP_SIZE_OF,
+  STEP_STAGE,
+  UPDATE_ADDRESS,
+  UPDATE_BYTES,
+  UPDATE_NEW,
+  UPDATE_OLD,
+  UPDATE_POINTER,
+  UPDATE_SIZE_OF,
+  WORK_ADDRESS,
+  WORK_CODE,
+  WORK_ENTRY,
+  WORK_ENTRY_ADDRESS,
+  WORK_GPA,
+  WORK_LEVEL,
+  WORK_MISSING_GFN,
+  WORK_PA,
+  WORK_RIGHTS,
+  WORK_SECOND_ENTRY,
+  WORK_SECOND_ENTRY_ADDRESS,
+  WORK_SECOND_LEVEL,
+  WORK_SECOND_PA,
+  WORK_SECOND_RIGHTS,
+  WORK_STAGE,
+  WORK_TRACE,
+  WORK_TRACE_COUNT,
+  WORK_UPDATES,
   WORK_UPDATE_COUNT,
 } from "../abi/layout";
 import { NOT_READ, STATUS_MISSING_PAGE, STATUS_OUTSIDE_MEMORY, WORK_CAPACITY } from "../abi/codes";
@@ -32,8 +57,11 @@ export function promoteSecondLeaf(work: usize): void {
   store<u64>(work, address, WORK_PA);
   store<u32>(work, load<u32>(work, WORK_SECOND_RIGHTS), WORK_RIGHTS);
   setEntry(
-    work, 1, load<u32>(work, WORK_SECOND_LEVEL),
-    load<u64>(work, WORK_SECOND_ENTRY_ADDRESS), load<u64>(work, WORK_SECOND_ENTRY),
+    work,
+    1,
+    load<u32>(work, WORK_SECOND_LEVEL),
+    load<u64>(work, WORK_SECOND_ENTRY_ADDRESS),
+    load<u64>(work, WORK_SECOND_ENTRY),
   );
 }
 
@@ -46,7 +74,14 @@ function setEntry(work: usize, stage: u32, level: u32, entryAddress: u64, entry:
 
 /** Records a failure and returns its status. */
 export function fail(
-  work: usize, status: u32, code: u64, address: u64, stage: u32, level: u32, entryAddress: u64, entry: u64,
+  work: usize,
+  status: u32,
+  code: u64,
+  address: u64,
+  stage: u32,
+  level: u32,
+  entryAddress: u64,
+  entry: u64,
 ): u32 {
   setEntry(work, stage, level, entryAddress, entry);
   store<u64>(work, code, WORK_CODE);
@@ -56,7 +91,13 @@ export function fail(
 
 /** The status for an entry that could not be read: `pointer` is NOT_READ or NO_MEMORY. */
 export function failUnread(
-  work: usize, pointer: u32, hostAddress: u64, address: u64, stage: u32, level: u32, entryAddress: u64,
+  work: usize,
+  pointer: u32,
+  hostAddress: u64,
+  address: u64,
+  stage: u32,
+  level: u32,
+  entryAddress: u64,
 ): u32 {
   if (pointer == NOT_READ) {
     store<u64>(work, hostAddress >> 12, WORK_MISSING_GFN);

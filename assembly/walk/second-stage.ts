@@ -27,7 +27,7 @@ export function pdpteCode(space: usize, second: usize): u32 {
 @inline export function writesTables(space: usize, second: usize): bool {
   if (load<u32>(second, SPACE_KIND) != KIND_EPT) return true;
   if (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) return true;
-  return (load<u64>(second, SPACE_CR3) & <u64>EPTP_AD) != 0;
+  return (load<u64>(second, SPACE_CR3) & (<u64>EPTP_AD)) != 0;
 }
 
 /**

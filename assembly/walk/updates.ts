@@ -1,6 +1,12 @@
 /** Setting accessed and dirty bits, once the translation that uses the entries is known to succeed. */
 import {
-  UPDATE_BYTES, UPDATE_NEW, UPDATE_OLD, UPDATE_POINTER, UPDATE_SIZE_OF, WORK_UPDATES, WORK_UPDATE_COUNT,
+  UPDATE_BYTES,
+  UPDATE_NEW,
+  UPDATE_OLD,
+  UPDATE_POINTER,
+  UPDATE_SIZE_OF,
+  WORK_UPDATES,
+  WORK_UPDATE_COUNT,
 } from "../abi/layout";
 
 /**

@@ -52,7 +52,7 @@ export function translateBatch(space: usize, input: usize, output: usize, count:
 
 /** Some of the addresses have more than 32 bits. */
 function anyWide(input: usize, count: u32): bool {
-  const end = input + (<usize>(count & ~1) << 3);
+  const end = input + ((<usize>(count & ~1)) << 3);
   let all = v128.splat<u64>(count & 1 ? load<u64>(end) : 0);
   for (let at = input; at < end; at += 16) all = v128.or(all, v128.load(at));
   return (v128.extract_lane<u64>(all, 0) | v128.extract_lane<u64>(all, 1)) >> 32 != 0;

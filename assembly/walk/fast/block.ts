@@ -7,9 +7,27 @@
 import { ACCESS_IMPLICIT, PTE_P, PTE_PS } from "../../abi/bits";
 import { MODE_32BIT, MODE_4LEVEL, MODE_PAE, STATUS_PAGE_FAULT } from "../../abi/codes";
 import {
-  PLAN_BLOCK, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_NEED_LEAF, PLAN_NEED_TABLE, SPACE_ADDRESS_MASK, SPACE_FAST,
-  SPACE_HALF, SPACE_HIGH, SPACE_LARGE_LEVELS, SPACE_PDPTES, SPACE_ROOT, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR,
-  SPACE_TABLES_SIZE, SPACE_TABLES_WINDOW, SPACE_TLB, SPACE_WORK, WORK_LANES, WORK_MASKS, WORK_NOTHING,
+  PLAN_BLOCK,
+  PLAN_CHECK_PAGE,
+  PLAN_CHECK_TABLE,
+  PLAN_NEED_LEAF,
+  PLAN_NEED_TABLE,
+  SPACE_ADDRESS_MASK,
+  SPACE_FAST,
+  SPACE_HALF,
+  SPACE_HIGH,
+  SPACE_LARGE_LEVELS,
+  SPACE_PDPTES,
+  SPACE_ROOT,
+  SPACE_TABLES_BASE,
+  SPACE_TABLES_LINEAR,
+  SPACE_TABLES_SIZE,
+  SPACE_TABLES_WINDOW,
+  SPACE_TLB,
+  SPACE_WORK,
+  WORK_LANES,
+  WORK_MASKS,
+  WORK_NOTHING,
 } from "../../abi/layout";
 import { guestCode } from "../access";
 import { planFor } from "../plan";
@@ -51,7 +69,7 @@ export function walkBlock(space: usize, input: usize, output: usize, lanes: u32,
   let level: u32 = mode == MODE_PAE ? 2 : mode == MODE_4LEVEL ? 4 : 5;
   let table: u32 = 0;
   if (mode == MODE_PAE) {
-    const pdpte = load<u64>(space + ((<u32>first >> 30) << 3), SPACE_PDPTES);
+    const pdpte = load<u64>(space + (((<u32>first) >> 30) << 3), SPACE_PDPTES);
     offset = (pdpte & addressMask) - base;
     if (different >> 30 != 0) {
       level = 3;
@@ -163,10 +181,10 @@ function findLeaves(space: usize, plan: usize, table: u32, input: usize, lanes: 
   if (level - leafLevel == 1) {
     for (let to = pointers; to < end; to += 4, from += 8) {
       const address = load<u64>(from) >> shift;
-      const entry = load<u64>(table + (<u32>(address >> 9) & 0xff8));
+      const entry = load<u64>(table + ((<u32>(address >> 9)) & 0xff8));
       const offset = (entry & addressMask) - base;
       const wrong = ((entry ^ need) & check) | (offset & ~window);
-      store<u32>(to, select(linear + <u32>offset + (<u32>address & 0xff8), nothing, wrong == 0));
+      store<u32>(to, select(linear + <u32>offset + ((<u32>address) & 0xff8), nothing, wrong == 0));
     }
   } else if (level - leafLevel == 2) {
     // Of latched PDPTEs only P is left to be checked: reserved bits were when they were loaded, and they grant everything.
@@ -175,24 +193,25 @@ function findLeaves(space: usize, plan: usize, table: u32, input: usize, lanes: 
     const indexTop: u32 = pae ? 0x18 : 0xff8;
     for (let to = pointers; to < end; to += 4, from += 8) {
       const address = load<u64>(from) >> shift;
-      const entry3 = load<u64>(table + (<u32>(address >> 18) & indexTop));
+      const entry3 = load<u64>(table + ((<u32>(address >> 18)) & indexTop));
       const offset2 = (entry3 & addressMask) - base;
-      const entry2 = load<u64>(linear + <u32>(offset2 & window) + (<u32>(address >> 9) & 0xff8));
+      const entry2 = load<u64>(linear + <u32>(offset2 & window) + ((<u32>(address >> 9)) & 0xff8));
       const offset1 = (entry2 & addressMask) - base;
       const wrong = ((entry3 ^ need) & checkTop) | ((entry2 ^ need) & check) | ((offset2 | offset1) & ~window);
-      store<u32>(to, select(linear + <u32>offset1 + (<u32>address & 0xff8), nothing, wrong == 0));
+      store<u32>(to, select(linear + <u32>offset1 + ((<u32>address) & 0xff8), nothing, wrong == 0));
     }
   } else {
     for (let to = pointers; to < end; to += 4, from += 8) {
       const address = load<u64>(from) >> shift;
-      const entry4 = load<u64>(table + (<u32>(address >> 27) & 0xff8));
+      const entry4 = load<u64>(table + ((<u32>(address >> 27)) & 0xff8));
       const offset3 = (entry4 & addressMask) - base;
-      const entry3 = load<u64>(linear + <u32>(offset3 & window) + (<u32>(address >> 18) & 0xff8));
+      const entry3 = load<u64>(linear + <u32>(offset3 & window) + ((<u32>(address >> 18)) & 0xff8));
       const offset2 = (entry3 & addressMask) - base;
-      const entry2 = load<u64>(linear + <u32>(offset2 & window) + (<u32>(address >> 9) & 0xff8));
+      const entry2 = load<u64>(linear + <u32>(offset2 & window) + ((<u32>(address >> 9)) & 0xff8));
       const offset1 = (entry2 & addressMask) - base;
-      const wrong = (((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & check) | ((offset3 | offset2 | offset1) & ~window);
-      store<u32>(to, select(linear + <u32>offset1 + (<u32>address & 0xff8), nothing, wrong == 0));
+      const wrong =
+        (((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & check) | ((offset3 | offset2 | offset1) & ~window);
+      store<u32>(to, select(linear + <u32>offset1 + ((<u32>address) & 0xff8), nothing, wrong == 0));
     }
   }
 }
@@ -245,9 +264,7 @@ function gatherLeaves32(pointers: usize, output: usize, lanes: u32): void {
  * Turns the leaf entries of `level` in `output` into physical addresses, into the fault where an entry is not present, or
  * into NOT_FAST where a check fails.
  */
-function finishLanes(
-  space: usize, plan: usize, input: usize, output: usize, lanes: u32, access: u32, level: u32,
-): u32 {
+function finishLanes(space: usize, plan: usize, input: usize, output: usize, lanes: u32, access: u32, level: u32): u32 {
   const work: usize = load<u32>(space, SPACE_WORK);
   const large: u64 = level > 1 ? PTE_PS : 0;
   const offsets = ((<u64>1) << (3 + 9 * <u64>level)) - 1;

@@ -4,15 +4,39 @@
  * NOT_FAST, and the full walk takes it. The rules are those of `walkLegacy`.
  */
 import {
-  ACCESS_PROBE, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W, PTE_A, PTE_D, PTE_P, PTE_PKEY, PTE_PKEY_SHIFT,
+  ACCESS_PROBE,
+  PFERR_P,
+  PFERR_RSVD,
+  PFERR_U,
+  PFERR_W,
+  PTE_A,
+  PTE_D,
+  PTE_P,
+  PTE_PKEY,
+  PTE_PKEY_SHIFT,
 } from "../../abi/bits";
 import {
-  FEATURE_LIVE_PDPTES, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_NONE, MODE_PAE, NOT_READ, STATUS_NON_CANONICAL,
+  FEATURE_LIVE_PDPTES,
+  KIND_GUEST,
+  MODE_32BIT,
+  MODE_4LEVEL,
+  MODE_NONE,
+  MODE_PAE,
+  NOT_READ,
+  STATUS_NON_CANONICAL,
   STATUS_PAGE_FAULT,
 } from "../../abi/codes";
 import {
-  SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_FETCH_CODE, SPACE_KIND, SPACE_MEMORY, SPACE_MODE, SPACE_PDPTES,
-  SPACE_ROOT, SPACE_ROOT_LEVEL, SPACE_SECOND,
+  SPACE_ADDRESS_MASK,
+  SPACE_FEATURES,
+  SPACE_FETCH_CODE,
+  SPACE_KIND,
+  SPACE_MEMORY,
+  SPACE_MODE,
+  SPACE_PDPTES,
+  SPACE_ROOT,
+  SPACE_ROOT_LEVEL,
+  SPACE_SECOND,
 } from "../../abi/layout";
 import { resolve } from "../../memory/resolve";
 import { guestCode, isMasked } from "../access";
@@ -29,7 +53,8 @@ import { reservedBits } from "../reserved";
 /** The physical address, BATCH_FAULT | status << 16 | error code, or NOT_FAST. */
 export function walkExact(space: usize, given: u64, access: u32): u64 {
   const mode = load<u32>(space, SPACE_MODE);
-  if (load<u32>(space, SPACE_KIND) != KIND_GUEST || load<u32>(space, SPACE_SECOND) != 0 || mode == MODE_NONE) return NOT_FAST;
+  if (load<u32>(space, SPACE_KIND) != KIND_GUEST || load<u32>(space, SPACE_SECOND) != 0 || mode == MODE_NONE)
+    return NOT_FAST;
   const address = mode >= MODE_4LEVEL && isMasked(access) ? untag(space, given) : given;
   if (!isCanonical(space, address)) return BATCH_FAULT | (STATUS_NON_CANONICAL << 16);
 

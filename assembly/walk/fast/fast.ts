@@ -7,9 +7,23 @@
 import { ACCESS_IMPLICIT, PTE_P, PTE_PS } from "../../abi/bits";
 import { MODE_32BIT, MODE_4LEVEL, MODE_5LEVEL, MODE_PAE } from "../../abi/codes";
 import {
-  PLAN_BLOCK, PLAN_CHECK_LARGE2, PLAN_CHECK_LARGE3, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_NEED_LEAF,
-  PLAN_NEED_TABLE, SPACE_ADDRESS_MASK, SPACE_FAST, SPACE_HALF, SPACE_HIGH, SPACE_LARGE_LEVELS, SPACE_PDPTES,
-  SPACE_ROOT, SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE,
+  PLAN_BLOCK,
+  PLAN_CHECK_LARGE2,
+  PLAN_CHECK_LARGE3,
+  PLAN_CHECK_PAGE,
+  PLAN_CHECK_TABLE,
+  PLAN_NEED_LEAF,
+  PLAN_NEED_TABLE,
+  SPACE_ADDRESS_MASK,
+  SPACE_FAST,
+  SPACE_HALF,
+  SPACE_HIGH,
+  SPACE_LARGE_LEVELS,
+  SPACE_PDPTES,
+  SPACE_ROOT,
+  SPACE_TABLES_BASE,
+  SPACE_TABLES_LINEAR,
+  SPACE_TABLES_SIZE,
 } from "../../abi/layout";
 import { NOT_FAST, NOT_PRESENT, planFor } from "../plan";
 
@@ -82,7 +96,15 @@ function walkFrom4(space: usize, plan: usize, address: u64, table: u64, above: u
 }
 
 // @ts-ignore: decorator
-@inline function finish(plan: usize, leaf: u64, check: u64, wrong: u64, addressMask: u64, address: u64, shift: u64): u64 {
+@inline function finish(
+  plan: usize,
+  leaf: u64,
+  check: u64,
+  wrong: u64,
+  addressMask: u64,
+  address: u64,
+  shift: u64,
+): u64 {
   if ((wrong | ((leaf ^ load<u64>(plan, PLAN_NEED_LEAF)) & check)) != 0) {
     return wrong == 0 && (leaf & PTE_P) == 0 ? NOT_PRESENT : NOT_FAST;
   }
@@ -108,7 +130,13 @@ function walkFastElsewhere(space: usize, address: u64, access: u32): u64 {
   if (offset >= load<u64>(space, SPACE_TABLES_SIZE)) return NOT_FAST;
   const entry5 = load<u64>(load<u32>(space, SPACE_TABLES_LINEAR) + <u32>offset);
   const wrong = (entry5 ^ load<u64>(plan, PLAN_NEED_TABLE)) & load<u64>(plan, PLAN_CHECK_TABLE);
-  return walkFrom4(space, plan, address, entry5 & load<u64>(space, SPACE_ADDRESS_MASK), wrong | load<u64>(plan, PLAN_BLOCK));
+  return walkFrom4(
+    space,
+    plan,
+    address,
+    entry5 & load<u64>(space, SPACE_ADDRESS_MASK),
+    wrong | load<u64>(plan, PLAN_BLOCK),
+  );
 }
 
 /** PAE with latched PDPTEs: they were checked for reserved bits when they were loaded, and grant everything. */
@@ -117,7 +145,7 @@ function walkFastPae(space: usize, plan: usize, address: u64): u64 {
   const size = load<u64>(space, SPACE_TABLES_SIZE);
   const linear = load<u32>(space, SPACE_TABLES_LINEAR);
   const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const pdpte = load<u64>(space + ((<u32>address >> 30) << 3), SPACE_PDPTES);
+  const pdpte = load<u64>(space + (((<u32>address) >> 30) << 3), SPACE_PDPTES);
   if (!(pdpte & PTE_P)) return NOT_FAST;
 
   let offset = (pdpte & addressMask) - base + indexOf(address, 21);

@@ -16,8 +16,8 @@ import { BATCH_FAULT, reportedCode, walkExact } from "./exact";
 /** `walkOn` for single calls: what `translate` returns. */
 export function finishRefused(space: usize, address: u64, access: u32, fast: u64): f64 {
   const result = walkOn(space, address, access, fast);
-  if (<i64>result >= 0) return <f64><i64>result;
-  if (result != MISSING && !(address >> 32 != 0 && isNarrow(space))) return -1 - <f64><u32>result;
+  if (<i64>result >= 0) return <f64>(<i64>result);
+  if (result != MISSING && !(address >> 32 != 0 && isNarrow(space))) return -1 - <f64>(<u32>result);
   // A page to be read, or an address that the mode does not have, which the host refuses. The host
   // repeats the access from here: keeping the arguments for that would cost every call.
   const work = load<u32>(space, SPACE_WORK);

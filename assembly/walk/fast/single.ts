@@ -5,9 +5,22 @@
 import { PTE_P, PTE_PS } from "../../abi/bits";
 import { STATUS_PAGE_FAULT } from "../../abi/codes";
 import {
-  PLAN_BLOCK, PLAN_CHECK_LARGE2, PLAN_CHECK_LARGE3, PLAN_CHECK_PAGE, PLAN_CHECK_TABLE, PLAN_NEED_LEAF,
-  PLAN_NEED_TABLE, PLAN_SIZE_OF, SPACE_ADDRESS_MASK, SPACE_LARGE_LEVELS, SPACE_PLANS, SPACE_ROOT_LINEAR,
-  SPACE_TABLES_BASE, SPACE_TABLES_LINEAR, SPACE_TABLES_SIZE, SPACE_TABLES_WINDOW,
+  PLAN_BLOCK,
+  PLAN_CHECK_LARGE2,
+  PLAN_CHECK_LARGE3,
+  PLAN_CHECK_PAGE,
+  PLAN_CHECK_TABLE,
+  PLAN_NEED_LEAF,
+  PLAN_NEED_TABLE,
+  PLAN_SIZE_OF,
+  SPACE_ADDRESS_MASK,
+  SPACE_LARGE_LEVELS,
+  SPACE_PLANS,
+  SPACE_ROOT_LINEAR,
+  SPACE_TABLES_BASE,
+  SPACE_TABLES_LINEAR,
+  SPACE_TABLES_SIZE,
+  SPACE_TABLES_WINDOW,
 } from "../../abi/layout";
 import { NOT_FAST } from "../plan";
 import { reportedCode } from "./exact";
@@ -52,11 +65,13 @@ import { finishRefused } from "./refused";
   if (table >= size) return finishRefused(space, wide(high, low), access, NOT_FAST);
   const entry1 = load<u64>(linear + <u32>table + ((low >>> 9) & 0xff8));
 
-  const wrong = load<u64>(plan, SPACE_PLANS + PLAN_BLOCK)
-    | (((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
-  const leaf = (entry1 ^ load<u64>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_PAGE);
+  const wrong =
+    load<u64>(plan, SPACE_PLANS + PLAN_BLOCK) |
+    (((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
+  const leaf =
+    (entry1 ^ load<u64>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_PAGE);
   if ((wrong | leaf) != 0) return refuse(space, wide(high, low), access, wrong, entry1);
-  return <f64><i64>((entry1 & addressMask) | <u64>(low & 0xfff));
+  return <f64>(<i64>((entry1 & addressMask) | (<u64>(low & 0xfff))));
 }
 
 /**
@@ -73,9 +88,11 @@ import { finishRefused } from "./refused";
   const table = load<u32>(space, SPACE_TABLES_LINEAR) + (entry2 & addressMask & load<u32>(space, SPACE_TABLES_WINDOW));
   const entry1 = load<u32>(table + ((low >>> 10) & 0xffc));
 
-  const wrong = load<u32>(plan, SPACE_PLANS + PLAN_BLOCK)
-    | ((entry2 ^ load<u32>(plan, SPACE_PLANS + PLAN_NEED_TABLE)) & load<u32>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
-  const leaf = (entry1 ^ load<u32>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & load<u32>(plan, SPACE_PLANS + PLAN_CHECK_PAGE);
+  const wrong =
+    load<u32>(plan, SPACE_PLANS + PLAN_BLOCK) |
+    ((entry2 ^ load<u32>(plan, SPACE_PLANS + PLAN_NEED_TABLE)) & load<u32>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
+  const leaf =
+    (entry1 ^ load<u32>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & load<u32>(plan, SPACE_PLANS + PLAN_CHECK_PAGE);
   if ((wrong | leaf) != 0) return refuse(space, low, access, wrong, entry1);
   return <f64>((entry1 & addressMask) | (low & 0xfff));
 }
@@ -83,14 +100,13 @@ import { finishRefused } from "./refused";
 /** `leaf` maps 1 << `shift` bytes; `above` is where the entries above differ from what is needed. */
 function quickLarge(space: usize, address: u64, access: u32, above: u64, leaf: u64, shift: u64): f64 {
   const plan = planAt(space, access);
-  const check = shift == 30
-    ? load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE3)
-    : load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE2);
+  const check =
+    shift == 30 ? load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE3) : load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE2);
   const wrong = load<u64>(plan, SPACE_PLANS + PLAN_BLOCK) | (above & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
   const bad = (leaf ^ load<u64>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & check;
   if ((wrong | bad) != 0) return refuse(space, address, access, wrong, leaf);
   const offsetMask: u64 = ((<u64>1) << shift) - 1;
-  return <f64><i64>((leaf & load<u64>(space, SPACE_ADDRESS_MASK) & ~offsetMask) | (address & offsetMask));
+  return <f64>(<i64>((leaf & load<u64>(space, SPACE_ADDRESS_MASK) & ~offsetMask) | (address & offsetMask)));
 }
 
 /** Every entry was read; `wrong` is what is wrong above the leaf. There is no software TLB that a fault concerns. */

@@ -29,7 +29,7 @@ export function translate32(space: usize, low: u32, access: u32): f64 {
 }
 
 function translateOtherwise(space: usize, address: u64, access: u32): f64 {
-  if (((access & ~QUICK) | (load<u32>(space, SPACE_QUICK) ^ MODE_32BIT) | <u32>(address >> 32)) == 0) {
+  if (((access & ~QUICK) | (load<u32>(space, SPACE_QUICK) ^ MODE_32BIT) | (<u32>(address >> 32))) == 0) {
     return translate32(space, <u32>address, access);
   }
   const tlb: usize = load<u32>(space, SPACE_TLB);
@@ -37,7 +37,7 @@ function translateOtherwise(space: usize, address: u64, access: u32): f64 {
     const hit = lookUp(space, tlb, address, access);
     if (<i64>hit >= 0) {
       keepLine(space, address, access, hit);
-      return <f64><i64>hit;
+      return <f64>(<i64>hit);
     }
   }
   const fast = walkFast(space, address, access);
@@ -46,7 +46,7 @@ function translateOtherwise(space: usize, address: u64, access: u32): f64 {
       enterFast(space, address, fast);
       keepLine(space, address, access, fast);
     }
-    return <f64><i64>fast;
+    return <f64>(<i64>fast);
   }
   return finishRefused(space, address, access, fast);
 }
@@ -55,7 +55,7 @@ function translateOtherwise(space: usize, address: u64, access: u32): f64 {
 export function translateWide(space: usize, address: u64, access: u32): f64 {
   const status = run(space, address, access, 0);
   const work = load<u32>(space, SPACE_WORK);
-  if (status == STATUS_OK) return <f64><i64>load<u64>(work, WORK_PA);
+  if (status == STATUS_OK) return <f64>(<i64>load<u64>(work, WORK_PA));
   return -1 - <f64>((status << 16) | (load<u32>(work, WORK_CODE) & 0xffff));
 }
 

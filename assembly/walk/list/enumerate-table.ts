@@ -7,7 +7,14 @@
 import { PTE_P, PTE_RW, PTE_US } from "../../abi/bits";
 import { RIGHT_EXECUTE } from "../../abi/codes";
 import {
-  LEAF_ENTRY, LEAF_PA, LEAF_RIGHTS, LEAF_SIZE_OF, LEAF_VA, SPACE_ADDRESS_MASK, SPACE_RESERVED, SPACE_XD_MASK,
+  LEAF_ENTRY,
+  LEAF_PA,
+  LEAF_RIGHTS,
+  LEAF_SIZE_OF,
+  LEAF_VA,
+  SPACE_ADDRESS_MASK,
+  SPACE_RESERVED,
+  SPACE_XD_MASK,
 } from "../../abi/layout";
 
 /** Entries of a group: two cache lines. */
@@ -39,7 +46,7 @@ export function listTable(space: usize, pointer: u32, index: u32, output: usize,
   const checked = v128.splat<u64>(load<u64>(space, SPACE_RESERVED) | PTE_P);
   const xd = v128.splat<u64>(load<u64>(space, SPACE_XD_MASK));
   const execute = v128.splat<u64>(above & RIGHT_EXECUTE);
-  const kept = v128.splat<u64>(above & (<u32>PTE_RW | <u32>PTE_US));
+  const kept = v128.splat<u64>(above & ((<u32>PTE_RW) | (<u32>PTE_US)));
   const rights = v128.splat<u64>(load<u64>(space, SPACE_XD_MASK) | PTE_RW | PTE_US);
   const first = v128.add<u64>(v128.splat<u64>(va), i64x2(0, 0x1000));
   let at = output;
@@ -52,10 +59,19 @@ export function listTable(space: usize, pointer: u32, index: u32, output: usize,
     const model = v128.load(from);
     const addresses = v128.add<u64>(first, v128.splat<u64>((<u64>index) << 12));
     const good = v128.eq<u64>(v128.and(model, checked), v128.splat<u64>(PTE_P));
-    const left = min<u32>((<u32>(last - at) / (GROUP * LEAF_SIZE_OF)) + 1, (512 - index) / GROUP);
+    const left = min<u32>(<u32>(last - at) / (GROUP * LEAF_SIZE_OF) + 1, (512 - index) / GROUP);
     let groups: u32 = 0;
     if (v128.all_true<u64>(good)) {
-      groups = listUniform(from, at, left, addresses, frames, v128.or(checked, rights), model, metaOf(model, xd, execute, kept));
+      groups = listUniform(
+        from,
+        at,
+        left,
+        addresses,
+        frames,
+        v128.or(checked, rights),
+        model,
+        metaOf(model, xd, execute, kept),
+      );
     }
     if (groups != 0) {
       at += groups * (GROUP * LEAF_SIZE_OF);
@@ -66,7 +82,7 @@ export function listTable(space: usize, pointer: u32, index: u32, output: usize,
     }
   }
   assert(LEAF_SIZE_OF == 32 && LEAF_PA == LEAF_VA + 8 && LEAF_RIGHTS == LEAF_ENTRY + 8);
-  return (<u32>(at - output) / LEAF_SIZE_OF) << 16 | index;
+  return ((<u32>(at - output) / LEAF_SIZE_OF) << 16) | index;
 }
 
 /**
@@ -74,7 +90,14 @@ export function listTable(space: usize, pointer: u32, index: u32, output: usize,
  * reserved bits, the even and the odd ones with the same rights each, so that they share `meta`. Returns how many.
  */
 function listUniform(
-  begin: usize, output: usize, room: u32, first: v128, frames: v128, same: v128, model: v128, meta: v128,
+  begin: usize,
+  output: usize,
+  room: u32,
+  first: v128,
+  frames: v128,
+  same: v128,
+  model: v128,
+  meta: v128,
 ): u32 {
   const step = i64x2.splat(0x2000);
   let addresses = first;
@@ -89,14 +112,8 @@ function listUniform(
     const e5 = v128.load(from, 80);
     const e6 = v128.load(from, 96);
     const e7 = v128.load(from, 112);
-    const any = v128.or(
-      v128.or(v128.or(e0, e1), v128.or(e2, e3)),
-      v128.or(v128.or(e4, e5), v128.or(e6, e7)),
-    );
-    const all = v128.and(
-      v128.and(v128.and(e0, e1), v128.and(e2, e3)),
-      v128.and(v128.and(e4, e5), v128.and(e6, e7)),
-    );
+    const any = v128.or(v128.or(v128.or(e0, e1), v128.or(e2, e3)), v128.or(v128.or(e4, e5), v128.or(e6, e7)));
+    const all = v128.and(v128.and(v128.and(e0, e1), v128.and(e2, e3)), v128.and(v128.and(e4, e5), v128.and(e6, e7)));
     if (v128.any_true(v128.and(v128.or(v128.xor(any, model), v128.xor(all, model)), same))) return done;
     const end = from + (GROUP << 3);
     while (from < end) {
@@ -119,7 +136,7 @@ function listUniform(
 // @ts-ignore: decorator
 @inline function metaOf(entries: v128, xd: v128, execute: v128, kept: v128): v128 {
   const runs = v128.and(v128.eq<u64>(v128.and(entries, xd), i64x2.splat(0)), execute);
-  return v128.or(v128.or(v128.and(entries, kept), runs), v128.splat<u64>(<u64>1 << 32));
+  return v128.or(v128.or(v128.and(entries, kept), runs), v128.splat<u64>((<u64>1) << 32));
 }
 
 /** Two records that follow each other. */
@@ -135,7 +152,14 @@ function listUniform(
 
 /** A group in which entries differ: each entry's record is written, and kept by moving on behind it. Returns the next place. */
 function listGroup(
-  begin: usize, output: usize, first: v128, frames: v128, checked: v128, xd: v128, execute: v128, kept: v128,
+  begin: usize,
+  output: usize,
+  first: v128,
+  frames: v128,
+  checked: v128,
+  xd: v128,
+  execute: v128,
+  kept: v128,
 ): usize {
   const present = v128.splat<u64>(PTE_P);
   const step = i64x2.splat(0x2000);
@@ -149,10 +173,10 @@ function listGroup(
     const meta = metaOf(entries, xd, execute, kept);
     v128.store(at, v128.shuffle<u64>(addresses, targets, 0, 2), LEAF_VA);
     v128.store(at, v128.shuffle<u64>(entries, meta, 0, 2), LEAF_ENTRY);
-    at += <u32>i64x2.extract_lane(good, 0) & LEAF_SIZE_OF;
+    at += (<u32>i64x2.extract_lane(good, 0)) & LEAF_SIZE_OF;
     v128.store(at, v128.shuffle<u64>(addresses, targets, 1, 3), LEAF_VA);
     v128.store(at, v128.shuffle<u64>(entries, meta, 1, 3), LEAF_ENTRY);
-    at += <u32>i64x2.extract_lane(good, 1) & LEAF_SIZE_OF;
+    at += (<u32>i64x2.extract_lane(good, 1)) & LEAF_SIZE_OF;
     addresses = v128.add<u64>(addresses, step);
   }
   return at;

@@ -1,12 +1,38 @@
 /** Listing every mapping of an address space, in ascending order of table index, in as many calls as the caller likes. */
 import { PTE_P } from "../../abi/bits";
 import {
-  FEATURE_LIVE_PDPTES, KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_PAE, NOT_READ, STATUS_OK,
+  FEATURE_LIVE_PDPTES,
+  KIND_EPT,
+  KIND_GUEST,
+  MODE_32BIT,
+  MODE_4LEVEL,
+  MODE_PAE,
+  NOT_READ,
+  STATUS_OK,
 } from "../../abi/codes";
 import {
-  CURSOR_BASE, CURSOR_INDEX, CURSOR_LEVEL, CURSOR_RIGHTS, CURSOR_STATUS, CURSOR_TABLE, LEAF_ENTRY, LEAF_LEVEL,
-  LEAF_PA, LEAF_RIGHTS, LEAF_SIZE_OF, LEAF_VA, SPACE_ADDRESS_MASK, SPACE_FEATURES, SPACE_KIND, SPACE_MEMORY,
-  SPACE_MODE, SPACE_PDPTES, SPACE_ROOT, SPACE_ROOT_LEVEL, SPACE_WIDTH, SPACE_WORK,
+  CURSOR_BASE,
+  CURSOR_INDEX,
+  CURSOR_LEVEL,
+  CURSOR_RIGHTS,
+  CURSOR_STATUS,
+  CURSOR_TABLE,
+  LEAF_ENTRY,
+  LEAF_LEVEL,
+  LEAF_PA,
+  LEAF_RIGHTS,
+  LEAF_SIZE_OF,
+  LEAF_VA,
+  SPACE_ADDRESS_MASK,
+  SPACE_FEATURES,
+  SPACE_KIND,
+  SPACE_MEMORY,
+  SPACE_MODE,
+  SPACE_PDPTES,
+  SPACE_ROOT,
+  SPACE_ROOT_LEVEL,
+  SPACE_WIDTH,
+  SPACE_WORK,
 } from "../../abi/layout";
 import { resolve } from "../../memory/resolve";
 import { GROUP, listTable, skipEmpty } from "./enumerate-table";
@@ -52,7 +78,14 @@ export function enumerate(space: usize, cursor: usize, output: usize, capacity: 
     if (count == capacity) break;
     if (wide && (index & (GROUP - 1)) == 0 && !isPdpt(space, level)) {
       if (level == 1 && capacity - count >= GROUP) {
-        const listed = listLeaves(space, cursor, pointer, index, output + count * LEAF_SIZE_OF, min<u32>(capacity - count, 512));
+        const listed = listLeaves(
+          space,
+          cursor,
+          pointer,
+          index,
+          output + count * LEAF_SIZE_OF,
+          min<u32>(capacity - count, 512),
+        );
         count += listed >> 16;
         store<u32>(cursor + (level << 2), listed & 0xffff, CURSOR_INDEX);
         continue;
@@ -69,7 +102,8 @@ export function enumerate(space: usize, cursor: usize, output: usize, capacity: 
 
     const address = load<u64>(cursor + (level << 3), CURSOR_BASE) + ((<u64>index) << shiftOf(space, level));
     const above = load<u32>(cursor + (level << 2), CURSOR_RIGHTS);
-    const rights = above & (ept ? eptRightsOf(load<u32>(space, SPACE_FEATURES), entry) : legacyRights(space, level, entry));
+    const rights =
+      above & (ept ? eptRightsOf(load<u32>(space, SPACE_FEATURES), entry) : legacyRights(space, level, entry));
     if (ept ? isEptLeaf(space, level, entry) : isLegacyLeaf(space, level, entry)) {
       writeLeaf(space, output + count * LEAF_SIZE_OF, level, address, entry, rights);
       count++;

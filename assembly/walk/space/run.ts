@@ -1,11 +1,29 @@
 /** The full walk of one access: masking, canonical check, the walk or walks, accessed and dirty bits. */
 import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U, PFERR_W } from "../../abi/bits";
 import {
-  KIND_EPT, KIND_GUEST, MODE_4LEVEL, STATUS_NON_CANONICAL, STATUS_OK, WALK_GUEST_TABLE, WALK_PROBE, WALK_TRACE,
+  KIND_EPT,
+  KIND_GUEST,
+  MODE_4LEVEL,
+  STATUS_NON_CANONICAL,
+  STATUS_OK,
+  WALK_GUEST_TABLE,
+  WALK_PROBE,
+  WALK_TRACE,
 } from "../../abi/codes";
 import {
-  SPACE_KIND, SPACE_MODE, SPACE_SECOND, SPACE_TLB, SPACE_WORK, UPDATE_ADDRESS, UPDATE_SIZE_OF, WORK_GPA, WORK_PA,
-  WORK_RIGHTS, WORK_SECOND_PA, WORK_UPDATES, WORK_UPDATE_COUNT,
+  SPACE_KIND,
+  SPACE_MODE,
+  SPACE_SECOND,
+  SPACE_TLB,
+  SPACE_WORK,
+  UPDATE_ADDRESS,
+  UPDATE_SIZE_OF,
+  WORK_GPA,
+  WORK_PA,
+  WORK_RIGHTS,
+  WORK_SECOND_PA,
+  WORK_UPDATES,
+  WORK_UPDATE_COUNT,
 } from "../../abi/layout";
 import { guestCode, isMasked } from "../access";
 import { walkEpt } from "../ept";
@@ -25,9 +43,10 @@ export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
   if (access & ACCESS_PROBE) flags |= WALK_PROBE;
   while (true) {
     store<u32>(work, 0, WORK_UPDATE_COUNT);
-    const status = load<u32>(space, SPACE_KIND) == KIND_GUEST
-      ? runGuest(space, work, address, access, flags)
-      : runSecond(space, work, address, access, flags);
+    const status =
+      load<u32>(space, SPACE_KIND) == KIND_GUEST
+        ? runGuest(space, work, address, access, flags)
+        : runSecond(space, work, address, access, flags);
     if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work, 0)) {
       if (load<u32>(space, SPACE_TLB) != 0) noteInTlb(space, work, address, access, status, flags);
       return status;

@@ -8,7 +8,13 @@
 import { ACCESS_AC, ACCESS_FETCH, ACCESS_USER, ACCESS_WRITE } from "../../abi/bits";
 import { LINE_HASH, LINE_VALID } from "../../abi/codes";
 import {
-  SPACE_TLB_LINES, SPACE_TLB_LINES_USED, SPACE_TLB_MASK, TLB_LINE_FRAME, TLB_LINE_HIGH, TLB_LINE_LOW, TLB_LINE_SIZE_OF,
+  SPACE_TLB_LINES,
+  SPACE_TLB_LINES_USED,
+  SPACE_TLB_MASK,
+  TLB_LINE_FRAME,
+  TLB_LINE_HIGH,
+  TLB_LINE_LOW,
+  TLB_LINE_SIZE_OF,
 } from "../../abi/layout";
 
 /** What a line's access may have: the others never come from the TLB. */

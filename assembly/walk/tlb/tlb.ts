@@ -9,15 +9,48 @@
  * Entries are made only where every accessed bit was set, faults are not kept, and probes neither read nor fill it.
  */
 import {
-  ACCESS_IMPLICIT, ACCESS_PROBE, CR4_PGE, PTE_A, PTE_ADDRESS, PTE_D, PTE_G, PTE_P, PTE_PKEY, PTE_PS, PTE_RW, PTE_US,
+  ACCESS_IMPLICIT,
+  ACCESS_PROBE,
+  CR4_PGE,
+  PTE_A,
+  PTE_ADDRESS,
+  PTE_D,
+  PTE_G,
+  PTE_P,
+  PTE_PKEY,
+  PTE_PS,
+  PTE_RW,
+  PTE_US,
   PTE_XD,
 } from "../../abi/bits";
 import { MODE_32BIT, MODE_PAE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, TLB_ALL, TLB_NON_GLOBAL } from "../../abi/codes";
 import {
-  PLAN_BLOCK, PLAN_CHECK_TLB, PLAN_NEED_LEAF, SPACE_ADDRESS_MASK, SPACE_CR4, SPACE_HALF, SPACE_HIGH,
-  SPACE_LARGE_LEVELS, SPACE_MODE, SPACE_PCID, SPACE_PDPTES, SPACE_ROOT, SPACE_ROOT_LEVEL, SPACE_TABLES_BASE,
-  SPACE_TABLES_LINEAR, SPACE_TLB, SPACE_TLB_LARGE, SPACE_TLB_MASK, SPACE_XD_MASK, TLB_ENTRY_DATA, TLB_ENTRY_SIZE_OF,
-  TLB_ENTRY_TAG, WORK_ENTRY, WORK_LEVEL, WORK_PA, WORK_RIGHTS,
+  PLAN_BLOCK,
+  PLAN_CHECK_TLB,
+  PLAN_NEED_LEAF,
+  SPACE_ADDRESS_MASK,
+  SPACE_CR4,
+  SPACE_HALF,
+  SPACE_HIGH,
+  SPACE_LARGE_LEVELS,
+  SPACE_MODE,
+  SPACE_PCID,
+  SPACE_PDPTES,
+  SPACE_ROOT,
+  SPACE_ROOT_LEVEL,
+  SPACE_TABLES_BASE,
+  SPACE_TABLES_LINEAR,
+  SPACE_TLB,
+  SPACE_TLB_LARGE,
+  SPACE_TLB_MASK,
+  SPACE_XD_MASK,
+  TLB_ENTRY_DATA,
+  TLB_ENTRY_SIZE_OF,
+  TLB_ENTRY_TAG,
+  WORK_ENTRY,
+  WORK_LEVEL,
+  WORK_PA,
+  WORK_RIGHTS,
 } from "../../abi/layout";
 import { NOT_FAST, planFor } from "../plan";
 import { clearLines, dropLines } from "./tlb-lines";
@@ -34,7 +67,7 @@ import { clearLines, dropLines } from "./tlb-lines";
 // @ts-ignore: decorator
 @inline function entryOf(tlb: usize, mask: u32, address: u64): usize {
   assert(TLB_ENTRY_SIZE_OF == 16);
-  return tlb + <usize>((<u32>(((address >> 12) * 0x9e3779b97f4a7c15) >> 40) & mask) << 4);
+  return tlb + <usize>(((<u32>(((address >> 12) * 0x9e3779b97f4a7c15) >> 40)) & mask) << 4);
 }
 
 /** The physical address of a hit that the access's plan allows, else NOT_FAST. */
@@ -78,12 +111,12 @@ export function enterFast(space: usize, address: u64, pa: u64): void {
   let table = load<u64>(space, SPACE_ROOT);
   if (mode == MODE_PAE) {
     level = 2;
-    table = load<u64>(space + ((<u32>address >> 30) << 3), SPACE_PDPTES) & addressMask;
+    table = load<u64>(space + (((<u32>address) >> 30) << 3), SPACE_PDPTES) & addressMask;
   }
   let all: u64 = 0xffffffffffffffff;
   let any: u64 = 0;
   while (true) {
-    const index = <u32>(address >> <u64>(12 + (level - 1) * indexBits)) & ((1 << indexBits) - 1);
+    const index = (<u32>(address >> (<u64>(12 + (level - 1) * indexBits)))) & ((1 << indexBits) - 1);
     const at = linear + <u32>table;
     const entry = narrow ? <u64>load<u32>(at + (index << 2)) : load<u64>(at + (index << 3));
     all &= entry;
@@ -154,7 +187,7 @@ function reachOf(mode: u32, level: u32): u64 {
   const marked = isGlobal(tag);
   const page = marked ? tag ^ TLB_GLOBAL : tag & PAGE;
   if ((page ^ address) & same) return;
-  if (marked ? global != 0 : (<u32>tag & 0xfff) == pcid) store<u64>(entry, 0, TLB_ENTRY_DATA);
+  if (marked ? global != 0 : ((<u32>tag) & 0xfff) == pcid) store<u64>(entry, 0, TLB_ENTRY_DATA);
 }
 
 /** Drops entries: TLB_ALL, TLB_NON_GLOBAL, or TLB_PCID those of `pcid` that are not global. */
@@ -172,12 +205,12 @@ export function tlbFlush(space: usize, which: u32, pcid: u32): void {
     const entry = tlb + <usize>(i << 4);
     const tag = load<u64>(entry, TLB_ENTRY_TAG);
     if (isGlobal(tag)) continue;
-    if (which == TLB_NON_GLOBAL || (<u32>tag & 0xfff) == pcid) store<u64>(entry, 0, TLB_ENTRY_DATA);
+    if (which == TLB_NON_GLOBAL || ((<u32>tag) & 0xfff) == pcid) store<u64>(entry, 0, TLB_ENTRY_DATA);
   }
 }
 
 /** Bits 63 and 62 of a canonical address are equal; the mark of a global entry makes them differ. */
 // @ts-ignore: decorator
 @inline function isGlobal(tag: u64): bool {
-  return ((tag ^ (tag << 1)) >> 63) != 0;
+  return (tag ^ (tag << 1)) >> 63 != 0;
 }
