@@ -106,7 +106,7 @@ export function buildShadow(shape: ShadowShape): ShadowGuest {
     table: (index) => (level1 + index) * PAGE,
     entry: (index) => level1 * PAGE + index * stride * 8,
     forgetLeaves: () => {
-      vm.state.exports.rangeApply(
+      vm.state.exports.forRange(
         vm.state.pointer,
         dataSlot.pointer,
         dataSlot.base,

@@ -56,7 +56,7 @@ export function operations(guest: ShadowGuest, tables: Uint32Array): Candidate[]
   const forgetNext = () => {
     for (let i = 0; i < work; i++) {
       const gfn = BigInt(DATA_GFN + tables[(at + i) % tables.length]!);
-      vm.state.exports.rangeApply(vm.state.pointer, guest.dataSlot, gfn, gfn + 1n, 1, 1, RANGE_ZAP);
+      vm.state.exports.forRange(vm.state.pointer, guest.dataSlot, gfn, gfn + 1n, 1, 1, RANGE_ZAP);
     }
   };
   let logging = false;

@@ -69,7 +69,7 @@ function ways(load: Load, error: number, before?: () => void): Candidate[] {
       work,
       ...setup,
       run: () => {
-        exports.pageFaultBatch(pointer, input, output, 0, work, error);
+        exports.faultBatch(pointer, input, output, 0, work, error);
       },
     },
     {
@@ -85,7 +85,7 @@ function ways(load: Load, error: number, before?: () => void): Candidate[] {
       work,
       ...setup,
       run: () => {
-        for (let i = 0; i < work; i++) exports.pageFault(pointer, high[i]!, low[i]!, error, 0);
+        for (let i = 0; i < work; i++) exports.faultAt(pointer, high[i]!, low[i]!, error, 0);
       },
     },
     {
@@ -187,7 +187,7 @@ function measureMade(options: RoundOptions): Section {
   const load = prepare(guest, 256);
   const { vm, vcpu } = guest;
   const before = () => {
-    vm.state.exports.zapAll(vm.state.pointer);
+    vm.state.exports.zapAllFast(vm.state.pointer);
     vm.state.settle();
     vcpu.enterGuest();
   };

@@ -1,15 +1,9 @@
 /** Zapping for the host: every page at once, those of a guest table, a root that nobody holds any more. */
 import { ROLE_INVALID } from "../abi/role";
 import {
-  EV_ZAP_ALL_FAST,
-  SP_CHAIN,
-  SP_ROOT_COUNT,
-  VM_ACTIVE,
-  VM_ROOT_REQUEST,
-  VM_USED,
-  VM_VALID_GEN,
-  ZAPPED_OTHERS,
+  EV_ZAP_ALL_FAST, SP_CHAIN, SP_ROOT_COUNT, VM_ACTIVE, VM_ROOT_REQUEST, VM_USED, VM_VALID_GEN, ZAPPED_OTHERS,
 } from "../abi/shadow";
+import { firstInChain } from "../pages/chain";
 import { emit, tracing } from "../pages/event";
 import { flushRemote } from "../pages/flush";
 import { pageOfLink, previousOf } from "../pages/list";
@@ -42,7 +36,8 @@ export function zapAllFast(vm: usize): void {
 }
 
 /** Zaps the shadow pages of a guest table, so that the guest may write it; returns whether there was one. */
-export function unprotectGfn(vm: usize, first: usize, gfn: u64): bool {
+export function unprotectGfn(vm: usize, gfn: u64): bool {
+  const first = firstInChain(vm, gfn);
   let found = false;
   for (let sp = first; sp != 0;) {
     const next: usize = load<u32>(sp, SP_CHAIN);

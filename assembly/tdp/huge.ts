@@ -1,6 +1,6 @@
 /** Huge pages: splitting them before writes are logged by small pages, and making room for them afterwards. */
 import { ROLE_LEVEL } from "../abi/role";
-import { EV_SPLIT_HUGE, MEMSLOT_BASE, MEMSLOT_PAGES, SP_SPTEP, TDP_POOL_COUNT } from "../abi/shadow";
+import { EV_SPLIT_HUGE, MEMSLOT_BASE, MEMSLOT_PAGES, MEMSLOT_SPACE, SP_SPTEP, TDP_POOL_COUNT } from "../abi/shadow";
 import { emit, tracing } from "../pages/event";
 import { entryPointer, gfnOf, levelOf, pageOf, roleOf, spaceOf } from "../pages/page";
 import { mappingLevel } from "../pages/slot";
@@ -8,15 +8,7 @@ import { splitSpte } from "../spte/make";
 import { isLarge, isLast, isPresent } from "../spte/predicates";
 import { EXCLUSIVE, changeEntry, linkTable, zapShared } from "./change";
 import {
-  iterGfn,
-  iterIndex,
-  iterLevel,
-  iterNext,
-  iterOld,
-  iterSpace,
-  iterSptep,
-  iterStart,
-  iterValid,
+  iterGfn, iterIndex, iterLevel, iterNext, iterOld, iterSpace, iterSptep, iterStart, iterValid,
 } from "./iterator";
 import { takePage, tdpOf } from "./page";
 import { firstRoot, nextRoot } from "./root";
@@ -26,7 +18,8 @@ import { firstRoot, nextRoot } from "./root";
 @inline const MOST: u32 = 3;
 
 /** Pages that `splitLeaves` would take from the pool. */
-export function countSplits(vm: usize, space: u32, start: u64, end: u64): u32 {
+export function countSplits(vm: usize, slot: usize, start: u64, end: u64): u32 {
+  const space = load<u32>(slot, MEMSLOT_SPACE);
   const tdp = tdpOf(vm);
   let count: u32 = 0;
   for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
@@ -54,7 +47,8 @@ function split(vm: usize): void {
 }
 
 /** Splits the huge leaves of gfns [start, end) into pages of 4 KiB. The pool holds what `countSplits` said. */
-export function splitLeaves(vm: usize, space: u32, start: u64, end: u64): void {
+export function splitLeaves(vm: usize, slot: usize, start: u64, end: u64): void {
+  const space = load<u32>(slot, MEMSLOT_SPACE);
   const tdp = tdpOf(vm);
   for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
     for (iterStart(vm, root, 2, start, end); iterValid(tdp); iterNext(tdp)) {

@@ -165,7 +165,7 @@ export class Vcpu {
     checkBigint(gpa, "guest-physical address");
     const bytes = toBytes(data);
     vm.guest.write(gpa, bytes, this.state.space);
-    vm.exports.pteWrite(this.state.pointer, Number(gpa >> 32n), Number(gpa & 0xffff_ffffn), bytes.length);
+    vm.exports.guestWrite(this.state.pointer, gpa, bytes.length);
     vm.settle();
     this.#end();
   }

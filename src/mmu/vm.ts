@@ -141,7 +141,7 @@ export class VirtualMachine {
   setPageLimit(count: number): void {
     const vm = this.#begin();
     checkInteger(count, MIN_PAGES, 0xffffffff, "page limit");
-    vm.exports.limitPages(vm.pointer, count);
+    vm.exports.setLimit(vm.pointer, count);
     vm.requestedPages = count;
     vm.settle();
     vm.collectEvents();
@@ -154,7 +154,7 @@ export class VirtualMachine {
   recoverHugePages(count: number): number {
     const vm = this.#begin();
     checkInteger(count, 0, 0xffffffff, "count", RangeError);
-    const recovered = vm.exports.recoverForbidden(vm.pointer, count);
+    const recovered = vm.exports.recoverHuge(vm.pointer, count);
     vm.settle();
     vm.collectEvents();
     return recovered;

@@ -14,10 +14,10 @@ function relog(vm: Machine, slot: Memslot, offset: number, mask: bigint): void {
     // The kernel's range ends before the last page; that page's rmap is looked at all the same.
     splitNestedHugePages(vm, slot, first, last > first ? last : first + 1n);
     vm.tdpMmu?.split(slot, first, last);
-    vm.exports.logProtectHuge(vm.pointer, slot.pointer, first);
-    if (first >> 9n !== last >> 9n) vm.exports.logProtectHuge(vm.pointer, slot.pointer, last);
+    vm.exports.protectHuge(vm.pointer, slot.pointer, first);
+    if (first >> 9n !== last >> 9n) vm.exports.protectHuge(vm.pointer, slot.pointer, last);
   }
-  vm.exports.logMasked(vm.pointer, slot.pointer, slot.base + BigInt(offset), mask, vm.pageModificationLog ? 1 : 0);
+  vm.exports.relogMasked(vm.pointer, slot.pointer, slot.base + BigInt(offset), mask, vm.pageModificationLog ? 1 : 0);
 }
 
 /** Takes the memory that `relog` may need for the whole slot. */

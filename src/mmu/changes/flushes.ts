@@ -29,5 +29,5 @@ export function takeFlushes(vm: Machine): PendingFlush {
 
 /** Rights of its pages went away (kvm_arch_flush_remote_tlbs_memslot). */
 export function flushSlot(vm: Machine, slot: Memslot): void {
-  vm.exports.flushRange(vm.pointer, slot.base, BigInt(slot.pages));
+  vm.exports.flushGfns(vm.pointer, slot.base, BigInt(slot.pages));
 }

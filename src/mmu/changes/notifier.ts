@@ -34,8 +34,8 @@ function inRange(
 /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
 export function unmapRange(vm: Machine, start: bigint, end: bigint): void {
   const found = inRange(vm, start, end, (slot, from, to) => {
-    if (vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, RANGE_ZAP) !== 0)
-      vm.exports.flushAll(vm.pointer);
+    if (vm.exports.forRange(vm.pointer, slot.pointer, from, to, 1, 3, RANGE_ZAP) !== 0)
+      vm.exports.flushRemote(vm.pointer);
     vm.hostPages.remove(slot, from, to);
   });
   if (found) endInvalidation(vm);
@@ -57,10 +57,10 @@ export function changePage(vm: Machine, hva: bigint, page: HostPage): void {
   vm.hostPages.check(page, hva);
   if (page.level !== 1) throw new ConfigError(`the changed page has level ${page.level}, expected 1; unmap huge ones`);
   const found = inRange(vm, hva, hva + 1n, (slot, gfn) => {
-    const level = vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
+    const level = vm.exports.changePage(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
     // Of a large page that goes a TLB may hold any part.
     const pages = 1n << BigInt(9 * Math.max(level - 1, 0));
-    if (level !== 0) vm.exports.flushRange(vm.pointer, gfn & ~(pages - 1n), pages);
+    if (level !== 0) vm.exports.flushGfns(vm.pointer, gfn & ~(pages - 1n), pages);
     // Prefetching must not map the page that was there before.
     vm.hostPages.change(slot, gfn, page);
   });
@@ -72,7 +72,7 @@ export function changePage(vm: Machine, hva: bigint, page: HostPage): void {
 export function anyYoung(vm: Machine, start: bigint, end: bigint, what: number): boolean {
   let young = false;
   inRange(vm, start, end, (slot, from, to) => {
-    if (vm.exports.rangeApply(vm.pointer, slot.pointer, from, to, 1, 3, what) !== 0) young = true;
+    if (vm.exports.forRange(vm.pointer, slot.pointer, from, to, 1, 3, what) !== 0) young = true;
   });
   return young;
 }

@@ -33,7 +33,7 @@ export function changeSlot(vm: Machine, config: SlotConfig): void {
     vm.slots.setFlags(old!, old!.flags | MEMSLOT_INVALID);
     swap(vm, space);
     // No shadow page and no SPTE for the slot may be left.
-    vm.exports.zapAll(vm.pointer);
+    vm.exports.zapAllFast(vm.pointer);
     vm.settle();
     vm.slots.remove(old!);
     vm.hostPages.forget(old!);
@@ -64,7 +64,7 @@ function swap(vm: Machine, space: number): void {
   vm.slots.swap(space, (generation) => {
     // The generation in MMIO SPTEs has 19 bits: when it wraps, old ones must not come to life again.
     if ((generation & 0x7ffffn & ~1n) === 0n) {
-      vm.exports.zapAll(vm.pointer);
+      vm.exports.zapAllFast(vm.pointer);
       vm.settle();
     }
   });
@@ -73,7 +73,7 @@ function swap(vm: Machine, space: number): void {
 function updateLimit(vm: Machine): void {
   if (vm.requestedPages !== 0) return;
   const limit = Math.max(Math.floor(vm.slots.totalPages / PAGES_PER_SHADOW_PAGE), MIN_PAGES);
-  vm.exports.limitPages(vm.pointer, limit);
+  vm.exports.setLimit(vm.pointer, limit);
   vm.settle();
 }
 
@@ -84,15 +84,15 @@ function applyFlags(vm: Machine, slot: Memslot, oldFlags: number): void {
   if ((slot.flags & MEMSLOT_LOG) === 0) {
     vm.slots.stopLog(slot);
     // Small pages that logging made can become large again.
-    vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE_COLLAPSE);
+    vm.exports.forRange(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE_COLLAPSE);
     flushSlot(vm, slot);
   } else if (!vm.initiallyDirty) {
     splitNestedHugePages(vm, slot, slot.base, end);
     vm.tdpMmu?.split(slot, slot.base, end);
     // The log takes care of pages whose D bit is clear; large ones are split at their first write.
     const logged = vm.pageModificationLog;
-    if (logged) vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, 1, 1, RANGE_CLEAR_DIRTY);
-    vm.exports.rangeApply(vm.pointer, slot.pointer, slot.base, end, logged ? 2 : 1, 3, RANGE_PROTECT);
+    if (logged) vm.exports.forRange(vm.pointer, slot.pointer, slot.base, end, 1, 1, RANGE_CLEAR_DIRTY);
+    vm.exports.forRange(vm.pointer, slot.pointer, slot.base, end, logged ? 2 : 1, 3, RANGE_PROTECT);
     flushSlot(vm, slot);
   }
 }

@@ -94,7 +94,7 @@ export class PagingContext {
   }
 
   set pgd(value: bigint) {
-    this.exports.spaceRoot(this.space, Number(value >> 32n), Number(value & 0xffff_ffffn));
+    this.exports.setRoot(this.space, value);
   }
 
   get pdptes(): bigint[] {

@@ -52,7 +52,7 @@ export class VcpuFaults {
     }
     if (!this.vm.pages.caches.stocked) this.stock();
     // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
-    let code = this.vm.exports.pageFaultWide(this.pointer, address, errorCode);
+    let code = this.vm.exports.fault(this.pointer, address, errorCode, 0);
     if (code >= NEED_HOST_PAGE) code = this.attend(code);
     const outcome = OUTCOMES[code];
     return outcome !== undefined ? outcome : this.#rareOutcome(code, address, errorCode, options);
@@ -62,7 +62,7 @@ export class VcpuFaults {
   fault(low: number, high: number, errorCode: number): number {
     const { vm } = this;
     if (!vm.pages.caches.stocked) this.stock();
-    const code = vm.exports.pageFault(this.pointer, high, low, errorCode, 0);
+    const code = vm.exports.faultAt(this.pointer, high, low, errorCode, 0);
     return code < NEED_HOST_PAGE ? code : this.attend(code);
   }
 
@@ -95,7 +95,7 @@ export class VcpuFaults {
           this.#topUp();
         }
       }
-      code = vm.exports.pageFaultResume(this.pointer);
+      code = vm.exports.faultResume(this.pointer);
     }
     if (code >= ATTEND) {
       vm.settle();
@@ -124,7 +124,7 @@ export class VcpuFaults {
       outcome = { result: "inject", ...fault };
     } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
     else {
-      const mmio = this.vm.exports.mmioHit(this.pointer, Number(address >> 32n), Number(address & 0xffff_ffffn)) !== 0;
+      const mmio = this.vm.exports.mmioHit(this.pointer, address) !== 0;
       const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
       outcome = mmio ? MMIO : EMULATE;
       if (!mmio && tableWrite && this.cpu.isDirect) {
@@ -151,10 +151,9 @@ export class VcpuFaults {
     const same = pgd === undefined ? this.vm.guest.gfnOf(address) === gfn : true;
     if (same && wait.pgd === pgd && enterGuest(this.vm, this.cpu)) {
       if (!this.vm.pages.caches.stocked) this.stock();
-      const [low, high] = [Number(address & 0xffff_ffffn), Number(address >> 32n)];
       // What an execute-only alias maps is nothing to read.
       const fetches = pgd === undefined && (address & this.vm.limits.executeOnlyAliases) !== 0n;
-      this.attend(this.vm.exports.pageFault(this.pointer, high, low, fetches ? PFERR.fetch : 0, 1));
+      this.attend(this.vm.exports.fault(this.pointer, address, fetches ? PFERR.fetch : 0, 1));
       this.vm.events.collect(this.cpu.id);
     }
     return true;
@@ -183,8 +182,7 @@ export class VcpuFaults {
     const stale = vm.tdp !== undefined && walkMmu.writeProtect !== isWriteProtect(registers);
     if (stale) walkMmu.refreshWriteProtect(vm.limits, registers);
     if (vm.tdp !== undefined && isPaePaging(registers)) refreshPdptes(vm, this.cpu, registers.cr3);
-    const low = Number(address & 0xffff_ffffn);
-    const ok = vm.exports.walk(pointer, walkMmu.pointer, pointer, Number(address >> 32n), low, code) !== 0;
+    const ok = vm.exports.walkGuest(pointer, walkMmu.pointer, pointer, address, code) !== 0;
     const checked = vcpuRecord.get32(vm.linear, pointer, "GW_CHECKED") !== 0;
     if (stale && !checked) walkMmu.refreshWriteProtect(vm.limits, registers);
     if (ok) return { ok: true, gpa: vcpuRecord.get64(vm.linear, pointer, "GW_GPA") };

@@ -63,7 +63,7 @@ function faultLanes(faults: VcpuFaults, { input, output, count, errorCode }: Lan
   const { exports, linear, pages } = faults.vm;
   for (let next = 0; next < count; next++) {
     if (!pages.caches.stocked) faults.stock();
-    next = exports.pageFaultBatch(faults.pointer, input, output, next, count, errorCode);
+    next = exports.faultBatch(faults.pointer, input, output, next, count, errorCode);
     if (next === count) return;
     let code = linear.u32[output / 4 + next]!;
     if (code >= NEED_HOST_PAGE) code = faults.attend(code);

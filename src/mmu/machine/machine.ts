@@ -180,12 +180,12 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
 
   /** Drops a reference to a root page. */
   put(page: number): void {
-    this.exports.rootPut(this.pointer, page);
+    this.exports.putRoot(this.pointer, page);
   }
 
   /** Frees what became free by that. */
   commit(): void {
-    this.exports.zapCommit(this.pointer);
+    this.exports.commitZap(this.pointer);
     this.settle();
   }
 
@@ -196,7 +196,7 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
 
   /** Zaps the shadow pages of a guest table so that the guest may write it; whether there was one (kvm_mmu_unprotect_page). */
   unprotect(gfn: bigint): boolean {
-    const found = this.exports.unprotect(this.pointer, Number(gfn >> 32n), Number(gfn & 0xffff_ffffn)) !== 0;
+    const found = this.exports.unprotectGfn(this.pointer, gfn) !== 0;
     this.settle();
     return found;
   }
@@ -234,7 +234,7 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     for (const cpu of this.cpus) cpu.release();
     this.cpus.length = 0;
     // Every page goes back the usual way, so that low pages are encrypted again.
-    this.exports.zapAll(this.pointer);
+    this.exports.zapAllFast(this.pointer);
     this.settle();
     this.slots.dispose();
     this.pages.dispose();

@@ -66,7 +66,7 @@ export class GuestMemory {
       const slot = this.#slotAt(at, space)!;
       const size = Math.min(bytes.length - done, 4096 - Number(at & 0xfffn));
       this.linear.u8.set(bytes.subarray(done, done + size), this.#linearOf(slot, at));
-      this.exports.logDirty(slot.pointer, this.gfnOf(at));
+      this.exports.markDirty(slot.pointer, this.gfnOf(at));
       done += size;
     }
   }
@@ -74,7 +74,7 @@ export class GuestMemory {
   /** A page was written by something other than a vCPU's own access. */
   markDirty(gfn: bigint, space: number): void {
     const slot = this.slots.visible(space, gfn);
-    if (slot !== undefined) this.exports.logDirty(slot.pointer, gfn);
+    if (slot !== undefined) this.exports.markDirty(slot.pointer, gfn);
   }
 
   /** True if the page at `gfn` is there for the host and writable: what prefetching asks. */

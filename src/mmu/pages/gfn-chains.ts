@@ -41,7 +41,7 @@ export class GfnChains {
       if (error instanceof OutOfMemoryError) return;
       throw error;
     }
-    exports.chainsGrow(vm, address, bits);
+    exports.growChains(vm, address, bits);
     this.dispose();
     this.#address = address;
     this.#bits = bits;

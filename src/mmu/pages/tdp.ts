@@ -44,17 +44,17 @@ export class TdpMmu {
   /** The root of `role`, with a reference for the caller. Throws OutOfMemoryError with nothing changed. */
   root(role: number): number {
     this.topUp(1);
-    return this.#exports.tdpRoot(this.vm, role);
+    return this.#exports.getRoot(this.vm, role);
   }
 
   /** Fills the pool for splitting every huge page of a slot. Throws OutOfMemoryError. */
   reserveSplits(slot: Memslot): void {
-    this.topUp(this.#exports.tdpCountSplits(this.vm, slot.pointer, slot.base, slot.base + BigInt(slot.pages)));
+    this.topUp(this.#exports.countSplits(this.vm, slot.pointer, slot.base, slot.base + BigInt(slot.pages)));
   }
 
   /** Splits the huge pages of gfns [start, end) of a slot into pages of 4 KiB; `reserveSplits` came before. */
   split(slot: Memslot, start: bigint, end: bigint): void {
-    this.#exports.tdpSplit(this.vm, slot.pointer, start, end);
+    this.#exports.splitLeaves(this.vm, slot.pointer, start, end);
   }
 
   /** Headers of all pages: roots, newest first, invalid ones that are still referenced included; then the others. */

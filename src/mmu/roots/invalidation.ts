@@ -14,7 +14,7 @@ const WIDTH: Readonly<Record<number, number>> = { 4: 48, 5: 57 };
 export function invalidateThrough(vm: Machine, cpu: Cpu, context: PagingContext, root: number, address: bigint): void {
   if (root === 0 || !applies(context, address)) return;
   vm.pages.caches.topUp(false);
-  vm.exports.invlpg(cpu.pointer, root, Number(address >> 32n), Number(address & 0xffff_ffffn));
+  vm.exports.invalidatePage(cpu.pointer, root, address);
   vm.settle();
 }
 
@@ -24,7 +24,7 @@ export function invalidatePage(vm: Machine, cpu: Cpu, address: bigint): void {
   if (!applies(context, address)) return;
   const { page } = context.roots.current;
   if (page !== 0) invalidateThrough(vm, cpu, context, page, address);
-  else vm.exports.forgetMmio(pointer, Number(address >> 32n), Number(address & 0xffff_ffffn));
+  else vm.exports.clearMmioInfo(pointer, address);
   // Previous roots keep translations only where a CR3 write need not synchronise them, which takes a PCID;
   // guests without long mode have none.
   if (context.guestLevel < 4) return;

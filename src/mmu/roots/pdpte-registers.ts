@@ -7,6 +7,7 @@ import { vcpuRecord } from "../memory/records.js";
 
 /** A user's write: what load_pdptrs asks of L1's second stage, whatever the access. */
 const TABLE_ACCESS = 6;
+const PAGE = ~0xfffn;
 
 /** Loads those at CR3; returns whether they differ from those before. Throws GeneralProtectionError. */
 export function loadPdptes(vm: Machine, cpu: Cpu, cr3: bigint): boolean {
@@ -81,7 +82,6 @@ function read(vm: Machine, cpu: Cpu, cr3: bigint): bigint[] {
 function l1Address(vm: Machine, cpu: Cpu, table: bigint): bigint | undefined {
   if (!cpu.walksNested) return table;
   const { pointer, guestMmu } = cpu;
-  const low = Number(table & 0xffff_f000n);
-  if (vm.exports.walk(pointer, guestMmu.pointer, pointer, 0, low, TABLE_ACCESS) === 0) return undefined;
+  if (vm.exports.walkGuest(pointer, guestMmu.pointer, pointer, table & PAGE, TABLE_ACCESS) === 0) return undefined;
   return (vcpuRecord.get64(vm.linear, pointer, "GW_GFN") << 12n) | (table & 0xfffn);
 }

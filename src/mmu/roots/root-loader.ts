@@ -42,7 +42,7 @@ export function loadRoot(vm: Machine, cpu: Cpu, context: PagingContext): boolean
     return true;
   }
   if (!direct && !isVisible(vm, cpu, context, gfn)) return false;
-  if (vm.exports.reserveRoom(vm.pointer) === 0) {
+  if (vm.exports.makeRoom(vm.pointer) === 0) {
     throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
   }
   vm.settle();
@@ -80,9 +80,9 @@ export function fillRoot(vm: Machine, cpu: Cpu, page: number): void {
   if (!stands || roleGuestLevel(role) > 3 || level < 3 || (role & ROLE_DIRECT && !(role & ROLE_PAE_ROOT))) return;
   pageRecord.set32(vm.linear, page, "GAP", 0);
   for (let index = 0; index < (level === 3 ? 4 : 1); index++) {
-    if (vm.exports.rootChildRequest(cpu.pointer, page, index) === 1) {
+    if (vm.exports.requestRootChild(cpu.pointer, page, index) === 1) {
       vm.providePage(cpu);
-      vm.exports.rootChildLink(cpu.pointer, page, index);
+      vm.exports.linkRootChild(cpu.pointer, page, index);
       vm.settle();
     }
     const child = vm.pages.child(page, index);

@@ -60,7 +60,7 @@ function syncRoots(vm: Machine, cpu: Cpu): void {
   const page = cpu.mmu.roots.currentPage;
   if (cpu.isDirect || page === 0) return;
   cpu.forgetMmio();
-  vm.exports.syncFromRoot(cpu.pointer, page);
+  vm.exports.syncRoot(cpu.pointer, page);
   vm.settle();
 }
 
