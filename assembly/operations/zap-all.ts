@@ -1,7 +1,14 @@
 /** Zapping for the host: every page at once, those of a guest table, a root that nobody holds any more. */
 import { ROLE_INVALID } from "../abi/role";
 import {
-  EV_ZAP_ALL_FAST, SP_CHAIN, SP_ROOT_COUNT, VM_ACTIVE, VM_ROOT_REQUEST, VM_USED, VM_VALID_GEN, ZAPPED_OTHERS,
+  EV_ZAP_ALL_FAST,
+  SP_CHAIN,
+  SP_ROOT_COUNT,
+  VM_ACTIVE,
+  VM_ROOT_REQUEST,
+  VM_USED,
+  VM_VALID_GEN,
+  ZAPPED_OTHERS,
 } from "../abi/shadow";
 import { firstInChain } from "../pages/chain";
 import { emit, tracing } from "../pages/event";

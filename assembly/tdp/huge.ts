@@ -8,7 +8,15 @@ import { splitSpte } from "../spte/make";
 import { isLarge, isLast, isPresent } from "../spte/predicates";
 import { EXCLUSIVE, changeEntry, linkTable, zapShared } from "./change";
 import {
-  iterGfn, iterIndex, iterLevel, iterNext, iterOld, iterSpace, iterSptep, iterStart, iterValid,
+  iterGfn,
+  iterIndex,
+  iterLevel,
+  iterNext,
+  iterOld,
+  iterSpace,
+  iterSptep,
+  iterStart,
+  iterValid,
 } from "./iterator";
 import { takePage, tdpOf } from "./page";
 import { firstRoot, nextRoot } from "./root";
