@@ -45,6 +45,13 @@ export function checkMethod<T extends object>(value: T, method: keyof T & string
   throw new ConfigError(`${what} is ${show(value)}, expected an object with a function "${method}"`);
 }
 
+/** Throws TypeError where `array` is no typed array of a kind. */
+export function checkArray(array: ArrayBufferView, kind: "BigUint64Array" | "Uint32Array", what: string): void {
+  // By its tag: an array may come from another realm.
+  if (Object.prototype.toString.call(array) === `[object ${kind}]`) return;
+  throw new TypeError(`${what} is ${show(array)}, expected a ${kind}`);
+}
+
 /** Raw memory of a buffer or of any view of one, as bytes; nothing is copied. Throws TypeError for anything else. */
 export function toBytes(value: Uint8Array | ArrayBufferView | ArrayBufferLike, what = "bytes"): Uint8Array {
   if (value instanceof Uint8Array) return value;

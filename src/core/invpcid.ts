@@ -1,4 +1,5 @@
 /** What INVPCID refuses, for spaces and vCPUs. */
+import { show } from "../checks.js";
 import { GeneralProtectionError } from "../errors.js";
 import { checkLinear } from "./linear-address.js";
 
@@ -18,9 +19,9 @@ export interface InvpcidMode {
  */
 export function checkInvpcid(type: number, pcid: number, address: bigint, { pcide, width }: InvpcidMode): void {
   if (!Number.isInteger(type) || type < 0 || type > 3)
-    throw new GeneralProtectionError(`INVPCID type is ${type}, expected 0 to 3`);
+    throw new GeneralProtectionError(`INVPCID type is ${show(type)}, expected 0 to 3`);
   if (!Number.isInteger(pcid) || pcid < 0 || pcid >= PCIDS) {
-    throw new GeneralProtectionError(`PCID is ${pcid}, expected 0 to ${PCIDS - 1}`);
+    throw new GeneralProtectionError(`PCID is ${show(pcid)}, expected 0 to ${PCIDS - 1}`);
   }
   if (type < 2 && pcid !== 0 && !pcide) {
     throw new GeneralProtectionError(`PCID is ${pcid}, expected 0 with CR4.PCIDE=0`);

@@ -1,10 +1,10 @@
 /** An address space of the Wasm core. */
 import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../abi/index.js";
 import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
-import { checkInteger, show } from "../checks.js";
+import { checkArray, checkInteger, show } from "../checks.js";
 import { ConfigError, DisposedError, GeneralProtectionError, UnsupportedError } from "../errors.js";
 import { mergeRuns, type Run } from "../runs.js";
-import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
+import { BatchBuffer, type BatchKernel, kernelCode, lasting } from "./batch.js";
 import type { CoreExports } from "./exports.js";
 import { checkInvpcid } from "./invpcid.js";
 import { checkLinear } from "./linear-address.js";
@@ -113,6 +113,9 @@ export class CoreSpace implements AddressSpace {
    * Throws what creating the space would; nothing has changed then.
    */
   update(changes: Partial<AddressSpaceConfig>): void {
+    if (typeof changes !== "object" || changes === null) {
+      throw new ConfigError(`the changes are ${show(changes)}, expected an object`);
+    }
     const before = this.#change(changes);
     this.#tlb?.afterUpdate(before, this.#config!, "cr3" in changes);
   }
@@ -249,20 +252,22 @@ export class CoreSpace implements AddressSpace {
   ): number {
     this.#requireLive();
     const code = kernelCode(kernel);
-    checkArray(input, "input");
-    checkArray(output, "output");
+    checkArray(input, "BigUint64Array", "input");
+    checkArray(output, "BigUint64Array", "output");
     if (output.length < input.length) {
       throw new RangeError(`output has room for ${output.length} addresses, expected at least ${input.length}`);
     }
     checkAccess(access);
-    const bytes = input.length * 8;
+    const { length } = input;
+    const bytes = length * 8;
+    const [inputNow, outputNow] = [lasting(input, this.#linear), lasting(output, this.#linear)];
     const from = this.#linear.allocate(bytes * 2);
     try {
-      this.#linear.u64.set(input, from / 8);
+      this.#linear.u64.set(inputNow(), from / 8);
       const to = from + bytes;
-      this.#translateBetween(from, to, input.length, access, code);
-      output.set(this.#linear.u64.subarray(to / 8, to / 8 + input.length));
-      return this.#countFaults(to, input.length);
+      this.#translateBetween(from, to, length, access, code);
+      outputNow().set(this.#linear.u64.subarray(to / 8, to / 8 + length));
+      return this.#countFaults(to, length);
     } finally {
       this.#linear.free(from, bytes * 2);
     }
@@ -276,17 +281,17 @@ export class CoreSpace implements AddressSpace {
     buffer: BatchBuffer,
     access: number = Access.Read,
     kernel: BatchKernel = "auto",
-    count: number = buffer.length,
+    count?: number,
   ): number {
     this.#requireLive();
     const code = kernelCode(kernel);
     if (!(buffer instanceof BatchBuffer) || buffer.linear !== this.#linear)
       throw new ConfigError("the batch buffer was not allocated by this core");
-    checkInteger(count, 0, buffer.length, "count", RangeError);
+    const wanted = checkInteger(count ?? buffer.length, 0, buffer.length, "count", RangeError);
     checkAccess(access);
     const to = buffer.address + buffer.length * 8;
-    this.#translateBetween(buffer.address, to, count, access, code, () => buffer.address);
-    return this.#countFaults(to, count);
+    this.#translateBetween(buffer.address, to, wanted, access, code, () => buffer.address);
+    return this.#countFaults(to, wanted);
   }
 
   /** `requireBuffer` throws where the addresses are gone: asked after each call of the source. */
@@ -447,12 +452,6 @@ export class CoreSpace implements AddressSpace {
 
 function throwDisposed(): never {
   throw new DisposedError("the space was disposed of, or the memory or second stage that it needs");
-}
-
-function checkArray(array: BigUint64Array, what: string): void {
-  // By its tag: an array may come from another realm.
-  if (Object.prototype.toString.call(array) !== "[object BigUint64Array]")
-    throw new TypeError(`${what} is ${show(array)}, expected a BigUint64Array`);
 }
 
 /** Bits of a linear address in long mode. */

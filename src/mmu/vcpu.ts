@@ -1,10 +1,10 @@
 /** A virtual processor: its registers, its paging contexts, the requests it serves before it enters the guest. */
-import { checkInteger, toBytes } from "../checks.js";
+import { checkFlag, checkInteger, toBytes } from "../checks.js";
 import { checkInvpcid } from "../core/invpcid.js";
 import { checkLinear } from "../core/linear-address.js";
 import { BusyError, ConfigError, GeneralProtectionError, UnsupportedError } from "../errors.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT } from "../role/index.js";
-import { checkChangedRegisters, checkControlRegisters, checkStageOptions } from "./config/check-config.js";
+import { checkBigint, checkChangedRegisters, checkControlRegisters, checkStageOptions } from "./config/check-config.js";
 import {
   type ControlRegisters,
   CR3_NO_FLUSH,
@@ -237,6 +237,7 @@ export class Vcpu {
    */
   pageReady(gfn: bigint): boolean {
     this.begin();
+    checkBigint(gfn, "gfn");
     return this.#faults.pageReady(gfn);
   }
 
@@ -252,6 +253,8 @@ export class Vcpu {
    */
   injectFault(errorCode: number, address: bigint, nested = false): void {
     this.begin();
+    checkInteger(errorCode, 0, 0xffffffff, "error code");
+    checkBigint(address, "address");
     if (!nested) this.checkLinear(address);
     this.#faults.inject({ errorCode, address, nested });
     this.vm.events.collect(this.id);
@@ -260,6 +263,8 @@ export class Vcpu {
   /** A walk of the guest's tables by software, as instruction emulation makes it. `code` holds PFERR bits. */
   walk(address: bigint, code: number): WalkOutcome {
     this.begin();
+    checkInteger(code, 0, 0xffffffff, "error code");
+    checkBigint(address, "linear address");
     const result = this.#faults.walk(address, code);
     this.vm.events.collect(this.id);
     return result;
@@ -283,6 +288,7 @@ export class Vcpu {
   /** INVLPG. Throws ConfigError for an address above 32 bits outside long mode. */
   invlpg(address: bigint): void {
     this.begin();
+    checkBigint(address, "linear address");
     this.checkLinear(address);
     this.#invalidation.page(address);
     this.vm.events.collect(this.id);
@@ -294,6 +300,7 @@ export class Vcpu {
    */
   invpcid(type: number, pcid: number, address: bigint): void {
     this.begin();
+    checkBigint(address, "linear address");
     const pcide = (this.#registers.cr4 & CR4.pcide) !== 0;
     checkInvpcid(type, pcid, address, { pcide, width: this.linearWidth });
     if (type === 0) this.#invalidation.pcidPage(BigInt(pcid), address);
@@ -305,6 +312,7 @@ export class Vcpu {
   /** MOV to CR3. Throws GeneralProtectionError, with nothing changed, where the processor would raise #GP(0). */
   writeCr3(value: bigint): void {
     this.begin();
+    checkBigint(value, "CR3");
     let noFlush = false;
     let pcid = 0n;
     if (this.#registers.cr4 & CR4.pcide) {
@@ -333,12 +341,14 @@ export class Vcpu {
   /** MOV to CR0. Throws GeneralProtectionError where the processor would raise #GP(0). */
   writeCr0(value: bigint): void {
     this.begin();
+    checkBigint(value, "CR0");
     this.#write(writeCr0(this.#registers, value), false);
   }
 
   /** MOV to CR4. Throws GeneralProtectionError where the processor would raise #GP(0). */
   writeCr4(value: bigint): void {
     this.begin();
+    checkBigint(value, "CR4");
     const write = writeCr4(this.#registers, value);
     this.#write(write, write.freesRoots);
   }
@@ -346,6 +356,7 @@ export class Vcpu {
   /** WRMSR to IA32_EFER; LMA keeps its value. Throws GeneralProtectionError where LME would change under paging. */
   writeEfer(value: bigint): void {
     this.begin();
+    checkBigint(value, "EFER");
     this.#write(writeEfer(this.#registers, value), false);
   }
 
@@ -394,6 +405,7 @@ export class Vcpu {
   /** EFLAGS.AC, for SMAP. */
   setAc(ac: boolean): void {
     this.begin();
+    checkFlag(ac, "EFLAGS.AC");
     vcpuRecord.set32(this.vm.linear, this.pointer, "AC", ac ? 1 : 0);
   }
 
@@ -578,6 +590,7 @@ export class Vcpu {
    */
   invept(eptp: bigint | "all"): boolean {
     this.begin();
+    if (eptp !== "all") checkBigint(eptp, "EPTP");
     if (eptp === "all" ? this.vm.tdp?.format !== "ept" : !isValidEptp(this.vm, eptp)) return false;
     const { roots } = this.guestMmu;
     roots.freeWhere((_, pgd) => eptp === "all" || sameEptTable(pgd, eptp), true);

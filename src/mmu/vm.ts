@@ -19,7 +19,13 @@ import { type PendingFlush, takeFlushes } from "./changes/flushes.js";
 import { anyYoung, changePage, RANGE, unmapRange } from "./changes/notifier.js";
 import { changeSlot, MIN_PAGES } from "./changes/slot-change.js";
 import { type AliasConfig, checkAliases, isPlain, NO_ALIASES } from "./config/aliases.js";
-import { checkAliasOptions, checkControlRegisters, checkSlotOptions, checkVmConfig } from "./config/check-config.js";
+import {
+  checkAliasOptions,
+  checkBigint,
+  checkControlRegisters,
+  checkSlotOptions,
+  checkVmConfig,
+} from "./config/check-config.js";
 import { limitsOf, masksOf, maxGfn, type TdpConfig, tdpOf } from "./config/formats.js";
 import type { FormatLimits } from "./context/context.js";
 import { type AuditProblem, audit } from "./inspect/audit.js";
@@ -37,6 +43,7 @@ import { EventBuffer } from "./trace/event-buffer.js";
 import { type ControlRegisters, Vcpu } from "./vcpu.js";
 
 const { HOST_PRESENT, HOST_WRITABLE, MEMSLOT_INTERNAL } = SHADOW_CODES;
+const HVA_END = 1n << 64n;
 
 export class VirtualMachine {
   readonly linear: LinearMemory;
@@ -269,6 +276,7 @@ export class VirtualMachine {
   /** Guest-physical bytes of one address space, through any alias; undefined where a byte lies in no slot. */
   readGuest(gpa: bigint, length: number, space = 0): Uint8Array | undefined {
     this.begin();
+    checkBigint(gpa, "guest-physical address");
     checkInteger(length, 0, 2 ** 32, "length", RangeError);
     const bytes = new Uint8Array(length);
     for (let done = 0; done < length; ) {
@@ -305,6 +313,7 @@ export class VirtualMachine {
   /** A page was written by something other than a vCPU's own access. */
   markDirty(gfn: bigint, space = 0): void {
     this.begin();
+    checkBigint(gfn, "gfn");
     const slot = this.slots.visible(space, gfn);
     if (slot !== undefined) this.exports.logDirty(slot.pointer, gfn);
   }
@@ -364,6 +373,7 @@ export class VirtualMachine {
   /** Zaps the shadow pages of a guest table so that the guest may write it; returns whether there was one. */
   unprotectGfn(gfn: bigint): boolean {
     this.begin();
+    checkBigint(gfn, "gfn");
     const found = this.exports.unprotect(this.pointer, Number(gfn >> 32n), Number(gfn & 0xffff_ffffn)) !== 0;
     this.settle();
     return found;
@@ -441,6 +451,7 @@ export class VirtualMachine {
   /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
   unmapRange(start: bigint, end: bigint): void {
     this.begin();
+    checkRange(start, end);
     unmapRange(this, start, end);
     this.#collectEvents();
   }
@@ -451,6 +462,7 @@ export class VirtualMachine {
    */
   changePage(hva: bigint, page: HostPage): void {
     this.begin();
+    checkBigint(hva, "host-virtual address");
     changePage(this, hva, page);
     this.#collectEvents();
   }
@@ -466,6 +478,7 @@ export class VirtualMachine {
 
   #anyYoung(start: bigint, end: bigint, what: number): boolean {
     this.begin();
+    checkRange(start, end);
     const young = anyYoung(this, start, end, what);
     this.#collectEvents();
     return young;
@@ -523,4 +536,10 @@ export class VirtualMachine {
     const wanted = BigInt(HOST_PRESENT | HOST_WRITABLE);
     return slot !== undefined && (this.slots.hostPage(slot, gfn) & wanted) === wanted;
   }
+}
+
+function checkRange(start: bigint, end: bigint): void {
+  checkBigint(start, "the range's start");
+  // The end of the host-virtual addresses is one more than a bigint of 64 bits.
+  if (end !== HVA_END) checkBigint(end, "the range's end");
 }

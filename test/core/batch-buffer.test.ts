@@ -106,3 +106,25 @@ describe("batches in the core's memory", () => {
     expect(() => guest(core).translateBuffer(buffer, 0, "other" as never)).toThrow(RangeError);
   });
 });
+
+describe("batches from and to views of the core's memory, which growing empties", () => {
+  const LENGTH = 2 ** 18;
+
+  it("are translated all the same", () => {
+    const core = loadSync();
+    const space = guest(core);
+    const buffer = core.allocateBatch(LENGTH);
+    const input = buffer.input.fill(0x1018n);
+    input[3] = 0x1ff000n;
+    const output = new BigUint64Array(LENGTH);
+    expect(space.translateBatch(input, output)).toBe(1);
+    // The copy took more memory than there was.
+    expect(input).toHaveLength(0);
+    expect([output[0], output[3]! >> 63n, output[LENGTH - 1]]).toEqual([0x101018n, 1n, 0x101018n]);
+    const view = core.allocateBatch(2 * LENGTH).output;
+    expect(space.translateBatch(new BigUint64Array(2 * LENGTH).fill(0x2018n), view)).toBe(0);
+    expect(view).toHaveLength(0);
+    const again = new BigUint64Array(core.linearMemory.buffer, view.byteOffset, 1);
+    expect(again[0]).toBeDefined();
+  });
+});

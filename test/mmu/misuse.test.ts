@@ -332,3 +332,98 @@ describe("a callback of the host's", () => {
     guest.dispose();
   });
 });
+
+describe("an argument that is no bigint of 64 bits", () => {
+  const odd: readonly unknown[] = [undefined, null, 4096, Number.NaN, "0x1000", -1n, (1n << 64n) + 1n, {}, Symbol("a")];
+  const page = { pfn: 1n, writable: true, level: 1 };
+  const uses: readonly [string, (guest: Guest, odd: bigint) => unknown][] = [
+    ["readGuest", ({ vm }, value) => vm.readGuest(value, 8)],
+    ["writeGuest", ({ vm }, value) => vm.writeGuest(value, new Uint8Array(8))],
+    ["markDirty", ({ vm }, value) => vm.markDirty(value)],
+    ["unprotectGfn", ({ vm }, value) => vm.unprotectGfn(value)],
+    ["unmapRange from", ({ vm }, value) => vm.unmapRange(value, 1n << 62n)],
+    ["unmapRange to", ({ vm }, value) => vm.unmapRange(0n, value)],
+    ["changePage", ({ vm }, value) => vm.changePage(value, page)],
+    ["changePage to a frame", ({ vm }, value) => vm.changePage(0n, { ...page, pfn: value })],
+    ["age", ({ vm }, value) => vm.age(value, 1n << 62n)],
+    ["testAge", ({ vm }, value) => vm.testAge(0n, value)],
+    ["walk", ({ vcpu }, value) => vcpu.walk(value, 0)],
+    ["injectFault", ({ vcpu }, value) => vcpu.injectFault(3, value)],
+    ["invlpg", ({ vcpu }, value) => vcpu.invlpg(value)],
+    ["invpcid", ({ vcpu }, value) => vcpu.invpcid(2, 0, value)],
+    ["invept", ({ vcpu }, value) => vcpu.invept(value)],
+    ["emulatedWrite", ({ vcpu }, value) => vcpu.emulatedWrite(value, new Uint8Array(8))],
+    ["pageReady", ({ vcpu }, value) => vcpu.pageReady(value)],
+    ["writeCr0", ({ vcpu }, value) => vcpu.writeCr0(value)],
+    ["writeCr3", ({ vcpu }, value) => vcpu.writeCr3(value)],
+    ["writeCr4", ({ vcpu }, value) => vcpu.writeCr4(value)],
+    ["writeEfer", ({ vcpu }, value) => vcpu.writeEfer(value)],
+  ];
+
+  it.each(uses)("is refused by %s, and nothing has changed", (_, use) => {
+    const guest = new Guest();
+    guest.mode = "4level";
+    const root = guest.table();
+    guest.map(root, GVA, 0x20_0000n);
+    const vcpu = guest.start("4level", root);
+    expect(guest.access(GVA, 2)).toBe("ok");
+    const before = [vcpu.registers, guest.vm.pages(), guest.vm.takeFlushes()];
+    for (const value of odd) expect(() => use(guest, value as bigint), String(value)).toThrow(ConfigError);
+    expect([vcpu.registers, guest.vm.pages()]).toEqual(before.slice(0, 2));
+    expect(guest.vm.takeFlushes()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("but a range may end with the host-virtual addresses", () => {
+    const guest = new Guest();
+    expect(guest.vm.age(0n, 1n << 64n)).toBe(false);
+    guest.vm.unmapRange(0n, 1n << 64n);
+    guest.dispose();
+  });
+});
+
+describe("an array of another kind", () => {
+  it("is refused by prefault before anything is mapped", () => {
+    const guest = new Guest();
+    guest.mode = "4level";
+    const root = guest.table();
+    guest.map(root, GVA, 0x20_0000n);
+    const vcpu = guest.start("4level", root);
+    const addresses = BigUint64Array.of(GVA);
+    for (const [from, to] of [
+      [[GVA], new Uint32Array(1)],
+      [addresses, [0]],
+      [addresses, new Uint8Array(1)],
+      [undefined, new Uint32Array(1)],
+    ] as unknown as [BigUint64Array, Uint32Array][]) {
+      expect(() => vcpu.prefault(from, to, 2)).toThrow(/expected a BigUint64Array|expected a Uint32Array/);
+    }
+    expect(() => vcpu.prefault(addresses, new Uint32Array(1), Number.NaN)).toThrow(ConfigError);
+    expect(guest.hardware(GVA, 0).ok).toBe(false);
+    guest.dispose();
+  });
+});
+
+describe("a host's answer that is no page", () => {
+  it.each<[string, unknown]>([
+    ["null", null],
+    ["a promise", Promise.resolve({ pfn: 1n, writable: true, level: 1 })],
+    ["a frame that is a number", { pfn: 1, writable: true, level: 1 }],
+    ["no rights", { pfn: 1n, level: 1 }],
+    ["no level", { pfn: 1n, writable: true }],
+  ])("%s is refused, and the fault can be made again", (_, answer) => {
+    let broken = true;
+    const good = { pfn: 0x77n, writable: true, level: 1 };
+    const pin = () => (broken ? (answer as HostPage) : good);
+    const guest = new Guest({ hostMemory: { pin, peek: () => undefined } });
+    guest.mode = "4level";
+    const root = guest.table();
+    guest.map(root, GVA, 0x20_0000n);
+    const vcpu = guest.start("4level", root);
+    expect(() => vcpu.pageFault(GVA, 2)).toThrow(ConfigError);
+    expect(guest.vm.audit()).toEqual([]);
+    broken = false;
+    expect(vcpu.pageFault(GVA, 2).result).toBe("fixed");
+    guest.dispose();
+  });
+});

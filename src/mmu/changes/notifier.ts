@@ -53,8 +53,8 @@ function endInvalidation(vm: VirtualMachine): void {
  * progress are retried. Throws ConfigError with nothing changed.
  */
 export function changePage(vm: VirtualMachine, hva: bigint, page: HostPage): void {
-  if (page.level !== 1) throw new ConfigError(`the changed page has level ${page.level}, expected 1; unmap huge ones`);
   vm.hostPages.check(page, hva);
+  if (page.level !== 1) throw new ConfigError(`the changed page has level ${page.level}, expected 1; unmap huge ones`);
   const found = inRange(vm, hva, hva + 1n, (slot, gfn) => {
     const level = vm.exports.rangeChange(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
     // Of a large page that goes a TLB may hold any part.

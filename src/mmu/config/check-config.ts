@@ -221,7 +221,8 @@ export function checkSlotOptions(config: SlotConfig, linear: LinearMemory): void
   }
 }
 
-function checkBigint(value: bigint, what: string): void {
+/** Throws ConfigError for what is no bigint of 64 bits: a number would be compared with bigints, but not added to them. */
+export function checkBigint(value: bigint, what: string): void {
   if (typeof value === "bigint" && value >= 0n && value < U64_END) return;
   throw new ConfigError(`${what} is ${show(value)}, expected a bigint from 0 to 2^64-1`);
 }

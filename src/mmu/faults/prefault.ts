@@ -1,5 +1,7 @@
 /** Many faults in one call of the core (`Vcpu.prefault`). */
 import { SHADOW_CODES } from "../../abi/shadow.js";
+import { checkArray, checkInteger } from "../../checks.js";
+import { lasting } from "../../core/batch.js";
 import type { VcpuFaults } from "./faults.js";
 
 const { NEED_HOST_PAGE, RET_PF_RETRY, RET_PF_FIXED, RET_PF_SPURIOUS, RET_PF_INJECT } = SHADOW_CODES;
@@ -15,23 +17,28 @@ export function prefault(
   results: Uint32Array,
   errorCode: number,
 ): number {
+  checkArray(addresses, "BigUint64Array", "addresses");
+  checkArray(results, "Uint32Array", "results");
+  checkInteger(errorCode, 0, 0xffffffff, "error code");
   if (results.length < addresses.length) {
     throw new RangeError(`results has room for ${results.length} words, expected at least ${addresses.length}`);
   }
   const { linear, tdp } = faults.vm;
   if (tdp === undefined && faults.vcpu.linearWidth === 32)
     for (const address of addresses) faults.vcpu.checkLinear(address);
+  const { length } = addresses;
+  const [addressesNow, resultsNow] = [lasting(addresses, linear), lasting(results, linear)];
   faults.vcpu.enterGuest();
   const input = linear.allocate(BYTES);
   const output = input + ADDRESS_BYTES;
   let missing = 0;
   try {
-    for (let done = 0; done < addresses.length; done += LANES) {
-      const count = Math.min(LANES, addresses.length - done);
-      linear.u64.set(addresses.subarray(done, done + count), input / 8);
+    for (let done = 0; done < length; done += LANES) {
+      const count = Math.min(LANES, length - done);
+      linear.u64.set(addressesNow().subarray(done, done + count), input / 8);
       faultLanes(faults, { input, output, count, errorCode });
       const words = linear.u32.subarray(output / 4, output / 4 + count);
-      results.set(words, done);
+      resultsNow().set(words, done);
       for (let lane = 0; lane < count; lane++) {
         const code = words[lane]! & 0xff;
         if (code !== RET_PF_FIXED && code !== RET_PF_SPURIOUS) missing++;

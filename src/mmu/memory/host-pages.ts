@@ -1,4 +1,5 @@
 /** What the host has behind guest pages: asked for at a fault, looked up for prefetching. */
+import { show } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
 import type { Vcpu } from "../vcpu.js";
 import type { VirtualMachine } from "../vm.js";
@@ -48,6 +49,9 @@ export class HostPages {
 
   /** Throws ConfigError where no host can have `page` behind `hva`. */
   check(page: HostPage, hva: bigint): void {
+    if (typeof page?.pfn !== "bigint" || typeof page.writable !== "boolean") {
+      throw new ConfigError(`the host's page is ${show(page)}, expected a frame (pfn, a bigint), writable and level`);
+    }
     const { pfn, level } = page;
     const bits = this.vm.limits.hostPhysicalBits;
     if (pfn < 0n || pfn >> BigInt(bits - 12) !== 0n) {
