@@ -133,3 +133,22 @@ describe("an answer that is none", () => {
     expect(space.translateFast(0, 0x1234, Access.Read)).toBe(0x21234);
   });
 });
+
+it("a cache that grew gives back each of its tables, as large as they were", () => {
+  const core = loadSync();
+  const { linear } = core.internals();
+  const pages = 600;
+  const round = () => {
+    const memory = core.createMemory({ source: { readPage: () => true } });
+    const space = core.createAddressSpace(memory, { ...LONG, lenient: true });
+    for (let page = 0; page < pages; page++) {
+      space.update({ cr3: page * 4096 });
+      space.translate(0);
+    }
+    memory.dispose();
+  };
+  round();
+  const free = linear.freeBytes;
+  for (let i = 0; i < 3; i++) round();
+  expect(linear.freeBytes).toBe(free);
+});

@@ -29,6 +29,19 @@ describe("LiME", () => {
     expect(dump.ranges.length).toBe(3);
   });
 
+  it("has at most 2^20 ranges", () => {
+    const count = 2 ** 20 + 1;
+    const ranges = new Uint8Array(count * 33);
+    const view = new DataView(ranges.buffer);
+    for (let i = 0; i < count; i++) {
+      ranges.set(limeRange(0n, page(1, 1)).subarray(0, 8), i * 33);
+      view.setBigUint64(i * 33 + 8, BigInt(i) * 4096n, true);
+      view.setBigUint64(i * 33 + 16, BigInt(i) * 4096n, true);
+    }
+    expect(() => open(ranges)).toThrow(/at most 1048576 LiME ranges/);
+    expect(open(ranges.subarray(0, ranges.length - 33)).ranges).toHaveLength(2 ** 20);
+  });
+
   it.each<[string, Uint8Array, number, RegExp]>([
     ["a range beyond the file", limeRange(0x1000n, page(1), { last: 0x2fffn }), 0, /expected 8192 bytes.*file ends/],
     ["a truncated second header", concat(limeRange(0n, page(1)), page(0, 20)), 4128, /LiME range header \(32 bytes\)/],

@@ -173,3 +173,24 @@ describe("an address flush", () => {
     sound(guest);
   });
 });
+
+it("everything is flushed where a page has so many mappings that all of them go", () => {
+  const guest = new Guest({ rangedFlush: true });
+  guest.mode = "4level";
+  const root = guest.table();
+  const gva = (i: number) => 0x40_0000_0000n + (BigInt(i) << 12n);
+  const most = 1100;
+  for (let i = 0; i < most; i++) guest.map(root, gva(i), 0x20_0000n);
+  guest.start("4level", root);
+  let gone = 0;
+  for (let i = 0; i < most && gone === 0; i++) {
+    guest.vm.takeFlushes();
+    if (guest.hardware(gva(i), Access.Write).ok) continue;
+    expect(guest.vcpu.pageFault(gva(i), 2).result).toBe("fixed");
+    if (guest.hardware(gva(0), Access.Write).ok) continue;
+    gone = i;
+    expect(guest.vm.takeFlushes()).toBe("all");
+  }
+  expect(gone).toBeGreaterThan(900);
+  sound(guest);
+});

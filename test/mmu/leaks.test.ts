@@ -140,3 +140,25 @@ describe("a guest takes no more memory", () => {
     }
   });
 });
+
+it("a VM that is gone leaves nothing, however far apart its tables lay", () => {
+  const guest = started("4level");
+  guest.dispose();
+  const counter = countAllocated(guest.vm);
+  const big = started("4level");
+  // Tables behind a lot of RAM, three times: the map from tables to pages grows for them.
+  const ram = [1, 2, 3].map((round) => {
+    const taken = big.vm.createRam(round * (12 << 20));
+    for (let i = 0n; i < 40n; i++) {
+      const gva = (BigInt(round) << 44n) + (i << 39n);
+      big.map(0x10_0000n, gva, PAGE);
+      expect(big.access(gva, Access.Write)).toBe("ok");
+    }
+    return taken;
+  });
+  expect(ram).toHaveLength(3);
+  expect(big.vm.audit()).toEqual([]);
+  big.dispose();
+  expect(counter.bytes).toBe(0);
+  counter.undo();
+});

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Access } from "../../src/index.js";
+import { Access, MemoryRangeError } from "../../src/index.js";
 import type { HostPage, SlotConfig } from "../../src/mmu/index.js";
 import { Guest, HIGH_SLOT, RAM_PAGES } from "./guest.js";
 
@@ -189,6 +189,17 @@ describe("memslots", () => {
     guest.vm.setSlot({ id: 1, gpa: 0x5000_0000n, size: 4 << 20 });
     expect(guest.access(0x60_0000n, Access.Read)).toBe("mmio");
     expect(guest.access(0x60_1000n, Access.Write)).toBe("ok");
+    guest.dispose();
+  });
+
+  it("that are moved have no more memory behind them than before", () => {
+    const { guest } = started();
+    const ram = guest.vm.createRam(0x2000);
+    guest.vm.setSlot({ id: 5, gpa: 0x9000_0000n, size: 0x4000, ram, ramSize: 0x2000 });
+    guest.vm.setSlot({ id: 5, gpa: 0xa000_0000n, size: 0x4000 });
+    expect(guest.vm.readGuest(0xa000_1000n, 0x1000)).toHaveLength(0x1000);
+    expect(guest.vm.readGuest(0xa000_2000n, 1)).toBeUndefined();
+    expect(() => guest.vm.writeGuest(0xa000_1ff8n, new Uint8Array(16))).toThrow(MemoryRangeError);
     guest.dispose();
   });
 
