@@ -238,6 +238,7 @@ describe("the hot path", () => {
     guest.vcpu.pageFault(GVA, 2);
     expect(seen.lastIndexOf("kvm_mmu_set_spte")).toBeLessThan(seen.lastIndexOf("kvm_mmu_pagetable_walk"));
     expect(seen.filter((one) => one === "kvm_mmu_paging_element")).toHaveLength(8);
+    expect(seen.filter((one) => one === "kvm_mmu_pagetable_walk")).toHaveLength(2);
     guest.dispose();
   });
 });

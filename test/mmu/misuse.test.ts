@@ -278,6 +278,25 @@ describe("a callback of the host's", () => {
     guest.dispose();
   });
 
+  it("may run other vCPUs, and the one that waits is busy even when they took nothing from the stock", () => {
+    const { guest, vcpu, next } = calling();
+    const other = guest.vm.createVcpu(vcpu.registers);
+    other.enterGuest();
+    // The tables are there: the leaf is all that is missing.
+    expect(vcpu.pageFault(GVA + 0x1000n, 2).result).toBe("fixed");
+    let tried = 0;
+    next.pin = () => {
+      expect(other.pageFault(GVA + 0x2000n, 2).result).toBe("fixed");
+      expect(() => vcpu.pageFault(GVA + 0x3000n, 2)).toThrow(BusyError);
+      expect(() => vcpu.fault(Number(GVA + 0x3000n), 0, 2)).toThrow(BusyError);
+      tried++;
+    };
+    expect(vcpu.pageFault(GVA, 2).result).toBe("fixed");
+    expect(tried).toBe(1);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
   it("that throws leaves the fault undone, and the VM as it was", () => {
     const { guest, vcpu, next } = calling();
     next.pin = () => {
