@@ -194,3 +194,22 @@ it("everything is flushed where a page has so many mappings that all of them go"
   expect(gone).toBeGreaterThan(900);
   sound(guest);
 });
+
+it("everything is flushed where INVLPG makes a leaf anew, and nothing where there was none", () => {
+  const guest = new Guest({ rangedFlush: true });
+  guest.mode = "4level";
+  const root = guest.table();
+  const [gva, table] = [0x40_3000n, 0x50_0000n];
+  const leaf = guest.map(root, gva, 0x20_0000n);
+  guest.map(root, table, leaf & ~0xfffn);
+  guest.start("4level", root);
+  expect(guest.access(gva, Access.Write)).toBe("ok");
+  // The table becomes unsync.
+  expect(guest.write(table + (leaf & 0xfffn), leaf, 0x20_7067n)).toBe("ok");
+  guest.vm.takeFlushes();
+  guest.vcpu.invlpg(gva + 0x1f_0000n);
+  expect(guest.vm.takeFlushes()).toEqual([]);
+  guest.vcpu.invlpg(gva);
+  expect(guest.vm.takeFlushes()).toBe("all");
+  sound(guest);
+});
