@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { VirtualMachineConfig } from "../../src/mmu/index.js";
-import { Guest } from "./guest.js";
+import { D, FULL, Guest, RW } from "./guest.js";
 import { NestedNpt } from "./nested-guest.js";
 import { FORMATS, type Format, LARGE_GPA, LARGE_PAGES, TdpGuest } from "./tdp-guest.js";
 
@@ -210,6 +210,39 @@ it("everything is flushed where INVLPG makes a leaf anew, and nothing where ther
   guest.vcpu.invlpg(gva + 0x1f_0000n);
   expect(guest.vm.takeFlushes()).toEqual([]);
   guest.vcpu.invlpg(gva);
+  expect(guest.vm.takeFlushes()).toBe("all");
+  sound(guest);
+});
+
+it("everything is flushed where the pages below a guest's large page get other rights", () => {
+  const guest = new Guest({ rangedFlush: true });
+  guest.mode = "4level";
+  const root = guest.table();
+  // Clean: it is mapped read-only until the first write, by small pages because the host has no larger ones.
+  guest.map(root, 0x40_0000n, 0x20_0000n, FULL & ~D, 2);
+  guest.start("4level", root);
+  expect(guest.access(0x40_3000n, Access.Read)).toBe("ok");
+  guest.vm.takeFlushes();
+  expect(guest.access(0x40_4000n, Access.Write)).toBe("ok");
+  expect(guest.vm.takeFlushes()).toBe("all");
+  sound(guest);
+});
+
+it("everything is flushed where a fault finds another page behind a leaf", () => {
+  const guest = new Guest({ rangedFlush: true });
+  guest.mode = "4level";
+  const root = guest.table();
+  const [gva, table] = [0x40_3000n, 0x50_0000n];
+  const leaf = guest.map(root, gva, 0x20_0000n, FULL & ~RW);
+  guest.map(root, table, leaf & ~0xfffn);
+  guest.start("4level", root);
+  expect(guest.access(gva, Access.Read)).toBe("ok");
+  // Unsync: nobody tells of the change.
+  expect(guest.write(table + (leaf & 0xfffn), leaf, 0x20_7000n | FULL)).toBe("ok");
+  guest.vm.takeFlushes();
+  expect(guest.vcpu.pageFault(gva, 3).result).toBe("fixed");
+  const found = guest.hardware(gva, Access.Write);
+  expect(found.ok && guest.gfnOf(found.pa)).toBe(0x207n);
   expect(guest.vm.takeFlushes()).toBe("all");
   sound(guest);
 });

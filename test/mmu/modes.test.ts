@@ -200,9 +200,11 @@ describe("a page that is a table in one address space", () => {
     } else vcpu.enterSmm();
     const writer = vcpu;
     expect(guest.access(GVA, Access.Write, other)).toBe("ok");
-    writer.setRegisters(registers);
+    // The one that writes has tables of its own.
     const directory = guest.read(guest.entryAddress(root, GVA, 4)) & ~0xfffn;
-    guest.map(root, 0x80_0000n, directory);
+    const own = guest.table();
+    guest.map(own, 0x80_0000n, directory);
+    writer.setRegisters({ ...registers, cr3: own });
     expect(guest.access(0x80_0000n, Access.Write, writer)).toBe("emulate");
     expect(guest.vm.audit()).toEqual([]);
     // Zapped, they are tables in neither.

@@ -435,6 +435,30 @@ describe("shadow EPT", () => {
     guest.dispose();
   });
 
+  it("drops it from the oldest cached root as well", () => {
+    const guest = new NestedEpt();
+    const leaf = guest.mapEpt(L2, PAGE, EPT.r);
+    const { stage } = guest;
+    if (stage.kind !== "ept") throw new RangeError("not EPT");
+    const withoutAd: SecondStage = { ...stage, eptp: stage.eptp & ~0x40n, accessedDirty: false };
+    const elsewhere = (): SecondStage => ({ ...stage, eptp: guest.table() | (stage.eptp & 0xfffn) });
+    for (const one of [withoutAd, elsewhere(), elsewhere(), stage]) {
+      guest.vcpu.enterNested(UNPAGED, one);
+      guest.vcpu.enterGuest();
+      if (one === stage || one === withoutAd) expect(guest.touch(L2, Access.Read)).toBe(GFN);
+      guest.exit();
+    }
+    expect(guest.l1Write(leaf, 0n)).toBe("written");
+    guest.vcpu.enterNested(UNPAGED, stage);
+    expect(guest.vcpu.mmu.roots.previous(2).pgd).toBe(withoutAd.eptp);
+    expect(guest.touch(L2, Access.Write)).toMatchObject({ result: "inject", nested: true });
+    guest.exit();
+    guest.vcpu.enterNested(UNPAGED, withoutAd);
+    guest.vcpu.enterGuest();
+    expect(guest.second(L2, Access.Read).ok).toBe(false);
+    guest.dispose();
+  });
+
   // L2's CR4.PAE is no business of the tables for L1's EPT: only their own role decides what is synchronised.
   it("is synchronised when L2 runs with CR4.PAE=0: the assertion on the role does not fire", () => {
     const guest = new NestedEpt();

@@ -193,18 +193,21 @@ describe("PCIDs", () => {
   });
 });
 
-it("the remembered MMIO access is forgotten with its address, also while there is no root", () => {
-  const { guest, roots } = withRoots("4level", 2);
-  guest.map(roots[0]!, 0x80_0000n, MMIO_GPA);
-  expect(guest.access(0x80_0000n, Access.Write)).toBe("mmio");
-  guest.vcpu.writeCr3(roots[1]!);
-  expect(guest.vcpu.roots.currentPage).toBe(0);
-  guest.vcpu.invlpg(0x90_0000n);
-  expect(guest.vcpu.mmioInfo.gva).toBe(0x80_0000n);
-  guest.vcpu.invlpg(0x80_0123n);
-  expect(guest.vcpu.mmioInfo.gva).toBe(0n);
-  guest.dispose();
-});
+it.each(["32", "pae", "4level"] as const)(
+  "the remembered MMIO access is forgotten with its address, also while there is no root (%s)",
+  (mode) => {
+    const { guest, roots } = withRoots(mode, 2);
+    guest.map(roots[0]!, 0x80_0000n, MMIO_GPA);
+    expect(guest.access(0x80_0000n, Access.Write)).toBe("mmio");
+    guest.vcpu.writeCr3(roots[1]!);
+    expect(guest.vcpu.roots.currentPage).toBe(0);
+    guest.vcpu.invlpg(0x90_0000n);
+    expect(guest.vcpu.mmioInfo.gva).toBe(0x80_0000n);
+    guest.vcpu.invlpg(0x80_0123n);
+    expect(guest.vcpu.mmioInfo.gva).toBe(0n);
+    guest.dispose();
+  },
+);
 
 describe("the remembered MMIO access", () => {
   const PCIDE = 1n << 17n;
