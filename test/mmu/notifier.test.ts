@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { Access, MemoryRangeError } from "../../src/index.js";
+import { Access, loadSync, MemoryRangeError } from "../../src/index.js";
 import type { HostPage, SlotConfig } from "../../src/mmu/index.js";
 import { slotSetRecord, vmRecord } from "../../src/mmu/memory/records.js";
 import { roleLevel } from "../../src/role/index.js";
-import { Guest, HIGH_HVA, HIGH_SLOT, RAM_PAGES } from "./guest.js";
+import { bytesOf, FULL, Guest, HIGH_HVA, HIGH_SLOT, RAM_PAGES } from "./guest.js";
 
 const GVA = 0x40_3000n;
 const PAGE = 0x20_0000n;
@@ -207,6 +207,37 @@ describe("memslots", () => {
     guest.dispose();
   });
 
+  it("have no tables behind the memory that there is", () => {
+    const { guest, root } = started();
+    const ram = guest.vm.createRam(0x4000);
+    // The memory behind the slot's own belongs to another slot, where the same bytes are tables.
+    guest.vm.setSlot({ id: 5, gpa: 0x9000_0000n, size: 0x4000, ram, ramSize: 0x1000 });
+    guest.vm.setSlot({ id: 6, gpa: 0xa000_0000n, size: 0x3000, ram: ram + 0x1000 });
+    const at = 0x7f80_0000_0000n;
+    guest.poke(0xa000_0000n, 0xa000_1000n | FULL);
+    guest.poke(0xa000_1000n, 0xa000_2000n | FULL);
+    guest.poke(0xa000_2000n, 0x20_0000n | FULL);
+    guest.poke(guest.entryAddress(root, at, 4), 0xa000_0000n | FULL);
+    expect(guest.access(at, Access.Read)).toBe("ok");
+    guest.poke(guest.entryAddress(root, at, 4), 0x9000_1000n | FULL);
+    guest.vcpu.writeCr3(root);
+    guest.vcpu.emulatedWrite(guest.entryAddress(root, at, 4), bytesOf(0x9000_1000n | FULL, 8));
+    expect(guest.access(at, Access.Read)).toBe("#PF 0");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("that reach beyond the memory, where the embedder has made it larger, are refused", () => {
+    const engine = loadSync();
+    const guest = new Guest({}, engine);
+    const ram = engine.linearMemory.buffer.byteLength;
+    engine.linearMemory.grow(1);
+    const slot = { id: 5, gpa: 0x9000_0000n, ram };
+    expect(() => guest.vm.setSlot({ ...slot, size: 0x1_1000 })).toThrow("reach beyond");
+    guest.vm.setSlot({ ...slot, size: 0x1_0000 });
+    guest.dispose();
+  });
+
   it("that are read-only are read directly and written by emulation", () => {
     const { guest, root } = started();
     const ram = guest.vm.createRam(0x4000);
@@ -236,6 +267,11 @@ describe("memslots", () => {
     ["memory over the core's records", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: 0 }, "are no RAM"],
     ["memory beyond the end", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: 0xffff_f000 }, "reach beyond"],
     ["more memory than there is", { id: 7, gpa: 0x9000_0000n, size: 0x2000 }, "are no RAM"],
+    [
+      "less memory behind the same pages",
+      { id: 1, gpa: HIGH_SLOT, size: 4 << 20, ram: undefined, ramSize: 0x1000, logDirty: true },
+      "cannot be changed",
+    ],
     ["more memory than size", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ramSize: 0x2000 }, "ramSize is 8192"],
   ])("refuse %s", (_name, config, message) => {
     const { guest } = started();

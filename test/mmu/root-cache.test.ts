@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
-import { Guest, MMIO_GPA, type Mode } from "./guest.js";
+import { bytesOf, Guest, MMIO_GPA, type Mode } from "./guest.js";
 
 const GVA = 0x40_3000n;
 
@@ -77,6 +77,22 @@ describe.each(["32", "pae", "4level", "5level"] as const)("the root cache of a %
       });
     }
     expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("counts the writes to a root's table anew when the root is used again", () => {
+    if (mode === "32" || mode === "pae") return;
+    const { guest, roots } = withRoots(mode, 2);
+    const flood = () => guest.vm.pages().find((page) => page.gfn === roots[0]! >> 12n)!.writeFlooding;
+    const write = () => guest.vcpu.emulatedWrite(roots[0]! + 0xff8n, bytesOf(0n, 8));
+    write();
+    write();
+    expect(flood()).toBe(2);
+    switchTo(guest, roots[1]!);
+    switchTo(guest, roots[0]!);
+    expect(flood()).toBe(0);
+    write();
+    expect(guest.vm.counter("FLOODED")).toBe(0);
     guest.dispose();
   });
 
