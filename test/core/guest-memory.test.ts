@@ -138,3 +138,26 @@ describe("a caller's memory", () => {
     expect(core.createMemory({ slots: slots.slice(0, 1) }).read(0, 1)).toEqual(Uint8Array.of(0));
   });
 });
+
+it("MOV to CR3 reads PDPTEs from memory, also where others were given before", () => {
+  const core = loadSync();
+  const memory = core.createMemory({ slots: [{ gpa: 0, size: 0x10000 }] });
+  // Two PDPTs of one entry, each with a directory and a table of its own.
+  for (const [at, page] of [
+    [0x1000, 0xa000n],
+    [0x5000, 0xb000n],
+  ] as const) {
+    memory.writeU64(at, BigInt(at + 0x1000) | 1n);
+    memory.writeU64(at + 0x1000, BigInt(at + 0x2000) | 7n);
+    memory.writeU64(at + 0x2000, page | 7n);
+  }
+  const pdpteValues = [0x6001n, 0n, 0n, 0n] as const;
+  const space = core.createAddressSpace(memory, { ...LONG, efer: 0, pdpteValues });
+  expect(space.translate(0)).toMatchObject({ ok: true, pa: 0xb000n });
+  space.update({ cr0: LONG.cr0 });
+  expect(space.translate(0)).toMatchObject({ ok: true, pa: 0xb000n });
+  space.writeCr3(0x1000);
+  expect(space.translate(0)).toMatchObject({ ok: true, pa: 0xa000n });
+  space.writeCr3(0x5000);
+  expect(space.translate(0)).toMatchObject({ ok: true, pa: 0xb000n });
+});

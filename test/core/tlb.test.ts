@@ -59,6 +59,18 @@ describe("the software TLB", () => {
     map(0, 0x200n);
   });
 
+  it.each<[string, Partial<AddressSpaceConfig>]>([
+    ["maxPhysAddr", { maxPhysAddr: 45 }],
+    ["cpu", { cpu: { page1g: false } }],
+    ["rules", { rules: "kvm-6.1" }],
+    ["encryptionMask", { encryptionMask: 1n << 39n }],
+    ["lenient", { lenient: true }],
+  ])("drops everything where %s becomes another, which no processor can do", (_, change) => {
+    expect(at(0)).toBe(0x100000);
+    space.update(change);
+    expect(at(0)).toBe(0x200000);
+  });
+
   it("keeps a translation until it is invalidated", () => {
     expect(at(0)).toBe(0x100000);
     space.invlpg(0x123n);

@@ -389,3 +389,16 @@ describe("tables of five levels", () => {
     sound(guest);
   });
 });
+
+it.each([40n, 43n, 47n])(
+  "what is written from outside through alias bit %i is in the log, as the page itself",
+  (at) => {
+    const bit = 1n << at;
+    const guest = new TdpGuest("npt", { aliases: { mask: bit } });
+    guest.vm.setSlot(guest.slot(1, true));
+    guest.vm.writeGuest((LARGE_GPA + 0x5000n) | bit, Uint8Array.of(1));
+    guest.vm.writeGuest(LARGE_GPA + 0x7ffen, Uint8Array.of(1, 2, 3, 4));
+    expect(guest.vm.getDirtyLog(1)).toEqual([5, 7, 8]);
+    guest.dispose();
+  },
+);

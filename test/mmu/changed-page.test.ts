@@ -233,3 +233,22 @@ describe("what the host said in a fault before its page changed", () => {
     vm.dispose();
   });
 });
+
+it.each(["npt", "ept"] as const)(
+  "a page that is small in one root and part of a huge one in another: all of that is flushed (%s)",
+  (format) => {
+    const guest = new TdpGuest(format, { nxHugePages: true, rangedFlush: true });
+    // Code runs here: a small page.
+    expect(guest.access(LARGE_GPA, "exec")).toBe("ok");
+    expect(guest.leaf(LARGE_GPA)!.level).toBe(1);
+    guest.toggleNested();
+    expect(guest.access(LARGE_GPA, "read")).toBe("ok");
+    expect(guest.leaf(LARGE_GPA)!.level).toBe(2);
+    guest.vm.takeFlushes();
+    const hva = guest.hva(LARGE_GPA);
+    guest.vm.changePage(hva, { pfn: guest.moveFrame(hva), writable: false, level: 1 });
+    expect(guest.vm.takeFlushes()).toEqual([{ gfn: LARGE_GPA >> 12n, pages: 512n }]);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  },
+);

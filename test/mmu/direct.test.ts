@@ -265,3 +265,21 @@ describe.each(["npt", "ept", "ept without A/D", "ept with PML"] as const)("the d
     guest.dispose();
   });
 });
+
+it.each([
+  [8, 8],
+  [5, 1],
+])("maps the neighbours of a page ahead where all of them lie in its slot (of %i pages: %i)", (pages, mapped) => {
+  const vm = new VirtualMachine(core(), { paging: "npt" });
+  const slot = (id: number, first: number, count: number) =>
+    vm.setSlot({ id, gpa: BigInt(first) << 12n, size: count * 4096, ram: vm.createRam(count * 4096) });
+  slot(0, 0, pages);
+  slot(1, pages, 16);
+  const vcpu = vm.createVcpu({ cr0: 1n, cr3: 0n, cr4: 0n, efer: 0n });
+  vcpu.enterGuest();
+  expect(vcpu.pageFault(0n, 6).result).toBe("fixed");
+  const leaves = vm.pages().flatMap((page) => (roleLevel(page.role) === 1 ? [...page.entries.values()] : []));
+  expect(leaves.filter((spte) => spte & 0x800n)).toHaveLength(mapped);
+  expect(vm.audit()).toEqual([]);
+  vm.dispose();
+});

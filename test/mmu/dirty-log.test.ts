@@ -119,6 +119,17 @@ describe.each(CASES)("the dirty log, %s, %s (%i), %s", (format, _name, manual, m
   });
 });
 
+describe("clearing a range of the log", () => {
+  it("leaves the pages next to it dirty", () => {
+    const guest = new TdpGuest("npt", { manualDirtyLog: 1 });
+    guest.vm.setSlot(guest.slot(1, true));
+    for (const page of [0n, 63n, 64n, 127n, 128n]) guest.access(LARGE_GPA + (page << 12n), "write");
+    guest.vm.clearDirtyLog(1, 64, 64, [0, 63, 64, 127, 128]);
+    expect(guest.vm.getDirtyLog(1)).toEqual([0, 63, 128]);
+    guest.dispose();
+  });
+});
+
 describe("clearing pages of one word of the log", () => {
   // Without the TDP MMU nothing is split ahead, so the large page over the last of them has to be write-protected.
   it("reaches the large page of the last one, where another begins in between", () => {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { VirtualMachineConfig } from "../../src/mmu/index.js";
-import { Guest } from "./guest.js";
+import { bytesOf, D, FULL, Guest, RW } from "./guest.js";
 import { NestedNpt } from "./nested-guest.js";
 import { FORMATS, type Format, LARGE_GPA, LARGE_PAGES, TdpGuest } from "./tdp-guest.js";
 
@@ -193,4 +193,130 @@ it("everything is flushed where a page has so many mappings that all of them go"
   }
   expect(gone).toBeGreaterThan(900);
   sound(guest);
+});
+
+it("everything is flushed where INVLPG makes a leaf anew, and nothing where there was none", () => {
+  const guest = new Guest({ rangedFlush: true });
+  guest.mode = "4level";
+  const root = guest.table();
+  const [gva, table] = [0x40_3000n, 0x50_0000n];
+  const leaf = guest.map(root, gva, 0x20_0000n);
+  guest.map(root, table, leaf & ~0xfffn);
+  guest.start("4level", root);
+  expect(guest.access(gva, Access.Write)).toBe("ok");
+  // The table becomes unsync.
+  expect(guest.write(table + (leaf & 0xfffn), leaf, 0x20_7067n)).toBe("ok");
+  guest.vm.takeFlushes();
+  guest.vcpu.invlpg(gva + 0x1f_0000n);
+  expect(guest.vm.takeFlushes()).toEqual([]);
+  guest.vcpu.invlpg(gva);
+  expect(guest.vm.takeFlushes()).toBe("all");
+  sound(guest);
+});
+
+it("everything is flushed where the pages below a guest's large page get other rights", () => {
+  const guest = new Guest({ rangedFlush: true });
+  guest.mode = "4level";
+  const root = guest.table();
+  // Clean: it is mapped read-only until the first write, by small pages because the host has no larger ones.
+  guest.map(root, 0x40_0000n, 0x20_0000n, FULL & ~D, 2);
+  guest.start("4level", root);
+  expect(guest.access(0x40_3000n, Access.Read)).toBe("ok");
+  guest.vm.takeFlushes();
+  expect(guest.access(0x40_4000n, Access.Write)).toBe("ok");
+  expect(guest.vm.takeFlushes()).toBe("all");
+  sound(guest);
+});
+
+it("everything is flushed where a fault finds another page behind a leaf", () => {
+  const guest = new Guest({ rangedFlush: true });
+  guest.mode = "4level";
+  const root = guest.table();
+  const [gva, table] = [0x40_3000n, 0x50_0000n];
+  const leaf = guest.map(root, gva, 0x20_0000n, FULL & ~RW);
+  guest.map(root, table, leaf & ~0xfffn);
+  guest.start("4level", root);
+  expect(guest.access(gva, Access.Read)).toBe("ok");
+  // Unsync: nobody tells of the change.
+  expect(guest.write(table + (leaf & 0xfffn), leaf, 0x20_7000n | FULL)).toBe("ok");
+  guest.vm.takeFlushes();
+  expect(guest.vcpu.pageFault(gva, 3).result).toBe("fixed");
+  const found = guest.hardware(gva, Access.Write);
+  expect(found.ok && guest.gfnOf(found.pa)).toBe(0x207n);
+  expect(guest.vm.takeFlushes()).toBe("all");
+  sound(guest);
+});
+
+describe("under shadow paging everything is flushed", () => {
+  const [GVA, WINDOW] = [0x40_3000n, 0x50_0000n];
+
+  /** A leaf for GVA and its neighbour, whose table the guest can write at WINDOW. */
+  function editable() {
+    const guest = new Guest({ rangedFlush: true });
+    guest.mode = "4level";
+    const root = guest.table();
+    const leaf = guest.map(root, GVA, 0x20_0000n);
+    guest.map(root, GVA + 0x1000n, 0x20_1000n);
+    guest.map(root, WINDOW, leaf & ~0xfffn);
+    guest.start("4level", root);
+    for (const gva of [GVA, GVA + 0x1000n]) expect(guest.access(gva, Access.Write)).toBe("ok");
+    return { guest, root, leaf };
+  }
+
+  it("where a table that was written is protected again, though nothing in it has changed", () => {
+    const { guest, root, leaf } = editable();
+    expect(guest.write(WINDOW + (leaf & 0xfffn), leaf, guest.read(leaf))).toBe("ok");
+    guest.vm.takeFlushes();
+    guest.vcpu.writeCr3(root);
+    guest.vcpu.enterGuest();
+    expect(guest.hardware(WINDOW, Access.Write).ok).toBe(false);
+    expect(guest.vm.takeFlushes()).toBe("all");
+    sound(guest);
+  });
+
+  it.each<[string, bigint]>([
+    ["leads to another page", 0x20_7000n | FULL],
+    ["is gone", 0n],
+  ])("where a table is used from elsewhere before its edit was told, and an entry %s", (_what, entry) => {
+    const { guest, root, leaf } = editable();
+    expect(guest.write(WINDOW + (leaf & 0xfffn) + 8n, leaf + 8n, entry)).toBe("ok");
+    // Another directory leads to the table.
+    const other = 0x1_0000_3000n;
+    guest.map(root, other + 0x20_0000n, 0x20_2000n);
+    expect(guest.access(other + 0x20_0000n, Access.Read)).toBe("ok");
+    let table = root;
+    for (let level = 4; level > 2; level--) table = guest.read(guest.entryAddress(table, other, level)) & ~0xfffn;
+    guest.poke(guest.entryAddress(table, other, 2), (leaf & ~0xfffn) | FULL);
+    guest.vm.takeFlushes();
+    expect(guest.access(other, Access.Read)).toBe("ok");
+    expect(guest.vm.takeFlushes()).toBe("all");
+    sound(guest);
+  });
+
+  it("where an emulated write changes an entry that was mapped, and nothing where it was not", () => {
+    const { guest, leaf } = editable();
+    guest.vm.takeFlushes();
+    guest.vcpu.emulatedWrite(leaf + 0x100n, bytesOf(0x20_9000n | FULL, 8));
+    expect(guest.vm.takeFlushes()).toEqual([]);
+    guest.vcpu.emulatedWrite(leaf, bytesOf(0x20_9000n | FULL, 8));
+    expect(guest.vm.takeFlushes()).toBe("all");
+    sound(guest);
+  });
+
+  it("where a page that the guest could write becomes a table", () => {
+    const { guest, root } = editable();
+    const [page, gva] = [0x18_0000n, 0x1_0060_0000n];
+    guest.map(root, GVA + 0x2000n, page);
+    guest.map(root, gva + 0x20_0000n, 0x20_2000n);
+    for (const at of [GVA + 0x2000n, gva + 0x20_0000n]) expect(guest.access(at, Access.Write)).toBe("ok");
+    guest.poke(page, 0x20_3000n | FULL);
+    let table = root;
+    for (let level = 4; level > 2; level--) table = guest.read(guest.entryAddress(table, gva, level)) & ~0xfffn;
+    guest.poke(guest.entryAddress(table, gva, 2), page | FULL);
+    guest.vm.takeFlushes();
+    expect(guest.access(gva, Access.Read)).toBe("ok");
+    expect(guest.hardware(GVA + 0x2000n, Access.Write).ok).toBe(false);
+    expect(guest.vm.takeFlushes()).toBe("all");
+    sound(guest);
+  });
 });

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { OutOfMemoryError } from "../../src/index.js";
 import { type ShadowPage, VirtualMachine } from "../../src/mmu/index.js";
 import { pageRecord } from "../../src/mmu/memory/records.js";
+import { countAllocated } from "./allocated.js";
 import { core, MASKS } from "./guest.js";
 
 const PAGE = 4096;
@@ -73,6 +74,19 @@ describe("a VM with thousands of shadow pages", () => {
     const all = vm.pages();
     expect(all.every((page) => chain(vm, page.gfn, all).includes(page.role))).toBe(true);
     vm.dispose();
+  });
+
+  it("leaves nothing when it is gone, the buckets before the last among it", () => {
+    const before = build(1).vm;
+    before.dispose();
+    const counter = countAllocated(before);
+    const { vm, vcpu } = build(4300);
+    const shift = vm.counter("CHAIN_SHIFT");
+    for (let i = 0; i < 4300; i++) vcpu.fault((i * LARGE) % 2 ** 32, Math.floor((i * LARGE) / 2 ** 32), WRITE);
+    expect(vm.counter("CHAIN_SHIFT")).toBe(shift - 2);
+    vm.dispose();
+    expect(counter.bytes).toBe(0);
+    counter.undo();
   });
 
   it("does without more buckets where there is no memory for them", () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { roleLevel } from "../../src/role/index.js";
-import { FULL, Guest, HIGH_SLOT, MMIO_GPA, type Mode, P, US } from "./guest.js";
+import { FULL, Guest, HIGH_SLOT, MMIO_GPA, type Mode, P, RAM_HVA, RAM_PAGES, US } from "./guest.js";
 
 const GVA = 0x40_3000n;
 
@@ -178,6 +178,37 @@ describe("large pages", () => {
     guest.vm.setSlot({ ...slot, logDirty: false });
     expect(guest.access(0x4000_5000n, Access.Write)).toBe("ok");
     expect(leaves(2).some((spte) => (spte & 0x880n) === 0x880n)).toBe(true);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("a page that is a table in one address space", () => {
+  it.each([
+    ["the normal one", false],
+    ["system-management mode's", true],
+  ])("is not written unnoticed through the other: %s", (_, inSmm) => {
+    const { guest, root } = guestIn("4level");
+    guest.vm.setSlot({ id: 0, addressSpace: 1, gpa: 0n, size: RAM_PAGES * 4096, ram: guest.ram, hva: RAM_HVA });
+    const { vcpu } = guest;
+    const { registers } = vcpu;
+    // The tables of both: the ordinary guest's at `root`, and those of a handler that pages too.
+    const other = guest.start("4level", root);
+    if (inSmm) {
+      other.enterSmm();
+      other.setRegisters(registers);
+    } else vcpu.enterSmm();
+    const writer = vcpu;
+    expect(guest.access(GVA, Access.Write, other)).toBe("ok");
+    // The one that writes has tables of its own.
+    const directory = guest.read(guest.entryAddress(root, GVA, 4)) & ~0xfffn;
+    const own = guest.table();
+    guest.map(own, 0x80_0000n, directory);
+    writer.setRegisters({ ...registers, cr3: own });
+    expect(guest.access(0x80_0000n, Access.Write, writer)).toBe("emulate");
+    expect(guest.vm.audit()).toEqual([]);
+    // Zapped, they are tables in neither.
+    for (let gfn = 0x100n; gfn < 0x110n; gfn++) guest.vm.unprotectGfn(gfn);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });

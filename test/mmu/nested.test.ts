@@ -435,6 +435,30 @@ describe("shadow EPT", () => {
     guest.dispose();
   });
 
+  it("drops it from the oldest cached root as well", () => {
+    const guest = new NestedEpt();
+    const leaf = guest.mapEpt(L2, PAGE, EPT.r);
+    const { stage } = guest;
+    if (stage.kind !== "ept") throw new RangeError("not EPT");
+    const withoutAd: SecondStage = { ...stage, eptp: stage.eptp & ~0x40n, accessedDirty: false };
+    const elsewhere = (): SecondStage => ({ ...stage, eptp: guest.table() | (stage.eptp & 0xfffn) });
+    for (const one of [withoutAd, elsewhere(), elsewhere(), stage]) {
+      guest.vcpu.enterNested(UNPAGED, one);
+      guest.vcpu.enterGuest();
+      if (one === stage || one === withoutAd) expect(guest.touch(L2, Access.Read)).toBe(GFN);
+      guest.exit();
+    }
+    expect(guest.l1Write(leaf, 0n)).toBe("written");
+    guest.vcpu.enterNested(UNPAGED, stage);
+    expect(guest.vcpu.state.mmu.roots.previous(2).pgd).toBe(withoutAd.eptp);
+    expect(guest.touch(L2, Access.Write)).toMatchObject({ result: "inject", nested: true });
+    guest.exit();
+    guest.vcpu.enterNested(UNPAGED, withoutAd);
+    guest.vcpu.enterGuest();
+    expect(guest.second(L2, Access.Read).ok).toBe(false);
+    guest.dispose();
+  });
+
   // L2's CR4.PAE is no business of the tables for L1's EPT: only their own role decides what is synchronised.
   it("is synchronised when L2 runs with CR4.PAE=0: the assertion on the role does not fire", () => {
     const guest = new NestedEpt();
@@ -540,6 +564,32 @@ describe("shadow NPT of 4-byte tables", () => {
     guest.map(guest.root, L2, PAGE, FULL & ~US);
     guest.enter();
     expect(guest.touch(L2, Access.Read | Access.User)).toMatchObject({ result: "inject", nested: true, errorCode: 5 });
+    guest.dispose();
+  });
+});
+
+describe("a table of L1's in a page of 1 GiB of the host's", () => {
+  it("cannot be written through that page while it is shadowed", () => {
+    const [gpa, hva] = [0x1_0000_0000n, 0x7fc0_0000_0000n];
+    const page = (at: bigint) => ({ pfn: 0x400_0000n + ((at & 0x7f_ffff_ffffn) >> 12n), writable: true });
+    const host = (at: bigint) => ({ ...page(at), level: at >= hva ? 3 : 1 });
+    const guest = new NestedNpt(4, "4level", { hostMemory: { pin: host, peek: host } });
+    const ram = guest.vm.createRam(0x1_0000);
+    guest.vm.setSlot({ id: 7, gpa, size: 1 << 30, ram, ramSize: 0x1_0000, hva });
+    const write = Access.Write | Access.User;
+    guest.vcpu.enterGuest();
+    expect(guest.vcpu.pageFault(gpa + 0x1000n, 6).result).toBe("fixed");
+    const giant = guest.second(gpa + 0x2000n, write);
+    expect(giant.ok && giant.pageSize).toBe(1 << 30);
+    guest.map(guest.root, L2 + 0x20_0000n, PAGE + 0x1000n);
+    let table = guest.root;
+    for (let level = 4; level > 2; level--) table = guest.read(guest.entryAddress(table, L2, level)) & ~0xfffn;
+    guest.poke(guest.entryAddress(table, L2, 2), (gpa + 0x2000n) | FULL);
+    guest.poke(guest.entryAddress(gpa + 0x2000n, L2, 1), PAGE | FULL);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.exit();
+    expect(guest.second(gpa + 0x2000n, write).ok).toBe(false);
     guest.dispose();
   });
 });

@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
-import { Access, MemoryRangeError } from "../../src/index.js";
+import { Access, loadSync, MemoryRangeError } from "../../src/index.js";
 import type { HostPage, SlotConfig } from "../../src/mmu/index.js";
-import { Guest, HIGH_HVA, HIGH_SLOT, RAM_PAGES } from "./guest.js";
+import { slotSetRecord, vmRecord } from "../../src/mmu/memory/records.js";
+import { roleLevel } from "../../src/role/index.js";
+import { bytesOf, FULL, Guest, HIGH_HVA, HIGH_SLOT, RAM_PAGES } from "./guest.js";
 
 const GVA = 0x40_3000n;
 const PAGE = 0x20_0000n;
@@ -14,6 +16,8 @@ function started(config = {}) {
   guest.start("4level", root);
   return { guest, root };
 }
+
+const leafPage = (guest: Guest) => guest.vm.pages().find((page) => roleLevel(page.role) === 1)!;
 
 describe("the host notifier", () => {
   it("takes every translation of an unmapped range away", () => {
@@ -203,6 +207,37 @@ describe("memslots", () => {
     guest.dispose();
   });
 
+  it("have no tables behind the memory that there is", () => {
+    const { guest, root } = started();
+    const ram = guest.vm.createRam(0x4000);
+    // The memory behind the slot's own belongs to another slot, where the same bytes are tables.
+    guest.vm.setSlot({ id: 5, gpa: 0x9000_0000n, size: 0x4000, ram, ramSize: 0x1000 });
+    guest.vm.setSlot({ id: 6, gpa: 0xa000_0000n, size: 0x3000, ram: ram + 0x1000 });
+    const at = 0x7f80_0000_0000n;
+    guest.poke(0xa000_0000n, 0xa000_1000n | FULL);
+    guest.poke(0xa000_1000n, 0xa000_2000n | FULL);
+    guest.poke(0xa000_2000n, 0x20_0000n | FULL);
+    guest.poke(guest.entryAddress(root, at, 4), 0xa000_0000n | FULL);
+    expect(guest.access(at, Access.Read)).toBe("ok");
+    guest.poke(guest.entryAddress(root, at, 4), 0x9000_1000n | FULL);
+    guest.vcpu.writeCr3(root);
+    guest.vcpu.emulatedWrite(guest.entryAddress(root, at, 4), bytesOf(0x9000_1000n | FULL, 8));
+    expect(guest.access(at, Access.Read)).toBe("#PF 0");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("that reach beyond the memory, where the embedder has made it larger, are refused", () => {
+    const engine = loadSync();
+    const guest = new Guest({}, engine);
+    const ram = engine.linearMemory.buffer.byteLength;
+    engine.linearMemory.grow(1);
+    const slot = { id: 5, gpa: 0x9000_0000n, ram };
+    expect(() => guest.vm.setSlot({ ...slot, size: 0x1_1000 })).toThrow("reach beyond");
+    guest.vm.setSlot({ ...slot, size: 0x1_0000 });
+    guest.dispose();
+  });
+
   it("that are read-only are read directly and written by emulation", () => {
     const { guest, root } = started();
     const ram = guest.vm.createRam(0x4000);
@@ -232,6 +267,11 @@ describe("memslots", () => {
     ["memory over the core's records", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: 0 }, "are no RAM"],
     ["memory beyond the end", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: 0xffff_f000 }, "reach beyond"],
     ["more memory than there is", { id: 7, gpa: 0x9000_0000n, size: 0x2000 }, "are no RAM"],
+    [
+      "less memory behind the same pages",
+      { id: 1, gpa: HIGH_SLOT, size: 4 << 20, ram: undefined, ramSize: 0x1000, logDirty: true },
+      "cannot be changed",
+    ],
     ["more memory than size", { id: 7, gpa: 0x9000_0000n, size: 0x1000, ramSize: 0x2000 }, "ramSize is 8192"],
   ])("refuse %s", (_name, config, message) => {
     const { guest } = started();
@@ -282,6 +322,126 @@ describe("pages that the host took away", () => {
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });
+});
+
+describe("a log that begins full", () => {
+  it.each([1, 5, 64, 65, 130])("has each of %i pages, and no others", (pages) => {
+    const { guest } = started({ manualDirtyLog: 3 });
+    const ram = guest.vm.createRam(pages * 4096);
+    guest.vm.setSlot({ id: 5, gpa: 0x9000_0000n, size: pages * 4096, ram, logDirty: true });
+    expect(guest.vm.getDirtyLog(5)).toEqual(Array.from({ length: pages }, (_, page) => page));
+    guest.dispose();
+  });
+});
+
+describe("pages that the host took away", () => {
+  it("are mapped ahead with their neighbours once it has them again", () => {
+    const gone = new Set<bigint>();
+    const page = (hva: bigint): HostPage => ({ pfn: 0x10_0000n + ((hva >> 12n) & 0xffffn), writable: true, level: 1 });
+    const hostMemory = {
+      pin: (hva: bigint) => {
+        gone.delete(hva);
+        return page(hva);
+      },
+      peek: (hva: bigint) => (gone.has(hva) ? undefined : page(hva)),
+    };
+    const { guest, root } = started({ hostMemory });
+    for (let i = 0n; i < 8n; i++) guest.map(root, 0x80_0000n + (i << 12n), HIGH_SLOT + (i << 12n));
+    const mapped = () => {
+      const all = Array.from({ length: 8 }, (_, i) => BigInt(i));
+      return all.filter((i) => guest.hardware(0x80_0000n + (i << 12n), Access.Write).ok);
+    };
+    for (let i = 0n; i < 8n; i++) gone.add(HIGH_HVA + (i << 12n));
+    guest.vm.unmapRange(HIGH_HVA, HIGH_HVA + 0x8000n);
+    expect(guest.vcpu.pageFault(0x80_0000n, 2).result).toBe("fixed");
+    expect(mapped()).toEqual([0n]);
+    guest.vm.unmapRange(HIGH_HVA, HIGH_HVA + 0x8000n);
+    gone.delete(HIGH_HVA + 0x1000n);
+    gone.delete(HIGH_HVA + 0x2000n);
+    expect(guest.vcpu.pageFault(0x80_0000n, 2).result).toBe("fixed");
+    expect(mapped()).toEqual([0n, 1n, 2n]);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+it("a range is young where any of its slots is", () => {
+  const { guest, root } = started();
+  const slot = { gpa: 0x9000_0000n, size: 0x4000, ram: guest.vm.createRam(0x4000), hva: HVA };
+  guest.vm.setSlot({ ...slot, id: 5 });
+  guest.vm.setSlot({ ...slot, id: 6, gpa: 0xa000_0000n, addressSpace: 1 });
+  guest.map(root, 0x80_0000n, PAGE);
+  expect(guest.access(GVA, Access.Write)).toBe("ok");
+  guest.vm.setHardwareBits(leafPage(guest), Number((GVA >> 12n) & 511n), 0x20n);
+  // Slots 5 and 6 show the same host memory, and nothing of them was used.
+  expect(guest.vm.testAge(HVA, HVA + (BigInt(RAM_PAGES) << 12n))).toBe(true);
+  expect(guest.vm.age(HVA, HVA + (BigInt(RAM_PAGES) << 12n))).toBe(true);
+  expect(guest.vm.testAge(HVA, HVA + (BigInt(RAM_PAGES) << 12n))).toBe(false);
+  guest.dispose();
+});
+
+it("a page that is read-only when it is looked at is mapped ahead once it can be written", () => {
+  let writable = false;
+  const page = (hva: bigint, may = true): HostPage => ({
+    pfn: 0x10_0000n + ((hva >> 12n) & 0xffffn),
+    writable: may,
+    level: 1,
+  });
+  const hostMemory = { pin: (hva: bigint) => page(hva), peek: (hva: bigint) => page(hva, writable) };
+  const { guest, root } = started({ hostMemory });
+  for (let i = 0n; i < 8n; i++) guest.map(root, 0x80_0000n + (i << 12n), HIGH_SLOT + (i << 12n));
+  const ahead = () => guest.hardware(0x80_1000n, Access.Write).ok;
+  expect([guest.vcpu.pageFault(0x80_0000n, 2).result, ahead()]).toEqual(["fixed", false]);
+  writable = true;
+  expect([guest.vcpu.pageFault(0x80_2000n, 2).result, ahead()]).toEqual(["fixed", true]);
+  guest.dispose();
+});
+
+it.each([0, 1])(
+  "MMIO entries of the last generation are gone when it begins anew (address space %i)",
+  (addressSpace) => {
+    const { guest } = started();
+    const ram = guest.vm.createRam(0x4000);
+    const slot = { id: 5, addressSpace, gpa: 0x9000_0000n, size: 0x4000, ram };
+    guest.vm.setSlot(slot);
+    guest.vcpu.enterGuest();
+    expect(guest.access(GVA, Access.Write)).toBe("ok");
+    const set = vmRecord.get32(guest.vm.state.linear, guest.vm.state.pointer, "SLOTS", addressSpace);
+    // 19 bits of it are in an MMIO SPTE, the lowest of which is the address space.
+    slotSetRecord.set64(guest.vm.state.linear, set, "GENERATION", 0x7_fffcn + BigInt(addressSpace));
+    const zapped = () => guest.vm.counter("ZAPPED");
+    const before = zapped();
+    guest.vm.setSlot({ ...slot, logDirty: true });
+    expect(zapped()).toBe(before);
+    guest.vm.setSlot({ ...slot, logDirty: false });
+    expect(guest.vm.state.slots.generation(addressSpace) & 0x7_fffen).toBe(0n);
+    expect(zapped()).toBeGreaterThan(before);
+    guest.dispose();
+  },
+);
+
+it("nobody asks the host for the pages of a slot that is gone", () => {
+  const asked = new Set<bigint>();
+  const page = (hva: bigint): HostPage => ({ pfn: 0x10_0000n + ((hva >> 12n) & 0xffffn), writable: true, level: 1 });
+  const hostMemory = {
+    pin: page,
+    peek: (hva: bigint) => {
+      asked.add(hva);
+      return undefined;
+    },
+  };
+  const { guest } = started({ hostMemory });
+  const slot = { id: 5, gpa: 0x9000_0000n, size: 0x4000, ram: guest.vm.createRam(0x4000), hva: 0x7f80_0000_0000n };
+  guest.vm.setSlot(slot);
+  expect(guest.vcpu.pageFault(GVA, 2).result).toBe("fixed");
+  expect(asked.has(slot.hva)).toBe(true);
+  guest.vm.setSlot({ ...slot, size: 0 });
+  guest.vcpu.enterGuest();
+  asked.clear();
+  expect(guest.vcpu.pageFault(GVA + 0x1000n, 2).result).toBe("fixed");
+  expect(asked.size).toBeGreaterThan(0);
+  expect(asked.has(slot.hva)).toBe(false);
+  guest.dispose();
 });
 
 describe("the page limit", () => {

@@ -182,6 +182,23 @@ describe("a fault in one piece", () => {
     run(8, 200, { hostPage1g: false, pdpteAccessed: true }).dispose();
   });
 
+  it("asks the host for its page, though one was there when it was last looked at", () => {
+    const asked: bigint[] = [];
+    const page = (hva: bigint) => ({ pfn: 0x10_0000n + ((hva & 0xffff_ffffn) >> 12n), writable: true, level: 1 });
+    const pin = (hva: bigint) => {
+      asked.push(hva);
+      return page(hva);
+    };
+    const guest = new Guest({ hostMemory: { pin, peek: page } });
+    const root = guest.table();
+    // Too far apart for one to be prefetched with the other.
+    for (const i of [0n, 64n]) guest.map(root, 0x4000_0000n + (i << 12n), HIGH_SLOT + (i << 12n));
+    guest.start("4level", root);
+    for (const i of [0n, 64n]) expect(guest.vcpu.pageFault(0x4000_0000n + (i << 12n), 2).result).toBe("fixed");
+    expect(asked).toEqual([HIGH_HVA, HIGH_HVA + (64n << 12n)]);
+    guest.dispose();
+  });
+
   it("makes room for more pages where the limit is near, though this fault needs none", () => {
     const pair = new Pair();
     pair.each((guest) => guest.vm.setPageLimit(64));

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
-import { Guest, MMIO_GPA, type Mode } from "./guest.js";
+import { bytesOf, Guest, MMIO_GPA, type Mode } from "./guest.js";
 
 const GVA = 0x40_3000n;
 
@@ -53,6 +53,19 @@ describe.each(["32", "pae", "4level", "5level"] as const)("the root cache of a %
     guest.dispose();
   });
 
+  it("closes the gap that a root leaves where there was no current one", () => {
+    const { guest, roots } = withRoots(mode, 5);
+    for (const root of roots.slice(1, 4)) switchTo(guest, root);
+    const previous = () => [0, 1, 2].map((i) => guest.vcpu.roots.previous(i)).map((root) => root.page && root.pgd);
+    // Not found: there is no current root until the guest is entered, and it is not.
+    guest.vcpu.writeCr3(roots[4]!);
+    expect([guest.vcpu.roots.currentPage, ...previous()]).toEqual([0, roots[3], roots[2], roots[1]]);
+    guest.vcpu.writeCr3(roots[2]!);
+    expect([guest.vcpu.roots.current.pgd, ...previous()]).toEqual([roots[2], roots[3], roots[1], 0]);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
   it("gives each root its own translation", () => {
     const { guest, roots } = withRoots(mode, 4);
     for (let round = 0; round < 3; round++) {
@@ -64,6 +77,22 @@ describe.each(["32", "pae", "4level", "5level"] as const)("the root cache of a %
       });
     }
     expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("counts the writes to a root's table anew when the root is used again", () => {
+    if (mode === "32" || mode === "pae") return;
+    const { guest, roots } = withRoots(mode, 2);
+    const flood = () => guest.vm.pages().find((page) => page.gfn === roots[0]! >> 12n)!.writeFlooding;
+    const write = () => guest.vcpu.emulatedWrite(roots[0]! + 0xff8n, bytesOf(0n, 8));
+    write();
+    write();
+    expect(flood()).toBe(2);
+    switchTo(guest, roots[1]!);
+    switchTo(guest, roots[0]!);
+    expect(flood()).toBe(0);
+    write();
+    expect(guest.vm.counter("FLOODED")).toBe(0);
     guest.dispose();
   });
 
@@ -147,6 +176,26 @@ describe("PCIDs", () => {
     guest.dispose();
   });
 
+  it("INVPCID of an address reaches every cached root of the PCID", () => {
+    const { guest, roots } = withRoots("4level", 4);
+    guest.vcpu.writeCr4(guest.vcpu.registers.cr4 | PCIDE);
+    const at = (i: number) => roots[i]! | (1n << 63n) | BigInt(i);
+    const leaf = guest.map(roots[0]!, GVA, 0x20_0000n);
+    guest.map(roots[0]!, 0x10_0000n + (leaf & 0xf_f000n), leaf & ~0xfffn);
+    switchTo(guest, at(0));
+    guest.access(GVA, Access.Write);
+    expect(guest.write(0x10_0000n + (leaf & 0xf_ffffn), leaf, 0x20_7067n)).toBe("ok");
+    // The oldest of three previous roots.
+    for (const i of [1, 2, 3]) switchTo(guest, at(i));
+    expect(guest.vcpu.roots.previous(2).pgd).toBe(roots[0]);
+    guest.vcpu.invpcid(0, 0, GVA);
+    switchTo(guest, at(0));
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok ? guest.gfnOf(found.pa) : "gone").not.toBe(0x200n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
   it("INVPCID of one PCID frees that PCID's previous roots only", () => {
     const { guest, roots } = withRoots("4level", 3);
     guest.vcpu.writeCr4(guest.vcpu.registers.cr4 | PCIDE);
@@ -159,6 +208,22 @@ describe("PCIDs", () => {
     guest.dispose();
   });
 });
+
+it.each(["32", "pae", "4level"] as const)(
+  "the remembered MMIO access is forgotten with its address, also while there is no root (%s)",
+  (mode) => {
+    const { guest, roots } = withRoots(mode, 2);
+    guest.map(roots[0]!, 0x80_0000n, MMIO_GPA);
+    expect(guest.access(0x80_0000n, Access.Write)).toBe("mmio");
+    guest.vcpu.writeCr3(roots[1]!);
+    expect(guest.vcpu.roots.currentPage).toBe(0);
+    guest.vcpu.invlpg(0x90_0000n);
+    expect(guest.vcpu.state.mmioInfo.gva).toBe(0x80_0000n);
+    guest.vcpu.invlpg(0x80_0123n);
+    expect(guest.vcpu.state.mmioInfo.gva).toBe(0n);
+    guest.dispose();
+  },
+);
 
 describe("the remembered MMIO access", () => {
   const PCIDE = 1n << 17n;

@@ -108,6 +108,34 @@ describe("an error", () => {
       "67108864 bytes of memory in all",
     ],
     [
+      "slots that are large in all, a small one's host memory inside a large one's",
+      (s) => {
+        const at = (id: number, size: string, hva: string) => ({ ...slot(id, size), hva });
+        s.slots.push(at(9, "0x3800000", "0x7e0000000000"), at(10, "0x1000", "0x7e0000001000"));
+        s.slots.push(at(11, "0x800000", "0x7e1000000000"));
+      },
+      "slots",
+      "67108864 bytes of memory in all",
+    ],
+    [
+      "maps of many pages in all steps",
+      (s) => {
+        const runs = Array(33).fill([0, 0, 2 ** 14]);
+        for (const step of [s.steps[0], s.steps[1]]) step.pfnmaps = [{ runs }];
+      },
+      "steps[1].pfnmaps",
+      "1048576 pages in all maps",
+    ],
+    [
+      "notices of many pages in all steps",
+      (s) => {
+        const steps = s.steps.filter((step: Damaged) => step.kind === "guest").slice(0, 4);
+        for (const step of steps) step.events.push(...Array(200).fill(notice));
+      },
+      "steps[1].events",
+      "1048576 pages in all notices",
+    ],
+    [
       "a step's slot of 1 GiB",
       (s) => (s.steps[1].in = { t: "slot", ...slot(9, "0x40000000") }),
       "steps[1].in.size",
