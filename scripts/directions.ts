@@ -166,6 +166,7 @@ export const PLACES: readonly Place[] = [
   { place: "scripts/directions", mayImport: [] },
   { place: "scripts/syntax", mayImport: [] },
   { place: "scripts/bits", mayImport: ["scripts/syntax"] },
+  { place: "scripts/style", mayImport: [] },
   {
     place: "scripts/mutation",
     mayImport: [

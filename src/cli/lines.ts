@@ -35,8 +35,11 @@ class LineSplitter {
   /** Pieces of a line that has not ended. */
   #pieces: string[] = [];
   #length = 0;
+  readonly #name: string;
 
-  constructor(private readonly name: string) {}
+  constructor(name: string) {
+    this.#name = name;
+  }
 
   *of(text: string): Iterable<string> {
     let from = 0;
@@ -57,7 +60,7 @@ class LineSplitter {
     if (piece === "") return;
     this.#length += piece.length;
     if (this.#length > LONGEST) {
-      throw new CliError(`${this.name}: line ${this.#number}: expected at most ${LONGEST} characters, found more`);
+      throw new CliError(`${this.#name}: line ${this.#number}: expected at most ${LONGEST} characters, found more`);
     }
     this.#pieces.push(piece);
   }
@@ -67,7 +70,7 @@ class LineSplitter {
     this.#pieces = [];
     this.#length = 0;
     if (line.trim() === "" && ++this.#empty > MOST_EMPTY) {
-      throw new CliError(`${this.name}: line ${this.#number}: expected at most ${MOST_EMPTY} empty lines, found more`);
+      throw new CliError(`${this.#name}: line ${this.#number}: expected at most ${MOST_EMPTY} empty lines, found more`);
     }
     this.#number++;
     return line;

@@ -1,3 +1,4 @@
+/** What is thrown for a line that is no page-walk vector. */
 import { PagingError } from "../errors.js";
 
 /** A line is not a page-walk vector. */

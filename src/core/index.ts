@@ -1,3 +1,4 @@
+/** The Wasm core as the rest of the package imports it. */
 export { BatchBuffer, type BatchKernel } from "./batch.js";
 export { Core, type CoreOptions } from "./core.js";
 export type { Region } from "./linear-memory.js";

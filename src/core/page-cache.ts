@@ -27,15 +27,19 @@ export class PageCache {
   #disposed = false;
   /** Frames that the source is being asked for: it may translate by this very memory, and so ask for others. */
   readonly #asked = new Set<bigint>();
+  readonly #exports: CoreExports;
+  readonly #linear: LinearMemory;
+  readonly #memory: number;
+  readonly #source: PageSource;
+  readonly #limit: number;
 
   /** `memory` is the MEMORY record that the table is published in; `limit` the most pages held at once. */
-  constructor(
-    private readonly exports: CoreExports,
-    private readonly linear: LinearMemory,
-    private readonly memory: number,
-    private readonly source: PageSource,
-    private readonly limit: number,
-  ) {
+  constructor(exports: CoreExports, linear: LinearMemory, memory: number, source: PageSource, limit: number) {
+    this.#exports = exports;
+    this.#linear = linear;
+    this.#memory = memory;
+    this.#source = source;
+    this.#limit = limit;
     checkInteger(limit, LEAST_PAGES, MOST_PAGES, "cachedPages");
     this.#table = linear.allocate(this.#capacity * pageRecord.size);
     this.#publish();
@@ -50,14 +54,14 @@ export class PageCache {
     const present = this.read(gfn, page);
     // The source may have used this memory's own spaces meanwhile: read this page and others, or disposed of it all.
     if (this.#disposed) return;
-    if (this.#used === this.limit || this.#entries >= this.limit * 4) this.#flush();
+    if (this.#used === this.#limit || this.#entries >= this.#limit * 4) this.#flush();
     if ((this.#entries + 1) * 2 > this.#capacity) this.#rehash(this.#capacity * 2);
     let address: number = CODES.NO_MEMORY;
     if (present) {
       address = this.#buffers[this.#used] ?? this.#addBuffer();
-      this.linear.u8.set(page, address);
+      this.#linear.u8.set(page, address);
     }
-    if (this.exports.insertPage(this.memory, gfn, address) === 0) return;
+    if (this.#exports.insertPage(this.#memory, gfn, address) === 0) return;
     if (present) this.#used++;
     this.#entries++;
   }
@@ -69,7 +73,7 @@ export class PageCache {
     }
     this.#asked.add(gfn);
     try {
-      const present: unknown = this.source.readPage(gfn, into);
+      const present: unknown = this.#source.readPage(gfn, into);
       if (typeof present === "boolean") return present;
       const hint = present instanceof Promise ? ": a source cannot wait; see fetching of x86-paging/dump" : "";
       throw new PageSourceError(
@@ -84,40 +88,40 @@ export class PageCache {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const address of this.#buffers) this.linear.free(address, PAGE_BYTES);
-    this.linear.free(this.#table, this.#capacity * pageRecord.size);
+    for (const address of this.#buffers) this.#linear.free(address, PAGE_BYTES);
+    this.#linear.free(this.#table, this.#capacity * pageRecord.size);
   }
 
   #addBuffer(): number {
-    const address = this.linear.allocate(PAGE_BYTES, PAGE_BYTES);
+    const address = this.#linear.allocate(PAGE_BYTES, PAGE_BYTES);
     this.#buffers.push(address);
     return address;
   }
 
   /** Forgets every page; walks hold no pointers between calls. */
   #flush(): void {
-    this.linear.u8.fill(0, this.#table, this.#table + this.#capacity * pageRecord.size);
+    this.#linear.u8.fill(0, this.#table, this.#table + this.#capacity * pageRecord.size);
     this.#used = 0;
     this.#entries = 0;
   }
 
   #rehash(capacity: number): void {
-    const table = this.linear.allocate(capacity * pageRecord.size);
+    const table = this.#linear.allocate(capacity * pageRecord.size);
     const [oldTable, oldCapacity] = [this.#table, this.#capacity];
     this.#table = table;
     this.#capacity = capacity;
     this.#publish();
     for (let index = 0; index < oldCapacity; index++) {
       const record = oldTable + index * pageRecord.size;
-      const key = pageRecord.get64(this.linear, record, "KEY");
+      const key = pageRecord.get64(this.#linear, record, "KEY");
       if (key === 0n) continue;
-      this.exports.insertPage(this.memory, key - 1n, pageRecord.get32(this.linear, record, "LINEAR"));
+      this.#exports.insertPage(this.#memory, key - 1n, pageRecord.get32(this.#linear, record, "LINEAR"));
     }
-    this.linear.free(oldTable, oldCapacity * pageRecord.size);
+    this.#linear.free(oldTable, oldCapacity * pageRecord.size);
   }
 
   #publish(): void {
-    memoryRecord.set32(this.linear, this.memory, "PAGES", this.#table);
-    memoryRecord.set32(this.linear, this.memory, "PAGE_MASK", this.#capacity - 1);
+    memoryRecord.set32(this.#linear, this.#memory, "PAGES", this.#table);
+    memoryRecord.set32(this.#linear, this.#memory, "PAGE_MASK", this.#capacity - 1);
   }
 }

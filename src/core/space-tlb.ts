@@ -20,14 +20,15 @@ export class SpaceTlb {
   readonly #address: number;
   readonly #size: number;
   readonly #entries: number;
+  readonly #exports: CoreExports;
+  readonly #linear: LinearMemory;
+  readonly #space: number;
 
   /** Throws ConfigError for a bad number of entries. */
-  constructor(
-    private readonly exports: CoreExports,
-    private readonly linear: LinearMemory,
-    private readonly space: number,
-    config: AddressSpaceConfig,
-  ) {
+  constructor(exports: CoreExports, linear: LinearMemory, space: number, config: AddressSpaceConfig) {
+    this.#exports = exports;
+    this.#linear = linear;
+    this.#space = space;
     const entries = config.tlbEntries!;
     if (!Number.isInteger(entries) || entries < LEAST || entries > MOST || (entries & (entries - 1)) !== 0) {
       throw new ConfigError(`tlbEntries is ${entries}, expected 0 or a power of two from ${LEAST} to ${MOST}`);
@@ -45,35 +46,35 @@ export class SpaceTlb {
 
   /** The lines of the first level (assembly/walk/tlb/tlb-lines.ts), four words each, as a view that is good until the memory grows. */
   lines(): Int32Array {
-    return new Int32Array(this.linear.memory.buffer, this.#address + this.#entries * ENTRY_BYTES, this.#entries * 4);
+    return new Int32Array(this.#linear.memory.buffer, this.#address + this.#entries * ENTRY_BYTES, this.#entries * 4);
   }
 
   /** MOV to CR3 with bit 63 clear, `cr3` being what was loaded. */
   flushContext(config: AddressSpaceConfig, cr3: bigint): void {
     const pcid = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) === 0n ? 0n : cr3 & bitOf(CR3, "PCID");
-    this.exports.tlbFlush(this.space, CODES.TLB_PCID, Number(pcid));
+    this.#exports.tlbFlush(this.#space, CODES.TLB_PCID, Number(pcid));
   }
 
   /** Registers or options were changed by other means than MOV to CR3. */
   afterUpdate(before: AddressSpaceConfig, after: AddressSpaceConfig, cr3Loaded: boolean): void {
-    if (flushesAll(before, after)) this.exports.tlbFlush(this.space, CODES.TLB_ALL, 0);
+    if (flushesAll(before, after)) this.#exports.tlbFlush(this.#space, CODES.TLB_ALL, 0);
     else if (cr3Loaded) this.flushContext(after, BigInt(after.cr3));
   }
 
   dropPage(address: bigint, config: AddressSpaceConfig): void {
     const pcide = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) !== 0n;
     const pcid = pcide ? Number(BigInt(config.cr3) & bitOf(CR3, "PCID")) : 0;
-    this.exports.tlbDropPage(this.space, address, pcid, 1);
+    this.#exports.tlbDropPage(this.#space, address, pcid, 1);
   }
 
   /** INVPCID, checked already. */
   invalidate(type: number, pcid: number, address: bigint): void {
-    if (type === 0) this.exports.tlbDropPage(this.space, address, pcid, 0);
-    else this.exports.tlbFlush(this.space, [0, CODES.TLB_PCID, CODES.TLB_ALL, CODES.TLB_NON_GLOBAL][type]!, pcid);
+    if (type === 0) this.#exports.tlbDropPage(this.#space, address, pcid, 0);
+    else this.#exports.tlbFlush(this.#space, [0, CODES.TLB_PCID, CODES.TLB_ALL, CODES.TLB_NON_GLOBAL][type]!, pcid);
   }
 
   dispose(): void {
-    this.linear.free(this.#address, this.#size);
+    this.#linear.free(this.#address, this.#size);
   }
 }
 

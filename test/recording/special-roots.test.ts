@@ -8,7 +8,7 @@ import {
 import { LEVEL_PROMOTED, PAE_ROOT, PageNames, recordedRole } from "../../src/recording/compare/page-names.js";
 import { rootModes } from "../../src/recording/compare/root-mode.js";
 import { RuleCounts } from "../../src/recording/compare/rules.js";
-import { StateComparator, usesSpecialRoots } from "../../src/recording/compare/state-comparator.js";
+import { compareStates, usesSpecialRoots } from "../../src/recording/compare/state-comparator.js";
 import { PROBE_EVENTS, TRACE_EVENTS } from "../../src/recording/format/events.js";
 import type { Snapshot } from "../../src/recording/format/recording.js";
 import type { MmuState, ShadowPageState } from "../../src/recording/format/state.js";
@@ -167,7 +167,7 @@ describe("the state of special roots", () => {
 
   function compare(state: MmuState, of = snapshot) {
     const rules = new RuleCounts();
-    return { rules, differences: StateComparator.compare(of, state, { hardwareBits: 0x60n, rules }) };
+    return { rules, differences: compareStates(of, state, { hardwareBits: 0x60n, rules }) };
   }
 
   it("may have promoted and pae_root pages, other used pages, root counts and previous roots, each counted", () => {

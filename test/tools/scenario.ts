@@ -35,24 +35,24 @@ export interface Snapshot {
 /** Counts of agreements and the first disagreements, by subject. */
 export class Tally {
   disagreements = 0;
-  private readonly counts = new Map<string, [agree: number, differ: number]>();
-  private readonly examples: string[] = [];
+  readonly #counts = new Map<string, [agree: number, differ: number]>();
+  readonly #examples: string[] = [];
 
   compare(subject: string, recorded: unknown, computed: unknown, where: string): void {
     this.outcome(subject, recorded === computed, () => `recorded ${recorded}, computed ${computed}, ${where}`);
   }
 
   outcome(subject: string, agrees: boolean, detail: () => string): void {
-    const count = this.counts.get(subject) ?? [0, 0];
-    this.counts.set(subject, count);
+    const count = this.#counts.get(subject) ?? [0, 0];
+    this.#counts.set(subject, count);
     count[agrees ? 0 : 1]++;
     if (agrees) return;
     this.disagreements++;
-    if (count[1] <= 5) this.examples.push(`${subject}: ${detail()}`);
+    if (count[1] <= 5) this.#examples.push(`${subject}: ${detail()}`);
   }
 
   report(): string[] {
-    const lines = [...this.counts].map(([subject, [agree, differ]]) => `${subject}: ${agree} agree, ${differ} differ`);
-    return [...lines.sort(), ...this.examples];
+    const lines = [...this.#counts].map(([subject, [agree, differ]]) => `${subject}: ${agree} agree, ${differ} differ`);
+    return [...lines.sort(), ...this.#examples];
   }
 }

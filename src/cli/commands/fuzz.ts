@@ -66,12 +66,12 @@ class Campaign {
   #stopped = false;
   #lastNote = Date.now();
   readonly #workers: Worker[] = [];
+  readonly #context: CliContext;
+  readonly #options: FuzzOptions;
 
-  constructor(
-    private readonly context: CliContext,
-    private readonly options: FuzzOptions,
-    seed: number,
-  ) {
+  constructor(context: CliContext, options: FuzzOptions, seed: number) {
+    this.#context = context;
+    this.#options = options;
     this.#nextSeed = seed;
   }
 
@@ -80,9 +80,9 @@ class Campaign {
       this.#stopped = true;
     };
     process.once("SIGINT", stop);
-    const timer = this.options.seconds === undefined ? undefined : setTimeout(stop, this.options.seconds * 1000);
+    const timer = this.#options.seconds === undefined ? undefined : setTimeout(stop, this.#options.seconds * 1000);
     try {
-      const reports = await Promise.all(Array.from({ length: this.options.workers }, () => this.#drive()));
+      const reports = await Promise.all(Array.from({ length: this.#options.workers }, () => this.#drive()));
       return reports.filter((report) => report !== undefined).sort((a, b) => a.seed - b.seed)[0];
     } finally {
       clearTimeout(timer);
@@ -110,7 +110,7 @@ class Campaign {
   }
 
   #nextJob(): FuzzJob | undefined {
-    const left = (this.options.runs ?? Number.POSITIVE_INFINITY) - this.#handedOut;
+    const left = (this.#options.runs ?? Number.POSITIVE_INFINITY) - this.#handedOut;
     if (this.#stopped || left <= 0) return undefined;
     const job = { seed: this.#nextSeed, runs: Math.min(ROUND, left) };
     this.#nextSeed = (this.#nextSeed + 1) % SEEDS;
@@ -120,8 +120,8 @@ class Campaign {
 
   #count(report: FuzzReport): void {
     this.scenarios += report.runs;
-    if (this.context.io.stderr.isTTY !== true || Date.now() - this.#lastNote < 1000) return;
+    if (this.#context.io.stderr.isTTY !== true || Date.now() - this.#lastNote < 1000) return;
     this.#lastNote = Date.now();
-    this.context.io.stderr.write(`\r${this.scenarios} scenarios, no difference yet`);
+    this.#context.io.stderr.write(`\r${this.scenarios} scenarios, no difference yet`);
   }
 }

@@ -96,7 +96,7 @@ export class MemoryCaches {
     const table = words[(header >>> 2) + PAGE_WORD.spt]!;
     const array = words[(header >>> 2) + PAGE_WORD.shadowed]!;
     this.#map(table, 0);
-    if (low) this.releaseLow(table);
+    if (low) this.#releaseLow(table);
     this.#tables.push(table);
     if (array !== 0) this.#arrays.push(array);
     this.#headers.push(header);
@@ -105,13 +105,13 @@ export class MemoryCaches {
   /** Gives up the cached low page, if there is one. */
   dropLow(): void {
     if (this.#low === undefined) return;
-    this.releaseLow(this.#low);
+    this.#releaseLow(this.#low);
     this.#tables.push(this.#low);
     this.#low = undefined;
   }
 
   /** The one place where a low page goes back to ordinary use, from a freed root or from the cache. */
-  private releaseLow(table: number): void {
+  #releaseLow(table: number): void {
     this.encryption?.encrypt(BigInt(table));
   }
 

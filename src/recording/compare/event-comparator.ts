@@ -1,3 +1,4 @@
+/** Comparing the events of a step with the recorded ones, in order and field by field. */
 import { EVENTS, type FieldKind, isProbeEvent, isTraceEvent } from "../format/events.js";
 import { PageNames, ROLE_GUEST_MODE, ROLE_LEVEL, recordedRole } from "./page-names.js";
 import type { RuleCounts } from "./rules.js";

@@ -1,3 +1,4 @@
+/** Names of shadow pages that are the same on both sides of a comparison, where addresses are not. */
 import type { RecordedPage } from "../format/recording.js";
 import type { ShadowPageState } from "../format/state.js";
 
@@ -33,20 +34,20 @@ export function pageKey(page: { readonly gfn: bigint; readonly role: number }): 
  * step. An address that two pages had in turn names neither.
  */
 export class PageNames {
-  private readonly names = new Map<bigint, string | undefined>();
+  readonly #names = new Map<bigint, string | undefined>();
 
   constructor(...states: readonly (readonly AnyPage[])[]) {
     for (const pages of states) {
       for (const page of pages) {
         const key = pageKey(page);
-        this.names.set(page.hpa, this.names.has(page.hpa) && this.names.get(page.hpa) !== key ? undefined : key);
+        this.#names.set(page.hpa, this.#names.has(page.hpa) && this.#names.get(page.hpa) !== key ? undefined : key);
       }
     }
   }
 
   /** Name of the page at `hpa`; undefined where none is known, or more than one. */
   name(hpa: bigint): string | undefined {
-    return this.names.get(hpa);
+    return this.#names.get(hpa);
   }
 
   /** Whether this SPTE points at another table. */

@@ -1,3 +1,4 @@
+/** When in a step the recorded kernel's roots were special ones, and when it was loading roots. */
 import type { RecordedEvent } from "../format/events.js";
 import type { Snapshot } from "../format/recording.js";
 import { usesSpecialRoots } from "./state-comparator.js";

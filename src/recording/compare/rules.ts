@@ -36,24 +36,24 @@ export const IGNORED_FIELDS: Readonly<Record<string, string>> = {
 
 /** Uses of the rules. */
 export class RuleCounts {
-  private readonly counts = new Map<Rule, number>();
+  readonly #counts = new Map<Rule, number>();
 
   use(rule: Rule, times = 1): void {
-    this.counts.set(rule, (this.counts.get(rule) ?? 0) + times);
+    this.#counts.set(rule, (this.#counts.get(rule) ?? 0) + times);
   }
 
   get(rule: Rule): number {
-    return this.counts.get(rule) ?? 0;
+    return this.#counts.get(rule) ?? 0;
   }
 
   add(other: RuleCounts): void {
-    for (const [rule, count] of other.counts) this.use(rule, count);
+    for (const [rule, count] of other.#counts) this.use(rule, count);
   }
 
   /** In the order of the table, those used. */
   entries(): (readonly [Rule, number])[] {
     return (Object.keys(RULES) as Rule[])
-      .filter((rule) => this.counts.has(rule))
-      .map((rule) => [rule, this.counts.get(rule)!]);
+      .filter((rule) => this.#counts.has(rule))
+      .map((rule) => [rule, this.#counts.get(rule)!]);
   }
 }

@@ -1,3 +1,4 @@
+/** Reading a recording's configuration: the host, the guest, and KVM's SPTE masks. */
 import type { JsonField } from "./json-field.js";
 import type { RecordingConfig } from "./recording.js";
 import { readRegisters } from "./snapshot-reader.js";

@@ -1,3 +1,4 @@
+/** What is thrown for a recording, or a trace, that cannot be read. */
 import { PagingError } from "../../errors.js";
 
 /** A recording (or trace) cannot be read: which file, which field, what was expected and what is there. */

@@ -1,3 +1,4 @@
+/** Reading events by the kinds and fields of events.ts. */
 import { EVENTS, type FieldKind, isEventKind, type RecordedEvent } from "./events.js";
 import type { JsonField } from "./json-field.js";
 

@@ -1,3 +1,4 @@
+/** Finding the recordings in a folder. */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { RecordingError } from "./error.js";

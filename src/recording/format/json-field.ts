@@ -1,21 +1,28 @@
+/** Checked reading of JSON: values that know their path in the document. */
 import { describeJson } from "../../json-value.js";
 import { RecordingError } from "./error.js";
 
 /** A value inside a JSON document that knows where it is, so that a wrong one is reported by name. */
 export class JsonField {
+  readonly #parent: JsonField | undefined;
+  readonly #key: string | number;
+
   constructor(
     readonly file: string,
     readonly value: unknown,
-    private readonly parent?: JsonField,
-    private readonly key: string | number = "",
-  ) {}
+    parent?: JsonField,
+    key: string | number = "",
+  ) {
+    this.#parent = parent;
+    this.#key = key;
+  }
 
   /** `steps[3].events[12].gfn`; made only for a message, because documents have millions of fields. */
   get path(): string {
-    if (this.parent === undefined) return "";
-    const base = this.parent.path;
-    if (typeof this.key === "number") return `${base}[${this.key}]`;
-    return base === "" ? this.key : `${base}.${this.key}`;
+    if (this.#parent === undefined) return "";
+    const base = this.#parent.path;
+    if (typeof this.#key === "number") return `${base}[${this.#key}]`;
+    return base === "" ? this.#key : `${base}.${this.#key}`;
   }
 
   fail(expected: string): never {

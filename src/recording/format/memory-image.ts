@@ -1,3 +1,4 @@
+/** The guest memory of a recording: an index of pages and their bytes. */
 import { RecordingError } from "./error.js";
 import { JsonField } from "./json-field.js";
 import { MAX_MEMORY } from "./maxima.js";

@@ -1,3 +1,4 @@
+/** Reading a recording from its folder: its files, inflated and parsed. */
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";

@@ -1,3 +1,4 @@
+/** What an engine refuses while it replays a recording, as a fault of that recording. */
 import { PagingError } from "../../errors.js";
 import { RecordingError } from "./error.js";
 import { scenarioFile } from "./reader.js";

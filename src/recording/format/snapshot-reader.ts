@@ -1,3 +1,4 @@
+/** Reading the snapshot of a step: contexts, roots and shadow pages. */
 import type { JsonField } from "./json-field.js";
 import type { RecordedContext, RecordedPage, Snapshot, SpecialRoot } from "./recording.js";
 import type { ControlRegisters } from "./state.js";

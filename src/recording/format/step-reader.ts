@@ -1,3 +1,4 @@
+/** Reading the steps of a recording: what the guest or the VMM does, and what came of it. */
 import { readEvents } from "./event-reader.js";
 import type { JsonField } from "./json-field.js";
 import { MAX_MEMORY } from "./maxima.js";

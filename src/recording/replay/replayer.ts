@@ -1,3 +1,4 @@
+/** Replaying a recording: plays each step to a target and compares events, results and state. */
 import {
   comparedEvents,
   compareEvents,
@@ -8,7 +9,7 @@ import {
 import { PageNames } from "../compare/page-names.js";
 import { type RootMode, rootModes } from "../compare/root-mode.js";
 import { RuleCounts } from "../compare/rules.js";
-import { StateComparator, type StateDifference, usesSpecialRoots } from "../compare/state-comparator.js";
+import { compareStates, type StateDifference, usesSpecialRoots } from "../compare/state-comparator.js";
 import { isProbeEvent, isTraceEvent, type MmuEvent } from "../format/events.js";
 import type { GuestStep, Recording, Snapshot, Step, VmmStep } from "../format/recording.js";
 import { refuseRecording } from "../format/refuse.js";
@@ -93,164 +94,164 @@ export function replay(recording: Recording, factory: ReplayTargetFactory, optio
 }
 
 class Replayer {
-  private readonly tracker: GuestMemoryTracker;
-  private readonly cpu: CpuTracker;
-  private readonly host: RecordedHost;
-  private readonly target: ReplayTarget;
-  private readonly emits: ReadonlySet<string>;
-  private readonly rules = new RuleCounts();
-  private readonly differences: StepDifference[] = [];
-  private readonly eventCounts = new Map<string, number>();
-  private readonly notCompared = new Map<string, number>();
-  private readonly resultCounts = new Map<string, number>();
+  readonly #tracker: GuestMemoryTracker;
+  readonly #cpu: CpuTracker;
+  readonly #host: RecordedHost;
+  readonly #target: ReplayTarget;
+  readonly #emits: ReadonlySet<string>;
+  readonly #rules = new RuleCounts();
+  readonly #differences: StepDifference[] = [];
+  readonly #eventCounts = new Map<string, number>();
+  readonly #notCompared = new Map<string, number>();
+  readonly #resultCounts = new Map<string, number>();
   /** Last state of each vCPU's contexts, and of the VM as a whole on both sides. */
-  private readonly snapshots = new Map<number, Snapshot>();
-  private lastSnapshot: Snapshot | undefined;
-  private lastState: MmuState | undefined;
-  private player: StepPlayer | undefined;
-  private emitted: TaggedEvent[] = [];
-  private modes: readonly RootMode[] = [];
-  private mode = ORDINARY;
-  private specialSeen = false;
-  private smiPending = false;
+  readonly #snapshots = new Map<number, Snapshot>();
+  #lastSnapshot: Snapshot | undefined;
+  #lastState: MmuState | undefined;
+  #player: StepPlayer | undefined;
+  #emitted: TaggedEvent[] = [];
+  #modes: readonly RootMode[] = [];
+  #mode = ORDINARY;
+  #specialSeen = false;
+  #smiPending = false;
   /** The tracker's own writes reach the target; what KVM writes, the target has written itself. */
-  private forwarding = true;
+  #forwarding = true;
+  readonly #recording: Recording;
+  readonly #options: ReplayOptions;
 
-  constructor(
-    private readonly recording: Recording,
-    factory: ReplayTargetFactory,
-    private readonly options: ReplayOptions,
-  ) {
-    this.tracker = new GuestMemoryTracker(recording, (hva, bytes) => {
-      if (this.forwarding) this.target.writeHost(hva, bytes);
+  constructor(recording: Recording, factory: ReplayTargetFactory, options: ReplayOptions) {
+    this.#recording = recording;
+    this.#options = options;
+    this.#tracker = new GuestMemoryTracker(recording, (hva, bytes) => {
+      if (this.#forwarding) this.#target.writeHost(hva, bytes);
     });
-    this.cpu = new CpuTracker((gpa, length) => this.tracker.readGpa(gpa, length));
-    this.host = new RecordedHost(recording, this.tracker.slots, {
-      notifierInFault: () => this.player?.notifierInFault(),
-      injectPageFault: () => this.player?.injectPageFault(),
+    this.#cpu = new CpuTracker((gpa, length) => this.#tracker.readGpa(gpa, length));
+    this.#host = new RecordedHost(recording, this.#tracker.slots, {
+      notifierInFault: () => this.#player?.notifierInFault(),
+      injectPageFault: () => this.#player?.injectPageFault(),
     });
-    this.target = factory(
+    this.#target = factory(
       vmConfigOf(recording),
-      this.host,
-      options.events === false ? undefined : (event) => this.emit(event),
+      this.#host,
+      options.events === false ? undefined : (event) => this.#emit(event),
     );
     const missing = recording.config.intel ? new Set<string>() : INTEL_PROBES;
-    this.emits = new Set([...this.target.emits].filter((kind) => !missing.has(kind)));
-    for (const { hva, bytes } of this.tracker.contents()) this.target.writeHost(hva, bytes);
-    for (const slot of recording.slots) this.target.setSlot(slot);
+    this.#emits = new Set([...this.#target.emits].filter((kind) => !missing.has(kind)));
+    for (const { hva, bytes } of this.#tracker.contents()) this.#target.writeHost(hva, bytes);
+    for (const slot of recording.slots) this.#target.setSlot(slot);
   }
 
-  private emit(event: MmuEvent): void {
+  #emit(event: MmuEvent): void {
     // Events that the recording could not have are no difference.
-    if (isProbeEvent(event.ev) && !this.emits.has(event.ev)) return;
-    this.emitted.push({ event: event as unknown as TaggedEvent["event"], ...this.mode });
+    if (isProbeEvent(event.ev) && !this.#emits.has(event.ev)) return;
+    this.#emitted.push({ event: event as unknown as TaggedEvent["event"], ...this.#mode });
   }
 
   run(): ReplayReport {
     let steps = 0;
     let failure: ReplayReport["failure"];
-    for (const step of this.recording.steps) {
+    for (const step of this.#recording.steps) {
       try {
-        if (step.kind === "vmm") this.vmmStep(step);
-        else this.guestStep(step);
+        if (step.kind === "vmm") this.#vmmStep(step);
+        else this.#guestStep(step);
       } catch (error) {
-        refuseRecording(this.recording, `step ${step.n} (${step.op})`, error);
+        refuseRecording(this.#recording, `step ${step.n} (${step.op})`, error);
         failure = { step: step.n, error };
         break;
       }
       steps++;
-      if (this.differences.length >= (this.options.limit ?? Number.POSITIVE_INFINITY)) break;
+      if (this.#differences.length >= (this.#options.limit ?? Number.POSITIVE_INFINITY)) break;
     }
     return {
-      recording: this.recording,
+      recording: this.#recording,
       steps,
-      events: this.eventCounts,
-      notCompared: this.notCompared,
-      results: this.resultCounts,
-      rules: this.rules,
-      differences: this.differences,
+      events: this.#eventCounts,
+      notCompared: this.#notCompared,
+      results: this.#resultCounts,
+      rules: this.#rules,
+      differences: this.#differences,
       failure,
     };
   }
 
-  private begin(step: Step): void {
-    this.emitted = [];
-    this.modes = rootModes(step.events, this.snapshots.get(step.snapshot.vcpu), step.snapshot);
-    this.mode = this.modes[0] ?? ORDINARY;
-    this.host.beginStep(step);
+  #begin(step: Step): void {
+    this.#emitted = [];
+    this.#modes = rootModes(step.events, this.#snapshots.get(step.snapshot.vcpu), step.snapshot);
+    this.#mode = this.#modes[0] ?? ORDINARY;
+    this.#host.beginStep(step);
   }
 
-  private position(index: number): void {
-    this.host.at(index);
-    this.mode = this.modes[index] ?? this.mode;
+  #position(index: number): void {
+    this.#host.at(index);
+    this.#mode = this.#modes[index] ?? this.#mode;
   }
 
-  private guestStep(step: GuestStep): void {
-    if (!this.cpu.has(step.vcpu)) this.target.createVcpu(step.vcpu, step.pre);
-    this.begin(step);
-    this.tracker.beginStep(step);
-    this.cpu.beginStep(step);
-    this.target.setRflags(step.vcpu, step.cpl === 0 ? step.rflags : 2n);
-    this.player = new StepPlayer(
-      this.recording,
+  #guestStep(step: GuestStep): void {
+    if (!this.#cpu.has(step.vcpu)) this.#target.createVcpu(step.vcpu, step.pre);
+    this.#begin(step);
+    this.#tracker.beginStep(step);
+    this.#cpu.beginStep(step);
+    this.#target.setRflags(step.vcpu, step.cpl === 0 ? step.rflags : 2n);
+    this.#player = new StepPlayer(
+      this.#recording,
       step,
-      this.target,
-      this.host,
-      this.tracker,
-      this.cpu,
+      this.#target,
+      this.#host,
+      this.#tracker,
+      this.#cpu,
       {
-        position: (index) => this.position(index),
+        position: (index) => this.#position(index),
         entering: (now) => {
-          this.mode = { ...this.mode, loading: now };
+          this.#mode = { ...this.#mode, loading: now };
         },
-        result: (pair) => this.result(step, pair),
-        memory: (gpa, bytes) => this.quietly(() => this.tracker.writeGpa(gpa, bytes)),
+        result: (pair) => this.#result(step, pair),
+        memory: (gpa, bytes) => this.#quietly(() => this.#tracker.writeGpa(gpa, bytes)),
       },
-      this.smiPending,
+      this.#smiPending,
     );
-    this.player.play();
-    this.player = undefined;
-    if (step.events.some((event) => event.ev === "kvm_entry")) this.smiPending = false;
-    this.tracker.plainWrite(step, this.cpu.state(step.vcpu).registers);
-    this.guestMemory(step);
-    this.tracker.endStep();
-    this.registers(step);
-    this.cpu.endStep(step);
-    this.end(step);
+    this.#player.play();
+    this.#player = undefined;
+    if (step.events.some((event) => event.ev === "kvm_entry")) this.#smiPending = false;
+    this.#tracker.plainWrite(step, this.#cpu.state(step.vcpu).registers);
+    this.#guestMemory(step);
+    this.#tracker.endStep();
+    this.#registers(step);
+    this.#cpu.endStep(step);
+    this.#end(step);
   }
 
-  private quietly(action: () => void): void {
-    this.forwarding = false;
+  #quietly(action: () => void): void {
+    this.#forwarding = false;
     try {
       action();
     } finally {
-      this.forwarding = true;
+      this.#forwarding = true;
     }
   }
 
   /** Registers that the guest changed without an exit. */
-  private registers(step: GuestStep): void {
-    const { registers } = this.cpu.state(step.vcpu);
+  #registers(step: GuestStep): void {
+    const { registers } = this.#cpu.state(step.vcpu);
     const changed: { cr0?: bigint; cr3?: bigint; cr4?: bigint; efer?: bigint } = {};
     for (const name of ["cr0", "cr3", "cr4", "efer"] as const) {
       if (registers[name] !== step.post[name]) changed[name] = step.post[name];
     }
-    if (Object.keys(changed).length > 0) this.target.setGuestRegisters(step.vcpu, changed);
+    if (Object.keys(changed).length > 0) this.#target.setGuestRegisters(step.vcpu, changed);
   }
 
   /** Guest memory that the target's own walks and emulated writes changed. */
-  private guestMemory(step: GuestStep): void {
+  #guestMemory(step: GuestStep): void {
     const own = new Set<bigint>();
     for (const event of step.events) {
       if (event.ev === "kvm_mmu_set_accessed_bit" || event.ev === "kvm_mmu_set_dirty_bit") own.add(event.gpa & ~7n);
       if (event.ev === "pte_write") own.add(event.gpa & ~7n);
     }
     for (const { gpa, after } of step.memoryChanges) {
-      const hva = this.tracker.slots.hva(gpa);
+      const hva = this.#tracker.slots.hva(gpa);
       if (hva === undefined || !own.has(gpa)) continue;
-      const bytes = this.target.readHost(hva, 8);
+      const bytes = this.#target.readHost(hva, 8);
       const found = bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
-      this.result(step, {
+      this.#result(step, {
         kind: "guest memory",
         where: `memory at gpa 0x${gpa.toString(16)}`,
         recorded: `0x${after.toString(16)}`,
@@ -259,23 +260,23 @@ class Replayer {
     }
   }
 
-  private vmmStep(step: VmmStep): void {
-    this.begin(step);
-    this.tracker.vmmStep(step);
-    this.cpu.vmmStep(step);
+  #vmmStep(step: VmmStep): void {
+    this.#begin(step);
+    this.#tracker.vmmStep(step);
+    this.#cpu.vmmStep(step);
     const answers = [...step.answers];
     for (const input of step.inputs) {
       switch (input.kind) {
         case "slot":
-          this.tracker.slots.set(input.slot);
-          this.target.setSlot(input.slot);
+          this.#tracker.slots.set(input.slot);
+          this.#target.setSlot(input.slot);
           break;
         case "getDirtyLog": {
-          const gfns = this.target.getDirtyLog(0, input.slot);
+          const gfns = this.#target.getDirtyLog(0, input.slot);
           const answer = answers.find((item) => item.kind === "dirtyLog" && item.slot === input.slot);
-          const base = (this.tracker.slots.get(0, input.slot)?.gpa ?? 0n) >> 12n;
+          const base = (this.#tracker.slots.get(0, input.slot)?.gpa ?? 0n) >> 12n;
           if (answer?.kind === "dirtyLog")
-            this.dirtyLog(
+            this.#dirtyLog(
               step,
               answer.gfns,
               gfns.map((gfn) => gfn + base),
@@ -283,29 +284,29 @@ class Replayer {
           break;
         }
         case "clearDirtyLog":
-          this.target.clearDirtyLog(0, input.slot, input.first, input.count, "ones");
+          this.#target.clearDirtyLog(0, input.slot, input.first, input.count, "ones");
           break;
         case "setMmuPages":
-          this.target.setMmuPages(input.count);
+          this.#target.setMmuPages(input.count);
           break;
         case "setSregs":
-          this.target.setSregs(step.snapshot.vcpu, input.registers);
+          this.#target.setSregs(step.snapshot.vcpu, input.registers);
           break;
         case "smi":
-          this.smiPending = true;
+          this.#smiPending = true;
           break;
       }
     }
     step.events.forEach((event, index) => {
-      this.position(index);
-      const young = notify(event, this.target, this.host, this.tracker);
-      if (young !== undefined) this.age(step, index, young);
+      this.#position(index);
+      const young = notify(event, this.#target, this.#host, this.#tracker);
+      if (young !== undefined) this.#age(step, index, young);
     });
-    this.end(step);
+    this.#end(step);
   }
 
   /** The answer of an ageing notifier: the recorded one is that of all slots that the range meets. */
-  private age(step: Step, index: number, young: boolean): void {
+  #age(step: Step, index: number, young: boolean): void {
     let recorded: boolean | undefined;
     for (const event of step.events.slice(index + 1)) {
       if (event.ev === "kvm_age_hva" || event.ev === "kvm_test_age_hva") break;
@@ -314,72 +315,72 @@ class Replayer {
     }
     if (recorded === undefined) return;
     const text = (answer: boolean): string => (answer ? "young" : "not young");
-    this.result(step, { kind: "ageing", recorded: text(recorded), replayed: text(young) });
+    this.#result(step, { kind: "ageing", recorded: text(recorded), replayed: text(young) });
   }
 
-  private dirtyLog(step: Step, recorded: readonly bigint[], replayed: readonly bigint[]): void {
+  #dirtyLog(step: Step, recorded: readonly bigint[], replayed: readonly bigint[]): void {
     const text = (gfns: readonly bigint[]): string => gfns.map((gfn) => gfn.toString(16)).join(" ");
-    this.result(step, { kind: "dirty log", recorded: text(recorded), replayed: text(replayed) });
+    this.#result(step, { kind: "dirty log", recorded: text(recorded), replayed: text(replayed) });
   }
 
-  private result(step: Step, { kind, where = kind, recorded, replayed }: ResultPair): void {
-    this.resultCounts.set(kind, (this.resultCounts.get(kind) ?? 0) + 1);
-    if (recorded !== replayed) this.add(step, { kind: "result", where, recorded, replayed });
+  #result(step: Step, { kind, where = kind, recorded, replayed }: ResultPair): void {
+    this.#resultCounts.set(kind, (this.#resultCounts.get(kind) ?? 0) + 1);
+    if (recorded !== replayed) this.#add(step, { kind: "result", where, recorded, replayed });
   }
 
-  private add(step: Step, difference: Difference): void {
-    this.differences.push({ step: step.n, op: step.op, difference });
+  #add(step: Step, difference: Difference): void {
+    this.#differences.push({ step: step.n, op: step.op, difference });
   }
 
   /** Compares the step's events and the state after it. */
-  private end(step: Step): void {
+  #end(step: Step): void {
     const { vcpu } = step.snapshot;
-    const state = this.target.state(vcpu);
-    const { masks, pageOffset } = this.recording.config;
+    const state = this.#target.state(vcpu);
+    const { masks, pageOffset } = this.#recording.config;
     const hardwareBits = masks.accessed | masks.dirty;
-    this.specialSeen ||= this.modes.some(({ special }) => special);
-    const nestedMmus = [this.lastSnapshot?.guestMmu, step.snapshot.guestMmu];
+    this.#specialSeen ||= this.#modes.some(({ special }) => special);
+    const nestedMmus = [this.#lastSnapshot?.guestMmu, step.snapshot.guestMmu];
     const context = {
       nestedSpecial: nestedMmus.some((mmu) => mmu !== undefined && usesSpecialRoots(mmu)),
-      specialSeen: this.specialSeen,
-      emits: this.emits,
+      specialSeen: this.#specialSeen,
+      emits: this.#emits,
       pageOffset,
       hardwareBits,
-      recordedNames: new PageNames(this.lastSnapshot?.pages ?? [], step.snapshot.pages),
-      replayedNames: new PageNames(this.lastState?.pages ?? [], state.pages),
-      rules: this.rules,
+      recordedNames: new PageNames(this.#lastSnapshot?.pages ?? [], step.snapshot.pages),
+      replayedNames: new PageNames(this.#lastState?.pages ?? [], state.pages),
+      rules: this.#rules,
     };
-    if (this.options.events !== false) this.compareStepEvents(step, context);
+    if (this.#options.events !== false) this.#compareStepEvents(step, context);
     const hardware: (readonly [bigint, number, bigint])[] = [];
-    const found = StateComparator.compare(step.snapshot, state, {
+    const found = compareStates(step.snapshot, state, {
       hardwareBits,
-      rules: this.rules,
-      specialSeen: this.specialSeen,
+      rules: this.#rules,
+      specialSeen: this.#specialSeen,
       onHardwareBits: (hpa, index, bits) => hardware.push([hpa, index, bits]),
     });
-    for (const difference of found) this.add(step, difference);
-    for (const [hpa, index, bits] of hardware) this.target.setHardwareBits(hpa, index, bits);
-    this.snapshots.set(vcpu, step.snapshot);
-    this.lastSnapshot = step.snapshot;
-    this.lastState = state;
-    this.host.endStep(step);
+    for (const difference of found) this.#add(step, difference);
+    for (const [hpa, index, bits] of hardware) this.#target.setHardwareBits(hpa, index, bits);
+    this.#snapshots.set(vcpu, step.snapshot);
+    this.#lastSnapshot = step.snapshot;
+    this.#lastState = state;
+    this.#host.endStep(step);
   }
 
-  private compareStepEvents(step: Step, context: EventContext): void {
+  #compareStepEvents(step: Step, context: EventContext): void {
     const tagged = step.events.map((event, index) => ({
       event: event as unknown as TaggedEvent["event"],
-      ...(this.modes[index] ?? ORDINARY),
+      ...(this.#modes[index] ?? ORDINARY),
     }));
     for (const { event } of tagged) {
-      if (isProbeEvent(event.ev) && !this.emits.has(event.ev) && !RESULT_EVENTS.has(event.ev))
-        this.notCompared.set(event.ev, (this.notCompared.get(event.ev) ?? 0) + 1);
+      if (isProbeEvent(event.ev) && !this.#emits.has(event.ev) && !RESULT_EVENTS.has(event.ev))
+        this.#notCompared.set(event.ev, (this.#notCompared.get(event.ev) ?? 0) + 1);
     }
     const recorded = comparedEvents(tagged, context);
     for (const event of recorded) {
       if (isTraceEvent(event.ev) || isProbeEvent(event.ev))
-        this.eventCounts.set(event.ev, (this.eventCounts.get(event.ev) ?? 0) + 1);
+        this.#eventCounts.set(event.ev, (this.#eventCounts.get(event.ev) ?? 0) + 1);
     }
-    const replayed = comparedEvents(this.emitted, context);
-    for (const difference of compareEvents(recorded, replayed, context)) this.add(step, difference);
+    const replayed = comparedEvents(this.#emitted, context);
+    for (const difference of compareEvents(recorded, replayed, context)) this.#add(step, difference);
   }
 }

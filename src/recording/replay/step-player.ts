@@ -43,188 +43,204 @@ export interface PlayerHooks {
 }
 
 export class StepPlayer {
-  private readonly events: readonly RecordedEvent[];
-  private readonly vcpu: number;
-  private lastExit: EventOf<"kvm_exit"> | undefined;
+  readonly #events: readonly RecordedEvent[];
+  readonly #vcpu: number;
+  #lastExit: EventOf<"kvm_exit"> | undefined;
   /** Positions of events inside a fault that have been delivered by the target's callbacks. */
-  private readonly delivered = new Set<number>();
-  private fault: { readonly start: number; readonly end: number } | undefined;
+  readonly #delivered = new Set<number>();
+  #fault: { readonly start: number; readonly end: number } | undefined;
   /** Events before this position belong to an input that has been given. */
-  private consumed = 0;
-  private leavingSmm = false;
+  #consumed = 0;
+  #leavingSmm = false;
   /** Where the last walk for an emulated write led. */
-  private lastWrite: bigint | undefined;
-  private smiResets = 0;
+  #lastWrite: bigint | undefined;
+  #smiResets = 0;
+  readonly #recording: Recording;
+  readonly #step: GuestStep;
+  readonly #target: ReplayTarget;
+  readonly #host: RecordedHost;
+  readonly #tracker: GuestMemoryTracker;
+  readonly #cpu: CpuTracker;
+  readonly #hooks: PlayerHooks;
+  readonly #smiPending: boolean;
 
   constructor(
-    private readonly recording: Recording,
-    private readonly step: GuestStep,
-    private readonly target: ReplayTarget,
-    private readonly host: RecordedHost,
-    private readonly tracker: GuestMemoryTracker,
-    private readonly cpu: CpuTracker,
-    private readonly hooks: PlayerHooks,
-    private readonly smiPending: boolean,
+    recording: Recording,
+    step: GuestStep,
+    target: ReplayTarget,
+    host: RecordedHost,
+    tracker: GuestMemoryTracker,
+    cpu: CpuTracker,
+    hooks: PlayerHooks,
+    smiPending: boolean,
   ) {
-    this.events = step.events;
-    this.vcpu = step.vcpu;
+    this.#recording = recording;
+    this.#step = step;
+    this.#target = target;
+    this.#host = host;
+    this.#tracker = tracker;
+    this.#cpu = cpu;
+    this.#hooks = hooks;
+    this.#smiPending = smiPending;
+    this.#events = step.events;
+    this.#vcpu = step.vcpu;
   }
 
   play(): void {
-    for (let index = 0; index < this.events.length; index++) {
-      this.hooks.position(index);
-      const event = this.events[index]!;
-      const before = this.cpu.state(this.vcpu);
+    for (let index = 0; index < this.#events.length; index++) {
+      this.#hooks.position(index);
+      const event = this.#events[index]!;
+      const before = this.#cpu.state(this.#vcpu);
       const saved = before.saved ?? before.registers;
-      this.cpu.event(this.step, event, index);
-      this.input(event, index, saved);
-      this.recordedMemory(event);
+      this.#cpu.event(this.#step, event, index);
+      this.#input(event, index, saved);
+      this.#recordedMemory(event);
     }
-    this.hooks.position(this.events.length);
+    this.#hooks.position(this.#events.length);
   }
 
   /** What a fault's look-up runs into: the notifier calls that the recording has inside it. */
   notifierInFault(): void {
-    if (this.fault === undefined) return;
-    for (let index = this.fault.start; index < this.fault.end; index++) {
-      const event = this.events[index]!;
-      if (INPUT_KINDS.has(event.ev)) this.once(index, () => this.notifier(event));
+    if (this.#fault === undefined) return;
+    for (let index = this.#fault.start; index < this.#fault.end; index++) {
+      const event = this.#events[index]!;
+      if (INPUT_KINDS.has(event.ev)) this.#once(index, () => this.notifier(event));
     }
   }
 
   /** The target injects a page fault: L1 may intercept it. */
   injectPageFault(): void {
-    if (this.fault === undefined) return;
-    for (let index = this.fault.start; index < this.fault.end; index++) {
-      if (this.events[index]!.ev !== "kvm_nested_vmexit_inject") continue;
-      this.once(index, () => {
-        this.hooks.position(index);
-        this.exitNested();
+    if (this.#fault === undefined) return;
+    for (let index = this.#fault.start; index < this.#fault.end; index++) {
+      if (this.#events[index]!.ev !== "kvm_nested_vmexit_inject") continue;
+      this.#once(index, () => {
+        this.#hooks.position(index);
+        this.#exitNested();
       });
     }
   }
 
-  private once(index: number, action: () => void): void {
-    if (this.delivered.has(index)) return;
-    this.delivered.add(index);
+  #once(index: number, action: () => void): void {
+    if (this.#delivered.has(index)) return;
+    this.#delivered.add(index);
     action();
   }
 
-  private input(event: RecordedEvent, index: number, saved: GuestStep["pre"]): void {
+  #input(event: RecordedEvent, index: number, saved: GuestStep["pre"]): void {
     switch (event.ev) {
       case "kvm_exit":
-        this.exit(event, index);
+        this.#exit(event, index);
         break;
       case "kvm_page_fault":
-        this.pageFault(index, event.fault_address, event.error_code);
+        this.#pageFault(index, event.fault_address, event.error_code);
         break;
       case "kvm_entry":
-        this.leavingSmm = false;
-        this.hooks.entering(true);
-        this.target.enterGuest(this.vcpu);
-        this.hooks.entering(false);
+        this.#leavingSmm = false;
+        this.#hooks.entering(true);
+        this.#target.enterGuest(this.#vcpu);
+        this.#hooks.entering(false);
         break;
       case "kvm_mmu_pagetable_walk":
-        this.walk(event, index);
+        this.#walk(event, index);
         break;
       case "pte_write":
-        this.emulatedWrite(event);
+        this.#emulatedWrite(event);
         break;
       case "set_cr0":
-        if (!this.leavingSmm) this.target.writeCr0(this.vcpu, event.cr0);
+        if (!this.#leavingSmm) this.#target.writeCr0(this.#vcpu, event.cr0);
         break;
       case "set_cr3":
-        if (!this.leavingSmm) this.target.writeCr3(this.vcpu, event.cr3);
+        if (!this.#leavingSmm) this.#target.writeCr3(this.#vcpu, event.cr3);
         break;
       case "set_cr4":
-        if (!this.leavingSmm) this.target.writeCr4(this.vcpu, event.cr4);
+        if (!this.#leavingSmm) this.#target.writeCr4(this.#vcpu, event.cr4);
         break;
       case "invlpg":
-        this.target.invlpg(this.vcpu, event.gva);
+        this.#target.invlpg(this.#vcpu, event.gva);
         break;
       case "reset_context":
-        if (this.smiPending && this.smiResets++ === 0) this.target.enterSmm(this.vcpu);
+        if (this.#smiPending && this.#smiResets++ === 0) this.#target.enterSmm(this.#vcpu);
         break;
       case "kvm_emulate_insn":
         if (event.insn.startsWith(RSM_INSTRUCTION) && event.failed === 0) {
-          this.leavingSmm = true;
-          this.target.leaveSmm(this.vcpu, saved);
+          this.#leavingSmm = true;
+          this.#target.leaveSmm(this.#vcpu, saved);
         }
         break;
       case "kvm_nested_vmenter": {
-        const entry = this.cpu.state(this.vcpu).nested;
-        if (entry !== undefined) this.target.enterNested(this.vcpu, entry);
+        const entry = this.#cpu.state(this.#vcpu).nested;
+        if (entry !== undefined) this.#target.enterNested(this.#vcpu, entry);
         break;
       }
       case "kvm_nested_vmexit_inject":
-        this.once(index, () => this.exitNested());
+        this.#once(index, () => this.#exitNested());
         break;
       case "mark_dirty":
-        if (this.isOwnWrite(index)) this.target.markDirty(this.vcpu, event.gfn);
+        if (this.#isOwnWrite(index)) this.#target.markDirty(this.#vcpu, event.gfn);
         break;
       case "kvm_unmap_hva_range":
       case "kvm_set_spte_hva":
       case "kvm_age_hva":
       case "kvm_test_age_hva":
-        this.once(index, () => this.notifier(event));
+        this.#once(index, () => this.notifier(event));
         break;
     }
   }
 
   /** Changes that the recording reports, made in the tracked memory too; the target has made them itself. */
-  private recordedMemory(event: RecordedEvent): void {
-    if (event.ev === "pte_write") this.hooks.memory(event.gpa, toBytes(event.new, event.bytes));
+  #recordedMemory(event: RecordedEvent): void {
+    if (event.ev === "pte_write") this.#hooks.memory(event.gpa, toBytes(event.new, event.bytes));
   }
 
   /**
    * The last exit interrupted the delivery of an event: EXITINTINFO on SVM; on VMX the IDT-vectoring information, which
    * the tracepoint gives as info2 (its intr_info is the exit's own exception).
    */
-  private isEventDelivery(): boolean {
-    if (this.lastExit === undefined) return false;
-    const { intel } = this.recording.config;
-    const info = intel ? Number(this.lastExit.info2 & 0xffffffffn) : this.lastExit.intr_info;
+  #isEventDelivery(): boolean {
+    if (this.#lastExit === undefined) return false;
+    const { intel } = this.#recording.config;
+    const info = intel ? Number(this.#lastExit.info2 & 0xffffffffn) : this.#lastExit.intr_info;
     return (info & EVENT_VALID) !== 0;
   }
 
-  private exitNested(): void {
+  #exitNested(): void {
     // VMX loads L1's registers from its VMCS, as the end of the step shows them; SVM restores those from before.
-    this.target.exitNested(this.vcpu, this.recording.config.intel ? this.step.post : this.step.pre);
+    this.#target.exitNested(this.#vcpu, this.#recording.config.intel ? this.#step.post : this.#step.pre);
   }
 
   notifier(event: RecordedEvent): void {
-    notify(event, this.target, this.host, this.tracker);
+    notify(event, this.#target, this.#host, this.#tracker);
   }
 
   /** Exits whose effect on the MMU comes before any event of its own. */
-  private exit(event: EventOf<"kvm_exit">, index: number): void {
-    this.lastExit = event;
-    const { intel } = this.recording.config;
-    const rest = this.untilEntry(index + 1);
+  #exit(event: EventOf<"kvm_exit">, index: number): void {
+    this.#lastExit = event;
+    const { intel } = this.#recording.config;
+    const rest = this.#untilEntry(index + 1);
     if (event.exit_reason === (intel ? EXIT_MSR_WRITE_VMX : EXIT_MSR_SVM)) {
       const msr = rest.find((later) => later.ev === "kvm_msr");
       if (msr?.ev === "kvm_msr" && msr.write === 1 && msr.ecx === MSR_EFER && msr.exception === 0)
-        this.target.writeEfer(this.vcpu, msr.data);
+        this.#target.writeEfer(this.#vcpu, msr.data);
     }
     if (!intel) return;
     switch (event.exit_reason) {
       case EXIT_EPT_MISCONFIG:
-        this.pageFault(index, misconfiguredAddress(this.step, rest), PFERR_RSVD);
+        this.#pageFault(index, misconfiguredAddress(this.#step, rest), PFERR_RSVD);
         break;
       case EXIT_INVEPT:
-        this.walkOperands(index, rest);
+        this.#walkOperands(index, rest);
         if (rest.every((later) => later.ev !== "kvm_inj_exception")) {
-          const all = this.step.invept === 2;
-          this.target.invept(this.vcpu, all ? "all" : this.step.gva);
+          const all = this.#step.invept === 2;
+          this.#target.invept(this.#vcpu, all ? "all" : this.#step.gva);
         }
         break;
       case EXIT_VMPTRLD:
-        this.walkOperands(index, rest);
-        if (rest.some((later) => later.ev === "free_roots")) this.target.releaseGuestMmu(this.vcpu);
+        this.#walkOperands(index, rest);
+        if (rest.some((later) => later.ev === "free_roots")) this.#target.releaseGuestMmu(this.#vcpu);
         break;
       case EXIT_INVPCID:
-        this.walkOperands(index, rest);
-        if (rest.every((later) => later.ev !== "kvm_inj_exception")) this.invpcid(rest);
+        this.#walkOperands(index, rest);
+        if (rest.every((later) => later.ev !== "kvm_inj_exception")) this.#invpcid(rest);
         break;
     }
   }
@@ -233,87 +249,87 @@ export class StepPlayer {
    * INVPCID. Its descriptor is not in a recording (the VMM takes it away again): the address and PCID of type 0 are
    * in the event, the PCID of type 1 is that of the roots that were freed or synchronised because of it.
    */
-  private invpcid(rest: readonly RecordedEvent[]): void {
-    const type = Number(this.step.value);
+  #invpcid(rest: readonly RecordedEvent[]): void {
+    const type = Number(this.#step.value);
     if (type === 0) {
       const event = rest.find((later) => later.ev === "invpcid_gva");
-      if (event?.ev === "invpcid_gva") this.target.invpcid(this.vcpu, type, Number(event.pcid), event.gva);
+      if (event?.ev === "invpcid_gva") this.#target.invpcid(this.#vcpu, type, Number(event.pcid), event.gva);
     } else if (type === 1) {
-      const { previousRoots } = this.target.state(this.vcpu).rootMmu;
-      const pcid = invalidatedPcid(rest, previousRoots, this.cpu.effective(this.vcpu).cr3);
-      if (pcid !== undefined) this.target.invpcid(this.vcpu, type, pcid, 0n);
-    } else this.target.invpcid(this.vcpu, type, 0, 0n);
+      const { previousRoots } = this.#target.state(this.#vcpu).rootMmu;
+      const pcid = invalidatedPcid(rest, previousRoots, this.#cpu.effective(this.#vcpu).cr3);
+      if (pcid !== undefined) this.#target.invpcid(this.#vcpu, type, pcid, 0n);
+    } else this.#target.invpcid(this.#vcpu, type, 0, 0n);
   }
 
   /** The walks for an instruction's memory operand come before what the instruction does. */
-  private walkOperands(index: number, rest: readonly RecordedEvent[]): void {
+  #walkOperands(index: number, rest: readonly RecordedEvent[]): void {
     rest.forEach((event, offset) => {
-      if (event.ev === "kvm_mmu_pagetable_walk") this.walk(event, index + 1 + offset);
+      if (event.ev === "kvm_mmu_pagetable_walk") this.#walk(event, index + 1 + offset);
     });
   }
 
   /** The events from `index` to before the next guest entry. */
-  private untilEntry(index: number): readonly RecordedEvent[] {
-    const end = this.events.findIndex((event, at) => at >= index && event.ev === "kvm_entry");
-    return this.events.slice(index, end === -1 ? undefined : end);
+  #untilEntry(index: number): readonly RecordedEvent[] {
+    const end = this.#events.findIndex((event, at) => at >= index && event.ev === "kvm_entry");
+    return this.#events.slice(index, end === -1 ? undefined : end);
   }
 
-  private pageFault(index: number, address: bigint, errorCode: bigint): void {
-    const { ept } = this.recording.config;
-    const misconfiguration = this.events[index]!.ev === "kvm_exit";
-    const rest = this.events.slice(index + 1);
+  #pageFault(index: number, address: bigint, errorCode: bigint): void {
+    const { ept } = this.#recording.config;
+    const misconfiguration = this.#events[index]!.ev === "kvm_exit";
+    const rest = this.#events.slice(index + 1);
     const returned = rest.findIndex((event) => HANDLER_RETURNS.has(event.ev) || event.ev === "page_fault_ret");
     // Without a handler's return (an MMIO SPTE) the rest, up to page_fault_ret, is instruction emulation.
     const handler = returned !== -1 && HANDLER_RETURNS.has(rest[returned]!.ev);
     const unprotect = rest.findIndex((event) => event.ev === "unprotect_page" || event.ev === "kvm_entry");
     const own = handler ? returned : unprotect !== -1 && rest[unprotect]!.ev === "unprotect_page" ? unprotect : 0;
     const end = index + 1 + own;
-    this.fault = { start: index + 1, end };
-    const outcome = this.target.pageFault(this.vcpu, {
+    this.#fault = { start: index + 1, end };
+    const outcome = this.#target.pageFault(this.#vcpu, {
       address,
       errorCode: ept && !misconfiguration ? pferrOfQualification(errorCode) : errorCode,
       ...(ept && !misconfiguration ? { exitQualification: errorCode } : {}),
-      eventDelivery: this.isEventDelivery(),
+      eventDelivery: this.#isEventDelivery(),
     });
     // What the target's callbacks have not asked for happens at the latest now.
     this.notifierInFault();
     this.injectPageFault();
-    this.fault = undefined;
-    this.consumed = Math.max(this.consumed, end);
-    for (const pair of faultResults(outcome, this.untilEntry(index + 1))) this.hooks.result(pair);
+    this.#fault = undefined;
+    this.#consumed = Math.max(this.#consumed, end);
+    for (const pair of faultResults(outcome, this.#untilEntry(index + 1))) this.#hooks.result(pair);
   }
 
   /** A walk that is no part of a page fault: of instruction emulation or event delivery. */
-  private walk(event: EventOf<"kvm_mmu_pagetable_walk">, index: number): void {
-    if (index < this.consumed) return;
-    const outcome = this.target.guestWalk(this.vcpu, event.addr, event.pferr);
-    const { nested } = this.cpu.state(this.vcpu);
+  #walk(event: EventOf<"kvm_mmu_pagetable_walk">, index: number): void {
+    if (index < this.#consumed) return;
+    const outcome = this.#target.guestWalk(this.#vcpu, event.addr, event.pferr);
+    const { nested } = this.#cpu.state(this.#vcpu);
     const twoStage = nested !== undefined && nested.secondStage.kind !== "none";
-    this.consumed = index + walkLength(this.events, index, twoStage);
-    if (outcome.ok && (event.pferr & PFERR_WRITE) !== 0) this.lastWrite = outcome.gpa;
-    if (!outcome.ok && this.faultInjected(this.consumed)) this.injectEmulated(outcome);
+    this.#consumed = index + walkLength(this.#events, index, twoStage);
+    if (outcome.ok && (event.pferr & PFERR_WRITE) !== 0) this.#lastWrite = outcome.gpa;
+    if (!outcome.ok && this.#faultInjected(this.#consumed)) this.#injectEmulated(outcome);
   }
 
   /** The address that emulation writes to is the one that its last walk for a write has given. */
-  private emulatedWrite(event: EventOf<"pte_write">): void {
-    const { lastWrite } = this;
+  #emulatedWrite(event: EventOf<"pte_write">): void {
+    const lastWrite = this.#lastWrite;
     if (lastWrite !== undefined) {
       const page = (gpa: bigint): string => `page 0x${(gpa >> 12n).toString(16)}`;
-      this.hooks.result({ kind: "emulated write", recorded: page(event.gpa), replayed: page(lastWrite) });
+      this.#hooks.result({ kind: "emulated write", recorded: page(event.gpa), replayed: page(lastWrite) });
     }
-    this.target.emulatedWrite(this.vcpu, event.gpa, toBytes(event.new, event.bytes));
+    this.#target.emulatedWrite(this.#vcpu, event.gpa, toBytes(event.new, event.bytes));
   }
 
-  private injectEmulated(fault: Extract<GuestWalkOutcome, { ok: false }>): void {
-    this.fault = { start: this.consumed, end: this.consumed + this.untilEntry(this.consumed).length };
-    this.target.injectEmulatedFault(this.vcpu, fault);
+  #injectEmulated(fault: Extract<GuestWalkOutcome, { ok: false }>): void {
+    this.#fault = { start: this.#consumed, end: this.#consumed + this.#untilEntry(this.#consumed).length };
+    this.#target.injectEmulatedFault(this.#vcpu, fault);
     this.injectPageFault();
-    this.fault = undefined;
+    this.#fault = undefined;
   }
 
   /** Whether a #PF for the walk that ended at `index` is injected before the guest runs on or another walk begins. */
-  private faultInjected(index: number): boolean {
-    for (const event of this.untilEntry(index)) {
+  #faultInjected(index: number): boolean {
+    for (const event of this.#untilEntry(index)) {
       if (event.ev === "kvm_mmu_pagetable_walk") return false;
       if (event.ev === "invalidate_gva" || event.ev === "kvm_nested_vmexit_inject") return true;
       if (event.ev === "kvm_inj_exception" && event.exception === 14 && event.reinjected === 0) return true;
@@ -325,13 +341,13 @@ export class StepPlayer {
    * A page that KVM marks dirty outside the MMU: flushing the page-modification log right after an exit, writing a
    * VMX instruction's operand, or saving the state that an SMI interrupts.
    */
-  private isOwnWrite(index: number): boolean {
+  #isOwnWrite(index: number): boolean {
     let before = index - 1;
-    while (before >= 0 && this.events[before]!.ev === "mark_dirty") before--;
-    if (this.smiPending && this.smiResets === 1) return true;
-    if (this.events[before]?.ev === "kvm_exit") return true;
-    const reason = this.lastExit?.exit_reason ?? 0;
-    const previous = this.events[before]?.ev ?? "";
+    while (before >= 0 && this.#events[before]!.ev === "mark_dirty") before--;
+    if (this.#smiPending && this.#smiResets === 1) return true;
+    if (this.#events[before]?.ev === "kvm_exit") return true;
+    const reason = this.#lastExit?.exit_reason ?? 0;
+    const previous = this.#events[before]?.ev ?? "";
     return (
       reason >= EXIT_VMX_FIRST &&
       reason <= EXIT_VMX_LAST &&

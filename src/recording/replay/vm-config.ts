@@ -1,3 +1,4 @@
+/** The configuration of the virtual machine that a recording needs. */
 import type { Recording } from "../format/recording.js";
 import { hostRanges } from "../world/guest-memory.js";
 import type { ReplayVmConfig } from "./target.js";

@@ -22,7 +22,7 @@ export interface DescribedDifference {
 
 /** Describes the differences of one recording. */
 export class Describer {
-  private readonly options: DecodeOptions;
+  readonly #options: DecodeOptions;
 
   constructor(config: RecordingConfig) {
     const format: SpteFormat = config.ept ? "ept" : config.npt ? "npt" : "shadow";
@@ -32,26 +32,28 @@ export class Describer {
       mmio: masks.mmioMask,
       lowerGfn: masks.nonpresentOrRsvdLowerGfn,
     };
-    this.options = { format, masks: spteMasks };
+    this.#options = { format, masks: spteMasks };
   }
 
   describe({ step, op, difference }: StepDifference): DescribedDifference {
-    return { step, op, ...this.sides(difference) };
+    return { step, op, ...this.#sides(difference) };
   }
 
-  private sides(difference: Difference): { what: string; recorded: string; replayed: string } {
+  #sides(difference: Difference): { what: string; recorded: string; replayed: string } {
     switch (difference.kind) {
       case "event": {
         const { recorded, replayed, fields, index } = difference;
         const kind = recorded?.ev ?? replayed?.ev ?? "";
         const what =
           fields.length > 0 ? `event ${index} ${kind}: ${fields.join(", ")}` : `event ${index}: another event`;
-        return { what, recorded: this.event(recorded), replayed: this.event(replayed) };
+        return { what, recorded: this.#event(recorded), replayed: this.#event(replayed) };
       }
       case "state": {
         const { where, recorded, replayed, spteLevel } = difference;
         const side = (value: typeof recorded): string =>
-          spteLevel !== undefined && typeof value === "bigint" ? this.spte(value, spteLevel) : stateValue(where, value);
+          spteLevel !== undefined && typeof value === "bigint"
+            ? this.#spte(value, spteLevel)
+            : stateValue(where, value);
         return { what: where, recorded: side(recorded), replayed: side(replayed) };
       }
       case "result":
@@ -60,7 +62,7 @@ export class Describer {
   }
 
   /** The event as the kernel prints it, then what its role and SPTEs mean. */
-  private event(event: TaggedEvent["event"] | undefined): string {
+  #event(event: TaggedEvent["event"] | undefined): string {
     if (event === undefined) return ABSENT;
     const text = TEXT_KINDS.has(event.ev) ? printEvent(event as unknown as RecordedEvent) : fieldsText(event);
     const notes: string[] = [];
@@ -70,15 +72,15 @@ export class Describer {
       for (const [field, kind] of Object.entries(kinds)) {
         const value = event[field];
         if (kind === "spte" && typeof value === "bigint" && value !== 0n)
-          notes.push(`${field} ${this.spte(value, level)}`);
+          notes.push(`${field} ${this.#spte(value, level)}`);
         if (field === "role" && typeof value === "number") notes.push(`role ${roleText(BigInt(value))}`);
       }
     }
     return [`${event.ev}: ${text}`, ...notes].join("; ");
   }
 
-  private spte(value: bigint, level: number | undefined): string {
-    const decoded = decodeSpte(value, { ...this.options, ...(level === undefined ? {} : { level }) });
+  #spte(value: bigint, level: number | undefined): string {
+    const decoded = decodeSpte(value, { ...this.#options, ...(level === undefined ? {} : { level }) });
     const parts = [`0x${value.toString(16)}`, decoded.kind];
     if (decoded.rights !== undefined) {
       const { read, write, execute, user } = decoded.rights;

@@ -1,3 +1,4 @@
+/** Figures over many replays, as JSON and as lines for people. */
 import { IGNORED_FIELDS, RULES, RuleCounts } from "../compare/rules.js";
 import type { ReplayReport } from "../replay/replayer.js";
 

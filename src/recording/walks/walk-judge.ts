@@ -102,130 +102,131 @@ export function judgeWalks(recording: Recording, engine: PagingEngine): WalkRepo
 }
 
 class WalkJudge {
-  private readonly tracker: GuestMemoryTracker;
-  private readonly cpu: CpuTracker;
-  private memory!: GuestMemory;
+  readonly #tracker: GuestMemoryTracker;
+  readonly #cpu: CpuTracker;
+  #memory!: GuestMemory;
   /** What the walk at hand was made with. */
-  private readonly spaces: AddressSpace[] = [];
-  private walks = 0;
-  private matched = 0;
-  private readonly differences: WalkDifference[] = [];
+  readonly #spaces: AddressSpace[] = [];
+  #walks = 0;
+  #matched = 0;
+  readonly #differences: WalkDifference[] = [];
+  readonly #recording: Recording;
+  readonly #engine: PagingEngine;
 
-  constructor(
-    private readonly recording: Recording,
-    private readonly engine: PagingEngine,
-  ) {
-    this.tracker = new GuestMemoryTracker(recording, (hva, bytes) => {
-      for (const gpa of this.tracker.slots.gpas(hva)) this.memory.write(gpa, bytes);
+  constructor(recording: Recording, engine: PagingEngine) {
+    this.#recording = recording;
+    this.#engine = engine;
+    this.#tracker = new GuestMemoryTracker(recording, (hva, bytes) => {
+      for (const gpa of this.#tracker.slots.gpas(hva)) this.#memory.write(gpa, bytes);
     });
-    this.cpu = new CpuTracker((gpa, length) => this.tracker.readGpa(gpa, length));
-    this.mapSlots();
+    this.#cpu = new CpuTracker((gpa, length) => this.#tracker.readGpa(gpa, length));
+    this.#mapSlots();
   }
 
   /** Judges every walk of the recording. */
   run(): WalkReport {
-    for (const step of this.recording.steps) {
+    for (const step of this.#recording.steps) {
       try {
-        this.step(step);
+        this.#step(step);
       } catch (error) {
-        refuseRecording(this.recording, `step ${step.n} (${step.op})`, error);
+        refuseRecording(this.#recording, `step ${step.n} (${step.op})`, error);
         throw error;
       }
     }
-    this.memory.dispose?.();
-    return { walks: this.walks, matched: this.matched, differences: this.differences };
+    this.#memory.dispose?.();
+    return { walks: this.#walks, matched: this.#matched, differences: this.#differences };
   }
 
-  private step(step: Step): void {
+  #step(step: Step): void {
     if (step.kind !== "vmm") {
-      this.guestStep(step);
+      this.#guestStep(step);
       return;
     }
-    this.tracker.vmmStep(step);
-    this.cpu.vmmStep(step);
+    this.#tracker.vmmStep(step);
+    this.#cpu.vmmStep(step);
     if (step.inputs.some((input) => input.kind === "slot")) {
-      this.tracker.applySlots(step);
-      this.mapSlots();
+      this.#tracker.applySlots(step);
+      this.#mapSlots();
     }
   }
 
   /** A new engine memory for the current slots: the walking interface has no way to change them. */
-  private mapSlots(): void {
-    const slots = this.tracker.slots.all().filter((slot) => slot.addressSpace === 0);
-    (this.memory as GuestMemory | undefined)?.dispose?.();
-    const memory = this.engine.createMemory({
+  #mapSlots(): void {
+    const slots = this.#tracker.slots.all().filter((slot) => slot.addressSpace === 0);
+    (this.#memory as GuestMemory | undefined)?.dispose?.();
+    const memory = this.#engine.createMemory({
       slots: slots.map((slot) => ({ gpa: slot.gpa, size: Number(slot.size) })),
     });
-    this.memory = memory;
-    for (const { hva, bytes } of this.tracker.contents()) {
-      for (const gpa of this.tracker.slots.gpas(hva)) memory.write(gpa, bytes);
+    this.#memory = memory;
+    for (const { hva, bytes } of this.#tracker.contents()) {
+      for (const gpa of this.#tracker.slots.gpas(hva)) memory.write(gpa, bytes);
     }
   }
 
-  private guestStep(step: GuestStep): void {
-    this.tracker.beginStep(step);
-    this.cpu.beginStep(step);
+  #guestStep(step: GuestStep): void {
+    this.#tracker.beginStep(step);
+    this.#cpu.beginStep(step);
     const events = step.events;
     for (let index = 0; index < events.length; ) {
       const event = events[index]!;
-      this.cpu.event(step, event, index);
-      if (event.ev === "pte_write") this.tracker.writeGpa(event.gpa, toBytes(event.new, event.bytes));
+      this.#cpu.event(step, event, index);
+      if (event.ev === "pte_write") this.#tracker.writeGpa(event.gpa, toBytes(event.new, event.bytes));
       if (event.ev !== "kvm_mmu_pagetable_walk") {
         index++;
         continue;
       }
-      const end = this.judge(step, index);
-      for (; index < end; index++) this.cpu.event(step, events[index]!, index);
+      const end = this.#judge(step, index);
+      for (; index < end; index++) this.#cpu.event(step, events[index]!, index);
     }
-    this.tracker.plainWrite(step, this.cpu.state(step.vcpu).registers);
-    this.tracker.endStep();
-    this.cpu.endStep(step);
+    this.#tracker.plainWrite(step, this.#cpu.state(step.vcpu).registers);
+    this.#tracker.endStep();
+    this.#cpu.endStep(step);
   }
 
   /** Judges the walk that begins at `index`; returns the position after its events. */
-  private judge(step: GuestStep, index: number): number {
+  #judge(step: GuestStep, index: number): number {
     const event = step.events[index] as Extract<RecordedEvent, { ev: "kvm_mmu_pagetable_walk" }>;
-    const nested = this.cpu.state(step.vcpu).nested;
-    const registers = this.cpu.effective(step.vcpu);
+    const nested = this.#cpu.state(step.vcpu).nested;
+    const registers = this.#cpu.effective(step.vcpu);
     const own = ownWalk(step, index);
     let prediction: Prediction;
     if (nested === undefined || nested.secondStage.kind === "none") {
-      prediction = this.predict(this.guestStage(step, registers, undefined), event.addr, event.pferr, step);
+      prediction = this.#predict(this.#guestStage(step, registers, undefined), event.addr, event.pferr, step);
     } else if (own || (registers.cr0 & CR0_PG) === 0n) {
-      prediction = this.predict(this.secondStage(nested), event.addr, event.pferr, step);
+      prediction = this.#predict(this.#secondStage(nested), event.addr, event.pferr, step);
     } else {
-      prediction = this.predictNested(nested, registers, event.addr, event.pferr, step);
+      prediction = this.#predictNested(nested, registers, event.addr, event.pferr, step);
     }
     // In the order in which none is needed any more: a space before its second stage.
-    for (const space of this.spaces.splice(0).reverse()) space.dispose?.();
+    for (const space of this.#spaces.splice(0).reverse()) space.dispose?.();
     const recorded = recordedWalk(step.events, index, prediction.events.length);
     const expected = recorded.events.map(print);
     const found = prediction.events.map(print);
     const walks = recorded.events.filter((item) => item.ev === "kvm_mmu_pagetable_walk").length;
-    this.walks += walks;
-    if (expected.join("\n") === found.join("\n")) this.matched += walks;
-    else this.differences.push({ step: step.n, event: index, expected, found });
-    for (const item of recorded.events) this.applyBits(item, nested, registers);
+    this.#walks += walks;
+    if (expected.join("\n") === found.join("\n")) this.#matched += walks;
+    else this.#differences.push({ step: step.n, event: index, expected, found });
+    for (const item of recorded.events) this.#applyBits(item, nested, registers);
     return recorded.end;
   }
 
   /** Repeats the bits that the kernel's walk set: the tracked memory follows the recording, not the engine. */
-  private applyBits(event: WalkEvent, nested: NestedEntry | undefined, registers: ControlRegisters): void {
+  #applyBits(event: WalkEvent, nested: NestedEntry | undefined, registers: ControlRegisters): void {
     if (event.ev !== "kvm_mmu_set_accessed_bit" && event.ev !== "kvm_mmu_set_dirty_bit") return;
     const format =
       nested?.secondStage.kind === "ept"
         ? EPT_ENTRY
         : legacyEntry(nested?.secondStage.kind === "npt" ? nested.secondStage.hostCr4 : registers.cr4);
     const bits = event.ev === "kvm_mmu_set_accessed_bit" ? format.accessed : format.dirty;
-    this.tracker.setBits(event.gpa, bits, format.size);
+    this.#tracker.setBits(event.gpa, bits, format.size);
   }
 
-  private guestStage(step: GuestStep, registers: ControlRegisters, second: AddressSpace | undefined): Stage {
-    const config = this.recording.config;
-    const page1g = !this.recording.cpuidEdits.some((edit) => edit.fn === 0x80000001 && (edit.clear & (1 << 26)) !== 0);
+  #guestStage(step: GuestStep, registers: ControlRegisters, second: AddressSpace | undefined): Stage {
+    const config = this.#recording.config;
+    const page1g = !this.#recording.cpuidEdits.some((edit) => edit.fn === 0x80000001 && (edit.clear & (1 << 26)) !== 0);
     const pae = (registers.cr4 & CR4_PAE) !== 0n && (registers.efer & EFER_LMA) === 0n;
-    const pdptes = pae ? this.pdptes(step, registers, second) : undefined;
-    const space = this.engine.createAddressSpace(this.memory, {
+    const pdptes = pae ? this.#pdptes(step, registers, second) : undefined;
+    const space = this.#engine.createAddressSpace(this.#memory, {
       ...registers,
       maxPhysAddr: config.guestMaxPhysAddr,
       cpu: { page1g, amdReservedBit8: !config.intel },
@@ -233,7 +234,7 @@ class WalkJudge {
       ...(pdptes === undefined ? {} : { pdpteValues: pdptes }),
       ...(second === undefined ? {} : { secondStage: second }),
     });
-    this.spaces.push(space);
+    this.#spaces.push(space);
     return { space, format: legacyEntry(registers.cr4), kind: "guest" };
   }
 
@@ -241,21 +242,21 @@ class WalkJudge {
    * The PDPTEs of a PAE walk: latched, but read anew under NPT, where the emulated processor sets Accessed in them
    * and the recorded kernel was made not to mind (`pdpteAccessedAllowed`).
    */
-  private pdptes(step: GuestStep, registers: ControlRegisters, second: AddressSpace | undefined): Pdptes | undefined {
-    const config = this.recording.config;
+  #pdptes(step: GuestStep, registers: ControlRegisters, second: AddressSpace | undefined): Pdptes | undefined {
+    const config = this.#recording.config;
     if (second !== undefined) return undefined;
-    if (!config.npt) return this.cpu.pdptes(step.vcpu);
+    if (!config.npt) return this.#cpu.pdptes(step.vcpu);
     const allowed = config.pdpteAccessedAllowed ? ~PDPTE_ACCESSED : ~0n;
     const read = (index: bigint): bigint =>
-      this.tracker.readU64((registers.cr3 & 0xffffffe0n) + index * 8n) & BigInt.asUintN(64, allowed);
+      this.#tracker.readU64((registers.cr3 & 0xffffffe0n) + index * 8n) & BigInt.asUintN(64, allowed);
     return [read(0n), read(1n), read(2n), read(3n)];
   }
 
-  private secondStage(nested: NestedEntry): Stage {
-    const { guestMaxPhysAddr: maxPhysAddr, intel } = this.recording.config;
+  #secondStage(nested: NestedEntry): Stage {
+    const { guestMaxPhysAddr: maxPhysAddr, intel } = this.#recording.config;
     const stage = nested.secondStage;
     if (stage.kind === "ept") {
-      const space = this.engine.createEpt(this.memory, {
+      const space = this.#engine.createEpt(this.#memory, {
         eptp: stage.eptp,
         maxPhysAddr,
         executeOnly: stage.executeOnly,
@@ -263,7 +264,7 @@ class WalkJudge {
         page1g: stage.hugePageLevel >= 3,
         rules: "kvm-6.1",
       });
-      this.spaces.push(space);
+      this.#spaces.push(space);
       return {
         space,
         format: stage.accessedDirty ? EPT_ENTRY : { ...EPT_ENTRY, accessed: 0n, dirty: 0n },
@@ -271,7 +272,7 @@ class WalkJudge {
       };
     }
     if (stage.kind === "none") throw new RangeError("no second stage");
-    const space = this.engine.createNpt(this.memory, {
+    const space = this.#engine.createNpt(this.#memory, {
       ncr3: stage.ncr3,
       cr0: stage.hostCr0 | CR0_PE,
       cr4: stage.hostCr4,
@@ -280,56 +281,56 @@ class WalkJudge {
       cpu: { amdReservedBit8: !intel },
       rules: "kvm-6.1",
     });
-    this.spaces.push(space);
+    this.#spaces.push(space);
     return { space, format: legacyEntry(stage.hostCr4), kind: "npt" };
   }
 
   /** The events of a walk in one stage, and its effect on the engine's memory undone. */
-  private predict(stage: Stage, address: bigint, pferr: number, step: GuestStep): Prediction {
+  #predict(stage: Stage, address: bigint, pferr: number, step: GuestStep): Prediction {
     const access = accessOf(pferr, stage.kind === "guest" ? step : undefined);
     const walk = stage.space.walk(address, access);
     const events: WalkEvent[] = [{ ev: "kvm_mmu_pagetable_walk", addr: address, pferr }];
     for (const item of walk.steps) {
-      const hidden = stage.space.mode === "pae" && item.level === 3 ? this.pdpteAccessed(stage, item.address) : 0n;
+      const hidden = stage.space.mode === "pae" && item.level === 3 ? this.#pdpteAccessed(stage, item.address) : 0n;
       events.push({ ev: "kvm_mmu_paging_element", pte: item.entry | hidden, level: item.level });
     }
     if (!walk.result.ok) {
       events.push({ ev: "kvm_mmu_walker_error", pferr: walkerError(walk.result, pferr, stage) });
       return { events, page: undefined };
     }
-    const before = walk.steps.map(({ address: at }) => this.memory.read(at, stage.format.size));
+    const before = walk.steps.map(({ address: at }) => this.#memory.read(at, stage.format.size));
     const result = stage.space.translate(address, access);
     walk.steps.forEach(({ address: at }, position) => {
       const old = fromBytes(before[position]!);
-      const now = fromBytes(this.memory.read(at, stage.format.size));
+      const now = fromBytes(this.#memory.read(at, stage.format.size));
       if ((now & ~old & stage.format.accessed) !== 0n) events.push({ ev: "kvm_mmu_set_accessed_bit", gpa: at });
       if ((now & ~old & stage.format.dirty) !== 0n) events.push({ ev: "kvm_mmu_set_dirty_bit", gpa: at });
-      this.memory.write(at, before[position]!);
+      this.#memory.write(at, before[position]!);
     });
     return { events, page: result.ok ? result.gpa & PAGE_MASK : undefined };
   }
 
   /** The Accessed bit of a live PDPTE, which `pdptes` hid from the engine. */
-  private pdpteAccessed(stage: Stage, at: bigint): bigint {
-    const { npt, pdpteAccessedAllowed } = this.recording.config;
-    return npt && pdpteAccessedAllowed && stage.kind === "guest" ? this.tracker.readU64(at) & PDPTE_ACCESSED : 0n;
+  #pdpteAccessed(stage: Stage, at: bigint): bigint {
+    const { npt, pdpteAccessedAllowed } = this.#recording.config;
+    return npt && pdpteAccessedAllowed && stage.kind === "guest" ? this.#tracker.readU64(at) & PDPTE_ACCESSED : 0n;
   }
 
   /** A walk of L2's own tables: each table access and the final address go through L1's second stage. */
-  private predictNested(
+  #predictNested(
     nested: NestedEntry,
     registers: ControlRegisters,
     address: bigint,
     pferr: number,
     step: GuestStep,
   ): Prediction {
-    const second = this.secondStage(nested);
-    const guest = this.guestStage(step, registers, second.space);
+    const second = this.#secondStage(nested);
+    const guest = this.#guestStage(step, registers, second.space);
     const walk = guest.space.walk(address, accessOf(pferr, step) | Access.Probe);
     const events: WalkEvent[] = [{ ev: "kvm_mmu_pagetable_walk", addr: address, pferr }];
     for (const item of walk.steps) {
       if (item.stage !== "guest") continue;
-      const inner = this.predict(second, item.address & PAGE_MASK, PFERR_TABLE, step);
+      const inner = this.#predict(second, item.address & PAGE_MASK, PFERR_TABLE, step);
       events.push(...inner.events);
       if (inner.page === undefined) return { events, page: undefined };
       events.push({ ev: "kvm_mmu_paging_element", pte: item.entry, level: item.level });
@@ -339,7 +340,7 @@ class WalkJudge {
       return { events, page: undefined };
     }
     const gpa = walk.result.ok ? walk.result.gpa : walk.result.address;
-    const final = this.predict(second, gpa & PAGE_MASK, (pferr & ~PFERR_P) | PFERR_U, step);
+    const final = this.#predict(second, gpa & PAGE_MASK, (pferr & ~PFERR_P) | PFERR_U, step);
     events.push(...final.events);
     return { events, page: final.page };
   }

@@ -1,3 +1,4 @@
+/** Following the vCPUs' control registers and PDPTEs through a recording. */
 import { bitOf } from "../../abi/bits.js";
 import { CR0, CR4, EFER } from "../../abi/registers.js";
 import type { EventOf, RecordedEvent } from "../format/events.js";
@@ -43,14 +44,17 @@ export type ReadMemory = (gpa: bigint, length: number) => Uint8Array;
  * events say. The registers of L2 come from the step and the VMCB, on VMX from L2's recorded CPU role.
  */
 export class CpuTracker {
-  private readonly vcpus = new Map<number, VcpuState>();
-  private pendingSmi = false;
-  private resets = 0;
+  readonly #vcpus = new Map<number, VcpuState>();
+  #pendingSmi = false;
+  #resets = 0;
+  readonly #readMemory: ReadMemory;
 
-  constructor(private readonly readMemory: ReadMemory) {}
+  constructor(readMemory: ReadMemory) {
+    this.#readMemory = readMemory;
+  }
 
   state(vcpu: number): VcpuState {
-    let state = this.vcpus.get(vcpu);
+    let state = this.#vcpus.get(vcpu);
     if (state === undefined) {
       state = {
         registers: { cr0: 0n, cr3: 0n, cr4: 0n, efer: 0n },
@@ -59,14 +63,14 @@ export class CpuTracker {
         smmPending: false,
         saved: undefined,
       };
-      this.vcpus.set(vcpu, state);
+      this.#vcpus.set(vcpu, state);
     }
     return state;
   }
 
   /** Whether this vCPU has run before. */
   has(vcpu: number): boolean {
-    return this.vcpus.has(vcpu);
+    return this.#vcpus.has(vcpu);
   }
 
   /** Registers that are in effect: L2's while it runs. */
@@ -81,14 +85,14 @@ export class CpuTracker {
   }
 
   /** Loads the PDPTEs at CR3, as a MOV to a control register does in PAE paging. */
-  private latch(vcpu: number): void {
+  #latch(vcpu: number): void {
     const { cr3 } = this.effective(vcpu);
-    const read = (index: bigint): bigint => fromBytes(this.readMemory((cr3 & 0xffffffe0n) + index * 8n, 8));
+    const read = (index: bigint): bigint => fromBytes(this.#readMemory((cr3 & 0xffffffe0n) + index * 8n, 8));
     this.state(vcpu).pdptes = [read(0n), read(1n), read(2n), read(3n)];
   }
 
   vmmStep(step: Step): void {
-    for (const input of step.inputs) if (input.kind === "smi") this.pendingSmi = true;
+    for (const input of step.inputs) if (input.kind === "smi") this.#pendingSmi = true;
   }
 
   beginStep(step: GuestStep): void {
@@ -96,11 +100,11 @@ export class CpuTracker {
     const state = this.state(step.vcpu);
     state.registers = step.pre;
     state.nested = undefined;
-    if (first) this.latch(step.vcpu);
-    if (this.pendingSmi) {
-      this.pendingSmi = false;
+    if (first) this.#latch(step.vcpu);
+    if (this.#pendingSmi) {
+      this.#pendingSmi = false;
       state.smmPending = true;
-      this.resets = 0;
+      this.#resets = 0;
     }
   }
 
@@ -108,7 +112,7 @@ export class CpuTracker {
     const state = this.state(step.vcpu);
     const moved = state.registers.cr3 !== step.post.cr3;
     state.registers = step.post;
-    if (moved) this.latch(step.vcpu);
+    if (moved) this.#latch(step.vcpu);
   }
 
   /** Registers in SMM: enter_smm clears PE, EM, TS and PG, CR4 and EFER. */
@@ -129,22 +133,22 @@ export class CpuTracker {
         // LMA follows CR0.PG where LME is set (SDM vol. 3, "IA-32e Mode Operation").
         const active = (event.cr0 & CR0_PG) !== 0n && (efer & EFER_LME) !== 0n;
         change({ cr0: event.cr0, efer: active ? efer | EFER_LMA : efer & ~EFER_LMA });
-        this.latch(step.vcpu);
+        this.#latch(step.vcpu);
         break;
       }
       case "set_cr3":
         change({ cr3: event.cr3 & ~CR3_NOFLUSH });
-        this.latch(step.vcpu);
+        this.#latch(step.vcpu);
         break;
       case "set_cr4":
         change({ cr4: event.cr4 });
-        this.latch(step.vcpu);
+        this.#latch(step.vcpu);
         break;
       case "kvm_msr":
         if (event.write === 1 && event.ecx === MSR_EFER) change({ efer: (event.data & ~EFER_LMA) | (efer & EFER_LMA) });
         break;
       case "reset_context":
-        if (state.smmPending && ++this.resets === 2) {
+        if (state.smmPending && ++this.#resets === 2) {
           state.smmPending = false;
           state.saved = state.registers;
           state.registers = CpuTracker.inSmm(state.registers);
@@ -158,13 +162,13 @@ export class CpuTracker {
         break;
       case "kvm_nested_vmenter":
         state.nested = this.nestedEntry(step, event, index);
-        this.latch(step.vcpu);
+        this.#latch(step.vcpu);
         break;
       case "kvm_nested_vmexit_inject":
         state.nested = undefined;
         // VMX: the host state of L1's VMCS, which need not be what L1 ran with before.
         if (step.nested?.cr3 === undefined) state.registers = step.post;
-        this.latch(step.vcpu);
+        this.#latch(step.vcpu);
         break;
     }
   }
@@ -207,16 +211,16 @@ export class CpuTracker {
     const amd = step.nested?.cr3 !== undefined;
     return {
       secondStage: { kind: "none" },
-      registers: amd ? this.vmcbRegisters(step, event.vmcb) : { ...registers, cr3: event.guest_pgd },
+      registers: amd ? this.#vmcbRegisters(step, event.vmcb) : { ...registers, cr3: event.guest_pgd },
     };
   }
 
-  private vmcbRegisters(step: GuestStep, vmcb: bigint): ControlRegisters {
+  #vmcbRegisters(step: GuestStep, vmcb: bigint): ControlRegisters {
     return {
       cr0: step.nested?.cr0 ?? 0n,
       cr3: step.nested?.cr3 ?? 0n,
-      cr4: fromBytes(this.readMemory(vmcb + VMCB_CR4, 8)),
-      efer: fromBytes(this.readMemory(vmcb + VMCB_EFER, 8)),
+      cr4: fromBytes(this.#readMemory(vmcb + VMCB_CR4, 8)),
+      efer: fromBytes(this.#readMemory(vmcb + VMCB_EFER, 8)),
     };
   }
 }

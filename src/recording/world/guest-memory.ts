@@ -1,3 +1,4 @@
+/** Following what guest memory holds through a recording. */
 import { PAGE_SIZE } from "../format/memory-image.js";
 import { type HostRange, mergeRanges } from "../format/ranges.js";
 import type { GuestStep, MemoryChange, Recording, Step, VmmStep } from "../format/recording.js";
@@ -45,45 +46,46 @@ export type MemoryListener = (hva: bigint, bytes: Uint8Array) => void;
  */
 export class GuestMemoryTracker {
   readonly slots = new SlotTable();
-  private readonly memory = new HostMemory();
+  readonly #memory = new HostMemory();
   /** Changes of the current step that are still to be applied, by gpa of the qword. */
-  private pending: MemoryChange[] = [];
-  private readonly firstBytes: Uint8Array;
+  #pending: MemoryChange[] = [];
+  readonly #firstBytes: Uint8Array;
+  readonly #recording: Recording;
+  readonly #listener: MemoryListener;
 
-  constructor(
-    private readonly recording: Recording,
-    private readonly listener: MemoryListener = () => {},
-  ) {
+  constructor(recording: Recording, listener: MemoryListener = () => {}) {
+    this.#recording = recording;
+    this.#listener = listener;
     for (const slot of recording.slots) this.slots.set(slot);
-    this.firstBytes = recording.steps.some((step) => step.kind === "guest" && step.nested !== undefined)
+    this.#firstBytes = recording.steps.some((step) => step.kind === "guest" && step.nested !== undefined)
       ? NESTED_FIRST_BYTES
       : FIRST_BYTES;
-    this.fill();
+    this.#fill();
   }
 
-  private fill(): void {
-    for (const { id, hva, size } of this.recording.slots) {
+  #fill(): void {
+    for (const { id, hva, size } of this.#recording.slots) {
       if (id === 0) continue;
-      for (let offset = 0n; offset < size; offset += BigInt(PAGE_SIZE)) this.memory.write(hva + offset, FIRST_BYTES);
+      for (let offset = 0n; offset < size; offset += BigInt(PAGE_SIZE)) this.#memory.write(hva + offset, FIRST_BYTES);
     }
-    for (const [gpa, page] of this.recording.memoryBefore.pages) {
+    for (const [gpa, page] of this.#recording.memoryBefore.pages) {
       const hva = this.slots.hva(gpa);
-      if (hva !== undefined) this.memory.write(hva, page);
+      if (hva !== undefined) this.#memory.write(hva, page);
     }
-    for (const [gpa, entry] of recoverTables(this.recording)) {
+    for (const [gpa, entry] of recoverTables(this.#recording)) {
       const hva = this.slots.hva(gpa);
-      if (hva !== undefined) this.memory.write(hva, toBytes(entry.value, entry.size));
+      if (hva !== undefined) this.#memory.write(hva, toBytes(entry.value, entry.size));
     }
   }
 
   /** Every page that holds something, for a first copy. */
   *contents(): IterableIterator<{ readonly hva: bigint; readonly bytes: Uint8Array }> {
-    for (const hva of this.memory.written()) yield { hva, bytes: this.memory.read(hva, PAGE_SIZE) };
+    for (const hva of this.#memory.written()) yield { hva, bytes: this.#memory.read(hva, PAGE_SIZE) };
   }
 
   write(hva: bigint, bytes: Uint8Array): void {
-    this.memory.write(hva, bytes);
-    this.listener(hva, bytes);
+    this.#memory.write(hva, bytes);
+    this.#listener(hva, bytes);
   }
 
   writeGpa(gpa: bigint, bytes: Uint8Array): void {
@@ -93,17 +95,17 @@ export class GuestMemoryTracker {
 
   readU64(gpa: bigint): bigint {
     const hva = this.slots.hva(gpa);
-    return hva === undefined ? 0n : fromBytes(this.memory.read(hva, 8));
+    return hva === undefined ? 0n : fromBytes(this.#memory.read(hva, 8));
   }
 
   /** Zeros where no slot holds `gpa`. */
   readGpa(gpa: bigint, length: number): Uint8Array {
     const hva = this.slots.hva(gpa);
-    return hva === undefined ? new Uint8Array(length) : this.memory.read(hva, length);
+    return hva === undefined ? new Uint8Array(length) : this.#memory.read(hva, length);
   }
 
   readBytes(hva: bigint, length: number): Uint8Array {
-    return this.memory.read(hva, length);
+    return this.#memory.read(hva, length);
   }
 
   /** A VMM step: slots are set by the caller; here what MADV_DONTNEED throws away and what the VMM writes anew. */
@@ -114,7 +116,7 @@ export class GuestMemoryTracker {
       if (event.ev !== "kvm_unmap_hva_range") continue;
       for (const hva of this.slots.pages(event.start, event.end)) {
         const page = new Uint8Array(PAGE_SIZE);
-        if (rewritten) page.set(this.firstBytes);
+        if (rewritten) page.set(this.#firstBytes);
         this.write(hva, page);
       }
     }
@@ -131,16 +133,16 @@ export class GuestMemoryTracker {
         reported.add(event.gpa & ~7n);
       if (event.ev === "pte_write") reported.add(event.gpa & ~7n);
     }
-    this.pending = [];
+    this.#pending = [];
     for (const change of step.memoryChanges) {
       const onlyFlags = (change.before & ~ACCESSED_DIRTY) === (change.after & ~ACCESSED_DIRTY);
       const sets = (change.before & ~change.after) === 0n;
-      if (onlyFlags && sets && !reported.has(change.gpa)) this.applyChange(change);
-      else this.pending.push(change);
+      if (onlyFlags && sets && !reported.has(change.gpa)) this.#applyChange(change);
+      else this.#pending.push(change);
     }
   }
 
-  private applyChange(change: MemoryChange): void {
+  #applyChange(change: MemoryChange): void {
     this.writeGpa(change.gpa, toBytes(change.after, 8));
   }
 
@@ -157,17 +159,17 @@ export class GuestMemoryTracker {
 
   /** Ends a guest step: whatever the difference shows beyond the reported changes. */
   endStep(): void {
-    for (const change of this.pending) {
-      if (this.readU64(change.gpa) !== change.after) this.applyChange(change);
+    for (const change of this.#pending) {
+      if (this.readU64(change.gpa) !== change.after) this.#applyChange(change);
     }
-    this.pending = [];
+    this.#pending = [];
   }
 
   /** Bits that KVM's own walk sets; `size` is that of an entry. */
   setBits(gpa: bigint, bits: bigint, size: number): void {
     const hva = this.slots.hva(gpa);
     if (hva === undefined) return;
-    const value = fromBytes(this.memory.read(hva, size));
+    const value = fromBytes(this.#memory.read(hva, size));
     this.write(hva, toBytes(value | bits, size));
   }
 

@@ -1,17 +1,18 @@
+/** Host-virtual memory as the recording implies it, and integers as its bytes. */
 import { PAGE_SIZE } from "../format/memory-image.js";
 
 const PAGE = BigInt(PAGE_SIZE);
 
 /** Host-virtual memory, sparse: what a page that was never written holds is zero. */
 export class HostMemory {
-  private readonly pages = new Map<bigint, Uint8Array>();
+  readonly #pages = new Map<bigint, Uint8Array>();
 
-  private page(hva: bigint): Uint8Array {
+  #page(hva: bigint): Uint8Array {
     const base = hva - (hva % PAGE);
-    let page = this.pages.get(base);
+    let page = this.#pages.get(base);
     if (page === undefined) {
       page = new Uint8Array(PAGE_SIZE);
-      this.pages.set(base, page);
+      this.#pages.set(base, page);
     }
     return page;
   }
@@ -21,7 +22,7 @@ export class HostMemory {
       const at = hva + BigInt(done);
       const offset = Number(at % PAGE);
       const length = Math.min(bytes.length - done, PAGE_SIZE - offset);
-      this.page(at).set(bytes.subarray(done, done + length), offset);
+      this.#page(at).set(bytes.subarray(done, done + length), offset);
       done += length;
     }
   }
@@ -32,7 +33,7 @@ export class HostMemory {
       const at = hva + BigInt(done);
       const offset = Number(at % PAGE);
       const part = Math.min(length - done, PAGE_SIZE - offset);
-      const page = this.pages.get(at - (at % PAGE));
+      const page = this.#pages.get(at - (at % PAGE));
       if (page !== undefined) bytes.set(page.subarray(offset, offset + part), done);
       done += part;
     }
@@ -41,7 +42,7 @@ export class HostMemory {
 
   /** Addresses of the pages that were ever written, ascending. */
   written(): bigint[] {
-    return [...this.pages.keys()].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+    return [...this.#pages.keys()].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
   }
 }
 

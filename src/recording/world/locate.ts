@@ -1,3 +1,4 @@
+/** The guest-physical address of a write, by the guest's tables alone. */
 import { bitOf } from "../../abi/bits.js";
 import { CR0, CR4, EFER } from "../../abi/registers.js";
 import type { ControlRegisters } from "../format/state.js";

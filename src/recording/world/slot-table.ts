@@ -4,26 +4,26 @@ import type { SlotInput } from "../format/state.js";
 
 /** The memslots of both address spaces, as the VMM has set them so far. */
 export class SlotTable {
-  private readonly slots = new Map<string, SlotInput>();
+  readonly #slots = new Map<string, SlotInput>();
 
   /** KVM_SET_USER_MEMORY_REGION: adds, changes, moves, or (size 0) deletes. */
   set(slot: SlotInput): void {
     const key = `${slot.addressSpace}:${slot.id}`;
-    if (slot.size === 0n) this.slots.delete(key);
-    else this.slots.set(key, slot);
+    if (slot.size === 0n) this.#slots.delete(key);
+    else this.#slots.set(key, slot);
   }
 
   get(addressSpace: number, id: number): SlotInput | undefined {
-    return this.slots.get(`${addressSpace}:${id}`);
+    return this.#slots.get(`${addressSpace}:${id}`);
   }
 
   all(): SlotInput[] {
-    return [...this.slots.values()];
+    return [...this.#slots.values()];
   }
 
   /** The slot that holds `gpa`. */
   find(gpa: bigint, addressSpace = 0): SlotInput | undefined {
-    for (const slot of this.slots.values()) {
+    for (const slot of this.#slots.values()) {
       if (slot.addressSpace === addressSpace && gpa >= slot.gpa && gpa < slot.gpa + slot.size) return slot;
     }
     return undefined;
@@ -44,7 +44,7 @@ export class SlotTable {
   /** Every guest-physical address (all of address space 0) of `hva`. */
   gpas(hva: bigint): bigint[] {
     const found: bigint[] = [];
-    for (const slot of this.slots.values()) {
+    for (const slot of this.#slots.values()) {
       if (slot.addressSpace === 0 && hva >= slot.hva && hva < slot.hva + slot.size)
         found.push(slot.gpa + (hva - slot.hva));
     }

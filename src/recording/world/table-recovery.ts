@@ -1,3 +1,4 @@
+/** Guest tables whose memory a recording does not hold, recovered from its walks and shadow pages. */
 import type { Recording } from "../format/recording.js";
 
 export interface RecoveredEntry {

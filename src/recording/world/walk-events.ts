@@ -1,3 +1,4 @@
+/** Which events of a step belong to one guest walk. */
 import type { RecordedEvent } from "../format/events.js";
 
 /** What a walk's own events are, besides its start and its entries. */
