@@ -79,7 +79,7 @@ describe("a VM with thousands of shadow pages", () => {
   it("leaves nothing when it is gone, the buckets before the last among it", () => {
     const before = build(1).vm;
     before.dispose();
-    const counter = countAllocated(before);
+    const counter = countAllocated(before.state);
     const { vm, vcpu } = build(4300);
     const shift = vm.counter("CHAIN_SHIFT");
     for (let i = 0; i < 4300; i++) vcpu.fault((i * LARGE) % 2 ** 32, Math.floor((i * LARGE) / 2 ** 32), WRITE);
