@@ -277,6 +277,7 @@ describe("under shadow paging everything is flushed", () => {
   it.each<[string, bigint]>([
     ["leads to another page", 0x20_7000n | FULL],
     ["is gone", 0n],
+    ["is the same: its SPTE loses the dirty bit that the processor may have seen", 0x20_1000n | FULL],
   ])("where a table is used from elsewhere before its edit was told, and an entry %s", (_what, entry) => {
     const { guest, root, leaf } = editable();
     expect(guest.write(WINDOW + (leaf & 0xfffn) + 8n, leaf + 8n, entry)).toBe("ok");

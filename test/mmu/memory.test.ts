@@ -56,6 +56,23 @@ function scene(mode: Mode): Guest {
   return guest;
 }
 
+it("faults stock up on whatever they may run out of, of which direct pages take less", () => {
+  const guest = new Guest();
+  const root = guest.table();
+  // The guest's large pages are small ones of the host's: a direct page for each.
+  for (let i = 0n; i < 40n; i++) guest.map(root, i << 21n, HIGH_SLOT, FULL, 2);
+  const far = Array.from({ length: 20 }, (_, i) => (BigInt(i) + 2n) << 39n);
+  for (const gva of far) guest.map(root, gva, 0x20_0000n);
+  guest.start("4level", root);
+  for (let i = 0n; i < 40n; i++) expect(guest.access(i << 21n, Access.Write)).toBe("ok");
+  guest.vm.setSlot({ id: 9, gpa: 0x9000_0000n, size: 0x1000, ram: guest.ram });
+  guest.vm.setSlot({ id: 9, gpa: 0x9000_0000n, size: 0 });
+  for (const gva of far) expect(guest.access(gva, Access.Write)).toBe("ok");
+  expect(guest.vm.pages().filter((page) => page.role & 0x80 ? false : page.shadowed.length === 0)).toEqual([]);
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+});
+
 describe("memory exhaustion", () => {
   it.each(SCENES)("during %s leaves the structures as before, at every allocation", (name, mode, prepare, act) => {
     let failures = 0;
