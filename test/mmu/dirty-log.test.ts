@@ -130,6 +130,17 @@ describe.each([false, true])("a round of the log (TDP MMU: %s)", (tdpMmu) => {
     guest.dispose();
   });
 
+  it("is the last where logging ends: pages are mapped as large as before", () => {
+    const guest = new TdpGuest("npt", { tdpMmu });
+    guest.vm.setSlot(guest.slot(1, true));
+    guest.access(LARGE_GPA, "write");
+    expect(guest.leaf(LARGE_GPA)!.level).toBe(1);
+    guest.vm.setSlot(guest.slot(1, false));
+    guest.access(LARGE_GPA, "write");
+    expect(guest.leaf(LARGE_GPA)!.level).toBe(2);
+    guest.dispose();
+  });
+
   it("ends at the next write to a page without the host's being asked for it", () => {
     let asked = 0;
     const page = (hva: bigint) => ({ pfn: 0x100_0000n + ((hva >> 12n) & 0xf_ffffn), writable: true, level: 1 });

@@ -68,7 +68,32 @@ it("faults stock up on whatever they may run out of, of which direct pages take 
   guest.vm.setSlot({ id: 9, gpa: 0x9000_0000n, size: 0x1000, ram: guest.ram });
   guest.vm.setSlot({ id: 9, gpa: 0x9000_0000n, size: 0 });
   for (const gva of far) expect(guest.access(gva, Access.Write)).toBe("ok");
-  expect(guest.vm.pages().filter((page) => page.role & 0x80 ? false : page.shadowed.length === 0)).toEqual([]);
+  expect(guest.vm.pages().filter((page) => (page.role & 0x80 ? false : page.shadowed.length === 0))).toEqual([]);
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+});
+
+it.each(["32", "pae"] as const)("a lower limit takes a directory with the unsync tables below it (%s)", (mode) => {
+  const guest = new Guest();
+  guest.mode = mode;
+  const root = guest.table();
+  const leaf = guest.map(root, GVA, 0x20_0000n);
+  // Another directory, for the table is to be the first page after its own.
+  const window = mode === "pae" ? 0x8000_0000n : 0xc000_0000n;
+  guest.map(root, window, leaf & ~0xfffn);
+  guest.start(mode, root);
+  expect(guest.access(GVA, Access.Write)).toBe("ok");
+  expect(guest.write(window + (leaf & 0xfffn), leaf, 0x20_7000n | FULL)).toBe("ok");
+  expect(guest.vm.pages().filter((page) => page.unsync)).toHaveLength(1);
+  for (let i = 0n; i < 90n; i++) {
+    const gva = 0x1000_0000n + (i << (mode === "pae" ? 21n : 22n));
+    guest.map(root, gva, 0x20_0000n);
+    expect(guest.access(gva, Access.Read)).toBe("ok");
+  }
+  guest.vm.setPageLimit(64);
+  expect(guest.vm.counter("USED")).toBe(guest.vm.pages().filter((page) => (page.role & 0xc0000) === 0).length);
+  expect(guest.vm.audit()).toEqual([]);
+  expect(guest.access(GVA, Access.Write)).toBe("ok");
   expect(guest.vm.audit()).toEqual([]);
   guest.dispose();
 });
