@@ -119,6 +119,46 @@ describe.each(CASES)("the dirty log, %s, %s (%i), %s", (format, _name, manual, m
   });
 });
 
+describe.each([false, true])("a round of the log (TDP MMU: %s)", (tdpMmu) => {
+  it("leaves small pages writable where the processor logs, with no dirty bit", () => {
+    const guest = new TdpGuest("ept with PML", { tdpMmu });
+    guest.access(0x3000n, "write");
+    const dirty = guest.masks.dirty;
+    expect(guest.leaf(0x3000n)!.spte & (2n | dirty)).toBe(2n | dirty);
+    guest.vm.setSlot(guest.slot(0, true));
+    expect(guest.leaf(0x3000n)!.spte & (2n | dirty)).toBe(2n);
+    guest.dispose();
+  });
+
+  it("is the last where logging ends: pages are mapped as large as before", () => {
+    const guest = new TdpGuest("npt", { tdpMmu });
+    guest.vm.setSlot(guest.slot(1, true));
+    guest.access(LARGE_GPA, "write");
+    expect(guest.leaf(LARGE_GPA)!.level).toBe(1);
+    guest.vm.setSlot(guest.slot(1, false));
+    guest.access(LARGE_GPA, "write");
+    expect(guest.leaf(LARGE_GPA)!.level).toBe(2);
+    guest.dispose();
+  });
+
+  it("ends at the next write to a page without the host's being asked for it", () => {
+    let asked = 0;
+    const page = (hva: bigint) => ({ pfn: 0x100_0000n + ((hva >> 12n) & 0xf_ffffn), writable: true, level: 1 });
+    const pin = (hva: bigint) => {
+      asked++;
+      return page(hva);
+    };
+    const guest = new TdpGuest("npt", { tdpMmu, hostMemory: { pin, peek: () => undefined } });
+    guest.vm.setSlot(guest.slot(0, true));
+    guest.access(0x3000n, "write");
+    expect([asked, guest.vm.getDirtyLog(0)]).toEqual([1, [3]]);
+    expect(guest.leaf(0x3000n)!.spte & 2n).toBe(0n);
+    guest.access(0x3000n, "write");
+    expect([asked, guest.vm.getDirtyLog(0)]).toEqual([1, [3]]);
+    guest.dispose();
+  });
+});
+
 describe("clearing a range of the log", () => {
   it("leaves the pages next to it dirty", () => {
     const guest = new TdpGuest("npt", { manualDirtyLog: 1 });

@@ -251,20 +251,21 @@ describe("under shadow paging everything is flushed", () => {
   const [GVA, WINDOW] = [0x40_3000n, 0x50_0000n];
 
   /** A leaf for GVA and its neighbour, whose table the guest can write at WINDOW. */
-  function editable() {
+  function editable(flags = FULL) {
     const guest = new Guest({ rangedFlush: true });
     guest.mode = "4level";
     const root = guest.table();
-    const leaf = guest.map(root, GVA, 0x20_0000n);
-    guest.map(root, GVA + 0x1000n, 0x20_1000n);
+    const leaf = guest.map(root, GVA, 0x20_0000n, flags);
+    guest.map(root, GVA + 0x1000n, 0x20_1000n, flags);
     guest.map(root, WINDOW, leaf & ~0xfffn);
     guest.start("4level", root);
-    for (const gva of [GVA, GVA + 0x1000n]) expect(guest.access(gva, Access.Write)).toBe("ok");
+    const access = flags & RW ? Access.Write : Access.Read;
+    for (const gva of [GVA, GVA + 0x1000n]) expect(guest.access(gva, access)).toBe("ok");
     return { guest, root, leaf };
   }
 
   it("where a table that was written is protected again, though nothing in it has changed", () => {
-    const { guest, root, leaf } = editable();
+    const { guest, root, leaf } = editable(FULL & ~RW);
     expect(guest.write(WINDOW + (leaf & 0xfffn), leaf, guest.read(leaf))).toBe("ok");
     guest.vm.takeFlushes();
     guest.vcpu.writeCr3(root);
@@ -274,11 +275,12 @@ describe("under shadow paging everything is flushed", () => {
     sound(guest);
   });
 
-  it.each<[string, bigint]>([
-    ["leads to another page", 0x20_7000n | FULL],
-    ["is gone", 0n],
-  ])("where a table is used from elsewhere before its edit was told, and an entry %s", (_what, entry) => {
-    const { guest, root, leaf } = editable();
+  it.each<[string, bigint, bigint]>([
+    ["leads to another page", FULL & ~RW, 0x20_7000n | FULL],
+    ["is gone", FULL & ~RW, 0n],
+    ["is the same: its SPTE loses the dirty bit that the processor may have seen", FULL, 0x20_1000n | FULL],
+  ])("where a table is used from elsewhere before its edit was told, and an entry %s", (_what, flags, entry) => {
+    const { guest, root, leaf } = editable(flags);
     expect(guest.write(WINDOW + (leaf & 0xfffn) + 8n, leaf + 8n, entry)).toBe("ok");
     // Another directory leads to the table.
     const other = 0x1_0000_3000n;

@@ -56,6 +56,48 @@ function scene(mode: Mode): Guest {
   return guest;
 }
 
+it("faults stock up on whatever they may run out of, of which direct pages take less", () => {
+  const guest = new Guest();
+  const root = guest.table();
+  // The guest's large pages are small ones of the host's: a direct page for each.
+  for (let i = 0n; i < 40n; i++) guest.map(root, i << 21n, HIGH_SLOT, FULL, 2);
+  const far = Array.from({ length: 20 }, (_, i) => (BigInt(i) + 2n) << 39n);
+  for (const gva of far) guest.map(root, gva, 0x20_0000n);
+  guest.start("4level", root);
+  for (let i = 0n; i < 40n; i++) expect(guest.access(i << 21n, Access.Write)).toBe("ok");
+  guest.vm.setSlot({ id: 9, gpa: 0x9000_0000n, size: 0x1000, ram: guest.ram });
+  guest.vm.setSlot({ id: 9, gpa: 0x9000_0000n, size: 0 });
+  for (const gva of far) expect(guest.access(gva, Access.Write)).toBe("ok");
+  expect(guest.vm.pages().filter((page) => (page.role & 0x80 ? false : page.shadowed.length === 0))).toEqual([]);
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+});
+
+it.each(["32", "pae"] as const)("a lower limit takes a directory with the unsync tables below it (%s)", (mode) => {
+  const guest = new Guest();
+  guest.mode = mode;
+  const root = guest.table();
+  const leaf = guest.map(root, GVA, 0x20_0000n);
+  // Another directory, for the table is to be the first page after its own.
+  const window = mode === "pae" ? 0x8000_0000n : 0xc000_0000n;
+  guest.map(root, window, leaf & ~0xfffn);
+  guest.start(mode, root);
+  expect(guest.access(GVA, Access.Write)).toBe("ok");
+  expect(guest.write(window + (leaf & 0xfffn), leaf, 0x20_7000n | FULL)).toBe("ok");
+  expect(guest.vm.pages().filter((page) => page.unsync)).toHaveLength(1);
+  for (let i = 0n; i < 90n; i++) {
+    const gva = 0x1000_0000n + (i << (mode === "pae" ? 21n : 22n));
+    guest.map(root, gva, 0x20_0000n);
+    expect(guest.access(gva, Access.Read)).toBe("ok");
+  }
+  guest.vm.setPageLimit(64);
+  expect(guest.vm.counter("USED")).toBe(guest.vm.pages().filter((page) => (page.role & 0xc0000) === 0).length);
+  expect(guest.vm.audit()).toEqual([]);
+  expect(guest.access(GVA, Access.Write)).toBe("ok");
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+});
+
 describe("memory exhaustion", () => {
   it.each(SCENES)("during %s leaves the structures as before, at every allocation", (name, mode, prepare, act) => {
     let failures = 0;

@@ -157,6 +157,26 @@ describe("large pages", () => {
     guest.dispose();
   });
 
+  it.each(["4level", "pae", "32"] as const)(
+    "of different rights share no small ones once one is written (%s)",
+    (mode) => {
+      const guest = new Guest();
+      guest.mode = mode;
+      const root = guest.table();
+      // Both may be read only at first: one because it is clean, the other for good.
+      const [clean, readOnly] = [0x4000_0000n, 0x4040_0000n];
+      guest.map(root, clean, HIGH_SLOT, FULL & ~0x40n, 2);
+      guest.map(root, readOnly, HIGH_SLOT, FULL & ~2n, 2);
+      guest.start(mode, root);
+      for (const gva of [clean, readOnly]) expect(guest.access(gva + 0x3000n, Access.Read)).toBe("ok");
+      expect(guest.access(clean + 0x3000n, Access.Write)).toBe("ok");
+      expect(guest.hardware(readOnly + 0x3000n, Access.Write).ok).toBe(false);
+      expect(guest.access(readOnly + 0x3000n, Access.Write)).toBe("#PF 3");
+      expect(guest.vm.audit()).toEqual([]);
+      guest.dispose();
+    },
+  );
+
   it("is split into small ones while the slot logs writes, and comes back when logging ends", () => {
     const guest = new Guest({
       hostMemory: {

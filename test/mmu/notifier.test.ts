@@ -31,6 +31,15 @@ describe("the host notifier", () => {
     guest.dispose();
   });
 
+  it("takes a page away of which the range has any part", () => {
+    const { guest } = started();
+    for (let i = 0n; i < 8n; i++) guest.access(GVA + (i << 12n), Access.Write);
+    guest.vm.unmapRange(HVA + PAGE + 0x1fffn, HVA + PAGE + 0x2001n);
+    const mapped = [0n, 1n, 2n, 3n].map((i) => guest.hardware(GVA + (i << 12n), Access.Read).ok);
+    expect(mapped).toEqual([true, false, false, true]);
+    guest.dispose();
+  });
+
   it("makes a fault retry whose look-up it ran into", () => {
     let races = 0;
     const guest: Guest = new Guest({

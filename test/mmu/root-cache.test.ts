@@ -96,6 +96,18 @@ describe.each(["32", "pae", "4level", "5level"] as const)("the root cache of a %
     guest.dispose();
   });
 
+  it("counts the writes to a root's table anew when it is found again outside of the cache", () => {
+    if (mode === "32" || mode === "pae") return;
+    const { guest, roots } = withRoots(mode, 5);
+    for (const root of roots.slice(1)) switchTo(guest, root);
+    const flood = () => guest.vm.pages().find((page) => page.gfn === roots[0]! >> 12n)!.writeFlooding;
+    for (let i = 0; i < 2; i++) guest.vcpu.emulatedWrite(roots[0]! + 0xff8n, bytesOf(0n, 8));
+    expect(flood()).toBe(2);
+    switchTo(guest, roots[0]!);
+    expect(flood()).toBe(0);
+    guest.dispose();
+  });
+
   it("does not reuse a root that was zapped", () => {
     const { guest, roots } = withRoots(mode, 2);
     switchTo(guest, roots[1]!);
@@ -214,6 +226,11 @@ it.each(["32", "pae", "4level"] as const)(
   (mode) => {
     const { guest, roots } = withRoots(mode, 2);
     guest.map(roots[0]!, 0x80_0000n, MMIO_GPA);
+    expect(guest.access(0x80_0000n, Access.Write)).toBe("mmio");
+    guest.vcpu.invlpg(0x90_0000n);
+    expect(guest.vcpu.mmioInfo.gva).toBe(0x80_0000n);
+    guest.vcpu.invlpg(0x80_0123n);
+    expect(guest.vcpu.mmioInfo.gva).toBe(0n);
     expect(guest.access(0x80_0000n, Access.Write)).toBe("mmio");
     guest.vcpu.writeCr3(roots[1]!);
     expect(guest.vcpu.roots.currentPage).toBe(0);

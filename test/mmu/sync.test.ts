@@ -42,8 +42,10 @@ describe.each(["32", "pae", "4level", "5level"] as const)("a %s guest that edits
     guest.access(GVA + 0x1000n, Access.Write);
     guest.write(window, leaf, 0n);
     guest.poke(leaf + BigInt(guest.entryBytes), (PAGE + 0x5000n) | (FULL & ~2n));
+    expect(guest.vm.counter("UNSYNC")).toBe(1);
     guest.vcpu.writeCr3(root);
     guest.vcpu.enterGuest();
+    expect(guest.vm.counter("UNSYNC")).toBe(0);
     expect(gfn()).toBeUndefined();
     expect(guest.hardware(GVA + 0x1000n, Access.Write).ok).toBe(false);
     expect(guest.hardware(window, Access.Write).ok).toBe(false);
@@ -131,6 +133,23 @@ describe("a table that becomes reachable", () => {
     expect(guest.access(GVA, Access.Read)).toBe("ok");
     const found = guest.hardware(GVA, Access.Read);
     expect(found.ok && guest.gfnOf(found.pa)).toBe(0x209n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("a root that was zapped while another vCPU still runs on it", () => {
+  it("does not count as a shadow page of its table any more", () => {
+    const { guest, root } = editable("4level");
+    const other = guest.vm.createVcpu(guest.vcpu.registers);
+    other.enterGuest();
+    const second = guest.table();
+    guest.map(second, GVA, root);
+    guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    guest.vcpu.writeCr3(second);
+    expect(guest.access(GVA, Access.Write)).toBe("ok");
+    expect(guest.vm.counter("UNSYNC")).toBe(0);
+    expect(guest.vm.counter("BROKEN")).toBe(0);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });

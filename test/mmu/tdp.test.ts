@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { roleLevel } from "../../src/role/index.js";
-import { FORMATS, LARGE_GPA, TdpGuest } from "./tdp-guest.js";
+import { FORMATS, LARGE_GPA, SMALL_HVA, TdpGuest } from "./tdp-guest.js";
 
 const GPA = 0x12_3000n;
 const W = 2n;
@@ -201,6 +201,22 @@ describe.each(FORMATS)("the TDP MMU (%s)", (format) => {
     expect(leaves()).toBe(2);
     guest.vm.unmapRange(guest.hva(GPA), guest.hva(GPA) + 0x1000n);
     expect(leaves()).toBe(0);
+    expectSound(guest);
+  });
+
+  it("leaves system-management mode's pages alone where only the others' memory changes", () => {
+    const guest = new TdpGuest(format);
+    const ram = guest.vm.createRam(0x1_0000);
+    guest.vm.setSlot({ id: 0, addressSpace: 1, gpa: 0n, size: 0x1_0000, ram, hva: SMALL_HVA + 0x100_0000n });
+    const smm = guest.newVcpu();
+    smm.enterSmm();
+    for (const vcpu of [guest.vcpu, smm]) expect(guest.access(0x3000n, "write", vcpu)).toBe("ok");
+    const before = guest.leaf(0x3000n, smm)!.spte;
+    guest.vm.unmapRange(SMALL_HVA + 0x3000n, SMALL_HVA + 0x4000n);
+    expect(guest.leaf(0x3000n)).toBeUndefined();
+    expect(guest.leaf(0x3000n, smm)!.spte).toBe(before);
+    expect(guest.vm.age(SMALL_HVA + 0x3000n, SMALL_HVA + 0x4000n)).toBe(false);
+    expect(guest.leaf(0x3000n, smm)!.spte).toBe(before);
     expectSound(guest);
   });
 
