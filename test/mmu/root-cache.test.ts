@@ -228,9 +228,9 @@ it.each(["32", "pae", "4level"] as const)(
     guest.map(roots[0]!, 0x80_0000n, MMIO_GPA);
     expect(guest.access(0x80_0000n, Access.Write)).toBe("mmio");
     guest.vcpu.invlpg(0x90_0000n);
-    expect(guest.vcpu.mmioInfo.gva).toBe(0x80_0000n);
+    expect(guest.vcpu.state.mmioInfo.gva).toBe(0x80_0000n);
     guest.vcpu.invlpg(0x80_0123n);
-    expect(guest.vcpu.mmioInfo.gva).toBe(0n);
+    expect(guest.vcpu.state.mmioInfo.gva).toBe(0n);
     expect(guest.access(0x80_0000n, Access.Write)).toBe("mmio");
     guest.vcpu.writeCr3(roots[1]!);
     expect(guest.vcpu.roots.currentPage).toBe(0);
