@@ -47,7 +47,8 @@ export function checkMethod<T extends object>(value: T, method: keyof T & string
 
 /** Throws TypeError where `array` is no typed array of a kind. */
 export function checkArray(array: ArrayBufferView, kind: "BigUint64Array" | "Uint32Array", what: string): void {
-  // By its tag: an array may come from another realm.
+  if (kind === "Uint32Array" ? array instanceof Uint32Array : array instanceof BigUint64Array) return;
+  // Or by its tag, which takes microseconds: an array may come from another realm.
   if (Object.prototype.toString.call(array) === `[object ${kind}]`) return;
   throw new TypeError(`${what} is ${show(array)}, expected a ${kind}`);
 }

@@ -25,8 +25,7 @@ export function prefault(
     throw new RangeError(`results has room for ${results.length} words, expected at least ${addresses.length}`);
   }
   const { linear, tdp } = faults.vm;
-  if (tdp === undefined && faults.cpu.linearWidth === 32)
-    for (const address of addresses) faults.cpu.checkLinear(address);
+  if (tdp === undefined && faults.cpu.linearWidth === 32) checkLinear32(faults, addresses);
   const { length } = addresses;
   const [addressesNow, resultsNow] = [lasting(addresses, linear), lasting(results, linear)];
   enterGuest(faults.vm, faults.cpu);
@@ -49,6 +48,14 @@ export function prefault(
     linear.free(input, BYTES);
   }
   return missing;
+}
+
+/** Refuses addresses of more than 32 bits, by their halves: about a nanosecond each, where bigints take five. */
+function checkLinear32(faults: VcpuFaults, addresses: BigUint64Array): void {
+  const halves = new Uint32Array(addresses.buffer, addresses.byteOffset, addresses.length * 2);
+  for (let high = 1; high < halves.length; high += 2) {
+    if (halves[high] !== 0) faults.cpu.checkLinear(addresses[high >> 1]!);
+  }
 }
 
 interface Lanes {
