@@ -333,47 +333,6 @@ describe("pages that the host took away", () => {
   });
 });
 
-describe("a log that begins full", () => {
-  it.each([1, 5, 64, 65, 130])("has each of %i pages, and no others", (pages) => {
-    const { guest } = started({ manualDirtyLog: 3 });
-    const ram = guest.vm.createRam(pages * 4096);
-    guest.vm.setSlot({ id: 5, gpa: 0x9000_0000n, size: pages * 4096, ram, logDirty: true });
-    expect(guest.vm.getDirtyLog(5)).toEqual(Array.from({ length: pages }, (_, page) => page));
-    guest.dispose();
-  });
-});
-
-describe("pages that the host took away", () => {
-  it("are mapped ahead with their neighbours once it has them again", () => {
-    const gone = new Set<bigint>();
-    const page = (hva: bigint): HostPage => ({ pfn: 0x10_0000n + ((hva >> 12n) & 0xffffn), writable: true, level: 1 });
-    const hostMemory = {
-      pin: (hva: bigint) => {
-        gone.delete(hva);
-        return page(hva);
-      },
-      peek: (hva: bigint) => (gone.has(hva) ? undefined : page(hva)),
-    };
-    const { guest, root } = started({ hostMemory });
-    for (let i = 0n; i < 8n; i++) guest.map(root, 0x80_0000n + (i << 12n), HIGH_SLOT + (i << 12n));
-    const mapped = () => {
-      const all = Array.from({ length: 8 }, (_, i) => BigInt(i));
-      return all.filter((i) => guest.hardware(0x80_0000n + (i << 12n), Access.Write).ok);
-    };
-    for (let i = 0n; i < 8n; i++) gone.add(HIGH_HVA + (i << 12n));
-    guest.vm.unmapRange(HIGH_HVA, HIGH_HVA + 0x8000n);
-    expect(guest.vcpu.pageFault(0x80_0000n, 2).result).toBe("fixed");
-    expect(mapped()).toEqual([0n]);
-    guest.vm.unmapRange(HIGH_HVA, HIGH_HVA + 0x8000n);
-    gone.delete(HIGH_HVA + 0x1000n);
-    gone.delete(HIGH_HVA + 0x2000n);
-    expect(guest.vcpu.pageFault(0x80_0000n, 2).result).toBe("fixed");
-    expect(mapped()).toEqual([0n, 1n, 2n]);
-    expect(guest.vm.audit()).toEqual([]);
-    guest.dispose();
-  });
-});
-
 it("a range is young where any of its slots is", () => {
   const { guest, root } = started();
   const slot = { gpa: 0x9000_0000n, size: 0x4000, ram: guest.vm.createRam(0x4000), hva: HVA };
