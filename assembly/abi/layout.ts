@@ -296,15 +296,15 @@
 /** entries whose accessed or dirty bit is to be set */
 // @ts-ignore: decorator
 @inline export const WORK_UPDATE_COUNT: usize = 120;
-/** STEP records */
-// @ts-ignore: decorator
-@inline export const WORK_TRACE: usize = 128;
-/** UPDATE records */
-// @ts-ignore: decorator
-@inline export const WORK_UPDATES: usize = 1280;
 /** the entry that a failed lane of a batch reads */
 // @ts-ignore: decorator
-@inline export const WORK_NOTHING: usize = 2816;
+@inline export const WORK_NOTHING: usize = 128;
+/** STEP records */
+// @ts-ignore: decorator
+@inline export const WORK_TRACE: usize = 136;
+/** UPDATE records */
+// @ts-ignore: decorator
+@inline export const WORK_UPDATES: usize = 1288;
 /** batch: what the leaf entries of a block are checked with */
 // @ts-ignore: decorator
 @inline export const WORK_MASKS: usize = 2824;

@@ -64,159 +64,159 @@
 /** most that a gfn can be, alias bits apart; above it nothing is mapped */
 // @ts-ignore: decorator
 @inline export const VM_MAX_GFN: usize = 160;
-/** by rights: level-1 SPTE of an accessed page, writable where they say so, less address and dirty bit */
-// @ts-ignore: decorator
-@inline export const VM_LEAF: usize = 168;
 /** first hva of the invalidations in progress */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_START: usize = 232;
+@inline export const VM_INVALIDATE_START: usize = 168;
 /** hva after them */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_END: usize = 240;
+@inline export const VM_INVALIDATE_END: usize = 176;
 /** host-physical address of linear address 0 in the normal zone */
 // @ts-ignore: decorator
-@inline export const VM_NORMAL_ZONE: usize = 248;
+@inline export const VM_NORMAL_ZONE: usize = 184;
 /** number of invalidations completed */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_SEQ: usize = 256;
+@inline export const VM_INVALIDATE_SEQ: usize = 192;
 /** number of invalidations in progress */
 // @ts-ignore: decorator
-@inline export const VM_INVALIDATE_IN_PROGRESS: usize = 260;
+@inline export const VM_INVALIDATE_IN_PROGRESS: usize = 196;
 /** 1: MMIO SPTEs are made */
 // @ts-ignore: decorator
-@inline export const VM_MMIO_CACHING: usize = 264;
+@inline export const VM_MMIO_CACHING: usize = 200;
 /** 1: the processor logs dirty pages (PML) */
 // @ts-ignore: decorator
-@inline export const VM_CPU_DIRTY_LOG: usize = 268;
+@inline export const VM_CPU_DIRTY_LOG: usize = 204;
 /** 1: huge pages are not executable */
 // @ts-ignore: decorator
-@inline export const VM_NX_HUGE: usize = 272;
+@inline export const VM_NX_HUGE: usize = 208;
 /** largest level that a leaf may have */
 // @ts-ignore: decorator
-@inline export const VM_MAX_HUGE_LEVEL: usize = 276;
+@inline export const VM_MAX_HUGE_LEVEL: usize = 212;
 /** 1: two-dimensional paging */
 // @ts-ignore: decorator
-@inline export const VM_TDP: usize = 280;
+@inline export const VM_TDP: usize = 216;
 /** 1: unused entries of a pae_root hold VM_PDPTE_VALUE */
 // @ts-ignore: decorator
-@inline export const VM_DEFAULT_PDPTE: usize = 284;
+@inline export const VM_DEFAULT_PDPTE: usize = 220;
 /** that value */
 // @ts-ignore: decorator
-@inline export const VM_PDPTE_VALUE: usize = 288;
+@inline export const VM_PDPTE_VALUE: usize = 224;
 /** 1: every fault asks the host for its page */
 // @ts-ignore: decorator
-@inline export const VM_ASK_HOST: usize = 296;
+@inline export const VM_ASK_HOST: usize = 232;
 /** generation of valid shadow pages, 0 or 1 */
 // @ts-ignore: decorator
-@inline export const VM_VALID_GEN: usize = 300;
+@inline export const VM_VALID_GEN: usize = 236;
 /** shadow pages in use, without those above the guest's own tables */
 // @ts-ignore: decorator
-@inline export const VM_USED: usize = 304;
+@inline export const VM_USED: usize = 240;
 /** limit on them */
 // @ts-ignore: decorator
-@inline export const VM_MAX: usize = 308;
+@inline export const VM_MAX: usize = 244;
 /** shadow pages that shadow guest tables */
 // @ts-ignore: decorator
-@inline export const VM_INDIRECT: usize = 312;
+@inline export const VM_INDIRECT: usize = 248;
 /** bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap */
 // @ts-ignore: decorator
-@inline export const VM_ROOT_REQUEST: usize = 316;
+@inline export const VM_ROOT_REQUEST: usize = 252;
 /** remote TLB flushes */
 // @ts-ignore: decorator
-@inline export const VM_FLUSHES: usize = 320;
+@inline export const VM_FLUSHES: usize = 256;
 /** 1: a flush can be limited to ranges of gfns */
 // @ts-ignore: decorator
-@inline export const VM_RANGED_FLUSH: usize = 324;
+@inline export const VM_RANGED_FLUSH: usize = 260;
 /** 1: everything has to be flushed */
 // @ts-ignore: decorator
-@inline export const VM_FLUSH_ALL: usize = 328;
+@inline export const VM_FLUSH_ALL: usize = 264;
 /** entries of FLUSH_RANGES */
 // @ts-ignore: decorator
-@inline export const VM_FLUSH_COUNT: usize = 332;
-/** ranges that have to be flushed: (gfn with alias bits, pages) */
-// @ts-ignore: decorator
-@inline export const VM_FLUSH_RANGES: usize = 336;
+@inline export const VM_FLUSH_COUNT: usize = 268;
 /** free list of DESC records */
 // @ts-ignore: decorator
-@inline export const VM_DESC_FREE: usize = 592;
+@inline export const VM_DESC_FREE: usize = 272;
 /** its length */
 // @ts-ignore: decorator
-@inline export const VM_DESC_COUNT: usize = 596;
+@inline export const VM_DESC_COUNT: usize = 276;
 /** list of freed pages that the host has not collected */
 // @ts-ignore: decorator
-@inline export const VM_FREED: usize = 600;
+@inline export const VM_FREED: usize = 280;
 /** pointer to u32 headers by linear page number */
 // @ts-ignore: decorator
-@inline export const VM_PAGE_MAP: usize = 604;
+@inline export const VM_PAGE_MAP: usize = 284;
 /** pointer to the buckets of pages by gfn */
 // @ts-ignore: decorator
-@inline export const VM_CHAINS: usize = 608;
+@inline export const VM_CHAINS: usize = 288;
 /** 64 less the bits of a bucket's number */
 // @ts-ignore: decorator
-@inline export const VM_CHAIN_SHIFT: usize = 612;
-/** pointers to SLOTSET records: normal and SMM */
-// @ts-ignore: decorator
-@inline export const VM_SLOTS: usize = 616;
-/** list head (next, previous) of the active pages */
-// @ts-ignore: decorator
-@inline export const VM_ACTIVE: usize = 624;
-/** list head of the pages being zapped */
-// @ts-ignore: decorator
-@inline export const VM_INVALID: usize = 632;
+@inline export const VM_CHAIN_SHIFT: usize = 292;
 /** pointer to EVENT records, 0: events are off */
 // @ts-ignore: decorator
-@inline export const VM_EVENTS: usize = 640;
+@inline export const VM_EVENTS: usize = 296;
 /** number of records */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_CAPACITY: usize = 644;
+@inline export const VM_EVENT_CAPACITY: usize = 300;
 /** records not yet drained */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_COUNT: usize = 648;
+@inline export const VM_EVENT_COUNT: usize = 304;
 /** records that did not fit */
 // @ts-ignore: decorator
-@inline export const VM_EVENT_LOST: usize = 652;
+@inline export const VM_EVENT_LOST: usize = 308;
 /** page faults */
 // @ts-ignore: decorator
-@inline export const VM_PF_TAKEN: usize = 656;
+@inline export const VM_PF_TAKEN: usize = 312;
 /** of them fixed */
 // @ts-ignore: decorator
-@inline export const VM_PF_FIXED: usize = 660;
+@inline export const VM_PF_FIXED: usize = 316;
 /** of them spurious */
 // @ts-ignore: decorator
-@inline export const VM_PF_SPURIOUS: usize = 664;
+@inline export const VM_PF_SPURIOUS: usize = 320;
 /** of them to be emulated */
 // @ts-ignore: decorator
-@inline export const VM_PF_EMULATE: usize = 668;
+@inline export const VM_PF_EMULATE: usize = 324;
 /** shadow pages zapped */
 // @ts-ignore: decorator
-@inline export const VM_ZAPPED: usize = 672;
+@inline export const VM_ZAPPED: usize = 328;
 /** of them because of write flooding or misaligned writes */
 // @ts-ignore: decorator
-@inline export const VM_FLOODED: usize = 676;
+@inline export const VM_FLOODED: usize = 332;
 /** how often NO_HUGE was set */
 // @ts-ignore: decorator
-@inline export const VM_NO_HUGE_COUNT: usize = 680;
+@inline export const VM_NO_HUGE_COUNT: usize = 336;
 /** of them because of the page limit */
 // @ts-ignore: decorator
-@inline export const VM_RECYCLED: usize = 684;
+@inline export const VM_RECYCLED: usize = 340;
 /** emulated writes to shadowed pages */
 // @ts-ignore: decorator
-@inline export const VM_PTE_WRITES: usize = 688;
+@inline export const VM_PTE_WRITES: usize = 344;
 /** pages that are unsync */
 // @ts-ignore: decorator
-@inline export const VM_UNSYNC: usize = 692;
+@inline export const VM_UNSYNC: usize = 348;
 /** pages refused by the assertion on the role in sync */
 // @ts-ignore: decorator
-@inline export const VM_SYNC_MISMATCH: usize = 696;
+@inline export const VM_SYNC_MISMATCH: usize = 352;
 /** internal assertions that failed */
 // @ts-ignore: decorator
-@inline export const VM_BROKEN: usize = 700;
+@inline export const VM_BROKEN: usize = 356;
 /** pointer to the TDP record, 0: direct roots are classic ones */
 // @ts-ignore: decorator
-@inline export const VM_TDP_MMU: usize = 704;
+@inline export const VM_TDP_MMU: usize = 360;
 /** scratch: entries of WALK_PAGES */
 // @ts-ignore: decorator
-@inline export const VM_WALK_COUNT: usize = 708;
+@inline export const VM_WALK_COUNT: usize = 364;
+/** by rights: level-1 SPTE of an accessed page, writable where they say so, less address and dirty bit */
+// @ts-ignore: decorator
+@inline export const VM_LEAF: usize = 368;
+/** ranges that have to be flushed: (gfn with alias bits, pages) */
+// @ts-ignore: decorator
+@inline export const VM_FLUSH_RANGES: usize = 432;
+/** pointers to SLOTSET records: normal and SMM */
+// @ts-ignore: decorator
+@inline export const VM_SLOTS: usize = 688;
+/** list head (next, previous) of the active pages */
+// @ts-ignore: decorator
+@inline export const VM_ACTIVE: usize = 696;
+/** list head of the pages being zapped */
+// @ts-ignore: decorator
+@inline export const VM_INVALID: usize = 704;
 /** scratch: unsync pages found, (page, index) */
 // @ts-ignore: decorator
 @inline export const VM_WALK_PAGES: usize = 712;
@@ -267,21 +267,21 @@
 /** linear address of its first byte */
 // @ts-ignore: decorator
 @inline export const MEMSLOT_RAM: usize = 32;
-/** by level - 1: pointers to rmap heads */
-// @ts-ignore: decorator
-@inline export const MEMSLOT_RMAP: usize = 36;
-/** by level - 2: pointers to counts that forbid a large page */
-// @ts-ignore: decorator
-@inline export const MEMSLOT_LPAGE: usize = 48;
 /** pointer to u16 write-track counts */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_TRACK: usize = 56;
+@inline export const MEMSLOT_TRACK: usize = 36;
 /** pointer to u64 host pages: pfn << 12 | HOST_* bits */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_HOST: usize = 60;
+@inline export const MEMSLOT_HOST: usize = 40;
 /** pointer to the dirty bitmap, 0 without logging */
 // @ts-ignore: decorator
-@inline export const MEMSLOT_DIRTY: usize = 64;
+@inline export const MEMSLOT_DIRTY: usize = 44;
+/** by level - 1: pointers to rmap heads */
+// @ts-ignore: decorator
+@inline export const MEMSLOT_RMAP: usize = 48;
+/** by level - 2: pointers to counts that forbid a large page */
+// @ts-ignore: decorator
+@inline export const MEMSLOT_LPAGE: usize = 60;
 // @ts-ignore: decorator
 @inline export const MEMSLOT_SIZE_OF: u32 = 72;
 
@@ -316,30 +316,30 @@
 /** rmap head of the SPTEs that point here */
 // @ts-ignore: decorator
 @inline export const SP_PARENTS: usize = 40;
-/** list node (next, previous) */
-// @ts-ignore: decorator
-@inline export const SP_LINK: usize = 44;
 /** next page with a gfn of the same bucket */
 // @ts-ignore: decorator
-@inline export const SP_CHAIN: usize = 52;
+@inline export const SP_CHAIN: usize = 44;
 /** more of the name: CR3 bits 11:5 of a PAE root; 31:12 a direct page's alias, GPA bits 51:32 */
 // @ts-ignore: decorator
-@inline export const SP_LOW: usize = 56;
+@inline export const SP_LOW: usize = 48;
 /** stands where a huge page was forbidden: counts up in the order of that; else 0 */
 // @ts-ignore: decorator
-@inline export const SP_NO_HUGE: usize = 60;
+@inline export const SP_NO_HUGE: usize = 52;
 /** contexts whose current root it is */
 // @ts-ignore: decorator
-@inline export const SP_CURRENT: usize = 64;
+@inline export const SP_CURRENT: usize = 56;
 /** 1: a pae_root lost a table below it and has to be filled */
 // @ts-ignore: decorator
-@inline export const SP_GAP: usize = 68;
+@inline export const SP_GAP: usize = 60;
 /** 1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped */
 // @ts-ignore: decorator
-@inline export const SP_TDP: usize = 72;
+@inline export const SP_TDP: usize = 64;
 /** TDP MMU: the entry that leads here, 0 for a root */
 // @ts-ignore: decorator
-@inline export const SP_SPTEP: usize = 76;
+@inline export const SP_SPTEP: usize = 68;
+/** list node (next, previous) */
+// @ts-ignore: decorator
+@inline export const SP_LINK: usize = 72;
 /** latched PDPTEs of a PAE root */
 // @ts-ignore: decorator
 @inline export const SP_PDPTES: usize = 80;
@@ -393,18 +393,18 @@
 /** MMU_* bits */
 // @ts-ignore: decorator
 @inline export const MMU_FLAGS: usize = 44;
-/** previous roots' SPs, 0 for none */
-// @ts-ignore: decorator
-@inline export const MMU_PREVIOUS: usize = 48;
-/** their guest pgds */
-// @ts-ignore: decorator
-@inline export const MMU_PREVIOUS_PGD: usize = 64;
-/** reserved bits of SPTEs, [bit 7][level - 1] */
-// @ts-ignore: decorator
-@inline export const MMU_SHADOW_RESERVED: usize = 88;
 /** EPT: bad values of bits 5:0 */
 // @ts-ignore: decorator
-@inline export const MMU_SHADOW_BAD_MT_XWR: usize = 168;
+@inline export const MMU_SHADOW_BAD_MT_XWR: usize = 48;
+/** previous roots' SPs, 0 for none */
+// @ts-ignore: decorator
+@inline export const MMU_PREVIOUS: usize = 56;
+/** their guest pgds */
+// @ts-ignore: decorator
+@inline export const MMU_PREVIOUS_PGD: usize = 72;
+/** reserved bits of SPTEs, [bit 7][level - 1] */
+// @ts-ignore: decorator
+@inline export const MMU_SHADOW_RESERVED: usize = 96;
 // @ts-ignore: decorator
 @inline export const MMU_SIZE_OF: u32 = 176;
 
@@ -448,108 +448,108 @@
 /** walk: level of the first entry in memory */
 // @ts-ignore: decorator
 @inline export const VCPU_GW_MAX_LEVEL: usize = 64;
-/** walk: gfn of the table, by level - 1 */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_TABLE_GFN: usize = 72;
-/** walk: entry */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_PTE: usize = 112;
-/** walk: its address */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_PTE_GPA: usize = 152;
-/** walk: access bits accumulated above */
-// @ts-ignore: decorator
-@inline export const VCPU_GW_PT_ACCESS: usize = 192;
 /** walk: access bits of the whole walk */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_PTE_ACCESS: usize = 212;
+@inline export const VCPU_GW_PTE_ACCESS: usize = 68;
 /** walk: error code of the fault */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_ERROR: usize = 216;
+@inline export const VCPU_GW_ERROR: usize = 72;
 /** walk: resulting gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_GFN: usize = 224;
+@inline export const VCPU_GW_GFN: usize = 80;
 /** walk: resulting address */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_GPA: usize = 232;
+@inline export const VCPU_GW_GPA: usize = 88;
 /** walk: 1 where it came as far as the permission check */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_CHECKED: usize = 240;
+@inline export const VCPU_GW_CHECKED: usize = 96;
 /** walk: 1 where L1's second stage is at fault */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_NESTED: usize = 244;
+@inline export const VCPU_GW_NESTED: usize = 100;
 /** walk: the address that faulted there */
 // @ts-ignore: decorator
-@inline export const VCPU_GW_FAULT: usize = 248;
-/** walk of L2's tables: entry, by level - 1 */
-// @ts-ignore: decorator
-@inline export const VCPU_L2_PTE: usize = 256;
-/** walk of L2's tables: its address, L2's */
-// @ts-ignore: decorator
-@inline export const VCPU_L2_GPA: usize = 296;
-/** walk of L2's tables: the page that holds it, L1's */
-// @ts-ignore: decorator
-@inline export const VCPU_L2_GFN: usize = 336;
-/** walk of L2's tables: its linear address, 0: read-only */
-// @ts-ignore: decorator
-@inline export const VCPU_L2_POINTER: usize = 376;
+@inline export const VCPU_GW_FAULT: usize = 104;
 /** fault: address */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ADDRESS: usize = 400;
+@inline export const VCPU_F_ADDRESS: usize = 112;
 /** fault: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GFN: usize = 408;
+@inline export const VCPU_F_GFN: usize = 120;
 /** fault: host page << 12 */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PFN: usize = 416;
+@inline export const VCPU_F_PFN: usize = 128;
 /** fault: error code */
 // @ts-ignore: decorator
-@inline export const VCPU_F_ERROR: usize = 424;
+@inline export const VCPU_F_ERROR: usize = 136;
 /** fault: 1 where no guest access stands behind it */
 // @ts-ignore: decorator
-@inline export const VCPU_F_PREFETCH: usize = 428;
+@inline export const VCPU_F_PREFETCH: usize = 140;
 /** fault: MEMSLOT, 0 for none */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SLOT: usize = 432;
+@inline export const VCPU_F_SLOT: usize = 144;
 /** fault: 1 where the host page may be written */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAP_WRITABLE: usize = 436;
+@inline export const VCPU_F_MAP_WRITABLE: usize = 148;
 /** fault: VM_INVALIDATE_SEQ before the host page was looked up */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SEQ: usize = 440;
+@inline export const VCPU_F_SEQ: usize = 152;
 /** fault: largest level that the guest's mapping allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_MAX_LEVEL: usize = 444;
+@inline export const VCPU_F_MAX_LEVEL: usize = 156;
 /** fault: level that the host page allows */
 // @ts-ignore: decorator
-@inline export const VCPU_F_REQ_LEVEL: usize = 448;
+@inline export const VCPU_F_REQ_LEVEL: usize = 160;
 /** fault: level that is made */
 // @ts-ignore: decorator
-@inline export const VCPU_F_GOAL_LEVEL: usize = 452;
+@inline export const VCPU_F_GOAL_LEVEL: usize = 164;
 /** fault: 1 where a huge page is forbidden */
 // @ts-ignore: decorator
-@inline export const VCPU_F_NO_HUGE: usize = 456;
+@inline export const VCPU_F_NO_HUGE: usize = 168;
 /** fault: STAGE_* at which it is resumed */
 // @ts-ignore: decorator
-@inline export const VCPU_F_STAGE: usize = 460;
+@inline export const VCPU_F_STAGE: usize = 172;
 /** fault: shadow walk's level */
 // @ts-ignore: decorator
-@inline export const VCPU_F_LEVEL: usize = 464;
+@inline export const VCPU_F_LEVEL: usize = 176;
 /** fault: shadow walk's entry */
 // @ts-ignore: decorator
-@inline export const VCPU_F_SPTEP: usize = 468;
+@inline export const VCPU_F_SPTEP: usize = 180;
 /** page wanted: gfn */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_GFN: usize = 472;
+@inline export const VCPU_REQ_GFN: usize = 184;
 /** page wanted: role */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_ROLE: usize = 480;
+@inline export const VCPU_REQ_ROLE: usize = 192;
 /** page wanted: more of the name, as SP_LOW */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_LOW: usize = 484;
+@inline export const VCPU_REQ_LOW: usize = 196;
 /** page found or made */
 // @ts-ignore: decorator
-@inline export const VCPU_REQ_PAGE: usize = 488;
+@inline export const VCPU_REQ_PAGE: usize = 200;
+/** walk: gfn of the table, by level - 1 */
+// @ts-ignore: decorator
+@inline export const VCPU_GW_TABLE_GFN: usize = 208;
+/** walk: entry */
+// @ts-ignore: decorator
+@inline export const VCPU_GW_PTE: usize = 248;
+/** walk: its address */
+// @ts-ignore: decorator
+@inline export const VCPU_GW_PTE_GPA: usize = 288;
+/** walk: access bits accumulated above */
+// @ts-ignore: decorator
+@inline export const VCPU_GW_PT_ACCESS: usize = 328;
+/** walk of L2's tables: entry, by level - 1 */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_PTE: usize = 352;
+/** walk of L2's tables: its address, L2's */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_GPA: usize = 392;
+/** walk of L2's tables: the page that holds it, L1's */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_GFN: usize = 432;
+/** walk of L2's tables: its linear address, 0: read-only */
+// @ts-ignore: decorator
+@inline export const VCPU_L2_POINTER: usize = 472;
 // @ts-ignore: decorator
 @inline export const VCPU_SIZE_OF: u32 = 496;
 
@@ -615,24 +615,24 @@
 /** iterator: address space of the root */
 // @ts-ignore: decorator
 @inline export const TDP_SPACE: usize = 72;
-/** iterator: tables down to the current entry, by level - 1 */
-// @ts-ignore: decorator
-@inline export const TDP_PATH: usize = 76;
-/** list head (next, previous) of the roots */
-// @ts-ignore: decorator
-@inline export const TDP_ROOTS: usize = 96;
-/** list head (next, previous) of the other pages */
-// @ts-ignore: decorator
-@inline export const TDP_PAGES: usize = 104;
 /** free list of pages, linked through SP_LINK */
 // @ts-ignore: decorator
-@inline export const TDP_POOL: usize = 112;
+@inline export const TDP_POOL: usize = 76;
 /** its length */
 // @ts-ignore: decorator
-@inline export const TDP_POOL_COUNT: usize = 116;
+@inline export const TDP_POOL_COUNT: usize = 80;
 /** pages in use, roots included */
 // @ts-ignore: decorator
-@inline export const TDP_PAGE_COUNT: usize = 120;
+@inline export const TDP_PAGE_COUNT: usize = 84;
+/** iterator: tables down to the current entry, by level - 1 */
+// @ts-ignore: decorator
+@inline export const TDP_PATH: usize = 88;
+/** list head (next, previous) of the roots */
+// @ts-ignore: decorator
+@inline export const TDP_ROOTS: usize = 108;
+/** list head (next, previous) of the other pages */
+// @ts-ignore: decorator
+@inline export const TDP_PAGES: usize = 116;
 // @ts-ignore: decorator
 @inline export const TDP_SIZE_OF: u32 = 128;
 

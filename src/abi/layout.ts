@@ -198,9 +198,9 @@ export const WORK: RecordLayout = {
     { name: "MISSING_ACCESS", type: "u32", meaning: "its access" },
     { name: "TRACE_COUNT", type: "u32", meaning: "entries traced; counting stops at WORK_TRACE's capacity" },
     { name: "UPDATE_COUNT", type: "u32", meaning: "entries whose accessed or dirty bit is to be set" },
+    { name: "NOTHING", type: "u64", meaning: "the entry that a failed lane of a batch reads" },
     { name: "TRACE", type: "u64", count: 3 * 48, meaning: "STEP records" },
     { name: "UPDATES", type: "u64", count: 4 * 48, meaning: "UPDATE records" },
-    { name: "NOTHING", type: "u64", meaning: "the entry that a failed lane of a batch reads" },
     { name: "MASKS", type: "u64", count: 7, meaning: "batch: what the leaf entries of a block are checked with" },
     {
       name: "LANES",
