@@ -167,6 +167,7 @@ export const PLACES: readonly Place[] = [
   { place: "scripts/syntax", mayImport: [] },
   { place: "scripts/bits", mayImport: ["scripts/syntax"] },
   { place: "scripts/style", mayImport: [] },
+  { place: "scripts/generate", mayImport: ["src/abi"] },
   {
     place: "scripts/mutation",
     mayImport: [

@@ -20,6 +20,28 @@
 // @ts-ignore: decorator
 @inline export const ACCESS_PROBE: u32 = 0x400;
 
+// Result of a batch's address that has no physical one (x86-paging)
+/** error code */
+// @ts-ignore: decorator
+@inline export const BATCH_CODE: u64 = 0xffff;
+// @ts-ignore: decorator
+@inline export const BATCH_CODE_SHIFT: u64 = 0;
+/** a Status */
+// @ts-ignore: decorator
+@inline export const BATCH_STATUS: u64 = 0xff0000;
+// @ts-ignore: decorator
+@inline export const BATCH_STATUS_SHIFT: u64 = 16;
+/** set: no physical address */
+// @ts-ignore: decorator
+@inline export const BATCH_FAULT: u64 = 0x8000000000000000;
+
+// Error code of an access that is checked (x86-paging)
+/** number of the permissions and the plan */
+// @ts-ignore: decorator
+@inline export const CODE_INDEX: u32 = 0x1e;
+// @ts-ignore: decorator
+@inline export const CODE_INDEX_SHIFT: u32 = 1;
+
 // CR0 (SDM vol. 3, "Control Registers")
 /** protected mode */
 // @ts-ignore: decorator
@@ -182,6 +204,66 @@
 // @ts-ignore: decorator
 @inline export const EPT_QUAL_GVA_FINAL: u32 = 0x100;
 
+// Rights register of protection keys, the pair of one key (SDM vol. 3, "Protection Keys")
+/** no data accesses */
+// @ts-ignore: decorator
+@inline export const KEY_RIGHTS_AD: u32 = 0x1;
+/** no writes */
+// @ts-ignore: decorator
+@inline export const KEY_RIGHTS_WD: u32 = 0x2;
+
+// Levels whose entries may map a page (x86-paging)
+/** pages of 2 MiB, or 4 MiB in 32-bit paging */
+// @ts-ignore: decorator
+@inline export const LARGE_LEVEL_2: u32 = 0x4;
+/** pages of 1 GiB */
+// @ts-ignore: decorator
+@inline export const LARGE_LEVEL_3: u32 = 0x8;
+
+// Linear address of 64 bits (SDM vol. 3, "Linear-Address Masking")
+/** a supervisor's address: its setting of linear-address masking applies */
+// @ts-ignore: decorator
+@inline export const LINEAR_SUPERVISOR: u64 = 0x8000000000000000;
+
+// Memory types (SDM vol. 3, "EPT Misconfigurations" and "Memory Types")
+/** uncacheable */
+// @ts-ignore: decorator
+@inline export const MEMORY_TYPE_UC: u32 = 0x1;
+/** write combining */
+// @ts-ignore: decorator
+@inline export const MEMORY_TYPE_WC: u32 = 0x2;
+/** write through */
+// @ts-ignore: decorator
+@inline export const MEMORY_TYPE_WT: u32 = 0x10;
+/** write protected */
+// @ts-ignore: decorator
+@inline export const MEMORY_TYPE_WP: u32 = 0x20;
+/** write back */
+// @ts-ignore: decorator
+@inline export const MEMORY_TYPE_WB: u32 = 0x40;
+
+// Linear address in PAE paging (SDM vol. 3, "PAE Paging")
+/** offset in a 4 KiB page */
+// @ts-ignore: decorator
+@inline export const PAE_LINEAR_OFFSET: u32 = 0xfff;
+// @ts-ignore: decorator
+@inline export const PAE_LINEAR_OFFSET_SHIFT: u32 = 0;
+/** entry of the page table */
+// @ts-ignore: decorator
+@inline export const PAE_LINEAR_TABLE: u32 = 0x1ff000;
+// @ts-ignore: decorator
+@inline export const PAE_LINEAR_TABLE_SHIFT: u32 = 12;
+/** entry of the page directory */
+// @ts-ignore: decorator
+@inline export const PAE_LINEAR_DIRECTORY: u32 = 0x3fe00000;
+// @ts-ignore: decorator
+@inline export const PAE_LINEAR_DIRECTORY_SHIFT: u32 = 21;
+/** PDPTE */
+// @ts-ignore: decorator
+@inline export const PAE_LINEAR_POINTER: u32 = 0xc0000000;
+// @ts-ignore: decorator
+@inline export const PAE_LINEAR_POINTER_SHIFT: u32 = 30;
+
 // PDE that maps a 4 MiB page (SDM vol. 3, "32-Bit Paging" (format of a 32-bit PDE that maps a 4-MByte page))
 /** page-attribute table index, high bit */
 // @ts-ignore: decorator
@@ -314,3 +396,18 @@
 @inline export const PTE32_ADDRESS: u32 = 0xfffff000;
 // @ts-ignore: decorator
 @inline export const PTE32_ADDRESS_SHIFT: u32 = 12;
+
+// Tag of the software TLB (x86-paging)
+/** process-context identifier, 0 in a global entry */
+// @ts-ignore: decorator
+@inline export const TLB_TAG_PCID: u64 = 0xfff;
+// @ts-ignore: decorator
+@inline export const TLB_TAG_PCID_SHIFT: u64 = 0;
+/** the page, with GLOBAL inverted in a global entry */
+// @ts-ignore: decorator
+@inline export const TLB_TAG_PAGE: u64 = 0xfffffffffffff000;
+// @ts-ignore: decorator
+@inline export const TLB_TAG_PAGE_SHIFT: u64 = 12;
+/** inverted: the entry is global */
+// @ts-ignore: decorator
+@inline export const TLB_TAG_GLOBAL: u64 = 0x4000000000000000;

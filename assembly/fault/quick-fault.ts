@@ -5,22 +5,7 @@
  */
 import { PFERR_W, PTE_A, PTE_D, PTE_P } from "../abi/bits";
 import { MODE_4LEVEL } from "../abi/codes";
-import {
-  MEMORY_LAST_SLOT,
-  PLAN_BLOCK,
-  PLAN_CHECK_PAGE,
-  PLAN_CHECK_TABLE,
-  PLAN_NEED_LEAF,
-  PLAN_NEED_TABLE,
-  SLOT_BASE,
-  SLOT_LINEAR,
-  SLOT_SIZE,
-  SPACE_ADDRESS_MASK,
-  SPACE_FAST,
-  SPACE_MEMORY,
-  SPACE_ROOT,
-  SPACE_XD_MASK,
-} from "../abi/layout";
+import { ShadowPage, Vcpu, Vm } from "../abi/records";
 import {
   ROLE_ACCESS,
   ROLE_ACCESS_SHIFT,
@@ -37,37 +22,18 @@ import {
   FORMAT_64,
   HOST_PRESENT,
   HOST_WRITABLE,
-  MEMSLOT_FLAGS,
-  MMU_FORMAT,
-  MMU_ROOT,
-  MMU_SECOND,
-  MMU_SPACE,
   RET_PF_FIXED,
   RET_PF_INVALID,
   RET_PF_SPURIOUS,
-  SP_FLOOD,
-  SP_GAP,
-  SP_GENERATION,
-  SP_LOW,
-  SP_SHADOWED,
-  VCPU_GW_PTE_GPA,
-  VCPU_MMU,
-  VCPU_SPACE,
-  VM_ASK_HOST,
-  VM_DIRTY,
-  VM_EVENTS,
-  VM_INVALIDATE_IN_PROGRESS,
-  VM_PAGE_MAP,
-  VM_VALID_GEN,
+  SHADOWED_GFN_SHIFT,
 } from "../abi/shadow";
 import { ACC_EXEC, ACC_USER, ACC_WRITE, SPTE_ADDRESS, SPTE_MMU_PRESENT, SPTE_PS } from "../abi/spte";
 import { accessKind } from "../guest/table-walk";
 import { firstInChain } from "../pages/chain";
-import { gfnOf, roleOf, tableOf } from "../pages/page";
 import { findSlotInline, hostPage, isTrackedInline } from "../pages/slot";
 import { addToRmap, isReservedSpte } from "../shadow/leaf";
 import { hasRoom } from "../shadow/page-limit";
-import { prefetchFault } from "../shadow/prefetch";
+import { BLOCK, prefetchFault } from "../shadow/prefetch";
 import { unsyncPages } from "../shadow/unsync";
 import { checkedLeaf } from "../spte/check";
 import { commonLeaf } from "../spte/make";
@@ -79,7 +45,9 @@ import { planOf } from "../walk/plan";
 @inline const ROOT_MASK: u32 =
   ROLE_LEVEL | ROLE_GUEST_LEVEL | ROLE_DIRECT | ROLE_LEVEL_PROMOTED | ROLE_AD_DISABLED | ROLE_GUEST_MODE | ROLE_INVALID;
 // @ts-ignore: decorator
-@inline const ROOT_ROLE: u32 = 4 | (4 << ROLE_GUEST_LEVEL_SHIFT);
+@inline const LEVELS: u32 = 4;
+// @ts-ignore: decorator
+@inline const ROOT_ROLE: u32 = LEVELS | (LEVELS << ROLE_GUEST_LEVEL_SHIFT);
 
 /** Role of the page of `level` below such a root. */
 // @ts-ignore: decorator
@@ -89,14 +57,14 @@ import { planOf } from "../walk/plan";
 
 /** Zero where page `sp` shadows table `gpa` (an address) in role `role`. */
 // @ts-ignore: decorator
-@inline function mismatch(sp: usize, gpa: u64, role: u32): u64 {
-  return (gfnOf(sp) ^ (gpa >> 12)) | (<u64>((roleOf(sp) ^ role) | load<u32>(sp, SP_LOW)));
+@inline function mismatch(sp: ShadowPage, gpa: u64, role: u32): u64 {
+  return (sp.gfn ^ (gpa >> 12)) | (<u64>((sp.role ^ role) | sp.low));
 }
 
 /** Header of the page that an SPTE leads to. */
 // @ts-ignore: decorator
-@inline function pageBelow(map: usize, spte: u64): usize {
-  return load<u32>(map + ((<usize>((<u32>spte) >> 12)) << 2));
+@inline function pageBelow(map: usize, spte: u64): ShadowPage {
+  return load<ShadowPage>(map + ((<usize>((<u32>spte) >> 12)) << 2));
 }
 
 // @ts-ignore: decorator
@@ -112,8 +80,8 @@ import { planOf } from "../walk/plan";
 
 /** Maps the neighbours of a leaf; with the first one unusable, the usual case of sparse memory, there is nothing to do. */
 // @ts-ignore: decorator
-@inline function prefetchQuick(vcpu: usize, sp: usize, sptep: usize, gpte: usize, gpteGpa: u64): void {
-  const index = sptep & 56;
+@inline function prefetchQuick(vcpu: Vcpu, sp: ShadowPage, sptep: usize, gpte: usize, gpteGpa: u64): void {
+  const index = sptep & ((BLOCK - 1) << 3);
   const neighbour = index == 0 ? 8 : 0;
   const place = sptep - index + neighbour;
   const entry = load<u64>(gpte - index + neighbour);
@@ -121,7 +89,7 @@ import { planOf } from "../walk/plan";
     store<u64>(place, 0);
     return;
   }
-  store<u64>(vcpu, gpteGpa, VCPU_GW_PTE_GPA);
+  vcpu.setGwPteGpa(0, gpteGpa);
   prefetchFault(vcpu, sp, sptep);
 }
 
@@ -130,34 +98,34 @@ import { planOf } from "../walk/plan";
  * reserved bit, and the caches are stocked.
  */
 // @ts-ignore: decorator
-@inline export function quickFault(vcpu: usize, vm: usize, address: u64, error: u32): u32 {
-  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
-  const space: usize = load<u32>(mmu, MMU_SPACE);
-  const root: usize = load<u32>(mmu, MMU_ROOT);
-  const rootRole = roleOf(root);
+@inline export function quickFault(vcpu: Vcpu, vm: Vm, address: u64, error: u32): u32 {
+  const mmu = vcpu.mmu;
+  const space = mmu.space;
+  const root = mmu.root;
+  const rootRole = root.role;
   const unusual =
-    (<u32>(root == 0)) |
+    (<u32>(root == null)) |
     ((rootRole & ROOT_MASK) ^ ROOT_ROLE) |
-    (load<u32>(space, SPACE_FAST) ^ MODE_4LEVEL) |
-    (load<u32>(mmu, MMU_FORMAT) ^ FORMAT_64) |
-    load<u32>(mmu, MMU_SECOND) |
-    load<u32>(vm, VM_ASK_HOST) |
-    load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) |
-    load<u32>(vm, VM_EVENTS) |
-    load<u32>(root, SP_LOW) |
-    load<u32>(root, SP_GAP) |
-    (load<u32>(root, SP_GENERATION) ^ load<u32>(vm, VM_VALID_GEN));
+    (space.fast ^ MODE_4LEVEL) |
+    (mmu.format ^ FORMAT_64) |
+    (<u32>(mmu.second != null)) |
+    vm.askHost |
+    vm.invalidateInProgress |
+    (<u32>vm.events) |
+    root.low |
+    root.gap |
+    (root.generation ^ vm.validGen);
   if (unusual != 0 || !hasRoom(vm)) return RET_PF_INVALID;
 
   // The guest's tables, by the plan of the access (assembly/walk/fast/plan.ts): nothing faults and no bit is to be set.
   const plan = planOf(space, accessKind(vcpu, error));
-  const slot: usize = load<u32>(<usize>load<u32>(space, SPACE_MEMORY), MEMORY_LAST_SLOT);
-  const base = load<u64>(slot, SLOT_BASE);
-  const size = load<u64>(slot, SLOT_SIZE);
-  const linear: usize = load<u32>(slot, SLOT_LINEAR);
-  const mask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const need = load<u64>(plan, PLAN_NEED_TABLE);
-  let offset = load<u64>(space, SPACE_ROOT) - base + ((address >> 36) & 0xff8);
+  const slot = space.memory.lastSlot;
+  const base = slot.base;
+  const size = slot.size;
+  const linear: usize = slot.linear;
+  const mask = space.addressMask;
+  const need = plan.needTable;
+  let offset = space.root - base + ((address >> 36) & 0xff8);
   if (offset >= size) return RET_PF_INVALID;
   const entry4 = load<u64>(linear + <usize>offset);
   offset = (entry4 & mask) - base + ((address >> 27) & 0xff8);
@@ -171,16 +139,16 @@ import { planOf } from "../walk/plan";
   const gpte = linear + <usize>offset;
   const entry1 = load<u64>(gpte);
   // PS is among what no table entry of a plan may have.
-  let wrong = ((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & load<u64>(plan, PLAN_CHECK_TABLE);
-  wrong |= (entry1 ^ load<u64>(plan, PLAN_NEED_LEAF)) & load<u64>(plan, PLAN_CHECK_PAGE);
-  if ((wrong | load<u64>(plan, PLAN_BLOCK)) != 0) return RET_PF_INVALID;
+  let wrong = ((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & plan.checkTable;
+  wrong |= (entry1 ^ plan.needLeaf) & plan.checkPage;
+  if ((wrong | plan.block) != 0) return RET_PF_INVALID;
 
   // The shadow tables.
-  const map: usize = load<u32>(vm, VM_PAGE_MAP);
+  const map = vm.pageMap;
   const pageBase = rootRole & ~(ROLE_LEVEL | ROLE_ACCESS | ROLE_GUEST_LEVEL);
-  const xd = load<u64>(space, SPACE_XD_MASK);
+  const xd = space.xdMask;
   let access = rightsBy(xd, entry4);
-  const spte4 = load<u64>(tableOf(root) + <usize>((address >> 36) & 0xff8));
+  const spte4 = load<u64>(root.spt + <usize>((address >> 36) & 0xff8));
   if (!leadsOn(spte4)) return RET_PF_INVALID;
   const page3 = pageBelow(map, spte4);
   let other = mismatch(page3, entry4 & mask, roleBelow(pageBase, 3, access));
@@ -204,10 +172,10 @@ import { planOf } from "../walk/plan";
     if ((access & ACC_WRITE) == 0) return RET_PF_INVALID;
   } else if ((entry1 & PTE_D) == 0) access &= ~ACC_WRITE;
   const gfn = (entry1 & mask) >> 12;
-  const memslot = findSlotInline(vm, load<u32>(vcpu, VCPU_SPACE), gfn);
-  if (memslot == 0) return RET_PF_INVALID;
+  const memslot = findSlotInline(vm, vcpu.space, gfn);
+  if (memslot == null) return RET_PF_INVALID;
   // Read-only, invalid, internal, logged: all need more.
-  if (load<u32>(memslot, MEMSLOT_FLAGS) != 0) return RET_PF_INVALID;
+  if (memslot.flags != 0) return RET_PF_INVALID;
   const host = load<u64>(hostPage(memslot, gfn));
   const usable: u64 = HOST_PRESENT | HOST_WRITABLE;
   if ((host & usable) != usable) return RET_PF_INVALID;
@@ -220,24 +188,24 @@ import { planOf } from "../walk/plan";
   } else {
     if ((access & ACC_WRITE) != 0) {
       if (isTrackedInline(vm, memslot, gfn)) return RET_PF_INVALID;
-      spte |= load<u64>(vm, VM_DIRTY);
+      spte |= vm.dirty;
     }
     if (isReservedSpte(mmu, spte, 1)) return RET_PF_INVALID;
   }
 
-  store<u32>(root, 0, SP_FLOOD);
-  store<u32>(page3, 0, SP_FLOOD);
-  store<u32>(page2, 0, SP_FLOOD);
-  store<u32>(page1, 0, SP_FLOOD);
-  const translation = <usize>load<u32>(page1, SP_SHADOWED) + <usize>((address >> 9) & 0xff8);
+  root.flood = 0;
+  page3.flood = 0;
+  page2.flood = 0;
+  page1.flood = 0;
+  const translation = page1.shadowed + <usize>((address >> 9) & 0xff8);
   if (old != 0) {
-    store<u64>(translation, (gfn << 12) | (<u64>access));
+    store<u64>(translation, (gfn << SHADOWED_GFN_SHIFT) | (<u64>access));
     return RET_PF_SPURIOUS;
   }
   // Its shadow pages become unsync; none of them is of an upper level, which would be tracked.
-  if (isWritable(spte) && firstInChain(vm, gfn) != 0) unsyncPages(vm, gfn, true, false);
+  if (isWritable(spte) && firstInChain(vm, gfn) != null) unsyncPages(vm, gfn, true, false);
   store<u64>(sptep, checkedLeaf(vm, spte));
-  store<u64>(translation, (gfn << 12) | (<u64>access));
+  store<u64>(translation, (gfn << SHADOWED_GFN_SHIFT) | (<u64>access));
   addToRmap(vm, memslot, sptep, gfn, 1);
   prefetchQuick(vcpu, page1, sptep, gpte, (entry2 & mask) + ((address >> 9) & 0xff8));
   return RET_PF_FIXED;

@@ -3,6 +3,7 @@
  * L1's second stage, whose walk sets accessed bits and traces its events at once, inside this one.
  */
 import {
+  PAE_LINEAR_POINTER_SHIFT,
   PFERR_P,
   PFERR_PK,
   PFERR_RSVD,
@@ -15,7 +16,7 @@ import {
   PTE_PKEY_SHIFT,
 } from "../abi/bits";
 import { NOT_READ } from "../abi/codes";
-import { SPACE_ADDRESS_MASK, SPACE_FETCH_CODE, SPACE_MEMORY, SPACE_PDPTES, SPACE_ROOT } from "../abi/layout";
+import { Mmu, Space, Vcpu } from "../abi/records";
 import {
   EV_PAGETABLE_WALK,
   EV_PAGING_ELEMENT,
@@ -24,23 +25,6 @@ import {
   EV_WALKER_ERROR,
   FORMAT_32,
   FORMAT_NONE,
-  MMU_FORMAT,
-  MMU_GUEST_LEVEL,
-  MMU_PDPTE_RESERVED,
-  MMU_SECOND,
-  MMU_SPACE,
-  VCPU_GW_CHECKED,
-  VCPU_GW_ERROR,
-  VCPU_GW_FAULT,
-  VCPU_GW_GFN,
-  VCPU_GW_GPA,
-  VCPU_GW_NESTED,
-  VCPU_L2_GFN,
-  VCPU_L2_GPA,
-  VCPU_L2_POINTER,
-  VCPU_L2_PTE,
-  VCPU_PDPTES_READ,
-  VCPU_VM,
 } from "../abi/shadow";
 import { ACC_ALL } from "../abi/spte";
 import { resolve, writable } from "../memory/resolve";
@@ -58,50 +42,50 @@ import { accessKind, walkTables } from "./table-walk";
 @inline const PAGE: u64 = ~(<u64>0xfff);
 
 /** Takes L2's guest-physical page through L1's second stage; GW_GPA is L1's, or GW_NESTED is set. */
-function translate(vcpu: usize, second: usize, gpa: u64, code: u32): bool {
+function translate(vcpu: Vcpu, second: Mmu, gpa: u64, code: u32): bool {
   if (walkTables(vcpu, second, vcpu, gpa, code | PFERR_U)) return true;
-  store<u32>(vcpu, 1, VCPU_GW_NESTED);
-  store<u64>(vcpu, gpa, VCPU_GW_FAULT);
+  vcpu.gwNested = 1;
+  vcpu.gwFault = gpa;
   return false;
 }
 
-function fail(vcpu: usize, space: usize, code: u32, cause: u32): bool {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const error = cause | (code & (PFERR_W | PFERR_U | load<u32>(space, SPACE_FETCH_CODE)));
-  store<u32>(vcpu, error, VCPU_GW_ERROR);
-  store<u32>(vcpu, 0, VCPU_GW_NESTED);
+function fail(vcpu: Vcpu, space: Space, code: u32, cause: u32): bool {
+  const vm = vcpu.vm;
+  const error = cause | (code & (PFERR_W | PFERR_U | space.fetchCode));
+  vcpu.gwError = error;
+  vcpu.gwNested = 0;
   if (tracing(vm)) emit(vm, EV_WALKER_ERROR, error, 0, 0, 0, 0, 0);
   return false;
 }
 
 /** SVM has no PDPTE registers: L2's are read once after each exit and kept where one is malformed (load_pdptrs). */
-function readPdptes(vcpu: usize, mmu: usize, space: usize): void {
-  if (load<u32>(vcpu, VCPU_PDPTES_READ) != 0) return;
-  const root = load<u64>(space, SPACE_ROOT);
-  if (!walkTables(vcpu, load<u32>(mmu, MMU_SECOND), vcpu, root & PAGE, TABLE_ACCESS)) return;
-  const pointer = resolve(load<u32>(space, SPACE_MEMORY), (load<u64>(vcpu, VCPU_GW_GFN) << 12) | (root & 0xfff));
+function readPdptes(vcpu: Vcpu, mmu: Mmu, space: Space): void {
+  if (vcpu.pdptesRead != 0) return;
+  const root = space.root;
+  if (!walkTables(vcpu, mmu.second!, vcpu, root & PAGE, TABLE_ACCESS)) return;
+  const pointer = resolve(space.memory, (vcpu.gwGfn << 12) | (root & 0xfff));
   if (pointer >= NOT_READ) return;
-  const reserved = load<u64>(mmu, MMU_PDPTE_RESERVED);
+  const reserved = mmu.pdpteReserved;
   for (let i: usize = 0; i < 32; i += 8) {
     const pdpte = load<u64>(<usize>pointer + i);
     if ((pdpte & PTE_P) != 0 && (pdpte & reserved) != 0) return;
   }
-  memory.copy(space + SPACE_PDPTES, pointer, 32);
-  store<u32>(vcpu, 1, VCPU_PDPTES_READ);
+  memory.copy(space.pdptesAddress, pointer, 32);
+  vcpu.pdptesRead = 1;
 }
 
 /** Sets accessed and dirty bits, from the top; false where an entry is not what the walk read. */
-function setAccessedDirty(vcpu: usize, top: u32, leaf: u32, write: bool, bytes: u32): bool {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
+function setAccessedDirty(vcpu: Vcpu, top: u32, leaf: u32, write: bool, bytes: u32): bool {
+  const vm = vcpu.vm;
   for (let level = top; level >= leaf; level--) {
-    const i = <usize>(level - 1);
-    const old = load<u64>(vcpu + (i << 3), VCPU_L2_PTE);
+    const i = level - 1;
+    const old = vcpu.l2Pte(i);
     const wanted = old | PTE_A | (level == leaf && write ? PTE_D : 0);
     if (wanted == old) continue;
-    const gpa = load<u64>(vcpu + (i << 3), VCPU_L2_GPA);
+    const gpa = vcpu.l2Gpa(i);
     if (tracing(vm) && !(old & PTE_A)) emit(vm, EV_SET_ACCESSED, 0, 0, 0, gpa, 0, 0);
     if (tracing(vm) && (wanted & ~old & PTE_D) != 0) emit(vm, EV_SET_DIRTY, 0, 0, 0, gpa, 0, 0);
-    const pointer: usize = load<u32>(vcpu + (i << 2), VCPU_L2_POINTER);
+    const pointer = vcpu.l2Pointer(i);
     if (pointer == 0) continue;
     if (bytes == 4) {
       if (load<u32>(pointer) != <u32>old) return false;
@@ -111,7 +95,7 @@ function setAccessedDirty(vcpu: usize, top: u32, leaf: u32, write: bool, bytes: 
       store<u64>(pointer, wanted);
     }
     // The kernel marks L2's frame number, which need not be L1's (update_accessed_dirty_bits): the log would miss the page.
-    const gfn = load<u64>(vcpu + (i << 3), VCPU_L2_GFN);
+    const gfn = vcpu.l2Gfn(i);
     markDirty(vcpuSlot(vcpu, gfn), gfn);
   }
   return true;
@@ -121,31 +105,31 @@ function setAccessedDirty(vcpu: usize, top: u32, leaf: u32, write: bool, bytes: 
  * Translates L2's linear `address`. Returns true with GW_GPA, L1's; or false with GW_ERROR, and with GW_NESTED and GW_FAULT
  * where L1's second stage is at fault.
  */
-export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const second: usize = load<u32>(mmu, MMU_SECOND);
-  const space: usize = load<u32>(mmu, MMU_SPACE);
-  const format = load<u32>(mmu, MMU_FORMAT);
+export function walkL2(vcpu: Vcpu, mmu: Mmu, address: u64, code: u32): bool {
+  const vm = vcpu.vm;
+  const second = mmu.second!;
+  const space = mmu.space;
+  const format = mmu.format;
   const offset = address & 0xfff;
   if (format == FORMAT_NONE) {
     if (!translate(vcpu, second, address, code)) return false;
-    store<u32>(vcpu, 0, VCPU_GW_CHECKED);
+    vcpu.gwChecked = 0;
     return true;
   }
   const bytes: u32 = format == FORMAT_32 ? 4 : 8;
   const indexBits: u64 = format == FORMAT_32 ? 10 : 9;
-  const ram: usize = load<u32>(space, SPACE_MEMORY);
+  const ram = space.memory;
   if (tracing(vm)) emit(vm, EV_PAGETABLE_WALK, code & 0xff, 0, 0, address, 0, 0);
   while (true) {
-    let level = load<u32>(mmu, MMU_GUEST_LEVEL);
-    let table = load<u64>(space, SPACE_ROOT) & PAGE;
+    let level = mmu.guestLevel;
+    let table = space.root & PAGE;
     if (level == 3) {
       readPdptes(vcpu, mmu, space);
-      store<u32>(vcpu, 0, VCPU_GW_CHECKED);
-      const pdpte = load<u64>(space + ((<usize>((address >> 30) & 3)) << 3), SPACE_PDPTES);
+      vcpu.gwChecked = 0;
+      const pdpte = space.pdptes(<u32>((address >> PAE_LINEAR_POINTER_SHIFT) & 3));
       if (tracing(vm)) emit(vm, EV_PAGING_ELEMENT, 3, 0, 0, pdpte, 0, 0);
       if (!(pdpte & PTE_P)) return fail(vcpu, space, code, 0);
-      table = pdpte & load<u64>(space, SPACE_ADDRESS_MASK);
+      table = pdpte & space.addressMask;
       level = 2;
     }
     const top = level;
@@ -156,25 +140,25 @@ export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
       const inPage = index * <u64>bytes;
       const found = translate(vcpu, second, table, TABLE_ACCESS);
       // Whether the second stage came to its own check says nothing about this one.
-      store<u32>(vcpu, 0, VCPU_GW_CHECKED);
+      vcpu.gwChecked = 0;
       if (!found) return false;
-      const at = (load<u64>(vcpu, VCPU_GW_GFN) << 12) | inPage;
+      const at = (vcpu.gwGfn << 12) | inPage;
       const pointer = resolve(ram, at);
       if (pointer >= NOT_READ) return fail(vcpu, space, code, 0);
       entry = bytes == 4 ? <u64>load<u32>(pointer) : load<u64>(pointer);
       if (tracing(vm)) emit(vm, EV_PAGING_ELEMENT, level, 0, 0, entry, 0, 0);
       if (!(entry & PTE_P)) return fail(vcpu, space, code, 0);
       if (entry & reservedBits(space, level, entry)) return fail(vcpu, space, code, PFERR_P | PFERR_RSVD);
-      const i = <usize>(level - 1);
-      store<u64>(vcpu + (i << 3), entry, VCPU_L2_PTE);
-      store<u64>(vcpu + (i << 3), table | inPage, VCPU_L2_GPA);
-      store<u64>(vcpu + (i << 3), at >> 12, VCPU_L2_GFN);
-      store<u32>(vcpu + (i << 2), writable(ram, at, pointer), VCPU_L2_POINTER);
+      const i = level - 1;
+      vcpu.setL2Pte(i, entry);
+      vcpu.setL2Gpa(i, table | inPage);
+      vcpu.setL2Gfn(i, at >> 12);
+      vcpu.setL2Pointer(i, writable(ram, at, pointer));
       rights &= rightsOf(space, entry);
       if (isLeaf(space, level, entry)) break;
-      table = entry & load<u64>(space, SPACE_ADDRESS_MASK);
+      table = entry & space.addressMask;
     }
-    store<u32>(vcpu, 1, VCPU_GW_CHECKED);
+    vcpu.gwChecked = 1;
     const kind = accessKind(vcpu, code);
     const key = bytes == 8 ? <u32>((entry & PTE_PKEY) >> PTE_PKEY_SHIFT) : 0;
     const denied = keyDenial(space, kind, rights, key) & PFERR_PK;
@@ -182,12 +166,12 @@ export function walkL2(vcpu: usize, mmu: usize, address: u64, code: u32): bool {
     const offsetMask: u64 = ((<u64>1) << (12 + indexBits * <u64>(level - 1))) - 1;
     const page = (pageAddress(space, level, entry, offsetMask) | (address & offsetMask)) & PAGE;
     const mapped = translate(vcpu, second, page, code);
-    store<u32>(vcpu, 1, VCPU_GW_CHECKED);
+    vcpu.gwChecked = 1;
     if (!mapped) return false;
-    const gpa = (load<u64>(vcpu, VCPU_GW_GPA) & PAGE) | offset;
+    const gpa = (vcpu.gwGpa & PAGE) | offset;
     const write = (code & PFERR_W) != 0;
     if (!setAccessedDirty(vcpu, top, level, write, bytes)) continue;
-    store<u64>(vcpu, gpa, VCPU_GW_GPA);
+    vcpu.gwGpa = gpa;
     return true;
   }
 }

@@ -4,30 +4,7 @@
  */
 import { PFERR_I, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
 import { STATUS_EPT_MISCONFIGURATION, STATUS_OK, WALK_TRACE } from "../abi/codes";
-import {
-  SPACE_FETCH_CODE,
-  SPACE_WIDTH,
-  SPACE_WORK,
-  STEP_ADDRESS,
-  STEP_ENTRY,
-  STEP_LEVEL,
-  STEP_SIZE_OF,
-  UPDATE_ADDRESS,
-  UPDATE_BYTES,
-  UPDATE_NEW,
-  UPDATE_OLD,
-  UPDATE_POINTER,
-  UPDATE_SIZE_OF,
-  WORK_CODE,
-  WORK_ENTRY,
-  WORK_GPA,
-  WORK_LEVEL,
-  WORK_RIGHTS,
-  WORK_TRACE,
-  WORK_TRACE_COUNT,
-  WORK_UPDATES,
-  WORK_UPDATE_COUNT,
-} from "../abi/layout";
+import { Mmu, Vcpu, Vm, Work } from "../abi/records";
 import {
   EV_PAGETABLE_WALK,
   EV_PAGING_ELEMENT,
@@ -36,24 +13,7 @@ import {
   EV_WALKER_ERROR,
   FORMAT_64,
   FORMAT_NONE,
-  MMU_FORMAT,
-  MMU_GUEST_LEVEL,
-  MMU_SPACE,
-  VCPU_AC,
-  VCPU_GW_CHECKED,
-  VCPU_GW_ERROR,
-  VCPU_GW_GFN,
-  VCPU_GW_GPA,
-  VCPU_GW_LEVEL,
-  VCPU_GW_MAX_LEVEL,
-  VCPU_GW_NESTED,
-  VCPU_GW_PTE,
-  VCPU_GW_PTE_ACCESS,
-  VCPU_GW_PTE_GPA,
-  VCPU_GW_PT_ACCESS,
-  VCPU_GW_TABLE_GFN,
-  VCPU_VM,
-  VCPU_WALK_MMU,
+  WALK_IMPLICIT,
 } from "../abi/shadow";
 import { ACC_ALL } from "../abi/spte";
 import { emit, tracing } from "../pages/event";
@@ -63,55 +23,51 @@ import { walkLegacy } from "../walk/legacy";
 import { promoteSecondLeaf } from "../walk/result";
 import { accessedBit, dirtyBit, gpteAccess, gpteAlias, gptePresent, isEpt, protectClean } from "./gpte";
 
-/** An implicit supervisor access (the kernel's PFERR_IMPLICIT_ACCESS); not a bit of any error code. */
-// @ts-ignore: decorator
-@inline export const WALK_IMPLICIT: u32 = 0x100;
-
 /** Bits of an error code that say what kind of access it is. */
 // @ts-ignore: decorator
 @inline export const KIND: u32 = PFERR_W | PFERR_U | PFERR_I;
 
 /** Keeps tables, entries and the rights accumulated above them, by level. PDPTEs of PAE paging have none. */
-export function keepEntries(vm: usize, mmu: usize, gw: usize, work: usize): void {
-  const pae = load<u32>(mmu, MMU_FORMAT) == FORMAT_64 && load<u32>(mmu, MMU_GUEST_LEVEL) == 3;
+export function keepEntries(vm: Vm, mmu: Mmu, gw: Vcpu, work: Work): void {
+  const pae = mmu.format == FORMAT_64 && mmu.guestLevel == 3;
   const traced = tracing(vm);
-  const count = load<u32>(work, WORK_TRACE_COUNT);
-  store<u32>(gw, pae ? 2 : load<u32>(mmu, MMU_GUEST_LEVEL), VCPU_GW_MAX_LEVEL);
+  const count = work.traceCount;
+  gw.gwMaxLevel = pae ? 2 : mmu.guestLevel;
   let above = ACC_ALL;
   for (let n: u32 = 0; n < count; n++) {
-    const step = work + WORK_TRACE + n * STEP_SIZE_OF;
-    const level = load<u32>(step, STEP_LEVEL);
-    const entry = load<u64>(step, STEP_ENTRY);
+    const step = work.trace(n);
+    const level = step.level;
+    const entry = step.entry;
     if (traced) emit(vm, EV_PAGING_ELEMENT, level, 0, 0, entry, 0, 0);
     if (pae && level == 3) continue;
-    const i = <usize>(level - 1);
-    const gpa = load<u64>(step, STEP_ADDRESS);
-    store<u64>(gw + (i << 3), gpa >> 12, VCPU_GW_TABLE_GFN);
-    store<u64>(gw + (i << 3), gpa, VCPU_GW_PTE_GPA);
-    store<u64>(gw + (i << 3), entry, VCPU_GW_PTE);
-    store<u32>(gw + (i << 2), above, VCPU_GW_PT_ACCESS);
+    const i = level - 1;
+    const gpa = step.address;
+    gw.setGwTableGfn(i, gpa >> 12);
+    gw.setGwPteGpa(i, gpa);
+    gw.setGwPte(i, entry);
+    gw.setGwPtAccess(i, above);
     above &= gpteAccess(mmu, entry);
   }
 }
 
 /** Sets accessed and dirty bits in the guest's tables; false where an entry is not what the walk read. */
-export function setAccessedDirty(vcpu: usize, mmu: usize, gw: usize, work: usize): bool {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
+export function setAccessedDirty(vcpu: Vcpu, mmu: Mmu, gw: Vcpu, work: Work): bool {
+  const vm = vcpu.vm;
   const traced = tracing(vm);
-  const count = load<u32>(work, WORK_UPDATE_COUNT);
-  const top = load<u32>(gw, VCPU_GW_MAX_LEVEL);
+  const count = work.updateCount;
+  const top = gw.gwMaxLevel;
   for (let n: u32 = 0; n < count; n++) {
-    const update = work + WORK_UPDATES + n * UPDATE_SIZE_OF;
-    const gpa = load<u64>(update, UPDATE_ADDRESS);
-    const old = load<u64>(update, UPDATE_OLD);
-    const wanted = load<u64>(update, UPDATE_NEW);
+    const update = work.updates(n);
+    const gpa = update.address;
+    const old = update.old;
+    const wanted = update.new;
     const set = old ^ wanted;
     if (traced && set & accessedBit(mmu)) emit(vm, EV_SET_ACCESSED, 0, 0, 0, gpa, 0, 0);
     if (traced && set & dirtyBit(mmu)) emit(vm, EV_SET_DIRTY, 0, 0, 0, gpa, 0, 0);
     // Tables in read-only memory keep the bits that they have.
-    const pointer: usize = load<u32>(update, UPDATE_POINTER);
+    const pointer = update.pointer;
     if (pointer == 0) continue;
-    if (load<u32>(update, UPDATE_BYTES) == 4) {
+    if (update.bytes == 4) {
       if (load<u32>(pointer) != <u32>old) return false;
       store<u32>(pointer, <u32>wanted);
     } else {
@@ -119,25 +75,25 @@ export function setAccessedDirty(vcpu: usize, mmu: usize, gw: usize, work: usize
       store<u64>(pointer, wanted);
     }
     markDirty(vcpuSlot(vcpu, gpa >> 12), gpa >> 12);
-    for (let i: usize = 0; i < <usize>top; i++) {
-      if (load<u64>(gw + (i << 3), VCPU_GW_PTE_GPA) == gpa) store<u64>(gw + (i << 3), wanted, VCPU_GW_PTE);
+    for (let i: u32 = 0; i < top; i++) {
+      if (gw.gwPteGpa(i) == gpa) gw.setGwPte(i, wanted);
     }
   }
   return true;
 }
 
 /** Error code of a walk of L1's EPT; the fetch bit belongs to modes with NXE or SMEP, which EPT does not know. */
-export function eptError(mmu: usize, work: usize, status: u32, code: u32): u32 {
+export function eptError(mmu: Mmu, work: Work, status: u32, code: u32): u32 {
   let error = code & (PFERR_W | PFERR_U);
   if (status == STATUS_EPT_MISCONFIGURATION) error |= PFERR_P | PFERR_RSVD;
-  else if (gptePresent(mmu, load<u64>(work, WORK_ENTRY))) error |= PFERR_P;
+  else if (gptePresent(mmu, work.entry)) error |= PFERR_P;
   return error;
 }
 
 /** The place of the reserved bit says that SMAP does not apply: EFLAGS.AC is set and the access is explicit. */
 // @ts-ignore: decorator
-@inline export function accessKind(vcpu: usize, code: u32): u32 {
-  const noSmap = load<u32>(vcpu, VCPU_AC) != 0 && (code & WALK_IMPLICIT) == 0;
+@inline export function accessKind(vcpu: Vcpu, code: u32): u32 {
+  const noSmap = vcpu.ac != 0 && (code & WALK_IMPLICIT) == 0;
   return (code & KIND) | (noSmap ? PFERR_RSVD : 0);
 }
 
@@ -146,52 +102,52 @@ export function eptError(mmu: usize, work: usize, status: u32, code: u32): u32 {
  * WALK_IMPLICIT). Returns true with GW_GFN, GW_GPA and GW_PTE_ACCESS, or false with GW_ERROR. `gw` is a VCPU record that
  * takes the GW fields.
  */
-export function walkTables(vcpu: usize, mmu: usize, gw: usize, address: u64, code: u32): bool {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  store<u32>(gw, 0, VCPU_GW_NESTED);
-  store<u32>(gw, 0, VCPU_GW_CHECKED);
-  if (load<u32>(mmu, MMU_FORMAT) == FORMAT_NONE) {
-    store<u64>(gw, address >> 12, VCPU_GW_GFN);
-    store<u64>(gw, address, VCPU_GW_GPA);
+export function walkTables(vcpu: Vcpu, mmu: Mmu, gw: Vcpu, address: u64, code: u32): bool {
+  const vm = vcpu.vm;
+  gw.gwNested = 0;
+  gw.gwChecked = 0;
+  if (mmu.format == FORMAT_NONE) {
+    gw.gwGfn = address >> 12;
+    gw.gwGpa = address;
     return true;
   }
   const traced = tracing(vm);
-  const space: usize = load<u32>(mmu, MMU_SPACE);
+  const space = mmu.space;
   const kind = accessKind(vcpu, code);
   if (traced) emit(vm, EV_PAGETABLE_WALK, code & 0xff, 0, 0, address, 0, 0);
-  const work: usize = load<u32>(space, SPACE_WORK);
+  const work = space.work;
   const ept = isEpt(mmu);
   // A guest-physical address of L2's may be wider than L1's tables translate: nothing is there. walkEpt asks by itself.
-  if (!ept && <u32>mmu != load<u32>(vcpu, VCPU_WALK_MMU) && address >> load<u32>(space, SPACE_WIDTH) != 0) {
-    store<u32>(gw, load<u32>(mmu, MMU_GUEST_LEVEL), VCPU_GW_LEVEL);
-    store<u32>(gw, code & (PFERR_W | PFERR_U | load<u32>(space, SPACE_FETCH_CODE)), VCPU_GW_ERROR);
-    if (traced) emit(vm, EV_WALKER_ERROR, load<u32>(gw, VCPU_GW_ERROR), 0, 0, 0, 0, 0);
+  if (!ept && mmu != vcpu.walkMmu && address >> space.width != 0) {
+    gw.gwLevel = mmu.guestLevel;
+    gw.gwError = code & (PFERR_W | PFERR_U | space.fetchCode);
+    if (traced) emit(vm, EV_WALKER_ERROR, gw.gwError, 0, 0, 0, 0, 0);
     return false;
   }
   while (true) {
-    store<u32>(work, 0, WORK_TRACE_COUNT);
-    store<u32>(work, 0, WORK_UPDATE_COUNT);
+    work.traceCount = 0;
+    work.updateCount = 0;
     const status = ept
       ? walkEpt(space, work, address, kind & KIND, WALK_TRACE)
       : walkLegacy(space, work, address, kind, WALK_TRACE);
     if (ept && status == STATUS_OK) promoteSecondLeaf(work);
     keepEntries(vm, mmu, gw, work);
-    store<u32>(gw, load<u32>(work, WORK_LEVEL), VCPU_GW_LEVEL);
+    gw.gwLevel = work.level;
     if (status != STATUS_OK) {
-      const error = ept ? eptError(mmu, work, status, code) : <u32>load<u64>(work, WORK_CODE);
-      store<u32>(gw, error, VCPU_GW_ERROR);
+      const error = ept ? eptError(mmu, work, status, code) : <u32>work.code;
+      gw.gwError = error;
       const cause = error & (PFERR_P | PFERR_RSVD);
-      store<u32>(gw, cause == PFERR_P ? 1 : 0, VCPU_GW_CHECKED);
+      gw.gwChecked = cause == PFERR_P ? 1 : 0;
       if (traced) emit(vm, EV_WALKER_ERROR, error, 0, 0, 0, 0, 0);
       return false;
     }
-    store<u32>(gw, 1, VCPU_GW_CHECKED);
-    const gpa = load<u64>(work, WORK_GPA);
-    const leaf = load<u64>(gw + ((<usize>(load<u32>(gw, VCPU_GW_LEVEL) - 1)) << 3), VCPU_GW_PTE);
-    const rights = load<u32>(work, WORK_RIGHTS) & ACC_ALL;
-    store<u64>(gw, gpa >> 12, VCPU_GW_GFN);
-    store<u64>(gw, gpa | (gpteAlias(vm, mmu, leaf) << 12), VCPU_GW_GPA);
-    store<u32>(gw, code & PFERR_W ? rights : protectClean(mmu, rights, leaf), VCPU_GW_PTE_ACCESS);
+    gw.gwChecked = 1;
+    const gpa = work.gpa;
+    const leaf = gw.gwPte(gw.gwLevel - 1);
+    const rights = work.rights & ACC_ALL;
+    gw.gwGfn = gpa >> 12;
+    gw.gwGpa = gpa | (gpteAlias(vm, mmu, leaf) << 12);
+    gw.gwPteAccess = code & PFERR_W ? rights : protectClean(mmu, rights, leaf);
     if (setAccessedDirty(vcpu, mmu, gw, work)) return true;
   }
 }

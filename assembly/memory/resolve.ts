@@ -1,20 +1,6 @@
 /** Guest-physical to linear addresses. */
-import {
-  MEMORY_LAST_SLOT,
-  MEMORY_PAGES,
-  MEMORY_PAGE_MASK,
-  MEMORY_SLOTS,
-  MEMORY_SLOT_COUNT,
-  PAGE_KEY,
-  PAGE_LINEAR,
-  PAGE_SIZE_OF,
-  SLOT_BASE,
-  SLOT_LINEAR,
-  SLOT_READ_ONLY,
-  SLOT_SIZE,
-  SLOT_SIZE_OF,
-} from "../abi/layout";
 import { NOT_READ, NO_MEMORY } from "../abi/codes";
+import { Memory, RamSlot, SourcePage } from "../abi/records";
 
 /**
  * The linear address of guest-physical `gpa`, NO_MEMORY where nothing is there, or
@@ -22,53 +8,53 @@ import { NOT_READ, NO_MEMORY } from "../abi/codes";
  * An aligned entry never gets one of these two addresses: both end in 0b1x at the top of memory.
  */
 // @ts-ignore: decorator
-@inline export function resolve(memory: usize, gpa: u64): u32 {
-  const slot = load<u32>(memory, MEMORY_LAST_SLOT);
-  const offset = gpa - load<u64>(slot, SLOT_BASE);
-  if (offset < load<u64>(slot, SLOT_SIZE)) return load<u32>(slot, SLOT_LINEAR) + <u32>offset;
+@inline export function resolve(memory: Memory, gpa: u64): u32 {
+  const slot = memory.lastSlot;
+  const offset = gpa - slot.base;
+  if (offset < slot.size) return slot.linear + <u32>offset;
   return resolveElsewhere(memory, gpa);
 }
 
 /** `pointer`, which `resolve` gave for `gpa`, or 0 where that memory is never written. */
-export function writable(memory: usize, gpa: u64, pointer: u32): u32 {
+export function writable(memory: Memory, gpa: u64, pointer: u32): u32 {
   const slot = findSlot(memory, gpa);
-  return slot != 0 && load<u32>(slot, SLOT_READ_ONLY) == 0 ? pointer : 0;
+  return slot != null && slot.readOnly == 0 ? pointer : 0;
 }
 
-function resolveElsewhere(memory: usize, gpa: u64): u32 {
+function resolveElsewhere(memory: Memory, gpa: u64): u32 {
   const slot = findSlot(memory, gpa);
-  if (slot == 0) return load<u32>(memory, MEMORY_PAGES) ? findPage(memory, gpa) : NO_MEMORY;
-  store<u32>(memory, slot, MEMORY_LAST_SLOT);
-  return load<u32>(slot, SLOT_LINEAR) + <u32>(gpa - load<u64>(slot, SLOT_BASE));
+  if (slot == null) return memory.pages ? findPage(memory, gpa) : NO_MEMORY;
+  memory.lastSlot = slot;
+  return slot.linear + <u32>(gpa - slot.base);
 }
 
 /** The slot that holds `gpa`, 0 for none: binary search, as slots are in ascending order. */
-export function findSlot(memory: usize, gpa: u64): u32 {
-  const slots = load<u32>(memory, MEMORY_SLOTS);
+export function findSlot(memory: Memory, gpa: u64): RamSlot | null {
+  const slots = memory.slots;
   let low: u32 = 0;
-  let high = load<u32>(memory, MEMORY_SLOT_COUNT);
+  let high = memory.slotCount;
   while (low < high) {
     const middle = (low + high) >>> 1;
-    const slot = slots + middle * SLOT_SIZE_OF;
-    const base = load<u64>(slot, SLOT_BASE);
+    const slot = changetype<RamSlot>(slots + middle * RamSlot.SIZE);
+    const base = slot.base;
     if (gpa < base) high = middle;
-    else if (gpa - base < load<u64>(slot, SLOT_SIZE)) return slot;
+    else if (gpa - base < slot.size) return slot;
     else low = middle + 1;
   }
-  return 0;
+  return null;
 }
 
 /** Open addressing with linear probing; the host keeps the table at most half full. */
-function findPage(memory: usize, gpa: u64): u32 {
+function findPage(memory: Memory, gpa: u64): u32 {
   const key = (gpa >> 12) + 1;
-  const mask = load<u32>(memory, MEMORY_PAGE_MASK);
-  const pages = load<u32>(memory, MEMORY_PAGES);
+  const mask = memory.pageMask;
+  const pages = memory.pages;
   let place = hashOf(key) & mask;
   while (true) {
-    const page = pages + place * PAGE_SIZE_OF;
-    const found = load<u64>(page, PAGE_KEY);
+    const page = changetype<SourcePage>(pages + place * SourcePage.SIZE);
+    const found = page.key;
     if (found == key) {
-      const linear = load<u32>(page, PAGE_LINEAR);
+      const linear = page.linear;
       return linear == NO_MEMORY ? NO_MEMORY : linear + ((<u32>gpa) & 0xfff);
     }
     if (found == 0) return NOT_READ;
@@ -80,18 +66,18 @@ function findPage(memory: usize, gpa: u64): u32 {
  * Registers a page that the host has read to `linear` (NO_MEMORY: the source has none); 0 where the frame is registered
  * already. The table must have room.
  */
-export function insertPage(memory: usize, gfn: u64, linear: u32): u32 {
+export function insertPage(memory: Memory, gfn: u64, linear: u32): u32 {
   const key = gfn + 1;
-  const mask = load<u32>(memory, MEMORY_PAGE_MASK);
-  const pages = load<u32>(memory, MEMORY_PAGES);
+  const mask = memory.pageMask;
+  const pages = memory.pages;
   let place = hashOf(key) & mask;
   while (true) {
-    const page = pages + place * PAGE_SIZE_OF;
-    const found = load<u64>(page, PAGE_KEY);
+    const page = changetype<SourcePage>(pages + place * SourcePage.SIZE);
+    const found = page.key;
     if (found == key) return 0;
     if (found == 0) {
-      store<u64>(page, key, PAGE_KEY);
-      store<u32>(page, linear, PAGE_LINEAR);
+      page.key = key;
+      page.linear = linear;
       return 1;
     }
     place = (place + 1) & mask;

@@ -1,16 +1,8 @@
 /** Operations over ranges of a memslot's gfns: the host notifier's, and dirty logging's. */
+import { Memslot, Vm } from "../abi/records";
 import { ROLE_DIRECT } from "../abi/role";
-import {
-  MEMSLOT_BASE,
-  MEMSLOT_PAGES,
-  MEMSLOT_SPACE,
-  RANGE_AGE,
-  RANGE_CLEAR_DIRTY,
-  RANGE_COLLAPSE,
-  RANGE_PROTECT,
-  RANGE_ZAP,
-} from "../abi/shadow";
-import { gfnOf, levelOf, pageOf, roleOf } from "../pages/page";
+import { RANGE_AGE, RANGE_CLEAR_DIRTY, RANGE_COLLAPSE, RANGE_PROTECT, RANGE_ZAP } from "../abi/shadow";
+import { levelOf, pageOf } from "../pages/page";
 import { mappingLevel, rmapHead } from "../pages/slot";
 import { rmapFirst, rmapNext, rmapSptep } from "../shadow/rmap";
 import { ageSpte, zapOne, zapRmap } from "../shadow/update";
@@ -20,7 +12,7 @@ import { changedPageSpte } from "../spte/make";
 import { isAccessed } from "../spte/predicates";
 import { cleanLeaves, cleanMasked, protectLeaves } from "../tdp/dirty";
 import { collapseTables } from "../tdp/huge";
-import { tdpOf } from "../tdp/page";
+import { hasTdp } from "../tdp/page";
 import { ageLeaves, changeLeaf, zapLeaves } from "../tdp/range";
 
 // What a range operation does to each rmap.
@@ -29,13 +21,13 @@ import { ageLeaves, changeLeaf, zapLeaves } from "../tdp/range";
  * Zaps small leaves of direct pages where the host now allows a larger page: the next fault makes one.
  * A page that shadows a guest table is limited by the guest's own page size and stays.
  */
-function collapse(vm: usize, slot: usize, head: usize): bool {
+function collapse(vm: Vm, slot: Memslot, head: usize): bool {
   let flush = false;
   for (let cursor = rmapFirst(head); cursor != 0;) {
     const sptep = rmapSptep(cursor);
     const sp = pageOf(vm, sptep);
-    const inside = gfnOf(sp) - load<u64>(slot, MEMSLOT_BASE) < <u64>load<u32>(slot, MEMSLOT_PAGES);
-    if ((roleOf(sp) & ROLE_DIRECT) != 0 && inside && levelOf(sp) < mappingLevel(vm, slot, gfnOf(sp), 3)) {
+    const inside = sp.gfn - slot.base < <u64>slot.pages;
+    if ((sp.role & ROLE_DIRECT) != 0 && inside && levelOf(sp) < mappingLevel(vm, slot, sp.gfn, 3)) {
       zapOne(vm, head, sptep);
       flush = true;
       cursor = rmapFirst(head);
@@ -44,7 +36,7 @@ function collapse(vm: usize, slot: usize, head: usize): bool {
   return flush;
 }
 
-function apply(vm: usize, slot: usize, head: usize, what: u32): bool {
+function apply(vm: Vm, slot: Memslot, head: usize, what: u32): bool {
   if (load<u32>(head) == 0) return false;
   if (what == RANGE_ZAP) return zapRmap(vm, head);
   if (what == RANGE_PROTECT) return protectRmap(vm, head, false);
@@ -59,8 +51,8 @@ function apply(vm: usize, slot: usize, head: usize, what: u32): bool {
 }
 
 /** The same for the TDP MMU's leaves, which are in no rmap. */
-function applyTdp(vm: usize, slot: usize, start: u64, end: u64, from: u32, what: u32): bool {
-  const space = load<u32>(slot, MEMSLOT_SPACE);
+function applyTdp(vm: Vm, slot: Memslot, start: u64, end: u64, from: u32, what: u32): bool {
+  const space = slot.space;
   if (what == RANGE_ZAP) return zapLeaves(vm, space, start, end);
   if (what == RANGE_PROTECT) return protectLeaves(vm, space, start, end, from);
   if (what == RANGE_CLEAR_DIRTY) return cleanLeaves(vm, space, start, end);
@@ -70,7 +62,7 @@ function applyTdp(vm: usize, slot: usize, start: u64, end: u64, from: u32, what:
 }
 
 /** Applies `what` to the rmaps of levels `from` to `to` that cover gfns [start, end) of a slot. */
-export function forRange(vm: usize, slot: usize, start: u64, end: u64, from: u32, to: u32, what: u32): bool {
+export function forRange(vm: Vm, slot: Memslot, start: u64, end: u64, from: u32, to: u32, what: u32): bool {
   let result = false;
   for (let level = from; level <= to; level++) {
     const last = rmapHead(slot, end - 1, level);
@@ -78,7 +70,7 @@ export function forRange(vm: usize, slot: usize, start: u64, end: u64, from: u32
       if (apply(vm, slot, head, what)) result = true;
     }
   }
-  if (tdpOf(vm) != 0 && applyTdp(vm, slot, start, end, from, what)) result = true;
+  if (hasTdp(vm) && applyTdp(vm, slot, start, end, from, what)) result = true;
   return result;
 }
 
@@ -87,7 +79,7 @@ export function forRange(vm: usize, slot: usize, start: u64, end: u64, from: u32
  * maps more than that page and is zapped: the kernel never finds one here, because its caller has invalidated the page
  * before (kvm_mmu_notifier_change_pte). Returns the level of the largest page that was mapped there, 0 for none.
  */
-export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable: u32): u32 {
+export function changePage(vm: Vm, slot: Memslot, gfn: u64, page: u64, writable: u32): u32 {
   let found: u32 = 0;
   for (let level: u32 = 1; level <= 3; level++) {
     const head = rmapHead(slot, gfn, level);
@@ -102,13 +94,13 @@ export function changePage(vm: usize, slot: usize, gfn: u64, page: u64, writable
       store<u64>(sptep, checkedLeaf(vm, changedPageSpte(vm, load<u64>(sptep), page)));
     }
   }
-  if (tdpOf(vm) == 0) return found;
-  return max<u32>(found, changeLeaf(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, page, writable != 0));
+  if (!hasTdp(vm)) return found;
+  return max<u32>(found, changeLeaf(vm, slot.space, gfn, page, writable != 0));
 }
 
 /** Starts a new round of dirty logging for the pages of `mask` from `gfn` on. */
-export function relogMasked(vm: usize, slot: usize, gfn: u64, mask: u64, clearDirty: u32): void {
-  if (tdpOf(vm) != 0) cleanMasked(vm, load<u32>(slot, MEMSLOT_SPACE), gfn, mask, clearDirty == 0);
+export function relogMasked(vm: Vm, slot: Memslot, gfn: u64, mask: u64, clearDirty: u32): void {
+  if (hasTdp(vm)) cleanMasked(vm, slot.space, gfn, mask, clearDirty == 0);
   while (mask != 0) {
     const head = rmapHead(slot, gfn + ctz<u64>(mask), 1);
     if (clearDirty != 0) clearDirtyRmap(vm, head);
@@ -118,6 +110,6 @@ export function relogMasked(vm: usize, slot: usize, gfn: u64, mask: u64, clearDi
 }
 
 /** Write-protects huge pages over `gfn` so that the first write splits them. */
-export function protectHuge(vm: usize, slot: usize, gfn: u64): bool {
+export function protectHuge(vm: Vm, slot: Memslot, gfn: u64): bool {
   return protectGfn(vm, slot, gfn, 2);
 }

@@ -26,7 +26,7 @@ export function childRole(parent: u32, index: u32, direct: bool, access: u32): u
     ~(ROLE_LEVEL | ROLE_ACCESS | ROLE_DIRECT | ROLE_QUADRANT | ROLE_PAE_ROOT | ROLE_GUEST_LEVEL | ROLE_INVALID);
   role |= level | (access << ROLE_ACCESS_SHIFT);
   if (role & ROLE_HAS_4_BYTE_GPTE && level <= 2) {
-    role |= (level == 2 ? index & 3 : index & 1) << ROLE_QUADRANT_SHIFT;
+    role |= (level == 2 ? index % 4 : index % 2) << ROLE_QUADRANT_SHIFT;
   }
   if (direct) return (role | ROLE_DIRECT) & ~ROLE_LEVEL_PROMOTED;
   const above = (parent & ROLE_GUEST_LEVEL) >> ROLE_GUEST_LEVEL_SHIFT;

@@ -2,38 +2,30 @@
  * Telling which translations other vCPUs and the processor may still hold although the tables have them no more
  * (kvm_flush_remote_tlbs and kvm_flush_remote_tlbs_with_address). The host takes the notes and flushes.
  */
-import {
-  FLUSH_CAPACITY,
-  VM_ALIAS_MASK,
-  VM_FLUSH_ALL,
-  VM_FLUSH_COUNT,
-  VM_FLUSH_RANGES,
-  VM_FLUSHES,
-  VM_INDIRECT,
-  VM_RANGED_FLUSH,
-} from "../abi/shadow";
+import { Vm } from "../abi/records";
+import { FLUSH_CAPACITY } from "../abi/shadow";
 
-function countFlush(vm: usize): void {
-  store<u32>(vm, load<u32>(vm, VM_FLUSHES) + 1, VM_FLUSHES);
+function countFlush(vm: Vm): void {
+  vm.flushes++;
 }
 
 /** Everything has to be flushed. */
-export function flushRemote(vm: usize): void {
+export function flushRemote(vm: Vm): void {
   countFlush(vm);
-  store<u32>(vm, 1, VM_FLUSH_ALL);
+  vm.flushAll = 1;
 }
 
 /** Notes a range; one too many becomes a flush of everything. */
-function note(vm: usize, gfn: u64, pages: u64): void {
-  const count = load<u32>(vm, VM_FLUSH_COUNT);
+function note(vm: Vm, gfn: u64, pages: u64): void {
+  const count = vm.flushCount;
   if (count == FLUSH_CAPACITY) {
-    store<u32>(vm, 1, VM_FLUSH_ALL);
+    vm.flushAll = 1;
     return;
   }
-  const place = vm + ((<usize>count) << 4);
-  store<u64>(place, gfn, VM_FLUSH_RANGES);
-  store<u64>(place, pages, VM_FLUSH_RANGES + 8);
-  store<u32>(vm, count + 1, VM_FLUSH_COUNT);
+  const range = vm.flushRanges(count);
+  range.gfn = gfn;
+  range.pages = pages;
+  vm.flushCount = count + 1;
 }
 
 /**
@@ -41,9 +33,9 @@ function note(vm: usize, gfn: u64, pages: u64): void {
  * more such bits everything is. So is it while pages shadow a guest's tables: their translations go by other addresses than
  * the gfns that they map.
  */
-export function flushGfns(vm: usize, gfn: u64, pages: u64): void {
-  const mask = load<u64>(vm, VM_ALIAS_MASK);
-  if (load<u32>(vm, VM_RANGED_FLUSH) == 0 || load<u32>(vm, VM_INDIRECT) != 0 || popcnt<u64>(mask) > 1) {
+export function flushGfns(vm: Vm, gfn: u64, pages: u64): void {
+  const mask = vm.aliasMask;
+  if (vm.rangedFlush == 0 || vm.indirect != 0 || popcnt<u64>(mask) > 1) {
     flushRemote(vm);
     return;
   }

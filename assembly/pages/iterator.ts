@@ -1,6 +1,7 @@
 /** The shadow-table iterator: a level and the entry's linear address. It holds no policy. */
+import { ShadowPage } from "../abi/records";
 import { isLast, isPresent } from "../spte/predicates";
-import { childTable, levelOf, tableOf } from "./page";
+import { childTable, levelOf } from "./page";
 
 /** Number of 4 KiB pages that an entry of `level` maps. */
 // @ts-ignore: decorator
@@ -16,8 +17,8 @@ import { childTable, levelOf, tableOf } from "./page";
 
 /** The root's entry; every root is a page with a level of its own. */
 // @ts-ignore: decorator
-@inline export function rootEntry(root: usize, address: u64): usize {
-  return entryAt(tableOf(root), address, levelOf(root));
+@inline export function rootEntry(root: ShadowPage, address: u64): usize {
+  return entryAt(root.spt, address, levelOf(root));
 }
 
 /** The entry one level down, 0 where the walk ends at `sptep`. */

@@ -1,48 +1,44 @@
-/** Doubly linked lists of shadow pages through SP_LINK. A list head is a pair (next, previous) of u32. */
-import { SP_LINK } from "../abi/shadow";
+/** Doubly linked lists of shadow pages. A list's head is a link, too; an empty list's leads to itself. */
+import { Link, ShadowPage } from "../abi/records";
 
 // @ts-ignore: decorator
-@inline export function pageOfLink(link: usize): usize {
-  return link - SP_LINK;
+@inline export function pageOfLink(link: Link): ShadowPage {
+  return changetype<ShadowPage>(changetype<usize>(link) - ShadowPage.LINK);
+}
+
+export function listInit(head: Link): void {
+  head.next = head;
+  head.previous = head;
 }
 
 // @ts-ignore: decorator
-@inline export function linkOf(sp: usize): usize {
-  return sp + SP_LINK;
-}
-
-// @ts-ignore: decorator
-@inline export function nextOf(link: usize): usize {
-  return load<u32>(link);
-}
-
-// @ts-ignore: decorator
-@inline export function previousOf(link: usize): usize {
-  return load<u32>(link, 4);
-}
-
-export function listInit(head: usize): void {
-  store<u32>(head, <u32>head);
-  store<u32>(head, <u32>head, 4);
-}
-
-// @ts-ignore: decorator
-@inline export function listEmpty(head: usize): bool {
-  return nextOf(head) == head;
+@inline export function listEmpty(head: Link): bool {
+  return head.next == head;
 }
 
 /** Puts `link` at the front. */
-export function listAdd(link: usize, head: usize): void {
-  const first = nextOf(head);
-  store<u32>(link, <u32>first);
-  store<u32>(link, <u32>head, 4);
-  store<u32>(first, <u32>link, 4);
-  store<u32>(head, <u32>link);
+export function listAdd(link: Link, head: Link): void {
+  const first = head.next;
+  link.next = first;
+  link.previous = head;
+  first.previous = link;
+  head.next = link;
 }
 
-export function listDelete(link: usize): void {
-  const next = nextOf(link);
-  const previous = previousOf(link);
-  store<u32>(previous, <u32>next);
-  store<u32>(next, <u32>previous, 4);
+export function listDelete(link: Link): void {
+  const next = link.next;
+  const previous = link.previous;
+  previous.next = next;
+  next.previous = previous;
+}
+
+/** Pages that are in no such list may stand in a simple one: there the first word of the link is the next page. */
+// @ts-ignore: decorator
+@inline export function nextFree(sp: ShadowPage): ShadowPage | null {
+  return load<ShadowPage | null>(changetype<usize>(sp), ShadowPage.LINK);
+}
+
+// @ts-ignore: decorator
+@inline export function setNextFree(sp: ShadowPage, next: ShadowPage | null): void {
+  store<ShadowPage | null>(changetype<usize>(sp), next, ShadowPage.LINK);
 }

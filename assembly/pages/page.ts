@@ -1,4 +1,5 @@
 /** A shadow page: its header, its role, its place among the pages of one gfn. */
+import { ShadowPage, Vm } from "../abi/records";
 import {
   ROLE_AD_DISABLED,
   ROLE_DIRECT,
@@ -10,48 +11,25 @@ import {
   ROLE_PAE_ROOT,
   ROLE_SMM,
 } from "../abi/role";
-import {
-  LOW_LATCHED,
-  SP_GENERATION,
-  SP_GFN,
-  SP_LOW,
-  SP_ROLE,
-  SP_SHADOWED,
-  SP_SPT,
-  SP_TDP,
-  VM_DEFAULT_PDPTE,
-  VM_NORMAL_ZONE,
-  VM_PAGE_MAP,
-  VM_PDPTE_VALUE,
-  VM_VALID_GEN,
-} from "../abi/shadow";
+import { LOW_LATCHED, SHADOWED_GFN_SHIFT } from "../abi/shadow";
 import { SPTE_ADDRESS } from "../abi/spte";
 import { plainGfn } from "./alias";
 
 /** Header of the page that holds the SPTE at `sptep`. */
 // @ts-ignore: decorator
-@inline export function pageOf(vm: usize, sptep: usize): usize {
-  return load<u32>(<usize>load<u32>(vm, VM_PAGE_MAP) + ((sptep >> 12) << 2));
+@inline export function pageOf(vm: Vm, sptep: usize): ShadowPage {
+  return load<ShadowPage>(vm.pageMap + ((sptep >> 12) << 2));
 }
 
 // @ts-ignore: decorator
-@inline export function roleOf(sp: usize): u32 {
-  return load<u32>(sp, SP_ROLE);
+@inline export function levelOf(sp: ShadowPage): u32 {
+  return sp.role & ROLE_LEVEL;
 }
 
+/** Address of the rmap head of the SPTEs that point to the page. */
 // @ts-ignore: decorator
-@inline export function levelOf(sp: usize): u32 {
-  return load<u32>(sp, SP_ROLE) & ROLE_LEVEL;
-}
-
-// @ts-ignore: decorator
-@inline export function gfnOf(sp: usize): u64 {
-  return load<u64>(sp, SP_GFN);
-}
-
-// @ts-ignore: decorator
-@inline export function tableOf(sp: usize): usize {
-  return load<u32>(sp, SP_SPT);
+@inline export function parentsOf(sp: ShadowPage): usize {
+  return changetype<usize>(sp) + offsetof<ShadowPage>("parents");
 }
 
 // @ts-ignore: decorator
@@ -66,77 +44,77 @@ import { plainGfn } from "./alias";
 }
 
 // @ts-ignore: decorator
-@inline export function childOf(vm: usize, spte: u64): usize {
+@inline export function childOf(vm: Vm, spte: u64): ShadowPage {
   return pageOf(vm, childTable(spte));
 }
 
 /** Host-physical address of a page's table: the low zone is linear memory itself. */
 // @ts-ignore: decorator
-@inline export function hostAddress(vm: usize, sp: usize): u64 {
-  return <u64>tableOf(sp) + (roleOf(sp) & ROLE_PAE_ROOT ? 0 : load<u64>(vm, VM_NORMAL_ZONE));
+@inline export function hostAddress(vm: Vm, sp: ShadowPage): u64 {
+  return <u64>sp.spt + (sp.role & ROLE_PAE_ROOT ? 0 : vm.normalZone);
 }
 
-export function spteAddress(vm: usize, sptep: usize): u64 {
+export function spteAddress(vm: Vm, sptep: usize): u64 {
   return hostAddress(vm, pageOf(vm, sptep)) + <u64>(sptep & 0xfff);
 }
 
 /** 1 for pages of the SMM address space. */
 // @ts-ignore: decorator
-@inline export function spaceOf(sp: usize): u32 {
-  return roleOf(sp) & ROLE_SMM ? 1 : 0;
+@inline export function spaceOf(sp: ShadowPage): u32 {
+  return sp.role & ROLE_SMM ? 1 : 0;
 }
 
 /** Guest entries stand behind its SPTEs: not in direct, promoted and latched pages. */
 // @ts-ignore: decorator
-@inline export function hasGptes(sp: usize): bool {
-  return (roleOf(sp) & (ROLE_DIRECT | ROLE_LEVEL_PROMOTED)) == 0 && (load<u32>(sp, SP_LOW) & LOW_LATCHED) == 0;
+@inline export function hasGptes(sp: ShadowPage): bool {
+  return (sp.role & (ROLE_DIRECT | ROLE_LEVEL_PROMOTED)) == 0 && (sp.low & LOW_LATCHED) == 0;
 }
 
 /**
  * Stands above the tables of a guest with less than four levels: it shadows nothing, lives only as long as a root does,
  * and does not count against the page limit. (A promoted root over four levels is a page like any other.)
  */
-export function isAboveGuest(sp: usize): bool {
-  const role = roleOf(sp);
-  if ((role & ROLE_PAE_ROOT) != 0 || (load<u32>(sp, SP_LOW) & LOW_LATCHED) != 0) return true;
+export function isAboveGuest(sp: ShadowPage): bool {
+  const role = sp.role;
+  if ((role & ROLE_PAE_ROOT) != 0 || (sp.low & LOW_LATCHED) != 0) return true;
   return (role & ROLE_LEVEL_PROMOTED) != 0 && (role & ROLE_GUEST_LEVEL) >> ROLE_GUEST_LEVEL_SHIFT < 4;
 }
 
 // @ts-ignore: decorator
-@inline export function isObsolete(vm: usize, sp: usize): bool {
-  if (roleOf(sp) & ROLE_INVALID) return true;
+@inline export function isObsolete(vm: Vm, sp: ShadowPage): bool {
+  if (sp.role & ROLE_INVALID) return true;
   // The TDP MMU's roots are invalidated one by one.
-  return load<u32>(sp, SP_TDP) == 0 && load<u32>(sp, SP_GENERATION) != load<u32>(vm, VM_VALID_GEN);
+  return sp.tdp == 0 && sp.generation != vm.validGen;
 }
 
 // @ts-ignore: decorator
-@inline export function adDisabled(sp: usize): bool {
-  return (roleOf(sp) & ROLE_AD_DISABLED) != 0;
+@inline export function adDisabled(sp: ShadowPage): bool {
+  return (sp.role & ROLE_AD_DISABLED) != 0;
 }
 
 /** What an unused entry of the page holds. */
-export function emptyEntry(vm: usize, sp: usize): u64 {
-  if (load<u32>(vm, VM_DEFAULT_PDPTE) == 0) return 0;
-  return roleOf(sp) & ROLE_PAE_ROOT ? load<u64>(vm, VM_PDPTE_VALUE) : 0;
+export function emptyEntry(vm: Vm, sp: ShadowPage): u64 {
+  if (vm.defaultPdpte == 0) return 0;
+  return sp.role & ROLE_PAE_ROOT ? vm.pdpteValue : 0;
 }
 
 /** gfn that entry `index` maps (leaf) or shadows. */
-export function entryGfn(vm: usize, sp: usize, index: u32): u64 {
-  const role = roleOf(sp);
-  if (role & ROLE_LEVEL_PROMOTED) return gfnOf(sp);
-  if (!(role & ROLE_DIRECT)) return load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + ((<usize>index) << 3)) >> 12;
-  return plainGfn(vm, gfnOf(sp) + ((<u64>index) << (9 * ((role & ROLE_LEVEL) - 1))));
+export function entryGfn(vm: Vm, sp: ShadowPage, index: u32): u64 {
+  const role = sp.role;
+  if (role & ROLE_LEVEL_PROMOTED) return sp.gfn;
+  if (!(role & ROLE_DIRECT)) return load<u64>(sp.shadowed + ((<usize>index) << 3)) >> SHADOWED_GFN_SHIFT;
+  return plainGfn(vm, sp.gfn + ((<u64>index) << (9 * ((role & ROLE_LEVEL) - 1))));
 }
 
-export function setTranslation(sp: usize, index: u32, gfn: u64, access: u32): void {
-  if (hasGptes(sp)) store<u64>(<usize>load<u32>(sp, SP_SHADOWED) + ((<usize>index) << 3), (gfn << 12) | (<u64>access));
+export function setTranslation(sp: ShadowPage, index: u32, gfn: u64, access: u32): void {
+  if (hasGptes(sp)) store<u64>(sp.shadowed + ((<usize>index) << 3), (gfn << SHADOWED_GFN_SHIFT) | (<u64>access));
 }
 
-export function setAccess(vm: usize, sp: usize, index: u32, access: u32): void {
+export function setAccess(vm: Vm, sp: ShadowPage, index: u32, access: u32): void {
   setTranslation(sp, index, entryGfn(vm, sp, index), access);
 }
 
 // @ts-ignore: decorator
-@inline export function entryPointer(sp: usize, index: u32): usize {
-  return <usize>load<u32>(sp, SP_SPT) + ((<usize>index) << 3);
+@inline export function entryPointer(sp: ShadowPage, index: u32): usize {
+  return sp.spt + ((<usize>index) << 3);
 }

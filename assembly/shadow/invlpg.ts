@@ -1,33 +1,33 @@
 /** INVLPG: the leaf of an address is made anew where its page is unsync (kvm_mmu_invlpg). */
-import { SP_UNSYNC, SP_UNSYNC_CHILDREN, VCPU_MMU, VCPU_VM } from "../abi/shadow";
+import { ShadowPage, Vcpu } from "../abi/records";
 import { gpteBytes, readGpte } from "../guest/gpte";
 import { flushGfns } from "../pages/flush";
 import { nextEntry, pagesOf, rootEntry } from "../pages/iterator";
 import { clearMmioInfo } from "../pages/mmio-info";
-import { gfnOf, indexOf, levelOf, pageOf } from "../pages/page";
+import { indexOf, levelOf, pageOf } from "../pages/page";
 import { isLast, isPresent } from "../spte/predicates";
 import { prefetchGpte } from "./prefetch";
 import { firstGpte } from "./sync";
 import { zapEntry } from "./zap";
 
 /** INVLPG through one root: the leaf for `address` is made anew if its page is unsync. */
-export function invalidatePage(vcpu: usize, root: usize, address: u64): void {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+export function invalidatePage(vcpu: Vcpu, root: ShadowPage, address: u64): void {
+  const vm = vcpu.vm;
+  const mmu = vcpu.mmu;
   clearMmioInfo(vcpu, address);
   let level = levelOf(root);
   for (let sptep = rootEntry(root, address); sptep != 0; sptep = nextEntry(sptep, address, level), level--) {
     const sp = pageOf(vm, sptep);
     const old = load<u64>(sptep);
     if (isLast(old, level)) {
-      if (load<u32>(sp, SP_UNSYNC) == 0) break;
+      if (sp.unsync == 0) break;
       const first = firstGpte(vcpu, mmu, sp);
       zapEntry(vm, sp, sptep, false);
-      if (isPresent(old)) flushGfns(vm, gfnOf(sp), pagesOf(levelOf(sp)));
+      if (isPresent(old)) flushGfns(vm, sp.gfn, pagesOf(levelOf(sp)));
       if (first == 0) break;
       const gpte = readGpte(mmu, first + <usize>(indexOf(sptep) * gpteBytes(mmu)));
       prefetchGpte(vcpu, sp, sptep, gpte, false);
     }
-    if (load<u32>(sp, SP_UNSYNC_CHILDREN) == 0) break;
+    if (sp.unsyncChildren == 0) break;
   }
 }

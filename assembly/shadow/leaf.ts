@@ -1,25 +1,14 @@
 /** Making a leaf SPTE with everything that follows from its being writable (make_spte), and installing it (mmu_set_spte). */
 import { PFERR_W } from "../abi/bits";
-import {
-  MMU_SHADOW_BAD_MT_XWR,
-  MMU_SHADOW_RESERVED,
-  RET_PF_EMULATE,
-  RET_PF_FIXED,
-  RET_PF_SPURIOUS,
-  VCPU_F_ERROR,
-  VCPU_F_MAP_WRITABLE,
-  VCPU_F_PREFETCH,
-  VCPU_MMU,
-  VCPU_VM,
-  VM_MEMTYPE,
-} from "../abi/shadow";
-import { ACC_WRITE, PFN_NO_SLOT, SPTE_W } from "../abi/spte";
+import { Memslot, Mmu, ShadowPage, Vcpu, Vm } from "../abi/records";
+import { RET_PF_EMULATE, RET_PF_FIXED, RET_PF_SPURIOUS } from "../abi/shadow";
+import { ACC_WRITE, PFN_NO_SLOT, SPTE_PS, SPTE_W } from "../abi/spte";
 import { gpteUsable } from "../guest/gpte";
 import { broken } from "../pages/counters";
 import { emitMarkMmio, emitSetSpte, tracing } from "../pages/event";
 import { flushGfns } from "../pages/flush";
 import { pagesOf } from "../pages/iterator";
-import { childOf, indexOf, levelOf, roleOf, setAccess, setTranslation, spteAddress } from "../pages/page";
+import { childOf, indexOf, levelOf, setAccess, setTranslation, spteAddress } from "../pages/page";
 import { hasMemtype, logsWrites, markDirty, memtypeBits, rmapHead, slotGeneration } from "../pages/slot";
 import { checkedLeaf } from "../spte/check";
 import { leafSpte, mmioSpte, trackAccess, writableBits } from "../spte/make";
@@ -34,19 +23,18 @@ import { dropParent } from "./zap";
 @inline const RECYCLE: u32 = 1000;
 
 /** Sets a bit that the shadow format reserves: the engine never makes such an SPTE. */
-export function isReservedSpte(mmu: usize, spte: u64, level: u32): bool {
-  const place = mmu + ((<usize>((spte >> 7) & 1) * 5 + <usize>(level - 1)) << 3);
-  if (spte & load<u64>(place, MMU_SHADOW_RESERVED)) return true;
-  return ((load<u64>(mmu, MMU_SHADOW_BAD_MT_XWR) >> (spte & 63)) & 1) != 0;
+export function isReservedSpte(mmu: Mmu, spte: u64, level: u32): bool {
+  if (spte & mmu.shadowReserved((spte & SPTE_PS ? 5 : 0) + level - 1)) return true;
+  return ((mmu.shadowBadMtXwr >> (spte & 63)) & 1) != 0;
 }
 
 /**
  * The leaf for host page `page` (an address) at `sptep`. It stays read-only where a shadow page of `gfn` cannot be unsync.
  */
 export function makeSpte(
-  vcpu: usize,
-  sp: usize,
-  slot: usize,
+  vcpu: Vcpu,
+  sp: ShadowPage,
+  slot: Memslot | null,
   access: u32,
   gfn: u64,
   page: u64,
@@ -55,41 +43,41 @@ export function makeSpte(
   mayUnsync: bool,
   hostWritable: bool,
 ): u64 {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const vm = vcpu.vm;
   const level = levelOf(sp);
-  let spte = leafSpte(vm, roleOf(sp), access, page, prefetch, hostWritable);
-  const memtype = load<u64>(vm, VM_MEMTYPE);
-  if (memtype != 0 && slot != 0 && hasMemtype(slot)) spte = (spte & ~memtype) | memtypeBits(slot);
+  let spte = leafSpte(vm, sp.role, access, page, prefetch, hostWritable);
+  const memtype = vm.memtype;
+  if (memtype != 0 && slot != null && hasMemtype(slot)) spte = (spte & ~memtype) | memtypeBits(slot);
   if (access & ACC_WRITE && hostWritable) {
     // The page was writable before, so its shadow pages are unsync already and the old SPTE tells whether it is dirty.
     if (isLast(old, level) && isWritable(old)) spte |= writableBits(vm);
     else if (!mustProtect(vm, slot, gfn, mayUnsync, prefetch)) spte |= writableBits(vm) | dirtyMask(vm, spte);
   }
   if (prefetch) spte = trackAccess(vm, spte);
-  if (isReservedSpte(load<u32>(vcpu, VCPU_MMU), spte, level)) broken(vm);
-  if (spte & SPTE_W && logsWrites(slot)) {
+  if (isReservedSpte(vcpu.mmu, spte, level)) broken(vm);
+  if (spte & SPTE_W && logsWrites(slot!)) {
     if (level > 1) broken(vm);
     markDirty(slot, gfn);
   }
   return checkedLeaf(vm, spte);
 }
 
-export function markMmio(vcpu: usize, sptep: usize, gfn: u64, access: u32): void {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
+export function markMmio(vcpu: Vcpu, sptep: usize, gfn: u64, access: u32): void {
+  const vm = vcpu.vm;
   const spte = mmioSpte(vm, gfn, access, slotGeneration(vcpu));
   emitMarkMmio(vm, gfn, spte, spteAddress(vm, sptep));
   store<u64>(sptep, spte);
 }
 
 /** Adds a new leaf to the rmap of its gfn. */
-export function addLeaf(vm: usize, slot: usize, sp: usize, sptep: usize, gfn: u64, access: u32): void {
+export function addLeaf(vm: Vm, slot: Memslot, sp: ShadowPage, sptep: usize, gfn: u64, access: u32): void {
   setTranslation(sp, indexOf(sptep), gfn, access);
   addToRmap(vm, slot, sptep, gfn, levelOf(sp));
 }
 
 /** Adds a leaf of `level` to the rmap of its gfn; when there are too many, all of them go. */
 // @ts-ignore: decorator
-@inline export function addToRmap(vm: usize, slot: usize, sptep: usize, gfn: u64, level: u32): void {
+@inline export function addToRmap(vm: Vm, slot: Memslot, sptep: usize, gfn: u64, level: u32): void {
   const head = rmapHead(slot, gfn, level);
   if (rmapAdd(vm, sptep, head) > RECYCLE) {
     zapRmap(vm, head);
@@ -99,19 +87,19 @@ export function addLeaf(vm: usize, slot: usize, sp: usize, sptep: usize, gfn: u6
 
 /** Installs the leaf at entry `sptep` of `sp` for the fault in progress (`forFault`) or for a neighbour; a RET_PF code. */
 export function installLeaf(
-  vcpu: usize,
-  slot: usize,
-  sp: usize,
+  vcpu: Vcpu,
+  slot: Memslot | null,
+  sp: ShadowPage,
   sptep: usize,
   access: u32,
   gfn: u64,
   page: u64,
   forFault: bool,
 ): u32 {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
+  const vm = vcpu.vm;
   const level = levelOf(sp);
-  const hostWritable = !forFault || load<u32>(vcpu, VCPU_F_MAP_WRITABLE) != 0;
-  const prefetch = !forFault || load<u32>(vcpu, VCPU_F_PREFETCH) != 0;
+  const hostWritable = !forFault || vcpu.fMapWritable != 0;
+  const prefetch = !forFault || vcpu.fPrefetch != 0;
   let mapped = false;
   let flush = false;
   let old = load<u64>(sptep);
@@ -138,17 +126,17 @@ export function installLeaf(
     if (tracing(vm)) emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
   }
   const protectedNow = (access & ACC_WRITE) != 0 && hostWritable && !isWritable(spte);
-  if (protectedNow && forFault && (load<u32>(vcpu, VCPU_F_ERROR) & PFERR_W) != 0) result = RET_PF_EMULATE;
+  if (protectedNow && forFault && (vcpu.fError & PFERR_W) != 0) result = RET_PF_EMULATE;
   if (flush) flushGfns(vm, gfn, pagesOf(level));
   if (mapped) setAccess(vm, sp, indexOf(sptep), access);
-  else addLeaf(vm, slot, sp, sptep, gfn, access);
+  else addLeaf(vm, slot!, sp, sptep, gfn, access);
   return result;
 }
 
 /** Drops the SPTE of an entry that maps nothing, was never accessed, or is malformed; returns whether it did. */
-export function dropInvalid(vcpu: usize, sptep: usize, gpte: u64): bool {
-  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+export function dropInvalid(vcpu: Vcpu, sptep: usize, gpte: u64): bool {
+  const mmu = vcpu.mmu;
   const usable = gpteUsable(mmu, gpte);
-  if (!usable) dropSpte(load<u32>(vcpu, VCPU_VM), sptep);
+  if (!usable) dropSpte(vcpu.vm, sptep);
   return !usable;
 }

@@ -1,51 +1,44 @@
 /** Filling the neighbours of a leaf: up to seven more entries of the same block of eight. */
 import { NOT_READ } from "../abi/codes";
-import { SPACE_MEMORY } from "../abi/layout";
+import { Memslot, ShadowPage, Vcpu } from "../abi/records";
 import { ROLE_ACCESS, ROLE_DIRECT } from "../abi/role";
-import {
-  HOST_PRESENT,
-  HOST_WRITABLE,
-  MMU_SPACE,
-  VCPU_GW_PTE_GPA,
-  VCPU_MMU,
-  VCPU_VM,
-  VM_INVALIDATE_IN_PROGRESS,
-} from "../abi/shadow";
+import { HOST_PRESENT, HOST_WRITABLE } from "../abi/shadow";
 import { ACC_WRITE, SPTE_ADDRESS } from "../abi/spte";
 import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "../guest/gpte";
 import { resolve } from "../memory/resolve";
 import { aliasOf, aliasRights } from "../pages/alias";
-import { adDisabled, entryGfn, entryPointer, indexOf, levelOf, roleOf } from "../pages/page";
+import { adDisabled, entryGfn, entryPointer, indexOf, levelOf } from "../pages/page";
 import { hostPage, isHidden, isInvalid, isReadOnly, logsWrites, vcpuSlot } from "../pages/slot";
 import { isPresent } from "../spte/predicates";
 import { dropInvalid, installLeaf } from "./leaf";
 
+/** Entries of a block. */
 // @ts-ignore: decorator
-@inline const BLOCK: u32 = 8;
+@inline export const BLOCK: u32 = 8;
 
 /** Slot for a page that nobody asked for: none where mapping it writable would have to be logged. */
-function prefetchSlot(vcpu: usize, gfn: u64, avoidLog: bool): usize {
+function prefetchSlot(vcpu: Vcpu, gfn: u64, avoidLog: bool): Memslot | null {
   const slot = vcpuSlot(vcpu, gfn);
-  if (slot == 0 || isInvalid(slot)) return 0;
-  return avoidLog && logsWrites(slot) ? 0 : slot;
+  if (slot == null || isInvalid(slot)) return null;
+  return avoidLog && logsWrites(slot) ? null : slot;
 }
 
 /** Address of the host page if it is there and writable, else 0: prefetching never makes the host do anything. */
-function residentPage(slot: usize, gfn: u64): u64 {
+function residentPage(slot: Memslot, gfn: u64): u64 {
   if (isReadOnly(slot)) return 0;
   const page = load<u64>(hostPage(slot, gfn));
   const wanted = <u64>(HOST_PRESENT | HOST_WRITABLE);
-  return (page & wanted) == wanted ? (page & SPTE_ADDRESS) | 1 : 0;
+  return (page & wanted) == wanted ? (page & SPTE_ADDRESS) | HOST_PRESENT : 0;
 }
 
 /** Maps one entry of a shadowed level-1 table; false where it maps nothing usable now. */
-export function prefetchGpte(vcpu: usize, sp: usize, sptep: usize, gpte: u64, avoidLog: bool): bool {
-  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
+export function prefetchGpte(vcpu: Vcpu, sp: ShadowPage, sptep: usize, gpte: u64, avoidLog: bool): bool {
+  const mmu = vcpu.mmu;
   if (dropInvalid(vcpu, sptep, gpte)) return false;
   const gfn = gpteGfn(mmu, gpte);
-  const access = protectClean(mmu, ((roleOf(sp) & ROLE_ACCESS) >> 8) & gpteAccess(mmu, gpte), gpte);
+  const access = protectClean(mmu, ((sp.role & ROLE_ACCESS) >> 8) & gpteAccess(mmu, gpte), gpte);
   const slot = prefetchSlot(vcpu, gfn, avoidLog && (access & ACC_WRITE) != 0);
-  if (slot == 0 || isHidden(slot, gpteAlias(load<u32>(vcpu, VCPU_VM), mmu, gpte))) return false;
+  if (slot == null || isHidden(slot, gpteAlias(vcpu.vm, mmu, gpte))) return false;
   const page = residentPage(slot, gfn);
   if (page == 0) return false;
   installLeaf(vcpu, slot, sp, sptep, access, gfn, page & SPTE_ADDRESS, false);
@@ -53,13 +46,13 @@ export function prefetchGpte(vcpu: usize, sp: usize, sptep: usize, gpte: u64, av
 }
 
 /** Maps entries [start, end) of a direct page as far as host pages are there; false where the first is not. */
-function prefetchRun(vcpu: usize, sp: usize, start: u32, end: u32): bool {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const alias = roleOf(sp) & ROLE_DIRECT ? aliasOf(sp) : 0;
-  const access = ((roleOf(sp) & ROLE_ACCESS) >> 8) & aliasRights(vm, alias);
+function prefetchRun(vcpu: Vcpu, sp: ShadowPage, start: u32, end: u32): bool {
+  const vm = vcpu.vm;
+  const alias = sp.role & ROLE_DIRECT ? aliasOf(sp) : 0;
+  const access = ((sp.role & ROLE_ACCESS) >> 8) & aliasRights(vm, alias);
   const base = entryGfn(vm, sp, start);
   const slot = prefetchSlot(vcpu, base, (access & ACC_WRITE) != 0);
-  if (slot == 0 || isHidden(slot, alias)) return false;
+  if (slot == null || isHidden(slot, alias)) return false;
   let count: u32 = 0;
   while (start + count < end) {
     if (vcpuSlot(vcpu, base + <u64>count) != slot) return false;
@@ -83,7 +76,7 @@ function prefetchRun(vcpu: usize, sp: usize, start: u32, end: u32): bool {
   return true;
 }
 
-function prefetchDirect(vcpu: usize, sp: usize, sptep: usize): void {
+function prefetchDirect(vcpu: Vcpu, sp: ShadowPage, sptep: usize): void {
   const first = indexOf(sptep) & ~(BLOCK - 1);
   let start: i32 = -1;
   for (let index = first; index < first + BLOCK; index++) {
@@ -100,24 +93,24 @@ function prefetchDirect(vcpu: usize, sp: usize, sptep: usize): void {
 }
 
 /** After a fault in a direct context; without A bits a prefetched page would look accessed. */
-export function prefetchDirectFault(vcpu: usize, sp: usize, sptep: usize): void {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  if (adDisabled(sp) || levelOf(sp) > 1 || load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) != 0) return;
+export function prefetchDirectFault(vcpu: Vcpu, sp: ShadowPage, sptep: usize): void {
+  const vm = vcpu.vm;
+  if (adDisabled(sp) || levelOf(sp) > 1 || vm.invalidateInProgress != 0) return;
   prefetchDirect(vcpu, sp, sptep);
 }
 
 /** After a fault in a shadowing context that mapped entry `sptep` of `sp`. */
-export function prefetchFault(vcpu: usize, sp: usize, sptep: usize): void {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  if (levelOf(sp) > 1 || load<u32>(vm, VM_INVALIDATE_IN_PROGRESS) != 0) return;
-  if (roleOf(sp) & ROLE_DIRECT) {
+export function prefetchFault(vcpu: Vcpu, sp: ShadowPage, sptep: usize): void {
+  const vm = vcpu.vm;
+  if (levelOf(sp) > 1 || vm.invalidateInProgress != 0) return;
+  if (sp.role & ROLE_DIRECT) {
     prefetchDirect(vcpu, sp, sptep);
     return;
   }
-  const mmu: usize = load<u32>(vcpu, VCPU_MMU);
-  const memory: usize = load<u32>(<usize>load<u32>(mmu, MMU_SPACE), SPACE_MEMORY);
+  const mmu = vcpu.mmu;
+  const memory = mmu.space.memory;
   const bytes: usize = gpteBytes(mmu);
-  const place = resolve(memory, load<u64>(vcpu, VCPU_GW_PTE_GPA));
+  const place = resolve(memory, vcpu.gwPteGpa(0));
   if (place >= NOT_READ) return;
   const block = (<usize>place) & ~(<usize>BLOCK * bytes - 1);
   const first = indexOf(sptep) & ~(BLOCK - 1);

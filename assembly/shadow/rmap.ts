@@ -2,104 +2,111 @@
  * Reverse maps: a head of 32 bits is 0, the address of the only SPTE, or a DESC pointer with bit 0 set
  * (pte_list_desc in the kernel). Used for gfn to leaf SPTEs and for a page's parent SPTEs.
  */
-import { DESC_COUNT, DESC_MORE, DESC_SPTES, VM_BROKEN, VM_DESC_COUNT, VM_DESC_FREE } from "../abi/shadow";
+import { Desc, Vm } from "../abi/records";
+import { RMAP_BLOCK } from "../abi/shadow";
 
 /** Pointers in a block. */
 // @ts-ignore: decorator
 @inline const BLOCK: u32 = 14;
 
 /** The host keeps enough descriptors in the free list before an operation starts, so this cannot fail. */
-function takeDesc(vm: usize): usize {
-  const desc: usize = load<u32>(vm, VM_DESC_FREE);
-  store<u32>(vm, load<u32>(desc, DESC_MORE), VM_DESC_FREE);
-  store<u32>(vm, load<u32>(vm, VM_DESC_COUNT) - 1, VM_DESC_COUNT);
-  store<u32>(desc, 0, DESC_MORE);
+function takeDesc(vm: Vm): Desc {
+  const desc = vm.descFree!;
+  vm.descFree = desc.more;
+  vm.descCount--;
+  desc.more = null;
   return desc;
 }
 
-function giveDesc(vm: usize, desc: usize): void {
-  store<u32>(desc, load<u32>(vm, VM_DESC_FREE), DESC_MORE);
-  store<u32>(vm, <u32>desc, VM_DESC_FREE);
-  store<u32>(vm, load<u32>(vm, VM_DESC_COUNT) + 1, VM_DESC_COUNT);
+function giveDesc(vm: Vm, desc: Desc): void {
+  desc.more = vm.descFree;
+  vm.descFree = desc;
+  vm.descCount++;
 }
 
+/** The block that a head or a cursor leads to. */
 // @ts-ignore: decorator
-@inline function place(desc: usize, i: u32): usize {
-  return desc + DESC_SPTES + ((<usize>i) << 2);
+@inline function blockOf(value: usize): Desc {
+  return changetype<Desc>(value & ~(<usize>RMAP_BLOCK));
+}
+
+/** What a head or a cursor holds for a block, 0 for none. */
+// @ts-ignore: decorator
+@inline function marked(desc: Desc | null): u32 {
+  return desc != null ? (<u32>changetype<usize>(desc)) | RMAP_BLOCK : 0;
 }
 
 /** Adds an SPTE; returns how many there were before. */
-export function rmapAdd(vm: usize, sptep: usize, head: usize): u32 {
+export function rmapAdd(vm: Vm, sptep: usize, head: usize): u32 {
   const value: usize = load<u32>(head);
   if (value == 0) {
     store<u32>(head, <u32>sptep);
     return 0;
   }
-  let desc: usize;
-  if (!(value & 1)) {
-    desc = takeDesc(vm);
-    store<u32>(place(desc, 0), <u32>value);
-    store<u32>(place(desc, 1), <u32>sptep);
-    store<u32>(desc, 2, DESC_COUNT);
-    store<u32>(head, (<u32>desc) | 1);
+  if (!(value & RMAP_BLOCK)) {
+    const first = takeDesc(vm);
+    first.setSptes(0, value);
+    first.setSptes(1, sptep);
+    first.count = 2;
+    store<u32>(head, marked(first));
     return 1;
   }
   let count: u32 = 0;
-  desc = value & ~1;
-  while (load<u32>(desc, DESC_COUNT) == BLOCK) {
+  let desc = blockOf(value);
+  while (desc.count == BLOCK) {
     count += BLOCK;
-    const more: usize = load<u32>(desc, DESC_MORE);
-    if (more == 0) {
+    const more = desc.more;
+    if (more == null) {
       const fresh = takeDesc(vm);
-      store<u32>(fresh, 0, DESC_COUNT);
-      store<u32>(desc, <u32>fresh, DESC_MORE);
+      fresh.count = 0;
+      desc.more = fresh;
       desc = fresh;
       break;
     }
     desc = more;
   }
-  const used = load<u32>(desc, DESC_COUNT);
-  store<u32>(place(desc, used), <u32>sptep);
-  store<u32>(desc, used + 1, DESC_COUNT);
+  const used = desc.count;
+  desc.setSptes(used, sptep);
+  desc.count = used + 1;
   return count + used;
 }
 
-export function rmapRemove(vm: usize, sptep: usize, head: usize): void {
+export function rmapRemove(vm: Vm, sptep: usize, head: usize): void {
   const value: usize = load<u32>(head);
-  if (!(value & 1)) {
-    if (value != sptep) store<u32>(vm, load<u32>(vm, VM_BROKEN) + 1, VM_BROKEN);
+  if (!(value & RMAP_BLOCK)) {
+    if (value != sptep) vm.broken++;
     else store<u32>(head, 0);
     return;
   }
-  let desc = value & ~1;
-  let previous: usize = 0;
-  while (desc != 0) {
-    const count = load<u32>(desc, DESC_COUNT);
+  let desc: Desc | null = blockOf(value);
+  let previous: Desc | null = null;
+  while (desc != null) {
+    const count = desc.count;
     for (let i: u32 = 0; i < count; i++) {
-      if (<usize>load<u32>(place(desc, i)) != sptep) continue;
-      store<u32>(place(desc, i), load<u32>(place(desc, count - 1)));
-      store<u32>(desc, count - 1, DESC_COUNT);
+      if (desc.sptes(i) != sptep) continue;
+      desc.setSptes(i, desc.sptes(count - 1));
+      desc.count = count - 1;
       if (count > 1) return;
-      const more: usize = load<u32>(desc, DESC_MORE);
-      if (previous != 0) store<u32>(previous, <u32>more, DESC_MORE);
-      else store<u32>(head, more != 0 ? (<u32>more) | 1 : 0);
+      const more = desc.more;
+      if (previous != null) previous.more = more;
+      else store<u32>(head, marked(more));
       giveDesc(vm, desc);
       return;
     }
     previous = desc;
-    desc = load<u32>(desc, DESC_MORE);
+    desc = desc.more;
   }
-  store<u32>(vm, load<u32>(vm, VM_BROKEN) + 1, VM_BROKEN);
+  vm.broken++;
 }
 
 /** Frees the blocks and empties the list; the caller has dealt with the SPTEs. */
-export function rmapClear(vm: usize, head: usize): void {
+export function rmapClear(vm: Vm, head: usize): void {
   const value: usize = load<u32>(head);
   store<u32>(head, 0);
-  if (!(value & 1)) return;
-  let desc = value & ~1;
-  while (desc != 0) {
-    const more: usize = load<u32>(desc, DESC_MORE);
+  if (!(value & RMAP_BLOCK)) return;
+  let desc: Desc | null = blockOf(value);
+  while (desc != null) {
+    const more = desc.more;
     giveDesc(vm, desc);
     desc = more;
   }
@@ -114,16 +121,15 @@ export function rmapClear(vm: usize, head: usize): void {
 
 export function rmapSptep(cursor: u64): usize {
   const block = <usize>(<u32>cursor);
-  if (!(block & 1)) return block;
-  return load<u32>(place(block & ~1, <u32>(cursor >> 32)));
+  if (!(block & RMAP_BLOCK)) return block;
+  return blockOf(block).sptes(<u32>(cursor >> 32));
 }
 
 export function rmapNext(cursor: u64): u64 {
   const block = <usize>(<u32>cursor);
-  if (!(block & 1)) return 0;
-  const desc = block & ~1;
+  if (!(block & RMAP_BLOCK)) return 0;
+  const desc = blockOf(block);
   const position = (cursor >> 32) + 1;
-  if (<u32>position < load<u32>(desc, DESC_COUNT)) return (position << 32) | (<u64>block);
-  const more = load<u32>(desc, DESC_MORE);
-  return more != 0 ? <u64>(more | 1) : 0;
+  if (<u32>position < desc.count) return (position << 32) | (<u64>block);
+  return marked(desc.more);
 }

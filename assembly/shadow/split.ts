@@ -2,6 +2,7 @@
  * Splitting huge pages of nested guests before writes are logged by small pages (shadow_mmu_split_huge_page). Beside the
  * TDP MMU only their pages are in the rmaps; without it the kernel leaves splitting to the first write.
  */
+import { Memslot, ShadowPage, Vcpu, Vm } from "../abi/records";
 import {
   ROLE_ACCESS,
   ROLE_ACCESS_SHIFT,
@@ -10,17 +11,7 @@ import {
   ROLE_HAS_4_BYTE_GPTE,
   ROLE_INVALID,
 } from "../abi/role";
-import {
-  EV_SPLIT_HUGE,
-  SP_PARENTS,
-  SP_SHADOWED,
-  VCPU_REQ_GFN,
-  VCPU_REQ_LOW,
-  VCPU_REQ_PAGE,
-  VCPU_REQ_ROLE,
-  VCPU_VM,
-  VM_ALIAS_MASK,
-} from "../abi/shadow";
+import { EV_SPLIT_HUGE, SHADOWED_ACCESS } from "../abi/shadow";
 import { aliasBits, aliasOf, lowOfAlias } from "../pages/alias";
 import { childRole } from "../pages/child-role";
 import { emit, tracing } from "../pages/event";
@@ -30,12 +21,11 @@ import {
   adDisabled,
   entryGfn,
   entryPointer,
-  gfnOf,
   hostAddress,
   indexOf,
   levelOf,
   pageOf,
-  roleOf,
+  parentsOf,
   spaceOf,
 } from "../pages/page";
 import { findSlot, ramInSlot, rmapHead } from "../pages/slot";
@@ -51,66 +41,66 @@ import { dropSpte } from "./update";
 @inline const ENOSPC: i32 = -28;
 
 /** First huge SPTE of `level` to be split that maps gfns [start, end), 0 for none. */
-export function findHuge(vm: usize, slot: usize, start: u64, end: u64, level: u32): usize {
+export function findHuge(vm: Vm, slot: Memslot, start: u64, end: u64, level: u32): usize {
   const last = rmapHead(slot, end - 1, level);
   for (let head = rmapHead(slot, start, level); head <= last; head += 4) {
     if (load<u32>(head) == 0) continue;
     for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) {
       const sptep = rmapSptep(cursor);
-      if ((roleOf(pageOf(vm, sptep)) & (ROLE_GUEST_MODE | ROLE_INVALID)) == ROLE_GUEST_MODE) return sptep;
+      if ((pageOf(vm, sptep).role & (ROLE_GUEST_MODE | ROLE_INVALID)) == ROLE_GUEST_MODE) return sptep;
     }
   }
   return 0;
 }
 
 /** The gfn after those that a huge SPTE maps. */
-export function endOfHuge(vm: usize, sptep: usize): u64 {
+export function endOfHuge(vm: Vm, sptep: usize): u64 {
   const sp = pageOf(vm, sptep);
   return entryGfn(vm, sp, indexOf(sptep)) + pagesOf(levelOf(sp));
 }
 
-function report(vm: usize, sptep: usize, spte: u64, errno: i32): void {
+function report(vm: Vm, sptep: usize, spte: u64, errno: i32): void {
   const sp = pageOf(vm, sptep);
   if (tracing(vm)) emit(vm, EV_SPLIT_HUGE, levelOf(sp), <u32>errno, 0, entryGfn(vm, sp, indexOf(sptep)), spte, 0);
 }
 
 /** Notes in the request which page replaces a huge SPTE: a direct one. False where the page limit leaves no room. */
-export function requestSplit(vcpu: usize, sptep: usize): bool {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
+export function requestSplit(vcpu: Vcpu, sptep: usize): bool {
+  const vm = vcpu.vm;
   if (!hasRoomToSplit(vm)) {
     report(vm, sptep, load<u64>(sptep), ENOSPC);
     return false;
   }
   const sp = pageOf(vm, sptep);
   const index = indexOf(sptep);
-  store<u64>(vcpu, entryGfn(vm, sp, index), VCPU_REQ_GFN);
-  store<u32>(vcpu, childRole(roleOf(sp), index, true, accessOf(sp, index)), VCPU_REQ_ROLE);
-  store<u32>(vcpu, lowOfAlias(aliasBehind(vm, sp, index)), VCPU_REQ_LOW);
+  vcpu.reqGfn = entryGfn(vm, sp, index);
+  vcpu.reqRole = childRole(sp.role, index, true, accessOf(sp, index));
+  vcpu.reqLow = lowOfAlias(aliasBehind(vm, sp, index));
   return true;
 }
 
 /** Alias bits of what a huge SPTE maps: those of its direct page, else those that L1's entry gives. */
-function aliasBehind(vm: usize, sp: usize, index: u32): u64 {
-  const role = roleOf(sp);
+function aliasBehind(vm: Vm, sp: ShadowPage, index: u32): u64 {
+  const role = sp.role;
   if (role & ROLE_DIRECT) return aliasOf(sp);
-  const slot = findSlot(vm, spaceOf(sp), gfnOf(sp));
+  const slot = findSlot(vm, spaceOf(sp), sp.gfn);
   // Entries of four bytes cannot have such bits.
-  if (load<u64>(vm, VM_ALIAS_MASK) == 0 || (role & ROLE_HAS_4_BYTE_GPTE) != 0 || slot == 0) return 0;
-  return aliasBits(vm, load<u64>(ramInSlot(slot, gfnOf(sp)) + ((<usize>index) << 3)) >> 12);
+  if (vm.aliasMask == 0 || (role & ROLE_HAS_4_BYTE_GPTE) != 0 || slot == null) return 0;
+  return aliasBits(vm, load<u64>(ramInSlot(slot, sp.gfn) + ((<usize>index) << 3)) >> 12);
 }
 
 /** Rights (ACC_* bits) that the guest's entry behind a leaf gave (kvm_mmu_page_get_access). */
-function accessOf(sp: usize, index: u32): u32 {
-  if (roleOf(sp) & ROLE_DIRECT) return (roleOf(sp) & ROLE_ACCESS) >> ROLE_ACCESS_SHIFT;
-  return (<u32>load<u64>(<usize>load<u32>(sp, SP_SHADOWED) + ((<usize>index) << 3))) & 7;
+function accessOf(sp: ShadowPage, index: u32): u32 {
+  if (sp.role & ROLE_DIRECT) return (sp.role & ROLE_ACCESS) >> ROLE_ACCESS_SHIFT;
+  return (<u32>load<u64>(sp.shadowed + ((<usize>index) << 3))) & SHADOWED_ACCESS;
 }
 
 /** Replaces a huge SPTE by the page that was asked for, whose missing entries map the same memory. */
-export function splitHuge(vcpu: usize, slot: usize, sptep: usize): void {
-  const vm: usize = load<u32>(vcpu, VCPU_VM);
-  const sp: usize = load<u32>(vcpu, VCPU_REQ_PAGE);
+export function splitHuge(vcpu: Vcpu, slot: Memslot, sptep: usize): void {
+  const vm = vcpu.vm;
+  const sp = vcpu.reqPage;
   const huge = load<u64>(sptep);
-  const role = roleOf(sp);
+  const role = sp.role;
   const access = (role & ROLE_ACCESS) >> ROLE_ACCESS_SHIFT;
   let flush = false;
   for (let index: u32 = 0; index < 512; index++) {
@@ -126,8 +116,8 @@ export function splitHuge(vcpu: usize, slot: usize, sptep: usize): void {
   }
   if (isPresent(load<u64>(sptep)) && isLarge(load<u64>(sptep))) dropSpte(vm, sptep);
   // What is mapped anew may have been reachable through the huge page.
-  if (flush) flushGfns(vm, gfnOf(sp), pagesOf(levelOf(sp) + 1));
+  if (flush) flushGfns(vm, sp.gfn, pagesOf(levelOf(sp) + 1));
   store<u64>(sptep, tableSpte(vm, hostAddress(vm, sp), adDisabled(sp)));
-  rmapAdd(vm, sptep, sp + SP_PARENTS);
+  rmapAdd(vm, sptep, parentsOf(sp));
   report(vm, sptep, huge, 0);
 }

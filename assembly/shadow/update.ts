@@ -1,5 +1,5 @@
 /** Changing an SPTE in place, and dropping a leaf together with its rmap entry. */
-import { VM_ACCESSED } from "../abi/shadow";
+import { Vm } from "../abi/records";
 import { broken } from "../pages/counters";
 import { emptyEntry, entryGfn, indexOf, levelOf, pageOf, spaceOf } from "../pages/page";
 import { findSlot, rmapHead } from "../pages/slot";
@@ -12,7 +12,7 @@ import { rmapClear, rmapFirst, rmapNext, rmapRemove, rmapSptep } from "./rmap";
  * Replaces a leaf that maps the same page. Returns whether TLBs have to be flushed: a translation that was MMU-writable
  * is now read-only, or an accessed or dirty bit went away (mmu_spte_update).
  */
-export function updateSpte(vm: usize, sptep: usize, spte: u64): bool {
+export function updateSpte(vm: Vm, sptep: usize, spte: u64): bool {
   const old = load<u64>(sptep);
   store<u64>(sptep, checkedLeaf(vm, spte));
   if (!isPresent(old)) return false;
@@ -24,20 +24,20 @@ export function updateSpte(vm: usize, sptep: usize, spte: u64): bool {
 
 /** Clears an SPTE that has no rmap entry: of an upper level, or MMIO. */
 // @ts-ignore: decorator
-@inline export function clearSpte(vm: usize, sptep: usize): void {
+@inline export function clearSpte(vm: Vm, sptep: usize): void {
   store<u64>(sptep, emptyEntry(vm, pageOf(vm, sptep)));
 }
 
-function rmapHeadOf(vm: usize, sptep: usize): usize {
+function rmapHeadOf(vm: Vm, sptep: usize): usize {
   const sp = pageOf(vm, sptep);
   const gfn = entryGfn(vm, sp, indexOf(sptep));
   // Zapping runs without a vCPU: the role says which address space the page belongs to.
   const slot = findSlot(vm, spaceOf(sp), gfn);
-  return slot == 0 ? 0 : rmapHead(slot, gfn, levelOf(sp));
+  return slot == null ? 0 : rmapHead(slot, gfn, levelOf(sp));
 }
 
 /** Clears a leaf and takes it out of its rmap; MMIO and empty entries are cleared alike. */
-export function dropSpte(vm: usize, sptep: usize): void {
+export function dropSpte(vm: Vm, sptep: usize): void {
   const old = load<u64>(sptep);
   store<u64>(sptep, 0);
   if (!isPresent(old)) return;
@@ -47,13 +47,13 @@ export function dropSpte(vm: usize, sptep: usize): void {
 }
 
 /** Clears one leaf of a known rmap. */
-export function zapOne(vm: usize, head: usize, sptep: usize): void {
+export function zapOne(vm: Vm, head: usize, sptep: usize): void {
   store<u64>(sptep, 0);
   rmapRemove(vm, sptep, head);
 }
 
 /** Clears every leaf of an rmap; returns whether there was one. */
-export function zapRmap(vm: usize, head: usize): bool {
+export function zapRmap(vm: Vm, head: usize): bool {
   if (load<u32>(head) == 0) return false;
   for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) store<u64>(rmapSptep(cursor), 0);
   rmapClear(vm, head);
@@ -61,10 +61,10 @@ export function zapRmap(vm: usize, head: usize): bool {
 }
 
 /** Reads and resets the accessed state of a leaf. */
-export function ageSpte(vm: usize, sptep: usize): bool {
+export function ageSpte(vm: Vm, sptep: usize): bool {
   const spte = load<u64>(sptep);
   if (!isAccessed(vm, spte)) return false;
-  if (adEnabled(spte)) store<u64>(sptep, spte & ~load<u64>(vm, VM_ACCESSED));
+  if (adEnabled(spte)) store<u64>(sptep, spte & ~vm.accessed);
   else store<u64>(sptep, checkedLeaf(vm, trackAccess(vm, spte)));
   return true;
 }

@@ -2,20 +2,20 @@
  * Invariants of every leaf that is stored. A debug build traps where one is broken; in a release build nothing is left
  * of the checks. Source: check_spte_writable_invariants and the WARN_ONs of make_spte in arch/x86/kvm/mmu/spte.c.
  */
+import { Vm } from "../abi/records";
 import { SPTE_AD_DISABLED, SPTE_AD_TYPE, SPTE_SAVED_BITS, SPTE_SAVED_SHIFT } from "../abi/spte";
-import { VM_HOST_WRITABLE } from "../abi/shadow";
 import { isAccessTracked, isMmuWritable, isPresent, isWritable } from "./predicates";
 
 /** `spte`, a present leaf or one that is not present. */
 // @ts-ignore: decorator
-@inline export function checkedLeaf(vm: usize, spte: u64): u64 {
+@inline export function checkedLeaf(vm: Vm, spte: u64): u64 {
   assert(keepsInvariants(vm, spte));
   return spte;
 }
 
-function keepsInvariants(vm: usize, spte: u64): bool {
+function keepsInvariants(vm: Vm, spte: u64): bool {
   if (!isPresent(spte)) return true;
-  const hostWritable = (spte & load<u64>(vm, VM_HOST_WRITABLE)) != 0;
+  const hostWritable = (spte & vm.hostWritable) != 0;
   if (isMmuWritable(vm, spte) && !hostWritable) return false;
   if (isWritable(spte) && !isMmuWritable(vm, spte)) return false;
   // The fourth A/D type does not exist; rights are saved only while accesses are tracked, without A/D bits.

@@ -2,6 +2,8 @@
  * SPTE construction, for the legacy/NPT and the EPT format alike: the masks decide.
  * Source of the rules: make_spte, make_nonleaf_spte, make_mmio_spte and their neighbours in arch/x86/kvm/mmu/spte.c.
  */
+import { Vm } from "../abi/records";
+import { ROLE_AD_DISABLED, ROLE_GUEST_MODE, ROLE_LEVEL } from "../abi/role";
 import {
   ACC_ALL,
   ACC_EXEC,
@@ -20,47 +22,26 @@ import {
   SPTE_SAVED_SHIFT,
   SPTE_W,
 } from "../abi/spte";
-import { ROLE_AD_DISABLED, ROLE_GUEST_MODE, ROLE_LEVEL } from "../abi/role";
-import {
-  VM_ACC_TRACK,
-  VM_ACCESSED,
-  VM_CPU_DIRTY_LOG,
-  VM_HOST_WRITABLE,
-  VM_LEAF,
-  VM_LOWER_GFN,
-  VM_ME_VALUE,
-  VM_MEMTYPE,
-  VM_MEMTYPE_VALUE,
-  VM_MMIO_ACCESS,
-  VM_MMIO_VALUE,
-  VM_MMU_WRITABLE,
-  VM_NONPRESENT_OR_RSVD,
-  VM_NX,
-  VM_NX_HUGE,
-  VM_PRESENT,
-  VM_USER,
-  VM_X,
-} from "../abi/shadow";
-import { accessedMask, addressMask, adEnabled, isAccessTracked } from "./predicates";
+import { accessedMask, adEnabled, addressMask, isAccessTracked } from "./predicates";
 
 /**
  * A leaf that may not be written yet: `install` adds W and D where nothing forbids writing.
  * `page` is the host page's address; `access` has ACC_* bits.
  */
-export function leafSpte(vm: usize, role: u32, access: u32, page: u64, prefetch: bool, hostWritable: bool): u64 {
+export function leafSpte(vm: Vm, role: u32, access: u32, page: u64, prefetch: bool, hostWritable: bool): u64 {
   const level = role & ROLE_LEVEL;
-  let spte = SPTE_MMU_PRESENT | load<u64>(vm, VM_PRESENT) | page;
+  let spte = SPTE_MMU_PRESENT | vm.present | page;
   if (role & ROLE_AD_DISABLED) spte |= SPTE_AD_DISABLED;
   // The log of a nested guest would hold its own addresses, so its writes are caught by write protection.
-  else if (load<u32>(vm, VM_CPU_DIRTY_LOG) != 0 && (role & ROLE_GUEST_MODE) != 0) spte |= SPTE_AD_WRITE_PROTECT_ONLY;
+  else if (vm.cpuDirtyLog != 0 && (role & ROLE_GUEST_MODE) != 0) spte |= SPTE_AD_WRITE_PROTECT_ONLY;
   if (!prefetch) spte |= accessedMask(vm, spte);
-  const executable = (access & ACC_EXEC) != 0 && (level == 1 || load<u32>(vm, VM_NX_HUGE) == 0);
-  spte |= executable ? load<u64>(vm, VM_X) : load<u64>(vm, VM_NX);
-  if (access & ACC_USER) spte |= load<u64>(vm, VM_USER);
+  const executable = (access & ACC_EXEC) != 0 && (level == 1 || vm.nxHuge == 0);
+  spte |= executable ? vm.x : vm.nx;
+  if (access & ACC_USER) spte |= vm.user;
   if (level > 1) spte |= SPTE_PS;
-  if (load<u64>(vm, VM_MEMTYPE) != 0) spte |= load<u64>(vm, VM_MEMTYPE_VALUE);
-  if (hostWritable) spte |= load<u64>(vm, VM_HOST_WRITABLE);
-  return spte | load<u64>(vm, VM_ME_VALUE);
+  if (vm.memtype != 0) spte |= vm.memtypeValue;
+  if (hostWritable) spte |= vm.hostWritable;
+  return spte | vm.meValue;
 }
 
 /**
@@ -68,51 +49,44 @@ export function leafSpte(vm: usize, role: u32, access: u32, page: u64, prefetch:
  * rules for A and D bits, for an access to a page that the host may write. By rights, worked out in advance (VM_LEAF).
  */
 // @ts-ignore: decorator
-@inline export function commonLeaf(vm: usize, access: u32): u64 {
-  return load<u64>(vm + ((<usize>access) << 3), VM_LEAF);
+@inline export function commonLeaf(vm: Vm, access: u32): u64 {
+  return vm.leaf(access);
 }
 
 /** Works them out; the masks are set. */
-export function setCommonLeaves(vm: usize): void {
+export function setCommonLeaves(vm: Vm): void {
   for (let access: u32 = 0; access <= ACC_ALL; access++) {
     const writable = access & ACC_WRITE ? writableBits(vm) : 0;
-    store<u64>(vm + ((<usize>access) << 3), leafSpte(vm, 1, access, 0, false, true) | writable, VM_LEAF);
+    vm.setLeaf(access, leafSpte(vm, 1, access, 0, false, true) | writable);
   }
 }
 
 // @ts-ignore: decorator
-@inline export function writableBits(vm: usize): u64 {
-  return SPTE_W | load<u64>(vm, VM_MMU_WRITABLE);
+@inline export function writableBits(vm: Vm): u64 {
+  return SPTE_W | vm.mmuWritable;
 }
 
 /** An SPTE that points to a table at host-physical address `table`; all rights are granted, leaves decide. */
-export function tableSpte(vm: usize, table: u64, adDisabled: bool): u64 {
-  const spte =
-    SPTE_MMU_PRESENT |
-    SPTE_W |
-    table |
-    load<u64>(vm, VM_PRESENT) |
-    load<u64>(vm, VM_USER) |
-    load<u64>(vm, VM_X) |
-    load<u64>(vm, VM_ME_VALUE);
-  return spte | (adDisabled ? SPTE_AD_DISABLED : load<u64>(vm, VM_ACCESSED));
+export function tableSpte(vm: Vm, table: u64, adDisabled: bool): u64 {
+  const spte = SPTE_MMU_PRESENT | SPTE_W | table | vm.present | vm.user | vm.x | vm.meValue;
+  return spte | (adDisabled ? SPTE_AD_DISABLED : vm.accessed);
 }
 
 /**
  * A PDPTE of a pae_root: bits 2:1, 8:5 and above MAXPHYADDR are reserved there, bits 11:9 are ignored
  * and hold the MMU-present bit (SDM, "PAE Paging", PDPTE format).
  */
-export function pdpteSpte(vm: usize, table: u64): u64 {
-  return SPTE_MMU_PRESENT | SPTE_P | table | load<u64>(vm, VM_ME_VALUE);
+export function pdpteSpte(vm: Vm, table: u64): u64 {
+  return SPTE_MMU_PRESENT | SPTE_P | table | vm.meValue;
 }
 
-export function mmioSpte(vm: usize, gfn: u64, access: u32, generation: u64): u64 {
+export function mmioSpte(vm: Vm, gfn: u64, access: u32, generation: u64): u64 {
   const gpa = gfn << 12;
-  const split = load<u64>(vm, VM_NONPRESENT_OR_RSVD);
+  const split = vm.nonpresentOrRsvd;
   const low = generation & MMIO_GENERATION;
   return (
-    load<u64>(vm, VM_MMIO_VALUE) |
-    ((<u64>access) & load<u64>(vm, VM_MMIO_ACCESS)) |
+    vm.mmioValue |
+    ((<u64>access) & vm.mmioAccess) |
     ((low << 3) & MMIO_GENERATION_LOW) |
     ((low << 44) & MMIO_GENERATION_HIGH) |
     gpa |
@@ -121,14 +95,14 @@ export function mmioSpte(vm: usize, gfn: u64, access: u32, generation: u64): u64
   );
 }
 
-export function mmioGfn(vm: usize, spte: u64): u64 {
-  const split = load<u64>(vm, VM_NONPRESENT_OR_RSVD);
-  return ((spte & load<u64>(vm, VM_LOWER_GFN)) | ((spte >> SPTE_MOVED_GFN_LENGTH) & split)) >> 12;
+export function mmioGfn(vm: Vm, spte: u64): u64 {
+  const split = vm.nonpresentOrRsvd;
+  return ((spte & vm.lowerGfn) | ((spte >> SPTE_MOVED_GFN_LENGTH) & split)) >> 12;
 }
 
 // @ts-ignore: decorator
-@inline export function mmioAccess(vm: usize, spte: u64): u32 {
-  return <u32>(spte & load<u64>(vm, VM_MMIO_ACCESS));
+@inline export function mmioAccess(vm: Vm, spte: u64): u32 {
+  return <u32>(spte & vm.mmioAccess);
 }
 
 // @ts-ignore: decorator
@@ -137,33 +111,33 @@ export function mmioGfn(vm: usize, spte: u64): u64 {
 }
 
 /** Makes the next access notice itself: clears A, or takes R and X away and saves them where A does not exist. */
-export function trackAccess(vm: usize, spte: u64): u64 {
-  if (adEnabled(spte)) return spte & ~load<u64>(vm, VM_ACCESSED);
+export function trackAccess(vm: Vm, spte: u64): u64 {
+  if (adEnabled(spte)) return spte & ~vm.accessed;
   if (isAccessTracked(vm, spte)) return spte;
-  return (spte | ((spte & SPTE_SAVED_BITS) << SPTE_SAVED_SHIFT)) & ~load<u64>(vm, VM_ACC_TRACK);
+  return (spte | ((spte & SPTE_SAVED_BITS) << SPTE_SAVED_SHIFT)) & ~vm.accTrack;
 }
 
 /** Gives the rights back that `trackAccess` took. */
-export function restoreAccess(vm: usize, spte: u64): u64 {
+export function restoreAccess(vm: Vm, spte: u64): u64 {
   const saved = (spte >> SPTE_SAVED_SHIFT) & SPTE_SAVED_BITS;
-  return (spte & ~load<u64>(vm, VM_ACC_TRACK) & ~(SPTE_SAVED_BITS << SPTE_SAVED_SHIFT)) | saved;
+  return (spte & ~vm.accTrack & ~(SPTE_SAVED_BITS << SPTE_SAVED_SHIFT)) | saved;
 }
 
 /** The SPTE after the host put another page behind the address, which may only be read until the next fault. */
-export function changedPageSpte(vm: usize, spte: u64, page: u64): u64 {
-  const writable = writableBits(vm) | load<u64>(vm, VM_HOST_WRITABLE);
+export function changedPageSpte(vm: Vm, spte: u64, page: u64): u64 {
+  const writable = writableBits(vm) | vm.hostWritable;
   return trackAccess(vm, ((spte & ~addressMask(vm)) | page) & ~writable);
 }
 
 /** One of the smaller leaves that replace a huge one; `role` is the new table's, `index` the place in it. */
-export function splitSpte(vm: usize, huge: u64, role: u32, index: u32): u64 {
+export function splitSpte(vm: Vm, huge: u64, role: u32, index: u32): u64 {
   const level = role & ROLE_LEVEL;
   let spte = huge | ((<u64>index) << (12 + 9 * (level - 1)));
   if (level > 1) return spte;
   spte &= ~SPTE_PS;
-  if (((role >> 8) & ACC_EXEC) == 0 || load<u32>(vm, VM_NX_HUGE) == 0) return spte;
+  if (((role >> 8) & ACC_EXEC) == 0 || vm.nxHuge == 0) return spte;
   const tracked = isAccessTracked(vm, spte);
   if (tracked) spte = restoreAccess(vm, spte);
-  spte = (spte & ~load<u64>(vm, VM_NX)) | load<u64>(vm, VM_X);
+  spte = (spte & ~vm.nx) | vm.x;
   return tracked ? trackAccess(vm, spte) : spte;
 }

@@ -1,17 +1,6 @@
 /** What an SPTE says. KVM's definitions are in arch/x86/kvm/mmu/spte.h; the masks are the VM's own. */
-import { SPTE_AD_DISABLED, SPTE_AD_TYPE, SPTE_ADDRESS, SPTE_MMU_PRESENT, SPTE_PS, SPTE_W } from "../abi/spte";
-import {
-  VM_ACC_TRACK,
-  VM_ACCESSED,
-  VM_DIRTY,
-  VM_MMIO_CACHING,
-  VM_MMIO_MASK,
-  VM_MMIO_VALUE,
-  VM_MMU_WRITABLE,
-  VM_NX,
-  VM_X,
-  VM_ME_VALUE,
-} from "../abi/shadow";
+import { Vm } from "../abi/records";
+import { SPTE_ADDRESS, SPTE_AD_DISABLED, SPTE_AD_TYPE, SPTE_MMU_PRESENT, SPTE_PS, SPTE_W } from "../abi/spte";
 
 // @ts-ignore: decorator
 @inline export function isPresent(spte: u64): bool {
@@ -35,13 +24,13 @@ import {
 }
 
 // @ts-ignore: decorator
-@inline export function isMmuWritable(vm: usize, spte: u64): bool {
-  return (spte & load<u64>(vm, VM_MMU_WRITABLE)) != 0;
+@inline export function isMmuWritable(vm: Vm, spte: u64): bool {
+  return (spte & vm.mmuWritable) != 0;
 }
 
 // @ts-ignore: decorator
-@inline export function isMmio(vm: usize, spte: u64): bool {
-  return (spte & load<u64>(vm, VM_MMIO_MASK)) == load<u64>(vm, VM_MMIO_VALUE) && load<u32>(vm, VM_MMIO_CACHING) != 0;
+@inline export function isMmio(vm: Vm, spte: u64): bool {
+  return (spte & vm.mmioMask) == vm.mmioValue && vm.mmioCaching != 0;
 }
 
 // @ts-ignore: decorator
@@ -56,37 +45,37 @@ import {
 }
 
 // @ts-ignore: decorator
-@inline export function accessedMask(vm: usize, spte: u64): u64 {
-  return adEnabled(spte) ? load<u64>(vm, VM_ACCESSED) : 0;
+@inline export function accessedMask(vm: Vm, spte: u64): u64 {
+  return adEnabled(spte) ? vm.accessed : 0;
 }
 
 // @ts-ignore: decorator
-@inline export function dirtyMask(vm: usize, spte: u64): u64 {
-  return adEnabled(spte) ? load<u64>(vm, VM_DIRTY) : 0;
+@inline export function dirtyMask(vm: Vm, spte: u64): u64 {
+  return adEnabled(spte) ? vm.dirty : 0;
 }
 
 /** Rights were taken away to notice the next access. */
 // @ts-ignore: decorator
-@inline export function isAccessTracked(vm: usize, spte: u64): bool {
-  return !adEnabled(spte) && (spte & load<u64>(vm, VM_ACC_TRACK)) == 0;
+@inline export function isAccessTracked(vm: Vm, spte: u64): bool {
+  return !adEnabled(spte) && (spte & vm.accTrack) == 0;
 }
 
 // @ts-ignore: decorator
-@inline export function isAccessed(vm: usize, spte: u64): bool {
+@inline export function isAccessed(vm: Vm, spte: u64): bool {
   const mask = accessedMask(vm, spte);
   return mask != 0 ? (spte & mask) != 0 : !isAccessTracked(vm, spte);
 }
 
 // @ts-ignore: decorator
-@inline export function isDirty(vm: usize, spte: u64): bool {
+@inline export function isDirty(vm: Vm, spte: u64): bool {
   const mask = dirtyMask(vm, spte);
   return mask != 0 ? (spte & mask) != 0 : isWritable(spte);
 }
 
 // @ts-ignore: decorator
-@inline export function isExecutable(vm: usize, spte: u64): bool {
-  const x = load<u64>(vm, VM_X);
-  return (spte & (x | load<u64>(vm, VM_NX))) == x;
+@inline export function isExecutable(vm: Vm, spte: u64): bool {
+  const x = vm.x;
+  return (spte & (x | vm.nx)) == x;
 }
 
 /**
@@ -94,11 +83,11 @@ import {
  * which the kernel takes it).
  */
 // @ts-ignore: decorator
-@inline export function addressMask(vm: usize): u64 {
-  return SPTE_ADDRESS & ~load<u64>(vm, VM_ME_VALUE);
+@inline export function addressMask(vm: Vm): u64 {
+  return SPTE_ADDRESS & ~vm.meValue;
 }
 
 // @ts-ignore: decorator
-@inline export function addressOf(vm: usize, spte: u64): u64 {
+@inline export function addressOf(vm: Vm, spte: u64): u64 {
   return spte & addressMask(vm);
 }

@@ -5,15 +5,16 @@
  * The kernel makes some changes while other threads may handle faults (`SHARED`): a table that is cut off then gets
  * the removed-SPTE marker in all its entries, elsewhere only in those that are present.
  */
-import { EV_PREPARE_ZAP, EV_TDP_CHANGED, TDP_PAGES } from "../abi/shadow";
+import { ShadowPage, Vm } from "../abi/records";
+import { EV_PREPARE_ZAP, EV_TDP_CHANGED } from "../abi/shadow";
 import { SPTE_REMOVED } from "../abi/spte";
 import { plainGfn } from "../pages/alias";
 import { broken } from "../pages/counters";
 import { emit, emitPage, tracing } from "../pages/event";
 import { flushGfns } from "../pages/flush";
 import { pagesOf } from "../pages/iterator";
-import { linkOf, listAdd } from "../pages/list";
-import { adDisabled, childTable, entryPointer, gfnOf, hostAddress, levelOf, pageOf, spaceOf } from "../pages/page";
+import { listAdd } from "../pages/list";
+import { adDisabled, childTable, entryPointer, hostAddress, levelOf, pageOf, spaceOf } from "../pages/page";
 import { findSlot, markDirty } from "../pages/slot";
 import { checkedLeaf } from "../spte/check";
 import { tableSpte } from "../spte/make";
@@ -29,10 +30,10 @@ import { freePage, tdpOf } from "./page";
 @inline export const EXCLUSIVE: bool = false;
 
 /** Takes a table apart that no entry leads to any more; tables below it too. */
-function removeTable(vm: usize, table: usize, shared: bool): void {
+function removeTable(vm: Vm, table: usize, shared: bool): void {
   const sp = pageOf(vm, table);
   const level = levelOf(sp);
-  const gfn = gfnOf(sp);
+  const gfn = sp.gfn;
   const space = spaceOf(sp);
   emitPage(vm, EV_PREPARE_ZAP, sp, 0);
   for (let index: u32 = 0; index < 512; index++) {
@@ -46,7 +47,7 @@ function removeTable(vm: usize, table: usize, shared: bool): void {
 }
 
 /** What follows from an entry's change from `old` to `spte`. */
-function changed(vm: usize, space: u32, gfn: u64, level: u32, old: u64, spte: u64, shared: bool): void {
+function changed(vm: Vm, space: u32, gfn: u64, level: u32, old: u64, spte: u64, shared: bool): void {
   if (old == spte) return;
   if (tracing(vm)) emit(vm, EV_TDP_CHANGED, level, space, 0, plainGfn(vm, gfn), old, spte);
   const wasPresent = isPresent(old);
@@ -65,20 +66,20 @@ function changed(vm: usize, space: u32, gfn: u64, level: u32, old: u64, spte: u6
 }
 
 /** Changes an entry without logging the page; the caller knows whether it is dirty. */
-export function changeEntry(vm: usize, space: u32, sptep: usize, gfn: u64, level: u32, spte: u64, shared: bool): void {
+export function changeEntry(vm: Vm, space: u32, sptep: usize, gfn: u64, level: u32, spte: u64, shared: bool): void {
   const old = load<u64>(sptep);
   store<u64>(sptep, spte);
   changed(vm, space, gfn, level, old, spte, shared);
 }
 
 /** Changes the iterator's entry. */
-export function setIterated(vm: usize, spte: u64, shared: bool): void {
+export function setIterated(vm: Vm, spte: u64, shared: bool): void {
   const tdp = tdpOf(vm);
   changeEntry(vm, iterSpace(tdp), iterSptep(tdp), iterGfn(tdp), iterLevel(tdp), spte, shared);
 }
 
 /** Changes the iterator's entry, and logs the page where it becomes writable. */
-export function setLogged(vm: usize, spte: u64): void {
+export function setLogged(vm: Vm, spte: u64): void {
   const tdp = tdpOf(vm);
   const old = iterOld(tdp);
   setIterated(vm, spte, EXCLUSIVE);
@@ -88,15 +89,15 @@ export function setLogged(vm: usize, spte: u64): void {
 }
 
 /** Zaps an entry while faults may be handled: the marker keeps it from becoming present before TLBs are flushed. */
-export function zapShared(vm: usize, space: u32, sptep: usize, gfn: u64, level: u32): void {
+export function zapShared(vm: Vm, space: u32, sptep: usize, gfn: u64, level: u32): void {
   changeEntry(vm, space, sptep, gfn, level, SPTE_REMOVED, SHARED);
   flushGfns(vm, plainGfn(vm, gfn), pagesOf(level));
   store<u64>(sptep, 0);
 }
 
 /** Lets an entry lead to the table of `sp`. */
-export function linkTable(vm: usize, sptep: usize, gfn: u64, level: u32, sp: usize): void {
+export function linkTable(vm: Vm, sptep: usize, gfn: u64, level: u32, sp: ShadowPage): void {
   const spte = tableSpte(vm, hostAddress(vm, sp), adDisabled(sp));
   changeEntry(vm, spaceOf(sp), sptep, gfn, level, spte, SHARED);
-  listAdd(linkOf(sp), tdpOf(vm) + TDP_PAGES);
+  listAdd(sp.link, tdpOf(vm).pages);
 }

@@ -1,8 +1,9 @@
 /** Huge pages: splitting them before writes are logged by small pages, and making room for them afterwards. */
+import { Memslot, ShadowPage, Vm } from "../abi/records";
 import { ROLE_LEVEL } from "../abi/role";
-import { EV_SPLIT_HUGE, MEMSLOT_BASE, MEMSLOT_PAGES, MEMSLOT_SPACE, SP_SPTEP, TDP_POOL_COUNT } from "../abi/shadow";
+import { EV_SPLIT_HUGE } from "../abi/shadow";
 import { emit, tracing } from "../pages/event";
-import { entryPointer, gfnOf, levelOf, pageOf, roleOf, spaceOf } from "../pages/page";
+import { entryPointer, levelOf, pageOf, spaceOf } from "../pages/page";
 import { mappingLevel } from "../pages/slot";
 import { splitSpte } from "../spte/make";
 import { isLarge, isLast, isPresent } from "../spte/predicates";
@@ -26,11 +27,11 @@ import { firstRoot, nextRoot } from "./root";
 @inline const MOST: u32 = 3;
 
 /** Pages that `splitLeaves` would take from the pool. */
-export function countSplits(vm: usize, slot: usize, start: u64, end: u64): u32 {
-  const space = load<u32>(slot, MEMSLOT_SPACE);
+export function countSplits(vm: Vm, slot: Memslot, start: u64, end: u64): u32 {
+  const space = slot.space;
   const tdp = tdpOf(vm);
   let count: u32 = 0;
-  for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
+  for (let root = firstRoot(tdp, space, false); root != null; root = nextRoot(tdp, root!, space, false)) {
     for (iterStart(vm, root, 2, start, end); iterValid(tdp); iterNext(tdp)) {
       if (!isPresent(iterOld(tdp)) || !isLarge(iterOld(tdp))) continue;
       // A page of 1 GiB becomes 512 of 2 MiB, which are split in turn.
@@ -41,13 +42,13 @@ export function countSplits(vm: usize, slot: usize, start: u64, end: u64): u32 {
 }
 
 /** Replaces the iterator's huge leaf by a table of smaller ones that map the same memory with the same rights. */
-function split(vm: usize): void {
+function split(vm: Vm): void {
   const tdp = tdpOf(vm);
   const huge = iterOld(tdp);
   const level = iterLevel(tdp);
   const gfn = iterGfn(tdp);
   const sptep = iterSptep(tdp);
-  const role = (roleOf(pageOf(vm, sptep)) & ~ROLE_LEVEL) | (level - 1);
+  const role = (pageOf(vm, sptep).role & ~ROLE_LEVEL) | (level - 1);
   const sp = takePage(vm, iterIndex(tdp), role, sptep);
   for (let index: u32 = 0; index < 512; index++) store<u64>(entryPointer(sp, index), splitSpte(vm, huge, role, index));
   linkTable(vm, sptep, gfn, level, sp);
@@ -55,22 +56,22 @@ function split(vm: usize): void {
 }
 
 /** Splits the huge leaves of gfns [start, end) into pages of 4 KiB. The pool holds what `countSplits` said. */
-export function splitLeaves(vm: usize, slot: usize, start: u64, end: u64): void {
-  const space = load<u32>(slot, MEMSLOT_SPACE);
+export function splitLeaves(vm: Vm, slot: Memslot, start: u64, end: u64): void {
+  const space = slot.space;
   const tdp = tdpOf(vm);
-  for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
+  for (let root = firstRoot(tdp, space, false); root != null; root = nextRoot(tdp, root!, space, false)) {
     for (iterStart(vm, root, 2, start, end); iterValid(tdp); iterNext(tdp)) {
-      if (isPresent(iterOld(tdp)) && isLarge(iterOld(tdp)) && load<u32>(tdp, TDP_POOL_COUNT) != 0) split(vm);
+      if (isPresent(iterOld(tdp)) && isLarge(iterOld(tdp)) && tdp.poolCount != 0) split(vm);
     }
   }
 }
 
 /** Zaps tables of a slot that one huge page could replace: the next fault makes it. */
-export function collapseTables(vm: usize, space: u32, slot: usize): void {
+export function collapseTables(vm: Vm, space: u32, slot: Memslot): void {
   const tdp = tdpOf(vm);
-  const start = load<u64>(slot, MEMSLOT_BASE);
-  const end = start + <u64>load<u32>(slot, MEMSLOT_PAGES);
-  for (let root = firstRoot(tdp, space, false); root != 0; root = nextRoot(tdp, root, space, false)) {
+  const start = slot.base;
+  const end = start + <u64>slot.pages;
+  for (let root = firstRoot(tdp, space, false); root != null; root = nextRoot(tdp, root!, space, false)) {
     for (iterStart(vm, root, 2, start, end); iterValid(tdp); iterNext(tdp)) {
       const level = iterLevel(tdp);
       const gfn = iterGfn(tdp);
@@ -82,6 +83,6 @@ export function collapseTables(vm: usize, space: u32, slot: usize): void {
 }
 
 /** Gives a table up, and the tables below it. */
-export function recoverTable(vm: usize, sp: usize): void {
-  changeEntry(vm, spaceOf(sp), load<u32>(sp, SP_SPTEP), gfnOf(sp), levelOf(sp) + 1, 0, EXCLUSIVE);
+export function recoverTable(vm: Vm, sp: ShadowPage): void {
+  changeEntry(vm, spaceOf(sp), sp.sptep, sp.gfn, levelOf(sp) + 1, 0, EXCLUSIVE);
 }

@@ -6,6 +6,7 @@ import {
   EPT_MEMTYPE,
   EPT_MEMTYPE_SHIFT,
   EPT_PS,
+  EPT_QUAL_EXECUTABLE,
   EPT_QUAL_FETCH,
   EPT_QUAL_GVA_FINAL,
   EPT_QUAL_GVA_VALID,
@@ -14,11 +15,15 @@ import {
   EPT_QUAL_USER_EXECUTABLE,
   EPT_QUAL_WRITABLE,
   EPT_QUAL_WRITE,
-  EPT_QUAL_EXECUTABLE,
   EPT_R,
   EPT_W,
   EPT_X,
   EPT_XU,
+  MEMORY_TYPE_UC,
+  MEMORY_TYPE_WB,
+  MEMORY_TYPE_WC,
+  MEMORY_TYPE_WP,
+  MEMORY_TYPE_WT,
   PFERR_I,
   PFERR_U,
   PFERR_W,
@@ -41,37 +46,28 @@ import {
   WALK_PROBE,
   WALK_TRACE,
 } from "../abi/codes";
-import {
-  SPACE_ADDRESS_MASK,
-  SPACE_CR3,
-  SPACE_FEATURES,
-  SPACE_LARGE_LEVELS,
-  SPACE_MEMORY,
-  SPACE_ROOT,
-  SPACE_ROOT_LEVEL,
-  SPACE_WIDTH,
-} from "../abi/layout";
+import { Space, Work } from "../abi/records";
 import { resolve, writable } from "../memory/resolve";
 import { denies } from "./permissions";
 import { reservedBits } from "./reserved";
 import { fail, failUnread, setSecondLeaf, trace, wantUpdate } from "./result";
 
-/** Memory types 2, 3 and 7 do not exist (SDM "EPT Misconfigurations"): one bit a type. */
+/** One bit a type (SDM "EPT Misconfigurations"). */
 // @ts-ignore: decorator
-@inline const BAD_MEMORY_TYPES: u32 = (1 << 2) | (1 << 3) | (1 << 7);
+@inline const MEMORY_TYPES: u32 = MEMORY_TYPE_UC | MEMORY_TYPE_WC | MEMORY_TYPE_WT | MEMORY_TYPE_WP | MEMORY_TYPE_WB;
 
 /**
  * Walks guest-physical `gpa`. In `code` bit 2 (U) is a data read, bit 1 a write, bit 4 a fetch and bit 3 says that the
  * linear address is a user-mode one; `flags` are WALK_* bits. Returns a status; on STATUS_OK WORK_SECOND_* are set.
  */
-export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u32): u32 {
-  let level = load<u32>(space, SPACE_ROOT_LEVEL);
-  if (gpa >> load<u32>(space, SPACE_WIDTH) != 0) return violation(space, work, 0, gpa, code, flags, level, 0, 0);
+export function walkEpt(space: Space, work: Work, gpa: u64, code: u32, flags: u32): u32 {
+  let level = space.rootLevel;
+  if (gpa >> space.width != 0) return violation(space, work, 0, gpa, code, flags, level, 0, 0);
 
-  const features = load<u32>(space, SPACE_FEATURES);
-  const memory = load<u32>(space, SPACE_MEMORY);
-  const accessedDirty = (load<u64>(space, SPACE_CR3) & (<u64>EPTP_AD)) != 0;
-  let table = load<u64>(space, SPACE_ROOT);
+  const features = space.features;
+  const memory = space.memory;
+  const accessedDirty = (space.cr3 & (<u64>EPTP_AD)) != 0;
+  let table = space.root;
   let rights: u32 = RIGHT_EXECUTE | RIGHT_WRITE | RIGHT_USER | RIGHT_USER_EXECUTE;
 
   while (true) {
@@ -102,14 +98,14 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
       }
     }
     if (!leaf) {
-      table = entry & load<u64>(space, SPACE_ADDRESS_MASK);
+      table = entry & space.addressMask;
       level--;
       continue;
     }
     if (denies(space, code, rights))
       return violation(space, work, rights, gpa, code, flags, level, entryAddress, entry);
     const offsetMask: u64 = ((<u64>1) << shift) - 1;
-    const page = entry & load<u64>(space, SPACE_ADDRESS_MASK) & ~offsetMask;
+    const page = entry & space.addressMask & ~offsetMask;
     setSecondLeaf(work, page | (gpa & offsetMask), rights, level, entryAddress, entry);
     return STATUS_OK;
   }
@@ -123,8 +119,8 @@ export function walkEpt(space: usize, work: usize, gpa: u64, code: u32, flags: u
 }
 
 // @ts-ignore: decorator
-@inline export function isEptLeaf(space: usize, level: u32, entry: u64): bool {
-  return level == 1 || ((entry & EPT_PS) != 0 && ((load<u32>(space, SPACE_LARGE_LEVELS) >> level) & 1) != 0);
+@inline export function isEptLeaf(space: Space, level: u32, entry: u64): bool {
+  return level == 1 || ((entry & EPT_PS) != 0 && ((space.largeLevels >> level) & 1) != 0);
 }
 
 /** Rights of one entry; without mode-based execute control X is also the user-mode right. */
@@ -139,20 +135,20 @@ export function eptRightsOf(features: u32, entry: u64): u32 {
 }
 
 /** SDM "EPT Misconfigurations", for a present entry: reserved bits, write without read, execute-only, memory type. */
-export function isMisconfigured(space: usize, features: u32, level: u32, leaf: bool, entry: u64): bool {
+export function isMisconfigured(space: Space, features: u32, level: u32, leaf: bool, entry: u64): bool {
   if (entry & reservedBits(space, level, entry)) return true;
   if (!(entry & EPT_R)) {
     // Execute-only counts bit 10 too; whatever is present without R and W is executable.
     if (entry & EPT_W || !(features & FEATURE_EXECUTE_ONLY)) return true;
   }
   const memoryType = <u32>((entry & EPT_MEMTYPE) >> EPT_MEMTYPE_SHIFT);
-  return leaf && ((BAD_MEMORY_TYPES >> memoryType) & 1) != 0;
+  return leaf && ((MEMORY_TYPES >> memoryType) & 1) == 0;
 }
 
 /** An EPT violation with its exit qualification; `rights` are those of all entries used, 0 where one was not present. */
 function violation(
-  space: usize,
-  work: usize,
+  space: Space,
+  work: Work,
   rights: u32,
   gpa: u64,
   code: u32,
@@ -168,7 +164,7 @@ function violation(
   if (rights & RIGHT_USER) qualification |= EPT_QUAL_READABLE;
   if (rights & RIGHT_WRITE) qualification |= EPT_QUAL_WRITABLE;
   if (rights & RIGHT_EXECUTE) qualification |= EPT_QUAL_EXECUTABLE;
-  if (load<u32>(space, SPACE_FEATURES) & FEATURE_MODE_BASED_EXECUTE && rights & RIGHT_USER_EXECUTE) {
+  if (space.features & FEATURE_MODE_BASED_EXECUTE && rights & RIGHT_USER_EXECUTE) {
     qualification |= EPT_QUAL_USER_EXECUTABLE;
   }
   if (flags & WALK_LINEAR) {

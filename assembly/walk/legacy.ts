@@ -42,23 +42,7 @@ import {
   WALK_PROBE,
   WALK_TRACE,
 } from "../abi/codes";
-import {
-  SPACE_ADDRESS_MASK,
-  SPACE_FEATURES,
-  SPACE_FETCH_CODE,
-  SPACE_KIND,
-  SPACE_LARGE_LEVELS,
-  SPACE_MEMORY,
-  SPACE_MODE,
-  SPACE_PDPTES,
-  SPACE_ROOT,
-  SPACE_ROOT_LEVEL,
-  SPACE_SECOND,
-  SPACE_WIDTH,
-  SPACE_XD_MASK,
-  WORK_SECOND_PA,
-  WORK_UPDATE_COUNT,
-} from "../abi/layout";
+import { Space, Work } from "../abi/records";
 import { resolve, writable } from "../memory/resolve";
 import { walkEpt } from "./ept";
 import { denies, keyDenial } from "./permissions";
@@ -77,24 +61,24 @@ import { applyUpdates } from "./updates";
  * give (a guest's in WORK_GPA, not yet taken through a second stage), the rights and the leaf, and as updates every
  * entry whose accessed or dirty bit is clear and should be set.
  */
-export function walkLegacy(space: usize, work: usize, address: u64, code: u32, flags: u32): u32 {
-  const mode = load<u32>(space, SPACE_MODE);
-  const guest = load<u32>(space, SPACE_KIND) == KIND_GUEST;
-  let level = load<u32>(space, SPACE_ROOT_LEVEL);
+export function walkLegacy(space: Space, work: Work, address: u64, code: u32, flags: u32): u32 {
+  const mode = space.mode;
+  const guest = space.kind == KIND_GUEST;
+  let level = space.rootLevel;
   // Linear addresses were checked before they came here; a guest-physical one may be wider than NPT translates.
-  if (!guest && address >> load<u32>(space, SPACE_WIDTH) != 0) {
+  if (!guest && address >> space.width != 0) {
     return pageFault(space, work, 0, address, code, flags, level, 0, 0);
   }
   if (mode == MODE_NONE) return found(guest, work, address, ALL_RIGHTS, 0, 0, 0);
 
   const stage: u32 = guest ? 0 : 1;
-  const second = guest ? load<u32>(space, SPACE_SECOND) : 0;
-  const memory = load<u32>(space, SPACE_MEMORY);
+  const second = guest ? space.second : null;
+  const memory = space.memory;
   const bytes: u32 = mode == MODE_32BIT ? 4 : 8;
   const indexBits: u64 = mode == MODE_32BIT ? 10 : 9;
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const latched = (load<u32>(space, SPACE_FEATURES) & FEATURE_LIVE_PDPTES) == 0;
-  let table = load<u64>(space, SPACE_ROOT);
+  const addressMask = space.addressMask;
+  const latched = (space.features & FEATURE_LIVE_PDPTES) == 0;
+  let table = space.root;
   let rights = ALL_RIGHTS;
 
   while (true) {
@@ -107,17 +91,17 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
     let entry: u64;
 
     if (pdpte && latched) {
-      entry = load<u64>(space + <usize>(index << 3), SPACE_PDPTES);
+      entry = space.pdptes(<u32>index);
     } else {
       if (second) {
         const status = walkSecondStage(second, work, entryAddress, tableCode(space, second), flags | WALK_GUEST_TABLE);
         if (status) return status;
-        hostAddress = load<u64>(work, WORK_SECOND_PA);
+        hostAddress = work.secondPa;
       }
       pointer = resolve(memory, hostAddress);
       if (pointer >= NOT_READ) {
         // KVM's walk takes a table that no slot holds for a not-present entry.
-        if (pointer == NO_MEMORY && (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0) {
+        if (pointer == NO_MEMORY && (space.features & FEATURE_KVM) != 0) {
           return pageFault(space, work, 0, address, code, flags, level, entryAddress, 0);
         }
         return failUnread(work, pointer, hostAddress, address, stage, level, entryAddress);
@@ -167,23 +151,23 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
 
 /** Rights of one entry; XD counts only where EFER.NXE makes it mean no-execute. */
 // @ts-ignore: decorator
-@inline export function rightsOf(space: usize, entry: u64): u32 {
-  const execute: u32 = (entry & load<u64>(space, SPACE_XD_MASK)) == 0 ? RIGHT_EXECUTE : 0;
+@inline export function rightsOf(space: Space, entry: u64): u32 {
+  const execute: u32 = (entry & space.xdMask) == 0 ? RIGHT_EXECUTE : 0;
   return ((<u32>entry) & ((<u32>PTE_RW) | (<u32>PTE_US))) | execute;
 }
 
 /** Whether an entry maps a page: at level 1 always (bit 7 is PAT there), above it where PS is set and means that. */
 // @ts-ignore: decorator
-@inline export function isLeaf(space: usize, level: u32, entry: u64): bool {
+@inline export function isLeaf(space: Space, level: u32, entry: u64): bool {
   if (level == 1) return true;
-  return ((<u32>entry) & (<u32>PTE_PS)) != 0 && ((load<u32>(space, SPACE_LARGE_LEVELS) >> level) & 1) != 0;
+  return ((<u32>entry) & (<u32>PTE_PS)) != 0 && ((space.largeLevels >> level) & 1) != 0;
 }
 
 /** Physical address of the page that leaf `entry` maps; `offsetMask` covers the offset in the page. */
-export function pageAddress(space: usize, level: u32, entry: u64, offsetMask: u64): u64 {
-  const page = entry & load<u64>(space, SPACE_ADDRESS_MASK) & ~offsetMask;
-  if (level != 2 || load<u32>(space, SPACE_MODE) != MODE_32BIT) return page;
-  return page | highAddress4M(load<u32>(space, SPACE_FEATURES), entry);
+export function pageAddress(space: Space, level: u32, entry: u64, offsetMask: u64): u64 {
+  const page = entry & space.addressMask & ~offsetMask;
+  if (level != 2 || space.mode != MODE_32BIT) return page;
+  return page | highAddress4M(space.features, entry);
 }
 
 /** PSE-36 (SDM "32-Bit Paging"): bits 39:32 of a 4 MiB page; KVM's walk takes 35:32, always (pse36_gfn_delta). */
@@ -193,7 +177,7 @@ function highAddress4M(features: u32, entry: u64): u64 {
   return (((entry & (<u64>PDE4M_ADDRESS_HIGH)) >> (<u64>PDE4M_ADDRESS_HIGH_SHIFT)) & kept) << 32;
 }
 
-function found(guest: bool, work: usize, address: u64, rights: u32, level: u32, entryAddress: u64, entry: u64): u32 {
+function found(guest: bool, work: Work, address: u64, rights: u32, level: u32, entryAddress: u64, entry: u64): u32 {
   if (guest) setGuestLeaf(work, address, rights, level, entryAddress, entry);
   else setSecondLeaf(work, address, rights, level, entryAddress, entry);
   return STATUS_OK;
@@ -204,8 +188,8 @@ function found(guest: bool, work: usize, address: u64, rights: u32, level: u32, 
  * As NPT it is a nested page fault whose bits 32 and 33 say on whose behalf (APM "Nested versus Guest Page Faults").
  */
 function pageFault(
-  space: usize,
-  work: usize,
+  space: Space,
+  work: Work,
   cause: u32,
   address: u64,
   code: u32,
@@ -214,9 +198,9 @@ function pageFault(
   entryAddress: u64,
   entry: u64,
 ): u32 {
-  const reported = PFERR_W | PFERR_U | load<u32>(space, SPACE_FETCH_CODE);
+  const reported = PFERR_W | PFERR_U | space.fetchCode;
   const error: u64 = cause | (code & reported);
-  if (load<u32>(space, SPACE_KIND) == KIND_GUEST) {
+  if (space.kind == KIND_GUEST) {
     return fail(work, STATUS_PAGE_FAULT, error, address, 0, level, entryAddress, entry);
   }
   const behalf = flags & WALK_GUEST_TABLE ? PFERR_GUEST_PAGE : PFERR_GUEST_FINAL;
@@ -228,21 +212,19 @@ function pageFault(
  * the entries used: this translation is complete, whatever becomes of the linear one (SDM "Accessed and Dirty Flags for
  * EPT": whenever the processor uses an entry). A trace sets nothing, and a probe wants nothing.
  */
-export function walkGuestPhysical(second: usize, work: usize, gpa: u64, code: u32, flags: u32): u32 {
-  const before = load<u32>(work, WORK_UPDATE_COUNT);
+export function walkGuestPhysical(second: Space, work: Work, gpa: u64, code: u32, flags: u32): u32 {
+  const before = work.updateCount;
   while (true) {
     const status =
-      load<u32>(second, SPACE_KIND) == KIND_EPT
-        ? walkEpt(second, work, gpa, code, flags)
-        : walkLegacy(second, work, gpa, code, flags);
+      second.kind == KIND_EPT ? walkEpt(second, work, gpa, code, flags) : walkLegacy(second, work, gpa, code, flags);
     const done = status != STATUS_OK || (flags & WALK_TRACE) != 0 || applyUpdates(work, before);
     // Only the guest's own updates stay on the list.
-    store<u32>(work, before, WORK_UPDATE_COUNT);
+    work.updateCount = before;
     if (done) return status;
   }
 }
 
 /** The same on behalf of a linear address. */
-export function walkSecondStage(second: usize, work: usize, gpa: u64, code: u32, flags: u32): u32 {
+export function walkSecondStage(second: Space, work: Work, gpa: u64, code: u32, flags: u32): u32 {
   return walkGuestPhysical(second, work, gpa, code, flags | WALK_LINEAR);
 }

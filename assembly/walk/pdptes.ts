@@ -1,7 +1,7 @@
 /** Loading the four PAE PDPTEs, as MOV to CR3, CR0 and CR4 do (SDM "PDPTE Registers"). */
 import { PTE_P } from "../abi/bits";
 import { NOT_READ, STATUS_OK, STATUS_PAGE_FAULT, WALK_GUEST_TABLE, WALK_PROBE } from "../abi/codes";
-import { SPACE_MEMORY, SPACE_PDPTES, SPACE_ROOT, SPACE_SECOND, SPACE_WORK, WORK_SECOND_PA } from "../abi/layout";
+import { Space } from "../abi/records";
 import { resolve } from "../memory/resolve";
 import { walkGuestPhysical } from "./legacy";
 import { reservedBits } from "./reserved";
@@ -13,28 +13,28 @@ import { pdpteCode } from "./second-stage";
  * STATUS_PAGE_FAULT where a present PDPTE has reserved bits set (the processor raises #GP there, not #PF). Latches
  * nothing unless all four are good.
  */
-export function loadPdptes(space: usize): u32 {
-  const work = load<u32>(space, SPACE_WORK);
+export function loadPdptes(space: Space): u32 {
+  const work = space.work;
   for (let pass = 0; pass < 2; pass++) {
     for (let index: u32 = 0; index < 4; index++) {
-      const entryAddress = load<u64>(space, SPACE_ROOT) + (index << 3);
+      const entryAddress = space.root + (index << 3);
       let hostAddress = entryAddress;
-      const second = load<u32>(space, SPACE_SECOND);
+      const second = space.second;
       if (second) {
         // No linear address is behind it (SDM "Exit Qualification for EPT Violations", bit 7).
         const flags = WALK_PROBE | WALK_GUEST_TABLE;
         const status = walkGuestPhysical(second, work, entryAddress, pdpteCode(space, second), flags);
         if (status != STATUS_OK) return status;
-        hostAddress = load<u64>(work, WORK_SECOND_PA);
+        hostAddress = work.secondPa;
       }
-      const pointer = resolve(load<u32>(space, SPACE_MEMORY), hostAddress);
+      const pointer = resolve(space.memory, hostAddress);
       if (pointer >= NOT_READ) return failUnread(work, pointer, hostAddress, entryAddress, 0, 3, entryAddress);
       const entry = load<u64>(pointer);
       if (pass == 0) {
         const status = checkPdpte(space, index, entryAddress, entry);
         if (status != STATUS_OK) return status;
       } else {
-        store<u64>(space + (index << 3), entry, SPACE_PDPTES);
+        space.setPdptes(index, entry);
       }
     }
   }
@@ -42,16 +42,16 @@ export function loadPdptes(space: usize): u32 {
 }
 
 /** Checks four values that were given instead of read: STATUS_OK, or STATUS_PAGE_FAULT as in `loadPdptes`. */
-export function checkPdptes(space: usize): u32 {
+export function checkPdptes(space: Space): u32 {
   for (let index: u32 = 0; index < 4; index++) {
-    const at = load<u64>(space, SPACE_ROOT) + (index << 3);
-    const status = checkPdpte(space, index, at, load<u64>(space + (index << 3), SPACE_PDPTES));
+    const at = space.root + (index << 3);
+    const status = checkPdpte(space, index, at, space.pdptes(index));
     if (status != STATUS_OK) return status;
   }
   return STATUS_OK;
 }
 
-function checkPdpte(space: usize, index: u32, entryAddress: u64, entry: u64): u32 {
+function checkPdpte(space: Space, index: u32, entryAddress: u64, entry: u64): u32 {
   if (!(entry & PTE_P) || !(entry & reservedBits(space, 3, entry))) return STATUS_OK;
-  return fail(load<u32>(space, SPACE_WORK), STATUS_PAGE_FAULT, 0, index, 0, 3, entryAddress, entry);
+  return fail(space.work, STATUS_PAGE_FAULT, 0, index, 0, 3, entryAddress, entry);
 }

@@ -4,7 +4,20 @@
  * The RSVD position means for legacy formats that SMAP does not apply (EFLAGS.AC=1 and not implicit), for EPT that
  * the linear address is a user-mode one. In EPT the U position means a data read.
  */
-import { CR0_WP, CR4_SMAP, CR4_SMEP, PFERR_I, PFERR_PK, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
+import {
+  CODE_INDEX,
+  CODE_INDEX_SHIFT,
+  CR0_WP,
+  CR4_SMAP,
+  CR4_SMEP,
+  KEY_RIGHTS_AD,
+  KEY_RIGHTS_WD,
+  PFERR_I,
+  PFERR_PK,
+  PFERR_RSVD,
+  PFERR_U,
+  PFERR_W,
+} from "../abi/bits";
 import {
   FEATURE_MODE_BASED_EXECUTE,
   KIND_EPT,
@@ -14,45 +27,36 @@ import {
   RIGHT_USER_EXECUTE,
   RIGHT_WRITE,
 } from "../abi/codes";
-import {
-  SPACE_CR0,
-  SPACE_CR4,
-  SPACE_FEATURES,
-  SPACE_KEYS_SUPERVISOR,
-  SPACE_KEYS_USER,
-  SPACE_KIND,
-  SPACE_MODE,
-  SPACE_PERMISSIONS,
-} from "../abi/layout";
+import { Space } from "../abi/records";
 
-/** Position of the word for `code` (error-code bits 4:1), in bytes from SPACE_PERMISSIONS: bits 4:1 are twice the index. */
+/** Number of the word for `code`. */
 // @ts-ignore: decorator
-@inline function wordOffset(code: u32): u32 {
-  return code & 0x1e;
+@inline function indexOf(code: u32): u32 {
+  return (code & CODE_INDEX) >> CODE_INDEX_SHIFT;
 }
 
 /** Whether `rights` deny the access that error-code bits 4:1 of `code` describe. */
 // @ts-ignore: decorator
-@inline export function denies(space: usize, code: u32, rights: u32): bool {
-  return (((<u32>load<u16>(space + wordOffset(code), SPACE_PERMISSIONS)) >> rights) & 1) != 0;
+@inline export function denies(space: Space, code: u32, rights: u32): bool {
+  return (((<u32>space.permissions(indexOf(code))) >> rights) & 1) != 0;
 }
 
 /** Rebuilds the table; needed only when CR0.WP, CR4.SMEP or CR4.SMAP changes, or the mode. `xd`: EFER.NXE counts. */
-export function setPermissions(space: usize, xd: bool): void {
-  const ept = load<u32>(space, SPACE_KIND) == KIND_EPT;
-  for (let code: u32 = 0; code < 0x20; code += 2) {
+export function setPermissions(space: Space, xd: bool): void {
+  const ept = space.kind == KIND_EPT;
+  for (let code: u32 = 0; code <= CODE_INDEX; code += 1 << CODE_INDEX_SHIFT) {
     let word: u32 = 0;
     for (let rights: u32 = 0; rights < 16; rights++) {
       const denied = ept ? eptDenies(space, code, rights) : legacyDenies(space, code, rights, xd);
       if (denied) word |= (<u32>1) << rights;
     }
-    store<u16>(space + wordOffset(code), <u16>word, SPACE_PERMISSIONS);
+    space.setPermissions(indexOf(code), <u16>word);
   }
 }
 
 /** SDM "Access Rights": supervisor-mode and user-mode accesses to user-mode and supervisor-mode addresses. */
-function legacyDenies(space: usize, code: u32, rights: u32, xd: bool): bool {
-  if (load<u32>(space, SPACE_MODE) == MODE_NONE) return false;
+function legacyDenies(space: Space, code: u32, rights: u32, xd: bool): bool {
+  if (space.mode == MODE_NONE) return false;
   const user = (code & PFERR_U) != 0;
   const write = (code & PFERR_W) != 0;
   const fetch = (code & PFERR_I) != 0;
@@ -60,18 +64,18 @@ function legacyDenies(space: usize, code: u32, rights: u32, xd: bool): bool {
   if (user && !userAddress) return true;
   if (fetch && xd && !(rights & RIGHT_EXECUTE)) return true;
   // The nested level sees user accesses only, so WP, SMEP and SMAP say nothing there (APM "Nested Paging").
-  const writeProtect = user || (load<u32>(space, SPACE_CR0) & CR0_WP) != 0;
+  const writeProtect = user || (space.cr0 & CR0_WP) != 0;
   if (write && writeProtect && !(rights & RIGHT_WRITE)) return true;
   if (user || !userAddress) return false;
-  const cr4 = load<u32>(space, SPACE_CR4);
+  const cr4 = space.cr4;
   if (fetch) return (cr4 & CR4_SMEP) != 0;
   return (cr4 & CR4_SMAP) != 0 && !(code & PFERR_RSVD);
 }
 
 /** SDM "EPT Violations"; mode-based execute control has a right of its own for user-mode linear addresses. */
-function eptDenies(space: usize, code: u32, rights: u32): bool {
+function eptDenies(space: Space, code: u32, rights: u32): bool {
   const userAddress = (code & PFERR_RSVD) != 0;
-  const modeBased = (load<u32>(space, SPACE_FEATURES) & FEATURE_MODE_BASED_EXECUTE) != 0;
+  const modeBased = (space.features & FEATURE_MODE_BASED_EXECUTE) != 0;
   const execute = modeBased && userAddress ? RIGHT_USER_EXECUTE : RIGHT_EXECUTE;
   if (code & PFERR_U && !(rights & RIGHT_USER)) return true;
   if (code & PFERR_W && !(rights & RIGHT_WRITE)) return true;
@@ -83,18 +87,18 @@ function eptDenies(space: usize, code: u32, rights: u32): bool {
  * PKRU governs user-mode addresses for both kinds of access, IA32_PKRS supervisor-mode addresses for supervisor
  * accesses; write-disable binds a supervisor write only with CR0.WP=1 (SDM "Protection Keys").
  */
-export function keyDenial(space: usize, code: u32, rights: u32, key: u32): u32 {
+export function keyDenial(space: Space, code: u32, rights: u32, key: u32): u32 {
   const userAddress = (rights & RIGHT_USER) != 0;
-  const keys = userAddress ? load<u32>(space, SPACE_KEYS_USER) : load<u32>(space, SPACE_KEYS_SUPERVISOR);
+  const keys = userAddress ? space.keysUser : space.keysSupervisor;
   return keys == 0 ? 0 : keyDenialBy(space, keys >> (key << 1), code, userAddress);
 }
 
-function keyDenialBy(space: usize, key: u32, code: u32, userAddress: bool): u32 {
+function keyDenialBy(space: Space, key: u32, code: u32, userAddress: bool): u32 {
   const user = (code & PFERR_U) != 0;
   if (code & PFERR_I || (user && !userAddress)) return 0;
-  const accessDisable = (key & 1) != 0;
-  const writeDisable = (key & 2) != 0;
+  const accessDisable = (key & KEY_RIGHTS_AD) != 0;
+  const writeDisable = (key & KEY_RIGHTS_WD) != 0;
   if (accessDisable) return PFERR_PK;
   if (!writeDisable || !(code & PFERR_W)) return 0;
-  return user || (load<u32>(space, SPACE_CR0) & CR0_WP) != 0 ? PFERR_PK : 0;
+  return user || (space.cr0 & CR0_WP) != 0 ? PFERR_PK : 0;
 }

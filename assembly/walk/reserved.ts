@@ -13,7 +13,7 @@ import {
   MODE_32BIT,
   MODE_PAE,
 } from "../abi/codes";
-import { SPACE_ENCRYPTION, SPACE_FEATURES, SPACE_MAXPHYADDR, SPACE_RESERVED } from "../abi/layout";
+import { Space } from "../abi/records";
 
 /** Bits `low` to `high`, both included; none where low > high. */
 // @ts-ignore: decorator
@@ -21,27 +21,27 @@ import { SPACE_ENCRYPTION, SPACE_FEATURES, SPACE_MAXPHYADDR, SPACE_RESERVED } fr
   return low > high ? 0 : (0xffffffffffffffff >> (63 - (high - low))) << low;
 }
 
-function setReserved(space: usize, level: u32, small: u64, large: u64): void {
-  const checked = ~load<u64>(space, SPACE_ENCRYPTION);
-  store<u64>(space + ((level - 1) << 3), small & checked, SPACE_RESERVED);
-  store<u64>(space + ((level - 1 + 5) << 3), large & checked, SPACE_RESERVED);
+function setReserved(space: Space, level: u32, small: u64, large: u64): void {
+  const checked = ~space.encryption;
+  space.setReserved(level - 1, small & checked);
+  space.setReserved(level - 1 + 5, large & checked);
 }
 
 /** The must-be-zero bits of `entry` at `level`. */
 // @ts-ignore: decorator
-@inline export function reservedBits(space: usize, level: u32, entry: u64): u64 {
-  return load<u64>(space + ((level - 1) << 3) + (((<u32>entry) & (<u32>PTE_PS)) != 0 ? 5 << 3 : 0), SPACE_RESERVED);
+@inline export function reservedBits(space: Space, level: u32, entry: u64): u64 {
+  return space.reserved(level - 1 + (((<u32>entry) & (<u32>PTE_PS)) != 0 ? 5 : 0));
 }
 
 /**
  * Fills the table for a legacy format (also NPT's).
  * `xd` is bit 63 where it is reserved (EFER.NXE=0), `pse` CR4.PSE; `encryption` bits are stripped before the check.
  */
-export function setLegacyReserved(space: usize, mode: u32, pse: bool, xd: u64): void {
-  const features = load<u32>(space, SPACE_FEATURES);
+export function setLegacyReserved(space: Space, mode: u32, pse: bool, xd: u64): void {
+  const features = space.features;
   for (let level: u32 = 1; level <= 5; level++) setReserved(space, level, 0, 0);
   if (features & FEATURE_LENIENT) return;
-  const width = load<u32>(space, SPACE_MAXPHYADDR);
+  const width = space.maxphyaddr;
   if (mode == MODE_32BIT) {
     if (pse) setReserved(space, 2, 0, reserved4M(features, width));
     return;
@@ -78,9 +78,9 @@ function reserved4M(features: u32, width: u32): u64 {
 }
 
 /** Fills the table for EPT (SDM "The Extended Page Table Mechanism", formats of the entries). */
-export function setEptReserved(space: usize, mode: u32): void {
-  const features = load<u32>(space, SPACE_FEATURES);
-  const high = bits(load<u32>(space, SPACE_MAXPHYADDR), 51);
+export function setEptReserved(space: Space, mode: u32): void {
+  const features = space.features;
+  const high = bits(space.maxphyaddr, 51);
   const table = high | EPT_MEMTYPE | EPT_IPAT;
   const no2M: u64 = features & FEATURE_PAGE_2M ? 0 : EPT_PS;
   const no1G: u64 = features & FEATURE_PAGE_1G ? 0 : EPT_PS;

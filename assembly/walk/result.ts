@@ -1,80 +1,43 @@
 /** Writing a walk's result, the entries it read and the updates it wants into the WORK record. */
-import {
-  STEP_ADDRESS,
-  STEP_ENTRY,
-  STEP_LEVEL,
-  STEP_SIZE_OF,
-  STEP_STAGE,
-  UPDATE_ADDRESS,
-  UPDATE_BYTES,
-  UPDATE_NEW,
-  UPDATE_OLD,
-  UPDATE_POINTER,
-  UPDATE_SIZE_OF,
-  WORK_ADDRESS,
-  WORK_CODE,
-  WORK_ENTRY,
-  WORK_ENTRY_ADDRESS,
-  WORK_GPA,
-  WORK_LEVEL,
-  WORK_MISSING_GFN,
-  WORK_PA,
-  WORK_RIGHTS,
-  WORK_SECOND_ENTRY,
-  WORK_SECOND_ENTRY_ADDRESS,
-  WORK_SECOND_LEVEL,
-  WORK_SECOND_PA,
-  WORK_SECOND_RIGHTS,
-  WORK_STAGE,
-  WORK_TRACE,
-  WORK_TRACE_COUNT,
-  WORK_UPDATES,
-  WORK_UPDATE_COUNT,
-} from "../abi/layout";
 import { NOT_READ, STATUS_MISSING_PAGE, STATUS_OUTSIDE_MEMORY, WORK_CAPACITY } from "../abi/codes";
+import { Work } from "../abi/records";
 
 /** Records what the first stage found: `address` is where it leads, before any second stage. */
-export function setGuestLeaf(work: usize, address: u64, rights: u32, level: u32, entryAddress: u64, entry: u64): void {
-  store<u64>(work, address, WORK_GPA);
-  store<u64>(work, address, WORK_PA);
-  store<u32>(work, rights, WORK_RIGHTS);
+export function setGuestLeaf(work: Work, address: u64, rights: u32, level: u32, entryAddress: u64, entry: u64): void {
+  work.gpa = address;
+  work.pa = address;
+  work.rights = rights;
   setEntry(work, 0, level, entryAddress, entry);
 }
 
 /** Records what a second-stage walk found. */
-export function setSecondLeaf(work: usize, address: u64, rights: u32, level: u32, entryAddress: u64, entry: u64): void {
-  store<u64>(work, address, WORK_SECOND_PA);
-  store<u32>(work, rights, WORK_SECOND_RIGHTS);
-  store<u32>(work, level, WORK_SECOND_LEVEL);
-  store<u64>(work, entryAddress, WORK_SECOND_ENTRY_ADDRESS);
-  store<u64>(work, entry, WORK_SECOND_ENTRY);
+export function setSecondLeaf(work: Work, address: u64, rights: u32, level: u32, entryAddress: u64, entry: u64): void {
+  work.secondPa = address;
+  work.secondRights = rights;
+  work.secondLevel = level;
+  work.secondEntryAddress = entryAddress;
+  work.secondEntry = entry;
 }
 
 /** Makes the second stage's result the walk's own: for a space that is used without a first stage. */
-export function promoteSecondLeaf(work: usize): void {
-  const address = load<u64>(work, WORK_SECOND_PA);
-  store<u64>(work, address, WORK_GPA);
-  store<u64>(work, address, WORK_PA);
-  store<u32>(work, load<u32>(work, WORK_SECOND_RIGHTS), WORK_RIGHTS);
-  setEntry(
-    work,
-    1,
-    load<u32>(work, WORK_SECOND_LEVEL),
-    load<u64>(work, WORK_SECOND_ENTRY_ADDRESS),
-    load<u64>(work, WORK_SECOND_ENTRY),
-  );
+export function promoteSecondLeaf(work: Work): void {
+  const address = work.secondPa;
+  work.gpa = address;
+  work.pa = address;
+  work.rights = work.secondRights;
+  setEntry(work, 1, work.secondLevel, work.secondEntryAddress, work.secondEntry);
 }
 
-function setEntry(work: usize, stage: u32, level: u32, entryAddress: u64, entry: u64): void {
-  store<u32>(work, stage, WORK_STAGE);
-  store<u32>(work, level, WORK_LEVEL);
-  store<u64>(work, entryAddress, WORK_ENTRY_ADDRESS);
-  store<u64>(work, entry, WORK_ENTRY);
+function setEntry(work: Work, stage: u32, level: u32, entryAddress: u64, entry: u64): void {
+  work.stage = stage;
+  work.level = level;
+  work.entryAddress = entryAddress;
+  work.entry = entry;
 }
 
 /** Records a failure and returns its status. */
 export function fail(
-  work: usize,
+  work: Work,
   status: u32,
   code: u64,
   address: u64,
@@ -84,14 +47,14 @@ export function fail(
   entry: u64,
 ): u32 {
   setEntry(work, stage, level, entryAddress, entry);
-  store<u64>(work, code, WORK_CODE);
-  store<u64>(work, address, WORK_ADDRESS);
+  work.code = code;
+  work.address = address;
   return status;
 }
 
 /** The status for an entry that could not be read: `pointer` is NOT_READ or NO_MEMORY. */
 export function failUnread(
-  work: usize,
+  work: Work,
   pointer: u32,
   hostAddress: u64,
   address: u64,
@@ -100,34 +63,34 @@ export function failUnread(
   entryAddress: u64,
 ): u32 {
   if (pointer == NOT_READ) {
-    store<u64>(work, hostAddress >> 12, WORK_MISSING_GFN);
-    store<u64>(work, 0, WORK_CODE);
+    work.missingGfn = hostAddress >> 12;
+    work.code = 0;
     return STATUS_MISSING_PAGE;
   }
   return fail(work, STATUS_OUTSIDE_MEMORY, 0, address, stage, level, entryAddress, 0);
 }
 
 /** Appends an entry to the trace. */
-export function trace(work: usize, stage: u32, level: u32, address: u64, entry: u64): void {
-  const count = load<u32>(work, WORK_TRACE_COUNT);
+export function trace(work: Work, stage: u32, level: u32, address: u64, entry: u64): void {
+  const count = work.traceCount;
   if (count >= WORK_CAPACITY) return;
-  const step = work + WORK_TRACE + count * STEP_SIZE_OF;
-  store<u64>(step, address, STEP_ADDRESS);
-  store<u64>(step, entry, STEP_ENTRY);
-  store<u32>(step, level, STEP_LEVEL);
-  store<u32>(step, stage, STEP_STAGE);
-  store<u32>(work, count + 1, WORK_TRACE_COUNT);
+  const step = work.trace(count);
+  step.address = address;
+  step.entry = entry;
+  step.level = level;
+  step.stage = stage;
+  work.traceCount = count + 1;
 }
 
 /** Appends an entry whose accessed or dirty bit is to be set once the whole access has succeeded. */
-export function wantUpdate(work: usize, pointer: u32, bytes: u32, address: u64, old: u64, updated: u64): void {
-  const count = load<u32>(work, WORK_UPDATE_COUNT);
+export function wantUpdate(work: Work, pointer: u32, bytes: u32, address: u64, old: u64, updated: u64): void {
+  const count = work.updateCount;
   assert(count < WORK_CAPACITY);
-  const update = work + WORK_UPDATES + count * UPDATE_SIZE_OF;
-  store<u32>(update, pointer, UPDATE_POINTER);
-  store<u32>(update, bytes, UPDATE_BYTES);
-  store<u64>(update, old, UPDATE_OLD);
-  store<u64>(update, updated, UPDATE_NEW);
-  store<u64>(update, address, UPDATE_ADDRESS);
-  store<u32>(work, count + 1, WORK_UPDATE_COUNT);
+  const update = work.updates(count);
+  update.pointer = pointer;
+  update.bytes = bytes;
+  update.old = old;
+  update.new = updated;
+  update.address = address;
+  work.updateCount = count + 1;
 }

@@ -1,7 +1,7 @@
 /** The second stage of a two-dimensional walk: which access it sees, and for whom. */
 import { EPTP_AD, PFERR_I, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
 import { FEATURE_KVM, KIND_EPT, RIGHT_USER } from "../abi/codes";
-import { SPACE_CR3, SPACE_FEATURES, SPACE_KIND } from "../abi/layout";
+import { Space } from "../abi/records";
 
 /**
  * The access that reading a guest's table is to the second stage: under NPT a user write (APM "Nested Paging"), under
@@ -9,7 +9,7 @@ import { SPACE_CR3, SPACE_FEATURES, SPACE_KIND } from "../abi/layout";
  * walk always asks for both.
  */
 // @ts-ignore: decorator
-@inline export function tableCode(space: usize, second: usize): u32 {
+@inline export function tableCode(space: Space, second: Space): u32 {
   return writesTables(space, second) ? PFERR_U | PFERR_W : PFERR_U;
 }
 
@@ -17,17 +17,17 @@ import { SPACE_CR3, SPACE_FEATURES, SPACE_KIND } from "../abi/layout";
  * The same for loading the PDPTE registers, which stays a read to EPT whatever its accessed and dirty flags (SDM
  * "Accessed and Dirty Flags for EPT"); KVM's load_pdptrs asks for both.
  */
-export function pdpteCode(space: usize, second: usize): u32 {
-  const kvm = (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0;
-  const write = kvm || load<u32>(second, SPACE_KIND) != KIND_EPT;
+export function pdpteCode(space: Space, second: Space): u32 {
+  const kvm = (space.features & FEATURE_KVM) != 0;
+  const write = kvm || second.kind != KIND_EPT;
   return write ? PFERR_U | PFERR_W : PFERR_U;
 }
 
 // @ts-ignore: decorator
-@inline export function writesTables(space: usize, second: usize): bool {
-  if (load<u32>(second, SPACE_KIND) != KIND_EPT) return true;
-  if (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) return true;
-  return (load<u64>(second, SPACE_CR3) & (<u64>EPTP_AD)) != 0;
+@inline export function writesTables(space: Space, second: Space): bool {
+  if (second.kind != KIND_EPT) return true;
+  if (space.features & FEATURE_KVM) return true;
+  return (second.cr3 & (<u64>EPTP_AD)) != 0;
 }
 
 /**
@@ -36,10 +36,10 @@ export function pdpteCode(space: usize, second: usize): u32 {
  * paging off). KVM's own walk adds the user position to every access (translate_nested_gpa).
  */
 // @ts-ignore: decorator
-@inline export function finalCode(space: usize, second: usize, code: u32, rights: u32): u32 {
+@inline export function finalCode(space: Space, second: Space, code: u32, rights: u32): u32 {
   const access = code & (PFERR_W | PFERR_I);
-  if (load<u32>(second, SPACE_KIND) != KIND_EPT) return access | PFERR_U;
+  if (second.kind != KIND_EPT) return access | PFERR_U;
   const userAddress = rights & RIGHT_USER ? PFERR_RSVD : 0;
-  const read = access == 0 || (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0 ? PFERR_U : 0;
+  const read = access == 0 || (space.features & FEATURE_KVM) != 0 ? PFERR_U : 0;
   return access | userAddress | read;
 }

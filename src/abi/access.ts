@@ -23,6 +23,14 @@ export const ACCESS: BitLayout = {
   ],
 };
 
+/** How permissions and plans are found: W, U, the place of RSVD and I/D of an error code. */
+export const CODE: BitLayout = {
+  prefix: "CODE",
+  title: "Error code of an access that is checked",
+  source: "x86-paging",
+  fields: [{ name: "INDEX", low: 1, width: 4, meaning: "number of the permissions and the plan" }],
+};
+
 /**
  * Access flags, to be OR-ed. An access without `Write` and `Fetch` is a data read;
  * `Write` and `Fetch` together are refused with a RangeError.

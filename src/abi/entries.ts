@@ -66,6 +66,31 @@ export const PDPTE_PAE: BitLayout = {
   ],
 };
 
+/** SPACE_LARGE_LEVELS: bit n is level n. */
+export const LARGE: BitLayout = {
+  prefix: "LARGE",
+  title: "Levels whose entries may map a page",
+  source: "x86-paging",
+  fields: [
+    { name: "LEVEL_2", low: 2, meaning: "pages of 2 MiB, or 4 MiB in 32-bit paging" },
+    { name: "LEVEL_3", low: 3, meaning: "pages of 1 GiB" },
+  ],
+};
+
+/** Bit n is the type that a memory-type field has n for; the others do not exist. */
+export const MEMORY_TYPE: BitLayout = {
+  prefix: "MEMORY_TYPE",
+  title: "Memory types",
+  source: 'SDM vol. 3, "EPT Misconfigurations" and "Memory Types"',
+  fields: [
+    { name: "UC", low: 0, meaning: "uncacheable" },
+    { name: "WC", low: 1, meaning: "write combining" },
+    { name: "WT", low: 4, meaning: "write through" },
+    { name: "WP", low: 5, meaning: "write protected" },
+    { name: "WB", low: 6, meaning: "write back" },
+  ],
+};
+
 /** EPT entries, all levels. */
 export const EPT: BitLayout = {
   prefix: "EPT",

@@ -9,14 +9,24 @@ export type FieldType = "u16" | "u32" | "u64";
 export interface RecordField {
   readonly name: string;
   readonly type: FieldType;
-  /** Number of elements, 1 if absent. */
+  /** Number of elements, 1 if absent. Arrays stand behind all other fields, so that those are a class in the core. */
   readonly count?: number;
+  /** Of a pointer: the prefix of the record that it leads to, with `[]` the first of many records or numbers. */
+  readonly to?: string;
+  /** Of a pointer to a record: 0 leads to none. */
+  readonly optional?: boolean;
+  /** Of an array: the prefix of the records that it holds. */
+  readonly of?: string;
+  /** Of an array: the core takes its place, too, not only its elements. */
+  readonly address?: boolean;
   readonly meaning: string;
 }
 
 export interface RecordLayout {
-  /** Prefix of the generated offsets, e.g. `SPACE` gives `SPACE_CR3`. */
+  /** The record's name in other tables and at the host. */
   readonly prefix: string;
+  /** The name of its class in the core. */
+  readonly className: string;
   readonly title: string;
   readonly fields: readonly RecordField[];
 }
@@ -29,18 +39,25 @@ const SIZE: Record<FieldType, number> = { u16: 2, u32: 4, u64: 8 };
 /** RAM slots and, behind them, the table of pages that were read from a source. */
 export const MEMORY: RecordLayout = {
   prefix: "MEMORY",
+  className: "Memory",
   title: "Guest-physical memory",
   fields: [
-    { name: "SLOTS", type: "u32", meaning: "pointer to SLOT records in ascending order of address" },
+    { name: "SLOTS", type: "u32", to: "SLOT[]", meaning: "pointer to SLOT records in ascending order of address" },
     { name: "SLOT_COUNT", type: "u32", meaning: "number of slots" },
-    { name: "LAST_SLOT", type: "u32", meaning: "pointer to the slot that was hit last" },
-    { name: "PAGES", type: "u32", meaning: "pointer to the open-addressing table of PAGE records, 0 without a source" },
+    { name: "LAST_SLOT", type: "u32", to: "SLOT", meaning: "pointer to the slot that was hit last" },
+    {
+      name: "PAGES",
+      type: "u32",
+      to: "PAGE[]",
+      meaning: "pointer to the open-addressing table of PAGE records, 0 without a source",
+    },
     { name: "PAGE_MASK", type: "u32", meaning: "capacity of that table minus 1 (a power of two minus 1)" },
   ],
 };
 
 export const SLOT: RecordLayout = {
   prefix: "SLOT",
+  className: "RamSlot",
   title: "RAM slot",
   fields: [
     { name: "BASE", type: "u64", meaning: "first guest-physical address" },
@@ -52,6 +69,7 @@ export const SLOT: RecordLayout = {
 
 export const PAGE: RecordLayout = {
   prefix: "PAGE",
+  className: "SourcePage",
   title: "Page that was read from a source",
   fields: [
     { name: "KEY", type: "u64", meaning: "guest frame number + 1; 0 is a free place" },
@@ -67,6 +85,7 @@ export const PAGE: RecordLayout = {
 /** An address space: what the host sets, then what `configure` derives of it. */
 export const SPACE: RecordLayout = {
   prefix: "SPACE",
+  className: "Space",
   title: "Address space",
   fields: [
     { name: "KIND", type: "u32", meaning: "KIND_GUEST, KIND_EPT or KIND_NPT" },
@@ -79,9 +98,15 @@ export const SPACE: RecordLayout = {
     { name: "ENCRYPTION", type: "u64", meaning: "memory-encryption bits stripped from entries" },
     { name: "PKRU", type: "u32", meaning: "PKRU" },
     { name: "PKRS", type: "u32", meaning: "IA32_PKRS" },
-    { name: "MEMORY", type: "u32", meaning: "pointer to the MEMORY record that holds the tables" },
-    { name: "SECOND", type: "u32", meaning: "pointer to the second stage's SPACE, 0 for none" },
-    { name: "WORK", type: "u32", meaning: "pointer to the WORK record that results go to" },
+    { name: "MEMORY", type: "u32", to: "MEMORY", meaning: "pointer to the MEMORY record that holds the tables" },
+    {
+      name: "SECOND",
+      type: "u32",
+      to: "SPACE",
+      optional: true,
+      meaning: "pointer to the second stage's SPACE, 0 for none",
+    },
+    { name: "WORK", type: "u32", to: "WORK", meaning: "pointer to the WORK record that results go to" },
     { name: "MODE", type: "u32", meaning: "derived: MODE_*" },
     { name: "ROOT_LEVEL", type: "u32", meaning: "derived: level of the root table, 0 with paging off" },
     { name: "LARGE_LEVELS", type: "u32", meaning: "derived: bit n set where PS in a level-n entry maps a page" },
@@ -107,20 +132,22 @@ export const SPACE: RecordLayout = {
     { name: "QUICK", type: "u32", meaning: "derived: MODE_* where single calls may try the quick walk, else 0" },
     { name: "HALF", type: "u64", meaning: "derived: (address + HALF) & HIGH is 0 where an address needs no untagging" },
     { name: "HIGH", type: "u64", meaning: "derived: see HALF" },
-    { name: "TLB", type: "u32", meaning: "pointer to TLB_ENTRY records, 0 for no software TLB" },
+    { name: "TLB", type: "u32", to: "TLB_ENTRY[]", meaning: "pointer to TLB_ENTRY records, 0 for no software TLB" },
     { name: "TLB_MASK", type: "u32", meaning: "their number, a power of two, minus 1" },
     {
       name: "TLB_LARGE",
       type: "u32",
       meaning: "bit n set: a piece of a level-n page was entered since the last full flush",
     },
-    { name: "TLB_LINES", type: "u32", meaning: "pointer to as many TLB_LINE records" },
+    { name: "TLB_LINES", type: "u32", to: "TLB_LINE[]", meaning: "pointer to as many TLB_LINE records" },
     { name: "TLB_LINES_USED", type: "u32", meaning: "0: no line is valid" },
     { name: "PCID", type: "u64", meaning: "derived: the current PCID, 0 with CR4.PCIDE=0" },
     {
       name: "PLANS",
       type: "u64",
       count: 8 * 16,
+      of: "PLAN",
+      address: true,
       meaning: "derived: PLAN records by error-code bits 4:1 of the access",
     },
     { name: "RESERVED", type: "u64", count: 10, meaning: "derived: must-be-zero bits, [bit 7][level - 1]" },
@@ -130,7 +157,7 @@ export const SPACE: RecordLayout = {
       count: 16,
       meaning: "derived: denied rights combinations by error-code bits 4:1",
     },
-    { name: "PDPTES", type: "u64", count: 4, meaning: "latched PAE PDPTEs" },
+    { name: "PDPTES", type: "u64", count: 4, address: true, meaning: "latched PAE PDPTEs" },
   ],
 };
 
@@ -140,6 +167,7 @@ export const SPACE: RecordLayout = {
  */
 export const PLAN: RecordLayout = {
   prefix: "PLAN",
+  className: "Plan",
   title: "What the fast walks ask of the entries",
   fields: [
     { name: "NEED_TABLE", type: "u64", meaning: "P, A and required rights of an entry that leads to a table" },
@@ -155,6 +183,7 @@ export const PLAN: RecordLayout = {
 
 export const TLB_ENTRY: RecordLayout = {
   prefix: "TLB_ENTRY",
+  className: "TlbEntry",
   title: "One translation of the software TLB",
   fields: [
     { name: "TAG", type: "u64", meaning: "address of the page with the PCID, or the mark of a global entry" },
@@ -165,6 +194,7 @@ export const TLB_ENTRY: RecordLayout = {
 /** A page and a kind of access that the software TLB has allowed; the host compares it by itself. */
 export const TLB_LINE: RecordLayout = {
   prefix: "TLB_LINE",
+  className: "TlbLine",
   title: "One line of the software TLB's first level",
   fields: [
     { name: "LOW", type: "u32", meaning: "bits 31:12 of the page, the access and LINE_VALID; 0 where it is not valid" },
@@ -177,6 +207,7 @@ export const TLB_LINE: RecordLayout = {
 /** What a walk leaves behind: its result, the entries it read and the entries to update. One per core instance. */
 export const WORK: RecordLayout = {
   prefix: "WORK",
+  className: "Work",
   title: "Results of a walk",
   fields: [
     { name: "PA", type: "u64", meaning: "physical address" },
@@ -199,13 +230,24 @@ export const WORK: RecordLayout = {
     { name: "TRACE_COUNT", type: "u32", meaning: "entries traced; counting stops at WORK_TRACE's capacity" },
     { name: "UPDATE_COUNT", type: "u32", meaning: "entries whose accessed or dirty bit is to be set" },
     { name: "NOTHING", type: "u64", meaning: "the entry that a failed lane of a batch reads" },
-    { name: "TRACE", type: "u64", count: 3 * 48, meaning: "STEP records" },
-    { name: "UPDATES", type: "u64", count: 4 * 48, meaning: "UPDATE records" },
-    { name: "MASKS", type: "u64", count: 7, meaning: "batch: what the leaf entries of a block are checked with" },
+    {
+      name: "BLOCK_NEED",
+      type: "u64",
+      meaning: "batch: what the leaf entries of a block have to be under BLOCK_CHECK",
+    },
+    { name: "BLOCK_CHECK", type: "u64", meaning: "batch: what is checked of them" },
+    { name: "BLOCK_OFFSET", type: "u64", meaning: "batch: bits of an address that are the offset in the page" },
+    { name: "BLOCK_FRAME", type: "u64", meaning: "batch: bits of an entry that are the page's address" },
+    { name: "BLOCK_FAULT", type: "u64", meaning: "batch: result of a lane whose entry is not present" },
+    { name: "BLOCK_PRESENT", type: "u64", meaning: "batch: the bit that says so" },
+    { name: "BLOCK_ABSENCE", type: "u64", meaning: "batch: what it is then; with a software TLB what it never is" },
+    { name: "TRACE", type: "u64", count: 3 * 48, of: "STEP", meaning: "STEP records" },
+    { name: "UPDATES", type: "u64", count: 4 * 48, of: "UPDATE", meaning: "UPDATE records" },
     {
       name: "LANES",
       type: "u32",
       count: BLOCK_LANES,
+      address: true,
       meaning: "batch: pointers to leaf entries, then indices of failed lanes",
     },
   ],
@@ -213,6 +255,7 @@ export const WORK: RecordLayout = {
 
 export const STEP: RecordLayout = {
   prefix: "STEP",
+  className: "Step",
   title: "One entry that a walk read",
   fields: [
     { name: "ADDRESS", type: "u64", meaning: "physical address of the entry in its own stage" },
@@ -224,6 +267,7 @@ export const STEP: RecordLayout = {
 
 export const UPDATE: RecordLayout = {
   prefix: "UPDATE",
+  className: "Update",
   title: "One entry whose accessed or dirty bit is to be set",
   fields: [
     { name: "POINTER", type: "u32", meaning: "linear address of the entry, 0 where it is in read-only memory" },
@@ -237,6 +281,7 @@ export const UPDATE: RecordLayout = {
 /** Where an enumeration stands; survives any number of calls. */
 export const CURSOR: RecordLayout = {
   prefix: "CURSOR",
+  className: "Cursor",
   title: "Position of an enumeration",
   fields: [
     { name: "LEVEL", type: "u32", meaning: "level of the table being read, 0 when done" },
@@ -250,6 +295,7 @@ export const CURSOR: RecordLayout = {
 
 export const LEAF: RecordLayout = {
   prefix: "LEAF",
+  className: "Leaf",
   title: "One mapping of an enumeration",
   fields: [
     { name: "VA", type: "u64", meaning: "first address" },

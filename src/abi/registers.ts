@@ -47,6 +47,17 @@ export const CR4: BitLayout = {
   ],
 };
 
+/** What PKRU and IA32_PKRS hold for one key, lowest bits first. */
+export const KEY_RIGHTS: BitLayout = {
+  prefix: "KEY_RIGHTS",
+  title: "Rights register of protection keys, the pair of one key",
+  source: 'SDM vol. 3, "Protection Keys"',
+  fields: [
+    { name: "AD", low: 0, meaning: "no data accesses" },
+    { name: "WD", low: 1, meaning: "no writes" },
+  ],
+};
+
 export const EFER: BitLayout = {
   prefix: "EFER",
   title: "IA32_EFER",

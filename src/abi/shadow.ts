@@ -1,10 +1,12 @@
 /** The shadow MMU's records in linear memory; see docs/shadow-mmu.md. */
+import type { BitLayout } from "./bits.js";
 import type { RecordLayout } from "./layout.js";
 import { TDP } from "./tdp.js";
 
 /** One virtual machine. The masks are KVM's shadow_*_mask variables. */
 export const VM: RecordLayout = {
   prefix: "VM",
+  className: "Vm",
   title: "Virtual machine",
   fields: [
     { name: "HOST_WRITABLE", type: "u64", meaning: "SPTE bit: the host page may be written" },
@@ -54,13 +56,19 @@ export const VM: RecordLayout = {
     { name: "RANGED_FLUSH", type: "u32", meaning: "1: a flush can be limited to ranges of gfns" },
     { name: "FLUSH_ALL", type: "u32", meaning: "1: everything has to be flushed" },
     { name: "FLUSH_COUNT", type: "u32", meaning: "entries of FLUSH_RANGES" },
-    { name: "DESC_FREE", type: "u32", meaning: "free list of DESC records" },
+    { name: "DESC_FREE", type: "u32", to: "DESC", optional: true, meaning: "free list of DESC records" },
     { name: "DESC_COUNT", type: "u32", meaning: "its length" },
-    { name: "FREED", type: "u32", meaning: "list of freed pages that the host has not collected" },
-    { name: "PAGE_MAP", type: "u32", meaning: "pointer to u32 headers by linear page number" },
-    { name: "CHAINS", type: "u32", meaning: "pointer to the buckets of pages by gfn" },
+    {
+      name: "FREED",
+      type: "u32",
+      to: "SP",
+      optional: true,
+      meaning: "list of freed pages that the host has not collected",
+    },
+    { name: "PAGE_MAP", type: "u32", to: "u32[]", meaning: "pointer to u32 headers by linear page number" },
+    { name: "CHAINS", type: "u32", to: "u32[]", meaning: "pointer to the buckets of pages by gfn" },
     { name: "CHAIN_SHIFT", type: "u32", meaning: "64 less the bits of a bucket's number" },
-    { name: "EVENTS", type: "u32", meaning: "pointer to EVENT records, 0: events are off" },
+    { name: "EVENTS", type: "u32", to: "EVENT[]", meaning: "pointer to EVENT records, 0: events are off" },
     { name: "EVENT_CAPACITY", type: "u32", meaning: "number of records" },
     { name: "EVENT_COUNT", type: "u32", meaning: "records not yet drained" },
     { name: "EVENT_LOST", type: "u32", meaning: "records that did not fit" },
@@ -76,7 +84,13 @@ export const VM: RecordLayout = {
     { name: "UNSYNC", type: "u32", meaning: "pages that are unsync" },
     { name: "SYNC_MISMATCH", type: "u32", meaning: "pages refused by the assertion on the role in sync" },
     { name: "BROKEN", type: "u32", meaning: "internal assertions that failed" },
-    { name: "TDP_MMU", type: "u32", meaning: "pointer to the TDP record, 0: direct roots are classic ones" },
+    {
+      name: "TDP_MMU",
+      type: "u32",
+      to: "TDP",
+      optional: true,
+      meaning: "pointer to the TDP record, 0: direct roots are classic ones",
+    },
     { name: "WALK_COUNT", type: "u32", meaning: "scratch: entries of WALK_PAGES" },
     {
       name: "LEAF",
@@ -88,30 +102,52 @@ export const VM: RecordLayout = {
       name: "FLUSH_RANGES",
       type: "u64",
       count: 32,
+      of: "FLUSH_RANGE",
       meaning: "ranges that have to be flushed: (gfn with alias bits, pages)",
     },
-    { name: "SLOTS", type: "u32", count: 2, meaning: "pointers to SLOTSET records: normal and SMM" },
-    { name: "ACTIVE", type: "u32", count: 2, meaning: "list head (next, previous) of the active pages" },
-    { name: "INVALID", type: "u32", count: 2, meaning: "list head of the pages being zapped" },
-    { name: "WALK_PAGES", type: "u32", count: 32, meaning: "scratch: unsync pages found, (page, index)" },
-    { name: "PATH_PARENT", type: "u32", count: 6, meaning: "scratch: parents of the page being handled" },
+    { name: "SLOTS", type: "u32", count: 2, to: "SLOTSET", meaning: "pointers to SLOTSET records: normal and SMM" },
+    { name: "ACTIVE", type: "u32", count: 2, of: "LINK", meaning: "list head (next, previous) of the active pages" },
+    { name: "INVALID", type: "u32", count: 2, of: "LINK", meaning: "list head of the pages being zapped" },
+    {
+      name: "WALK_PAGES",
+      type: "u32",
+      count: 32,
+      of: "COLLECTED",
+      meaning: "scratch: unsync pages found, (page, index)",
+    },
+    {
+      name: "PATH_PARENT",
+      type: "u32",
+      count: 6,
+      to: "SP",
+      optional: true,
+      meaning: "scratch: parents of the page being handled",
+    },
     { name: "PATH_INDEX", type: "u32", count: 6, meaning: "scratch: indices in them" },
   ],
 };
 
 export const SLOTSET: RecordLayout = {
   prefix: "SLOTSET",
+  className: "SlotSet",
   title: "Memslots of one address space",
   fields: [
     { name: "GENERATION", type: "u64", meaning: "memslots generation; bit 63: an update is in progress" },
     { name: "COUNT", type: "u32", meaning: "number of slots" },
-    { name: "LAST", type: "u32", meaning: "slot that was hit last" },
-    { name: "SLOTS", type: "u32", count: 64, meaning: "pointers to MEMSLOT records, in ascending order of gfns" },
+    { name: "LAST", type: "u32", to: "MEMSLOT", optional: true, meaning: "slot that was hit last" },
+    {
+      name: "SLOTS",
+      type: "u32",
+      count: 64,
+      to: "MEMSLOT",
+      meaning: "pointers to MEMSLOT records, in ascending order of gfns",
+    },
   ],
 };
 
 export const MEMSLOT: RecordLayout = {
   prefix: "MEMSLOT",
+  className: "Memslot",
   title: "Memslot",
   fields: [
     { name: "BASE", type: "u64", meaning: "first gfn" },
@@ -120,31 +156,75 @@ export const MEMSLOT: RecordLayout = {
     { name: "SPACE", type: "u32", meaning: "address space: 0 normal, 1 SMM" },
     { name: "FLAGS", type: "u32", meaning: "MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL" },
     { name: "MEMTYPE", type: "u32", meaning: "bit 0: its pages have an EPT memory type of their own, in bits 5:3" },
-    { name: "RAM", type: "u32", meaning: "linear address of its first byte" },
-    { name: "TRACK", type: "u32", meaning: "pointer to u16 write-track counts" },
-    { name: "HOST", type: "u32", meaning: "pointer to u64 host pages: pfn << 12 | HOST_* bits" },
-    { name: "DIRTY", type: "u32", meaning: "pointer to the dirty bitmap, 0 without logging" },
-    { name: "RMAP", type: "u32", count: 3, meaning: "by level - 1: pointers to rmap heads" },
-    { name: "LPAGE", type: "u32", count: 2, meaning: "by level - 2: pointers to counts that forbid a large page" },
+    { name: "RAM", type: "u32", to: "u8[]", meaning: "linear address of its first byte" },
+    { name: "TRACK", type: "u32", to: "u16[]", meaning: "pointer to u16 write-track counts" },
+    { name: "HOST", type: "u32", to: "u64[]", meaning: "pointer to u64 host pages: pfn << 12 | HOST_* bits" },
+    { name: "DIRTY", type: "u32", to: "u64[]", meaning: "pointer to the dirty bitmap, 0 without logging" },
+    { name: "RMAP", type: "u32", count: 3, to: "u32[]", meaning: "by level - 1: pointers to rmap heads" },
+    {
+      name: "LPAGE",
+      type: "u32",
+      count: 2,
+      to: "u32[]",
+      meaning: "by level - 2: pointers to counts that forbid a large page",
+    },
+  ],
+};
+
+/** A place in a doubly linked list; a list's head is one, too. */
+export const LINK: RecordLayout = {
+  prefix: "LINK",
+  className: "Link",
+  title: "Link of a list",
+  fields: [
+    { name: "NEXT", type: "u32", to: "LINK", meaning: "next link, the head behind the last" },
+    { name: "PREVIOUS", type: "u32", to: "LINK", meaning: "previous link" },
+  ],
+};
+
+export const FLUSH_RANGE: RecordLayout = {
+  prefix: "FLUSH_RANGE",
+  className: "FlushRange",
+  title: "Range that has to be flushed",
+  fields: [
+    { name: "GFN", type: "u64", meaning: "first gfn, with alias bits" },
+    { name: "PAGES", type: "u64", meaning: "number of pages" },
+  ],
+};
+
+/** One step of the walk that looks for unsync pages; KVM's kvm_mmu_pages. */
+export const COLLECTED: RecordLayout = {
+  prefix: "COLLECTED",
+  className: "Collected",
+  title: "Page that the search for unsync pages came through",
+  fields: [
+    { name: "PAGE", type: "u32", to: "SP", meaning: "the page" },
+    { name: "INDEX", type: "u32", meaning: "the entry of its parent that leads to it" },
   ],
 };
 
 /** A shadow page's header. */
 export const SP: RecordLayout = {
   prefix: "SP",
+  className: "ShadowPage",
   title: "Shadow page",
   fields: [
     { name: "GFN", type: "u64", meaning: "gfn of the shadowed table, or first gfn of a direct page" },
     { name: "ROLE", type: "u32", meaning: "page role in this project's layout" },
-    { name: "SPT", type: "u32", meaning: "linear address of its 512 SPTEs" },
-    { name: "SHADOWED", type: "u32", meaning: "linear address of 512 u64 (gfn << 12 | access), 0 for direct pages" },
+    { name: "SPT", type: "u32", to: "u64[]", meaning: "linear address of its 512 SPTEs" },
+    {
+      name: "SHADOWED",
+      type: "u32",
+      to: "u64[]",
+      meaning: "linear address of 512 u64 (gfn << 12 | access), 0 for direct pages",
+    },
     { name: "ROOT_COUNT", type: "u32", meaning: "references as a root" },
     { name: "GENERATION", type: "u32", meaning: "VM_VALID_GEN when it was made" },
     { name: "UNSYNC", type: "u32", meaning: "1: the guest may write the shadowed table" },
     { name: "UNSYNC_CHILDREN", type: "u32", meaning: "number of bits set in UNSYNC_BITMAP" },
     { name: "FLOOD", type: "u32", meaning: "writes to the shadowed table since the last walk" },
     { name: "PARENTS", type: "u32", meaning: "rmap head of the SPTEs that point here" },
-    { name: "CHAIN", type: "u32", meaning: "next page with a gfn of the same bucket" },
+    { name: "CHAIN", type: "u32", to: "SP", optional: true, meaning: "next page with a gfn of the same bucket" },
     {
       name: "LOW",
       type: "u32",
@@ -158,36 +238,45 @@ export const SP: RecordLayout = {
     { name: "CURRENT", type: "u32", meaning: "contexts whose current root it is" },
     { name: "GAP", type: "u32", meaning: "1: a pae_root lost a table below it and has to be filled" },
     { name: "TDP", type: "u32", meaning: "1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped" },
-    { name: "SPTEP", type: "u32", meaning: "TDP MMU: the entry that leads here, 0 for a root" },
-    { name: "LINK", type: "u32", count: 2, meaning: "list node (next, previous)" },
-    { name: "PDPTES", type: "u64", count: 4, meaning: "latched PDPTEs of a PAE root" },
-    { name: "UNSYNC_BITMAP", type: "u64", count: 8, meaning: "entries below which a page is unsync" },
+    { name: "SPTEP", type: "u32", to: "u64[]", meaning: "TDP MMU: the entry that leads here, 0 for a root" },
+    { name: "LINK", type: "u32", count: 2, of: "LINK", address: true, meaning: "list node (next, previous)" },
+    { name: "PDPTES", type: "u64", count: 4, address: true, meaning: "latched PDPTEs of a PAE root" },
+    { name: "UNSYNC_BITMAP", type: "u64", count: 8, address: true, meaning: "entries below which a page is unsync" },
   ],
 };
 
 /** A block of an rmap; KVM's pte_list_desc. */
 export const DESC: RecordLayout = {
   prefix: "DESC",
+  className: "Desc",
   title: "Block of an rmap",
   fields: [
-    { name: "MORE", type: "u32", meaning: "next block" },
+    { name: "MORE", type: "u32", to: "DESC", optional: true, meaning: "next block" },
     { name: "COUNT", type: "u32", meaning: "pointers in use" },
-    { name: "SPTES", type: "u32", count: 14, meaning: "linear addresses of SPTEs" },
+    { name: "SPTES", type: "u32", count: 14, to: "u64[]", meaning: "linear addresses of SPTEs" },
   ],
 };
 
 /** One paging context of a vCPU; KVM's struct kvm_mmu. */
 export const MMU: RecordLayout = {
   prefix: "MMU",
+  className: "Mmu",
   title: "Paging context",
   fields: [
     { name: "ROOT_ROLE", type: "u32", meaning: "role of the root, in this project's layout" },
-    { name: "ROOT", type: "u32", meaning: "root's SP, 0 for none" },
+    { name: "ROOT", type: "u32", to: "SP", meaning: "root's SP, 0 for none" },
     { name: "ROOT_PGD", type: "u64", meaning: "guest pgd of the root" },
-    { name: "SPACE", type: "u32", meaning: "pointer to the SPACE record that guest walks use, in KVM's rule set" },
+    {
+      name: "SPACE",
+      type: "u32",
+      to: "SPACE",
+      meaning: "pointer to the SPACE record that guest walks use, in KVM's rule set",
+    },
     {
       name: "SECOND",
       type: "u32",
+      to: "MMU",
+      optional: true,
       meaning: "pointer to the context that guest-physical addresses go through, 0 for none",
     },
     { name: "PDPTE_RESERVED", type: "u64", meaning: "bits that a present PDPTE must not have as it is loaded" },
@@ -196,7 +285,7 @@ export const MMU: RecordLayout = {
     { name: "HAVE_AD", type: "u32", meaning: "1: the guest's tables have accessed and dirty bits" },
     { name: "FLAGS", type: "u32", meaning: "MMU_* bits" },
     { name: "SHADOW_BAD_MT_XWR", type: "u64", meaning: "EPT: bad values of bits 5:0" },
-    { name: "PREVIOUS", type: "u32", count: 3, meaning: "previous roots' SPs, 0 for none" },
+    { name: "PREVIOUS", type: "u32", count: 3, to: "SP", optional: true, meaning: "previous roots' SPs, 0 for none" },
     { name: "PREVIOUS_PGD", type: "u64", count: 3, meaning: "their guest pgds" },
     { name: "SHADOW_RESERVED", type: "u64", count: 10, meaning: "reserved bits of SPTEs, [bit 7][level - 1]" },
   ],
@@ -205,11 +294,12 @@ export const MMU: RecordLayout = {
 /** A vCPU: its contexts, the fault in progress and the last guest walk. */
 export const VCPU: RecordLayout = {
   prefix: "VCPU",
+  className: "Vcpu",
   title: "vCPU",
   fields: [
-    { name: "VM", type: "u32", meaning: "pointer to the VM record" },
-    { name: "MMU", type: "u32", meaning: "pointer to the context that faults go through" },
-    { name: "WALK_MMU", type: "u32", meaning: "pointer to the context that linear addresses go through" },
+    { name: "VM", type: "u32", to: "VM", meaning: "pointer to the VM record" },
+    { name: "MMU", type: "u32", to: "MMU", meaning: "pointer to the context that faults go through" },
+    { name: "WALK_MMU", type: "u32", to: "MMU", meaning: "pointer to the context that linear addresses go through" },
     { name: "SPACE", type: "u32", meaning: "address space: 0 normal, 1 SMM" },
     { name: "AC", type: "u32", meaning: "1: EFLAGS.AC is set" },
     { name: "PAE", type: "u32", meaning: "1: CR4.PAE is set" },
@@ -232,7 +322,7 @@ export const VCPU: RecordLayout = {
     { name: "F_PFN", type: "u64", meaning: "fault: host page << 12" },
     { name: "F_ERROR", type: "u32", meaning: "fault: error code" },
     { name: "F_PREFETCH", type: "u32", meaning: "fault: 1 where no guest access stands behind it" },
-    { name: "F_SLOT", type: "u32", meaning: "fault: MEMSLOT, 0 for none" },
+    { name: "F_SLOT", type: "u32", to: "MEMSLOT", optional: true, meaning: "fault: MEMSLOT, 0 for none" },
     { name: "F_MAP_WRITABLE", type: "u32", meaning: "fault: 1 where the host page may be written" },
     { name: "F_SEQ", type: "u32", meaning: "fault: VM_INVALIDATE_SEQ before the host page was looked up" },
     { name: "F_MAX_LEVEL", type: "u32", meaning: "fault: largest level that the guest's mapping allows" },
@@ -241,11 +331,11 @@ export const VCPU: RecordLayout = {
     { name: "F_NO_HUGE", type: "u32", meaning: "fault: 1 where a huge page is forbidden" },
     { name: "F_STAGE", type: "u32", meaning: "fault: STAGE_* at which it is resumed" },
     { name: "F_LEVEL", type: "u32", meaning: "fault: shadow walk's level" },
-    { name: "F_SPTEP", type: "u32", meaning: "fault: shadow walk's entry" },
+    { name: "F_SPTEP", type: "u32", to: "u64[]", meaning: "fault: shadow walk's entry" },
     { name: "REQ_GFN", type: "u64", meaning: "page wanted: gfn" },
     { name: "REQ_ROLE", type: "u32", meaning: "page wanted: role" },
     { name: "REQ_LOW", type: "u32", meaning: "page wanted: more of the name, as SP_LOW" },
-    { name: "REQ_PAGE", type: "u32", meaning: "page found or made" },
+    { name: "REQ_PAGE", type: "u32", to: "SP", meaning: "page found or made" },
     { name: "GW_TABLE_GFN", type: "u64", count: 5, meaning: "walk: gfn of the table, by level - 1" },
     { name: "GW_PTE", type: "u64", count: 5, meaning: "walk: entry" },
     { name: "GW_PTE_GPA", type: "u64", count: 5, meaning: "walk: its address" },
@@ -253,12 +343,19 @@ export const VCPU: RecordLayout = {
     { name: "L2_PTE", type: "u64", count: 5, meaning: "walk of L2's tables: entry, by level - 1" },
     { name: "L2_GPA", type: "u64", count: 5, meaning: "walk of L2's tables: its address, L2's" },
     { name: "L2_GFN", type: "u64", count: 5, meaning: "walk of L2's tables: the page that holds it, L1's" },
-    { name: "L2_POINTER", type: "u32", count: 5, meaning: "walk of L2's tables: its linear address, 0: read-only" },
+    {
+      name: "L2_POINTER",
+      type: "u32",
+      count: 5,
+      to: "u8[]",
+      meaning: "walk of L2's tables: its linear address, 0: read-only",
+    },
   ],
 };
 
 export const EVENT: RecordLayout = {
   prefix: "EVENT",
+  className: "Event",
   title: "Trace event",
   fields: [
     { name: "TYPE", type: "u32", meaning: "EV_*" },
@@ -271,7 +368,76 @@ export const EVENT: RecordLayout = {
   ],
 };
 
-export const SHADOW_RECORDS: readonly RecordLayout[] = [VM, SLOTSET, MEMSLOT, SP, DESC, MMU, VCPU, EVENT, TDP];
+export const SHADOW_RECORDS: readonly RecordLayout[] = [
+  VM,
+  SLOTSET,
+  MEMSLOT,
+  LINK,
+  FLUSH_RANGE,
+  COLLECTED,
+  SP,
+  DESC,
+  MMU,
+  VCPU,
+  EVENT,
+  TDP,
+];
+
+/** Words of these records that are made of bits. */
+export const ROOT_REQUEST: BitLayout = {
+  prefix: "ROOT_REQUEST",
+  title: "VM_ROOT_REQUEST",
+  source: "x86-paging",
+  fields: [
+    { name: "OBSOLETE", low: 0, meaning: "every vCPU has to drop obsolete roots" },
+    { name: "GAP", low: 1, meaning: "a current root has a gap" },
+  ],
+};
+
+export const RMAP: BitLayout = {
+  prefix: "RMAP",
+  title: "Head of an rmap",
+  source: "Linux 6.1 arch/x86/kvm/mmu/mmu.c (pte_list_add)",
+  fields: [{ name: "BLOCK", low: 0, meaning: "the other bits are a DESC's address; else they are the only SPTE's" }],
+};
+
+export const SHADOWED: BitLayout = {
+  prefix: "SHADOWED",
+  title: "Entry of SP_SHADOWED",
+  narrow: true,
+  source: "Linux 6.1 arch/x86/kvm/mmu/mmu.c (kvm_mmu_page_set_translation)",
+  fields: [
+    { name: "ACCESS", low: 0, width: 3, meaning: "ACC_* bits that the guest's entry gave" },
+    { name: "GFN", low: 12, width: 52, meaning: "gfn that it maps" },
+  ],
+};
+
+export const MEMTYPE: BitLayout = {
+  prefix: "MEMTYPE",
+  title: "MEMSLOT_MEMTYPE",
+  source: "x86-paging",
+  fields: [
+    { name: "OWN", low: 0, meaning: "the slot's pages have a memory type of their own" },
+    { name: "TYPE", low: 3, width: 3, meaning: "it, in its place in an EPT entry" },
+  ],
+};
+
+export const TDP_PAGE: BitLayout = {
+  prefix: "TDP_PAGE",
+  title: "SP_TDP",
+  source: "x86-paging",
+  fields: [
+    { name: "OWN", low: 0, meaning: "belongs to the TDP MMU" },
+    { name: "ZAP_SCHEDULED", low: 1, meaning: "an invalid root whose entries have not been zapped yet" },
+  ],
+};
+
+export const GENERATION: BitLayout = {
+  prefix: "GENERATION",
+  title: "Generation of a SLOTSET",
+  source: "Linux 6.1 include/linux/kvm_host.h (KVM_MEMSLOT_GEN_UPDATE_IN_PROGRESS)",
+  fields: [{ name: "IN_PROGRESS", low: 63, meaning: "an update of the slots is in progress" }],
+};
 
 export const SHADOW_CODES = {
   /** Set in the number of pages that were zapped where others than the one asked for were. */
@@ -333,6 +499,9 @@ export const SHADOW_CODES = {
   FAULT_DESCS: 14,
   /** The same for pages of the TDP MMU: one for each level. */
   FAULT_TDP_PAGES: 5,
+
+  /** `walkGuest`: an implicit supervisor access (the kernel's PFERR_IMPLICIT_ACCESS); no bit of any error code. */
+  WALK_IMPLICIT: 1 << 8,
 
   STAGE_START: 0,
   STAGE_HOST_PAGE: 1,

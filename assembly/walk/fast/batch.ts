@@ -1,6 +1,6 @@
 /** Translating many addresses in one call. */
 import { BATCH_TOO_WIDE, BLOCK_LANES, KERNEL_AUTO, KERNEL_SCALAR, MODE_NONE } from "../../abi/codes";
-import { SPACE_FAST } from "../../abi/layout";
+import { Space } from "../../abi/records";
 import { isNarrow } from "../linear";
 import { NOT_FAST } from "../plan";
 import { BLOCK_FAILED, BLOCK_REFUSED, lanesOf, walkBlock } from "./block";
@@ -17,9 +17,9 @@ import { MISSING, walkOn } from "./refused";
  * to be read first. Faults do not stop it. BATCH_TOO_WIDE, with nothing done, where an address is one that the mode does not
  * have. `kernel` is a KERNEL_* code; it changes the time, never the result.
  */
-export function translateBatch(space: usize, input: usize, output: usize, count: u32, access: u32, kernel: u32): u32 {
+export function translateBatch(space: Space, input: usize, output: usize, count: u32, access: u32, kernel: u32): u32 {
   if (isNarrow(space) && anyWide(input, count)) return BATCH_TOO_WIDE;
-  const blocks = kernel != KERNEL_SCALAR && load<u32>(space, SPACE_FAST) != MODE_NONE;
+  const blocks = kernel != KERNEL_SCALAR && space.fast != MODE_NONE;
   let done: u32 = 0;
   let pause: u32 = 0;
   while (done < count) {
@@ -53,13 +53,13 @@ export function translateBatch(space: usize, input: usize, output: usize, count:
 /** Some of the addresses have more than 32 bits. */
 function anyWide(input: usize, count: u32): bool {
   const end = input + ((<usize>(count & ~1)) << 3);
-  let all = v128.splat<u64>(count & 1 ? load<u64>(end) : 0);
+  let all = v128.splat<u64>(count % 2 != 0 ? load<u64>(end) : 0);
   for (let at = input; at < end; at += 16) all = v128.or(all, v128.load(at));
   return (v128.extract_lane<u64>(all, 0) | v128.extract_lane<u64>(all, 1)) >> 32 != 0;
 }
 
 /** Every address by itself. Returns how many were done. */
-function oneByOne(space: usize, input: usize, output: usize, count: u32, access: u32): u32 {
+function oneByOne(space: Space, input: usize, output: usize, count: u32, access: u32): u32 {
   for (let i: u32 = 0; i < count; i++) {
     const address = load<u64>(input + (i << 3));
     const fast = walkFastInline(space, address, access);
@@ -71,7 +71,7 @@ function oneByOne(space: usize, input: usize, output: usize, count: u32, access:
 }
 
 /** Lists the lanes that the block kernel left, without a branch that depends on the data. Returns how many. */
-function listFailed(space: usize, output: usize, lanes: u32): u32 {
+function listFailed(space: Space, output: usize, lanes: u32): u32 {
   const list = lanesOf(space);
   let failed: u32 = 0;
   for (let i: u32 = 0; i < lanes; i++) {
@@ -82,7 +82,7 @@ function listFailed(space: usize, output: usize, lanes: u32): u32 {
 }
 
 /** Finishes the listed lanes. Returns `lanes`, or the lane whose page has to be read first. */
-function finishFailed(space: usize, input: usize, output: usize, lanes: u32, failed: u32, access: u32): u32 {
+function finishFailed(space: Space, input: usize, output: usize, lanes: u32, failed: u32, access: u32): u32 {
   const list = lanesOf(space);
   for (let i: u32 = 0; i < failed; i++) {
     const lane = load<u32>(list + (i << 2));

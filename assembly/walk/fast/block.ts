@@ -4,34 +4,12 @@
  * misses overlap as far as the machine allows; the checks and results come last, two lanes a vector. Nothing branches on
  * the data: a lane that is not the common case leaves NOT_FAST as its result.
  */
-import { ACCESS_IMPLICIT, PTE_P, PTE_PS } from "../../abi/bits";
+import { ACCESS_IMPLICIT, BATCH_FAULT, PTE_P, PTE_PS } from "../../abi/bits";
 import { MODE_32BIT, MODE_4LEVEL, MODE_PAE, STATUS_PAGE_FAULT } from "../../abi/codes";
-import {
-  PLAN_BLOCK,
-  PLAN_CHECK_PAGE,
-  PLAN_CHECK_TABLE,
-  PLAN_NEED_LEAF,
-  PLAN_NEED_TABLE,
-  SPACE_ADDRESS_MASK,
-  SPACE_FAST,
-  SPACE_HALF,
-  SPACE_HIGH,
-  SPACE_LARGE_LEVELS,
-  SPACE_PDPTES,
-  SPACE_ROOT,
-  SPACE_TABLES_BASE,
-  SPACE_TABLES_LINEAR,
-  SPACE_TABLES_SIZE,
-  SPACE_TABLES_WINDOW,
-  SPACE_TLB,
-  SPACE_WORK,
-  WORK_LANES,
-  WORK_MASKS,
-  WORK_NOTHING,
-} from "../../abi/layout";
+import { Plan, Space, Work } from "../../abi/records";
 import { guestCode } from "../access";
 import { planFor } from "../plan";
-import { BATCH_FAULT, reportedCode } from "./exact";
+import { reportedCode } from "./exact";
 import { indexOf } from "./fast";
 
 /** Every lane has its physical address. */
@@ -45,16 +23,16 @@ import { indexOf } from "./fast";
 @inline export const BLOCK_REFUSED: u32 = 2;
 
 /** `lanes` addresses, an even number of at most BLOCK_LANES, in any legacy mode. Returns a BLOCK_* code. */
-export function walkBlock(space: usize, input: usize, output: usize, lanes: u32, access: u32): u32 {
+export function walkBlock(space: Space, input: usize, output: usize, lanes: u32, access: u32): u32 {
   const plan = planFor(space, access);
-  if (access & ACCESS_IMPLICIT || load<u64>(plan, PLAN_BLOCK) != 0) return BLOCK_REFUSED;
-  const size = load<u64>(space, SPACE_TABLES_SIZE);
+  if (access & ACCESS_IMPLICIT || plan.block != 0) return BLOCK_REFUSED;
+  const size = space.tablesSize;
   if (size == 0) return BLOCK_REFUSED;
-  const mode = load<u32>(space, SPACE_FAST);
-  const linear = load<u32>(space, SPACE_TABLES_LINEAR);
-  const base = load<u64>(space, SPACE_TABLES_BASE);
+  const mode = space.fast;
+  const linear = space.tablesLinear;
+  const base = space.tablesBase;
   // `offset` is that of the table to go on with, from the start of its slot.
-  let offset = load<u64>(space, SPACE_ROOT) - base;
+  let offset = space.root - base;
   if (mode == MODE_32BIT) {
     if (offset >= size) return BLOCK_REFUSED;
     findLeaves32(space, plan, linear + <u32>offset, input, lanes);
@@ -63,17 +41,17 @@ export function walkBlock(space: usize, input: usize, output: usize, lanes: u32,
   }
   const first = load<u64>(input);
   const different = differences(input, lanes);
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const need = load<u64>(plan, PLAN_NEED_TABLE);
-  const check = load<u64>(plan, PLAN_CHECK_TABLE);
+  const addressMask = space.addressMask;
+  const need = plan.needTable;
+  const check = plan.checkTable;
   let level: u32 = mode == MODE_PAE ? 2 : mode == MODE_4LEVEL ? 4 : 5;
   let table: u32 = 0;
   if (mode == MODE_PAE) {
-    const pdpte = load<u64>(space + (((<u32>first) >> 30) << 3), SPACE_PDPTES);
+    const pdpte = space.pdptes((<u32>first) >> 30);
     offset = (pdpte & addressMask) - base;
     if (different >> 30 != 0) {
       level = 3;
-      table = <u32>(space + SPACE_PDPTES);
+      table = <u32>space.pdptesAddress;
     } else if (!(pdpte & PTE_P)) return BLOCK_REFUSED;
   }
 
@@ -115,12 +93,12 @@ export function walkBlock(space: usize, input: usize, output: usize, lanes: u32,
  * The level at which the walk of `address` ends, from the table of `level` on: what is expected of the other lanes too.
  * Others leave NOT_FAST as their result.
  */
-function leafLevelOf(space: usize, table: u32, level: u32, address: u64): u32 {
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const base = load<u64>(space, SPACE_TABLES_BASE);
-  const size = load<u64>(space, SPACE_TABLES_SIZE);
-  const linear = load<u32>(space, SPACE_TABLES_LINEAR);
-  const large = load<u32>(space, SPACE_LARGE_LEVELS);
+function leafLevelOf(space: Space, table: u32, level: u32, address: u64): u32 {
+  const addressMask = space.addressMask;
+  const base = space.tablesBase;
+  const size = space.tablesSize;
+  const linear = space.tablesLinear;
+  const large = space.largeLevels;
   let at = table;
   for (; level > 1; level--) {
     const entry = load<u64>(at + <u32>indexOf(address, 3 + 9 * <u64>level));
@@ -134,9 +112,8 @@ function leafLevelOf(space: usize, table: u32, level: u32, address: u64): u32 {
 
 /** Scratch for a block: one u32 a lane. */
 // @ts-ignore: decorator
-@inline export function lanesOf(space: usize): usize {
-  const work: usize = load<u32>(space, SPACE_WORK);
-  return work + WORK_LANES;
+@inline export function lanesOf(space: Space): usize {
+  return space.work.lanesAddress;
 }
 
 /** The bits in which any address differs from the first. */
@@ -165,15 +142,15 @@ function gatherFrom(table: u32, input: usize, output: usize, lanes: u32, shift: 
  * Writes where each lane's entry at `leafLevel` lies to WORK_LANES, from the table at `level` above: at WORK_NOTHING for a
  * lane that failed already.
  */
-function findLeaves(space: usize, plan: usize, table: u32, input: usize, lanes: u32, level: u32, leafLevel: u32): void {
+function findLeaves(space: Space, plan: Plan, table: u32, input: usize, lanes: u32, level: u32, leafLevel: u32): void {
   const pointers = lanesOf(space);
   const nothing = nothingOf(space);
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const base = load<u64>(space, SPACE_TABLES_BASE);
-  const window = load<u64>(space, SPACE_TABLES_WINDOW);
-  const linear = load<u32>(space, SPACE_TABLES_LINEAR);
-  const need = load<u64>(plan, PLAN_NEED_TABLE);
-  const check = load<u64>(plan, PLAN_CHECK_TABLE);
+  const addressMask = space.addressMask;
+  const base = space.tablesBase;
+  const window = space.tablesWindow;
+  const linear = space.tablesLinear;
+  const need = plan.needTable;
+  const check = plan.checkTable;
   const shift: u64 = 9 * <u64>leafLevel;
   const end = pointers + (lanes << 2);
   let from = input;
@@ -188,7 +165,7 @@ function findLeaves(space: usize, plan: usize, table: u32, input: usize, lanes: 
     }
   } else if (level - leafLevel == 2) {
     // Of latched PDPTEs only P is left to be checked: reserved bits were when they were loaded, and they grant everything.
-    const pae = table == <u32>(space + SPACE_PDPTES);
+    const pae = table == <u32>space.pdptesAddress;
     const checkTop = pae ? PTE_P : check;
     const indexTop: u32 = pae ? 0x18 : 0xff8;
     for (let to = pointers; to < end; to += 4, from += 8) {
@@ -217,15 +194,15 @@ function findLeaves(space: usize, plan: usize, table: u32, input: usize, lanes: 
 }
 
 /** The same in 32-bit paging. */
-function findLeaves32(space: usize, plan: usize, table: u32, input: usize, lanes: u32): void {
+function findLeaves32(space: Space, plan: Plan, table: u32, input: usize, lanes: u32): void {
   const pointers = lanesOf(space);
   const nothing = nothingOf(space);
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const base = load<u64>(space, SPACE_TABLES_BASE);
-  const window = load<u64>(space, SPACE_TABLES_WINDOW);
-  const linear = load<u32>(space, SPACE_TABLES_LINEAR);
-  const need = load<u64>(plan, PLAN_NEED_TABLE);
-  const check = load<u64>(plan, PLAN_CHECK_TABLE);
+  const addressMask = space.addressMask;
+  const base = space.tablesBase;
+  const window = space.tablesWindow;
+  const linear = space.tablesLinear;
+  const need = plan.needTable;
+  const check = plan.checkTable;
   for (let i: u32 = 0; i < lanes; i++) {
     const address = load<u32>(input + (i << 3));
     const entry: u64 = load<u32>(table + ((address >>> 20) & 0xffc));
@@ -237,10 +214,10 @@ function findLeaves32(space: usize, plan: usize, table: u32, input: usize, lanes
 
 /** What a lane that failed reads: present but not accessed, which no plan takes. */
 // @ts-ignore: decorator
-@inline function nothingOf(space: usize): u32 {
-  const nothing = lanesOf(space) - WORK_LANES + WORK_NOTHING;
-  store<u64>(nothing, PTE_P);
-  return <u32>nothing;
+@inline function nothingOf(space: Space): u32 {
+  const work = space.work;
+  work.nothing = PTE_P;
+  return <u32>(changetype<usize>(work) + offsetof<Work>("nothing"));
 }
 
 /** Nothing but the loads. */
@@ -260,33 +237,40 @@ function gatherLeaves32(pointers: usize, output: usize, lanes: u32): void {
   for (let at = pointers, to = output; at < end; at += 4, to += 8) store<u64>(to, load<u32>(load<u32>(at)));
 }
 
+/** What is checked of a leaf of `level`. */
+// @ts-ignore: decorator
+@inline function checkOf(plan: Plan, level: u32): u64 {
+  return load<u64>(changetype<usize>(plan) + ((level - 1) << 3), offsetof<Plan>("checkPage"));
+}
+
 /**
  * Turns the leaf entries of `level` in `output` into physical addresses, into the fault where an entry is not present, or
  * into NOT_FAST where a check fails.
  */
-function finishLanes(space: usize, plan: usize, input: usize, output: usize, lanes: u32, access: u32, level: u32): u32 {
-  const work: usize = load<u32>(space, SPACE_WORK);
+function finishLanes(space: Space, plan: Plan, input: usize, output: usize, lanes: u32, access: u32, level: u32): u32 {
+  const work = space.work;
   const large: u64 = level > 1 ? PTE_PS : 0;
   const offsets = ((<u64>1) << (3 + 9 * <u64>level)) - 1;
   const fault = BATCH_FAULT | (STATUS_PAGE_FAULT << 16) | reportedCode(space, guestCode(access));
   // Through memory: V8 would compute vectors that do not come from there anew in every turn of the loop.
-  store<u64>(work, load<u64>(plan, PLAN_NEED_LEAF) | large, WORK_MASKS);
-  store<u64>(work, load<u64>(plan + ((level - 1) << 3), PLAN_CHECK_PAGE) | large, WORK_MASKS + 8);
-  store<u64>(work, offsets, WORK_MASKS + 16);
-  store<u64>(work, load<u64>(space, SPACE_ADDRESS_MASK) & ~offsets, WORK_MASKS + 24);
-  store<u64>(work, fault, WORK_MASKS + 32);
-  store<u64>(work, PTE_P, WORK_MASKS + 40);
+  work.blockNeed = plan.needLeaf | large;
+  work.blockCheck = checkOf(plan, level) | large;
+  work.blockOffset = offsets;
+  work.blockFrame = space.addressMask & ~offsets;
+  work.blockFault = fault;
+  work.blockPresent = PTE_P;
   // With a software TLB absent lanes are left to be done singly, to drop the page there: nothing is 2 under the mask.
-  store<u64>(work, load<u32>(space, SPACE_TLB) != 0 ? 2 : 0, WORK_MASKS + 48);
-  const half = v128.load_splat<u64>(space, SPACE_HALF);
-  const high = v128.load_splat<u64>(space, SPACE_HIGH);
-  const needs = v128.load_splat<u64>(work, WORK_MASKS);
-  const checks = v128.load_splat<u64>(work, WORK_MASKS + 8);
-  const offsetMask = v128.load_splat<u64>(work, WORK_MASKS + 16);
-  const pageMask = v128.load_splat<u64>(work, WORK_MASKS + 24);
-  const faults = v128.load_splat<u64>(work, WORK_MASKS + 32);
-  const present = v128.load_splat<u64>(work, WORK_MASKS + 40);
-  const absence = v128.load_splat<u64>(work, WORK_MASKS + 48);
+  work.blockAbsence = space.tlb != 0 ? 2 : 0;
+  const masks = changetype<usize>(work);
+  const half = v128.load_splat<u64>(changetype<usize>(space), offsetof<Space>("half"));
+  const high = v128.load_splat<u64>(changetype<usize>(space), offsetof<Space>("high"));
+  const needs = v128.load_splat<u64>(masks, offsetof<Work>("blockNeed"));
+  const checks = v128.load_splat<u64>(masks, offsetof<Work>("blockCheck"));
+  const offsetMask = v128.load_splat<u64>(masks, offsetof<Work>("blockOffset"));
+  const pageMask = v128.load_splat<u64>(masks, offsetof<Work>("blockFrame"));
+  const faults = v128.load_splat<u64>(masks, offsetof<Work>("blockFault"));
+  const present = v128.load_splat<u64>(masks, offsetof<Work>("blockPresent"));
+  const absence = v128.load_splat<u64>(masks, offsetof<Work>("blockAbsence"));
   const zero = i64x2.splat(0);
   let anyFailed = zero;
   const end = output + (lanes << 3);

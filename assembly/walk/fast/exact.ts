@@ -5,6 +5,7 @@
  */
 import {
   ACCESS_PROBE,
+  BATCH_FAULT,
   PFERR_P,
   PFERR_RSVD,
   PFERR_U,
@@ -26,18 +27,7 @@ import {
   STATUS_NON_CANONICAL,
   STATUS_PAGE_FAULT,
 } from "../../abi/codes";
-import {
-  SPACE_ADDRESS_MASK,
-  SPACE_FEATURES,
-  SPACE_FETCH_CODE,
-  SPACE_KIND,
-  SPACE_MEMORY,
-  SPACE_MODE,
-  SPACE_PDPTES,
-  SPACE_ROOT,
-  SPACE_ROOT_LEVEL,
-  SPACE_SECOND,
-} from "../../abi/layout";
+import { Space } from "../../abi/records";
 import { resolve } from "../../memory/resolve";
 import { guestCode, isMasked } from "../access";
 import { isLeaf, pageAddress, rightsOf } from "../legacy";
@@ -46,30 +36,25 @@ import { denies, keyDenial } from "../permissions";
 import { NOT_FAST } from "../plan";
 import { reservedBits } from "../reserved";
 
-/** Bit 63 of a batch result marks a fault. */
-// @ts-ignore: decorator
-@inline export const BATCH_FAULT: u64 = 1 << 63;
-
 /** The physical address, BATCH_FAULT | status << 16 | error code, or NOT_FAST. */
-export function walkExact(space: usize, given: u64, access: u32): u64 {
-  const mode = load<u32>(space, SPACE_MODE);
-  if (load<u32>(space, SPACE_KIND) != KIND_GUEST || load<u32>(space, SPACE_SECOND) != 0 || mode == MODE_NONE)
-    return NOT_FAST;
+export function walkExact(space: Space, given: u64, access: u32): u64 {
+  const mode = space.mode;
+  if (space.kind != KIND_GUEST || space.second != null || mode == MODE_NONE) return NOT_FAST;
   const address = mode >= MODE_4LEVEL && isMasked(access) ? untag(space, given) : given;
   if (!isCanonical(space, address)) return BATCH_FAULT | (STATUS_NON_CANONICAL << 16);
 
-  const memory = load<u32>(space, SPACE_MEMORY);
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
+  const memory = space.memory;
+  const addressMask = space.addressMask;
   const code = guestCode(access);
   const narrow = mode == MODE_32BIT;
   const indexBits: u64 = narrow ? 10 : 9;
-  let level = load<u32>(space, SPACE_ROOT_LEVEL);
+  let level = space.rootLevel;
   let shift: u64 = 12 + <u64>(level - 1) * indexBits;
-  let table = load<u64>(space, SPACE_ROOT);
+  let table = space.root;
   let rights: u32 = 7;
   let clear: u64 = 0;
-  if (mode == MODE_PAE && !(load<u32>(space, SPACE_FEATURES) & FEATURE_LIVE_PDPTES)) {
-    const pdpte = load<u64>(space + <usize>((address >> 30) << 3), SPACE_PDPTES);
+  if (mode == MODE_PAE && !(space.features & FEATURE_LIVE_PDPTES)) {
+    const pdpte = space.pdptes(<u32>(address >> 30));
     if (!(pdpte & PTE_P)) return fault(space, code, 0);
     if (pdpte & reservedBits(space, 3, pdpte)) return fault(space, code, PFERR_P | PFERR_RSVD);
     table = pdpte & addressMask;
@@ -103,12 +88,12 @@ export function walkExact(space: usize, given: u64, access: u32): u64 {
 }
 
 // @ts-ignore: decorator
-@inline function fault(space: usize, code: u32, cause: u32): u64 {
+@inline function fault(space: Space, code: u32, cause: u32): u64 {
   return BATCH_FAULT | (STATUS_PAGE_FAULT << 16) | cause | reportedCode(space, code);
 }
 
 /** The part of an error code that says what the access was. */
 // @ts-ignore: decorator
-@inline export function reportedCode(space: usize, code: u32): u32 {
-  return code & (PFERR_W | PFERR_U | load<u32>(space, SPACE_FETCH_CODE));
+@inline export function reportedCode(space: Space, code: u32): u32 {
+  return code & (PFERR_W | PFERR_U | space.fetchCode);
 }

@@ -6,67 +6,53 @@
  */
 import { ACCESS_IMPLICIT, PTE_P, PTE_PS } from "../../abi/bits";
 import { MODE_32BIT, MODE_4LEVEL, MODE_5LEVEL, MODE_PAE } from "../../abi/codes";
-import {
-  PLAN_BLOCK,
-  PLAN_CHECK_LARGE2,
-  PLAN_CHECK_LARGE3,
-  PLAN_CHECK_PAGE,
-  PLAN_CHECK_TABLE,
-  PLAN_NEED_LEAF,
-  PLAN_NEED_TABLE,
-  SPACE_ADDRESS_MASK,
-  SPACE_FAST,
-  SPACE_HALF,
-  SPACE_HIGH,
-  SPACE_LARGE_LEVELS,
-  SPACE_PDPTES,
-  SPACE_ROOT,
-  SPACE_TABLES_BASE,
-  SPACE_TABLES_LINEAR,
-  SPACE_TABLES_SIZE,
-} from "../../abi/layout";
+import { Plan, Space } from "../../abi/records";
 import { NOT_FAST, NOT_PRESENT, planFor } from "../plan";
 
-/** Bit 47: an address is canonical in 4-level paging where (address + HALF4) >> 48 is 0; untagging leaves it as it is. */
+/** Bits of an address in 4-level paging. */
 // @ts-ignore: decorator
-@inline const HALF4: u64 = 0x800000000000;
+@inline export const WIDTH4: u64 = 48;
+
+/** An address is canonical there where (address + HALF4) >> WIDTH4 is 0; untagging leaves it as it is. */
+// @ts-ignore: decorator
+@inline const HALF4: u64 = 1 << (WIDTH4 - 1);
 
 /** Byte offset of the entry for `address` at the level whose index begins at bit `shift`. */
 // @ts-ignore: decorator
 @inline export function indexOf(address: u64, shift: u64): u64 {
-  return (address >> (shift - 3)) & (511 << 3);
+  return (address >> (shift - 3)) & 0xff8;
 }
 
 /** The physical address, NOT_PRESENT or NOT_FAST, both negative. */
-export function walkFast(space: usize, address: u64, access: u32): u64 {
-  if (load<u32>(space, SPACE_FAST) != MODE_4LEVEL) return walkFastElsewhere(space, address, access);
+export function walkFast(space: Space, address: u64, access: u32): u64 {
+  if (space.fast != MODE_4LEVEL) return walkFastElsewhere(space, address, access);
   if (access & ACCESS_IMPLICIT || (address + HALF4) >> 48 != 0) return NOT_FAST;
   const plan = planFor(space, access);
-  return walkFrom4(space, plan, address, load<u64>(space, SPACE_ROOT), load<u64>(plan, PLAN_BLOCK));
+  return walkFrom4(space, plan, address, space.root, plan.block);
 }
 
 /** The same for loops. 4-level paging; the other modes have their own function. */
 // @ts-ignore: decorator
-@inline export function walkFastInline(space: usize, address: u64, access: u32): u64 {
-  if (load<u32>(space, SPACE_FAST) != MODE_4LEVEL) return walkFastElsewhere(space, address, access);
+@inline export function walkFastInline(space: Space, address: u64, access: u32): u64 {
+  if (space.fast != MODE_4LEVEL) return walkFastElsewhere(space, address, access);
   if (access & ACCESS_IMPLICIT || (address + HALF4) >> 48 != 0) return NOT_FAST;
   const plan = planFor(space, access);
-  return walkFrom4Inline(space, plan, address, load<u64>(space, SPACE_ROOT), load<u64>(plan, PLAN_BLOCK));
+  return walkFrom4Inline(space, plan, address, space.root, plan.block);
 }
 
 /** The same from the level-4 table at `table`; `above` is what was found wrong above it. */
-function walkFrom4(space: usize, plan: usize, address: u64, table: u64, above: u64): u64 {
+function walkFrom4(space: Space, plan: Plan, address: u64, table: u64, above: u64): u64 {
   return walkFrom4Inline(space, plan, address, table, above);
 }
 
 // @ts-ignore: decorator
-@inline function walkFrom4Inline(space: usize, plan: usize, address: u64, table: u64, above: u64): u64 {
-  const base = load<u64>(space, SPACE_TABLES_BASE);
-  const size = load<u64>(space, SPACE_TABLES_SIZE);
-  const linear = load<u32>(space, SPACE_TABLES_LINEAR);
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const need = load<u64>(plan, PLAN_NEED_TABLE);
-  const check = load<u64>(plan, PLAN_CHECK_TABLE);
+@inline function walkFrom4Inline(space: Space, plan: Plan, address: u64, table: u64, above: u64): u64 {
+  const base = space.tablesBase;
+  const size = space.tablesSize;
+  const linear = space.tablesLinear;
+  const addressMask = space.addressMask;
+  const need = plan.needTable;
+  const check = plan.checkTable;
 
   let offset = table - base + indexOf(address, 39);
   if (offset >= size) return NOT_FAST;
@@ -77,7 +63,7 @@ function walkFrom4(space: usize, plan: usize, address: u64, table: u64, above: u
   if (offset >= size) return NOT_FAST;
   const entry3 = load<u64>(linear + <u32>offset);
   if (entry3 & PTE_PS) {
-    return finishLarge(space, plan, entry3, load<u64>(plan, PLAN_CHECK_LARGE3), above | (wrong & check), address, 30);
+    return finishLarge(space, plan, entry3, plan.checkLarge3, above | (wrong & check), address, 30);
   }
   wrong |= entry3 ^ need;
 
@@ -85,19 +71,19 @@ function walkFrom4(space: usize, plan: usize, address: u64, table: u64, above: u
   if (offset >= size) return NOT_FAST;
   const entry2 = load<u64>(linear + <u32>offset);
   if (entry2 & PTE_PS) {
-    return finishLarge(space, plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above | (wrong & check), address, 21);
+    return finishLarge(space, plan, entry2, plan.checkLarge2, above | (wrong & check), address, 21);
   }
   wrong |= entry2 ^ need;
 
   offset = (entry2 & addressMask) - base + indexOf(address, 12);
   if (offset >= size) return NOT_FAST;
   const entry1 = load<u64>(linear + <u32>offset);
-  return finish(plan, entry1, load<u64>(plan, PLAN_CHECK_PAGE), above | (wrong & check), addressMask, address, 12);
+  return finish(plan, entry1, plan.checkPage, above | (wrong & check), addressMask, address, 12);
 }
 
 // @ts-ignore: decorator
 @inline function finish(
-  plan: usize,
+  plan: Plan,
   leaf: u64,
   check: u64,
   wrong: u64,
@@ -105,7 +91,7 @@ function walkFrom4(space: usize, plan: usize, address: u64, table: u64, above: u
   address: u64,
   shift: u64,
 ): u64 {
-  if ((wrong | ((leaf ^ load<u64>(plan, PLAN_NEED_LEAF)) & check)) != 0) {
+  if ((wrong | ((leaf ^ plan.needLeaf) & check)) != 0) {
     return wrong == 0 && (leaf & PTE_P) == 0 ? NOT_PRESENT : NOT_FAST;
   }
   const offsetMask: u64 = ((<u64>1) << shift) - 1;
@@ -113,72 +99,66 @@ function walkFrom4(space: usize, plan: usize, address: u64, table: u64, above: u
 }
 
 /** The same for a page of 1 << `shift` bytes. */
-function finishLarge(space: usize, plan: usize, leaf: u64, check: u64, wrong: u64, address: u64, shift: u64): u64 {
-  return finish(plan, leaf, check, wrong, load<u64>(space, SPACE_ADDRESS_MASK), address, shift);
+function finishLarge(space: Space, plan: Plan, leaf: u64, check: u64, wrong: u64, address: u64, shift: u64): u64 {
+  return finish(plan, leaf, check, wrong, space.addressMask, address, shift);
 }
 
-function walkFastElsewhere(space: usize, address: u64, access: u32): u64 {
-  const mode = load<u32>(space, SPACE_FAST);
-  if (access & ACCESS_IMPLICIT || ((address + load<u64>(space, SPACE_HALF)) & load<u64>(space, SPACE_HIGH)) != 0) {
+function walkFastElsewhere(space: Space, address: u64, access: u32): u64 {
+  const mode = space.fast;
+  if (access & ACCESS_IMPLICIT || ((address + space.half) & space.high) != 0) {
     return NOT_FAST;
   }
   const plan = planFor(space, access);
   if (mode == MODE_32BIT) return walkFast32(space, plan, <u32>address);
   if (mode == MODE_PAE) return walkFastPae(space, plan, address);
   if (mode != MODE_5LEVEL) return NOT_FAST;
-  const offset = load<u64>(space, SPACE_ROOT) - load<u64>(space, SPACE_TABLES_BASE) + indexOf(address, 48);
-  if (offset >= load<u64>(space, SPACE_TABLES_SIZE)) return NOT_FAST;
-  const entry5 = load<u64>(load<u32>(space, SPACE_TABLES_LINEAR) + <u32>offset);
-  const wrong = (entry5 ^ load<u64>(plan, PLAN_NEED_TABLE)) & load<u64>(plan, PLAN_CHECK_TABLE);
-  return walkFrom4(
-    space,
-    plan,
-    address,
-    entry5 & load<u64>(space, SPACE_ADDRESS_MASK),
-    wrong | load<u64>(plan, PLAN_BLOCK),
-  );
+  const offset = space.root - space.tablesBase + indexOf(address, 48);
+  if (offset >= space.tablesSize) return NOT_FAST;
+  const entry5 = load<u64>(space.tablesLinear + <u32>offset);
+  const wrong = (entry5 ^ plan.needTable) & plan.checkTable;
+  return walkFrom4(space, plan, address, entry5 & space.addressMask, wrong | plan.block);
 }
 
 /** PAE with latched PDPTEs: they were checked for reserved bits when they were loaded, and grant everything. */
-function walkFastPae(space: usize, plan: usize, address: u64): u64 {
-  const base = load<u64>(space, SPACE_TABLES_BASE);
-  const size = load<u64>(space, SPACE_TABLES_SIZE);
-  const linear = load<u32>(space, SPACE_TABLES_LINEAR);
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const pdpte = load<u64>(space + (((<u32>address) >> 30) << 3), SPACE_PDPTES);
+function walkFastPae(space: Space, plan: Plan, address: u64): u64 {
+  const base = space.tablesBase;
+  const size = space.tablesSize;
+  const linear = space.tablesLinear;
+  const addressMask = space.addressMask;
+  const pdpte = space.pdptes((<u32>address) >> 30);
   if (!(pdpte & PTE_P)) return NOT_FAST;
 
   let offset = (pdpte & addressMask) - base + indexOf(address, 21);
   if (offset >= size) return NOT_FAST;
   const entry2 = load<u64>(linear + <u32>offset);
-  const above = load<u64>(plan, PLAN_BLOCK);
-  if (entry2 & PTE_PS) return finishLarge(space, plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above, address, 21);
-  const wrong = (entry2 ^ load<u64>(plan, PLAN_NEED_TABLE)) & load<u64>(plan, PLAN_CHECK_TABLE);
+  const above = plan.block;
+  if (entry2 & PTE_PS) return finishLarge(space, plan, entry2, plan.checkLarge2, above, address, 21);
+  const wrong = (entry2 ^ plan.needTable) & plan.checkTable;
 
   offset = (entry2 & addressMask) - base + indexOf(address, 12);
   if (offset >= size) return NOT_FAST;
   const entry1 = load<u64>(linear + <u32>offset);
-  return finish(plan, entry1, load<u64>(plan, PLAN_CHECK_PAGE), above | wrong, addressMask, address, 12);
+  return finish(plan, entry1, plan.checkPage, above | wrong, addressMask, address, 12);
 }
 
 /** 32-bit paging: the checks are those of the low halves. */
-function walkFast32(space: usize, plan: usize, address: u32): u64 {
-  const base = load<u64>(space, SPACE_TABLES_BASE);
-  const size = load<u64>(space, SPACE_TABLES_SIZE);
-  const linear = load<u32>(space, SPACE_TABLES_LINEAR);
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const above = load<u64>(plan, PLAN_BLOCK);
+function walkFast32(space: Space, plan: Plan, address: u32): u64 {
+  const base = space.tablesBase;
+  const size = space.tablesSize;
+  const linear = space.tablesLinear;
+  const addressMask = space.addressMask;
+  const above = plan.block;
 
-  let offset = load<u64>(space, SPACE_ROOT) - base + <u64>((address >> 22) << 2);
+  let offset = space.root - base + <u64>((address >> 22) << 2);
   if (offset >= size) return NOT_FAST;
   const entry2: u64 = load<u32>(linear + <u32>offset);
-  if (entry2 & PTE_PS && load<u32>(space, SPACE_LARGE_LEVELS) != 0) {
-    return finishLarge(space, plan, entry2, load<u64>(plan, PLAN_CHECK_LARGE2), above, address, 22);
+  if (entry2 & PTE_PS && space.largeLevels != 0) {
+    return finishLarge(space, plan, entry2, plan.checkLarge2, above, address, 22);
   }
-  const wrong = (entry2 ^ load<u64>(plan, PLAN_NEED_TABLE)) & load<u64>(plan, PLAN_CHECK_TABLE);
+  const wrong = (entry2 ^ plan.needTable) & plan.checkTable;
 
   offset = (entry2 & addressMask) - base + <u64>(((address >> 12) & 1023) << 2);
   if (offset >= size) return NOT_FAST;
   const entry1: u64 = load<u32>(linear + <u32>offset);
-  return finish(plan, entry1, load<u64>(plan, PLAN_CHECK_PAGE), above | wrong, addressMask, address, 12);
+  return finish(plan, entry1, plan.checkPage, above | wrong, addressMask, address, 12);
 }

@@ -2,39 +2,23 @@
  * The fast walk once more for single calls, with nothing that these do not need: 4-level and 32-bit paging, the plain
  * accesses, addresses that are canonical as they are, no software TLB. SPACE_QUICK says where it may be tried.
  */
-import { PTE_P, PTE_PS } from "../../abi/bits";
+import { CODE_INDEX_SHIFT, PTE_P, PTE_PS } from "../../abi/bits";
 import { STATUS_PAGE_FAULT } from "../../abi/codes";
-import {
-  PLAN_BLOCK,
-  PLAN_CHECK_LARGE2,
-  PLAN_CHECK_LARGE3,
-  PLAN_CHECK_PAGE,
-  PLAN_CHECK_TABLE,
-  PLAN_NEED_LEAF,
-  PLAN_NEED_TABLE,
-  PLAN_SIZE_OF,
-  SPACE_ADDRESS_MASK,
-  SPACE_LARGE_LEVELS,
-  SPACE_PLANS,
-  SPACE_ROOT_LINEAR,
-  SPACE_TABLES_BASE,
-  SPACE_TABLES_LINEAR,
-  SPACE_TABLES_SIZE,
-  SPACE_TABLES_WINDOW,
-} from "../../abi/layout";
+import { Plan, Space } from "../../abi/records";
 import { NOT_FAST } from "../plan";
 import { reportedCode } from "./exact";
+import { WIDTH4 } from "./fast";
 import { finishRefused } from "./refused";
 
 /** Added to the high half, it gives less than 1 << 16 for the addresses that 4-level paging calls canonical. */
 // @ts-ignore: decorator
-@inline export const HALF4_HIGH: u32 = 0x8000;
+@inline export const HALF4_HIGH: u32 = 1 << (<u32>WIDTH4 - 33);
 
 /** `access` has no bit but W, U and I, which are a plan's index; the space's fields and its plan's have one base then. */
 // @ts-ignore: decorator
-@inline function planAt(space: usize, access: u32): usize {
-  assert(PLAN_SIZE_OF == 64);
-  return space + (access << 5);
+@inline function planAt(space: Space, access: u32): usize {
+  assert(Plan.SIZE == 1 << (5 + CODE_INDEX_SHIFT));
+  return changetype<usize>(space) + (access << 5);
 }
 
 // @ts-ignore: decorator
@@ -44,15 +28,15 @@ import { finishRefused } from "./refused";
 
 /** `high:low` is canonical; other results are those of `translate`. */
 // @ts-ignore: decorator
-@inline export function quick4(space: usize, high: u32, low: u32, access: u32): f64 {
+@inline export function quick4(space: Space, high: u32, low: u32, access: u32): f64 {
   const plan = planAt(space, access);
-  const base = load<u64>(space, SPACE_TABLES_BASE);
-  const size = load<u64>(space, SPACE_TABLES_SIZE);
-  const linear = load<u32>(space, SPACE_TABLES_LINEAR);
-  const addressMask = load<u64>(space, SPACE_ADDRESS_MASK);
-  const need = load<u64>(plan, SPACE_PLANS + PLAN_NEED_TABLE);
+  const base = space.tablesBase;
+  const size = space.tablesSize;
+  const linear = space.tablesLinear;
+  const addressMask = space.addressMask;
+  const need = load<u64>(plan, Space.PLANS + offsetof<Plan>("needTable"));
 
-  const entry4 = load<u64>(load<u32>(space, SPACE_ROOT_LINEAR) + ((high >>> 4) & 0xff8));
+  const entry4 = load<u64>(space.rootLinear + ((high >>> 4) & 0xff8));
   let table = (entry4 & addressMask) - base;
   if (table >= size) return finishRefused(space, wide(high, low), access, NOT_FAST);
   const entry3 = load<u64>(linear + <u32>table + (((high << 5) | (low >>> 27)) & 0xff8));
@@ -66,10 +50,12 @@ import { finishRefused } from "./refused";
   const entry1 = load<u64>(linear + <u32>table + ((low >>> 9) & 0xff8));
 
   const wrong =
-    load<u64>(plan, SPACE_PLANS + PLAN_BLOCK) |
-    (((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
+    load<u64>(plan, Space.PLANS + offsetof<Plan>("block")) |
+    (((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) &
+      load<u64>(plan, Space.PLANS + offsetof<Plan>("checkTable")));
   const leaf =
-    (entry1 ^ load<u64>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_PAGE);
+    (entry1 ^ load<u64>(plan, Space.PLANS + offsetof<Plan>("needLeaf"))) &
+    load<u64>(plan, Space.PLANS + offsetof<Plan>("checkPage"));
   if ((wrong | leaf) != 0) return refuse(space, wide(high, low), access, wrong, entry1);
   return <f64>(<i64>((entry1 & addressMask) | (<u64>(low & 0xfff))));
 }
@@ -79,38 +65,45 @@ import { finishRefused } from "./refused";
  * so that the plan says whether a table lies in it.
  */
 // @ts-ignore: decorator
-@inline export function quick32(space: usize, low: u32, access: u32): f64 {
+@inline export function quick32(space: Space, low: u32, access: u32): f64 {
   const plan = planAt(space, access);
-  const addressMask = load<u32>(space, SPACE_ADDRESS_MASK);
-  const entry2 = load<u32>(load<u32>(space, SPACE_ROOT_LINEAR) + ((low >>> 20) & 0xffc));
+  const addressMask = load<u32>(changetype<usize>(space), offsetof<Space>("addressMask"));
+  const entry2 = load<u32>(space.rootLinear + ((low >>> 20) & 0xffc));
   // Bit 7 is PS where LARGE_LEVELS has bit 2 set.
-  if ((entry2 >>> 5) & load<u32>(space, SPACE_LARGE_LEVELS)) return quickLarge(space, low, access, 0, entry2, 22);
-  const table = load<u32>(space, SPACE_TABLES_LINEAR) + (entry2 & addressMask & load<u32>(space, SPACE_TABLES_WINDOW));
+  if ((entry2 >>> 5) & space.largeLevels) return quickLarge(space, low, access, 0, entry2, 22);
+  const window = load<u32>(changetype<usize>(space), offsetof<Space>("tablesWindow"));
+  const table = space.tablesLinear + (entry2 & addressMask & window);
   const entry1 = load<u32>(table + ((low >>> 10) & 0xffc));
 
   const wrong =
-    load<u32>(plan, SPACE_PLANS + PLAN_BLOCK) |
-    ((entry2 ^ load<u32>(plan, SPACE_PLANS + PLAN_NEED_TABLE)) & load<u32>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
+    load<u32>(plan, Space.PLANS + offsetof<Plan>("block")) |
+    ((entry2 ^ load<u32>(plan, Space.PLANS + offsetof<Plan>("needTable"))) &
+      load<u32>(plan, Space.PLANS + offsetof<Plan>("checkTable")));
   const leaf =
-    (entry1 ^ load<u32>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & load<u32>(plan, SPACE_PLANS + PLAN_CHECK_PAGE);
+    (entry1 ^ load<u32>(plan, Space.PLANS + offsetof<Plan>("needLeaf"))) &
+    load<u32>(plan, Space.PLANS + offsetof<Plan>("checkPage"));
   if ((wrong | leaf) != 0) return refuse(space, low, access, wrong, entry1);
   return <f64>((entry1 & addressMask) | (low & 0xfff));
 }
 
 /** `leaf` maps 1 << `shift` bytes; `above` is where the entries above differ from what is needed. */
-function quickLarge(space: usize, address: u64, access: u32, above: u64, leaf: u64, shift: u64): f64 {
+function quickLarge(space: Space, address: u64, access: u32, above: u64, leaf: u64, shift: u64): f64 {
   const plan = planAt(space, access);
   const check =
-    shift == 30 ? load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE3) : load<u64>(plan, SPACE_PLANS + PLAN_CHECK_LARGE2);
-  const wrong = load<u64>(plan, SPACE_PLANS + PLAN_BLOCK) | (above & load<u64>(plan, SPACE_PLANS + PLAN_CHECK_TABLE));
-  const bad = (leaf ^ load<u64>(plan, SPACE_PLANS + PLAN_NEED_LEAF)) & check;
+    shift == 30
+      ? load<u64>(plan, Space.PLANS + offsetof<Plan>("checkLarge3"))
+      : load<u64>(plan, Space.PLANS + offsetof<Plan>("checkLarge2"));
+  const wrong =
+    load<u64>(plan, Space.PLANS + offsetof<Plan>("block")) |
+    (above & load<u64>(plan, Space.PLANS + offsetof<Plan>("checkTable")));
+  const bad = (leaf ^ load<u64>(plan, Space.PLANS + offsetof<Plan>("needLeaf"))) & check;
   if ((wrong | bad) != 0) return refuse(space, address, access, wrong, leaf);
   const offsetMask: u64 = ((<u64>1) << shift) - 1;
-  return <f64>(<i64>((leaf & load<u64>(space, SPACE_ADDRESS_MASK) & ~offsetMask) | (address & offsetMask)));
+  return <f64>(<i64>((leaf & space.addressMask & ~offsetMask) | (address & offsetMask)));
 }
 
 /** Every entry was read; `wrong` is what is wrong above the leaf. There is no software TLB that a fault concerns. */
-function refuse(space: usize, address: u64, access: u32, wrong: u64, leaf: u64): f64 {
+function refuse(space: Space, address: u64, access: u32, wrong: u64, leaf: u64): f64 {
   if (wrong != 0 || (leaf & PTE_P) != 0) return finishRefused(space, address, access, NOT_FAST);
   return -1 - <f64>((STATUS_PAGE_FAULT << 16) | reportedCode(space, access));
 }

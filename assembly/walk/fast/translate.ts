@@ -1,13 +1,13 @@
 /** One access through one address space, in one call. */
 import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_USER, ACCESS_WRITE } from "../../abi/bits";
 import { MODE_32BIT, MODE_4LEVEL, STATUS_OK, WALK_TRACE } from "../../abi/codes";
-import { SPACE_QUICK, SPACE_TLB, SPACE_WORK, WORK_CODE, WORK_PA, WORK_TRACE_COUNT } from "../../abi/layout";
-import { walkFast } from "./fast";
-import { HALF4_HIGH, quick32, quick4, wide } from "./single";
-import { finishRefused } from "./refused";
+import { Space } from "../../abi/records";
 import { run } from "../space/run";
 import { enterFast, lookUp } from "../tlb/tlb";
 import { keepLine } from "../tlb/tlb-lines";
+import { walkFast } from "./fast";
+import { finishRefused } from "./refused";
+import { HALF4_HIGH, quick32, quick4, wide } from "./single";
 
 /** Accesses that the quick walks take: bits 4, 2 and 1 are a plan's index as they are. */
 // @ts-ignore: decorator
@@ -17,22 +17,22 @@ import { keepLine } from "../tlb/tlb-lines";
  * Translates `high:low` for the ACCESS_* word `access`. Returns the physical address (at most 52 bits, exact), or
  * -1 - (status << 16 | error code).
  */
-export function translate(space: usize, high: u32, low: u32, access: u32): f64 {
-  const other = (access & ~QUICK) | (load<u32>(space, SPACE_QUICK) ^ MODE_4LEVEL) | ((high + HALF4_HIGH) >>> 16);
+export function translate(space: Space, high: u32, low: u32, access: u32): f64 {
+  const other = (access & ~QUICK) | (space.quick ^ MODE_4LEVEL) | ((high + HALF4_HIGH) >>> 16);
   return other == 0 ? quick4(space, high, low, access) : translateOtherwise(space, wide(high, low), access);
 }
 
 /** The same for a linear address of 32 bits. */
-export function translate32(space: usize, low: u32, access: u32): f64 {
-  if ((access & ~QUICK) | (load<u32>(space, SPACE_QUICK) ^ MODE_32BIT)) return translateOtherwise(space, low, access);
+export function translate32(space: Space, low: u32, access: u32): f64 {
+  if ((access & ~QUICK) | (space.quick ^ MODE_32BIT)) return translateOtherwise(space, low, access);
   return quick32(space, low, access);
 }
 
-function translateOtherwise(space: usize, address: u64, access: u32): f64 {
-  if (((access & ~QUICK) | (load<u32>(space, SPACE_QUICK) ^ MODE_32BIT) | (<u32>(address >> 32))) == 0) {
+function translateOtherwise(space: Space, address: u64, access: u32): f64 {
+  if (((access & ~QUICK) | (space.quick ^ MODE_32BIT) | (<u32>(address >> 32))) == 0) {
     return translate32(space, <u32>address, access);
   }
-  const tlb: usize = load<u32>(space, SPACE_TLB);
+  const tlb = space.tlb;
   if (tlb != 0) {
     const hit = lookUp(space, tlb, address, access);
     if (<i64>hit >= 0) {
@@ -52,19 +52,19 @@ function translateOtherwise(space: usize, address: u64, access: u32): f64 {
 }
 
 /** The same as `translate`, always by the full walk, with the address in one piece; the details are in the WORK record. */
-export function translateWide(space: usize, address: u64, access: u32): f64 {
+export function translateWide(space: Space, address: u64, access: u32): f64 {
   const status = run(space, address, access, 0);
-  const work = load<u32>(space, SPACE_WORK);
-  if (status == STATUS_OK) return <f64>(<i64>load<u64>(work, WORK_PA));
-  return -1 - <f64>((status << 16) | (load<u32>(work, WORK_CODE) & 0xffff));
+  const work = space.work;
+  if (status == STATUS_OK) return <f64>(<i64>work.pa);
+  return -1 - <f64>((status << 16) | ((<u32>work.code) & 0xffff));
 }
 
 /**
  * The same for people: every entry that is read goes into the trace, nothing is changed. Returns the status that
  * `translate` would give, so accesses that would set a bit are checked for that.
  */
-export function explain(space: usize, address: u64, access: u32): u32 {
-  const work = load<u32>(space, SPACE_WORK);
-  store<u32>(work, 0, WORK_TRACE_COUNT);
+export function explain(space: Space, address: u64, access: u32): u32 {
+  const work = space.work;
+  work.traceCount = 0;
   return run(space, address, access, WALK_TRACE);
 }

@@ -6,16 +6,7 @@
  */
 import { PTE_P, PTE_RW, PTE_US } from "../../abi/bits";
 import { RIGHT_EXECUTE } from "../../abi/codes";
-import {
-  LEAF_ENTRY,
-  LEAF_PA,
-  LEAF_RIGHTS,
-  LEAF_SIZE_OF,
-  LEAF_VA,
-  SPACE_ADDRESS_MASK,
-  SPACE_RESERVED,
-  SPACE_XD_MASK,
-} from "../../abi/layout";
+import { Leaf, Space } from "../../abi/records";
 
 /** Entries of a group: two cache lines. */
 // @ts-ignore: decorator
@@ -41,16 +32,16 @@ import {
  * Lists entries from `index`, a multiple of GROUP, on, as long as `room` records (at least GROUP) hold a whole group. `va`
  * is the address that entry 0 translates, `above` the rights above the table. Returns records << 16 | the next index.
  */
-export function listTable(space: usize, pointer: u32, index: u32, output: usize, room: u32, va: u64, above: u32): u32 {
-  const frames = v128.splat<u64>(load<u64>(space, SPACE_ADDRESS_MASK));
-  const checked = v128.splat<u64>(load<u64>(space, SPACE_RESERVED) | PTE_P);
-  const xd = v128.splat<u64>(load<u64>(space, SPACE_XD_MASK));
+export function listTable(space: Space, pointer: u32, index: u32, output: usize, room: u32, va: u64, above: u32): u32 {
+  const frames = v128.splat<u64>(space.addressMask);
+  const checked = v128.splat<u64>(space.reserved(0) | PTE_P);
+  const xd = v128.splat<u64>(space.xdMask);
   const execute = v128.splat<u64>(above & RIGHT_EXECUTE);
   const kept = v128.splat<u64>(above & ((<u32>PTE_RW) | (<u32>PTE_US)));
-  const rights = v128.splat<u64>(load<u64>(space, SPACE_XD_MASK) | PTE_RW | PTE_US);
+  const rights = v128.splat<u64>(space.xdMask | PTE_RW | PTE_US);
   const first = v128.add<u64>(v128.splat<u64>(va), i64x2(0, 0x1000));
   let at = output;
-  const last = output + (room - GROUP) * LEAF_SIZE_OF;
+  const last = output + (room - GROUP) * Leaf.SIZE;
 
   while (at <= last) {
     index = skipEmpty(pointer, index);
@@ -59,7 +50,7 @@ export function listTable(space: usize, pointer: u32, index: u32, output: usize,
     const model = v128.load(from);
     const addresses = v128.add<u64>(first, v128.splat<u64>((<u64>index) << 12));
     const good = v128.eq<u64>(v128.and(model, checked), v128.splat<u64>(PTE_P));
-    const left = min<u32>(<u32>(last - at) / (GROUP * LEAF_SIZE_OF) + 1, (512 - index) / GROUP);
+    const left = min<u32>(<u32>(last - at) / (GROUP * Leaf.SIZE) + 1, (512 - index) / GROUP);
     let groups: u32 = 0;
     if (v128.all_true<u64>(good)) {
       groups = listUniform(
@@ -74,15 +65,19 @@ export function listTable(space: usize, pointer: u32, index: u32, output: usize,
       );
     }
     if (groups != 0) {
-      at += groups * (GROUP * LEAF_SIZE_OF);
+      at += groups * (GROUP * Leaf.SIZE);
       index += groups * GROUP;
     } else {
       at = listGroup(from, at, addresses, frames, checked, xd, execute, kept);
       index += GROUP;
     }
   }
-  assert(LEAF_SIZE_OF == 32 && LEAF_PA == LEAF_VA + 8 && LEAF_RIGHTS == LEAF_ENTRY + 8);
-  return ((<u32>(at - output) / LEAF_SIZE_OF) << 16) | index;
+  assert(
+    Leaf.SIZE == 32 &&
+      offsetof<Leaf>("pa") == offsetof<Leaf>("va") + 8 &&
+      offsetof<Leaf>("rights") == offsetof<Leaf>("entry") + 8,
+  );
+  return ((<u32>(at - output) / Leaf.SIZE) << 16) | index;
 }
 
 /**
@@ -119,13 +114,13 @@ function listUniform(
     while (from < end) {
       storeTwo(at, v128.load(from), addresses, frames, meta);
       addresses = v128.add<u64>(addresses, step);
-      storeTwo(at + 2 * LEAF_SIZE_OF, v128.load(from, 16), addresses, frames, meta);
+      storeTwo(at + 2 * Leaf.SIZE, v128.load(from, 16), addresses, frames, meta);
       addresses = v128.add<u64>(addresses, step);
-      storeTwo(at + 4 * LEAF_SIZE_OF, v128.load(from, 32), addresses, frames, meta);
+      storeTwo(at + 4 * Leaf.SIZE, v128.load(from, 32), addresses, frames, meta);
       addresses = v128.add<u64>(addresses, step);
-      storeTwo(at + 6 * LEAF_SIZE_OF, v128.load(from, 48), addresses, frames, meta);
+      storeTwo(at + 6 * Leaf.SIZE, v128.load(from, 48), addresses, frames, meta);
       addresses = v128.add<u64>(addresses, step);
-      at += 8 * LEAF_SIZE_OF;
+      at += 8 * Leaf.SIZE;
       from += 64;
     }
   }
@@ -143,11 +138,11 @@ function listUniform(
 // @ts-ignore: decorator
 @inline function storeTwo(at: usize, entries: v128, addresses: v128, frames: v128, meta: v128): void {
   const targets = v128.and(entries, frames);
-  v128.store(at, v128.shuffle<u64>(addresses, targets, 0, 2), LEAF_VA);
-  v128.store(at, v128.shuffle<u64>(entries, meta, 0, 2), LEAF_ENTRY);
-  const next = at + LEAF_SIZE_OF;
-  v128.store(next, v128.shuffle<u64>(addresses, targets, 1, 3), LEAF_VA);
-  v128.store(next, v128.shuffle<u64>(entries, meta, 1, 3), LEAF_ENTRY);
+  v128.store(at, v128.shuffle<u64>(addresses, targets, 0, 2), offsetof<Leaf>("va"));
+  v128.store(at, v128.shuffle<u64>(entries, meta, 0, 2), offsetof<Leaf>("entry"));
+  const next = at + Leaf.SIZE;
+  v128.store(next, v128.shuffle<u64>(addresses, targets, 1, 3), offsetof<Leaf>("va"));
+  v128.store(next, v128.shuffle<u64>(entries, meta, 1, 3), offsetof<Leaf>("entry"));
 }
 
 /** A group in which entries differ: each entry's record is written, and kept by moving on behind it. Returns the next place. */
@@ -171,12 +166,12 @@ function listGroup(
     const good = v128.eq<u64>(v128.and(entries, checked), present);
     const targets = v128.and(entries, frames);
     const meta = metaOf(entries, xd, execute, kept);
-    v128.store(at, v128.shuffle<u64>(addresses, targets, 0, 2), LEAF_VA);
-    v128.store(at, v128.shuffle<u64>(entries, meta, 0, 2), LEAF_ENTRY);
-    at += (<u32>i64x2.extract_lane(good, 0)) & LEAF_SIZE_OF;
-    v128.store(at, v128.shuffle<u64>(addresses, targets, 1, 3), LEAF_VA);
-    v128.store(at, v128.shuffle<u64>(entries, meta, 1, 3), LEAF_ENTRY);
-    at += (<u32>i64x2.extract_lane(good, 1)) & LEAF_SIZE_OF;
+    v128.store(at, v128.shuffle<u64>(addresses, targets, 0, 2), offsetof<Leaf>("va"));
+    v128.store(at, v128.shuffle<u64>(entries, meta, 0, 2), offsetof<Leaf>("entry"));
+    at += (<u32>i64x2.extract_lane(good, 0)) & Leaf.SIZE;
+    v128.store(at, v128.shuffle<u64>(addresses, targets, 1, 3), offsetof<Leaf>("va"));
+    v128.store(at, v128.shuffle<u64>(entries, meta, 1, 3), offsetof<Leaf>("entry"));
+    at += (<u32>i64x2.extract_lane(good, 1)) & Leaf.SIZE;
     addresses = v128.add<u64>(addresses, step);
   }
   return at;

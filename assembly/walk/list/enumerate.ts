@@ -10,44 +10,21 @@ import {
   NOT_READ,
   STATUS_OK,
 } from "../../abi/codes";
-import {
-  CURSOR_BASE,
-  CURSOR_INDEX,
-  CURSOR_LEVEL,
-  CURSOR_RIGHTS,
-  CURSOR_STATUS,
-  CURSOR_TABLE,
-  LEAF_ENTRY,
-  LEAF_LEVEL,
-  LEAF_PA,
-  LEAF_RIGHTS,
-  LEAF_SIZE_OF,
-  LEAF_VA,
-  SPACE_ADDRESS_MASK,
-  SPACE_FEATURES,
-  SPACE_KIND,
-  SPACE_MEMORY,
-  SPACE_MODE,
-  SPACE_PDPTES,
-  SPACE_ROOT,
-  SPACE_ROOT_LEVEL,
-  SPACE_WIDTH,
-  SPACE_WORK,
-} from "../../abi/layout";
+import { Cursor, Leaf, Space } from "../../abi/records";
 import { resolve } from "../../memory/resolve";
-import { GROUP, listTable, skipEmpty } from "./enumerate-table";
 import { eptRightsOf, isEptLeaf, isEptPresent, isMisconfigured } from "../ept";
 import { isLeaf, pageAddress, rightsOf } from "../legacy";
 import { signExtend } from "../linear";
 import { reservedBits } from "../reserved";
 import { failUnread } from "../result";
+import { GROUP, listTable, skipEmpty } from "./enumerate-table";
 
 /** Puts `cursor` at the first entry of the root table. With paging off there is nothing to list. */
-export function startEnumeration(space: usize, cursor: usize): void {
-  const level = load<u32>(space, SPACE_ROOT_LEVEL);
-  store<u32>(cursor, level, CURSOR_LEVEL);
-  store<u32>(cursor, STATUS_OK, CURSOR_STATUS);
-  enter(cursor, level, load<u64>(space, SPACE_ROOT), 0, 0xf);
+export function startEnumeration(space: Space, cursor: Cursor): void {
+  const level = space.rootLevel;
+  cursor.level = level;
+  cursor.status = STATUS_OK;
+  enter(cursor, level, space.root, 0, 0xf);
 }
 
 /**
@@ -55,19 +32,19 @@ export function startEnumeration(space: usize, cursor: usize): void {
  * CURSOR_STATUS says why a call stopped early (a page to read first, or a table outside memory).
  * Entries with reserved bits set map nothing and are passed over.
  */
-export function enumerate(space: usize, cursor: usize, output: usize, capacity: u32): u32 {
-  const ept = load<u32>(space, SPACE_KIND) == KIND_EPT;
-  const wide = !ept && load<u32>(space, SPACE_MODE) != MODE_32BIT;
-  let level = load<u32>(cursor, CURSOR_LEVEL);
+export function enumerate(space: Space, cursor: Cursor, output: usize, capacity: u32): u32 {
+  const ept = space.kind == KIND_EPT;
+  const wide = !ept && space.mode != MODE_32BIT;
+  let level = cursor.level;
   let pointer: u32 = 0;
   let count: u32 = 0;
-  store<u32>(cursor, STATUS_OK, CURSOR_STATUS);
+  cursor.status = STATUS_OK;
 
   while (level != 0) {
     const entries = entriesOf(space, level);
-    let index = load<u32>(cursor + (level << 2), CURSOR_INDEX);
+    let index = cursor.index(level);
     if (index >= entries) {
-      level = level == load<u32>(space, SPACE_ROOT_LEVEL) ? 0 : level + 1;
+      level = level == space.rootLevel ? 0 : level + 1;
       pointer = 0;
       continue;
     }
@@ -83,121 +60,120 @@ export function enumerate(space: usize, cursor: usize, output: usize, capacity: 
           cursor,
           pointer,
           index,
-          output + count * LEAF_SIZE_OF,
+          output + count * Leaf.SIZE,
           min<u32>(capacity - count, 512),
         );
         count += listed >> 16;
-        store<u32>(cursor + (level << 2), listed & 0xffff, CURSOR_INDEX);
+        cursor.setIndex(level, listed & 0xffff);
         continue;
       }
       index = skipEmpty(pointer, index);
       if (index == entries) {
-        store<u32>(cursor + (level << 2), index, CURSOR_INDEX);
+        cursor.setIndex(level, index);
         continue;
       }
     }
     const entry = readEntry(space, pointer, index);
-    store<u32>(cursor + (level << 2), index + 1, CURSOR_INDEX);
+    cursor.setIndex(level, index + 1);
     if (ept ? !mapsByEpt(space, level, entry) : !mapsByLegacy(space, level, entry)) continue;
 
-    const address = load<u64>(cursor + (level << 3), CURSOR_BASE) + ((<u64>index) << shiftOf(space, level));
-    const above = load<u32>(cursor + (level << 2), CURSOR_RIGHTS);
-    const rights =
-      above & (ept ? eptRightsOf(load<u32>(space, SPACE_FEATURES), entry) : legacyRights(space, level, entry));
+    const address = cursor.base(level) + ((<u64>index) << shiftOf(space, level));
+    const above = cursor.rights(level);
+    const rights = above & (ept ? eptRightsOf(space.features, entry) : legacyRights(space, level, entry));
     if (ept ? isEptLeaf(space, level, entry) : isLegacyLeaf(space, level, entry)) {
-      writeLeaf(space, output + count * LEAF_SIZE_OF, level, address, entry, rights);
+      writeLeaf(space, changetype<Leaf>(output + count * Leaf.SIZE), level, address, entry, rights);
       count++;
     } else {
       level--;
-      enter(cursor, level, entry & load<u64>(space, SPACE_ADDRESS_MASK), address, rights);
+      enter(cursor, level, entry & space.addressMask, address, rights);
       pointer = 0;
     }
   }
-  store<u32>(cursor, level, CURSOR_LEVEL);
+  cursor.level = level;
   return count;
 }
 
 /** The rest of a level-1 table of the legacy formats with 8-byte entries: records << 16 | next index. */
-function listLeaves(space: usize, cursor: usize, pointer: u32, index: u32, output: usize, room: u32): u32 {
-  const base = load<u64>(cursor + (1 << 3), CURSOR_BASE);
-  const signed = load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && load<u32>(space, SPACE_KIND) == KIND_GUEST;
-  const va = signed ? signExtend(base, load<u32>(space, SPACE_WIDTH)) : base;
-  return listTable(space, pointer, index, output, room, va, load<u32>(cursor + (1 << 2), CURSOR_RIGHTS));
+function listLeaves(space: Space, cursor: Cursor, pointer: u32, index: u32, output: usize, room: u32): u32 {
+  const base = cursor.base(1);
+  const signed = space.mode >= MODE_4LEVEL && space.kind == KIND_GUEST;
+  const va = signed ? signExtend(base, space.width) : base;
+  return listTable(space, pointer, index, output, room, va, cursor.rights(1));
 }
 
-function enter(cursor: usize, level: u32, table: u64, base: u64, rights: u32): void {
-  store<u64>(cursor + (level << 3), table, CURSOR_TABLE);
-  store<u64>(cursor + (level << 3), base, CURSOR_BASE);
-  store<u32>(cursor + (level << 2), 0, CURSOR_INDEX);
-  store<u32>(cursor + (level << 2), rights, CURSOR_RIGHTS);
+function enter(cursor: Cursor, level: u32, table: u64, base: u64, rights: u32): void {
+  cursor.setTable(level, table);
+  cursor.setBase(level, base);
+  cursor.setIndex(level, 0);
+  cursor.setRights(level, rights);
 }
 
 /** Where the entries of the table at `level` are: latched PDPTEs lie in the space itself. */
-function tablePointer(space: usize, cursor: usize, level: u32): u32 {
-  if (isPdpt(space, level) && !(load<u32>(space, SPACE_FEATURES) & FEATURE_LIVE_PDPTES)) {
-    return <u32>(space + SPACE_PDPTES);
+function tablePointer(space: Space, cursor: Cursor, level: u32): u32 {
+  if (isPdpt(space, level) && !(space.features & FEATURE_LIVE_PDPTES)) {
+    return <u32>space.pdptesAddress;
   }
-  const table = load<u64>(cursor + (level << 3), CURSOR_TABLE);
-  const pointer = resolve(load<u32>(space, SPACE_MEMORY), table);
+  const table = cursor.table(level);
+  const pointer = resolve(space.memory, table);
   if (pointer >= NOT_READ) {
-    const address = load<u64>(cursor + (level << 3), CURSOR_BASE);
-    const status = failUnread(load<u32>(space, SPACE_WORK), pointer, table, address, 0, level, table);
-    store<u32>(cursor, status, CURSOR_STATUS);
+    const address = cursor.base(level);
+    const status = failUnread(space.work, pointer, table, address, 0, level, table);
+    cursor.status = status;
   }
   return pointer;
 }
 
 // @ts-ignore: decorator
-@inline function isPdpt(space: usize, level: u32): bool {
-  return level == 3 && load<u32>(space, SPACE_MODE) == MODE_PAE;
+@inline function isPdpt(space: Space, level: u32): bool {
+  return level == 3 && space.mode == MODE_PAE;
 }
 
 // @ts-ignore: decorator
-@inline function entriesOf(space: usize, level: u32): u32 {
+@inline function entriesOf(space: Space, level: u32): u32 {
   if (isPdpt(space, level)) return 4;
-  return load<u32>(space, SPACE_MODE) == MODE_32BIT ? 1024 : 512;
+  return space.mode == MODE_32BIT ? 1024 : 512;
 }
 
 // @ts-ignore: decorator
-@inline function shiftOf(space: usize, level: u32): u64 {
-  return 12 + <u64>(level - 1) * (load<u32>(space, SPACE_MODE) == MODE_32BIT ? 10 : 9);
+@inline function shiftOf(space: Space, level: u32): u64 {
+  return 12 + <u64>(level - 1) * (space.mode == MODE_32BIT ? 10 : 9);
 }
 
 // @ts-ignore: decorator
-@inline function readEntry(space: usize, pointer: u32, index: u32): u64 {
-  if (load<u32>(space, SPACE_MODE) == MODE_32BIT) return load<u32>(pointer + (index << 2));
+@inline function readEntry(space: Space, pointer: u32, index: u32): u64 {
+  if (space.mode == MODE_32BIT) return load<u32>(pointer + (index << 2));
   return load<u64>(pointer + (index << 3));
 }
 
 // @ts-ignore: decorator
-@inline function mapsByLegacy(space: usize, level: u32, entry: u64): bool {
+@inline function mapsByLegacy(space: Space, level: u32, entry: u64): bool {
   return (entry & PTE_P) != 0 && (entry & reservedBits(space, level, entry)) == 0;
 }
 
-function mapsByEpt(space: usize, level: u32, entry: u64): bool {
-  const features = load<u32>(space, SPACE_FEATURES);
+function mapsByEpt(space: Space, level: u32, entry: u64): bool {
+  const features = space.features;
   if (!isEptPresent(features, entry)) return false;
   return !isMisconfigured(space, features, level, isEptLeaf(space, level, entry), entry);
 }
 
 /** A PAE PDPTE grants everything and maps no page. */
 // @ts-ignore: decorator
-@inline function legacyRights(space: usize, level: u32, entry: u64): u32 {
+@inline function legacyRights(space: Space, level: u32, entry: u64): u32 {
   return isPdpt(space, level) ? 0xf : rightsOf(space, entry);
 }
 
 // @ts-ignore: decorator
-@inline function isLegacyLeaf(space: usize, level: u32, entry: u64): bool {
+@inline function isLegacyLeaf(space: Space, level: u32, entry: u64): bool {
   return isPdpt(space, level) ? false : isLeaf(space, level, entry);
 }
 
-function writeLeaf(space: usize, leaf: usize, level: u32, address: u64, entry: u64, rights: u32): void {
-  const mode = load<u32>(space, SPACE_MODE);
+function writeLeaf(space: Space, leaf: Leaf, level: u32, address: u64, entry: u64, rights: u32): void {
+  const mode = space.mode;
   const offsetMask: u64 = ((<u64>1) << shiftOf(space, level)) - 1;
-  const signed = mode >= MODE_4LEVEL && load<u32>(space, SPACE_KIND) == KIND_GUEST;
-  store<u64>(leaf, signed ? signExtend(address, load<u32>(space, SPACE_WIDTH)) : address, LEAF_VA);
-  store<u64>(leaf, pageAddress(space, level, entry, offsetMask), LEAF_PA);
-  store<u64>(leaf, entry, LEAF_ENTRY);
-  store<u32>(leaf, rights, LEAF_RIGHTS);
-  store<u32>(leaf, level, LEAF_LEVEL);
+  const signed = mode >= MODE_4LEVEL && space.kind == KIND_GUEST;
+  leaf.va = signed ? signExtend(address, space.width) : address;
+  leaf.pa = pageAddress(space, level, entry, offsetMask);
+  leaf.entry = entry;
+  leaf.rights = rights;
+  leaf.level = level;
 }

@@ -5,8 +5,8 @@ import {
   CR3_LAM_U57,
   CR3_NOFLUSH,
   CR3_PCID,
-  CR4_LAM_SUP,
   CR4_LA57,
+  CR4_LAM_SUP,
   CR4_PAE,
   CR4_PCIDE,
   CR4_PKE,
@@ -17,6 +17,8 @@ import {
   EFER_NXE,
   EPTP_WALK_LENGTH,
   EPTP_WALK_LENGTH_SHIFT,
+  LARGE_LEVEL_2,
+  LARGE_LEVEL_3,
   PFERR_I,
   PTE32_ADDRESS,
   PTE_ADDRESS,
@@ -37,41 +39,15 @@ import {
   MODE_NONE,
   MODE_PAE,
 } from "../../abi/codes";
-import {
-  SPACE_ADDRESS_MASK,
-  SPACE_CR0,
-  SPACE_CR3,
-  SPACE_CR4,
-  SPACE_EFER,
-  SPACE_ENCRYPTION,
-  SPACE_FEATURES,
-  SPACE_FETCH_CODE,
-  SPACE_KEYS_SUPERVISOR,
-  SPACE_KEYS_USER,
-  SPACE_KIND,
-  SPACE_LAM_SUPERVISOR,
-  SPACE_LAM_USER,
-  SPACE_LARGE_LEVELS,
-  SPACE_MAXPHYADDR,
-  SPACE_MODE,
-  SPACE_PCID,
-  SPACE_PKRS,
-  SPACE_PKRU,
-  SPACE_ROOT,
-  SPACE_ROOT_LEVEL,
-  SPACE_TABLES_BASE,
-  SPACE_TABLES_SIZE,
-  SPACE_WIDTH,
-  SPACE_XD_MASK,
-} from "../../abi/layout";
+import { Space } from "../../abi/records";
 import { setPermissions } from "../permissions";
 import { setFast, setPlans, setTables } from "../plan";
 import { bits, setEptReserved, setLegacyReserved } from "../reserved";
 import { clearLines } from "../tlb/tlb-lines";
 
 /** Fills the derived fields of `space`. Returns false, and changes nothing, where CR3 has reserved bits set (#GP). */
-export function configure(space: usize): bool {
-  if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
+export function configure(space: Space): bool {
+  if (space.kind == KIND_EPT) {
     configureEpt(space);
     return true;
   }
@@ -82,38 +58,38 @@ export function configure(space: usize): bool {
 }
 
 /** SDM "Paging Modes and Control Bits". */
-function legacyMode(space: usize): u32 {
-  const cr4 = load<u32>(space, SPACE_CR4);
-  if (!(load<u32>(space, SPACE_CR0) & CR0_PG)) return MODE_NONE;
+function legacyMode(space: Space): u32 {
+  const cr4 = space.cr4;
+  if (!(space.cr0 & CR0_PG)) return MODE_NONE;
   if (!(cr4 & CR4_PAE)) return MODE_32BIT;
-  if (!(load<u32>(space, SPACE_EFER) & EFER_LMA)) return MODE_PAE;
+  if (!(space.efer & EFER_LMA)) return MODE_PAE;
   return cr4 & CR4_LA57 ? MODE_5LEVEL : MODE_4LEVEL;
 }
 
 /** MOV CR3 raises #GP for address bits from MAXPHYADDR up; bit 63 is never stored, 62:61 are LAM's. Long mode only. */
-function hasReservedCr3(space: usize, mode: u32): bool {
-  if (mode < MODE_4LEVEL || load<u32>(space, SPACE_FEATURES) & FEATURE_LENIENT) return false;
-  const cr3 = load<u64>(space, SPACE_CR3) & ~load<u64>(space, SPACE_ENCRYPTION);
+function hasReservedCr3(space: Space, mode: u32): bool {
+  if (mode < MODE_4LEVEL || space.features & FEATURE_LENIENT) return false;
+  const cr3 = space.cr3 & ~space.encryption;
   const allowed = CR3_LAM_U48 | CR3_LAM_U57 | CR3_NOFLUSH;
-  return (cr3 & bits(load<u32>(space, SPACE_MAXPHYADDR), 63) & ~allowed) != 0;
+  return (cr3 & bits(space.maxphyaddr, 63) & ~allowed) != 0;
 }
 
-function configureLegacy(space: usize, mode: u32): void {
-  const features = load<u32>(space, SPACE_FEATURES);
-  const cr4 = load<u32>(space, SPACE_CR4);
+function configureLegacy(space: Space, mode: u32): void {
+  const features = space.features;
+  const cr4 = space.cr4;
   const lenient = (features & FEATURE_LENIENT) != 0;
-  const nxe = (load<u32>(space, SPACE_EFER) & EFER_NXE) != 0 || lenient;
-  const addressMask = (mode == MODE_32BIT ? <u64>PTE32_ADDRESS : PTE_ADDRESS) & ~load<u64>(space, SPACE_ENCRYPTION);
+  const nxe = (space.efer & EFER_NXE) != 0 || lenient;
+  const addressMask = (mode == MODE_32BIT ? <u64>PTE32_ADDRESS : PTE_ADDRESS) & ~space.encryption;
   const pse = (cr4 & CR4_PSE) != 0;
 
-  store<u32>(space, mode, SPACE_MODE);
-  store<u32>(space, rootLevelOf(mode), SPACE_ROOT_LEVEL);
-  store<u32>(space, largeLevelsOf(mode, pse, features), SPACE_LARGE_LEVELS);
-  store<u64>(space, rootOf(load<u64>(space, SPACE_CR3), mode, addressMask), SPACE_ROOT);
-  store<u64>(space, addressMask, SPACE_ADDRESS_MASK);
-  store<u64>(space, nxe ? PTE_XD : 0, SPACE_XD_MASK);
-  store<u32>(space, widthOf(mode), SPACE_WIDTH);
-  store<u32>(space, fetchCode(space, mode), SPACE_FETCH_CODE);
+  space.mode = mode;
+  space.rootLevel = rootLevelOf(mode);
+  space.largeLevels = largeLevelsOf(mode, pse, features);
+  space.root = rootOf(space.cr3, mode, addressMask);
+  space.addressMask = addressMask;
+  space.xdMask = nxe ? PTE_XD : 0;
+  space.width = widthOf(mode);
+  space.fetchCode = fetchCode(space, mode);
   setKeys(space, mode);
   setMasking(space, mode);
   setLegacyReserved(space, mode, pse, nxe ? 0 : PTE_XD);
@@ -125,18 +101,19 @@ function configureLegacy(space: usize, mode: u32): void {
   clearLines(space);
 }
 
-function configureEpt(space: usize): void {
-  const eptp = load<u64>(space, SPACE_CR3);
+function configureEpt(space: Space): void {
+  const eptp = space.cr3;
   const level = <u32>((eptp & EPTP_WALK_LENGTH) >> EPTP_WALK_LENGTH_SHIFT) + 1;
   const mode = level == 5 ? MODE_EPT5 : MODE_EPT4;
-  const features = load<u32>(space, SPACE_FEATURES);
-  store<u32>(space, mode, SPACE_MODE);
-  store<u32>(space, level, SPACE_ROOT_LEVEL);
-  const large: u32 = (features & FEATURE_PAGE_2M ? 1 << 2 : 0) | (features & FEATURE_PAGE_1G ? 1 << 3 : 0);
-  store<u32>(space, large, SPACE_LARGE_LEVELS);
-  store<u64>(space, eptp & PTE_ADDRESS, SPACE_ROOT);
-  store<u64>(space, PTE_ADDRESS, SPACE_ADDRESS_MASK);
-  store<u32>(space, widthOf(mode), SPACE_WIDTH);
+  const features = space.features;
+  space.mode = mode;
+  space.rootLevel = level;
+  const large: u32 =
+    (features & FEATURE_PAGE_2M ? LARGE_LEVEL_2 : 0) | (features & FEATURE_PAGE_1G ? LARGE_LEVEL_3 : 0);
+  space.largeLevels = large;
+  space.root = eptp & PTE_ADDRESS;
+  space.addressMask = PTE_ADDRESS;
+  space.width = widthOf(mode);
   setEptReserved(space, mode);
   setPermissions(space, true);
 }
@@ -151,28 +128,28 @@ function rootLevelOf(mode: u32): u32 {
 /** Where PS maps a page: level 2 (CR4.PSE in 32-bit paging; always with 8-byte entries), level 3 in long mode. */
 function largeLevelsOf(mode: u32, pse: bool, features: u32): u32 {
   if (mode == MODE_NONE) return 0;
-  if (mode == MODE_32BIT) return pse ? 1 << 2 : 0;
-  const level3: u32 = mode >= MODE_4LEVEL && (features & (FEATURE_PAGE_1G | FEATURE_LENIENT)) != 0 ? 1 << 3 : 0;
-  return (1 << 2) | level3;
+  if (mode == MODE_32BIT) return pse ? LARGE_LEVEL_2 : 0;
+  const level3: u32 = mode >= MODE_4LEVEL && (features & (FEATURE_PAGE_1G | FEATURE_LENIENT)) != 0 ? LARGE_LEVEL_3 : 0;
+  return LARGE_LEVEL_2 | level3;
 }
 
 /** Another CR3 in the same mode: only the root follows. */
-export function setRoot(space: usize, cr3: u64): void {
-  store<u64>(space, cr3, SPACE_CR3);
-  store<u64>(space, rootOf(cr3, load<u32>(space, SPACE_MODE), load<u64>(space, SPACE_ADDRESS_MASK)), SPACE_ROOT);
-  const base = load<u64>(space, SPACE_TABLES_BASE);
-  const size = load<u64>(space, SPACE_TABLES_SIZE);
+export function setRoot(space: Space, cr3: u64): void {
+  space.cr3 = cr3;
+  space.root = rootOf(cr3, space.mode, space.addressMask);
+  const base = space.tablesBase;
+  const size = space.tablesSize;
   setTables(space);
   // Plans of 32-bit paging tell the slot of the tables from others.
-  const same = base == load<u64>(space, SPACE_TABLES_BASE) && size == load<u64>(space, SPACE_TABLES_SIZE);
-  if (!same) setPlans(space, load<u32>(space, SPACE_MODE));
+  const same = base == space.tablesBase && size == space.tablesSize;
+  if (!same) setPlans(space, space.mode);
   setPcid(space);
   clearLines(space);
 }
 
-function setPcid(space: usize): void {
-  const pcide = (load<u32>(space, SPACE_CR4) & CR4_PCIDE) != 0;
-  store<u64>(space, pcide ? load<u64>(space, SPACE_CR3) & CR3_PCID : 0, SPACE_PCID);
+function setPcid(space: Space): void {
+  const pcide = (space.cr4 & CR4_PCIDE) != 0;
+  space.pcid = pcide ? space.cr3 & CR3_PCID : 0;
 }
 
 /** CR3's address bits: 31:12 in 32-bit paging, 31:5 in PAE, MAXPHYADDR-1:12 in long mode. */
@@ -191,31 +168,31 @@ function widthOf(mode: u32): u32 {
  * The fetch bit is reported with CR4.SMEP, and with EFER.NXE where entries have an XD bit (SDM "Page-Fault Exceptions").
  * KVM reports it for NXE in every mode. NPT reports by the host's NXE, in KVM's walk also by the host's SMEP.
  */
-function fetchCode(space: usize, mode: u32): u32 {
-  const kvm = (load<u32>(space, SPACE_FEATURES) & FEATURE_KVM) != 0;
-  const guest = load<u32>(space, SPACE_KIND) == KIND_GUEST;
-  const smep = (guest || kvm) && (load<u32>(space, SPACE_CR4) & CR4_SMEP) != 0;
-  const nxe = (load<u32>(space, SPACE_EFER) & EFER_NXE) != 0;
+function fetchCode(space: Space, mode: u32): u32 {
+  const kvm = (space.features & FEATURE_KVM) != 0;
+  const guest = space.kind == KIND_GUEST;
+  const smep = (guest || kvm) && (space.cr4 & CR4_SMEP) != 0;
+  const nxe = (space.efer & EFER_NXE) != 0;
   const xd = nxe && (mode >= MODE_PAE || kvm);
   return smep || xd ? PFERR_I : 0;
 }
 
 /** Protection keys exist in long mode only, and not at the nested level (SDM "Protection Keys"). */
-function setKeys(space: usize, mode: u32): void {
-  const guestLong = load<u32>(space, SPACE_KIND) == KIND_GUEST && mode >= MODE_4LEVEL;
-  const cr4 = load<u32>(space, SPACE_CR4);
-  store<u32>(space, guestLong && (cr4 & CR4_PKE) != 0 ? load<u32>(space, SPACE_PKRU) : 0, SPACE_KEYS_USER);
-  store<u32>(space, guestLong && (cr4 & CR4_PKS) != 0 ? load<u32>(space, SPACE_PKRS) : 0, SPACE_KEYS_SUPERVISOR);
+function setKeys(space: Space, mode: u32): void {
+  const guestLong = space.kind == KIND_GUEST && mode >= MODE_4LEVEL;
+  const cr4 = space.cr4;
+  space.keysUser = guestLong && (cr4 & CR4_PKE) != 0 ? space.pkru : 0;
+  space.keysSupervisor = guestLong && (cr4 & CR4_PKS) != 0 ? space.pkrs : 0;
 }
 
 /** SDM "Linear-Address Masking": LAM_U57 wins over LAM_U48; CR4.LAM_SUP follows the paging mode. */
-function setMasking(space: usize, mode: u32): void {
-  const guestLong = load<u32>(space, SPACE_KIND) == KIND_GUEST && mode >= MODE_4LEVEL;
-  const cr3 = load<u64>(space, SPACE_CR3);
+function setMasking(space: Space, mode: u32): void {
+  const guestLong = space.kind == KIND_GUEST && mode >= MODE_4LEVEL;
+  const cr3 = space.cr3;
   let user: u32 = 0;
   if (cr3 & CR3_LAM_U57) user = 57;
   else if (cr3 & CR3_LAM_U48) user = 48;
-  const supervisor: u32 = load<u32>(space, SPACE_CR4) & CR4_LAM_SUP ? widthOf(mode) : 0;
-  store<u32>(space, guestLong ? user : 0, SPACE_LAM_USER);
-  store<u32>(space, guestLong ? supervisor : 0, SPACE_LAM_SUPERVISOR);
+  const supervisor: u32 = space.cr4 & CR4_LAM_SUP ? widthOf(mode) : 0;
+  space.lamUser = guestLong ? user : 0;
+  space.lamSupervisor = guestLong ? supervisor : 0;
 }

@@ -10,21 +10,7 @@ import {
   WALK_PROBE,
   WALK_TRACE,
 } from "../../abi/codes";
-import {
-  SPACE_KIND,
-  SPACE_MODE,
-  SPACE_SECOND,
-  SPACE_TLB,
-  SPACE_WORK,
-  UPDATE_ADDRESS,
-  UPDATE_SIZE_OF,
-  WORK_GPA,
-  WORK_PA,
-  WORK_RIGHTS,
-  WORK_SECOND_PA,
-  WORK_UPDATES,
-  WORK_UPDATE_COUNT,
-} from "../../abi/layout";
+import { Space, Work } from "../../abi/records";
 import { guestCode, isMasked } from "../access";
 import { walkEpt } from "../ept";
 import { walkLegacy, walkSecondStage } from "../legacy";
@@ -38,54 +24,54 @@ import { applyUpdates } from "../updates";
  * The access by the full walk: a status; the details are in the WORK record. What it finds replaces what the software
  * TLB has for the address.
  */
-export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
-  const work = load<u32>(space, SPACE_WORK);
+export function run(space: Space, address: u64, access: u32, flags: u32): u32 {
+  const work = space.work;
   if (access & ACCESS_PROBE) flags |= WALK_PROBE;
   while (true) {
-    store<u32>(work, 0, WORK_UPDATE_COUNT);
+    work.updateCount = 0;
     const status =
-      load<u32>(space, SPACE_KIND) == KIND_GUEST
+      space.kind == KIND_GUEST
         ? runGuest(space, work, address, access, flags)
         : runSecond(space, work, address, access, flags);
-    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work, 0)) {
-      if (load<u32>(space, SPACE_TLB) != 0) noteInTlb(space, work, address, access, status, flags);
+    if (status != STATUS_OK || flags & WALK_TRACE || work.updateCount == 0 || applyUpdates(work, 0)) {
+      if (space.tlb != 0) noteInTlb(space, work, address, access, status, flags);
       return status;
     }
   }
 }
 
 /** Probes, and walks that only show what is there, leave the TLB alone. */
-function noteInTlb(space: usize, work: usize, address: u64, access: u32, status: u32, flags: u32): void {
+function noteInTlb(space: Space, work: Work, address: u64, access: u32, status: u32, flags: u32): void {
   if (flags & (WALK_PROBE | WALK_TRACE)) return;
-  const masked = load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access);
+  const masked = space.mode >= MODE_4LEVEL && isMasked(access);
   const linear = masked ? untag(space, address) : address;
   if (status == STATUS_OK) enterWork(space, work, linear);
   else if (status != STATUS_NON_CANONICAL) dropFaulted(space, linear);
 }
 
-function runGuest(space: usize, work: usize, address: u64, access: u32, flags: u32): u32 {
+function runGuest(space: Space, work: Work, address: u64, access: u32, flags: u32): u32 {
   let linear = address;
-  if (load<u32>(space, SPACE_MODE) >= MODE_4LEVEL && isMasked(access)) linear = untag(space, address);
+  if (space.mode >= MODE_4LEVEL && isMasked(access)) linear = untag(space, address);
   if (!isCanonical(space, linear)) return fail(work, STATUS_NON_CANONICAL, 0, address, 0, 0, 0, 0);
 
   const code = guestCode(access);
   let status = walkLegacy(space, work, linear, code, flags);
   if (status != STATUS_OK) return status;
-  const second = load<u32>(space, SPACE_SECOND);
+  const second = space.second;
   if (!second) return STATUS_OK;
   status = checkTableWrites(space, second, work, flags);
   if (status != STATUS_OK) return status;
-  const gpa = load<u64>(work, WORK_GPA);
-  status = walkSecondStage(second, work, gpa, finalCode(space, second, code, load<u32>(work, WORK_RIGHTS)), flags);
-  if (status == STATUS_OK) store<u64>(work, load<u64>(work, WORK_SECOND_PA), WORK_PA);
+  const gpa = work.gpa;
+  status = walkSecondStage(second, work, gpa, finalCode(space, second, code, work.rights), flags);
+  if (status == STATUS_OK) work.pa = work.secondPa;
   return status;
 }
 
 /** A guest-physical address given directly: EPT takes reads as its U position, NPT sees the final access of a guest. */
-function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32): u32 {
+function runSecond(space: Space, work: Work, gpa: u64, access: u32, flags: u32): u32 {
   const kind = access & (ACCESS_WRITE | ACCESS_FETCH);
   let status: u32;
-  if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
+  if (space.kind == KIND_EPT) {
     const read = kind == 0 ? PFERR_U : 0;
     const userAddress = guestCode(access) & PFERR_U ? PFERR_RSVD : 0;
     status = walkEpt(space, work, gpa, kind | read | userAddress, flags);
@@ -101,12 +87,12 @@ function runSecond(space: usize, work: usize, gpa: u64, access: u32, flags: u32)
  * own, a read and a write (SDM "EPT Violations"). Checked from the root down once the guest's own rights are known to
  * suffice, so that a guest page fault comes first. A probe wants no such bit.
  */
-export function checkTableWrites(space: usize, second: usize, work: usize, flags: u32): u32 {
+export function checkTableWrites(space: Space, second: Space, work: Work, flags: u32): u32 {
   if (writesTables(space, second)) return STATUS_OK;
-  const count = load<u32>(work, WORK_UPDATE_COUNT);
+  const count = work.updateCount;
   for (let i: u32 = 0; i < count; i++) {
     const code = PFERR_U | PFERR_W;
-    const address = load<u64>(work + WORK_UPDATES + i * UPDATE_SIZE_OF, UPDATE_ADDRESS);
+    const address = work.updates(i).address;
     const status = walkSecondStage(second, work, address, code, (flags & ~WALK_TRACE) | WALK_GUEST_TABLE);
     if (status) return status;
   }

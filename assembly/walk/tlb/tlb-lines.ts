@@ -7,15 +7,7 @@
  */
 import { ACCESS_AC, ACCESS_FETCH, ACCESS_USER, ACCESS_WRITE } from "../../abi/bits";
 import { LINE_HASH, LINE_VALID } from "../../abi/codes";
-import {
-  SPACE_TLB_LINES,
-  SPACE_TLB_LINES_USED,
-  SPACE_TLB_MASK,
-  TLB_LINE_FRAME,
-  TLB_LINE_HIGH,
-  TLB_LINE_LOW,
-  TLB_LINE_SIZE_OF,
-} from "../../abi/layout";
+import { Space, TlbLine } from "../../abi/records";
 
 /** What a line's access may have: the others never come from the TLB. */
 // @ts-ignore: decorator
@@ -23,42 +15,41 @@ import {
 
 /** The place of a page and an access; the host computes the same. */
 // @ts-ignore: decorator
-@inline function lineOf(space: usize, high: u32, low: u32, access: u32): usize {
-  assert(TLB_LINE_SIZE_OF == 16);
+@inline function lineOf(space: Space, high: u32, low: u32, access: u32): TlbLine {
   const hash = low ^ ((high + access) * LINE_HASH);
-  return load<u32>(space, SPACE_TLB_LINES) + (((hash >>> 12) & load<u32>(space, SPACE_TLB_MASK)) << 4);
+  return changetype<TlbLine>(space.tlbLines + ((hash >>> 12) & space.tlbMask) * TlbLine.SIZE);
 }
 
 /** Keeps that `access` to `address` was found in the TLB, and allowed, at `pa`: a frame number is a positive i32. */
-export function keepLine(space: usize, address: u64, access: u32, pa: u64): void {
+export function keepLine(space: Space, address: u64, access: u32, pa: u64): void {
   if ((access & ~KINDS) != 0 || pa >> 43 != 0) return;
   const high = <u32>(address >> 32);
   const low = <u32>address;
   const line = lineOf(space, high, low, access);
-  store<u32>(line, (low & 0xfffff000) | access | LINE_VALID, TLB_LINE_LOW);
-  store<u32>(line, high, TLB_LINE_HIGH);
-  store<u32>(line, <u32>(pa >> 12), TLB_LINE_FRAME);
-  store<u32>(space, 1, SPACE_TLB_LINES_USED);
+  line.low = (low & 0xfffff000) | access | LINE_VALID;
+  line.high = high;
+  line.frame = <u32>(pa >> 12);
+  space.tlbLinesUsed = 1;
 }
 
 /** Drops every line. */
-export function clearLines(space: usize): void {
-  if (load<u32>(space, SPACE_TLB_LINES_USED) == 0) return;
-  store<u32>(space, 0, SPACE_TLB_LINES_USED);
-  memory.fill(load<u32>(space, SPACE_TLB_LINES), 0, (load<u32>(space, SPACE_TLB_MASK) + 1) << 4);
+export function clearLines(space: Space): void {
+  if (space.tlbLinesUsed == 0) return;
+  space.tlbLinesUsed = 0;
+  memory.fill(space.tlbLines, 0, (space.tlbMask + 1) * TlbLine.SIZE);
 }
 
 /** Drops the lines of the 4 KiB page of `address`, whatever their access. */
-export function dropLines(space: usize, address: u64): void {
-  if (load<u32>(space, SPACE_TLB_LINES_USED) == 0) return;
+export function dropLines(space: Space, address: u64): void {
+  if (space.tlbLinesUsed == 0) return;
   const high = <u32>(address >> 32);
   const low = <u32>address;
   // The subsets of KINDS, from all of them down to none.
   let access: u32 = KINDS;
   while (true) {
     const line = lineOf(space, high, low, access);
-    const same = load<u32>(line, TLB_LINE_HIGH) == high && ((load<u32>(line, TLB_LINE_LOW) ^ low) & 0xfffff000) == 0;
-    if (same) store<u32>(line, 0, TLB_LINE_LOW);
+    const same = line.high == high && ((line.low ^ low) & 0xfffff000) == 0;
+    if (same) line.low = 0;
     if (access == 0) return;
     access = (access - 1) & KINDS;
   }
