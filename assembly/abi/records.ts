@@ -80,7 +80,7 @@ export class Space {
   mode: u32;
   /** derived: level of the root table, 0 with paging off */
   rootLevel: u32;
-  /** derived: bit n set where PS in a level-n entry maps a page */
+  /** derived: LARGE_* bits, n where PS in a level-n entry maps a page */
   largeLevels: u32;
   /** derived: physical address of the root table */
   root: u64;
@@ -271,7 +271,7 @@ export class Work {
   missingAddress: u64;
   /** its access */
   missingAccess: u32;
-  /** entries traced; counting stops at WORK_TRACE's capacity */
+  /** entries traced; counting stops at TRACE's capacity */
   traceCount: u32;
   /** entries whose accessed or dirty bit is to be set */
   updateCount: u32;
@@ -498,7 +498,7 @@ export class Vm {
   maxHugeLevel: u32;
   /** 1: two-dimensional paging */
   tdp: u32;
-  /** 1: unused entries of a pae_root hold VM_PDPTE_VALUE */
+  /** 1: unused entries of a pae_root hold PDPTE_VALUE */
   defaultPdpte: u32;
   /** that value */
   pdpteValue: u64;
@@ -512,7 +512,7 @@ export class Vm {
   max: u32;
   /** shadow pages that shadow guest tables */
   indirect: u32;
-  /** bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap */
+  /** ROOT_REQUEST_* bits */
   rootRequest: u32;
   /** remote TLB flushes */
   flushes: u32;
@@ -649,7 +649,7 @@ export class Vm {
 export class SlotSet {
   /** Bytes of a record. */
   @inline static readonly SIZE: u32 = 272;
-  /** memslots generation; bit 63: an update is in progress */
+  /** memslots generation, GENERATION_* bits */
   generation: u64;
   /** number of slots */
   count: u32;
@@ -684,7 +684,7 @@ export class Memslot {
   space: u32;
   /** MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL */
   flags: u32;
-  /** bit 0: its pages have an EPT memory type of their own, in bits 5:3 */
+  /** MEMSLOT_TYPE_SET where its pages have an EPT memory type of their own, and that */
   memtype: u32;
   /** linear address of its first byte */
   ram: usize;
@@ -764,11 +764,11 @@ export class ShadowPage {
   role: u32;
   /** linear address of its 512 SPTEs */
   spt: usize;
-  /** linear address of 512 u64 (gfn << 12 | access), 0 for direct pages */
+  /** linear address of 512 u64, SHADOWED_* bits; 0 for direct pages */
   shadowed: usize;
   /** references as a root */
   rootCount: u32;
-  /** VM_VALID_GEN when it was made */
+  /** VM.VALID_GEN when it was made */
   generation: u32;
   /** 1: the guest may write the shadowed table */
   unsync: u32;
@@ -788,7 +788,7 @@ export class ShadowPage {
   current: u32;
   /** 1: a pae_root lost a table below it and has to be filled */
   gap: u32;
-  /** 1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped */
+  /** not 0: belongs to the TDP MMU; TDP_PAGE_* bits */
   tdp: u32;
   /** TDP MMU: the entry that leads here, 0 for a root */
   sptep: usize;
@@ -986,7 +986,7 @@ export class Vcpu {
   fSlot: Memslot | null;
   /** fault: 1 where the host page may be written */
   fMapWritable: u32;
-  /** fault: VM_INVALIDATE_SEQ before the host page was looked up */
+  /** fault: VM.INVALIDATE_SEQ before the host page was looked up */
   fSeq: u32;
   /** fault: largest level that the guest's mapping allows */
   fMaxLevel: u32;
@@ -1006,7 +1006,7 @@ export class Vcpu {
   reqGfn: u64;
   /** page wanted: role */
   reqRole: u32;
-  /** page wanted: more of the name, as SP_LOW */
+  /** page wanted: more of the name, as SP.LOW */
   reqLow: u32;
   /** page found or made */
   reqPage: ShadowPage;
@@ -1158,7 +1158,7 @@ export class Tdp {
   rootLevel: u32;
   /** iterator: address space of the root */
   space: u32;
-  /** free list of pages, linked through SP_LINK */
+  /** free list of pages, linked through SP.LINK */
   pool: ShadowPage | null;
   /** its length */
   poolCount: u32;

@@ -5,22 +5,12 @@
 // @ts-ignore: decorator
 @inline export const GENERATION_IN_PROGRESS: u64 = 0x8000000000000000;
 
-// MEMSLOT_MEMTYPE (x86-paging)
-/** the slot's pages have a memory type of their own */
-// @ts-ignore: decorator
-@inline export const MEMTYPE_OWN: u32 = 0x1;
-/** it, in its place in an EPT entry */
-// @ts-ignore: decorator
-@inline export const MEMTYPE_TYPE: u32 = 0x38;
-// @ts-ignore: decorator
-@inline export const MEMTYPE_TYPE_SHIFT: u32 = 3;
-
 // Head of an rmap (Linux 6.1 arch/x86/kvm/mmu/mmu.c (pte_list_add))
 /** the other bits are a DESC's address; else they are the only SPTE's */
 // @ts-ignore: decorator
 @inline export const RMAP_BLOCK: u32 = 0x1;
 
-// VM_ROOT_REQUEST (x86-paging)
+// ROOT_REQUEST of a VM (x86-paging)
 /** every vCPU has to drop obsolete roots */
 // @ts-ignore: decorator
 @inline export const ROOT_REQUEST_OBSOLETE: u32 = 0x1;
@@ -28,7 +18,7 @@
 // @ts-ignore: decorator
 @inline export const ROOT_REQUEST_GAP: u32 = 0x2;
 
-// Entry of SP_SHADOWED (Linux 6.1 arch/x86/kvm/mmu/mmu.c (kvm_mmu_page_set_translation))
+// What SP.SHADOWED has for an entry (Linux 6.1 arch/x86/kvm/mmu/mmu.c (kvm_mmu_page_set_translation))
 /** ACC_* bits that the guest's entry gave */
 // @ts-ignore: decorator
 @inline export const SHADOWED_ACCESS: u32 = 0x7;
@@ -40,7 +30,7 @@
 // @ts-ignore: decorator
 @inline export const SHADOWED_GFN_SHIFT: u64 = 12;
 
-// SP_TDP (x86-paging)
+// TDP of a shadow page (x86-paging)
 /** belongs to the TDP MMU */
 // @ts-ignore: decorator
 @inline export const TDP_PAGE_OWN: u32 = 0x1;
@@ -75,6 +65,10 @@
 @inline export const MEMSLOT_INVALID: u32 = 65536;
 // @ts-ignore: decorator
 @inline export const MEMSLOT_INTERNAL: u32 = 131072;
+// @ts-ignore: decorator
+@inline export const MEMSLOT_TYPE_SET: u32 = 1;
+// @ts-ignore: decorator
+@inline export const MEMSLOT_TYPE_SHIFT: u32 = 3;
 // @ts-ignore: decorator
 @inline export const HOST_PRESENT: u32 = 1;
 // @ts-ignore: decorator

@@ -314,7 +314,7 @@ function checkReach(vcpu: Vcpu, address: u64): u32 {
   return beyond ? RET_PF_EMULATE : RET_PF_CONTINUE;
 }
 
-/** The fault that F_ADDRESS, F_ERROR and F_PREFETCH describe, from its beginning. */
+/** The fault that `fAddress`, `fError` and `fPrefetch` describe, from its beginning. */
 function begin(vcpu: Vcpu): u32 {
   const vm = vcpu.vm;
   const address = vcpu.fAddress;
@@ -358,7 +358,7 @@ export function fault(vcpu: Vcpu, address: u64, error: u32, prefetch: u32): u32 
   return begin(vcpu);
 }
 
-/** Goes on after NEED_STOCK, NEED_HOST_PAGE (the slot's host page is set) or NEED_PAGE (REQ_PAGE is set). */
+/** Goes on after NEED_STOCK, NEED_HOST_PAGE (the slot's host page is set) or NEED_PAGE (`reqPage` is set). */
 export function faultResume(vcpu: Vcpu): u32 {
   const stage = vcpu.fStage;
   if (stage == STAGE_START) return begin(vcpu);

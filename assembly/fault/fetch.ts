@@ -1,6 +1,6 @@
 /**
  * The shadow walk of a fault: making the tables down to the leaf, then the leaf (FNAME(fetch) and direct_map).
- * Where a page is wanted it returns NEED_PAGE and is called again with the page; F_LEVEL and F_SPTEP keep the place.
+ * Where a page is wanted it returns NEED_PAGE and is called again with the page; `fLevel` and `fSptep` keep the place.
  */
 import { Mmu, ShadowPage, Vcpu } from "../abi/records";
 import { ROLE_LEVEL_PROMOTED } from "../abi/role";
@@ -109,7 +109,7 @@ function fetchTables(vcpu: Vcpu, parent: ShadowPage, sptep: usize, level: u32, r
       sp = vcpu.reqPage;
       if (sp.unsyncChildren != 0) syncChildren(vcpu, sp);
     }
-    // The table is write-protected only now: is the entry still what the walk saw? PDPTEs are not in `GW_PTE`.
+    // The table is write-protected only now: is the entry still what the walk saw? PDPTEs are not in `gwPte`.
     const below = level - 1;
     if (waited && below <= guestLevel && !(guestLevel == 3 && below == 3) && gpteChanged(vcpu, mmu, below)) {
       return RET_PF_RETRY;
@@ -143,7 +143,7 @@ export function mapDirect(vcpu: Vcpu): u32 {
   return fetchDirect(vcpu, root, sptep, levelOf(root), false, false, directRights(vcpu));
 }
 
-/** Goes on with the page in REQ_PAGE. */
+/** Goes on with the page in `reqPage`. */
 export function fetchResume(vcpu: Vcpu, shadows: bool): u32 {
   const sptep = vcpu.fSptep;
   const level = vcpu.fLevel;

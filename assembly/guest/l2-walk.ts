@@ -41,7 +41,7 @@ import { accessKind, walkTables } from "./table-walk";
 // @ts-ignore: decorator
 @inline const PAGE: u64 = ~(<u64>0xfff);
 
-/** Takes L2's guest-physical page through L1's second stage; GW_GPA is L1's, or GW_NESTED is set. */
+/** Takes L2's guest-physical page through L1's second stage; `gwGpa` is L1's, or `gwNested` is set. */
 function translate(vcpu: Vcpu, second: Mmu, gpa: u64, code: u32): bool {
   if (walkTables(vcpu, second, vcpu, gpa, code | PFERR_U)) return true;
   vcpu.gwNested = 1;
@@ -102,7 +102,7 @@ function setAccessedDirty(vcpu: Vcpu, top: u32, leaf: u32, write: bool, bytes: u
 }
 
 /**
- * Translates L2's linear `address`. Returns true with GW_GPA, L1's; or false with GW_ERROR, and with GW_NESTED and GW_FAULT
+ * Translates L2's linear `address`. Returns true with `gwGpa`, L1's; or false with `gwError`, and with `gwNested` and `gwFault`
  * where L1's second stage is at fault.
  */
 export function walkL2(vcpu: Vcpu, mmu: Mmu, address: u64, code: u32): bool {

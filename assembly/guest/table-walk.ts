@@ -99,8 +99,8 @@ export function eptError(mmu: Mmu, work: Work, status: u32, code: u32): u32 {
 
 /**
  * Translates `address` by the tables of context `mmu` alone, for the access of error code `code` (PFERR bits,
- * WALK_IMPLICIT). Returns true with GW_GFN, GW_GPA and GW_PTE_ACCESS, or false with GW_ERROR. `gw` is a VCPU record that
- * takes the GW fields.
+ * WALK_IMPLICIT). Returns true with `gwGfn`, `gwGpa` and `gwPteAccess`, or false with `gwError`. `gw` is a Vcpu that
+ * takes these fields.
  */
 export function walkTables(vcpu: Vcpu, mmu: Mmu, gw: Vcpu, address: u64, code: u32): bool {
   const vm = vcpu.vm;

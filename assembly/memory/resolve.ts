@@ -28,7 +28,7 @@ function resolveElsewhere(memory: Memory, gpa: u64): u32 {
   return slot.linear + <u32>(gpa - slot.base);
 }
 
-/** The slot that holds `gpa`, 0 for none: binary search, as slots are in ascending order. */
+/** The slot that holds `gpa`, null for none: binary search, as slots are in ascending order. */
 export function findSlot(memory: Memory, gpa: u64): RamSlot | null {
   const slots = memory.slots;
   let low: u32 = 0;

@@ -20,12 +20,12 @@ export function faultAt(vcpu: Vcpu, high: u32, low: u32, error: u32, prefetch: u
   return fault(vcpu, ((<u64>high) << 32) | (<u64>low), error, prefetch);
 }
 
-/** 1: the found page can be used (it is REQ_PAGE then); 0: one has to be made. */
-export function requestAdopt(vcpu: Vcpu, sp: ShadowPage): u32 {
+/** 1: the found page can be used (it is `reqPage` then); 0: one has to be made. */
+export function requestAdopt(vcpu: Vcpu, sp: ShadowPage | null): u32 {
   const vm = vcpu.vm;
   if (!adoptPage(vcpu, sp, vcpu.reqGfn, vcpu.reqRole)) return 0;
-  emitPage(vm, EV_GET_PAGE, sp, 0);
-  vcpu.reqPage = sp;
+  emitPage(vm, EV_GET_PAGE, sp!, 0);
+  vcpu.reqPage = sp!;
   return 1;
 }
 

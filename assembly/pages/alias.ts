@@ -9,7 +9,7 @@ import { ACC_ALL, ACC_EXEC } from "../abi/spte";
 /** Alias bits start here, in a gfn: none lies below bit 32 of an address. */
 // @ts-ignore: decorator
 @inline const FIRST_BIT: u64 = 20;
-/** Their place in SP_LOW. */
+/** Their place in a page's `low`. */
 // @ts-ignore: decorator
 @inline const LOW_SHIFT: u32 = 12;
 

@@ -1,4 +1,4 @@
-/** Trace events: fixed-size records in a buffer that the host drains. Off when VM_EVENTS is 0. */
+/** Trace events: fixed-size records in a buffer that the host drains. Off when `vm.events` is 0. */
 import { Event, ShadowPage, Vm } from "../abi/records";
 import { EV_MARK_MMIO, EV_SET_SPTE } from "../abi/shadow";
 

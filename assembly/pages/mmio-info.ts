@@ -5,8 +5,7 @@ import { gfnOfAddress } from "./alias";
 
 /** The cache is tagged with the generation of the normal address space, in SMM too. */
 export function normalGeneration(vcpu: Vcpu): u64 {
-  const set = vcpu.vm.slots(0);
-  return set.generation;
+  return vcpu.vm.slots(0).generation;
 }
 
 export function cacheMmioInfo(vcpu: Vcpu, gva: u64, gfn: u64, access: u32): void {

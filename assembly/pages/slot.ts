@@ -6,7 +6,7 @@ import {
   MEMSLOT_INVALID,
   MEMSLOT_LOG,
   MEMSLOT_READONLY,
-  MEMTYPE_OWN,
+  MEMSLOT_TYPE_SET,
 } from "../abi/shadow";
 
 // @ts-ignore: decorator
@@ -14,7 +14,7 @@ import {
   return gfn - slot.base < <u64>slot.pages;
 }
 
-/** The memslot of `gfn` in address space `space` (0 normal, 1 SMM), 0 for none. */
+/** The memslot of `gfn` in address space `space` (0 normal, 1 SMM), null for none. */
 export function findSlot(vm: Vm, space: u32, gfn: u64): Memslot | null {
   return findSlotInline(vm, space, gfn);
 }
@@ -50,8 +50,7 @@ function searchSlot(set: SlotSet, gfn: u64): Memslot | null {
 }
 
 export function slotGeneration(vcpu: Vcpu): u64 {
-  const set = vcpu.vm.slots(vcpu.space);
-  return set.generation;
+  return vcpu.vm.slots(vcpu.space).generation;
 }
 
 // @ts-ignore: decorator
@@ -84,13 +83,13 @@ export function slotGeneration(vcpu: Vcpu): u64 {
 /** The slot's pages have a memory type of their own (an MTRR's), which the guest's page-attribute table may refine. */
 // @ts-ignore: decorator
 @inline export function hasMemtype(slot: Memslot): bool {
-  return (slot.memtype & MEMTYPE_OWN) != 0;
+  return (slot.memtype & MEMSLOT_TYPE_SET) != 0;
 }
 
 /** It, in the place that an EPT leaf has for it. */
 // @ts-ignore: decorator
 @inline export function memtypeBits(slot: Memslot): u64 {
-  return <u64>(slot.memtype & ~MEMTYPE_OWN);
+  return <u64>(slot.memtype & ~MEMSLOT_TYPE_SET);
 }
 
 // @ts-ignore: decorator

@@ -15,6 +15,7 @@ import {
   adDisabled,
   childOf,
   emptyEntry,
+  entryPointer,
   hasGptes,
   hostAddress,
   indexOf,
@@ -33,7 +34,7 @@ import { protectGfn } from "./write-protect";
 import { dropParent, flushOrZap, zapEntry } from "./zap";
 
 /**
- * The page that belongs below entry `sptep` of `parent` if it is linked there already; else 0, with its name in the request.
+ * The page that belongs below entry `sptep` of `parent` if it is linked there already; else null, with its name in the request.
  * Promoted pages of a PAE guest hand the name of the page-directory-pointer table down to level 3; `alias` has the
  * alias bits of what a direct page maps.
  */
@@ -76,7 +77,7 @@ function pdpteOf(vcpu: Vcpu, sp: ShadowPage, index: u32): u64 {
  */
 export function requestRootChild(vcpu: Vcpu, sp: ShadowPage, index: u32): u32 {
   const vm = vcpu.vm;
-  const sptep = sp.spt + ((<usize>index) << 3);
+  const sptep = entryPointer(sp, index);
   const role = sp.role;
   const direct = (role & ROLE_DIRECT) != 0;
   let gfn = sp.gfn;
@@ -94,7 +95,7 @@ export function requestRootChild(vcpu: Vcpu, sp: ShadowPage, index: u32): u32 {
 
 /** Links the page that was asked for. */
 export function linkRootChild(vcpu: Vcpu, sp: ShadowPage, index: u32): void {
-  linkPage(vcpu.vm, sp.spt + ((<usize>index) << 3), vcpu.reqPage);
+  linkPage(vcpu.vm, entryPointer(sp, index), vcpu.reqPage);
 }
 
 /** Counts a page that shadows a guest table, and takes write access to the table away. */
@@ -118,7 +119,7 @@ function latch(vcpu: Vcpu, sp: ShadowPage): void {
   memory.copy(sp.pdptesAddress, space.pdptesAddress, 32);
 }
 
-/** Initialises a header whose SP_SPT and SP_SHADOWED the host has set, for the page of the request. */
+/** Initialises a header whose `spt` and `shadowed` the host has set, for the page of the request. */
 export function createPage(vcpu: Vcpu, sp: ShadowPage): void {
   const vm = vcpu.vm;
   const low = vcpu.reqLow;

@@ -1,5 +1,5 @@
 /**
- * Reverse maps: a head of 32 bits is 0, the address of the only SPTE, or a DESC pointer with bit 0 set
+ * Reverse maps: a head of 32 bits is 0, the address of the only SPTE, or that of a Desc with RMAP_BLOCK set
  * (pte_list_desc in the kernel). Used for gfn to leaf SPTEs and for a page's parent SPTEs.
  */
 import { Desc, Vm } from "../abi/records";

@@ -126,10 +126,10 @@ export function syncRoot(vcpu: Vcpu, root: ShadowPage): void {
 }
 
 /**
- * A page of that name was found (or not: `sp` is 0). Zaps unsync pages of the gfn that stand before it when an upper-level
+ * A page of that name was found (or not: `sp` is null). Zaps unsync pages of the gfn that stand before it when an upper-level
  * page is wanted, synchronises the page where it is unsync, and returns whether it can be used.
  */
-export function adoptPage(vcpu: Vcpu, sp: ShadowPage, gfn: u64, role: u32): bool {
+export function adoptPage(vcpu: Vcpu, sp: ShadowPage | null, gfn: u64, role: u32): bool {
   const vm = vcpu.vm;
   let usable = sp != null;
   if ((role & ROLE_LEVEL) > 1) {
@@ -138,7 +138,7 @@ export function adoptPage(vcpu: Vcpu, sp: ShadowPage, gfn: u64, role: u32): bool
       if (other.unsync != 0) zapPage(vm, other);
     }
   }
-  if (usable && (role & ROLE_DIRECT) == 0) {
+  if (sp != null && (role & ROLE_DIRECT) == 0) {
     if (sp.unsync != 0) {
       const result = syncOrZap(vcpu, sp);
       if (result < 0) usable = false;

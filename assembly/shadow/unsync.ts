@@ -153,7 +153,7 @@ export function firstCollected(vm: Vm): u32 {
   return advance(vm, i);
 }
 
-/** The page at position `i`, 0 at the end. */
+/** The page at position `i`, null at the end. */
 // @ts-ignore: decorator
 @inline export function collectedPage(vm: Vm, i: u32): ShadowPage | null {
   return i < vm.walkCount ? vm.walkPages(i).page : null;

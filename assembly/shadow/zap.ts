@@ -154,7 +154,7 @@ export function zapPage(vm: Vm, sp: ShadowPage): u32 {
   return prepareZap(vm, sp) & ~ZAPPED_OTHERS;
 }
 
-/** Frees the zapped pages: the host takes them from VM_FREED. */
+/** Frees the zapped pages: the host takes them from `vm.freed`. */
 export function commitZap(vm: Vm): void {
   const head = vm.invalid;
   if (listEmpty(head)) return;

@@ -46,7 +46,7 @@ export function leafSpte(vm: Vm, role: u32, access: u32, page: u64, prefetch: bo
 
 /**
  * What a leaf of level 1 has besides its address, and the dirty bit where it becomes writable: in a page without special
- * rules for A and D bits, for an access to a page that the host may write. By rights, worked out in advance (VM_LEAF).
+ * rules for A and D bits, for an access to a page that the host may write. By rights, worked out in advance (`vm.leaf`).
  */
 // @ts-ignore: decorator
 @inline export function commonLeaf(vm: Vm, access: u32): u64 {

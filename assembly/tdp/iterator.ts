@@ -1,7 +1,7 @@
 /**
  * The TDP iterator: a pre-order walk over the entries of one root that map a range of gfns, through one alias of the
  * range after the other, because these tables have no rmap that leads to all of them. An entry of an upper level that
- * lies over several aliases is visited for each. Its state lies in the TDP record: at most one walk is under way.
+ * lies over several aliases is visited for each. Its state lies in the Tdp record: at most one walk is under way.
  */
 import { ShadowPage, Tdp, Vm } from "../abi/records";
 import { entryAt, pagesOf } from "../pages/iterator";

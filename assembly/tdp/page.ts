@@ -11,7 +11,7 @@ import { listDelete, nextFree, setNextFree } from "../pages/list";
   return vm.tdpMmu != null;
 }
 
-/** The VM's TDP record, where it has one. */
+/** The VM's Tdp record, where it has one. */
 // @ts-ignore: decorator
 @inline export function tdpOf(vm: Vm): Tdp {
   return vm.tdpMmu!;

@@ -27,7 +27,7 @@ import { freePage, takePage, tdpOf } from "./page";
   return (root.role & ROLE_INVALID) != 0;
 }
 
-/** The first root of an address space from `link` on, 0 for none; invalid ones only `withInvalid`. */
+/** The first root of an address space from `link` on, null for none; invalid ones only `withInvalid`. */
 function findRoot(tdp: Tdp, link: Link, space: u32, withInvalid: bool): ShadowPage | null {
   const head = tdp.roots;
   for (; link != head; link = link.next) {
@@ -38,7 +38,7 @@ function findRoot(tdp: Tdp, link: Link, space: u32, withInvalid: bool): ShadowPa
   return null;
 }
 
-/** The newest root of an address space, 0 for none. */
+/** The newest root of an address space, null for none. */
 export function firstRoot(tdp: Tdp, space: u32, withInvalid: bool): ShadowPage | null {
   return findRoot(tdp, tdp.roots.next, space, withInvalid);
 }

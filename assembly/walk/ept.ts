@@ -58,7 +58,7 @@ import { fail, failUnread, setSecondLeaf, trace, wantUpdate } from "./result";
 
 /**
  * Walks guest-physical `gpa`. In `code` bit 2 (U) is a data read, bit 1 a write, bit 4 a fetch and bit 3 says that the
- * linear address is a user-mode one; `flags` are WALK_* bits. Returns a status; on STATUS_OK WORK_SECOND_* are set.
+ * linear address is a user-mode one; `flags` are WALK_* bits. Returns a status; on STATUS_OK the Work's `second` fields are set.
  */
 export function walkEpt(space: Space, work: Work, gpa: u64, code: u32, flags: u32): u32 {
   let level = space.rootLevel;

@@ -1,6 +1,6 @@
 /**
  * The walk of legacy-format tables: 32-bit, PAE, 4-level and 5-level; for a guest's linear addresses and, as NPT, for
- * guest-physical ones. It reads and decides, and changes nothing: entries to update are left in the WORK record.
+ * guest-physical ones. It reads and decides, and changes nothing: entries to update are left in the Work record.
  */
 import {
   PDE4M_ADDRESS_HIGH,
@@ -57,8 +57,8 @@ import { applyUpdates } from "./updates";
 
 /**
  * Walks `address` in the format of `space`. `code` has the access in error-code bits 4:1, bit 3 meaning that SMAP does
- * not apply; `flags` are WALK_* bits. Returns a status. On STATUS_OK the WORK record has the address that the tables
- * give (a guest's in WORK_GPA, not yet taken through a second stage), the rights and the leaf, and as updates every
+ * not apply; `flags` are WALK_* bits. Returns a status. On STATUS_OK the Work record has the address that the tables
+ * give (a guest's in `work.gpa`, not yet taken through a second stage), the rights and the leaf, and as updates every
  * entry whose accessed or dirty bit is clear and should be set.
  */
 export function walkLegacy(space: Space, work: Work, address: u64, code: u32, flags: u32): u32 {
@@ -208,9 +208,9 @@ function pageFault(
 }
 
 /**
- * Walks guest-physical `gpa` by EPT or NPT. On STATUS_OK WORK_SECOND_* are set, and so are the accessed and dirty bits of
- * the entries used: this translation is complete, whatever becomes of the linear one (SDM "Accessed and Dirty Flags for
- * EPT": whenever the processor uses an entry). A trace sets nothing, and a probe wants nothing.
+ * Walks guest-physical `gpa` by EPT or NPT. On STATUS_OK the Work's `second` fields are set, and so are the accessed and
+ * dirty bits of the entries used: this translation is complete, whatever becomes of the linear one (SDM "Accessed and Dirty
+ * Flags for EPT": whenever the processor uses an entry). A trace sets nothing, and a probe wants nothing.
  */
 export function walkGuestPhysical(second: Space, work: Work, gpa: u64, code: u32, flags: u32): u32 {
   const before = work.updateCount;

@@ -1,4 +1,4 @@
-/** Writing a walk's result, the entries it read and the updates it wants into the WORK record. */
+/** Writing a walk's result, the entries it read and the updates it wants into the Work record. */
 import { NOT_READ, STATUS_MISSING_PAGE, STATUS_OUTSIDE_MEMORY, WORK_CAPACITY } from "../abi/codes";
 import { Work } from "../abi/records";
 

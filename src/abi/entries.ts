@@ -66,7 +66,7 @@ export const PDPTE_PAE: BitLayout = {
   ],
 };
 
-/** SPACE_LARGE_LEVELS: bit n is level n. */
+/** LARGE_LEVELS of a space: bit n is level n. */
 export const LARGE: BitLayout = {
   prefix: "LARGE",
   title: "Levels whose entries may map a page",

@@ -109,7 +109,7 @@ export const SPACE: RecordLayout = {
     { name: "WORK", type: "u32", to: "WORK", meaning: "pointer to the WORK record that results go to" },
     { name: "MODE", type: "u32", meaning: "derived: MODE_*" },
     { name: "ROOT_LEVEL", type: "u32", meaning: "derived: level of the root table, 0 with paging off" },
-    { name: "LARGE_LEVELS", type: "u32", meaning: "derived: bit n set where PS in a level-n entry maps a page" },
+    { name: "LARGE_LEVELS", type: "u32", meaning: "derived: LARGE_* bits, n where PS in a level-n entry maps a page" },
     { name: "ROOT", type: "u64", meaning: "derived: physical address of the root table" },
     { name: "ADDRESS_MASK", type: "u64", meaning: "derived: address bits of an entry" },
     { name: "XD_MASK", type: "u64", meaning: "derived: bit 63 where it means no-execute, else 0" },
@@ -227,7 +227,7 @@ export const WORK: RecordLayout = {
     { name: "MISSING_GFN", type: "u64", meaning: "frame to read for Status.MissingPage" },
     { name: "MISSING_ADDRESS", type: "u64", meaning: "the address that a single call has to be repeated for then" },
     { name: "MISSING_ACCESS", type: "u32", meaning: "its access" },
-    { name: "TRACE_COUNT", type: "u32", meaning: "entries traced; counting stops at WORK_TRACE's capacity" },
+    { name: "TRACE_COUNT", type: "u32", meaning: "entries traced; counting stops at TRACE's capacity" },
     { name: "UPDATE_COUNT", type: "u32", meaning: "entries whose accessed or dirty bit is to be set" },
     { name: "NOTHING", type: "u64", meaning: "the entry that a failed lane of a batch reads" },
     {

@@ -40,7 +40,7 @@ export const VM: RecordLayout = {
     { name: "NX_HUGE", type: "u32", meaning: "1: huge pages are not executable" },
     { name: "MAX_HUGE_LEVEL", type: "u32", meaning: "largest level that a leaf may have" },
     { name: "TDP", type: "u32", meaning: "1: two-dimensional paging" },
-    { name: "DEFAULT_PDPTE", type: "u32", meaning: "1: unused entries of a pae_root hold VM_PDPTE_VALUE" },
+    { name: "DEFAULT_PDPTE", type: "u32", meaning: "1: unused entries of a pae_root hold PDPTE_VALUE" },
     { name: "PDPTE_VALUE", type: "u64", meaning: "that value" },
     { name: "ASK_HOST", type: "u32", meaning: "1: every fault asks the host for its page" },
     { name: "VALID_GEN", type: "u32", meaning: "generation of valid shadow pages, 0 or 1" },
@@ -50,7 +50,7 @@ export const VM: RecordLayout = {
     {
       name: "ROOT_REQUEST",
       type: "u32",
-      meaning: "bit 0: every vCPU has to drop obsolete roots; bit 1: a current root has a gap",
+      meaning: "ROOT_REQUEST_* bits",
     },
     { name: "FLUSHES", type: "u32", meaning: "remote TLB flushes" },
     { name: "RANGED_FLUSH", type: "u32", meaning: "1: a flush can be limited to ranges of gfns" },
@@ -132,7 +132,7 @@ export const SLOTSET: RecordLayout = {
   className: "SlotSet",
   title: "Memslots of one address space",
   fields: [
-    { name: "GENERATION", type: "u64", meaning: "memslots generation; bit 63: an update is in progress" },
+    { name: "GENERATION", type: "u64", meaning: "memslots generation, GENERATION_* bits" },
     { name: "COUNT", type: "u32", meaning: "number of slots" },
     { name: "LAST", type: "u32", to: "MEMSLOT", optional: true, meaning: "slot that was hit last" },
     {
@@ -155,7 +155,11 @@ export const MEMSLOT: RecordLayout = {
     { name: "PAGES", type: "u32", meaning: "number of pages" },
     { name: "SPACE", type: "u32", meaning: "address space: 0 normal, 1 SMM" },
     { name: "FLAGS", type: "u32", meaning: "MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL" },
-    { name: "MEMTYPE", type: "u32", meaning: "bit 0: its pages have an EPT memory type of their own, in bits 5:3" },
+    {
+      name: "MEMTYPE",
+      type: "u32",
+      meaning: "MEMSLOT_TYPE_SET where its pages have an EPT memory type of their own, and that",
+    },
     { name: "RAM", type: "u32", to: "u8[]", meaning: "linear address of its first byte" },
     { name: "TRACK", type: "u32", to: "u16[]", meaning: "pointer to u16 write-track counts" },
     { name: "HOST", type: "u32", to: "u64[]", meaning: "pointer to u64 host pages: pfn << 12 | HOST_* bits" },
@@ -216,10 +220,10 @@ export const SP: RecordLayout = {
       name: "SHADOWED",
       type: "u32",
       to: "u64[]",
-      meaning: "linear address of 512 u64 (gfn << 12 | access), 0 for direct pages",
+      meaning: "linear address of 512 u64, SHADOWED_* bits; 0 for direct pages",
     },
     { name: "ROOT_COUNT", type: "u32", meaning: "references as a root" },
-    { name: "GENERATION", type: "u32", meaning: "VM_VALID_GEN when it was made" },
+    { name: "GENERATION", type: "u32", meaning: "VM.VALID_GEN when it was made" },
     { name: "UNSYNC", type: "u32", meaning: "1: the guest may write the shadowed table" },
     { name: "UNSYNC_CHILDREN", type: "u32", meaning: "number of bits set in UNSYNC_BITMAP" },
     { name: "FLOOD", type: "u32", meaning: "writes to the shadowed table since the last walk" },
@@ -237,7 +241,7 @@ export const SP: RecordLayout = {
     },
     { name: "CURRENT", type: "u32", meaning: "contexts whose current root it is" },
     { name: "GAP", type: "u32", meaning: "1: a pae_root lost a table below it and has to be filled" },
-    { name: "TDP", type: "u32", meaning: "1: belongs to the TDP MMU; bit 1: an invalid root that has to be zapped" },
+    { name: "TDP", type: "u32", meaning: "not 0: belongs to the TDP MMU; TDP_PAGE_* bits" },
     { name: "SPTEP", type: "u32", to: "u64[]", meaning: "TDP MMU: the entry that leads here, 0 for a root" },
     { name: "LINK", type: "u32", count: 2, of: "LINK", address: true, meaning: "list node (next, previous)" },
     { name: "PDPTES", type: "u64", count: 4, address: true, meaning: "latched PDPTEs of a PAE root" },
@@ -324,7 +328,7 @@ export const VCPU: RecordLayout = {
     { name: "F_PREFETCH", type: "u32", meaning: "fault: 1 where no guest access stands behind it" },
     { name: "F_SLOT", type: "u32", to: "MEMSLOT", optional: true, meaning: "fault: MEMSLOT, 0 for none" },
     { name: "F_MAP_WRITABLE", type: "u32", meaning: "fault: 1 where the host page may be written" },
-    { name: "F_SEQ", type: "u32", meaning: "fault: VM_INVALIDATE_SEQ before the host page was looked up" },
+    { name: "F_SEQ", type: "u32", meaning: "fault: VM.INVALIDATE_SEQ before the host page was looked up" },
     { name: "F_MAX_LEVEL", type: "u32", meaning: "fault: largest level that the guest's mapping allows" },
     { name: "F_REQ_LEVEL", type: "u32", meaning: "fault: level that the host page allows" },
     { name: "F_GOAL_LEVEL", type: "u32", meaning: "fault: level that is made" },
@@ -334,7 +338,7 @@ export const VCPU: RecordLayout = {
     { name: "F_SPTEP", type: "u32", to: "u64[]", meaning: "fault: shadow walk's entry" },
     { name: "REQ_GFN", type: "u64", meaning: "page wanted: gfn" },
     { name: "REQ_ROLE", type: "u32", meaning: "page wanted: role" },
-    { name: "REQ_LOW", type: "u32", meaning: "page wanted: more of the name, as SP_LOW" },
+    { name: "REQ_LOW", type: "u32", meaning: "page wanted: more of the name, as SP.LOW" },
     { name: "REQ_PAGE", type: "u32", to: "SP", meaning: "page found or made" },
     { name: "GW_TABLE_GFN", type: "u64", count: 5, meaning: "walk: gfn of the table, by level - 1" },
     { name: "GW_PTE", type: "u64", count: 5, meaning: "walk: entry" },
@@ -386,7 +390,7 @@ export const SHADOW_RECORDS: readonly RecordLayout[] = [
 /** Words of these records that are made of bits. */
 export const ROOT_REQUEST: BitLayout = {
   prefix: "ROOT_REQUEST",
-  title: "VM_ROOT_REQUEST",
+  title: "ROOT_REQUEST of a VM",
   source: "x86-paging",
   fields: [
     { name: "OBSOLETE", low: 0, meaning: "every vCPU has to drop obsolete roots" },
@@ -403,7 +407,7 @@ export const RMAP: BitLayout = {
 
 export const SHADOWED: BitLayout = {
   prefix: "SHADOWED",
-  title: "Entry of SP_SHADOWED",
+  title: "What SP.SHADOWED has for an entry",
   narrow: true,
   source: "Linux 6.1 arch/x86/kvm/mmu/mmu.c (kvm_mmu_page_set_translation)",
   fields: [
@@ -412,19 +416,9 @@ export const SHADOWED: BitLayout = {
   ],
 };
 
-export const MEMTYPE: BitLayout = {
-  prefix: "MEMTYPE",
-  title: "MEMSLOT_MEMTYPE",
-  source: "x86-paging",
-  fields: [
-    { name: "OWN", low: 0, meaning: "the slot's pages have a memory type of their own" },
-    { name: "TYPE", low: 3, width: 3, meaning: "it, in its place in an EPT entry" },
-  ],
-};
-
 export const TDP_PAGE: BitLayout = {
   prefix: "TDP_PAGE",
-  title: "SP_TDP",
+  title: "TDP of a shadow page",
   source: "x86-paging",
   fields: [
     { name: "OWN", low: 0, meaning: "belongs to the TDP MMU" },
@@ -442,7 +436,7 @@ export const GENERATION: BitLayout = {
 export const SHADOW_CODES = {
   /** Set in the number of pages that were zapped where others than the one asked for were. */
   ZAPPED_OTHERS: 0x8000_0000,
-  /** SP_LOW: the page belongs to a page-directory-pointer table that a guest's CR3 names; bits 11:5 are CR3's, */
+  /** SP.LOW: the page belongs to a page-directory-pointer table that a guest's CR3 names; bits 11:5 are CR3's, */
   LOW_PDPT: 1,
   /** and its four PDPTEs, which were latched with CR3, belong to its name: the guest may write the table. */
   LOW_LATCHED: 2,
@@ -463,6 +457,10 @@ export const SHADOW_CODES = {
   MEMSLOT_INVALID: 1 << 16,
   /** The VM's own page (KVM's private memslots): the guest sees it at its plain address only. */
   MEMSLOT_INTERNAL: 1 << 17,
+  /** MEMSLOT.MEMTYPE: the slot's pages have an EPT memory type of their own, */
+  MEMSLOT_TYPE_SET: 1,
+  /** in bits 5:3. */
+  MEMSLOT_TYPE_SHIFT: 3,
 
   HOST_PRESENT: 1,
   HOST_WRITABLE: 2,

@@ -19,7 +19,7 @@ export const TDP: RecordLayout = {
     { name: "MIN_LEVEL", type: "u32", meaning: "iterator: lowest level to visit" },
     { name: "ROOT_LEVEL", type: "u32", meaning: "iterator: level of the root" },
     { name: "SPACE", type: "u32", meaning: "iterator: address space of the root" },
-    { name: "POOL", type: "u32", to: "SP", optional: true, meaning: "free list of pages, linked through SP_LINK" },
+    { name: "POOL", type: "u32", to: "SP", optional: true, meaning: "free list of pages, linked through SP.LINK" },
     { name: "POOL_COUNT", type: "u32", meaning: "its length" },
     { name: "PAGE_COUNT", type: "u32", meaning: "pages in use, roots included" },
     {

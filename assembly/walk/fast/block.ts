@@ -139,7 +139,7 @@ function gatherFrom(table: u32, input: usize, output: usize, lanes: u32, shift: 
 }
 
 /**
- * Writes where each lane's entry at `leafLevel` lies to WORK_LANES, from the table at `level` above: at WORK_NOTHING for a
+ * Writes where each lane's entry at `leafLevel` lies to `work.lanes`, from the table at `level` above: at `work.nothing` for a
  * lane that failed already.
  */
 function findLeaves(space: Space, plan: Plan, table: u32, input: usize, lanes: u32, level: u32, leafLevel: u32): void {

@@ -1,6 +1,6 @@
 /**
  * The fast walk once more for single calls, with nothing that these do not need: 4-level and 32-bit paging, the plain
- * accesses, addresses that are canonical as they are, no software TLB. SPACE_QUICK says where it may be tried.
+ * accesses, addresses that are canonical as they are, no software TLB. `space.quick` says where it may be tried.
  */
 import { CODE_INDEX_SHIFT, PTE_P, PTE_PS } from "../../abi/bits";
 import { STATUS_PAGE_FAULT } from "../../abi/codes";

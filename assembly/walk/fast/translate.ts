@@ -51,7 +51,7 @@ function translateOtherwise(space: Space, address: u64, access: u32): f64 {
   return finishRefused(space, address, access, fast);
 }
 
-/** The same as `translate`, always by the full walk, with the address in one piece; the details are in the WORK record. */
+/** The same as `translate`, always by the full walk, with the address in one piece; the details are in the Work record. */
 export function translateWide(space: Space, address: u64, access: u32): f64 {
   const status = run(space, address, access, 0);
   const work = space.work;

@@ -28,8 +28,8 @@ export function startEnumeration(space: Space, cursor: Cursor): void {
 }
 
 /**
- * Writes up to `capacity` LEAF records to `output` and returns how many. CURSOR_LEVEL is 0 when all are listed;
- * CURSOR_STATUS says why a call stopped early (a page to read first, or a table outside memory).
+ * Writes up to `capacity` LEAF records to `output` and returns how many. `cursor.level` is 0 when all are listed;
+ * `cursor.status` says why a call stopped early (a page to read first, or a table outside memory).
  * Entries with reserved bits set map nothing and are passed over.
  */
 export function enumerate(space: Space, cursor: Cursor, output: usize, capacity: u32): u32 {

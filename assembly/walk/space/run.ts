@@ -21,7 +21,7 @@ import { dropFaulted, enterWork } from "../tlb/tlb";
 import { applyUpdates } from "../updates";
 
 /**
- * The access by the full walk: a status; the details are in the WORK record. What it finds replaces what the software
+ * The access by the full walk: a status; the details are in the Work record. What it finds replaces what the software
  * TLB has for the address.
  */
 export function run(space: Space, address: u64, access: u32, flags: u32): u32 {

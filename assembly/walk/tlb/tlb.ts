@@ -54,7 +54,7 @@ import { clearLines, dropLines } from "./tlb-lines";
   return (data & PTE_ADDRESS) | (address & 0xfff);
 }
 
-/** Enters what the full walk of canonical, untagged `address` left in the WORK record. */
+/** Enters what the full walk of canonical, untagged `address` left in the Work record. */
 export function enterWork(space: Space, work: Work, address: u64): void {
   const leaf = work.entry;
   const level = work.level;
