@@ -14,6 +14,22 @@ import { finishRefused } from "./refused";
 // @ts-ignore: decorator
 @inline export const HALF4_HIGH: u32 = 1 << (<u32>WIDTH4 - 33);
 
+/** The fields of a plan, from a base that `planAt` gives. */
+// @ts-ignore: decorator
+@inline const NEED_TABLE: usize = Space.PLANS + offsetof<Plan>("needTable");
+// @ts-ignore: decorator
+@inline const CHECK_TABLE: usize = Space.PLANS + offsetof<Plan>("checkTable");
+// @ts-ignore: decorator
+@inline const NEED_LEAF: usize = Space.PLANS + offsetof<Plan>("needLeaf");
+// @ts-ignore: decorator
+@inline const CHECK_PAGE: usize = Space.PLANS + offsetof<Plan>("checkPage");
+// @ts-ignore: decorator
+@inline const CHECK_LARGE2: usize = Space.PLANS + offsetof<Plan>("checkLarge2");
+// @ts-ignore: decorator
+@inline const CHECK_LARGE3: usize = Space.PLANS + offsetof<Plan>("checkLarge3");
+// @ts-ignore: decorator
+@inline const BLOCK: usize = Space.PLANS + offsetof<Plan>("block");
+
 /** `access` has no bit but W, U and I, which are a plan's index; the space's fields and its plan's have one base then. */
 // @ts-ignore: decorator
 @inline function planAt(space: Space, access: u32): usize {
@@ -34,7 +50,7 @@ import { finishRefused } from "./refused";
   const size = space.tablesSize;
   const linear = space.tablesLinear;
   const addressMask = space.addressMask;
-  const need = load<u64>(plan, Space.PLANS + offsetof<Plan>("needTable"));
+  const need = load<u64>(plan, NEED_TABLE);
 
   const entry4 = load<u64>(space.rootLinear + ((high >>> 4) & 0xff8));
   let table = (entry4 & addressMask) - base;
@@ -50,12 +66,8 @@ import { finishRefused } from "./refused";
   const entry1 = load<u64>(linear + <u32>table + ((low >>> 9) & 0xff8));
 
   const wrong =
-    load<u64>(plan, Space.PLANS + offsetof<Plan>("block")) |
-    (((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) &
-      load<u64>(plan, Space.PLANS + offsetof<Plan>("checkTable")));
-  const leaf =
-    (entry1 ^ load<u64>(plan, Space.PLANS + offsetof<Plan>("needLeaf"))) &
-    load<u64>(plan, Space.PLANS + offsetof<Plan>("checkPage"));
+    load<u64>(plan, BLOCK) | (((entry4 ^ need) | (entry3 ^ need) | (entry2 ^ need)) & load<u64>(plan, CHECK_TABLE));
+  const leaf = (entry1 ^ load<u64>(plan, NEED_LEAF)) & load<u64>(plan, CHECK_PAGE);
   if ((wrong | leaf) != 0) return refuse(space, wide(high, low), access, wrong, entry1);
   return <f64>(<i64>((entry1 & addressMask) | (<u64>(low & 0xfff))));
 }
@@ -75,13 +87,8 @@ import { finishRefused } from "./refused";
   const table = space.tablesLinear + (entry2 & addressMask & window);
   const entry1 = load<u32>(table + ((low >>> 10) & 0xffc));
 
-  const wrong =
-    load<u32>(plan, Space.PLANS + offsetof<Plan>("block")) |
-    ((entry2 ^ load<u32>(plan, Space.PLANS + offsetof<Plan>("needTable"))) &
-      load<u32>(plan, Space.PLANS + offsetof<Plan>("checkTable")));
-  const leaf =
-    (entry1 ^ load<u32>(plan, Space.PLANS + offsetof<Plan>("needLeaf"))) &
-    load<u32>(plan, Space.PLANS + offsetof<Plan>("checkPage"));
+  const wrong = load<u32>(plan, BLOCK) | ((entry2 ^ load<u32>(plan, NEED_TABLE)) & load<u32>(plan, CHECK_TABLE));
+  const leaf = (entry1 ^ load<u32>(plan, NEED_LEAF)) & load<u32>(plan, CHECK_PAGE);
   if ((wrong | leaf) != 0) return refuse(space, low, access, wrong, entry1);
   return <f64>((entry1 & addressMask) | (low & 0xfff));
 }
@@ -89,14 +96,9 @@ import { finishRefused } from "./refused";
 /** `leaf` maps 1 << `shift` bytes; `above` is where the entries above differ from what is needed. */
 function quickLarge(space: Space, address: u64, access: u32, above: u64, leaf: u64, shift: u64): f64 {
   const plan = planAt(space, access);
-  const check =
-    shift == 30
-      ? load<u64>(plan, Space.PLANS + offsetof<Plan>("checkLarge3"))
-      : load<u64>(plan, Space.PLANS + offsetof<Plan>("checkLarge2"));
-  const wrong =
-    load<u64>(plan, Space.PLANS + offsetof<Plan>("block")) |
-    (above & load<u64>(plan, Space.PLANS + offsetof<Plan>("checkTable")));
-  const bad = (leaf ^ load<u64>(plan, Space.PLANS + offsetof<Plan>("needLeaf"))) & check;
+  const check = shift == 30 ? load<u64>(plan, CHECK_LARGE3) : load<u64>(plan, CHECK_LARGE2);
+  const wrong = load<u64>(plan, BLOCK) | (above & load<u64>(plan, CHECK_TABLE));
+  const bad = (leaf ^ load<u64>(plan, NEED_LEAF)) & check;
   if ((wrong | bad) != 0) return refuse(space, address, access, wrong, leaf);
   const offsetMask: u64 = ((<u64>1) << shift) - 1;
   return <f64>(<i64>((leaf & space.addressMask & ~offsetMask) | (address & offsetMask)));
