@@ -12,7 +12,7 @@ import type { Place } from "./directions/judge.js";
 
 /** What names no rule of paging: types, errors, checks of arguments, bit tables. */
 const GROUND = ["src/abi", "src/api.ts", "src/checks.ts", "src/errors.ts", "src/json-value.ts", "src/options.ts"];
-const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/core"];
+const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/registers", "src/core"];
 
 export const PLACES: readonly Place[] = [
   // The core: entries and operations above, the bit tables below.
@@ -68,6 +68,7 @@ export const PLACES: readonly Place[] = [
   { place: "src/checks.ts", mayImport: ["src/api.ts", "src/errors.ts"] },
   { place: "src/options.ts", mayImport: ["src/api.ts", "src/checks.ts", "src/errors.ts"] },
   { place: "src/runs.ts", mayImport: ["src/api.ts"] },
+  { place: "src/registers", mayImport: GROUND },
   { place: "src/role", mayImport: GROUND },
   { place: "src/spte", mayImport: GROUND },
 
@@ -75,7 +76,7 @@ export const PLACES: readonly Place[] = [
   { place: "src/reference", mayImport: [...GROUND, "src/spte/masks.ts"] },
 
   // The wall around the Wasm, and the package's main entry.
-  { place: "src/core", mayImport: [...GROUND, "src/runs.ts"] },
+  { place: "src/core", mayImport: [...GROUND, "src/runs.ts", "src/registers"] },
   { place: "src/index.ts", mayImport: [...GROUND, "src/runs.ts", "src/core"] },
 
   // The MMU: plain data below, operations above, the facades on top.

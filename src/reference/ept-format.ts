@@ -23,7 +23,8 @@ export interface EptSettings {
 
 /**
  * Takes an EptConfig apart. A ConfigError is thrown for a walk length other than 4 or 5 (EPTP bits 5:3 = 3 or 4), a
- * memory type other than uncacheable or write-back, an EPTP address beyond MAXPHYADDR, maxPhysAddr outside 32 to 52.
+ * memory type other than uncacheable or write-back, bits 11:7 (bit 7 is for supervisor shadow-stack control), an EPTP address
+ * beyond MAXPHYADDR, maxPhysAddr outside 32 to 52.
  */
 export function readEptConfig(config: EptConfig): EptSettings {
   const eptp = configU64(config.eptp, "eptp");
@@ -35,6 +36,9 @@ export function readEptConfig(config: EptConfig): EptSettings {
   const walkLength = (eptp & bitOf(EPTP, "WALK_LENGTH")) >> 3n;
   if (walkLength !== 3n && walkLength !== 4n) {
     throw new ConfigError(`eptp is ${hex(eptp)}: bits 5:3 are ${walkLength}, expected 3 or 4`);
+  }
+  if ((eptp & bits(7, 11)) !== 0n) {
+    throw new ConfigError(`eptp is ${hex(eptp)}: bits 11:7 are reserved`);
   }
   if ((eptp & bits(maxPhysAddr, 63)) !== 0n) {
     throw new ConfigError(`eptp is ${hex(eptp)}: the address is beyond MAXPHYADDR (${maxPhysAddr} bits)`);

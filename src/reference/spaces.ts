@@ -1,5 +1,6 @@
 /** The address spaces that callers hold. */
 import { Access } from "../abi/access.js";
+import { Status } from "../abi/status.js";
 import type { AddressSpace, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
 import { UnsupportedError } from "../errors.js";
 import { decodeAccess, type MemoryAccess } from "./access.js";
@@ -25,7 +26,9 @@ abstract class ReferenceSpace implements AddressSpace {
     while (true) {
       const trace = new Trace(!decoded.probe);
       const result = this.probe(at, decoded, trace);
-      if (!result.ok || trace.commit()) return result;
+      // Of a page fault only what `accessedOnFault` gathered is left to be done, of other faults nothing.
+      const settles = result.ok || result.status === Status.PageFault;
+      if (!settles || trace.commit()) return result;
     }
   }
 
