@@ -144,22 +144,30 @@ export const PLACES: readonly Place[] = [
 
   // Tools' modules and the tools.
   { place: "src/maps", mayImport: [...GROUND, "src/runs.ts"] },
+  { place: "src/explain", mayImport: [...GROUND, "src/maps/entry.ts", "src/reference"] },
   { place: "src/conform", mayImport: GROUND },
   { place: "src/fuzz", mayImport: GROUND },
   {
     place: "src/cli",
-    mayImport: [...HOST, "src/dump", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*", "src/reference"],
+    mayImport: [
+      ...[...HOST, "src/dump", "src/explain", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*"],
+      "src/reference",
+    ],
   },
   {
     place: "src/cli/commands",
     mayImport: [
-      ...[...HOST, "src/cli", "src/conform", "src/dump", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*"],
+      ...[...HOST, "src/cli", "src/conform", "src/dump", "src/explain", "src/fuzz", "src/maps", "src/mmu/*"],
+      "src/recording/*",
       "src/reference",
     ],
   },
   { place: "src/cli/main.ts", mayImport: ["src/cli", "src/cli/commands", ...GROUND] },
   { place: "src/cli/bin.ts", mayImport: ["src/cli", "src/cli/main.ts"] },
-  { place: "web", mayImport: [...HOST, "src/index.ts", "src/dump", "src/maps", "src/mmu/*", "src/recording/*"] },
+  {
+    place: "web",
+    mayImport: [...HOST, "src/index.ts", "src/dump", "src/explain", "src/maps", "src/mmu/*", "src/recording/*"],
+  },
 
   // What is not shipped: all of src, helpers of their own; no test folder imports another but its helpers.
   { place: "bench", mayImport: ["src/*"] },
@@ -191,6 +199,7 @@ export const PLACES: readonly Place[] = [
   { place: "test/core", mayImport: ["src/*", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test"] },
   { place: "test/dump", mayImport: ["src/*"] },
+  { place: "test/explain", mayImport: ["src/*"] },
   { place: "test/maps", mayImport: ["src/*", "test/dump"] },
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {

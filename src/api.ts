@@ -244,9 +244,17 @@ export interface Leaf {
   readonly level: number;
 }
 
+/** What a space is made of, registers as they are now. */
+export type SpaceConfiguration =
+  | { readonly kind: "guest"; readonly config: AddressSpaceConfig }
+  | { readonly kind: "ept"; readonly config: EptConfig }
+  | { readonly kind: "npt"; readonly config: NptConfig };
+
 export interface AddressSpace {
   /** "none" | "32bit" | "pae" | "4level" | "5level" | "ept4" | "ept5" */
   readonly mode: PagingMode;
+  /** What it is made of; of an engine that does not tell, `explain` (x86-paging/explain) knows nothing. */
+  readonly configuration?: SpaceConfiguration;
   /**
    * Translates one address. Never throws for a fault. Throws RangeError for what is no 64-bit address, ConfigError for a linear
    * one above 32 bits outside long mode; so do all that take an address.

@@ -1,6 +1,15 @@
 /** An address space of the Wasm core. */
 import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../abi/index.js";
-import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
+import type {
+  AddressSpace,
+  AddressSpaceConfig,
+  Leaf,
+  PagingMode,
+  SpaceConfiguration,
+  Translation,
+  U64,
+  Walk,
+} from "../api.js";
 import { checkArray, checkInteger, show } from "../checks.js";
 import { ConfigError, DisposedError, UnsupportedError } from "../errors.js";
 import { checkInvpcid } from "../registers/invpcid.js";
@@ -44,6 +53,8 @@ export class CoreSpace implements AddressSpace {
   readonly #second: CoreSpace | undefined;
   /** Spaces whose second stage this is: they end with it. */
   readonly #firstStages = new Set<CoreSpace>();
+  readonly #made: SpaceConfiguration;
+  /** A guest's configuration as it is now. */
   #config: AddressSpaceConfig | undefined;
   #fields: SpaceFields;
   #mode: PagingMode;
@@ -65,8 +76,9 @@ export class CoreSpace implements AddressSpace {
     work: number,
     readonly memory: CoreMemory,
     fields: SpaceFields,
-    config?: AddressSpaceConfig,
+    configuration: SpaceConfiguration,
   ) {
+    const config = configuration.kind === "guest" ? configuration.config : undefined;
     const second = config?.secondStage;
     if (second !== undefined && !(second instanceof CoreSpace && second.#config === undefined)) {
       throw new ConfigError("secondStage is not an EPT or NPT space of this core");
@@ -79,6 +91,7 @@ export class CoreSpace implements AddressSpace {
     this.#translate32 = exports.translate32;
     this.#linear = memory.linear;
     this.#work = work;
+    this.#made = configuration;
     this.#config = config;
     this.#fields = fields;
     this.#second = second;
@@ -107,6 +120,10 @@ export class CoreSpace implements AddressSpace {
 
   get mode(): PagingMode {
     return this.#mode;
+  }
+
+  get configuration(): SpaceConfiguration {
+    return this.#config === undefined ? this.#made : { kind: "guest", config: this.#config };
   }
 
   /**

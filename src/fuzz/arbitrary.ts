@@ -104,6 +104,8 @@ type EptOptions = typeof eptOptions extends fc.Arbitrary<infer T> ? T : never;
 
 /** Flags of one entry before oddities: mostly everything allowed, so that single restrictions matter. */
 const entryFlags = fc.record({
+  /** EPT entries: mostly. One without reading and with writing is a misconfiguration. */
+  read: fc.integer({ min: 0, max: 31 }).map((value) => value > 0),
   write: fc.integer({ min: 0, max: 7 }).map((value) => value > 0),
   user: fc.integer({ min: 0, max: 3 }).map((value) => value > 0),
   execute: fc.integer({ min: 0, max: 7 }).map((value) => value > 0),
@@ -117,7 +119,7 @@ const entryFlags = fc.record({
 type EntryFlags = typeof entryFlags extends fc.Arbitrary<infer T> ? T : never;
 
 function allowAll(flags: EntryFlags): EntryFlags {
-  return { ...flags, write: true, user: true, execute: true, memoryType: 6n };
+  return { ...flags, read: true, write: true, user: true, execute: true, memoryType: 6n };
 }
 
 const accessFlags = fc.record({
@@ -438,7 +440,9 @@ function putEpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
 }
 
 function eptFlags(flag: EntryFlags, leaf: boolean): bigint {
-  let value = bitOf(EPT, "R") | (flag.write ? bitOf(EPT, "W") : 0n) | (flag.execute ? bitOf(EPT, "X") : 0n);
+  const writes = flag.write && (flag.read || flag.dirty);
+  let value =
+    (flag.read ? bitOf(EPT, "R") : 0n) | (writes ? bitOf(EPT, "W") : 0n) | (flag.execute ? bitOf(EPT, "X") : 0n);
   if (flag.user) value |= bitOf(EPT, "XU");
   if (flag.accessed) value |= bitOf(EPT, "A");
   if (flag.dirty) value |= bitOf(EPT, "D");

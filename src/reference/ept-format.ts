@@ -84,22 +84,28 @@ export function eptIsLeaf(settings: EptSettings, level: number, entry: bigint): 
   return level === 3 ? settings.page1g : level === 2 && settings.page2m;
 }
 
-/** SDM vol. 3, "EPT Misconfigurations". Asked of present entries only; comes before any check of rights. */
-export function eptMisconfigured(settings: EptSettings, level: number, entry: bigint): boolean {
+/** What makes an entry a misconfiguration. */
+export type Misconfiguration = "write-only" | "execute-only" | "reserved" | "memory type";
+
+/**
+ * SDM vol. 3, "EPT Misconfigurations". Asked of present entries only; comes before any check of rights. Undefined where the
+ * entry is none.
+ */
+export function eptMisconfigured(settings: EptSettings, level: number, entry: bigint): Misconfiguration | undefined {
   if ((entry & ept.r) === 0n) {
-    if ((entry & ept.w) !== 0n) return true;
+    if ((entry & ept.w) !== 0n) return "write-only";
     // What is left is execute-only, in one or both modes.
-    if (!settings.executeOnly) return true;
+    if (!settings.executeOnly) return "execute-only";
   }
   const leaf = eptIsLeaf(settings, level, entry);
-  if ((entry & eptReserved(settings, level, leaf)) !== 0n) return true;
-  return leaf && RESERVED_MEMORY_TYPES.includes((entry & ept.memoryType) >> 3n);
+  if ((entry & eptReserved(settings, level, leaf)) !== 0n) return "reserved";
+  return leaf && RESERVED_MEMORY_TYPES.includes((entry & ept.memoryType) >> 3n) ? "memory type" : undefined;
 }
 
 const RESERVED_MEMORY_TYPES = [2n, 3n, 7n];
 
 /** Bits that must be 0: SDM vol. 3, "EPT Translation Mechanism", the tables of entry formats. */
-function eptReserved(settings: EptSettings, level: number, leaf: boolean): bigint {
+export function eptReserved(settings: EptSettings, level: number, leaf: boolean): bigint {
   const address = bits(settings.maxPhysAddr, 51);
   if (level === 1) return address;
   // Bit 7 is checked too: an entry with it set that is no leaf has a page size that is not supported.

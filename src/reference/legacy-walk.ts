@@ -44,7 +44,7 @@ interface ReadEntry {
 }
 
 /** Physical address of the root table. */
-export function rootAddress(tables: LegacyTables): bigint {
+export function rootAddress(tables: Pick<LegacyTables, "registers">): bigint {
   switch (tables.registers.mode) {
     case "32bit":
       return tables.registers.cr3 & 0xfffff000n;
@@ -115,7 +115,7 @@ function isKvm(tables: LegacyTables): boolean {
 }
 
 /** PAE PDPTEs have no rights and no accessed flag. */
-export function isPaePdpte(tables: LegacyTables, level: LevelFormat): boolean {
+export function isPaePdpte(tables: Pick<LegacyTables, "registers">, level: LevelFormat): boolean {
   return tables.registers.mode === "pae" && level.level === 3;
 }
 
