@@ -12,7 +12,7 @@ import type { Place } from "./directions/judge.js";
 
 /** What names no rule of paging: types, errors, checks of arguments, bit tables. */
 const GROUND = ["src/abi", "src/api.ts", "src/checks.ts", "src/errors.ts", "src/json-value.ts", "src/options.ts"];
-const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/core"];
+const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/registers", "src/core"];
 
 export const PLACES: readonly Place[] = [
   // The core: entries and operations above, the bit tables below.
@@ -68,6 +68,7 @@ export const PLACES: readonly Place[] = [
   { place: "src/checks.ts", mayImport: ["src/api.ts", "src/errors.ts"] },
   { place: "src/options.ts", mayImport: ["src/api.ts", "src/checks.ts", "src/errors.ts"] },
   { place: "src/runs.ts", mayImport: ["src/api.ts"] },
+  { place: "src/registers", mayImport: GROUND },
   { place: "src/role", mayImport: GROUND },
   { place: "src/spte", mayImport: GROUND },
 
@@ -75,7 +76,7 @@ export const PLACES: readonly Place[] = [
   { place: "src/reference", mayImport: [...GROUND, "src/spte/masks.ts"] },
 
   // The wall around the Wasm, and the package's main entry.
-  { place: "src/core", mayImport: [...GROUND, "src/runs.ts"] },
+  { place: "src/core", mayImport: [...GROUND, "src/runs.ts", "src/registers"] },
   { place: "src/index.ts", mayImport: [...GROUND, "src/runs.ts", "src/core"] },
 
   // The MMU: plain data below, operations above, the facades on top.
@@ -143,22 +144,30 @@ export const PLACES: readonly Place[] = [
 
   // Tools' modules and the tools.
   { place: "src/maps", mayImport: [...GROUND, "src/runs.ts"] },
+  { place: "src/explain", mayImport: [...GROUND, "src/maps/entry.ts", "src/reference"] },
   { place: "src/conform", mayImport: GROUND },
   { place: "src/fuzz", mayImport: GROUND },
   {
     place: "src/cli",
-    mayImport: [...HOST, "src/dump", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*", "src/reference"],
+    mayImport: [
+      ...[...HOST, "src/dump", "src/explain", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*"],
+      "src/reference",
+    ],
   },
   {
     place: "src/cli/commands",
     mayImport: [
-      ...[...HOST, "src/cli", "src/conform", "src/dump", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*"],
+      ...[...HOST, "src/cli", "src/conform", "src/dump", "src/explain", "src/fuzz", "src/maps", "src/mmu/*"],
+      "src/recording/*",
       "src/reference",
     ],
   },
   { place: "src/cli/main.ts", mayImport: ["src/cli", "src/cli/commands", ...GROUND] },
   { place: "src/cli/bin.ts", mayImport: ["src/cli", "src/cli/main.ts"] },
-  { place: "web", mayImport: [...HOST, "src/index.ts", "src/dump", "src/maps", "src/mmu/*", "src/recording/*"] },
+  {
+    place: "web",
+    mayImport: [...HOST, "src/index.ts", "src/dump", "src/explain", "src/maps", "src/mmu/*", "src/recording/*"],
+  },
 
   // What is not shipped: all of src, helpers of their own; no test folder imports another but its helpers.
   { place: "bench", mayImport: ["src/*"] },
@@ -191,6 +200,7 @@ export const PLACES: readonly Place[] = [
   { place: "test/core", mayImport: ["src/*", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test"] },
   { place: "test/dump", mayImport: ["src/*"] },
+  { place: "test/explain", mayImport: ["src/*"] },
   { place: "test/maps", mayImport: ["src/*", "test/dump"] },
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {

@@ -20,6 +20,7 @@ import {
 } from "../abi/bits";
 import {
   FEATURE_MODE_BASED_EXECUTE,
+  FEATURE_PKRS_USER,
   KIND_EPT,
   MODE_NONE,
   RIGHT_EXECUTE,
@@ -84,8 +85,9 @@ function eptDenies(space: Space, code: u32, rights: u32): bool {
 
 /**
  * The PK bit of the error code where the protection key denies this data access, else 0.
- * PKRU governs user-mode addresses for both kinds of access, IA32_PKRS supervisor-mode addresses for supervisor
- * accesses; write-disable binds a supervisor write only with CR0.WP=1 (SDM "Protection Keys").
+ * PKRU governs user-mode addresses, IA32_PKRS supervisor-mode ones, for both kinds of access; of a user access to a
+ * supervisor-mode address, which rights deny anyway, FEATURE_PKRS_USER decides whether the key is reported.
+ * Write-disable binds a supervisor write only with CR0.WP=1 (SDM "Protection Keys").
  */
 export function keyDenial(space: Space, code: u32, rights: u32, key: u32): u32 {
   const userAddress = (rights & RIGHT_USER) != 0;
@@ -95,7 +97,8 @@ export function keyDenial(space: Space, code: u32, rights: u32, key: u32): u32 {
 
 function keyDenialBy(space: Space, key: u32, code: u32, userAddress: bool): u32 {
   const user = (code & PFERR_U) != 0;
-  if (code & PFERR_I || (user && !userAddress)) return 0;
+  if (code & PFERR_I) return 0;
+  if (user && !userAddress && !(space.features & FEATURE_PKRS_USER)) return 0;
   const accessDisable = (key & KEY_RIGHTS_AD) != 0;
   const writeDisable = (key & KEY_RIGHTS_WD) != 0;
   if (accessDisable) return PFERR_PK;

@@ -22,6 +22,7 @@ import {
   PTE_US,
 } from "../abi/bits";
 import {
+  FEATURE_ACCESSED_ON_FAULT,
   FEATURE_LIVE_PDPTES,
   KIND_GUEST,
   MODE_32BIT,
@@ -49,11 +50,13 @@ import { keyDenial } from "./permissions";
   return changetype<Plan>(changetype<usize>(space) + Space.PLANS + offset);
 }
 
-/** The fast walks serve spaces of a single stage, and PAE with latched PDPTEs only. */
+/** The fast walks serve spaces of a single stage, PAE with latched PDPTEs only, and change nothing where they fault. */
 export function setFast(space: Space, mode: u32): void {
-  const live = mode == MODE_PAE && (space.features & FEATURE_LIVE_PDPTES) != 0;
+  const features = space.features;
+  const slow =
+    (features & FEATURE_ACCESSED_ON_FAULT) != 0 || (mode == MODE_PAE && (features & FEATURE_LIVE_PDPTES) != 0);
   const plain = space.kind == KIND_GUEST && space.second == null;
-  space.fast = plain && !live ? mode : MODE_NONE;
+  space.fast = plain && !slow ? mode : MODE_NONE;
 }
 
 /** Makes all plans; the slot of the tables is known. */

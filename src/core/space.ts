@@ -1,13 +1,22 @@
 /** An address space of the Wasm core. */
 import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../abi/index.js";
-import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
+import type {
+  AddressSpace,
+  AddressSpaceConfig,
+  Leaf,
+  PagingMode,
+  SpaceConfiguration,
+  Translation,
+  U64,
+  Walk,
+} from "../api.js";
 import { checkArray, checkInteger, show } from "../checks.js";
-import { ConfigError, DisposedError, GeneralProtectionError, UnsupportedError } from "../errors.js";
+import { ConfigError, DisposedError, UnsupportedError } from "../errors.js";
+import { checkInvpcid } from "../registers/invpcid.js";
+import { checkLinear } from "../registers/linear-address.js";
 import { mergeRuns, type Run } from "../runs.js";
 import { BatchBuffer, type BatchKernel, kernelCode, lasting } from "./batch.js";
 import type { CoreExports } from "./exports.js";
-import { checkInvpcid } from "./invpcid.js";
-import { checkLinear } from "./linear-address.js";
 import type { LinearMemory } from "./linear-memory.js";
 import type { CoreMemory } from "./memory.js";
 import { toU64 } from "./numbers.js";
@@ -44,7 +53,10 @@ export class CoreSpace implements AddressSpace {
   readonly #second: CoreSpace | undefined;
   /** Spaces whose second stage this is: they end with it. */
   readonly #firstStages = new Set<CoreSpace>();
+  readonly #made: SpaceConfiguration;
+  /** A guest's configuration as it is now. */
   #config: AddressSpaceConfig | undefined;
+  #fields: SpaceFields;
   #mode: PagingMode;
   #tlb: SpaceTlb | undefined;
   /** The first level of the software TLB, if there is one: TLB_LINE records. */
@@ -64,8 +76,9 @@ export class CoreSpace implements AddressSpace {
     work: number,
     readonly memory: CoreMemory,
     fields: SpaceFields,
-    config?: AddressSpaceConfig,
+    configuration: SpaceConfiguration,
   ) {
+    const config = configuration.kind === "guest" ? configuration.config : undefined;
     const second = config?.secondStage;
     if (second !== undefined && !(second instanceof CoreSpace && second.#config === undefined)) {
       throw new ConfigError("secondStage is not an EPT or NPT space of this core");
@@ -78,7 +91,9 @@ export class CoreSpace implements AddressSpace {
     this.#translate32 = exports.translate32;
     this.#linear = memory.linear;
     this.#work = work;
+    this.#made = configuration;
     this.#config = config;
+    this.#fields = fields;
     this.#second = second;
     if (second !== undefined) second.#requireLive();
     memory.requireLive();
@@ -107,6 +122,10 @@ export class CoreSpace implements AddressSpace {
     return this.#mode;
   }
 
+  get configuration(): SpaceConfiguration {
+    return this.#config === undefined ? this.#made : { kind: "guest", config: this.#config };
+  }
+
   /**
    * Loads other registers or options, as MOV to a control register does: latched PDPTEs are read again, and the software
    * TLB loses what such a change invalidates (a CR3 is loaded without bit 63).
@@ -127,7 +146,7 @@ export class CoreSpace implements AddressSpace {
   writeCr3(value: U64): void {
     const config = this.#guestConfig("CR3 is");
     const { cr3, keep } = splitCr3(toU64(value, "CR3"), BigInt(config.cr4));
-    this.#change({ cr3 }, true);
+    this.#change({ cr3, loadedBy: "mov" }, true);
     if (!keep) this.#tlb?.flushContext(this.#config!, cr3);
   }
 
@@ -146,7 +165,7 @@ export class CoreSpace implements AddressSpace {
     const config = this.#guestConfig("INVPCID is");
     const at = toU64(address, "address");
     const pcide = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) !== 0n;
-    checkInvpcid(type, pcid, at, { pcide, width: WIDTHS[this.#mode] ?? 32 });
+    checkInvpcid(type, pcid, at, { pcide, longMode: isWide(this.#mode), la57: config.cpu?.la57 ?? true });
     this.#tlb?.invalidate(type, pcid, at);
   }
 
@@ -182,7 +201,7 @@ export class CoreSpace implements AddressSpace {
     const config = { ...before, ...changes };
     // MOV to CR3 reads the PDPTEs, whatever values were given before.
     if (fromMemory) delete (config as { pdpteValues?: unknown }).pdpteValues;
-    const fields = guestFields(config);
+    const fields = guestFields(config, this.#fields);
     const record = this.#linear.u8.slice(this.pointer, this.pointer + spaceRecord.size);
     let done = false;
     try {
@@ -194,6 +213,7 @@ export class CoreSpace implements AddressSpace {
     }
     this.#mode = this.#modeNow();
     this.#config = config;
+    this.#fields = fields;
     this.#viewLines();
     return undefined;
   }
@@ -378,11 +398,7 @@ export class CoreSpace implements AddressSpace {
   /** Writes the record; the frame of PDPTEs that have to be read first, if there is one. */
   #apply(fields: SpaceFields): bigint | undefined {
     writeFields(this.#linear, this.pointer, fields);
-    if (this.#exports.configure(this.pointer) === 0) {
-      throw new GeneralProtectionError(
-        `CR3 0x${fields.cr3.toString(16)} has bits at or above MAXPHYADDR ${fields.maxPhysAddr} set`,
-      );
-    }
+    this.#exports.configure(this.pointer);
     const live = (fields.features & CODES.FEATURE_LIVE_PDPTES) !== 0;
     if (this.#modeNow() !== "pae" || live) return undefined;
     const given = fields.pdptes !== undefined;
@@ -453,9 +469,6 @@ export class CoreSpace implements AddressSpace {
 function throwDisposed(): never {
   throw new DisposedError("the space was disposed of, or the memory or second stage that it needs");
 }
-
-/** Bits of a linear address in long mode. */
-const WIDTHS: Partial<Record<PagingMode, number>> = { "4level": 48, "5level": 57 };
 
 /** Whether linear addresses may have more than 32 bits. */
 function isWide(mode: PagingMode): boolean {

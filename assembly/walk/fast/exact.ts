@@ -17,6 +17,7 @@ import {
   PTE_PKEY_SHIFT,
 } from "../../abi/bits";
 import {
+  FEATURE_ACCESSED_ON_FAULT,
   FEATURE_LIVE_PDPTES,
   KIND_GUEST,
   MODE_32BIT,
@@ -40,6 +41,7 @@ import { reservedBits } from "../reserved";
 export function walkExact(space: Space, given: u64, access: u32): u64 {
   const mode = space.mode;
   if (space.kind != KIND_GUEST || space.second != null || mode == MODE_NONE) return NOT_FAST;
+  if (space.features & FEATURE_ACCESSED_ON_FAULT) return NOT_FAST;
   const address = mode >= MODE_4LEVEL && isMasked(access) ? untag(space, given) : given;
   if (!isCanonical(space, address)) return BATCH_FAULT | (STATUS_NON_CANONICAL << 16);
 

@@ -3,7 +3,6 @@ import {
   CR0_PG,
   CR3_LAM_U48,
   CR3_LAM_U57,
-  CR3_NOFLUSH,
   CR3_PCID,
   CR4_LA57,
   CR4_LAM_SUP,
@@ -42,19 +41,13 @@ import {
 import { Space } from "../../abi/records";
 import { setPermissions } from "../permissions";
 import { setFast, setPlans, setTables } from "../plan";
-import { bits, setEptReserved, setLegacyReserved } from "../reserved";
+import { setEptReserved, setLegacyReserved } from "../reserved";
 import { clearLines } from "../tlb/tlb-lines";
 
-/** Fills the derived fields of `space`. Returns false, and changes nothing, where CR3 has reserved bits set (#GP). */
-export function configure(space: Space): bool {
-  if (space.kind == KIND_EPT) {
-    configureEpt(space);
-    return true;
-  }
-  const mode = legacyMode(space);
-  if (hasReservedCr3(space, mode)) return false;
-  configureLegacy(space, mode);
-  return true;
+/** Fills the derived fields of `space`, whose registers the processor takes: the host has checked that. */
+export function configure(space: Space): void {
+  if (space.kind == KIND_EPT) configureEpt(space);
+  else configureLegacy(space, legacyMode(space));
 }
 
 /** SDM "Paging Modes and Control Bits". */
@@ -64,14 +57,6 @@ function legacyMode(space: Space): u32 {
   if (!(cr4 & CR4_PAE)) return MODE_32BIT;
   if (!(space.efer & EFER_LMA)) return MODE_PAE;
   return cr4 & CR4_LA57 ? MODE_5LEVEL : MODE_4LEVEL;
-}
-
-/** MOV CR3 raises #GP for address bits from MAXPHYADDR up; bit 63 is never stored, 62:61 are LAM's. Long mode only. */
-function hasReservedCr3(space: Space, mode: u32): bool {
-  if (mode < MODE_4LEVEL || space.features & FEATURE_LENIENT) return false;
-  const cr3 = space.cr3 & ~space.encryption;
-  const allowed = CR3_LAM_U48 | CR3_LAM_U57 | CR3_NOFLUSH;
-  return (cr3 & bits(space.maxphyaddr, 63) & ~allowed) != 0;
 }
 
 function configureLegacy(space: Space, mode: u32): void {

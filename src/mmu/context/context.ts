@@ -5,6 +5,7 @@ import { SHADOW_CODES } from "../../abi/shadow.js";
 import type { CoreExports } from "../../core/exports.js";
 import type { LinearMemory } from "../../core/linear-memory.js";
 import { spaceRecord } from "../../core/space-config.js";
+import type { PagingRegisters } from "../../registers/control-registers.js";
 import { EXT_CR4_PKE, EXT_CR4_SMEP } from "../../role/cpu-role.js";
 import {
   type CpuRole,
@@ -16,7 +17,6 @@ import {
   roleLevel,
 } from "../../role/index.js";
 import { bits, eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved-bits.js";
-import type { PagingRegisters } from "../config/control-registers.js";
 import type { FormatLimits } from "../config/formats.js";
 import { protectionKeyMask } from "../config/protection-keys.js";
 import type { Allocations } from "../memory/allocations.js";

@@ -1,8 +1,8 @@
 /** Faults and software walks of a vCPU. */
 import { SHADOW_CODES } from "../../abi/shadow.js";
-import { checkLinear } from "../../core/linear-address.js";
 import { OutOfMemoryError } from "../../errors.js";
-import { isPaePaging, isWriteProtect } from "../config/control-registers.js";
+import { isPaePaging, isWriteProtect } from "../../registers/control-registers.js";
+import { checkLinear } from "../../registers/linear-address.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
 import { vcpuRecord } from "../memory/records.js";

@@ -1,9 +1,9 @@
 /** A virtual processor as data: its registers, its paging contexts, what waits for it. What it does is in src/mmu/processor. */
 import type { CoreExports } from "../../core/exports.js";
-import { checkLinear } from "../../core/linear-address.js";
 import type { LinearMemory } from "../../core/linear-memory.js";
+import { type ControlRegisters, CR4, type PagingRegisters } from "../../registers/control-registers.js";
+import { checkLinear } from "../../registers/linear-address.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT } from "../../role/index.js";
-import { type ControlRegisters, CR4, type PagingRegisters } from "../config/control-registers.js";
 import type { FormatLimits } from "../config/formats.js";
 import { pdpteReservedBits } from "../config/pdptes.js";
 import { PagingContext } from "../context/context.js";
