@@ -664,6 +664,10 @@
 // @ts-ignore: decorator
 @inline export const MEMSLOT_INTERNAL: u32 = 131072;
 // @ts-ignore: decorator
+@inline export const MEMSLOT_TYPE_SET: u32 = 1;
+// @ts-ignore: decorator
+@inline export const MEMSLOT_TYPE_SHIFT: u32 = 3;
+// @ts-ignore: decorator
 @inline export const HOST_PRESENT: u32 = 1;
 // @ts-ignore: decorator
 @inline export const HOST_WRITABLE: u32 = 2;

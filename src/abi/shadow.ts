@@ -300,6 +300,10 @@ export const SHADOW_CODES = {
   MEMSLOT_INVALID: 1 << 16,
   /** The VM's own page (KVM's private memslots): the guest sees it at its plain address only. */
   MEMSLOT_INTERNAL: 1 << 17,
+  /** MEMSLOT.MEMTYPE: the slot's pages have an EPT memory type of their own, */
+  MEMSLOT_TYPE_SET: 1,
+  /** in bits 5:3. */
+  MEMSLOT_TYPE_SHIFT: 3,
 
   HOST_PRESENT: 1,
   HOST_WRITABLE: 2,

@@ -1,6 +1,6 @@
 /** A virtual processor as its users see it: faults, walks, register writes, invalidations, nested guests. */
 import { checkFlag, checkInteger, toBytes } from "../checks.js";
-import { checkInvpcid } from "../core/invpcid.js";
+import { checkInvpcid } from "../core/checks/invpcid.js";
 import { checkBigint } from "./config/check-config.js";
 import type { SecondStage } from "./config/config.js";
 import { type ControlRegisters, CR4, numbersOf, writeCr0, writeCr4, writeEfer } from "./config/control-registers.js";
@@ -165,7 +165,7 @@ export class Vcpu {
     checkBigint(gpa, "guest-physical address");
     const bytes = toBytes(data);
     vm.guest.write(gpa, bytes, this.state.space);
-    vm.exports.guestWrite(this.state.pointer, gpa, bytes.length);
+    this.state.core.guestWrite(gpa, bytes.length);
     vm.settle();
     this.#end();
   }

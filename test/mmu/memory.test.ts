@@ -12,7 +12,7 @@ function structures(guest: Guest) {
   return {
     pages: guest.vm.pages(),
     used: guest.vm.counter("USED"),
-    slots: guest.vm.state.slots.slots.map(({ id, base, flags, dirty }) => ({ id, base, flags, dirty })),
+    slots: guest.vm.state.slots.slots.map(({ id, base, flags, core }) => ({ id, base, flags, log: core.hasLog })),
     generation: guest.vm.state.slots.generation(0),
     roots: guest.vm.vcpus.map((vcpu) => vcpu.roots.pages()),
     audit: guest.vm.audit(),
@@ -138,7 +138,7 @@ describe("memory exhaustion", () => {
     new Guest().dispose();
     const before = linear.freeBytes;
     for (let count = 0; ; count++) {
-      const injection = failAfter({ vm: { state: { linear } } }, count);
+      const injection = failAfter({ vm: { state: { core: { internals: { linear } } } } }, count);
       let vm: VirtualMachine | undefined;
       try {
         vm = new VirtualMachine(core(), {
@@ -186,7 +186,7 @@ describe("the hot path", () => {
     guest.map(root, GVA, 0x20_0000n);
     guest.start("4level", root);
     expect(guest.access(GVA, Access.Write)).toBe("ok");
-    expect(guest.vm.counter("EVENT_COUNT")).toBe(0);
+    expect(guest.vm.state.core.vm.eventCount).toBe(0);
     guest.dispose();
   });
 

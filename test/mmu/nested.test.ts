@@ -12,7 +12,7 @@ const GFN = PAGE >> 12n;
 /** SPTEs of the nested guest's pages from `gpa` on. */
 function leavesOf(guest: NestedEpt, gpa: bigint): bigint[] {
   const table = guest.vm.pages().find(({ role }) => roleLevel(role) === 1 && roleIsGuestMode(role))!.table;
-  return [0n, 1n].map((i) => guest.vm.state.linear.u64[table / 8 + Number(((gpa >> 12n) + i) & 511n)]!);
+  return [0n, 1n].map((i) => guest.vm.state.core.pages.entry(table, Number(((gpa >> 12n) + i) & 511n)));
 }
 
 const UNSYNC = (guest: NestedNpt | NestedEpt) => guest.vm.pages().filter((page) => page.unsync).length;

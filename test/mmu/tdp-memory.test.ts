@@ -7,8 +7,8 @@ import { LARGE_GPA, LARGE_HVA, TdpGuest } from "./tdp-guest.js";
 function structures(guest: TdpGuest) {
   return {
     pages: guest.vm.pages(),
-    slots: guest.vm.state.slots.slots.map(({ id, base, flags, dirty }) => ({ id, base, flags, dirty })),
-    log: guest.vm.state.slots.slots.filter(({ dirty }) => dirty !== 0).map(({ id }) => guest.vm.getDirtyLog(id)),
+    slots: guest.vm.state.slots.slots.map(({ id, base, flags, core }) => ({ id, base, flags, log: core.hasLog })),
+    log: guest.vm.state.slots.slots.filter(({ core }) => core.hasLog).map(({ id }) => guest.vm.getDirtyLog(id)),
     roots: guest.vm.vcpus.map((vcpu) => vcpu.roots.pages()),
     audit: guest.vm.audit(),
   };

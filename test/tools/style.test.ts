@@ -34,6 +34,23 @@ describe("the sources", () => {
   );
 });
 
+describe("the wall around the core", () => {
+  const reach = `${OPENING}export const a = (vm) => vm.state.core.internals.linear.u64[0];\n`;
+
+  it("is seen where src reaches through it", () => {
+    expect(problemsIn({ "src/mmu/new.ts": reach })).toEqual([
+      "src/mmu/new.ts:2: what lies behind src/core, expected a typed operation of it",
+    ]);
+    expect(styleProblems("src/cli/new.ts", `${OPENING}const b = core.linearMemory.buffer;\n`)).toHaveLength(1);
+  });
+
+  it("is open to the core itself, to tests and to benchmarks", () => {
+    for (const path of ["src/core/mmu/new.ts", "test/mmu/new.ts", "bench/new.ts"]) {
+      expect(styleProblems(path, reach)).toEqual([]);
+    }
+  });
+});
+
 describe("an opening comment", () => {
   const count = (text: string) => styleProblems("src/a.ts", text).length;
 

@@ -1,9 +1,9 @@
 /** The structure checker's part for the TDP MMU: roots, the tree below each, and what its leaves allow. */
 
 import { REMOVED_SPTE } from "../../abi/spte.js";
+import { sptepOf } from "../../core/mmu/shadow-pages.js";
 import { roleIsDirect, roleIsInvalid, roleIsPromoted, roleLevel, roleSmm } from "../../role/index.js";
 import type { Machine } from "../machine/machine.js";
-import { pageRecord, tdpRecord, vmRecord } from "../memory/records.js";
 import type { TdpMmu } from "../pages/tdp.js";
 import type { AuditProblem, Invariant } from "./problem.js";
 import { readPage, type ShadowPage } from "./snapshot.js";
@@ -57,7 +57,7 @@ class TdpAudit {
     for (const page of pages) {
       if (!this.#reached.has(page)) this.#report("tdp tree", page, undefined, "no entry leads to it");
     }
-    const counted = tdpRecord.get32(this.vm.linear, this.tdp.pointer, "PAGE_COUNT");
+    const counted = this.tdp.pageCount;
     if (counted !== pages.length) {
       this.#report("tdp tree", undefined, undefined, `${counted} TDP pages counted, ${pages.length} exist`);
     }
@@ -74,12 +74,8 @@ class TdpAudit {
     this.#report("spte", page, index, `0x${spte.toString(16)} ${what}`);
   }
 
-  #mask(name: string): bigint {
-    return vmRecord.get64(this.vm.linear, this.vm.pointer, name);
-  }
-
   #entryOf(page: ShadowPage): number {
-    return pageRecord.get32(this.vm.linear, page.pointer, "SPTEP");
+    return this.vm.core.pages.header(page.pointer).sptep;
   }
 
   /** A valid root has a reference of the TDP MMU's own besides those of vCPUs. */
@@ -116,13 +112,13 @@ class TdpAudit {
       this.#leaf(page, index, spte, gfn);
       return;
     }
-    const child = this.#byTable.get(Number(spte & 0xffff_f000n));
+    const child = this.#byTable.get(this.vm.core.pages.tableOf(spte));
     if (child === undefined) {
       this.#report("tdp tree", page, index, "points to no TDP page");
       return;
     }
     if (this.#reached.has(child)) this.#report("tdp tree", child, undefined, "two entries lead to it");
-    if (this.#entryOf(child) !== page.table + 8 * index) {
+    if (this.#entryOf(child) !== sptepOf(page.table, index)) {
       this.#report("tdp tree", child, undefined, "does not know the entry that leads to it");
     }
     const role = ((page.role & ~(LEVEL | (1 << 11))) | (level - 1)) >>> 0;
@@ -132,7 +128,7 @@ class TdpAudit {
   }
 
   #leaf(page: ShadowPage, index: number, spte: bigint, gfn: bigint): void {
-    const mmuWritable = (spte & this.#mask("MMU_WRITABLE")) !== 0n;
+    const mmuWritable = (spte & this.vm.core.vm.mmuWritable) !== 0n;
     const space = roleSmm(page.role) === 0 ? 0 : 1;
     const slot = this.vm.slots.visible(space, gfn);
     if (slot === undefined) {

@@ -6,7 +6,6 @@ import { ROLE_DIRECT, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, roleGuestLevel, roleLe
 import type { PagingContext } from "../context/context.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
-import { mmuRecord, PAGE_WORD, pageRecord, VCPU_WORD } from "../memory/records.js";
 
 const { LOW_LATCHED, LOW_PDPT } = SHADOW_CODES;
 
@@ -42,18 +41,12 @@ export function loadRoot(vm: Machine, cpu: Cpu, context: PagingContext): boolean
     return true;
   }
   if (!direct && !isVisible(vm, cpu, context, gfn)) return false;
-  if (vm.exports.makeRoom(vm.pointer) === 0) {
+  if (!vm.core.makeRoom()) {
     throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
   }
   vm.settle();
-  const words = vm.linear.u32;
-  const request = cpu.pointer >>> 2;
-  words[request + VCPU_WORD.reqGfn] = Number(gfn & 0xffff_ffffn);
-  words[request + VCPU_WORD.reqGfn + 1] = Number(gfn >> 32n);
-  words[request + VCPU_WORD.reqRole] = role;
-  words[request + VCPU_WORD.reqLow] = rootLow(vm, context, table);
-  const page = vm.providePage(cpu);
-  pageRecord.set32(vm.linear, page, "ROOT_COUNT", pageRecord.get32(vm.linear, page, "ROOT_COUNT") + 1);
+  const page = vm.providePageNamed(cpu, { gfn, role, low: rootLow(vm, context, table) });
+  vm.core.pages.header(page).rootCount++;
   context.roots.setCurrent({ page, pgd: table });
   fillRoot(vm, cpu, page);
   return true;
@@ -73,16 +66,16 @@ function isVisible(vm: Machine, cpu: Cpu, context: PagingContext, root: bigint):
  * of four and five levels have one top-level table, which the first fault links.
  */
 export function fillRoot(vm: Machine, cpu: Cpu, page: number): void {
-  const role = vm.linear.u32[(page >>> 2) + PAGE_WORD.role]!;
-  const low = vm.linear.u32[(page >>> 2) + PAGE_WORD.low]!;
+  const header = vm.core.pages.header(page);
+  const { role, low } = header;
   const level = roleLevel(role);
   const stands = (role & (ROLE_PAE_ROOT | ROLE_LEVEL_PROMOTED)) !== 0 || low !== 0;
   if (!stands || roleGuestLevel(role) > 3 || level < 3 || (role & ROLE_DIRECT && !(role & ROLE_PAE_ROOT))) return;
-  pageRecord.set32(vm.linear, page, "GAP", 0);
+  header.gap = 0;
   for (let index = 0; index < (level === 3 ? 4 : 1); index++) {
-    if (vm.exports.requestRootChild(cpu.pointer, page, index) === 1) {
+    if (cpu.core.requestRootChild(page, index)) {
       vm.providePage(cpu);
-      vm.exports.linkRootChild(cpu.pointer, page, index);
+      cpu.core.linkRootChild(page, index);
       vm.settle();
     }
     const child = vm.pages.child(page, index);
@@ -93,12 +86,11 @@ export function fillRoot(vm: Machine, cpu: Cpu, page: number): void {
 /** The processor's own check of the PDPTEs of a pae_root at VM entry: no reserved bit in a present entry. */
 export function checkPaeRoot(vm: Machine, context: PagingContext): void {
   const page = context.roots.currentPage;
-  const { linear } = vm;
-  if (page === 0 || (linear.u32[(page >>> 2) + PAGE_WORD.role]! & ROLE_PAE_ROOT) === 0) return;
-  const table = linear.u32[(page >>> 2) + PAGE_WORD.spt]!;
-  const reserved = mmuRecord.get64(linear, context.pointer, "SHADOW_RESERVED", 2);
+  const { pages } = vm.core;
+  if (page === 0 || (pages.role(page) & ROLE_PAE_ROOT) === 0) return;
+  const reserved = context.core.mmu.shadowReserved(2);
   for (let i = 0; i < 4; i++) {
-    const entry = linear.u64[table / 8 + i]!;
+    const entry = pages.spte(page, i);
     if (entry & 1n && entry & reserved) throw new RangeError(`PDPTE ${i} 0x${entry.toString(16)} has reserved bits`);
   }
 }

@@ -1,8 +1,7 @@
 /** Trace events in the vocabulary of the kernel's kvmmmu tracepoints, decoded from the records that the core leaves behind. */
 import { SHADOW_CODES } from "../../abi/shadow.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
+import type { EventRecord } from "../../core/records/mmu.js";
 import { ACC_ALL } from "../../role/index.js";
-import { eventRecord, VM_WORD, vmRecord } from "../memory/records.js";
 
 interface PageFields {
   readonly mmu_valid_gen: number;
@@ -84,40 +83,11 @@ export interface EventMasks {
   readonly present: bigint;
 }
 
-const A = eventRecord.offset("A") >> 2;
-const B = eventRecord.offset("B") >> 2;
-const C = eventRecord.offset("C") >> 2;
-const X = eventRecord.offset("X") >> 3;
-const Y = eventRecord.offset("Y") >> 3;
-const Z = eventRecord.offset("Z") >> 3;
 const NO_SLOT_PFN = 1n << 63n;
 
-/** Takes the records out of the buffer; `lost` found no room in it. */
-export function drainEvents(
-  linear: LinearMemory,
-  vm: number,
-  masks: EventMasks,
-  vcpuId: number,
-): { readonly events: MmuTraceEvent[]; readonly lost: number } {
-  const count = linear.u32[(vm >>> 2) + VM_WORD.eventCount]!;
-  const lost = vmRecord.get32(linear, vm, "EVENT_LOST");
-  const base = vmRecord.get32(linear, vm, "EVENTS");
-  const events: MmuTraceEvent[] = [];
-  for (let i = 0; i < count; i++) events.push(decode(linear, base + i * eventRecord.size, masks, vcpuId));
-  linear.u32[(vm >>> 2) + VM_WORD.eventCount] = 0;
-  vmRecord.set32(linear, vm, "EVENT_LOST", 0);
-  return { events, lost };
-}
-
-function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId: number): MmuTraceEvent {
-  const words = linear.u32;
-  const type = words[record >>> 2]!;
-  const a = words[(record >>> 2) + A]!;
-  const b = words[(record >>> 2) + B]!;
-  const c = words[(record >>> 2) + C]!;
-  const x = linear.u64[record / 8 + X]!;
-  const y = linear.u64[record / 8 + Y]!;
-  const z = linear.u64[record / 8 + Z]!;
+/** What a record says. Throws RangeError for a type that is none. */
+export function decodeEvent(event: EventRecord, masks: EventMasks, vcpuId: number): MmuTraceEvent {
+  const { type, a, b, c, x, y, z } = event;
   const page = (): PageFields => ({
     mmu_valid_gen: c >>> 2,
     gfn: x,

@@ -1,5 +1,5 @@
 /** The shadow MMU as the target of a replay. */
-import { type Core, loadSync } from "../../core/index.js";
+import { loadSync } from "../../core/index.js";
 import { ConfigError, UnsupportedError } from "../../errors.js";
 import {
   type HostPage,
@@ -95,14 +95,12 @@ function passOn(sink: (event: MmuEvent) => void): (event: MmuTraceEvent) => void
 class EngineTarget implements ReplayTarget {
   readonly emits = EMITTED;
   readonly vm: VirtualMachine;
-  readonly #core: Core;
   readonly #ranges: readonly Range[];
   readonly #vcpus = new Map<number, Vcpu>();
 
   constructor(config: ReplayVmConfig, host: ReplayHost, sink?: (event: MmuEvent) => void) {
     const { masks } = config;
-    this.#core = loadSync();
-    this.vm = new VirtualMachine(this.#core, {
+    this.vm = new VirtualMachine(loadSync(), {
       masks: vmMasks(masks),
       paging: config.paging,
       tdpMmu: config.paging !== "shadow" && config.tdpMmu,
@@ -150,12 +148,11 @@ class EngineTarget implements ReplayTarget {
   }
 
   writeHost(hva: bigint, bytes: Uint8Array): void {
-    new Uint8Array(this.#core.linearMemory.buffer).set(bytes, this.#ram(hva));
+    this.vm.state.core.writeRam(this.#ram(hva), bytes);
   }
 
   readHost(hva: bigint, length: number): Uint8Array {
-    const at = this.#ram(hva);
-    return new Uint8Array(this.#core.linearMemory.buffer).slice(at, at + length);
+    return this.vm.state.core.readRam(this.#ram(hva), length);
   }
 
   setSlot(slot: SlotInput): void {
@@ -309,7 +306,7 @@ class EngineTarget implements ReplayTarget {
       active: mmu === guestMmu ? "guest_mmu" : "root_mmu",
       walking: walksNested ? "nested_mmu" : "root_mmu",
       usedPages: this.vm.counter("USED"),
-      validGen: this.vm.counter("VALID_GEN"),
+      validGen: this.vm.state.core.vm.validGen,
       mmio: { gva: mmio.gva, gfn: mmio.gfn, access: mmio.access, gen: mmio.generation },
       pages: pages.map(pageState),
     };

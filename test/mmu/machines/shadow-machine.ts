@@ -237,10 +237,7 @@ export class ShadowMachine {
   /** A page that the guest can write unnoticed is in the dirty log already. */
   #checkDirty(vcpu: Vcpu, gfn: bigint): void {
     const slot = this.guest.vm.state.slots.visible(vcpu.state.space, gfn)!;
-    if (slot.dirty === 0) return;
-    const page = Number(gfn - slot.base);
-    const byte = this.guest.vm.state.linear.u8[slot.dirty + (page >> 3)]!;
-    if (((byte >> (page & 7)) & 1) === 0)
+    if (slot.core.hasLog && !slot.core.isDirty(Number(gfn - slot.base)))
       throw new Error(`gfn ${gfn.toString(16)} is writable and not in the dirty log`);
   }
 
@@ -381,7 +378,7 @@ export class ShadowMachine {
     // A user's write, where supervisors are kept out by SMAP, is not repeated.
     if (hva === undefined) return;
     const region = this.host.regions.find((one) => hva >= one.hva && hva < one.hva + (BigInt(one.pages) << 12n))!;
-    this.guest.vm.state.linear.u8.set(data, region.ram + Number(hva - region.hva));
+    this.guest.vm.state.core.internals.linear.u8.set(data, region.ram + Number(hva - region.hva));
   }
 
   /** The guest writes one entry of one of its tables through that table's window. */
@@ -406,7 +403,7 @@ export class ShadowMachine {
     if (result !== "ok" && result !== "emulate") throw new Error(`the window of table ${at} gives ${result}`);
     const entry = this.#entry(level, c);
     if (result === "ok")
-      guest.vm.state.linear.u8.set(bytesOf(entry, guest.entryBytes), guest.ram + Number(entryAddress));
+      guest.vm.state.core.internals.linear.u8.set(bytesOf(entry, guest.entryBytes), guest.ram + Number(entryAddress));
     else vcpu.emulatedWrite(entryAddress, bytesOf(entry, guest.entryBytes));
   }
 

@@ -1,6 +1,6 @@
 /** What INVPCID refuses, for spaces and vCPUs. */
-import { show } from "../checks.js";
-import { GeneralProtectionError } from "../errors.js";
+import { show } from "../../checks.js";
+import { GeneralProtectionError } from "../../errors.js";
 import { checkLinear } from "./linear-address.js";
 
 const PCIDS = 4096;

@@ -1,6 +1,6 @@
 /** What registers of a processor can be, for spaces and vCPUs alike. */
-import { bitOf, CR0, CR4, EFER } from "../abi/index.js";
-import { ConfigError } from "../errors.js";
+import { bitOf, CR0, CR4, EFER } from "../../abi/index.js";
+import { ConfigError } from "../../errors.js";
 
 export interface ModeRegisters {
   readonly cr0: bigint;

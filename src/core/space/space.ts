@@ -1,18 +1,20 @@
 /** An address space of the Wasm core. */
-import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../abi/index.js";
-import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
-import { checkArray, checkInteger, show } from "../checks.js";
-import { ConfigError, DisposedError, GeneralProtectionError, UnsupportedError } from "../errors.js";
-import { mergeRuns, type Run } from "../runs.js";
-import { BatchBuffer, type BatchKernel, kernelCode, lasting } from "./batch.js";
-import type { CoreExports } from "./exports.js";
-import { checkInvpcid } from "./invpcid.js";
-import { checkLinear } from "./linear-address.js";
-import type { LinearMemory } from "./linear-memory.js";
-import type { CoreMemory } from "./memory.js";
-import { toU64 } from "./numbers.js";
-import { MODES, readSteps, readTranslation, workRecord } from "./results.js";
-import { guestFields, type SpaceFields, spaceRecord, writeFields } from "./space-config.js";
+import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../../abi/index.js";
+import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../../api.js";
+import { checkArray, checkInteger, show } from "../../checks.js";
+import { ConfigError, DisposedError, GeneralProtectionError, UnsupportedError } from "../../errors.js";
+import { mergeRuns, type Run } from "../../runs.js";
+import { checkInvpcid } from "../checks/invpcid.js";
+import { checkLinear } from "../checks/linear-address.js";
+import { toU64 } from "../checks/numbers.js";
+import { lasting } from "../linear/lasting.js";
+import type { LinearMemory } from "../linear/linear-memory.js";
+import type { CoreMemory } from "../memory/memory.js";
+import { SpaceRecord, type WorkRecord } from "../records/walk.js";
+import type { CoreExports } from "../wasm/exports.js";
+import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
+import { MODES, readSteps, readTranslation } from "./results.js";
+import { guestFields, type SpaceFields, writeFields } from "./space-config.js";
 import { enumerateLeaves } from "./space-leaves.js";
 import { throwBadPdptes } from "./space-pdptes.js";
 import { SpaceTlb, splitCr3 } from "./space-tlb.js";
@@ -40,7 +42,8 @@ export class CoreSpace implements AddressSpace {
   readonly #translate: CoreExports["translate"];
   readonly #translate32: CoreExports["translate32"];
   readonly #linear: LinearMemory;
-  readonly #work: number;
+  readonly #work: WorkRecord;
+  readonly #record: SpaceRecord;
   readonly #second: CoreSpace | undefined;
   /** Spaces whose second stage this is: they end with it. */
   readonly #firstStages = new Set<CoreSpace>();
@@ -61,7 +64,7 @@ export class CoreSpace implements AddressSpace {
    */
   constructor(
     exports: CoreExports,
-    work: number,
+    work: WorkRecord,
     readonly memory: CoreMemory,
     fields: SpaceFields,
     config?: AddressSpaceConfig,
@@ -82,14 +85,15 @@ export class CoreSpace implements AddressSpace {
     this.#second = second;
     if (second !== undefined) second.#requireLive();
     memory.requireLive();
-    this.pointer = this.#linear.allocate(spaceRecord.size);
+    this.pointer = this.#linear.allocate(SpaceRecord.SIZE);
+    this.#record = new SpaceRecord(this.#linear, this.pointer);
     memory.attach(this);
     if (second !== undefined) second.#firstStages.add(this);
     try {
-      spaceRecord.set32(this.#linear, this.pointer, "MEMORY", memory.pointer);
-      spaceRecord.set32(this.#linear, this.pointer, "SECOND", second?.pointer ?? 0);
-      spaceRecord.set32(this.#linear, this.pointer, "WORK", work);
-      this.#tlb = config?.tlbEntries ? new SpaceTlb(exports, this.#linear, this.pointer, config) : undefined;
+      this.#record.memory = memory.pointer;
+      this.#record.second = second?.pointer ?? 0;
+      this.#record.work = work.at;
+      this.#tlb = config?.tlbEntries ? new SpaceTlb(exports, this.#linear, this.#record, config) : undefined;
       let missing = this.#apply(fields);
       while (missing !== undefined) {
         this.#supply(missing);
@@ -183,7 +187,7 @@ export class CoreSpace implements AddressSpace {
     // MOV to CR3 reads the PDPTEs, whatever values were given before.
     if (fromMemory) delete (config as { pdpteValues?: unknown }).pdpteValues;
     const fields = guestFields(config);
-    const record = this.#linear.u8.slice(this.pointer, this.pointer + spaceRecord.size);
+    const record = this.#linear.u8.slice(this.pointer, this.pointer + SpaceRecord.SIZE);
     let done = false;
     try {
       const missing = this.#apply(fields);
@@ -201,7 +205,7 @@ export class CoreSpace implements AddressSpace {
   translate(address: U64, access: number = Access.Read): Translation {
     this.#requireLive();
     const status = this.#run(address, checkAccess(access));
-    return readTranslation(this.#linear, this.#work, this.#mode, status);
+    return readTranslation(this.#work, this.#mode, status);
   }
 
   /**
@@ -331,7 +335,7 @@ export class CoreSpace implements AddressSpace {
     }
     return {
       address: at,
-      result: readTranslation(this.#linear, this.#work, this.#mode, status),
+      result: readTranslation(this.#work, this.#mode, status),
       steps: readSteps(this.#linear, this.#work),
     };
   }
@@ -360,7 +364,7 @@ export class CoreSpace implements AddressSpace {
     this.#lines = NO_LINES;
     this.#lines32 = NO_LINES;
     this.#tlb?.dispose();
-    this.#linear.free(this.pointer, spaceRecord.size);
+    this.#linear.free(this.pointer, SpaceRecord.SIZE);
   }
 
   #requireLive(): void {
@@ -377,7 +381,7 @@ export class CoreSpace implements AddressSpace {
 
   /** Writes the record; the frame of PDPTEs that have to be read first, if there is one. */
   #apply(fields: SpaceFields): bigint | undefined {
-    writeFields(this.#linear, this.pointer, fields);
+    writeFields(this.#record, fields);
     if (this.#exports.configure(this.pointer) === 0) {
       throw new GeneralProtectionError(
         `CR3 0x${fields.cr3.toString(16)} has bits at or above MAXPHYADDR ${fields.maxPhysAddr} set`,
@@ -388,13 +392,13 @@ export class CoreSpace implements AddressSpace {
     const given = fields.pdptes !== undefined;
     const status = given ? this.#exports.checkPdptes(this.pointer) : this.#exports.loadPdptes(this.pointer);
     if (status === Status.MissingPage) return this.#missingGfn();
-    if (status !== Status.Ok) throwBadPdptes(this.#linear, this.#work, this.pointer, status);
+    if (status !== Status.Ok) throwBadPdptes(this.#work, this.#record, status);
     return undefined;
   }
 
   /** What the record says. */
   #modeNow(): PagingMode {
-    return MODES[spaceRecord.get32(this.#linear, this.pointer, "MODE")]!;
+    return MODES[this.#record.mode]!;
   }
 
   #run(address: U64, access: number): number {
@@ -416,8 +420,7 @@ export class CoreSpace implements AddressSpace {
    * too, because the fast calls look for one odd result only.
    */
   #translateAgain(): number {
-    const address = workRecord.get64(this.#linear, this.#work, "MISSING_ADDRESS");
-    return this.#translateOn(address, workRecord.get32(this.#linear, this.#work, "MISSING_ACCESS"));
+    return this.#translateOn(this.#work.missingAddress, this.#work.missingAccess);
   }
 
   /** Repeats an access until no page is missing. The WORK record is not what it was after asking the source. */
@@ -440,7 +443,7 @@ export class CoreSpace implements AddressSpace {
 
   /** The page that the last call found missing; to be read before the source is asked. */
   #missingGfn(): bigint {
-    return workRecord.get64(this.#linear, this.#work, "MISSING_GFN");
+    return this.#work.missingGfn;
   }
 
   /** Has a page read by the source, which may do anything meanwhile, disposing of this space included. */

@@ -1,0 +1,87 @@
+/** The generated accessors of records against the tables that they are generated from. */
+import { describe, expect, it } from "vitest";
+import { hostRecordFiles } from "../../scripts/generate/host-records.js";
+import { offsetsOf, RECORDS } from "../../src/abi/index.js";
+import { SHADOW_RECORDS } from "../../src/abi/shadow.js";
+import { LinearMemory } from "../../src/core/linear/linear-memory.js";
+import * as mmu from "../../src/core/records/mmu.js";
+import * as walk from "../../src/core/records/walk.js";
+
+type Accessors = { at: number } & Record<string, unknown>;
+type RecordClass = { readonly SIZE: number; new (linear: LinearMemory, at: number): Accessors };
+
+const CLASSES: Readonly<Record<string, RecordClass>> = { ...walk, ...mmu } as never;
+const BYTES = { u16: 2, u32: 4, u64: 8 } as const;
+
+const camel = (name: string) => name.toLowerCase().replace(/_(\w)/g, (_, letter: string) => letter.toUpperCase());
+const classOf = (prefix: string) => CLASSES[`${camel(`_${prefix}`)}Record`]!;
+
+function fresh() {
+  const linear = new LinearMemory(new WebAssembly.Memory({ initial: 1, maximum: 4 }));
+  return { linear, at: linear.allocate(8192, 64) };
+}
+
+describe.each([...RECORDS, ...SHADOW_RECORDS])("the accessors of $prefix", ({ prefix, fields, ...rest }) => {
+  const { offsets, size } = offsetsOf({ prefix, fields, ...rest });
+  const Record = classOf(prefix);
+
+  it("know its size", () => {
+    expect(Record.SIZE).toBe(size);
+  });
+
+  it("read and write each element at its place, and nothing beside it", () => {
+    const { linear, at } = fresh();
+    const record = new Record(linear, at);
+    for (const { name, type, count = 1 } of fields) {
+      if (name === "PAD") continue;
+      const member = camel(name);
+      const width = BYTES[type];
+      for (let index = 0; index < count; index++) {
+        const value = BigInt.asUintN(8 * width, 0xf1e2_d3c4_b5a6_9788n);
+        const typed = type === "u64" ? value : Number(value);
+        const setter = record[`set${member[0]!.toUpperCase()}${member.slice(1)}`] as (i: number, v: unknown) => void;
+        if (count === 1) record[member] = typed;
+        else setter.call(record, index, typed);
+        const read = count === 1 ? record[member] : (record[member] as (i: number) => unknown).call(record, index);
+        expect(read).toBe(typed);
+        const bytes = linear.u8.slice(at, at + size);
+        const from = offsets[name]! + index * width;
+        for (let i = 0; i < size; i++) {
+          const inside = i >= from && i < from + width;
+          expect(bytes[i]).toBe(inside ? Number((value >> BigInt(8 * (i - from))) & 0xffn) : 0);
+        }
+        linear.u8.fill(0, at, at + size);
+      }
+    }
+  });
+});
+
+describe("an accessor", () => {
+  it("sees the memory after it has grown", () => {
+    const { linear, at } = fresh();
+    const record = new mmu.VmRecord(linear, at);
+    record.used = 7;
+    linear.memory.grow(1);
+    expect(record.used).toBe(7);
+    record.used = 8;
+    expect(new mmu.VmRecord(linear, at).used).toBe(8);
+  });
+
+  it("stands for another record where its address is changed", () => {
+    const { linear, at } = fresh();
+    const page = new mmu.SpRecord(linear, at);
+    page.role = 1;
+    page.at += mmu.SpRecord.SIZE;
+    page.role = 2;
+    page.at = at;
+    expect(page.role).toBe(1);
+  });
+
+  it("cannot have the name of the record's address", () => {
+    const [first] = RECORDS[0]!.fields as readonly { name: string }[];
+    const { name } = first!;
+    first!.name = "AT";
+    expect(() => hostRecordFiles("")).toThrow(RangeError);
+    first!.name = name;
+  });
+});
