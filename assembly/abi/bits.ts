@@ -20,13 +20,40 @@
 // @ts-ignore: decorator
 @inline export const ACCESS_PROBE: u32 = 0x400;
 
+// Result of a batch where the translation failed (x86-paging)
+/** low bits of the error code */
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_ERROR: u64 = 0xffff;
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_ERROR_SHIFT: u64 = 0;
+/** a Status */
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_STATUS: u64 = 0xff0000;
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_STATUS_SHIFT: u64 = 16;
+/** the translation failed */
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_FAULT: u64 = 0x8000000000000000;
+
 // CR0 (SDM vol. 3, "Control Registers")
 /** protected mode */
 // @ts-ignore: decorator
 @inline export const CR0_PE: u32 = 0x1;
+/** no x87 floating-point unit */
+// @ts-ignore: decorator
+@inline export const CR0_EM: u32 = 0x4;
+/** the task was switched */
+// @ts-ignore: decorator
+@inline export const CR0_TS: u32 = 0x8;
+/** extension type, always 1 */
+// @ts-ignore: decorator
+@inline export const CR0_ET: u32 = 0x10;
 /** supervisor writes respect read-only pages */
 // @ts-ignore: decorator
 @inline export const CR0_WP: u32 = 0x10000;
+/** not write-through */
+// @ts-ignore: decorator
+@inline export const CR0_NW: u32 = 0x20000000;
 /** caches disabled */
 // @ts-ignore: decorator
 @inline export const CR0_CD: u32 = 0x40000000;

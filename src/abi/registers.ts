@@ -9,7 +9,11 @@ export const CR0: BitLayout = {
   source: CONTROL_REGISTERS,
   fields: [
     { name: "PE", low: 0, meaning: "protected mode" },
+    { name: "EM", low: 2, meaning: "no x87 floating-point unit" },
+    { name: "TS", low: 3, meaning: "the task was switched" },
+    { name: "ET", low: 4, meaning: "extension type, always 1" },
     { name: "WP", low: 16, meaning: "supervisor writes respect read-only pages" },
+    { name: "NW", low: 29, meaning: "not write-through" },
     { name: "CD", low: 30, meaning: "caches disabled" },
     { name: "PG", low: 31, meaning: "paging enabled" },
   ],

@@ -1,4 +1,5 @@
 /** The shadow MMU's records in linear memory; see docs/shadow-mmu.md. */
+import type { BitLayout } from "./bits.js";
 import type { RecordLayout } from "./layout.js";
 import { TDP } from "./tdp.js";
 
@@ -271,6 +272,21 @@ export const EVENT: RecordLayout = {
     { name: "X", type: "u64", meaning: "depends on the type" },
     { name: "Y", type: "u64", meaning: "depends on the type" },
     { name: "Z", type: "u64", meaning: "depends on the type" },
+  ],
+};
+
+/** SLOTSET.GENERATION while an update is in progress. */
+export const GENERATION_IN_PROGRESS = 1n << 63n;
+
+/** EVENT.C of events of a shadow page. */
+export const EVENT_PAGE: BitLayout = {
+  prefix: "EVENT_PAGE",
+  title: "What an event of a shadow page tells of it",
+  source: "x86-paging",
+  fields: [
+    { name: "CREATED", low: 0, meaning: "kvm_mmu_get_page: it was made" },
+    { name: "UNSYNC", low: 1, meaning: "it is unsync" },
+    { name: "GENERATION", low: 2, width: 30, meaning: "its generation" },
   ],
 };
 

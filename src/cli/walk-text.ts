@@ -1,10 +1,15 @@
 /** A walk as text and as JSON. */
+import { bitOf } from "../abi/bits.js";
+import { PFERR } from "../abi/faults.js";
 import { Status } from "../abi/status.js";
 import type { PagingMode, Walk } from "../api.js";
 import { type DecodedEntry, decodeEntry, type EntryMode, entryName } from "../maps/entry.js";
 import { pageSizeName } from "../maps/leaves.js";
 import type { Styler } from "./style.js";
 import { hex, hex16 } from "./values.js";
+
+const PFERR_P = bitOf(PFERR, "P");
+const PFERR_RSVD = bitOf(PFERR, "RSVD");
 
 /** How entries are to be read. */
 export interface WalkText {
@@ -99,7 +104,7 @@ export function faultReason(walk: Walk): string {
   if (result.status === Status.OutsideMemory) return "a table is not in the dump";
   const code = `page fault, error code ${hex(result.errorCode)}`;
   const name = entryName(result.level);
-  if ((result.errorCode & 1n) === 0n) return `the ${name} is not present (${code})`;
-  if ((result.errorCode & 8n) !== 0n) return `reserved bits in the ${name} (${code})`;
+  if ((result.errorCode & PFERR_P) === 0n) return `the ${name} is not present (${code})`;
+  if ((result.errorCode & PFERR_RSVD) !== 0n) return `reserved bits in the ${name} (${code})`;
   return `the access is not allowed (${code})`;
 }

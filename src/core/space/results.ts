@@ -1,8 +1,18 @@
 /** Turning the WORK record into the objects of the public interface. */
-import { CODES, Status } from "../../abi/index.js";
+import { bitOf, CODES, EPT, fieldOf, PDE4M, PTE, Status, valueIn } from "../../abi/index.js";
 import type { Fault, Leaf, Mapped, PagingMode, Rights, Translation, WalkStep } from "../../api.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
 import { type LeafRecord, StepRecord, WorkRecord } from "../records/walk.js";
+
+const PKEY = fieldOf(PTE, "PKEY");
+const GLOBAL = bitOf(PTE, "G");
+const MEMTYPE = fieldOf(EPT, "MEMTYPE");
+/** A PAT index is PAT, PCD and PWT; PAT stands where a larger page has PS. */
+const PAT_SMALL = bitOf(PTE, "PS");
+const PAT_LARGE = bitOf(PDE4M, "PAT");
+const PAT_LOW = bitOf(PTE, "PWT") | bitOf(PTE, "PCD");
+const PAT_SHIFT = BigInt(fieldOf(PTE, "PWT").low);
+const PAT_HIGH = 4n;
 
 /** Names of MODE_* codes, by code. */
 export const MODES: readonly PagingMode[] = ["none", "32bit", "pae", "4level", "5level", "ept4", "ept5"];
@@ -43,17 +53,17 @@ function readMapped(work: WorkRecord, mode: PagingMode): Mapped {
     gpa: work.gpa,
     pageSize: 2 ** pageShift(mode, level),
     rights: rightsOf(mode, work.rights),
-    protectionKey: mode === "4level" || mode === "5level" ? Number((entry >> 59n) & 15n) : 0,
-    global: !isEpt(mode) && (entry & 0x100n) !== 0n,
+    protectionKey: mode === "4level" || mode === "5level" ? Number(valueIn(PKEY, entry)) : 0,
+    global: !isEpt(mode) && (entry & GLOBAL) !== 0n,
     memoryType: memoryTypeOf(mode, level, entry),
   };
 }
 
 /** EPT: bits 5:3; else the PAT index, whose high bit is bit 7 of a 4 KiB leaf and bit 12 of a larger one. */
 function memoryTypeOf(mode: PagingMode, level: number, entry: bigint): number {
-  if (isEpt(mode)) return Number((entry >> 3n) & 7n);
-  const pat = (entry >> (level > 1 ? 12n : 7n)) & 1n;
-  return Number((pat << 2n) | ((entry >> 3n) & 3n));
+  if (isEpt(mode)) return Number(valueIn(MEMTYPE, entry));
+  const high = (entry & (level > 1 ? PAT_LARGE : PAT_SMALL)) === 0n ? 0n : PAT_HIGH;
+  return Number(high | ((entry & PAT_LOW) >> PAT_SHIFT));
 }
 
 function readFault(work: WorkRecord, status: number): Fault {

@@ -214,11 +214,12 @@ export class CoreSpace implements AddressSpace {
    */
   translateFast(high: number, low: number, access: number): number {
     const lines = this.#lines;
-    // CODES.LINE_HASH, LINE_VALID and MISSING are written out: V8 would load what a module holds in each call.
+    // CODES.LINE_HASH, LINE_VALID (added to an access, which has no bit there) and MISSING are written out: V8 would load
+    // what a module holds in each call.
     if (lines !== undefined) {
       const kind = access & 0xfff;
       const at = ((low ^ Math.imul(high + kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
-      if (lines[at] === ((low & 0xfffff000) | kind | 1) && lines[at + 1] === (high | 0)) {
+      if (lines[at] === ((low & 0xfffff000) | (kind + 1)) && lines[at + 1] === (high | 0)) {
         return lines[at + 2]! * 4096 + (low & 0xfff);
       }
       // Growing the memory empties its views: nothing is found in them.
@@ -236,7 +237,7 @@ export class CoreSpace implements AddressSpace {
     if (lines !== undefined) {
       const kind = access & 0xfff;
       const at = ((address ^ Math.imul(kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
-      if (lines[at] === ((address & 0xfffff000) | kind | 1)) return lines[at + 2]! * 4096 + (address & 0xfff);
+      if (lines[at] === ((address & 0xfffff000) | (kind + 1))) return lines[at + 2]! * 4096 + (address & 0xfff);
       if (lines.length === 0) this.#viewLines();
     }
     const translate = this.#translate32;

@@ -1,16 +1,16 @@
 /** EPTPs of an L1 hypervisor: which its VM's capabilities allow, and which name the same table. */
-import { bitOf, EPTP } from "../../abi/index.js";
+import { bitOf, EPT, EPTP, placed } from "../../abi/index.js";
 import type { VmFormats } from "./formats.js";
 
-const TABLE = 0x000f_ffff_ffff_f000n;
-const WRITE_BACK = 6n;
+const TABLE = bitOf(EPT, "ADDRESS");
+const WRITE_BACK = placed(EPTP, "MEMTYPE", 6n);
 /** Levels less one, at bit 3. */
 const WALK_LENGTH = bitOf(EPTP, "WALK_LENGTH");
-const FOUR_LEVELS = 3n << 3n;
-const FIVE_LEVELS = 4n << 3n;
-const ACCESSED_DIRTY = 1n << 6n;
+const FOUR_LEVELS = placed(EPTP, "WALK_LENGTH", 3n);
+const FIVE_LEVELS = placed(EPTP, "WALK_LENGTH", 4n);
+const ACCESSED_DIRTY = bitOf(EPTP, "AD");
 /** Bits 11:7; bit 7 is for supervisor shadow stacks. */
-const RESERVED = 0xf80n;
+const RESERVED = 0xfffn & ~(WALK_LENGTH | ACCESSED_DIRTY | bitOf(EPTP, "MEMTYPE"));
 
 /**
  * Whether an L1 of this VM may use `eptp` (nested_vmx_check_eptp): write-back, which is the only type that Linux 6.1 offers;

@@ -15,7 +15,8 @@ import {
   ROLE_EFER_NX,
   roleLevel,
 } from "../../role/index.js";
-import { bits, eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved-bits.js";
+import { bitRange } from "../../spte/masks.js";
+import { eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved.js";
 import type { PagingRegisters } from "../config/control-registers.js";
 import type { FormatLimits } from "../config/formats.js";
 import { protectionKeyMask } from "../config/protection-keys.js";
@@ -132,7 +133,7 @@ export class PagingContext {
     space.cr3 = ept.eptp;
     this.core.configure();
     const { executeOnly, hugePageLevel } = ept;
-    const guest = eptReservedBits({ physicalBits: bits(limits.guestPhysicalBits, 63), executeOnly, hugePageLevel });
+    const guest = eptReservedBits({ physicalBits: bitRange(limits.guestPhysicalBits, 63), executeOnly, hugePageLevel });
     guest.forEach((mask, i) => {
       this.#guestReserved[i] = mask;
     });
@@ -232,7 +233,7 @@ export class PagingContext {
 
   /** Reserved bits of SPTEs in EPT format. Direct EPT is checked as if X alone were bad: the kernel never makes it. */
   #setEptMasks(limits: FormatLimits, executeOnly: boolean): void {
-    const physicalBits = bits(limits.hostPhysicalBits, 63);
+    const physicalBits = bitRange(limits.hostPhysicalBits, 63);
     const hugePageLevel = limits.maxHugeLevel;
     this.#setShadowReserved(eptReservedBits({ physicalBits, executeOnly, hugePageLevel }), limits);
     this.core.mmu.shadowBadMtXwr = eptBadTypeAndRights(executeOnly);
@@ -244,7 +245,7 @@ export class PagingContext {
     const masks = reservedBits(
       {
         level,
-        physicalBits: bits(limits.hostPhysicalBits, 63),
+        physicalBits: bitRange(limits.hostPhysicalBits, 63),
         // The host's own EFER.NXE is set: SPTEs may use the bit wherever anything asks for it.
         nx: format === "npt" || limits.nxHugePages || (root & ROLE_EFER_NX) !== 0,
         page1g: format === "npt" ? limits.hostPage1g : limits.guestPage1g,

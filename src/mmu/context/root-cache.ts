@@ -14,14 +14,15 @@ const { LOW_LATCHED } = SHADOW_CODES;
 /** The kernel's INVALID_PAGE: no root. */
 export const INVALID_PAGE = 0xffff_ffff_ffff_ffffn;
 const PREVIOUS_ROOTS = 3;
-const ALL_PREVIOUS = (1 << PREVIOUS_ROOTS) - 1;
+const CURRENT = 1 << PREVIOUS_ROOTS;
+const ALL_PREVIOUS = CURRENT - 1;
 
 /** Which roots to free: bit i is previous root i, CURRENT the current one. */
 export const ROOTS = {
   previous: (index: number) => 1 << index,
   allPrevious: ALL_PREVIOUS,
-  current: 1 << 3,
-  all: ALL_PREVIOUS | (1 << 3),
+  current: CURRENT,
+  all: ALL_PREVIOUS | CURRENT,
 } as const;
 
 export interface Root {

@@ -2,9 +2,15 @@
  * The structure checker: walks every shadow page, rmap, list and counter of a VM and names what does not fit.
  * Read-only; it takes time in proportion to the size of slots and tables.
  */
+import { bitOf } from "../../abi/bits.js";
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import { SPTE, SPTE_LEGACY } from "../../abi/spte.js";
 import type { MmuCore } from "../../core/mmu/mmu-core.js";
 import { placeOf, sptepOf } from "../../core/mmu/shadow-pages.js";
 import {
+  ACC_WRITE,
+  childRole,
+  ROLE_INVALID,
   roleAccess,
   roleGuestLevel,
   roleHas4ByteGpte,
@@ -23,13 +29,11 @@ import { readPage, type ShadowPage } from "./snapshot.js";
 import { SpteRules } from "./spte-rules.js";
 import { auditTdp } from "./tdp-audit.js";
 
-const PRESENT = 1n << 11n;
-const LARGE = 1n << 7n;
-const WRITABLE = 2n;
-const ADDRESS = 0x000f_ffff_ffff_f000n;
+const PRESENT = bitOf(SPTE, "MMU_PRESENT");
+const LARGE = bitOf(SPTE, "PS");
+const WRITABLE = bitOf(SPTE_LEGACY, "RW");
 /** A PAE root's entry: address, P and the MMU-present bit (and the encryption bit). */
-const PDPTE_BITS = ADDRESS | PRESENT | 1n;
-const LATCHED = 2;
+const PDPTE_BITS = bitOf(SPTE, "ADDRESS") | PRESENT | bitOf(SPTE_LEGACY, "P");
 /** Of SP.UNSYNC_BITMAP. */
 const BITMAP_WORDS = 8;
 /** A list with more free rmap blocks goes in a circle. */
@@ -81,7 +85,7 @@ class Audit {
   }
 
   #hasGptes(page: ShadowPage): boolean {
-    return !roleIsDirect(page.role) && !roleIsPromoted(page.role) && (page.low & LATCHED) === 0;
+    return !roleIsDirect(page.role) && !roleIsPromoted(page.role) && (page.low & SHADOW_CODES.LOW_LATCHED) === 0;
   }
 
   #pageOfTable(table: number): ShadowPage | undefined {
@@ -160,6 +164,9 @@ class Audit {
       }
       if (roleLevel(child.role) !== level - 1)
         this.#report("parents", page, index, "points to a page of another level");
+      const role = childRole(page.role, index, roleIsDirect(child.role), roleAccess(child.role));
+      if ((child.role & ~ROLE_INVALID) >>> 0 !== role)
+        this.#report("role", child, undefined, "not what its place says");
       const parents = this.#parents.get(child.pointer) ?? new Set<number>();
       this.#parents.set(child.pointer, parents.add(sptepOf(page.table, index)));
       return;
@@ -186,7 +193,7 @@ class Audit {
       this.#report("write-protection", page, index, `${hex(spte)} lets the guest write a shadowed table`);
     }
     const rights = roleAccess(page.role);
-    if (writable && roleIsDirect(page.role) && (rights & 2) === 0) {
+    if (writable && roleIsDirect(page.role) && (rights & ACC_WRITE) === 0) {
       this.#report("spte", page, index, `${hex(spte)} is writable below a read-only page`);
     }
   }
@@ -330,7 +337,9 @@ class Audit {
 
 /** Pages above the tables of a guest with less than four levels do not count. */
 function isAboveGuest({ role, low }: ShadowPage): boolean {
-  return roleIsPaeRoot(role) || (low & LATCHED) !== 0 || (roleIsPromoted(role) && roleGuestLevel(role) < 4);
+  return (
+    roleIsPaeRoot(role) || (low & SHADOW_CODES.LOW_LATCHED) !== 0 || (roleIsPromoted(role) && roleGuestLevel(role) < 4)
+  );
 }
 
 function popcount(bits: bigint): number {

@@ -1,19 +1,23 @@
 /** What the structure checker asks of every SPTE, whichever MMU made it. */
+import { bitOf } from "../../abi/bits.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
+import { NONPRESENT_OR_RSVD_BITS, SPTE, SPTE_EPT, SPTE_LEGACY } from "../../abi/spte.js";
 import type { VmRecord } from "../../core/records/mmu.js";
 import { ROLE_EFER_NX, roleIsDirect, roleIsGuestMode, roleIsPaeRoot, roleLevel } from "../../role/index.js";
-import { bits, eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved-bits.js";
+import { bitRange } from "../../spte/masks.js";
+import { eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved.js";
 import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
 import type { ShadowPage } from "./snapshot.js";
 
-const PRESENT = 1n << 11n;
-const LARGE = 1n << 7n;
-const WRITABLE = 2n;
-const NX = 1n << 63n;
-const ADDRESS = 0x000f_ffff_ffff_f000n;
+const PRESENT = bitOf(SPTE, "MMU_PRESENT");
+const LARGE = bitOf(SPTE, "PS");
+const WRITABLE = bitOf(SPTE_LEGACY, "RW");
+const READ_WRITE = bitOf(SPTE_EPT, "R") | bitOf(SPTE_EPT, "W");
+const NX = bitOf(SPTE_LEGACY, "NX");
+const ADDRESS = bitOf(SPTE, "ADDRESS");
 /** A gfn's bits that an MMIO SPTE cannot hold in place lie this much higher (SHADOW_NONPRESENT_OR_RSVD_MASK_LEN). */
-const MOVED_GFN_LENGTH = 5n;
+const MOVED_GFN_LENGTH = BigInt(NONPRESENT_OR_RSVD_BITS);
 const { HOST_PRESENT } = SHADOW_CODES;
 
 export class SpteRules {
@@ -27,7 +31,7 @@ export class SpteRules {
     this.#ept = tdp?.format === "ept";
     this.#record = vm.core.vm;
     this.#nxHuge = this.#record.nxHuge !== 0;
-    const physicalBits = bits(limits.hostPhysicalBits, 51);
+    const physicalBits = bitRange(limits.hostPhysicalBits, 51);
     const masks = this.#ept
       ? eptReservedBits({ physicalBits, executeOnly: true, hugePageLevel: limits.maxHugeLevel })
       : reservedBits({ level: 5, physicalBits, nx: true, page1g: limits.guestPage1g, pse: false, amd: true }, []);
@@ -59,7 +63,7 @@ export class SpteRules {
     const mmuWritable = (spte & this.#record.mmuWritable) !== 0n;
     if (mmuWritable && !hostWritable) yield "is MMU-writable, not host-writable";
     if (spte & WRITABLE && !mmuWritable) yield "is writable, not MMU-writable";
-    if (page.alias & this.#record.executeOnly && spte & 3n) yield "grants more than an execute-only alias may";
+    if (page.alias & this.#record.executeOnly && spte & READ_WRITE) yield "grants more than an execute-only alias may";
     const pages = 1 << (9 * (roleLevel(page.role) - 1));
     if (gfn < slot.base || gfn + BigInt(pages) > slot.base + BigInt(slot.pages)) {
       yield "maps more than its slot";

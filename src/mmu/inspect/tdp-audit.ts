@@ -1,18 +1,27 @@
 /** The structure checker's part for the TDP MMU: roots, the tree below each, and what its leaves allow. */
 
-import { REMOVED_SPTE } from "../../abi/spte.js";
+import { bitOf } from "../../abi/bits.js";
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import { REMOVED_SPTE, SPTE } from "../../abi/spte.js";
 import { sptepOf } from "../../core/mmu/shadow-pages.js";
-import { roleIsDirect, roleIsInvalid, roleIsPromoted, roleLevel, roleSmm } from "../../role/index.js";
+import {
+  childRole,
+  roleAccess,
+  roleIsDirect,
+  roleIsInvalid,
+  roleIsPromoted,
+  roleLevel,
+  roleSmm,
+} from "../../role/index.js";
 import type { Machine } from "../machine/machine.js";
 import type { TdpMmu } from "../pages/tdp.js";
 import type { AuditProblem, Invariant } from "./problem.js";
 import { readPage, type ShadowPage } from "./snapshot.js";
 import { SpteRules } from "./spte-rules.js";
 
-const PRESENT = 1n << 11n;
-const LARGE = 1n << 7n;
-const LEVEL = 15;
-const LATCHED = 2;
+const PRESENT = bitOf(SPTE, "MMU_PRESENT");
+const LARGE = bitOf(SPTE, "PS");
+const { LOW_LATCHED } = SHADOW_CODES;
 
 /** Problems of the TDP MMU; none where the VM has no TDP MMU. */
 export function auditTdp(vm: Machine): AuditProblem[] {
@@ -25,7 +34,7 @@ function shadowedTables(vm: Machine, space: number): bigint[] {
     .active()
     .map((pointer) => readPage(vm, pointer))
     .filter(({ pointer, role, low, unsync }) => {
-      const shadows = !roleIsDirect(role) && !roleIsPromoted(role) && (low & LATCHED) === 0;
+      const shadows = !roleIsDirect(role) && !roleIsPromoted(role) && (low & LOW_LATCHED) === 0;
       return shadows && !unsync && !vm.pages.isObsolete(pointer) && (roleSmm(role) === 0 ? 0 : 1) === space;
     })
     .map((page) => page.gfn);
@@ -121,7 +130,7 @@ class TdpAudit {
     if (this.#entryOf(child) !== sptepOf(page.table, index)) {
       this.#report("tdp tree", child, undefined, "does not know the entry that leads to it");
     }
-    const role = ((page.role & ~(LEVEL | (1 << 11))) | (level - 1)) >>> 0;
+    const role = childRole(page.role, index, true, roleAccess(page.role));
     if ((child.gfn | child.alias) !== place || child.gfn !== gfn || child.role !== role)
       this.#report("role", child, undefined, "not what its place says");
     this.#page(child);

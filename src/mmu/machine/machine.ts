@@ -1,4 +1,6 @@
 /** A virtual machine as data: its memory, its pages, its vCPUs, and what every operation on them asks first and does last. */
+import { flagOf } from "../../abi/bits.js";
+import { MANUAL_DIRTY_LOG } from "../../abi/kvm.js";
 import type { Core } from "../../core/core.js";
 import { MmuCore } from "../../core/mmu/mmu-core.js";
 import { TdpCore } from "../../core/mmu/tdp-core.js";
@@ -81,8 +83,8 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     this.virtualization = config.virtualization ?? "svm";
     this.minimumRootLevel = config.minimumRootLevel ?? 3;
     this.staleDirectRoleBits = config.staleDirectRoleBits ?? 0;
-    this.manualDirtyLog = ((config.manualDirtyLog ?? 0) & 1) !== 0;
-    this.initiallyDirty = ((config.manualDirtyLog ?? 0) & 2) !== 0;
+    this.manualDirtyLog = ((config.manualDirtyLog ?? 0) & flagOf(MANUAL_DIRTY_LOG, "MANUAL_PROTECT")) !== 0;
+    this.initiallyDirty = ((config.manualDirtyLog ?? 0) & flagOf(MANUAL_DIRTY_LOG, "INITIALLY_SET")) !== 0;
     this.core = new MmuCore(core, config.eventCapacity ?? 0);
     const { zeroPage, tdpCore, ...built } = this.core.guard(() => ({
       zeroPage: config.defaultPaePdpte ? this.core.emptyTable() : 0,

@@ -1,4 +1,5 @@
 /** How the configuration of a virtual machine is written into its VM record. */
+import { bitOf, EPT, PTE, placed } from "../../abi/index.js";
 import type { VmRecord } from "../../core/records/mmu.js";
 import type { VirtualMachineConfig, VmMasks } from "../config/config.js";
 
@@ -6,7 +7,7 @@ import type { VirtualMachineConfig, VmMasks } from "../config/config.js";
 const NORMAL_ZONE = 1n << 32n;
 const UNLIMITED = 0x7fff_ffff;
 /** EPT: write-back, whatever the guest's page-attribute table says (vmx_get_mt_mask without non-coherent DMA). */
-const EPT_RAM_TYPE = (6n << 3n) | (1n << 6n);
+const EPT_RAM_TYPE = placed(EPT, "MEMTYPE", 6n) | bitOf(EPT, "IPAT");
 
 /** Fills the constant fields of a VM record; `zeroPage` is the host-physical address of a table without entries. */
 export function writeMasks(vm: VmRecord, config: VirtualMachineConfig, masks: VmMasks, zeroPage: number): void {
@@ -31,7 +32,7 @@ export function writeMasks(vm: VmRecord, config: VirtualMachineConfig, masks: Vm
   vm.lowerGfn = masks.lowerGfn;
   vm.normalZone = NORMAL_ZONE;
   // Present for the processor, but neither MMU-present nor MMIO: a table without entries stands behind it.
-  vm.pdpteValue = BigInt(zeroPage) | 1n | masks.meValue;
+  vm.pdpteValue = BigInt(zeroPage) | bitOf(PTE, "P") | masks.meValue;
   vm.defaultPdpte = config.defaultPaePdpte ? 1 : 0;
   vm.mmioCaching = (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0;
   vm.tdp = direct ? 1 : 0;

@@ -1,5 +1,5 @@
 /** Memslots: what lies where in guest-physical memory, with the metadata that the core keeps per gfn. */
-import { SHADOW_CODES } from "../../abi/shadow.js";
+import { GENERATION_IN_PROGRESS, SHADOW_CODES } from "../../abi/shadow.js";
 import { MemslotCore } from "../../core/mmu/memslot-core.js";
 import type { MmuCore } from "../../core/mmu/mmu-core.js";
 import { SlotTables } from "../../core/mmu/slot-tables.js";
@@ -22,7 +22,6 @@ export interface Memslot {
 
 export type SlotChange = "create" | "delete" | "move" | "flags" | "none";
 
-const IN_PROGRESS = 1n << 63n;
 const MAX_SLOTS = 64;
 /** End of the host-virtual addresses. */
 const ADDRESS_SPACE = 1n << 64n;
@@ -187,7 +186,7 @@ export class Memslots {
   /** Activates changed slots: the generation says so while it lasts, and is 2 higher after it. */
   swap(space: number, duringUpdate: (generation: bigint) => void): void {
     const generation = this.generation(space);
-    this.setGeneration(space, generation | IN_PROGRESS);
+    this.setGeneration(space, generation | GENERATION_IN_PROGRESS);
     const next = generation + 2n;
     duringUpdate(next);
     this.setGeneration(space, next);

@@ -1,5 +1,6 @@
 /** Making a vCPU's root: an ordinary shadow page, with the tables right below it where it stands above the guest's own. */
 
+import { bitOf, PTE } from "../../abi/index.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
 import { OutOfMemoryError } from "../../errors.js";
 import { ROLE_DIRECT, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, roleGuestLevel, roleLevel } from "../../role/index.js";
@@ -9,7 +10,8 @@ import type { Machine } from "../machine/machine.js";
 
 const { LOW_LATCHED, LOW_PDPT } = SHADOW_CODES;
 
-const ADDRESS = 0x000f_ffff_ffff_f000n;
+const ADDRESS = bitOf(PTE, "ADDRESS");
+const PRESENT = bitOf(PTE, "P");
 
 /** CR3 bits 11:5 and the latch, where the guest's root is a page-directory-pointer table; part of the root's name. */
 export function rootLow(vm: Machine, context: PagingContext, pgd: bigint): number {
@@ -55,7 +57,7 @@ export function loadRoot(vm: Machine, cpu: Cpu, context: PagingContext): boolean
 /** The root table, and for a PAE guest each directory, is memory that the guest has (mmu_check_root). */
 function isVisible(vm: Machine, cpu: Cpu, context: PagingContext, root: bigint): boolean {
   const latched = context.guestLevel === 3 && latches(vm, context);
-  const pdptes = latched ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
+  const pdptes = latched ? context.pdptes.filter((pdpte) => pdpte & PRESENT) : [];
   const gfns = [root, ...pdptes.map((pdpte) => vm.guest.gfnOf(pdpte & ADDRESS))];
   return gfns.every((gfn) => vm.slots.visible(cpu.space, gfn) !== undefined);
 }
@@ -91,6 +93,7 @@ export function checkPaeRoot(vm: Machine, context: PagingContext): void {
   const reserved = context.core.mmu.shadowReserved(2);
   for (let i = 0; i < 4; i++) {
     const entry = pages.spte(page, i);
-    if (entry & 1n && entry & reserved) throw new RangeError(`PDPTE ${i} 0x${entry.toString(16)} has reserved bits`);
+    if (entry & PRESENT && entry & reserved)
+      throw new RangeError(`PDPTE ${i} 0x${entry.toString(16)} has reserved bits`);
   }
 }
