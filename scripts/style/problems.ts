@@ -16,7 +16,7 @@ const OPENING = /^(?:#![^\n]*\n)?\/\*\*(?:(?!\*\/)[\s\S])*?\w/;
 
 export function styleProblems(path: string, text: string): string[] {
   const problems: string[] = [];
-  if (/^(?:src|assembly)\//.test(path) && !OPENING.test(text)) {
+  if (/^(?:src|assembly|test|bench)\/.*\.ts$/.test(path) && !OPENING.test(text)) {
     problems.push(`${path}: expected a /** comment */ that says what the file is for in its first line`);
   }
   // Views of linear memory and the Wasm's exports are had from there, whatever else is imported.

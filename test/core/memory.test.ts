@@ -1,3 +1,4 @@
+/** The linear memory: views after growth, a caller's memory, the allocator. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { loadSync } from "../../src/core/index.js";

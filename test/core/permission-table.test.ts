@@ -1,3 +1,4 @@
+/** The core's permission table against a running kernel's. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { loadSync } from "../../src/core/index.js";

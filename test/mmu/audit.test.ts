@@ -1,3 +1,4 @@
+/** The audit: it names each invariant where that is broken, and finds nothing wrong elsewhere. */
 import { describe, expect, it } from "vitest";
 import { DescRecord, MemslotRecord } from "../../src/core/records/mmu.js";
 import { Access } from "../../src/index.js";

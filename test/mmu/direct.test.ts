@@ -1,3 +1,4 @@
+/** The classic direct MMU: EPT and NPT entries, levels, huge pages. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";

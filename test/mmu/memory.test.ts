@@ -1,3 +1,4 @@
+/** Running out of memory and of pages: each allocation fails once, and the structures are as before. */
 import { describe, expect, it } from "vitest";
 import { Access, OutOfMemoryError } from "../../src/index.js";
 import { VirtualMachine } from "../../src/mmu/index.js";

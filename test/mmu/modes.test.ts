@@ -1,3 +1,4 @@
+/** Guests of every paging mode under shadow paging, their roles, and changes of mode. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { roleLevel } from "../../src/role/index.js";

@@ -1,3 +1,4 @@
+/** Nested guests: shadowed NPT, PDPTEs of L1, switches, walks of L2's tables. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { SecondStage } from "../../src/mmu/index.js";

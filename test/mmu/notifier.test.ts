@@ -1,3 +1,4 @@
+/** What the host's notifier, the dirty log and memslots do to a guest's mappings. */
 import { describe, expect, it } from "vitest";
 import { Access, loadSync, MemoryRangeError } from "../../src/index.js";
 import type { HostPage, SlotConfig } from "../../src/mmu/index.js";

@@ -1,3 +1,4 @@
+/** Which roots are kept, found again and freed. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { bytesOf, Guest, MMIO_GPA, type Mode } from "./guest.js";

@@ -1,3 +1,4 @@
+/** How roots are made: PAE roots, promoted ones, roots that lie in no slot. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { VirtualMachine } from "../../src/mmu/index.js";

@@ -1,3 +1,4 @@
+/** Unsync pages: when tables become so, and when they are synchronised. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { roleLevel } from "../../src/role/index.js";

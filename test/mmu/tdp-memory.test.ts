@@ -1,3 +1,4 @@
+/** Running out of memory under the TDP MMU. */
 import { describe, expect, it } from "vitest";
 import { OutOfMemoryError } from "../../src/index.js";
 import { failAfter } from "./fail-after.js";

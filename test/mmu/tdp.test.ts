@@ -1,3 +1,4 @@
+/** The TDP MMU: faults, zaps, roots, splitting, the dirty log. */
 import { describe, expect, it } from "vitest";
 import { roleLevel } from "../../src/role/index.js";
 import { FORMATS, LARGE_GPA, SMALL_HVA, TdpGuest } from "./tdp-guest.js";

@@ -1,3 +1,4 @@
+/** Comparing with a kernel that has special roots. */
 import { describe, expect, it } from "vitest";
 import {
   comparedEvents,

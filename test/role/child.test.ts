@@ -1,3 +1,4 @@
+/** Roles of the pages below a root, and their text in traces. */
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { childRole } from "../../src/role/child-role.js";

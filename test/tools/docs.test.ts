@@ -1,3 +1,4 @@
+/** Paths that documents name are there. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
