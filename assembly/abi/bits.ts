@@ -83,6 +83,13 @@
 // @ts-ignore: decorator
 @inline export const CR3_NOFLUSH: u64 = 0x8000000000000000;
 
+// CR3 with PAE paging (SDM vol. 3, "PAE Paging" (use of CR3))
+/** physical address of the page-directory-pointer table */
+// @ts-ignore: decorator
+@inline export const CR3_PAE_PDPT: u32 = 0xffffffe0;
+// @ts-ignore: decorator
+@inline export const CR3_PAE_PDPT_SHIFT: u32 = 5;
+
 // CR4 (SDM vol. 3, "Control Registers")
 /** 4 MiB pages in 32-bit paging */
 // @ts-ignore: decorator

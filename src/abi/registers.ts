@@ -33,6 +33,14 @@ export const CR3: BitLayout = {
   ],
 };
 
+/** CR3 in PAE paging, 32 bits wide. */
+export const CR3_PAE: BitLayout = {
+  prefix: "CR3_PAE",
+  title: "CR3 with PAE paging",
+  source: 'SDM vol. 3, "PAE Paging" (use of CR3)',
+  fields: [{ name: "PDPT", low: 5, width: 27, meaning: "physical address of the page-directory-pointer table" }],
+};
+
 export const CR4: BitLayout = {
   prefix: "CR4",
   title: "CR4",

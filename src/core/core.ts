@@ -44,7 +44,7 @@ export class Core implements PagingEngine {
     return this.#linear.memory;
   }
 
-  /** The raw exports and the memory with its allocator: for src/core itself, tests and benchmarks. */
+  /** @internal The raw exports and the memory with its allocator: for src/core itself, tests and benchmarks. */
   internals(): { readonly exports: CoreExports; readonly linear: LinearMemory; readonly work: number } {
     return { exports: this.#exports, linear: this.#linear, work: this.#work.at };
   }

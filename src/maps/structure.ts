@@ -92,7 +92,7 @@ interface Reference {
 }
 
 const PAGE = 4096;
-const PRESENT = 1;
+const PRESENT = flagOf(PTE, "P");
 const PAGE_SIZE_BIT = flagOf(PTE, "PS");
 
 class Inspection {

@@ -4,8 +4,7 @@ import { checkInvpcid } from "../core/checks/invpcid.js";
 import { checkBigint } from "./config/check-config.js";
 import type { SecondStage } from "./config/config.js";
 import { type ControlRegisters, CR4, numbersOf, writeCr0, writeCr4, writeEfer } from "./config/control-registers.js";
-import type { PagingContext } from "./context/context.js";
-import { ROOTS, type RootCache } from "./context/root-cache.js";
+import { ROOTS } from "./context/root-cache.js";
 import { VcpuFaults } from "./faults/faults.js";
 import type { AsyncFault, FaultOptions, FaultOutcome, WalkOutcome } from "./faults/outcome.js";
 import { prefault } from "./faults/prefault.js";
@@ -22,7 +21,7 @@ export type { ControlRegisters } from "./config/control-registers.js";
 
 export class Vcpu {
   readonly id: number;
-  /** The vCPU as data, for looking at it. */
+  /** The vCPU as data: its contexts, roots and record, for looking at it in place; see `VirtualMachine.state`. */
   readonly state: Cpu;
   readonly #vm: Machine;
   readonly #faults: VcpuFaults;
@@ -41,32 +40,12 @@ export class Vcpu {
     return this.state.controlRegisters;
   }
 
-  /** The root cache of the guest's own context. */
-  get roots(): RootCache {
-    return this.state.rootMmu.roots;
-  }
-
   get inGuestMode(): boolean {
     return this.state.inGuestMode;
   }
 
   get inSmm(): boolean {
     return this.state.inSmm;
-  }
-
-  /** The guest's own context, and L1's while it runs its nested guest. */
-  get rootMmu(): PagingContext {
-    return this.state.rootMmu;
-  }
-
-  /** Shadows L1's second stage. */
-  get guestMmu(): PagingContext {
-    return this.state.guestMmu;
-  }
-
-  /** Walks L2's own tables, through `guestMmu`. */
-  get nestedMmu(): PagingContext {
-    return this.state.nestedMmu;
   }
 
   #begin(): Machine {

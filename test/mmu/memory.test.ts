@@ -15,7 +15,7 @@ function structures(guest: Guest) {
     used: guest.vm.counter("USED"),
     slots: guest.vm.state.slots.slots.map(({ id, base, flags, core }) => ({ id, base, flags, log: core.hasLog })),
     generation: guest.vm.state.slots.generation(0),
-    roots: guest.vm.vcpus.map((vcpu) => vcpu.roots.pages()),
+    roots: guest.vm.vcpus.map((vcpu) => vcpu.state.rootMmu.roots.pages()),
     audit: guest.vm.audit(),
   };
 }

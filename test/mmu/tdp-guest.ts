@@ -126,7 +126,7 @@ export class TdpGuest {
   /** The entries that the processor walks for `gpa`, from the root down: their linear addresses. */
   path(gpa: bigint, vcpu = this.vcpu): { sptep: number; level: number; spte: bigint }[] {
     const { linear } = this.vm.state.core.internals;
-    const root = this.vm.allPages().find((page) => page.pointer === vcpu.roots.current.page)!;
+    const root = this.vm.allPages().find((page) => page.pointer === vcpu.state.rootMmu.roots.current.page)!;
     const found: { sptep: number; level: number; spte: bigint }[] = [];
     let table = root.table;
     for (let level = roleLevel(root.role); level >= 1; level--) {

@@ -10,7 +10,7 @@ function structures(guest: TdpGuest) {
     pages: guest.vm.pages(),
     slots: guest.vm.state.slots.slots.map(({ id, base, flags, core }) => ({ id, base, flags, log: core.hasLog })),
     log: guest.vm.state.slots.slots.filter(({ core }) => core.hasLog).map(({ id }) => guest.vm.getDirtyLog(id)),
-    roots: guest.vm.vcpus.map((vcpu) => vcpu.roots.pages()),
+    roots: guest.vm.vcpus.map((vcpu) => vcpu.state.rootMmu.roots.pages()),
     audit: guest.vm.audit(),
   };
 }

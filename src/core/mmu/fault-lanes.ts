@@ -11,7 +11,7 @@ export class FaultLanes {
   readonly output: number;
   readonly #linear: LinearMemory;
 
-  /** Throws OutOfMemoryError. */
+  /** @internal Throws OutOfMemoryError. */
   constructor(
     { internals: { linear } }: MmuCore,
     readonly length: number,

@@ -38,7 +38,7 @@ export class MemslotCore {
   readonly #host: number;
   #dirty = 0;
 
-  /** Throws OutOfMemoryError with nothing allocated. */
+  /** @internal Throws OutOfMemoryError with nothing allocated. */
   constructor({ internals: { linear } }: MmuCore, shape: MemslotShape) {
     this.#linear = linear;
     this.#shape = shape;

@@ -26,7 +26,7 @@ export class PageMemory {
   readonly #header: SpRecord;
   #mapLength = 0;
 
-  /** Throws OutOfMemoryError. */
+  /** @internal Throws OutOfMemoryError. */
   constructor({ internals: { exports, linear }, vm }: MmuCore) {
     this.#linear = linear;
     this.#vm = vm;

@@ -26,7 +26,7 @@ export class SlotTables {
   /** Each with its SLOT records behind it. */
   readonly #memories: readonly MemoryRecord[];
 
-  /** `most`: slots that an address space can have. Throws OutOfMemoryError. */
+  /** @internal `most`: slots that an address space can have. Throws OutOfMemoryError. */
   constructor({ internals: { linear }, memory, vm }: MmuCore, most: number) {
     this.#linear = linear;
     const spaces = Array.from({ length: SPACES }, (_, space) => {

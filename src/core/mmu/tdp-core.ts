@@ -11,7 +11,7 @@ export class TdpCore {
   readonly #linear: LinearMemory;
   readonly #vm: VmRecord;
 
-  /** Throws OutOfMemoryError. */
+  /** @internal Throws OutOfMemoryError. */
   constructor({ internals: { exports, linear }, memory, vm }: MmuCore) {
     this.#exports = exports;
     this.#linear = linear;

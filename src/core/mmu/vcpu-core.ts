@@ -17,7 +17,7 @@ export class VcpuCore {
   readonly #fault: ShadowExports["fault"];
   readonly #faultAt: ShadowExports["faultAt"];
 
-  /** `noRoot` as in ContextCore. Throws OutOfMemoryError with nothing allocated. */
+  /** @internal `noRoot` as in ContextCore. Throws OutOfMemoryError with nothing allocated. */
   constructor({ internals, vm }: MmuCore, contexts: number, noRoot: bigint) {
     const { exports, linear } = internals;
     const memory = new Allocations(linear);

@@ -13,10 +13,10 @@ import type { CoreMemory } from "../memory/memory.js";
 import { SpaceRecord, type WorkRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
 import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
+import { throwBadPdptes } from "./pdpte-errors.js";
 import { MODES, readSteps, readTranslation } from "./results.js";
 import { guestFields, type SpaceFields, writeFields } from "./space-config.js";
 import { enumerateLeaves } from "./space-leaves.js";
-import { throwBadPdptes } from "./space-pdptes.js";
 import { SpaceTlb, splitCr3 } from "./space-tlb.js";
 
 const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));

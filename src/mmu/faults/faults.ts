@@ -1,4 +1,5 @@
 /** Faults and software walks of a vCPU. */
+import { flagOf, PFERR as PFERR_TABLE } from "../../abi/index.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
 import { checkLinear } from "../../core/checks/linear-address.js";
 import type { VcpuCore } from "../../core/mmu/vcpu-core.js";
@@ -19,7 +20,13 @@ import {
   type WalkOutcome,
 } from "./outcome.js";
 
-const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, fetch: 16 } as const;
+const PFERR = {
+  p: flagOf(PFERR_TABLE, "P"),
+  w: flagOf(PFERR_TABLE, "W"),
+  u: flagOf(PFERR_TABLE, "U"),
+  rsvd: flagOf(PFERR_TABLE, "RSVD"),
+  fetch: flagOf(PFERR_TABLE, "I"),
+} as const;
 const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, TOO_WIDE, ATTEND } = SHADOW_CODES;
 
 /** What most faults end with: the same objects for all. */

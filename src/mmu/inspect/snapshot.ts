@@ -1,5 +1,7 @@
 /** The state of a VM's shadow pages, for people and for comparison. */
 
+import { fieldOf, maskOf } from "../../abi/bits.js";
+import { SP_LOW } from "../../abi/shadow.js";
 import { roleIsPaeRoot } from "../../role/index.js";
 import type { Machine } from "../machine/machine.js";
 
@@ -35,9 +37,9 @@ export interface ShadowPage {
 }
 
 const ENTRIES = 512;
-/** SP.LOW: CR3 bits 11:5 and LOW_* bits below, the alias of a direct page above. */
-const ALIAS_SHIFT = 12;
-const ALIAS_GFN_SHIFT = 20n;
+const ALIAS = fieldOf(SP_LOW, "ALIAS");
+/** Where the alias bits lie in a gfn: address bit 32 is bit 20. */
+const ALIAS_IN_GFN = 20n;
 
 export function readPage(vm: Machine, pointer: number): ShadowPage {
   const { pages, vm: record } = vm.core;
@@ -64,8 +66,8 @@ export function readPage(vm: Machine, pointer: number): ShadowPage {
     writeFlooding: header.flood,
     noHugePage: header.noHuge !== 0,
     tdp: header.tdp !== 0,
-    low: low & 0xfff,
-    alias: BigInt(low >>> ALIAS_SHIFT) << ALIAS_GFN_SHIFT,
+    low: low & ~Number(maskOf(ALIAS)),
+    alias: BigInt(low >>> ALIAS.low) << ALIAS_IN_GFN,
     entries,
     shadowed,
   };

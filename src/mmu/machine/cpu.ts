@@ -6,7 +6,7 @@ import { VcpuCore } from "../../core/mmu/vcpu-core.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT } from "../../role/index.js";
 import { type ControlRegisters, CR4, type PagingRegisters } from "../config/control-registers.js";
 import type { FormatLimits } from "../config/formats.js";
-import { pdpteReservedBits } from "../config/pdptes.js";
+import { pdpteReservedBits } from "../config/pdpte-check.js";
 import { PagingContext } from "../context/context.js";
 import { INVALID_PAGE, ROOTS, type RootUsers } from "../context/root-cache.js";
 import type { Memslots } from "../memory/memslots.js";

@@ -1,11 +1,12 @@
 /** The PDPTEs of a PAE guest: loaded with CR3, and for software walks where the guest loads CR3 without an exit. */
+import { bitOf, CR3_PAE, flagOf, PFERR } from "../../abi/index.js";
 import { GeneralProtectionError } from "../../errors.js";
-import { checkPdptes, pdpteReservedBits } from "../config/pdptes.js";
+import { checkPdptes, pdpteReservedBits } from "../config/pdpte-check.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
 
 /** A user's write: what load_pdptrs asks of L1's second stage, whatever the access. */
-const TABLE_ACCESS = 6;
+const TABLE_ACCESS = flagOf(PFERR, "W") | flagOf(PFERR, "U");
 const PAGE = ~0xfffn;
 
 /** Loads those at CR3; returns whether they differ from those before. Throws GeneralProtectionError. */
@@ -65,7 +66,7 @@ function tryRead(vm: Machine, cpu: Cpu, cr3: bigint): bigint[] | undefined {
 
 /** Throws GeneralProtectionError where the table lies in no slot or an entry has reserved bits. */
 function read(vm: Machine, cpu: Cpu, cr3: bigint): bigint[] {
-  const table = l1Address(cpu, cr3 & 0xffff_ffe0n);
+  const table = l1Address(cpu, cr3 & bitOf(CR3_PAE, "PDPT"));
   const bytes = table === undefined ? undefined : vm.guest.read(table, 32, cpu.space);
   if (bytes === undefined) {
     throw new GeneralProtectionError(`page-directory-pointer table at 0x${cr3.toString(16)} lies in no slot`);

@@ -1,7 +1,7 @@
 /** Making a vCPU's root: an ordinary shadow page, with the tables right below it where it stands above the guest's own. */
 
 import { bitOf, PTE } from "../../abi/index.js";
-import { SHADOW_CODES } from "../../abi/shadow.js";
+import { SHADOW_CODES, SP_LOW } from "../../abi/shadow.js";
 import { OutOfMemoryError } from "../../errors.js";
 import { ROLE_DIRECT, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, roleGuestLevel, roleLevel } from "../../role/index.js";
 import type { PagingContext } from "../context/context.js";
@@ -12,11 +12,13 @@ const { LOW_LATCHED, LOW_PDPT } = SHADOW_CODES;
 
 const ADDRESS = bitOf(PTE, "ADDRESS");
 const PRESENT = bitOf(PTE, "P");
+/** Bits 11:5 of a PAE guest's CR3, which place its table in the page. */
+const CR3_LOW = bitOf(SP_LOW, "CR3");
 
 /** CR3 bits 11:5 and the latch, where the guest's root is a page-directory-pointer table; part of the root's name. */
 export function rootLow(vm: Machine, context: PagingContext, pgd: bigint): number {
   if (context.guestLevel !== 3 || context.rootRole & ROLE_DIRECT) return 0;
-  return Number(pgd & 0xfe0n) | LOW_PDPT | (latches(vm, context) ? LOW_LATCHED : 0);
+  return Number(pgd & CR3_LOW) | LOW_PDPT | (latches(vm, context) ? LOW_LATCHED : 0);
 }
 
 function latches(vm: Machine, context: PagingContext): boolean {
@@ -26,7 +28,7 @@ function latches(vm: Machine, context: PagingContext): boolean {
 /** Reads the PDPTEs of L1's PAE NPT where its root is named by them; those that lie in no slot count as not present. */
 export function latchNestedPdptes(vm: Machine, cpu: Cpu, context: PagingContext): void {
   if (!context.livePdptes || context.guestLevel !== 3 || !latches(vm, context)) return;
-  const table = context.pgd & (ADDRESS | 0xfe0n);
+  const table = context.pgd & (ADDRESS | CR3_LOW);
   const bytes = vm.guest.read(table, 32, cpu.space) ?? new Uint8Array(32);
   context.pdptes = [...new BigUint64Array(bytes.slice().buffer)];
 }

@@ -8,15 +8,17 @@ export class EventBuffer {
    * caller of that operation, and the events behind the one that it threw for come with the next operation.
    */
   sink: ((event: MmuTraceEvent) => void) | undefined;
+  readonly #ring: EventRing;
+  readonly #masks: EventMasks;
   /** Decoded and not passed on yet. */
   #waiting: MmuTraceEvent[] = [];
   #passingOn = false;
   #lost = 0;
 
-  constructor(
-    readonly ring: EventRing,
-    readonly masks: EventMasks,
-  ) {}
+  constructor(ring: EventRing, masks: EventMasks) {
+    this.#ring = ring;
+    this.#masks = masks;
+  }
 
   /** Events that found no room in the buffer since the VM was made. Each operation that lost some ends with `lost_events`. */
   get lost(): number {
@@ -25,14 +27,14 @@ export class EventBuffer {
 
   /** Passes on what has been recorded since the last call. */
   collect(vcpuId: number): void {
-    if (this.ring.count !== 0) this.#take(vcpuId);
+    if (this.#ring.count !== 0) this.#take(vcpuId);
     // The sink may itself use the VM: what that records comes after what is being passed on.
     if (this.#waiting.length !== 0 && !this.#passingOn) this.#passOn();
   }
 
   #take(vcpuId: number): void {
     const events: MmuTraceEvent[] = [];
-    const lost = this.ring.take((event) => events.push(decodeEvent(event, this.masks, vcpuId)));
+    const lost = this.#ring.take((event) => events.push(decodeEvent(event, this.#masks, vcpuId)));
     this.#lost += lost;
     if (this.sink === undefined) return;
     this.#waiting.push(...events);

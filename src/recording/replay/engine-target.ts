@@ -304,9 +304,9 @@ class EngineTarget implements ReplayTarget {
     const addresses = new Map(this.vm.allPages().map((page) => [page.pointer, page.hostAddress]));
     const { mmioInfo: mmio, mmu, guestMmu, walksNested } = vcpu.state;
     return {
-      rootMmu: contextState(vcpu.rootMmu, addresses),
-      guestMmu: contextState(vcpu.guestMmu, addresses),
-      nestedMmu: contextState(vcpu.nestedMmu, addresses),
+      rootMmu: contextState(vcpu.state.rootMmu, addresses),
+      guestMmu: contextState(vcpu.state.guestMmu, addresses),
+      nestedMmu: contextState(vcpu.state.nestedMmu, addresses),
       active: mmu === guestMmu ? "guest_mmu" : "root_mmu",
       walking: walksNested ? "nested_mmu" : "root_mmu",
       usedPages: this.vm.counter("USED"),

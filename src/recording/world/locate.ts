@@ -1,7 +1,7 @@
 /** The guest-physical address of a write, by the guest's tables alone. */
 import { bitOf, fieldOf, valueIn } from "../../abi/bits.js";
 import { PDE4M, PTE } from "../../abi/entries.js";
-import { CR0, CR4, EFER } from "../../abi/registers.js";
+import { CR0, CR3_PAE, CR4, EFER } from "../../abi/registers.js";
 import type { ControlRegisters } from "../format/state.js";
 import type { ReadMemory } from "./cpu-tracker.js";
 import { fromBytes } from "./host-memory.js";
@@ -28,7 +28,7 @@ export function locate(registers: ControlRegisters, gva: bigint, read: ReadMemor
   if (tables === undefined) return gva;
   const { levels, entrySize, indexBits } = tables;
   const pse = entrySize === 8 || (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
-  let table = registers.cr3 & (levels === 3 ? 0xffffffe0n : ADDRESS_MASK);
+  let table = registers.cr3 & (levels === 3 ? bitOf(CR3_PAE, "PDPT") : ADDRESS_MASK);
   for (let level = levels; level >= 1; level--) {
     const shift = 12n + indexBits * BigInt(level - 1);
     const index = (gva >> shift) & ((1n << (level === 3 && levels === 3 ? 2n : indexBits)) - 1n);

@@ -158,7 +158,8 @@ export class ShadowMachine {
   ownTranslation(vcpu: Vcpu, probe: bigint, access: number, forced = 0n) {
     const { cr0, cr3, cr4, efer } = vcpu.registers;
     if ((cr0 & PG) === 0n) return { ok: true as const, pa: probe };
-    const pdptes = this.#mode === "pae" ? { pdpteValues: vcpu.rootMmu.pdptes as [bigint, bigint, bigint, bigint] } : {};
+    const pdptes =
+      this.#mode === "pae" ? { pdpteValues: vcpu.state.rootMmu.pdptes as [bigint, bigint, bigint, bigint] } : {};
     const config = { cr0, cr3, cr4, efer: efer | forced, maxPhysAddr: 46, rules: "kvm-6.1" as const };
     const space = core().createAddressSpace(this.#guestMemory, { ...config, ...pdptes });
     const found = space.translate(probe, access | Access.Probe);
