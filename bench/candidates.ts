@@ -1,6 +1,6 @@
 /** The candidates that translate: each takes the next batch of its addresses in every run. */
 import type { CoreSpace } from "../src/core/index.js";
-import { SpaceRecord } from "../src/core/records/walk.js";
+import { SPACE_OFFSET, SpaceRecord } from "../src/core/records/walk.js";
 import { createReference } from "../src/reference/index.js";
 import { type JavaScriptSpace, translate, translateBatch } from "./javascript.js";
 import { BATCH, type Machine } from "./machine.js";
@@ -115,7 +115,7 @@ export function javaScriptSpace({ core, space, ramLinear, ramSize }: Machine): J
     ramSize,
     root: Number(record.root),
     highWidth: record.maxphyaddr - 32,
-    permissions: new Uint16Array(linear.memory.buffer, record.at + SpaceRecord.OFFSET.permissions, 16),
+    permissions: new Uint16Array(linear.memory.buffer, record.at + SPACE_OFFSET.permissions, 16),
     fetchCode: record.fetchCode,
   };
 }

@@ -4,7 +4,7 @@ import { existsSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { PlanRecord, SpaceRecord } from "../src/core/records/walk.js";
+import { PlanRecord, SPACE_OFFSET, SpaceRecord } from "../src/core/records/walk.js";
 import type { Machine } from "./machine.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
@@ -50,9 +50,9 @@ export function attachNative(native: Native, { core, space, ramLinear, ramSize }
   words.set([BigInt(ramLinear), 0n, BigInt(ramSize), record.root, record.addressMask, record.xdMask]);
   words[6] = BigInt(record.fetchCode);
   for (let index = 0; index < 10; index++) words[7 + index] = record.reserved(index);
-  const permissions = space.pointer + SpaceRecord.OFFSET.permissions;
+  const permissions = space.pointer + SPACE_OFFSET.permissions;
   bytes.set(linear.u8.subarray(permissions, permissions + 32), 56 + 80);
-  const plans = space.pointer + SpaceRecord.OFFSET.plans;
+  const plans = space.pointer + SPACE_OFFSET.plans;
   bytes.set(linear.u8.subarray(plans, plans + PLANS * PlanRecord.SIZE), plansAt);
   native.attach(linear.memory.buffer as ArrayBuffer, bytes);
 }

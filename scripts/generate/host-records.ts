@@ -25,11 +25,13 @@ function fileOf(header: string, records: readonly RecordLayout[]): string {
 function classOf(layout: RecordLayout): string {
   const { offsets, size } = offsetsOf(layout);
   const fields = layout.fields.filter(({ name }) => name !== "PAD");
-  const places = fields.map(({ name }) => `    ${memberOf(name)}: ${offsets[name]},\n`).join("");
+  const places = fields.map(({ name }) => `  ${memberOf(name)}: ${offsets[name]},\n`).join("");
   const head = [
+    // By itself, so that a bundle has it only where it is used.
+    `/** Where the fields of ${className(layout)} begin, in bytes. */\n`,
+    `export const ${layout.prefix}_OFFSET = {\n${places}} as const;\n\n`,
     `/** ${layout.title}. */\nexport class ${className(layout)} {\n`,
     `  /** Bytes. */\n  static readonly SIZE = ${size};\n`,
-    `  /** Where the fields begin, in bytes. */\n  static readonly OFFSET = {\n${places}  } as const;\n`,
     "  readonly #linear: LinearMemory;\n\n",
     "  /** `at` is the record's linear address; with another one the object stands for another record. */\n",
     "  constructor(\n    linear: LinearMemory,\n    public at: number,\n  ) {\n    this.#linear = linear;\n  }\n",

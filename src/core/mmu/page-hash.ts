@@ -7,25 +7,25 @@
 import { SHADOW_CODES } from "../../abi/shadow.js";
 import { ROLE_INVALID } from "../../role/index.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
-import { SpRecord, VcpuRecord } from "../records/mmu.js";
-import { SpaceRecord } from "../records/walk.js";
+import { SP_OFFSET, VCPU_OFFSET, type VcpuRecord } from "../records/mmu.js";
+import { SPACE_OFFSET, type SpaceRecord } from "../records/walk.js";
 
 const { LOW_LATCHED } = SHADOW_CODES;
 
 /** Where the parts of a name are, in 32-bit words. */
 const PAGE = {
-  gfn: SpRecord.OFFSET.gfn >> 2,
-  role: SpRecord.OFFSET.role >> 2,
-  low: SpRecord.OFFSET.low >> 2,
-  generation: SpRecord.OFFSET.generation >> 2,
-  pdptes: SpRecord.OFFSET.pdptes >> 2,
+  gfn: SP_OFFSET.gfn >> 2,
+  role: SP_OFFSET.role >> 2,
+  low: SP_OFFSET.low >> 2,
+  generation: SP_OFFSET.generation >> 2,
+  pdptes: SP_OFFSET.pdptes >> 2,
 } as const;
 const REQUEST = {
-  gfn: VcpuRecord.OFFSET.reqGfn >> 2,
-  role: VcpuRecord.OFFSET.reqRole >> 2,
-  low: VcpuRecord.OFFSET.reqLow >> 2,
+  gfn: VCPU_OFFSET.reqGfn >> 2,
+  role: VCPU_OFFSET.reqRole >> 2,
+  low: VCPU_OFFSET.reqLow >> 2,
 } as const;
-const SPACE_PDPTES = SpaceRecord.OFFSET.pdptes >> 2;
+const SPACE_PDPTES = SPACE_OFFSET.pdptes >> 2;
 /** Four of 64 bits. */
 const PDPTE_WORDS = 8;
 

@@ -2,7 +2,7 @@
 import { bitOf } from "../../abi/index.js";
 import { SPTE } from "../../abi/spte.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
-import { DescRecord, SpRecord, VmRecord } from "../records/mmu.js";
+import { DescRecord, SpRecord, VM_OFFSET, type VmRecord } from "../records/mmu.js";
 import type { SpaceRecord } from "../records/walk.js";
 import { linkedPages } from "./linked-pages.js";
 import { hasPdptes } from "./page-hash.js";
@@ -98,7 +98,7 @@ export class ShadowPages {
 
   /** The active pages, newest first. */
   active(): number[] {
-    return linkedPages(this.#linear, this.#vm.at + VmRecord.OFFSET.active);
+    return linkedPages(this.#linear, this.#vm.at + VM_OFFSET.active);
   }
 
   /** SPTEs that lead to a page. */

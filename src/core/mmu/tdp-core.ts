@@ -1,6 +1,6 @@
 /** The TDP MMU's record and operations (assembly/tdp). */
 import type { LinearMemory } from "../linear/linear-memory.js";
-import { TdpRecord, type VmRecord } from "../records/mmu.js";
+import { TDP_OFFSET, TdpRecord, type VmRecord } from "../records/mmu.js";
 import type { ShadowExports } from "../wasm/shadow-exports.js";
 import { linkedPages } from "./linked-pages.js";
 import type { MmuCore, SlotRef } from "./mmu-core.js";
@@ -57,11 +57,11 @@ export class TdpCore {
 
   /** Roots, newest first, invalid ones that are still referenced included. */
   roots(): number[] {
-    return linkedPages(this.#linear, this.#record.at + TdpRecord.OFFSET.roots);
+    return linkedPages(this.#linear, this.#record.at + TDP_OFFSET.roots);
   }
 
   /** The other pages. */
   tables(): number[] {
-    return linkedPages(this.#linear, this.#record.at + TdpRecord.OFFSET.pages);
+    return linkedPages(this.#linear, this.#record.at + TDP_OFFSET.pages);
   }
 }

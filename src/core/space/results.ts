@@ -2,7 +2,7 @@
 import { bitOf, CODES, EPT, fieldOf, PDE4M, PTE, Status, valueIn } from "../../abi/index.js";
 import type { Fault, Leaf, Mapped, PagingMode, Rights, Translation, WalkStep } from "../../api.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
-import { type LeafRecord, StepRecord, WorkRecord } from "../records/walk.js";
+import { type LeafRecord, StepRecord, WORK_OFFSET, type WorkRecord } from "../records/walk.js";
 
 const PKEY = fieldOf(PTE, "PKEY");
 const GLOBAL = bitOf(PTE, "G");
@@ -82,7 +82,7 @@ function readFault(work: WorkRecord, status: number): Fault {
 
 /** The entries that the last `explain` read. */
 export function readSteps(linear: LinearMemory, work: WorkRecord): WalkStep[] {
-  const first = work.at + WorkRecord.OFFSET.trace;
+  const first = work.at + WORK_OFFSET.trace;
   return Array.from({ length: work.traceCount }, (_, index) => {
     const step = new StepRecord(linear, first + index * StepRecord.SIZE);
     return {
