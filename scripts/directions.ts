@@ -12,9 +12,9 @@ import type { Place } from "./directions/judge.js";
 
 /** What names no rule of paging: types, errors, checks of arguments, bit tables. */
 const GROUND = ["src/abi", "src/api.ts", "src/checks.ts", "src/errors.ts", "src/json-value.ts", "src/options.ts"];
-const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/core"];
-/** What the MMU may know of the core: its own part of it, the records' accessors, and the checks of what users give. */
-const MMU_CORE = [...GROUND, "src/role", "src/spte", "src/core/mmu", "src/core/records", "src/core/checks"];
+const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/registers", "src/core"];
+/** What the MMU may know of the core: its own part of it, and the records' accessors. */
+const MMU_CORE = [...GROUND, "src/role", "src/spte", "src/registers", "src/core/mmu", "src/core/records"];
 
 export const PLACES: readonly Place[] = [
   // The core: entries and operations above, the bit tables below.
@@ -70,6 +70,7 @@ export const PLACES: readonly Place[] = [
   { place: "src/checks.ts", mayImport: ["src/api.ts", "src/errors.ts"] },
   { place: "src/options.ts", mayImport: ["src/api.ts", "src/checks.ts", "src/errors.ts"] },
   { place: "src/runs.ts", mayImport: ["src/api.ts"] },
+  { place: "src/registers", mayImport: GROUND },
   { place: "src/role", mayImport: GROUND },
   { place: "src/spte", mayImport: GROUND },
 
@@ -88,7 +89,15 @@ export const PLACES: readonly Place[] = [
   {
     place: "src/core/space",
     mayImport: [
-      ...[...GROUND, "src/runs.ts", "src/core/checks", "src/core/wasm", "src/core/linear", "src/core/records"],
+      ...[
+        ...GROUND,
+        "src/runs.ts",
+        "src/registers",
+        "src/core/checks",
+        "src/core/wasm",
+        "src/core/linear",
+        "src/core/records",
+      ],
       "src/core/memory",
     ],
   },
@@ -167,22 +176,30 @@ export const PLACES: readonly Place[] = [
 
   // Tools' modules and the tools.
   { place: "src/maps", mayImport: [...GROUND, "src/runs.ts"] },
+  { place: "src/explain", mayImport: [...GROUND, "src/maps/entry.ts", "src/reference"] },
   { place: "src/conform", mayImport: GROUND },
   { place: "src/fuzz", mayImport: GROUND },
   {
     place: "src/cli",
-    mayImport: [...HOST, "src/dump", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*", "src/reference"],
+    mayImport: [
+      ...[...HOST, "src/dump", "src/explain", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*"],
+      "src/reference",
+    ],
   },
   {
     place: "src/cli/commands",
     mayImport: [
-      ...[...HOST, "src/cli", "src/conform", "src/dump", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*"],
+      ...[...HOST, "src/cli", "src/conform", "src/dump", "src/explain", "src/fuzz", "src/maps", "src/mmu/*"],
+      "src/recording/*",
       "src/reference",
     ],
   },
   { place: "src/cli/main.ts", mayImport: ["src/cli", "src/cli/commands", ...GROUND] },
   { place: "src/cli/bin.ts", mayImport: ["src/cli", "src/cli/main.ts"] },
-  { place: "web", mayImport: [...HOST, "src/index.ts", "src/dump", "src/maps", "src/mmu/*", "src/recording/*"] },
+  {
+    place: "web",
+    mayImport: [...HOST, "src/index.ts", "src/dump", "src/explain", "src/maps", "src/mmu/*", "src/recording/*"],
+  },
 
   // What is not shipped: all of src, helpers of their own; no test folder imports another but its helpers.
   { place: "bench", mayImport: ["src/*"] },
@@ -215,6 +232,7 @@ export const PLACES: readonly Place[] = [
   { place: "test/core", mayImport: ["src/*", "scripts/generate", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test"] },
   { place: "test/dump", mayImport: ["src/*", "test"] },
+  { place: "test/explain", mayImport: ["src/*"] },
   { place: "test/maps", mayImport: ["src/*", "test/dump"] },
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {

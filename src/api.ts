@@ -61,7 +61,27 @@ export interface CpuFeatures {
   readonly pse36?: boolean;
   /** Bit 8 of a PML4E and PML5E is reserved, as the APM says of AMD processors. Default false. */
   readonly amdReservedBit8?: boolean;
+  /** Linear-address masking (CPUID 07H.1:EAX.LAM): without it CR3 bits 62:61 and CR4.LAM_SUP are reserved. Default true. */
+  readonly lam?: boolean;
+  /**
+   * 57-bit linear addresses (CPUID 07H:ECX.LA57): without them CR4.LA57 is reserved, and INVPCID wants addresses that are
+   * canonical with 48 bits, whatever the paging mode. Default true.
+   */
+  readonly la57?: boolean;
+  /**
+   * A user-mode access to a supervisor-mode address sets PK in the error code where the address's key denies it in
+   * IA32_PKRS, as it does with PKRU for user-mode addresses. The fault itself is the same. Default true; false is what
+   * QEMU and Bochs report.
+   */
+  readonly pkrsOnUserAccess?: boolean;
 }
+
+/**
+ * How registers got where they are: "mov" by MOV to the control registers; "vm-entry" by VM entry or VMRUN, which refuse CR3
+ * bits from MAXPHYADDR up in every mode, where MOV outside long mode has only 32 bits (SDM vol. 3, "Checks on Guest Control
+ * Registers, Debug Registers, and MSRs").
+ */
+export type RegisterLoad = "mov" | "vm-entry";
 
 /** Registers and options of a space that translates guest linear addresses. */
 export interface AddressSpaceConfig {
@@ -74,6 +94,13 @@ export interface AddressSpaceConfig {
   readonly cpu?: CpuFeatures;
   /** Default "architecture". */
   readonly rules?: RuleSet;
+  /** Which checks the registers have to pass. Default "mov". */
+  readonly loadedBy?: RegisterLoad;
+  /**
+   * An access that ends in a page fault sets the accessed flag in the entries above the faulting one, as processors may
+   * (SDM vol. 3, "Accessed and Dirty Flags"): false sets none. Default false.
+   */
+  readonly accessedOnFault?: boolean;
   /** PKRU, 32 bits. Default 0. */
   readonly pkru?: number;
   /** IA32_PKRS, 32 bits. Default 0. */
@@ -217,9 +244,17 @@ export interface Leaf {
   readonly level: number;
 }
 
+/** What a space is made of, registers as they are now. */
+export type SpaceConfiguration =
+  | { readonly kind: "guest"; readonly config: AddressSpaceConfig }
+  | { readonly kind: "ept"; readonly config: EptConfig }
+  | { readonly kind: "npt"; readonly config: NptConfig };
+
 export interface AddressSpace {
   /** "none" | "32bit" | "pae" | "4level" | "5level" | "ept4" | "ept5" */
   readonly mode: PagingMode;
+  /** What it is made of; of an engine that does not tell, `explain` (x86-paging/explain) knows nothing. */
+  readonly configuration?: SpaceConfiguration;
   /**
    * Translates one address. Never throws for a fault. Throws RangeError for what is no 64-bit address, ConfigError for a linear
    * one above 32 bits outside long mode; so do all that take an address.
@@ -242,8 +277,8 @@ export type PagingMode = "none" | "32bit" | "pae" | "4level" | "5level" | "ept4"
 export interface PagingEngine {
   createMemory(config: MemoryConfig): GuestMemory;
   /**
-   * Throws GeneralProtectionError where loading the registers would raise #GP, and PdpteLoadError, with the fault, where
-   * the second stage stops the loading of PAE PDPTEs.
+   * Throws GeneralProtectionError where loading the registers would raise #GP, VmEntryError where it would fail at VM
+   * entry, and PdpteLoadError, with the fault, where the second stage stops the loading of PAE PDPTEs.
    */
   createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): AddressSpace;
   createEpt(memory: GuestMemory, config: EptConfig): AddressSpace;

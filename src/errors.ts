@@ -11,9 +11,14 @@ export class ConfigError extends PagingError {
   override name = "ConfigError";
 }
 
-/** Loading registers would raise #GP(0): reserved bits in a present PAE PDPTE, a CR3 beyond MAXPHYADDR. */
+/** Loading registers would raise #GP(0): reserved bits in a present PAE PDPTE, a CR3 beyond MAXPHYADDR, CR4.PCIDE with a PCID. */
 export class GeneralProtectionError extends PagingError {
   override name = "GeneralProtectionError";
+}
+
+/** VM entry, or VMRUN, refuses the guest's state: CR3 bits from MAXPHYADDR up. Nothing was entered. */
+export class VmEntryError extends PagingError {
+  override name = "VmEntryError";
 }
 
 /** The second stage stops the loading of the PAE PDPTEs: a VM exit of the MOV to a control register, not a #GP. */

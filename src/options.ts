@@ -2,7 +2,14 @@
 import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig } from "./api.js";
 import type { OptionNames } from "./checks.js";
 
-export const CPU_OPTIONS: OptionNames<CpuFeatures> = { page1g: true, pse36: true, amdReservedBit8: true };
+export const CPU_OPTIONS: OptionNames<CpuFeatures> = {
+  page1g: true,
+  pse36: true,
+  amdReservedBit8: true,
+  lam: true,
+  la57: true,
+  pkrsOnUserAccess: true,
+};
 export const GUEST_OPTIONS: OptionNames<AddressSpaceConfig> = {
   cr0: true,
   cr3: true,
@@ -11,6 +18,8 @@ export const GUEST_OPTIONS: OptionNames<AddressSpaceConfig> = {
   maxPhysAddr: true,
   cpu: true,
   rules: true,
+  loadedBy: true,
+  accessedOnFault: true,
   pkru: true,
   pkrs: true,
   pdptes: true,

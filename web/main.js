@@ -2,9 +2,11 @@
 
 import { bitOf, CR4 } from "../dist/abi/index.js";
 import { openDumpAsync, registersFromDump } from "../dist/dump/browser.js";
+import { explain } from "../dist/explain/index.js";
 import { Access, loadSync } from "../dist/index.js";
 import { modeTitle, pagingModeOf } from "../dist/maps/mode.js";
 import { inspectTables } from "../dist/maps/structure.js";
+import { checkItems } from "./checks.js";
 import { firstRuns, runRow } from "./mappings.js";
 import { indexStrip, outcomeText, stepItem } from "./walk.js";
 
@@ -114,10 +116,14 @@ async function ofOpen(operation) {
 async function walk(address) {
   const { mode, registers } = open;
   const pse = (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
-  const found = await ofOpen(({ space }) => space.walk(address, ANY_ACCESS));
+  const explanation = await ofOpen(({ space }) => explain(space, address, ANY_ACCESS));
+  const found = explanation.walk;
   element("address").value = address.toString(16).padStart(addressDigits(mode), "0");
   element("indices").replaceChildren(...indexStrip(mode, found));
   element("steps").replaceChildren(...found.steps.map((step) => stepItem(mode, step, pse)));
+  element("checks").replaceChildren(...checkItems(explanation));
+  // What decides a fault is what one looks for.
+  if (!found.result.ok) element("checks").parentElement.open = true;
   element("outcome").textContent = outcomeText(found.result);
   element("outcome").className = found.result.ok ? "good" : "bad";
 }

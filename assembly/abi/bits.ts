@@ -175,17 +175,27 @@
 // Extended-page-table pointer (SDM vol. 3, "Extended-Page-Table Pointer (EPTP)")
 /** memory type of the EPT structures (0 uncacheable, 6 write-back) */
 // @ts-ignore: decorator
-@inline export const EPTP_MEMTYPE: u32 = 0x7;
+@inline export const EPTP_MEMTYPE: u64 = 0x7;
 // @ts-ignore: decorator
-@inline export const EPTP_MEMTYPE_SHIFT: u32 = 0;
+@inline export const EPTP_MEMTYPE_SHIFT: u64 = 0;
 /** EPT page-walk length minus 1 (3 or 4) */
 // @ts-ignore: decorator
-@inline export const EPTP_WALK_LENGTH: u32 = 0x38;
+@inline export const EPTP_WALK_LENGTH: u64 = 0x38;
 // @ts-ignore: decorator
-@inline export const EPTP_WALK_LENGTH_SHIFT: u32 = 3;
+@inline export const EPTP_WALK_LENGTH_SHIFT: u64 = 3;
 /** accessed and dirty flags enabled */
 // @ts-ignore: decorator
-@inline export const EPTP_AD: u32 = 0x40;
+@inline export const EPTP_AD: u64 = 0x40;
+/** must be 0 (bit 7: supervisor shadow-stack control) */
+// @ts-ignore: decorator
+@inline export const EPTP_RESERVED: u64 = 0xf80;
+// @ts-ignore: decorator
+@inline export const EPTP_RESERVED_SHIFT: u64 = 7;
+/** physical address of the root table */
+// @ts-ignore: decorator
+@inline export const EPTP_ADDRESS: u64 = 0xffffffffff000;
+// @ts-ignore: decorator
+@inline export const EPTP_ADDRESS_SHIFT: u64 = 12;
 
 // Exit qualification of an EPT violation (SDM vol. 3, "Exit Qualification for EPT Violations")
 /** data read */

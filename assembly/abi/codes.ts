@@ -39,6 +39,10 @@
 // @ts-ignore: decorator
 @inline export const FEATURE_KVM: u32 = 256;
 // @ts-ignore: decorator
+@inline export const FEATURE_PKRS_USER: u32 = 512;
+// @ts-ignore: decorator
+@inline export const FEATURE_ACCESSED_ON_FAULT: u32 = 1024;
+// @ts-ignore: decorator
 @inline export const RIGHT_EXECUTE: u32 = 1;
 // @ts-ignore: decorator
 @inline export const RIGHT_WRITE: u32 = 2;

@@ -75,7 +75,7 @@ import { applyUpdates } from "./updates";
  * Walks `address` in the format of `space`. `code` has the access in error-code bits 4:1, bit 3 meaning that SMAP does
  * not apply; `flags` are WALK_* bits. Returns a status. On STATUS_OK the WORK record has the address that the tables
  * give (a guest's in WORK_GPA, not yet taken through a second stage), the rights and the leaf, and as updates every
- * entry whose accessed or dirty bit is clear and should be set.
+ * entry whose accessed or dirty bit is clear and should be set; on a page fault those of the entries above the one at fault.
  */
 export function walkLegacy(space: usize, work: usize, address: u64, code: u32, flags: u32): u32 {
   const mode = load<u32>(space, SPACE_MODE);
@@ -140,14 +140,8 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
     rights &= rightsOf(space, entry);
 
     const leaf = isLeaf(space, level, entry);
-    if (!(flags & WALK_PROBE)) {
-      const dirty = leaf && (code & PFERR_W) != 0 ? PTE_D : 0;
-      const wanted = entry | PTE_A | dirty;
-      if (wanted != entry) {
-        wantUpdate(work, writable(memory, hostAddress, pointer), bytes, entryAddress, entry, wanted);
-      }
-    }
     if (!leaf) {
+      want(work, memory, flags, hostAddress, pointer, bytes, entryAddress, entry, PTE_A);
       table = entry & addressMask;
       level--;
       continue;
@@ -159,10 +153,28 @@ export function walkLegacy(space: usize, work: usize, address: u64, code: u32, f
     if (denied || denies(space, code, rights)) {
       return pageFault(space, work, PFERR_P | denied, address, code, flags, level, entryAddress, entry);
     }
+    const used: u64 = (code & PFERR_W) != 0 ? PTE_A | PTE_D : PTE_A;
+    want(work, memory, flags, hostAddress, pointer, bytes, entryAddress, entry, used);
     const offsetMask: u64 = ((<u64>1) << shift) - 1;
     const page = pageAddress(space, level, entry, offsetMask);
     return found(guest, work, page | (address & offsetMask), rights, level, entryAddress, entry);
   }
+}
+
+/** Notes that the entry's `bits` are to be set: a probe wants none. */
+function want(
+  work: usize,
+  memory: u32,
+  flags: u32,
+  hostAddress: u64,
+  pointer: u32,
+  bytes: u32,
+  entryAddress: u64,
+  entry: u64,
+  bits: u64,
+): void {
+  if (flags & WALK_PROBE || (entry & bits) == bits) return;
+  wantUpdate(work, writable(memory, hostAddress, pointer), bytes, entryAddress, entry, entry | bits);
 }
 
 /** Rights of one entry; XD counts only where EFER.NXE makes it mean no-execute. */

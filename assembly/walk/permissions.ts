@@ -7,6 +7,7 @@
 import { CR0_WP, CR4_SMAP, CR4_SMEP, PFERR_I, PFERR_PK, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
 import {
   FEATURE_MODE_BASED_EXECUTE,
+  FEATURE_PKRS_USER,
   KIND_EPT,
   MODE_NONE,
   RIGHT_EXECUTE,
@@ -80,8 +81,9 @@ function eptDenies(space: usize, code: u32, rights: u32): bool {
 
 /**
  * The PK bit of the error code where the protection key denies this data access, else 0.
- * PKRU governs user-mode addresses for both kinds of access, IA32_PKRS supervisor-mode addresses for supervisor
- * accesses; write-disable binds a supervisor write only with CR0.WP=1 (SDM "Protection Keys").
+ * PKRU governs user-mode addresses, IA32_PKRS supervisor-mode ones, for both kinds of access; of a user access to a
+ * supervisor-mode address, which rights deny anyway, FEATURE_PKRS_USER decides whether the key is reported.
+ * Write-disable binds a supervisor write only with CR0.WP=1 (SDM "Protection Keys").
  */
 export function keyDenial(space: usize, code: u32, rights: u32, key: u32): u32 {
   const userAddress = (rights & RIGHT_USER) != 0;
@@ -91,7 +93,8 @@ export function keyDenial(space: usize, code: u32, rights: u32, key: u32): u32 {
 
 function keyDenialBy(space: usize, key: u32, code: u32, userAddress: bool): u32 {
   const user = (code & PFERR_U) != 0;
-  if (code & PFERR_I || (user && !userAddress)) return 0;
+  if (code & PFERR_I) return 0;
+  if (user && !userAddress && !(load<u32>(space, SPACE_FEATURES) & FEATURE_PKRS_USER)) return 0;
   const accessDisable = (key & 1) != 0;
   const writeDisable = (key & 2) != 0;
   if (accessDisable) return PFERR_PK;

@@ -19,6 +19,7 @@ import {
   PTE_US,
 } from "../abi/bits";
 import {
+  FEATURE_ACCESSED_ON_FAULT,
   FEATURE_LIVE_PDPTES,
   KIND_GUEST,
   MODE_32BIT,
@@ -85,11 +86,13 @@ import { keyDenial } from "./permissions";
   return space + SPACE_PLANS + ((code & 0x1e) << 5);
 }
 
-/** The fast walks serve spaces of a single stage, and PAE with latched PDPTEs only. */
+/** The fast walks serve spaces of a single stage, PAE with latched PDPTEs only, and change nothing where they fault. */
 export function setFast(space: usize, mode: u32): void {
-  const live = mode == MODE_PAE && (load<u32>(space, SPACE_FEATURES) & FEATURE_LIVE_PDPTES) != 0;
+  const features = load<u32>(space, SPACE_FEATURES);
+  const slow =
+    (features & FEATURE_ACCESSED_ON_FAULT) != 0 || (mode == MODE_PAE && (features & FEATURE_LIVE_PDPTES) != 0);
   const plain = load<u32>(space, SPACE_KIND) == KIND_GUEST && load<u32>(space, SPACE_SECOND) == 0;
-  store<u32>(space, plain && !live ? mode : MODE_NONE, SPACE_FAST);
+  store<u32>(space, plain && !slow ? mode : MODE_NONE, SPACE_FAST);
 }
 
 /** Makes all plans; the slot of the tables is known. */

@@ -9,6 +9,9 @@ const VIEWS: Readonly<Record<FieldType, { readonly view: string; readonly shift:
   u64: { view: "u64", shift: 3, type: "bigint" },
 };
 
+/** What the core alone writes: the host has no setters for it, and a bundle less to carry. */
+const WRITTEN_BY_CORE = new Set(["WORK", "STEP", "UPDATE", "CURSOR", "LEAF", "PLAN", "TLB_ENTRY", "TLB_LINE"]);
+
 /** Files in src/core/records by name. */
 export function hostRecordFiles(header: string): readonly (readonly [name: string, text: string])[] {
   return [
@@ -36,10 +39,11 @@ function classOf(layout: RecordLayout): string {
     "  /** `at` is the record's linear address; with another one the object stands for another record. */\n",
     "  constructor(\n    linear: LinearMemory,\n    public at: number,\n  ) {\n    this.#linear = linear;\n  }\n",
   ];
-  return [...head, ...fields.map((field) => membersOf(field, offsets[field.name]!)), "}\n"].join("");
+  return [...head, ...fields.map((field) => membersOf(layout, field, offsets[field.name]!)), "}\n"].join("");
 }
 
-function membersOf({ name, type, count = 1, meaning }: RecordField, offset: number): string {
+function membersOf({ prefix }: RecordLayout, { name, type, count = 1, meaning }: RecordField, offset: number): string {
+  const readOnly = WRITTEN_BY_CORE.has(prefix) || (count === 1 && meaning.startsWith("derived:"));
   const { view, shift, type: valueType } = VIEWS[type];
   const member = memberOf(name);
   const start = offset === 0 ? "this.at" : `(this.at + ${offset})`;
@@ -47,16 +51,13 @@ function membersOf({ name, type, count = 1, meaning }: RecordField, offset: numb
   const doc = `\n  /** ${meaning} */\n`;
   if (count === 1) {
     const at = `this.#linear.${view}[${start} >>> ${shift}]`;
-    return (
-      `${doc}  get ${member}(): ${valueType} {\n    return ${at}!;\n  }\n` +
-      `\n  set ${member}(value: ${valueType}) {\n    ${at} = value;\n  }\n`
-    );
+    const getter = `${doc}  get ${member}(): ${valueType} {\n    return ${at}!;\n  }\n`;
+    return readOnly ? getter : `${getter}\n  set ${member}(value: ${valueType}) {\n    ${at} = value;\n  }\n`;
   }
   const setter = `set${member[0]!.toUpperCase()}${member.slice(1)}`;
-  return (
-    `${doc}  ${member}(index: number): ${valueType} {\n    return ${element(" + index")}!;\n  }\n` +
-    `\n  ${setter}(index: number, value: ${valueType}): void {\n    ${element(" + index")} = value;\n  }\n`
-  );
+  const getter = `${doc}  ${member}(index: number): ${valueType} {\n    return ${element(" + index")}!;\n  }\n`;
+  if (readOnly) return getter;
+  return `${getter}\n  ${setter}(index: number, value: ${valueType}): void {\n    ${element(" + index")} = value;\n  }\n`;
 }
 
 /** `TLB_ENTRY` is TlbEntryRecord. */

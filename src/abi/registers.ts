@@ -78,5 +78,7 @@ export const EPTP: BitLayout = {
     { name: "MEMTYPE", low: 0, width: 3, meaning: "memory type of the EPT structures (0 uncacheable, 6 write-back)" },
     { name: "WALK_LENGTH", low: 3, width: 3, meaning: "EPT page-walk length minus 1 (3 or 4)" },
     { name: "AD", low: 6, meaning: "accessed and dirty flags enabled" },
+    { name: "RESERVED", low: 7, width: 5, meaning: "must be 0 (bit 7: supervisor shadow-stack control)" },
+    { name: "ADDRESS", low: 12, width: 40, meaning: "physical address of the root table" },
   ],
 };

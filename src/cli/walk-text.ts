@@ -3,8 +3,10 @@ import { bitOf } from "../abi/bits.js";
 import { PFERR } from "../abi/faults.js";
 import { Status } from "../abi/status.js";
 import type { PagingMode, Walk } from "../api.js";
+import type { Explanation } from "../explain/index.js";
 import { type DecodedEntry, decodeEntry, type EntryMode, entryName } from "../maps/entry.js";
 import { pageSizeName } from "../maps/leaves.js";
+import { decidingText, explanationJson, explanationLines } from "./explanation-text.js";
 import type { Styler } from "./style.js";
 import { hex, hex16 } from "./values.js";
 
@@ -16,10 +18,15 @@ export interface WalkText {
   readonly mode: PagingMode;
   /** CR4.PSE. */
   readonly pse: boolean;
+  /** Every check is shown; else only the one that decides a fault. */
+  readonly explain?: boolean;
 }
 
-/** Lines for people: the address, each entry with its place, value and meaning, and the outcome. */
-export function walkLines(walk: Walk, how: WalkText, style: Styler): string[] {
+/**
+ * Lines for people: the address, each entry with its place, value and meaning, with an explanation each check, and the
+ * outcome.
+ */
+export function walkLines(walk: Walk, how: WalkText, style: Styler, explanation?: Explanation): string[] {
   const lines = [style("bold", hex16(walk.address))];
   for (const step of walk.steps) {
     const entry = decodeEntry(how.mode as EntryMode, step.level, step.entry, how.pse);
@@ -28,12 +35,13 @@ export function walkLines(walk: Walk, how: WalkText, style: Styler): string[] {
       `  ${where} = ${hex16(step.entry)}  ${target(entry).padEnd(22)} ${style("cyan", flags(entry))}`.trimEnd(),
     );
   }
-  lines.push(`  ${outcome(walk, style)}`);
+  if (explanation !== undefined && how.explain) lines.push("", ...explanationLines(explanation, style));
+  lines.push(`  ${outcome(walk, style, explanation)}`);
   return lines;
 }
 
 /** One object, addresses as hexadecimal strings. */
-export function walkJson(walk: Walk, how: WalkText): string {
+export function walkJson(walk: Walk, how: WalkText, explanation?: Explanation): string {
   const { result } = walk;
   return JSON.stringify({
     gva: hex(walk.address),
@@ -63,11 +71,12 @@ export function walkJson(walk: Walk, how: WalkText): string {
         }
       : {
           mapped: false,
-          reason: faultReason(walk),
+          reason: faultReason(walk, explanation),
           vector: result.vector ?? null,
           errorCode: hex(result.errorCode),
           level: result.level,
         },
+    ...(explanation !== undefined && how.explain ? { explanation: explanationJson(explanation) } : {}),
   });
 }
 
@@ -81,9 +90,9 @@ function flags(entry: DecodedEntry): string {
   return entry.fields.map((field) => (field.value === 1n ? field.name : `${field.name}=${hex(field.value)}`)).join(" ");
 }
 
-function outcome(walk: Walk, style: Styler): string {
+function outcome(walk: Walk, style: Styler, explanation?: Explanation): string {
   const { result } = walk;
-  if (!result.ok) return style("red", `not mapped: ${faultReason(walk)}`);
+  if (!result.ok) return style("red", `not mapped: ${faultReason(walk, explanation)}`);
   const { rights } = result;
   const words = [
     `${pageSizeName(result.pageSize)} page`,
@@ -96,15 +105,16 @@ function outcome(walk: Walk, style: Styler): string {
   return `${style("green", `gpa ${hex(result.pa)}`)}  ${words.join(", ")}`;
 }
 
-/** Why an address is not mapped, or not accessible. */
-export function faultReason(walk: Walk): string {
+/** Why an address is not mapped, or not accessible; with an explanation, which bits decide it. */
+export function faultReason(walk: Walk, explanation?: Explanation): string {
   const { result } = walk;
   if (result.ok) return "";
   if (result.status === Status.NonCanonical) return "the address is not canonical";
   if (result.status === Status.OutsideMemory) return "a table is not in the dump";
   const code = `page fault, error code ${hex(result.errorCode)}`;
+  const why = explanation && decidingText(explanation);
   const name = entryName(result.level);
   if ((result.errorCode & PFERR_P) === 0n) return `the ${name} is not present (${code})`;
   if ((result.errorCode & PFERR_RSVD) !== 0n) return `reserved bits in the ${name} (${code})`;
-  return `the access is not allowed (${code})`;
+  return `${why ?? "the access is not allowed"}: ${code}`;
 }

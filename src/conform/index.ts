@@ -1,4 +1,5 @@
 /** Page-walk vectors: reading them, and judging an engine by them. */
+export { KNOWN_EXCEPTIONS, type KnownException } from "./exceptions.js";
 export { accessWord, runVector, type VectorOutcome } from "./run-vector.js";
 export { type ConformanceOptions, type ConformanceSummary, runVectors } from "./summary.js";
 export {

@@ -6,6 +6,8 @@ import type { WalkVector } from "./vector.js";
 export interface ConformanceSummary {
   passed: number;
   failed: number;
+  /** Of those that passed: how many by each known exception, by its name. */
+  readonly exceptions: Map<string, number>;
   /** The first failures, in order. */
   readonly failures: VectorOutcome[];
 }
@@ -26,11 +28,13 @@ export async function runVectors(
   options: ConformanceOptions = {},
 ): Promise<ConformanceSummary> {
   const { keepFailures = 10, onVector, into } = options;
-  const summary: ConformanceSummary = into ?? { passed: 0, failed: 0, failures: [] };
+  const summary: ConformanceSummary = into ?? { passed: 0, failed: 0, exceptions: new Map(), failures: [] };
   for await (const vector of vectors) {
     const outcome = runVector(engine, vector);
     if (outcome.passed) {
       summary.passed++;
+      const { exception } = outcome;
+      if (exception !== undefined) summary.exceptions.set(exception, (summary.exceptions.get(exception) ?? 0) + 1);
     } else {
       summary.failed++;
       if (summary.failures.length < keepFailures) summary.failures.push(outcome);

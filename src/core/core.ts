@@ -1,5 +1,12 @@
 /** The Wasm core: one instance over one linear memory, with any number of memories and address spaces in it. */
-import type { AddressSpaceConfig, EptConfig, GuestMemory, NptConfig, PagingEngine } from "../api.js";
+import type {
+  AddressSpaceConfig,
+  EptConfig,
+  GuestMemory,
+  NptConfig,
+  PagingEngine,
+  SpaceConfiguration,
+} from "../api.js";
 import { checkOptions, show } from "../checks.js";
 import { ConfigError } from "../errors.js";
 import { LinearMemory, type Region } from "./linear/linear-memory.js";
@@ -64,24 +71,24 @@ export class Core implements PagingEngine {
 
   /** A space that translates guest linear addresses. */
   createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): CoreSpace {
-    return this.#space(memory, guestFields(config), config);
+    return this.#space(memory, guestFields(config), { kind: "guest", config });
   }
 
   /** A space that translates guest-physical addresses by EPT. */
   createEpt(memory: GuestMemory, config: EptConfig): CoreSpace {
-    return this.#space(memory, eptFields(config));
+    return this.#space(memory, eptFields(config), { kind: "ept", config });
   }
 
   /** A space that translates guest-physical addresses by NPT. */
   createNpt(memory: GuestMemory, config: NptConfig): CoreSpace {
-    return this.#space(memory, nptFields(config));
+    return this.#space(memory, nptFields(config), { kind: "npt", config });
   }
 
-  #space(memory: GuestMemory, fields: SpaceFields, config?: AddressSpaceConfig): CoreSpace {
+  #space(memory: GuestMemory, fields: SpaceFields, configuration: SpaceConfiguration): CoreSpace {
     if (!(memory instanceof CoreMemory) || memory.linear !== this.#linear) {
       throw new ConfigError("the memory was not created by this core");
     }
-    return new CoreSpace(this.#exports, this.#work, memory, fields, config);
+    return new CoreSpace(this.#exports, this.#work, memory, fields, configuration);
   }
 }
 

@@ -65,6 +65,11 @@ const oddity: fc.Arbitrary<Oddity> = fc.record({
   ),
 });
 
+/** The other value in one of eight. */
+function mostly(value: boolean): fc.Arbitrary<boolean> {
+  return fc.integer({ min: 0, max: 7 }).map((one) => (one === 0) !== value);
+}
+
 const registers = fc.record({
   wp: fc.boolean(),
   nxe: fc.boolean(),
@@ -85,7 +90,17 @@ const registers = fc.record({
   pkrs: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 0xffffffff })),
   maxPhysAddr: fc.oneof(fc.constantFrom(32, 36, 40, 46, 52), fc.integer({ min: 32, max: 52 })),
   rules: fc.constantFrom<RuleSet>("architecture", "architecture", "kvm-6.1"),
-  cpu: fc.record({ page1g: fc.boolean(), pse36: fc.boolean(), amdReservedBit8: fc.boolean() }),
+  cpu: fc.record({
+    page1g: fc.boolean(),
+    pse36: fc.boolean(),
+    amdReservedBit8: fc.boolean(),
+    lam: mostly(true),
+    la57: mostly(true),
+    pkrsOnUserAccess: fc.boolean(),
+  }),
+  pcide: fc.boolean(),
+  entered: mostly(false),
+  accessedOnFault: mostly(false),
   live: fc.boolean(),
   encryptionBit: fc.option(fc.integer({ min: 32, max: 51 }), { freq: 6, nil: undefined }),
   lenient: fc.integer({ min: 0, max: 15 }).map((value) => value === 0),
@@ -99,6 +114,11 @@ const registers = fc.record({
 type Registers = typeof registers extends fc.Arbitrary<infer T> ? T : never;
 
 const eptOptions = fc.record({
+  /** A bit of the EPTP that may be reserved. */
+  oddBit: fc.oneof(
+    { weight: 15, arbitrary: fc.constant(0n) },
+    { weight: 1, arbitrary: fc.integer({ min: 7, max: 63 }).map((bit) => 1n << BigInt(bit)) },
+  ),
   accessedDirty: fc.boolean(),
   executeOnly: fc.boolean(),
   modeBasedExecute: fc.boolean(),
@@ -112,6 +132,8 @@ type EptOptions = typeof eptOptions extends fc.Arbitrary<infer T> ? T : never;
 
 /** Flags of one entry before oddities: mostly everything allowed, so that single restrictions matter. */
 const entryFlags = fc.record({
+  /** EPT entries: mostly. One without reading and with writing is a misconfiguration. */
+  read: fc.integer({ min: 0, max: 31 }).map((value) => value > 0),
   write: fc.integer({ min: 0, max: 7 }).map((value) => value > 0),
   user: fc.integer({ min: 0, max: 3 }).map((value) => value > 0),
   execute: fc.integer({ min: 0, max: 7 }).map((value) => value > 0),
@@ -125,7 +147,7 @@ const entryFlags = fc.record({
 type EntryFlags = typeof entryFlags extends fc.Arbitrary<infer T> ? T : never;
 
 function allowAll(flags: EntryFlags): EntryFlags {
-  return { ...flags, write: true, user: true, execute: true, memoryType: 6n };
+  return { ...flags, read: true, write: true, user: true, execute: true, memoryType: 6n };
 }
 
 const accessFlags = fc.record({
@@ -326,6 +348,8 @@ function guestConfig(p: Parts, hasSecond: boolean): Omit<AddressSpaceConfig, "se
     cpu: r.cpu as CpuFeatures,
     pkru: r.pkru,
     pkrs: r.pkrs,
+    loadedBy: r.entered ? "vm-entry" : "mov",
+    accessedOnFault: r.accessedOnFault,
     pdptes: r.live ? "live" : "latched",
     encryptionMask: r.encryptionBit === undefined ? 0n : 1n << BigInt(r.encryptionBit),
     lenient: r.lenient && !hasSecond,
@@ -347,6 +371,7 @@ function modeRegisters(mode: LegacyMode, r: Registers): { cr0: bigint; cr4: bigi
       on(r.smap, bitOf(CR4, "SMAP")) |
       on(r.pke, bitOf(CR4, "PKE")) |
       on(r.pks, bitOf(CR4, "PKS")) |
+      on(long && r.pcide, bitOf(CR4, "PCIDE")) |
       on(r.lamSupervisor, bitOf(CR4, "LAM_SUP")),
     efer: on(r.nxe, bitOf(EFER, "NXE")) | on(long, bitOf(EFER, "LMA") | bitOf(EFER, "LME")),
   };
@@ -441,7 +466,8 @@ function putEpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
         root |
         WRITE_BACK |
         placed(EPTP, "WALK_LENGTH", BigInt(levels - 1)) |
-        (options.accessedDirty ? bitOf(EPTP, "AD") : 0n),
+        (options.accessedDirty ? bitOf(EPTP, "AD") : 0n) |
+        options.oddBit,
       maxPhysAddr: options.maxPhysAddr,
       executeOnly: options.executeOnly,
       modeBasedExecute: options.modeBasedExecute,
@@ -453,7 +479,9 @@ function putEpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
 }
 
 function eptFlags(flag: EntryFlags, leaf: boolean): bigint {
-  let value = bitOf(EPT, "R") | (flag.write ? bitOf(EPT, "W") : 0n) | (flag.execute ? bitOf(EPT, "X") : 0n);
+  const writes = flag.write && (flag.read || flag.dirty);
+  let value =
+    (flag.read ? bitOf(EPT, "R") : 0n) | (writes ? bitOf(EPT, "W") : 0n) | (flag.execute ? bitOf(EPT, "X") : 0n);
   if (flag.user) value |= bitOf(EPT, "XU");
   if (flag.accessed) value |= bitOf(EPT, "A");
   if (flag.dirty) value |= bitOf(EPT, "D");

@@ -1,7 +1,7 @@
 /** Running one scenario through two engines and listing where they differ. */
 import type { AddressSpace, GuestMemory, PagingEngine } from "../api.js";
 import { PagingError, PdpteLoadError, UnsupportedError } from "../errors.js";
-import type { AccessStep, Scenario } from "./scenario.js";
+import type { AccessStep, EntryWrite, Scenario } from "./scenario.js";
 
 /** What one engine made of a scenario, in a form that compares by text. */
 export interface Outcome {
@@ -37,38 +37,56 @@ export function compareOutcomes(a: Outcome, b: Outcome): string[] {
   return lines;
 }
 
-/** Runs every access of the scenario in order. */
-export function runScenario(engine: PagingEngine, scenario: Scenario): Outcome {
+/** A scenario's memory and its spaces, in an engine. */
+export interface ScenarioSetup {
+  readonly memory: GuestMemory;
+  /** Second stage first; fewer where creating one was refused. */
+  readonly spaces: readonly AddressSpace[];
+  /** Name of the error that creating the spaces gave, if any, and the fault that it carries. */
+  readonly refused: string | undefined;
+  /** Of the scenario's entries those that lie in its memory. */
+  readonly entries: readonly EntryWrite[];
+}
+
+/** Sets the scenario up, uses it and disposes of it. */
+export function withScenario<T>(engine: PagingEngine, scenario: Scenario, use: (setup: ScenarioSetup) => T): T {
   const memory = engine.createMemory({ slots: scenario.slots });
   const spaces: AddressSpace[] = [];
   try {
-    const inSlots = scenario.entries.filter((entry) => isBacked(scenario, entry.address));
-    for (const entry of inSlots) {
+    const entries = scenario.entries.filter((entry) => isBacked(scenario, entry.address));
+    for (const entry of entries) {
       if (entry.bytes === 4) memory.writeU32(entry.address, Number(entry.value));
       else memory.writeU64(entry.address, entry.value);
     }
     const refused = createSpaces(engine, memory, scenario, spaces);
-    const space = spaces[spaces.length - 1];
-    const usable = refused === undefined && space !== undefined;
-    const walks = usable ? scenario.accesses.map((step) => walkText(space, step)) : [];
-    const translations = usable
-      ? scenario.accesses.map((step) => answer(() => space.translate(step.address, step.access)))
-      : [];
+    return use({ memory, spaces, refused, entries });
+  } finally {
+    for (const one of spaces) one.dispose?.();
+    memory.dispose?.();
+  }
+}
+
+/** Runs every access of the scenario in order. */
+export function runScenario(engine: PagingEngine, scenario: Scenario): Outcome {
+  return withScenario(engine, scenario, ({ memory, spaces, refused, entries }) => {
+    const space = refused === undefined ? spaces[spaces.length - 1] : undefined;
+    const walks = space === undefined ? [] : scenario.accesses.map((step) => walkText(space, step));
+    const translations =
+      space === undefined
+        ? []
+        : scenario.accesses.map((step) => answer(() => space.translate(step.address, step.access)));
     return {
       refused,
       modes: spaces.map((one) => one.mode),
       translations,
       walks,
-      leaves: usable ? leafTexts(space) : [],
-      memory: inSlots.map((entry) => {
+      leaves: space === undefined ? [] : leafTexts(space),
+      memory: entries.map((entry) => {
         const value = entry.bytes === 4 ? BigInt(memory.readU32(entry.address)) : memory.readU64(entry.address);
         return `${entry.address.toString(16)}=${value.toString(16)}`;
       }),
     };
-  } finally {
-    for (const one of spaces) one.dispose?.();
-    memory.dispose?.();
-  }
+  });
 }
 
 function isBacked(scenario: Scenario, address: bigint): boolean {

@@ -1,5 +1,6 @@
 /** `x86-paging/mmu`: a model of KVM's shadow MMU in which every root is an ordinary shadow page. */
 
+export type { ControlRegisters } from "../registers/control-registers.js";
 export type { FlushRange, PendingFlush } from "./changes/flushes.js";
 export type {
   AliasConfig,
@@ -11,7 +12,6 @@ export type {
   VirtualMachineConfig,
   VmMasks,
 } from "./config/config.js";
-export type { ControlRegisters } from "./config/control-registers.js";
 export type { FormatLimits, TdpConfig } from "./config/formats.js";
 export type { PagingContext } from "./context/context.js";
 export { INVALID_PAGE as INVALID_ROOT } from "./context/root-cache.js";

@@ -1,9 +1,18 @@
 /** A virtual processor as its users see it: faults, walks, register writes, invalidations, nested guests. */
 import { checkFlag, checkInteger, toBytes } from "../checks.js";
-import { checkInvpcid } from "../core/checks/invpcid.js";
+import {
+  type ControlRegisters,
+  CR4,
+  isLongMode,
+  numbersOf,
+  writeCr0,
+  writeCr4,
+  writeEfer,
+} from "../registers/control-registers.js";
+import { checkCr4 } from "../registers/cr4.js";
+import { checkInvpcid } from "../registers/invpcid.js";
 import { checkBigint } from "./config/check-config.js";
 import type { SecondStage } from "./config/config.js";
-import { type ControlRegisters, CR4, numbersOf, writeCr0, writeCr4, writeEfer } from "./config/control-registers.js";
 import { ROOTS } from "./context/root-cache.js";
 import { VcpuFaults } from "./faults/faults.js";
 import type { AsyncFault, FaultOptions, FaultOutcome, WalkOutcome } from "./faults/outcome.js";
@@ -12,12 +21,19 @@ import type { Cpu } from "./machine/cpu.js";
 import type { Machine } from "./machine/machine.js";
 import { REQUEST } from "./machine/requests.js";
 import { enterNested, enterSmm, exitNested, leaveSmm } from "./processor/modes.js";
-import { applyWrite, followRegisters, loadRegisters, moveToCr3, setRegisters } from "./processor/register-writes.js";
+import {
+  applyWrite,
+  cr4Processor,
+  followRegisters,
+  loadRegisters,
+  moveToCr3,
+  setRegisters,
+} from "./processor/register-writes.js";
 import { resetContext } from "./processor/roles.js";
 import { invalidateEpt, invalidatePage, invalidatePcid, invalidatePcidPage } from "./roots/invalidation.js";
 import { enterGuest } from "./roots/root-requests.js";
 
-export type { ControlRegisters } from "./config/control-registers.js";
+export type { ControlRegisters } from "../registers/control-registers.js";
 
 export class Vcpu {
   readonly id: number;
@@ -167,8 +183,9 @@ export class Vcpu {
   invpcid(type: number, pcid: number, address: bigint): void {
     const vm = this.#begin();
     checkBigint(address, "linear address");
-    const { registers, linearWidth: width } = this.state;
-    checkInvpcid(type, pcid, address, { pcide: (registers.cr4 & CR4.pcide) !== 0, width });
+    const { registers } = this.state;
+    const pcide = (registers.cr4 & CR4.pcide) !== 0;
+    checkInvpcid(type, pcid, address, { pcide, longMode: isLongMode(registers), la57: vm.limits.guestLa57 });
     if (type === 0) invalidatePcidPage(vm, this.state, BigInt(pcid), address);
     else if (type === 1) invalidatePcid(vm, this.state, BigInt(pcid));
     else this.state.requests |= REQUEST.flushGuest;
@@ -216,6 +233,7 @@ export class Vcpu {
   writeCr4(value: bigint): void {
     const vm = this.#begin();
     checkBigint(value, "CR4");
+    checkCr4(value, cr4Processor(vm));
     const write = writeCr4(this.state.registers, value);
     applyWrite(vm, this.state, write, write.freesRoots);
     this.#end();

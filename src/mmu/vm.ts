@@ -4,6 +4,7 @@ import { SHADOW_CODES } from "../abi/shadow.js";
 import { checkInteger, show, toBytes } from "../checks.js";
 import type { Core } from "../core/core.js";
 import { ConfigError } from "../errors.js";
+import type { ControlRegisters } from "../registers/control-registers.js";
 import { changeAliases } from "./changes/alias-change.js";
 import { clearDirtyLog, getDirtyLog } from "./changes/dirty-log.js";
 import { type PendingFlush, takeFlushes } from "./changes/flushes.js";
@@ -11,7 +12,6 @@ import { anyYoung, changePage, unmapRange } from "./changes/notifier.js";
 import { changeSlot, MIN_PAGES } from "./changes/slot-change.js";
 import { checkBigint, checkControlRegisters, checkSlotOptions } from "./config/check-config.js";
 import type { AliasConfig, HostPage, SlotConfig, VirtualMachineConfig } from "./config/config.js";
-import type { ControlRegisters } from "./config/control-registers.js";
 import { audit } from "./inspect/audit.js";
 import { type CounterName, counterOf } from "./inspect/counters.js";
 import { setHardwareBits } from "./inspect/hardware-bits.js";
@@ -19,6 +19,7 @@ import type { AuditProblem } from "./inspect/problem.js";
 import { readPage, type ShadowPage, shadowPages } from "./inspect/snapshot.js";
 import { Machine } from "./machine/machine.js";
 import type { Memslot } from "./memory/memslots.js";
+import { checkReservedBits, checkRoot } from "./processor/register-writes.js";
 import type { EventBuffer } from "./trace/event-buffer.js";
 import { Vcpu } from "./vcpu.js";
 
@@ -54,12 +55,15 @@ export class VirtualMachine {
     return this.state.stats;
   }
 
-  /** Throws ConfigError for registers that no processor can have, and where CR3 has alias bits. */
+  /**
+   * Throws ConfigError for registers that no processor can have, and where CR3 has alias bits; GeneralProtectionError where MOV
+   * would refuse CR3 or CR4.
+   */
   createVcpu(registers: ControlRegisters): Vcpu {
     const vm = this.#begin();
     checkControlRegisters(registers);
-    if (registers.cr3 & vm.limits.aliasMask)
-      throw new ConfigError(`CR3 0x${registers.cr3.toString(16)} has alias bits`);
+    checkRoot(vm, registers.cr3);
+    checkReservedBits(vm, registers);
     const vcpu = new Vcpu(vm, vm.addCpu(), registers);
     this.vcpus.push(vcpu);
     return vcpu;

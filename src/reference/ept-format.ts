@@ -23,7 +23,8 @@ export interface EptSettings {
 
 /**
  * Takes an EptConfig apart. A ConfigError is thrown for a walk length other than 4 or 5 (EPTP bits 5:3 = 3 or 4), a
- * memory type other than uncacheable or write-back, an EPTP address beyond MAXPHYADDR, maxPhysAddr outside 32 to 52.
+ * memory type other than uncacheable or write-back, bits 11:7 (bit 7 is for supervisor shadow-stack control), an EPTP address
+ * beyond MAXPHYADDR, maxPhysAddr outside 32 to 52.
  */
 export function readEptConfig(config: EptConfig): EptSettings {
   const eptp = configU64(config.eptp, "eptp");
@@ -35,6 +36,9 @@ export function readEptConfig(config: EptConfig): EptSettings {
   const walkLength = (eptp & bitOf(EPTP, "WALK_LENGTH")) >> 3n;
   if (walkLength !== 3n && walkLength !== 4n) {
     throw new ConfigError(`eptp is ${hex(eptp)}: bits 5:3 are ${walkLength}, expected 3 or 4`);
+  }
+  if ((eptp & bits(7, 11)) !== 0n) {
+    throw new ConfigError(`eptp is ${hex(eptp)}: bits 11:7 are reserved`);
   }
   if ((eptp & bits(maxPhysAddr, 63)) !== 0n) {
     throw new ConfigError(`eptp is ${hex(eptp)}: the address is beyond MAXPHYADDR (${maxPhysAddr} bits)`);
@@ -80,22 +84,28 @@ export function eptIsLeaf(settings: EptSettings, level: number, entry: bigint): 
   return level === 3 ? settings.page1g : level === 2 && settings.page2m;
 }
 
-/** SDM vol. 3, "EPT Misconfigurations". Asked of present entries only; comes before any check of rights. */
-export function eptMisconfigured(settings: EptSettings, level: number, entry: bigint): boolean {
+/** What makes an entry a misconfiguration. */
+export type Misconfiguration = "write-only" | "execute-only" | "reserved" | "memory type";
+
+/**
+ * SDM vol. 3, "EPT Misconfigurations". Asked of present entries only; comes before any check of rights. Undefined where the
+ * entry is none.
+ */
+export function eptMisconfigured(settings: EptSettings, level: number, entry: bigint): Misconfiguration | undefined {
   if ((entry & ept.r) === 0n) {
-    if ((entry & ept.w) !== 0n) return true;
+    if ((entry & ept.w) !== 0n) return "write-only";
     // What is left is execute-only, in one or both modes.
-    if (!settings.executeOnly) return true;
+    if (!settings.executeOnly) return "execute-only";
   }
   const leaf = eptIsLeaf(settings, level, entry);
-  if ((entry & eptReserved(settings, level, leaf)) !== 0n) return true;
-  return leaf && RESERVED_MEMORY_TYPES.includes((entry & ept.memoryType) >> 3n);
+  if ((entry & eptReserved(settings, level, leaf)) !== 0n) return "reserved";
+  return leaf && RESERVED_MEMORY_TYPES.includes((entry & ept.memoryType) >> 3n) ? "memory type" : undefined;
 }
 
 const RESERVED_MEMORY_TYPES = [2n, 3n, 7n];
 
 /** Bits that must be 0: SDM vol. 3, "EPT Translation Mechanism", the tables of entry formats. */
-function eptReserved(settings: EptSettings, level: number, leaf: boolean): bigint {
+export function eptReserved(settings: EptSettings, level: number, leaf: boolean): bigint {
   const address = bits(settings.maxPhysAddr, 51);
   if (level === 1) return address;
   // Bit 7 is checked too: an entry with it set that is no leaf has a page size that is not supported.

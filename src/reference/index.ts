@@ -53,24 +53,23 @@ class ReferenceEngine implements PagingEngine {
       registers.mode === "pae" && pdptes === "latched"
         ? loadPdptes(registers, physical, secondStage, config.pdpteValues)
         : undefined;
-    return new LinearSpace({
-      registers,
-      format: formatOf(registers),
-      memory: physical,
-      secondStage,
-      latched,
-      stage: "guest",
-    });
+    const format = formatOf(registers);
+    return new LinearSpace(
+      { registers, format, memory: physical, secondStage, latched, stage: "guest" },
+      { kind: "guest", config },
+    );
   }
 
   createEpt(memory: GuestMemory, config: EptConfig): AddressSpace {
     checkOptions(config, EPT_OPTIONS, "the EPT configuration");
-    return this.#register(new GuestPhysicalSpace(new EptStage(readEptConfig(config), this.#own(memory))));
+    const stage = new EptStage(readEptConfig(config), this.#own(memory));
+    return this.#register(new GuestPhysicalSpace(stage, { kind: "ept", config }));
   }
 
   createNpt(memory: GuestMemory, config: NptConfig): AddressSpace {
     checkOptions(config, NPT_OPTIONS, "the NPT configuration");
-    return this.#register(new GuestPhysicalSpace(new NptStage(nestedRegisters(config), this.#own(memory))));
+    const stage = new NptStage(nestedRegisters(config), this.#own(memory));
+    return this.#register(new GuestPhysicalSpace(stage, { kind: "npt", config }));
   }
 
   #own(memory: GuestMemory): PhysicalMemory {

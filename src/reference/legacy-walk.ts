@@ -4,9 +4,10 @@
  */
 import { bitOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
+import { Status } from "../abi/status.js";
 import type { Fault, Mapped, Rights, Translation } from "../api.js";
 import type { MemoryAccess } from "./access.js";
-import { type FaultSite, outsideMemory, pageFault } from "./faults.js";
+import { type FaultSite, outsideMemory, type PageFaultCause, pageFault } from "./faults.js";
 import { type Format, isGlobal, isLeaf, type LevelFormat, pageAddress, patIndex, tableAddress } from "./formats.js";
 import type { PhysicalMemory } from "./memory.js";
 import { pdptAddress } from "./pdptes.js";
@@ -43,7 +44,7 @@ interface ReadEntry {
 }
 
 /** Physical address of the root table. */
-export function rootAddress(tables: LegacyTables): bigint {
+export function rootAddress(tables: Pick<LegacyTables, "registers">): bigint {
   switch (tables.registers.mode) {
     case "32bit":
       return tables.registers.cr3 & 0xfffff000n;
@@ -65,19 +66,22 @@ export function walkLegacy(tables: LegacyTables, address: bigint, access: Memory
     const index = (address >> level.shift) & level.indexMask;
     const entryAddress = table + index * BigInt(format.entryBytes);
     const read = readEntry(tables, address, access, level, entryAddress, Number(index), trace);
-    if ("ok" in read) return read;
+    if ("ok" in read) {
+      return (read.status === Status.PageFault && usedBeforeFault(tables, format, access, flags, trace)) || read;
+    }
     trace.steps.push({ stage: tables.stage, level: level.level, address: entryAddress, entry: read.raw });
 
     const entry = read.raw & ~tables.registers.encryptionMask;
     const site: FaultSite = { level: level.level, entryAddress, entry: read.raw };
-    if ((entry & P) === 0n) return pageFault(tables.registers, access, address, site, "notPresent");
+    const failed = (cause: PageFaultCause, key = false): Fault =>
+      usedBeforeFault(tables, format, access, flags, trace) ??
+      pageFault(tables.registers, access, address, site, cause, key);
+    if ((entry & P) === 0n) return failed("notPresent");
     const leaf = isLeaf(level, entry);
-    if ((entry & (leaf ? level.reserved.page : level.reserved.table)) !== 0n) {
-      return pageFault(tables.registers, access, address, site, "reserved");
-    }
+    if ((entry & (leaf ? level.reserved.page : level.reserved.table)) !== 0n) return failed("reserved");
     if (!isPaePdpte(tables, level)) {
       rights = narrow(tables.registers, rights, entry);
-      flags.push({ read, mask: leaf && access.write ? A | D : A });
+      if (!leaf) flags.push({ read, mask: A });
     }
     if (!leaf) {
       table = tableAddress(format, entry);
@@ -86,9 +90,8 @@ export function walkLegacy(tables: LegacyTables, address: bigint, access: Memory
 
     const key = protectionKey(tables.registers, entry);
     const keyDenied = keyDenies(tables.registers, key, rights.user, access);
-    if (keyDenied || rightsDeny(tables.registers, rights, access)) {
-      return pageFault(tables.registers, access, address, site, "rights", keyDenied);
-    }
+    if (keyDenied || rightsDeny(tables.registers, rights, access)) return failed("rights", keyDenied);
+    flags.push({ read, mask: access.write ? A | D : A });
     const updateFault = gatherUpdates(tables, format, access, flags, trace);
     if (updateFault !== undefined) return updateFault;
     const gpa = pageAddress(tables.registers, level, entry) | (address & (BigInt(level.pageSize) - 1n));
@@ -112,7 +115,7 @@ function isKvm(tables: LegacyTables): boolean {
 }
 
 /** PAE PDPTEs have no rights and no accessed flag. */
-export function isPaePdpte(tables: LegacyTables, level: LevelFormat): boolean {
+export function isPaePdpte(tables: Pick<LegacyTables, "registers">, level: LevelFormat): boolean {
   return tables.registers.mode === "pae" && level.level === 3;
 }
 
@@ -176,6 +179,21 @@ function gatherUpdates(
     });
   }
   return undefined;
+}
+
+/**
+ * What a walk that ends in a page fault does to the entries that it used, all above the one at fault: nothing, or where
+ * `accessedOnFault` says so it sets their accessed flags, at once (SDM vol. 3, "Accessed and Dirty Flags", leaves it open).
+ */
+function usedBeforeFault(
+  tables: LegacyTables,
+  format: Format,
+  access: MemoryAccess,
+  flags: readonly PendingFlag[],
+  trace: Trace,
+): Fault | undefined {
+  if (!tables.registers.accessedOnFault) return undefined;
+  return gatherUpdates(tables, format, access, flags, trace);
 }
 
 /** With paging off the linear address is the guest-physical one and nothing restricts the access. */

@@ -57,19 +57,9 @@ export class NptStage implements SecondStage {
   }
 
   translateGpa(gpa: bigint, access: StageAccess, trace: Trace): StageMapped | Fault {
-    const onTable = access.purpose === "table" || access.purpose === "pdptes";
-    // Nested accesses are user accesses, and those to the guest's own tables are writes, even to read them.
-    const nested: MemoryAccess = {
-      write: onTable || access.write,
-      fetch: access.fetch,
-      user: true,
-      implicit: false,
-      ac: false,
-      // Whether bits are set is up to the trace.
-      probe: false,
-    };
-    const fault = (result: Fault): Fault => nestedFault(result, onTable);
-    if (gpa >= this.#end()) {
+    const nested = nestedAccess(access);
+    const fault = (result: Fault): Fault => nestedFault(result, access);
+    if (gpa >= nptEnd(this.tables)) {
       const site: FaultSite = { level: this.tables.format?.levels[0]?.level ?? 0, entryAddress: 0n, entry: 0n };
       return fault(pageFault(this.registers, nested, gpa, site, "notPresent"));
     }
@@ -79,21 +69,38 @@ export class NptStage implements SecondStage {
     );
     return result.ok ? { mapped: result, updateFault: undefined } : fault(result);
   }
+}
 
-  /** First guest-physical address that the format cannot translate. */
-  #end(): bigint {
-    return 1n << BigInt(this.tables.format?.width ?? 32);
-  }
+/** First guest-physical address that the format cannot translate. */
+export function nptEnd({ format }: Pick<LegacyTables, "format">): bigint {
+  return 1n << BigInt(format?.width ?? 32);
+}
+
+function isOnTable({ purpose }: StageAccess): boolean {
+  return purpose === "table" || purpose === "pdptes";
+}
+
+/** Nested accesses are user accesses, and those to the guest's own tables are writes, even to read them. */
+export function nestedAccess(access: StageAccess): MemoryAccess {
+  return {
+    write: isOnTable(access) || access.write,
+    fetch: access.fetch,
+    user: true,
+    implicit: false,
+    ac: false,
+    // Whether bits are set is up to the trace.
+    probe: false,
+  };
 }
 
 /** #NPF: the page-fault error code of the nested walk, and which access of the guest it stopped. */
-function nestedFault(result: Fault, onTable: boolean): Fault {
+export function nestedFault(result: Fault, access: StageAccess): Fault {
   if (result.status !== Status.PageFault) return result;
   return {
     ...result,
     status: Status.NestedPageFault,
     vector: undefined,
-    errorCode: result.errorCode | (onTable ? GUEST_PAGE : GUEST_FINAL),
+    errorCode: result.errorCode | (isOnTable(access) ? GUEST_PAGE : GUEST_FINAL),
     stage: "second",
   };
 }

@@ -25,21 +25,27 @@ export function narrow(registers: Registers, rights: Rights, entry: bigint): Rig
   };
 }
 
+/** What can refuse an access to a present translation, protection keys apart. */
+export type Refusal = "user" | "execute" | "smep" | "smap" | "write";
+
 /** Whether a translation with these rights refuses the access; protection keys are judged apart. */
 export function rightsDeny(registers: Registers, rights: Rights, access: MemoryAccess): boolean {
-  return access.user ? userDenied(rights, access) : supervisorDenied(registers, rights, access);
+  return refusals(registers, rights, access).length > 0;
 }
 
-function userDenied(rights: Rights, access: MemoryAccess): boolean {
-  if (!rights.user) return true;
-  if (access.fetch) return !rights.execute;
-  return access.write && !rights.write;
-}
-
-function supervisorDenied(registers: Registers, rights: Rights, access: MemoryAccess): boolean {
-  if (access.fetch) return !rights.execute || (registers.smep && rights.user);
-  if (rights.user && smapApplies(registers, access)) return true;
-  return access.write && registers.wp && !rights.write;
+/** Everything that refuses the access. */
+export function refusals(registers: Registers, rights: Rights, access: MemoryAccess): Refusal[] {
+  const found: Refusal[] = [];
+  if (access.user) {
+    if (!rights.user) found.push("user");
+    if (access.write && !rights.write) found.push("write");
+  } else {
+    if (access.fetch && registers.smep && rights.user) found.push("smep");
+    if (!access.fetch && rights.user && smapApplies(registers, access)) found.push("smap");
+    if (access.write && registers.wp && !rights.write) found.push("write");
+  }
+  if (access.fetch && !rights.execute) found.push("execute");
+  return found;
 }
 
 /** EFLAGS.AC lifts SMAP for explicit accesses only. */

@@ -17,14 +17,14 @@ export function protectionKey(registers: Registers, leaf: bigint): number {
 
 /**
  * Whether the key denies the access, whatever the rights say.
- * PKRU governs user-mode addresses, for user and supervisor accesses; IA32_PKRS supervisor-mode addresses,
- * for supervisor accesses (a user access to one is denied by rights and does not report PK).
+ * PKRU governs user-mode addresses, IA32_PKRS supervisor-mode ones, both for user and supervisor accesses: a user access
+ * to a supervisor-mode address is denied by rights, and whether PK is reported as well is `pkrsOnUserAccess`.
  * Write-disable binds a supervisor-mode write only while CR0.WP is 1.
  */
 export function keyDenies(registers: Registers, key: number, userAddress: boolean, access: MemoryAccess): boolean {
   if (registers.mode !== "4level" && registers.mode !== "5level") return false;
   if (access.fetch) return false;
-  if (!(userAddress ? registers.pke : registers.pks && !access.user)) return false;
+  if (!(userAddress ? registers.pke : registers.pks && (registers.pkrsOnUserAccess || !access.user))) return false;
   const pair = (userAddress ? registers.pkru : registers.pkrs) >>> (2 * key);
   const accessDisable = (pair & AD) !== 0;
   const writeDisable = (pair & WD) !== 0;

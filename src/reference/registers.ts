@@ -1,9 +1,9 @@
 /** Control registers of a space, checked and taken apart. */
 import { bitOf } from "../abi/bits.js";
 import { CR0, CR3, CR4, EFER } from "../abi/registers.js";
-import type { CpuFeatures, RuleSet, U64 } from "../api.js";
+import type { CpuFeatures, RegisterLoad, RuleSet, U64 } from "../api.js";
 import { checkFlag, checkOptions } from "../checks.js";
-import { ConfigError, GeneralProtectionError } from "../errors.js";
+import { ConfigError, GeneralProtectionError, VmEntryError } from "../errors.js";
 import { CPU_OPTIONS } from "../options.js";
 import { bits, configChoice, configMaxPhysAddr, configU32, configU64, hex } from "./values.js";
 
@@ -30,6 +30,10 @@ export interface Registers {
   readonly page1g: boolean;
   readonly pse36: boolean;
   readonly amdReservedBit8: boolean;
+  /** PK also for user-mode accesses to supervisor-mode addresses. */
+  readonly pkrsOnUserAccess: boolean;
+  /** Faulting walks set accessed flags above the entry at fault. */
+  readonly accessedOnFault: boolean;
   readonly rules: RuleSet;
   readonly encryptionMask: bigint;
   readonly lenient: boolean;
@@ -43,6 +47,8 @@ export interface RegisterConfig {
   readonly maxPhysAddr?: number;
   readonly cpu?: CpuFeatures;
   readonly rules?: RuleSet;
+  readonly loadedBy?: RegisterLoad;
+  readonly accessedOnFault?: boolean;
   readonly pkru?: number;
   readonly pkrs?: number;
   readonly encryptionMask?: bigint;
@@ -55,6 +61,7 @@ const cr4 = {
   pse: bitOf(CR4, "PSE"),
   pae: bitOf(CR4, "PAE"),
   la57: bitOf(CR4, "LA57"),
+  pcide: bitOf(CR4, "PCIDE"),
   smep: bitOf(CR4, "SMEP"),
   smap: bitOf(CR4, "SMAP"),
   pke: bitOf(CR4, "PKE"),
@@ -68,9 +75,9 @@ const efer = { lma: bitOf(EFER, "LMA"), nxe: bitOf(EFER, "NXE") };
  * - a register that is not an unsigned 64-bit value, PKRU or PKRS that is not an unsigned 32-bit one,
  * - maxPhysAddr outside 32 to 52, an unknown rule set, encryption bits outside 51:12,
  * - CR0.PG without CR0.PE,
- * - EFER.LMA without CR0.PG or without CR4.PAE (SDM vol. 3, "Paging Modes and Control Bits": IA-32e mode needs both);
- * a GeneralProtectionError for a long-mode CR3 with bits at or above MAXPHYADDR
- * (LAM bits 62:61 and the no-flush bit 63 excepted; a lenient space has no reserved bits here either).
+ * - EFER.LMA without CR0.PG or without CR4.PAE (SDM vol. 3, "Paging Modes and Control Bits": IA-32e mode needs both),
+ * - CR4.PCIDE without EFER.LMA;
+ * what `checkReserved` throws for bits that are reserved.
  */
 export function readRegisters(config: RegisterConfig): Registers {
   const value = {
@@ -90,13 +97,10 @@ export function readRegisters(config: RegisterConfig): Registers {
   const mode = modeOf(value);
   const strippedCr3 = value.cr3 & ~encryptionMask;
   const long = mode === "4level" || mode === "5level";
-  if (long && !lenient) {
-    const allowed = cr3.lamU48 | cr3.lamU57 | cr3.noFlush;
-    const reserved = strippedCr3 & bits(maxPhysAddr, 63) & ~allowed;
-    if (reserved !== 0n) {
-      throw new GeneralProtectionError(`cr3 is ${hex(value.cr3)}: bits ${hex(reserved)} are beyond MAXPHYADDR`);
-    }
-  }
+  const lam = checkFlag(cpu.lam, "cpu.lam") ?? true;
+  const la57 = checkFlag(cpu.la57, "cpu.la57") ?? true;
+  const entered = configChoice(config.loadedBy ?? "mov", ["mov", "vm-entry"], "loadedBy") === "vm-entry";
+  if (!lenient) checkReserved({ cr3: strippedCr3, cr4: value.cr4 }, { maxPhysAddr, lam, la57, long, entered });
   return {
     mode,
     cr3: strippedCr3,
@@ -109,17 +113,50 @@ export function readRegisters(config: RegisterConfig): Registers {
     pks: (value.cr4 & cr4.pks) !== 0n,
     pkru: configU32(config.pkru ?? 0, "pkru"),
     pkrs: configU32(config.pkrs ?? 0, "pkrs"),
-    lamU48: long && (value.cr3 & cr3.lamU48) !== 0n,
-    lamU57: long && (value.cr3 & cr3.lamU57) !== 0n,
-    lamSup: long && (value.cr4 & cr4.lamSup) !== 0n,
+    lamU48: long && lam && (value.cr3 & cr3.lamU48) !== 0n,
+    lamU57: long && lam && (value.cr3 & cr3.lamU57) !== 0n,
+    lamSup: long && lam && (value.cr4 & cr4.lamSup) !== 0n,
     maxPhysAddr,
     page1g: checkFlag(cpu.page1g, "cpu.page1g") ?? true,
     pse36: checkFlag(cpu.pse36, "cpu.pse36") ?? true,
     amdReservedBit8: checkFlag(cpu.amdReservedBit8, "cpu.amdReservedBit8") ?? false,
+    pkrsOnUserAccess: checkFlag(cpu.pkrsOnUserAccess, "cpu.pkrsOnUserAccess") ?? true,
+    accessedOnFault: checkFlag(config.accessedOnFault, "accessedOnFault") ?? false,
     rules: configChoice<RuleSet>(config.rules ?? "architecture", ["architecture", "kvm-6.1"], "rules"),
     encryptionMask,
     lenient,
   };
+}
+
+/**
+ * Bits that the processor does not have. MOV to CR3 looks at them in long mode only (elsewhere its operand has 32 bits) and
+ * takes bit 63 as an order to keep the TLB, with CR4.PCIDE=1; VM entry looks in every mode and takes no bit 63. Bits 62:61
+ * are LAM's where the processor has it (SDM vol. 3, "Control Registers", "Linear-Address Masking", "Checks on Guest Control
+ * Registers, Debug Registers, and MSRs"). Throws GeneralProtectionError, of CR3 at VM entry VmEntryError.
+ */
+function checkReserved(
+  value: { readonly cr3: bigint; readonly cr4: bigint },
+  how: {
+    readonly maxPhysAddr: number;
+    readonly lam: boolean;
+    readonly la57: boolean;
+    readonly long: boolean;
+    readonly entered: boolean;
+  },
+): void {
+  if (!how.lam && (value.cr4 & cr4.lamSup) !== 0n) {
+    throw new GeneralProtectionError(`cr4 is ${hex(value.cr4)}: LAM_SUP without linear-address masking`);
+  }
+  if (!how.la57 && (value.cr4 & cr4.la57) !== 0n) {
+    throw new GeneralProtectionError(`cr4 is ${hex(value.cr4)}: LA57 on a processor without it`);
+  }
+  if (!how.long && !how.entered) return;
+  const keepsTlb = !how.entered && (value.cr4 & cr4.pcide) !== 0n;
+  const allowed = (how.lam ? cr3.lamU48 | cr3.lamU57 : 0n) | (keepsTlb ? cr3.noFlush : 0n);
+  const reserved = value.cr3 & bits(how.maxPhysAddr, 63) & ~allowed;
+  if (reserved === 0n) return;
+  const message = `cr3 is ${hex(value.cr3)}: bits ${hex(reserved)} are reserved`;
+  throw how.entered ? new VmEntryError(message) : new GeneralProtectionError(message);
 }
 
 /** SDM vol. 3, "Four Paging Modes" (with no paging as the first one here). */
@@ -130,6 +167,9 @@ function modeOf(value: { cr0: bigint; cr4: bigint; efer: bigint }): LegacyMode {
   if (paging && (value.cr0 & cr0.pe) === 0n) throw new ConfigError(`cr0 is ${hex(value.cr0)}: PG needs PE`);
   if (longMode && !paging) throw new ConfigError(`efer is ${hex(value.efer)}: LMA needs CR0.PG`);
   if (longMode && !pae) throw new ConfigError(`efer is ${hex(value.efer)}: LMA needs CR4.PAE`);
+  if (!longMode && (value.cr4 & cr4.pcide) !== 0n) {
+    throw new ConfigError(`cr4 is ${hex(value.cr4)}: PCIDE needs long mode`);
+  }
   if (!paging) return "none";
   if (!pae) return "32bit";
   if (!longMode) return "pae";

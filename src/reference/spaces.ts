@@ -1,6 +1,7 @@
 /** The address spaces that callers hold. */
 import { Access } from "../abi/access.js";
-import type { AddressSpace, Leaf, PagingMode, Translation, U64, Walk } from "../api.js";
+import { Status } from "../abi/status.js";
+import type { AddressSpace, Leaf, PagingMode, SpaceConfiguration, Translation, U64, Walk } from "../api.js";
 import { UnsupportedError } from "../errors.js";
 import { decodeAccess, type MemoryAccess } from "./access.js";
 import { EptStage } from "./ept-walk.js";
@@ -14,6 +15,7 @@ import { Trace } from "./trace.js";
 import { toU64 } from "./values.js";
 
 abstract class ReferenceSpace implements AddressSpace {
+  abstract readonly configuration: SpaceConfiguration;
   abstract readonly mode: PagingMode;
   abstract leaves(): IterableIterator<Leaf>;
   /** The walk itself: gathers entries read and bits to set in `trace`; those of a second stage it sets, if `trace` is live. */
@@ -25,7 +27,9 @@ abstract class ReferenceSpace implements AddressSpace {
     while (true) {
       const trace = new Trace(!decoded.probe);
       const result = this.probe(at, decoded, trace);
-      if (!result.ok || trace.commit()) return result;
+      // Of a page fault only what `accessedOnFault` gathered is left to be done, of other faults nothing.
+      const settles = result.ok || result.status === Status.PageFault;
+      if (!settles || trace.commit()) return result;
     }
   }
 
@@ -41,7 +45,10 @@ abstract class ReferenceSpace implements AddressSpace {
 export class LinearSpace extends ReferenceSpace {
   readonly mode: PagingMode;
 
-  constructor(readonly tables: LegacyTables) {
+  constructor(
+    readonly tables: LegacyTables,
+    readonly configuration: SpaceConfiguration,
+  ) {
     super();
     this.mode = tables.registers.mode;
   }
@@ -63,7 +70,10 @@ export class LinearSpace extends ReferenceSpace {
 export class GuestPhysicalSpace extends ReferenceSpace {
   readonly mode: PagingMode;
 
-  constructor(readonly stage: EptStage | NptStage) {
+  constructor(
+    readonly stage: EptStage | NptStage,
+    readonly configuration: SpaceConfiguration,
+  ) {
     super();
     this.mode =
       stage instanceof EptStage ? (stage.settings.rootLevel === 4 ? "ept4" : "ept5") : stage.tables.registers.mode;

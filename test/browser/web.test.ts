@@ -39,6 +39,16 @@ describe.skipIf(NO_BROWSER)(`the demonstration page${NO_BROWSER ? ` (skipped: ${
     expect(await text("#outcome")).toBe("0x1fc05969: 4K page, user, read-only, executable");
     const entries = await page.locator("#steps h3").allTextContents();
     expect(entries.map((entry) => entry.split(/\s/)[0])).toEqual(["PML5E", "PML4E", "PDPTE", "PDE", "PTE"]);
+    const checks = await page.locator("#checks li").allTextContents();
+    expect(checks[0]).toBe("address: canonical CR4.LA57=1");
+    expect(checks).toContain("PTE: present PTE.P=1");
+  });
+
+  it("says which bit decides where an address is not mapped", async () => {
+    await page.fill("#address", "1000");
+    await page.click("#walk button");
+    await page.waitForSelector("#checks .bad");
+    expect(await text("#checks .bad")).toMatch(/: not present \w+\.P=0$/);
   });
 
   it("walks another dump where the user asks for it", async () => {

@@ -201,9 +201,27 @@ describe("walk", () => {
     expect((await run(["walk", path, "1000"])).code).toBe(0);
     const read = await run(["walk", path, "1000", "--access", "read"]);
     expect(read.code).toBe(1);
-    expect(read.stdout).toMatch(/not mapped: the access is not allowed \(page fault, error code 0x1\)/);
+    expect(read.stdout).toMatch(
+      /not mapped: SMAP: a supervisor access to a user-mode address \(PTE\.US=1, CR4\.SMAP=1, EFLAGS\.AC=0\): page fault, error code 0x1/,
+    );
     expect((await run(["walk", path, "1000", "--access", "read", "--user"])).code).toBe(0);
     expect((await run(["walk", path, "1000", "--access", "write", "--user"])).stdout).toMatch(/error code 0x7/);
+  });
+
+  it("explains every check and every bit of an error code", async () => {
+    const path = dumpOf("explained", small, { cr4: 0x20_0020n });
+    const { stdout, code } = await run(["walk", path, "1000", "--access", "write", "--explain"]);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/^ {2}ok {2}PML4E: present +PML4E\.P=1$/m);
+    expect(stdout).toMatch(/^ {2}NO {2}PTE: SMAP: .* PTE\.US=1 CR4\.SMAP=1 EFLAGS\.AC=0$/m);
+    expect(stdout).toMatch(/^ {4}bit {2}1 {2}W=1 +the access is a write$/m);
+    const json = await run(["walk", path, "1000", "--access", "write", "--explain", "--json"]);
+    const { explanation } = JSON.parse(json.stdout);
+    expect(explanation.checks.filter((one: { decides: boolean }) => one.decides)).toMatchObject([
+      { check: "smap", passed: false, level: 1, factors: [{ of: "PTE" }, { of: "CR4" }, { of: "EFLAGS" }] },
+    ]);
+    expect(explanation.errorCode[1]).toMatchObject({ name: "W", bit: 1, set: true });
+    expect((await run(["walk", path, "1000", "--explain", "--format", "gva2gpa"])).code).toBe(2);
   });
 
   it("ends with 1 when no address is mapped, 0 when some are", async () => {

@@ -135,6 +135,32 @@ describe("an engine is judged by", () => {
   });
 });
 
+describe("a known exception", () => {
+  const vector = (changes: Record<string, unknown> = {}, result: Record<string, unknown> = {}) => ({
+    ...faultingVector(),
+    cr4: "0x1000020",
+    pkrs: "0x1",
+    entries: [
+      { level: 4, gpa: "0x1000", before: "0x2007", after: "0x2007" },
+      { level: 3, gpa: "0x2000", before: "0x3007", after: "0x3007" },
+      { level: 2, gpa: "0x3000", before: "0x4007", after: "0x4007" },
+      { level: 1, gpa: "0x4000", before: "0x5003", after: "0x5003" },
+    ],
+    ...changes,
+    result: { ok: false, vector: 14, errorCode: "0x7", cr2: "0x123", ...result },
+  });
+
+  it("excuses what it describes, and nothing beside it", () => {
+    const judge = (value: Record<string, unknown>) => runVector(createEngine(), parse(value));
+    expect(judge(vector())).toMatchObject({ passed: true, exception: "pkrs-user-access" });
+    expect(judge(vector({}, { errorCode: "0x27" })).exception).toBeUndefined();
+    expect(judge(vector({}, { errorCode: "0x27" })).passed).toBe(true);
+    expect(judge(vector({}, { errorCode: "0x5" })).passed).toBe(false);
+    expect(judge(vector({}, { cr2: "0x124" })).passed).toBe(false);
+    expect(judge(vector({ access: { kind: "write", cpl: 0 } }, { errorCode: "0x3" })).passed).toBe(false);
+  });
+});
+
 describe("running many vectors", () => {
   it("counts, keeps the first failures and goes on counting", async () => {
     const wrong = { ...sampleVector(), result: { ok: true, pa: "0x0" } };

@@ -179,6 +179,10 @@ describe("the software TLB", () => {
   });
 
   it("a change of CR0.PG and back drops everything", () => {
+    map(0, 0x100n);
+    make({ cr4: CR4.pae | CR4.pge });
+    expect(at(0)).toBe(0x100000);
+    map(0, 0x200n);
     const off = { cr0: 0x10001n, efer: 0x800n };
     space.update(off);
     expect(at(0)).toBe(0);

@@ -174,7 +174,7 @@ describe("INVPCID of a vCPU", () => {
     ["a PCID without CR4.PCIDE", 1, 1, 0n, 0n],
     ["an address that is not canonical", 0, 0, 1n << 47n, 0n],
   ])("refuses %s, with nothing changed", (_what, type, pcid, address, cr4) => {
-    const guest = new Guest();
+    const guest = new Guest({ guestLa57: false });
     const root = guest.table();
     guest.map(root, 0x5000n, 0x20_0000n);
     guest.start("4level", root, { cr4 });
@@ -184,6 +184,20 @@ describe("INVPCID of a vCPU", () => {
     guest.vcpu.enterGuest();
     expect(contents(guest.vm)).toEqual(before);
     guest.dispose();
+  });
+
+  it("goes by the width of the processor, not of the paging mode", () => {
+    for (const [guestLa57, mode, canonical] of [
+      [true, "4level", 1n << 47n],
+      [true, "4level", (1n << 56n) - 1n],
+      [false, "4level", (1n << 47n) - 1n],
+    ] as const) {
+      const guest = new Guest({ guestLa57 });
+      guest.start(mode, guest.table());
+      expect(() => guest.vcpu.invpcid(0, 0, canonical)).not.toThrow();
+      expect(() => guest.vcpu.invpcid(0, 0, canonical + (guestLa57 ? 1n << 56n : 1n))).toThrow(GeneralProtectionError);
+      guest.dispose();
+    }
   });
 
   it("takes what the instruction takes", () => {

@@ -166,10 +166,22 @@ describe('SDM "Protection Keys"', () => {
     expect(access(User | Write, U | W | KEY, pku(WD, { cr0: CR0.base }))).toBe(0x27);
   });
 
+  it("PKRS is reported of user accesses to supervisor-mode addresses, or only where the processor does", () => {
+    const silent = { cpu: { pkrsOnUserAccess: false } };
+    expect(access(User, KEY, pks(AD))).toBe(0x25);
+    expect(access(User, KEY, pks(AD, silent))).toBe(5);
+    expect(access(User | Write, W | KEY, pks(WD))).toBe(0x27);
+    expect(access(User | Write, W | KEY, pks(WD, { cr0: CR0.base }))).toBe(0x27);
+    expect(access(User | Write, W | KEY, pks(WD, silent))).toBe(7);
+    expect(access(User, KEY, pks(WD))).toBe(5);
+    expect(access(User | Fetch, KEY, pks(AD))).toBe(0x15);
+    expect(access(User, U | KEY, pks(AD))).toBe(0);
+    expect(access(Read, KEY, pks(AD, silent))).toBe(0x21);
+  });
+
   it("PKRS governs supervisor-mode addresses for supervisor accesses", () => {
     expect(access(Read, KEY, pks(AD))).toBe(0x21);
     expect(access(Implicit | User, KEY, pks(AD))).toBe(0x21);
-    expect(access(User, KEY, pks(AD))).toBe(5);
     expect(access(Read, U | KEY, pks(AD))).toBe(0);
     expect(access(Write, W | KEY, pks(WD))).toBe(0x23);
     expect(access(Write, W | KEY, pks(WD, { cr0: CR0.base }))).toBe(0);

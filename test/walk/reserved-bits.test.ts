@@ -252,16 +252,6 @@ describe('SDM "PAE Paging" and "PDPTE Registers"', () => {
   });
 });
 
-describe("CR3 in long mode", () => {
-  it("has no bits at or above MAXPHYADDR but LAM and bit 63", () => {
-    const load = (bits: bigint, changes = {}) =>
-      machine({ cr3: PML4 | bits, maxPhysAddr: 40, ...changes }).space.translate(0);
-    expect(load(bit(61) | bit(62) | bit(63)).ok).toBe(true);
-    for (const n of [40, 51, 52, 60]) expect(() => load(bit(n)), `bit ${n}`).toThrow(GeneralProtectionError);
-    expect(load(bit(45), { encryptionMask: bit(45) }).ok).toBe(true);
-  });
-});
-
 describe("the memory-encryption bit", () => {
   it("is taken out of entries before the reserved check and the address, and shown as it stands", () => {
     const c = bit(47);

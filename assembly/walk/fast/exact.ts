@@ -16,6 +16,7 @@ import {
   PTE_PKEY_SHIFT,
 } from "../../abi/bits";
 import {
+  FEATURE_ACCESSED_ON_FAULT,
   FEATURE_LIVE_PDPTES,
   KIND_GUEST,
   MODE_32BIT,
@@ -55,6 +56,7 @@ export function walkExact(space: usize, given: u64, access: u32): u64 {
   const mode = load<u32>(space, SPACE_MODE);
   if (load<u32>(space, SPACE_KIND) != KIND_GUEST || load<u32>(space, SPACE_SECOND) != 0 || mode == MODE_NONE)
     return NOT_FAST;
+  if (load<u32>(space, SPACE_FEATURES) & FEATURE_ACCESSED_ON_FAULT) return NOT_FAST;
   const address = mode >= MODE_4LEVEL && isMasked(access) ? untag(space, given) : given;
   if (!isCanonical(space, address)) return BATCH_FAULT | (STATUS_NON_CANONICAL << 16);
 

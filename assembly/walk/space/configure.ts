@@ -3,7 +3,6 @@ import {
   CR0_PG,
   CR3_LAM_U48,
   CR3_LAM_U57,
-  CR3_NOFLUSH,
   CR3_PCID,
   CR4_LAM_SUP,
   CR4_LA57,
@@ -52,7 +51,6 @@ import {
   SPACE_LAM_SUPERVISOR,
   SPACE_LAM_USER,
   SPACE_LARGE_LEVELS,
-  SPACE_MAXPHYADDR,
   SPACE_MODE,
   SPACE_PCID,
   SPACE_PKRS,
@@ -66,19 +64,13 @@ import {
 } from "../../abi/layout";
 import { setPermissions } from "../permissions";
 import { setFast, setPlans, setTables } from "../plan";
-import { bits, setEptReserved, setLegacyReserved } from "../reserved";
+import { setEptReserved, setLegacyReserved } from "../reserved";
 import { clearLines } from "../tlb/tlb-lines";
 
-/** Fills the derived fields of `space`. Returns false, and changes nothing, where CR3 has reserved bits set (#GP). */
-export function configure(space: usize): bool {
-  if (load<u32>(space, SPACE_KIND) == KIND_EPT) {
-    configureEpt(space);
-    return true;
-  }
-  const mode = legacyMode(space);
-  if (hasReservedCr3(space, mode)) return false;
-  configureLegacy(space, mode);
-  return true;
+/** Fills the derived fields of `space`, whose registers the processor takes: the host has checked that. */
+export function configure(space: usize): void {
+  if (load<u32>(space, SPACE_KIND) == KIND_EPT) configureEpt(space);
+  else configureLegacy(space, legacyMode(space));
 }
 
 /** SDM "Paging Modes and Control Bits". */
@@ -88,14 +80,6 @@ function legacyMode(space: usize): u32 {
   if (!(cr4 & CR4_PAE)) return MODE_32BIT;
   if (!(load<u32>(space, SPACE_EFER) & EFER_LMA)) return MODE_PAE;
   return cr4 & CR4_LA57 ? MODE_5LEVEL : MODE_4LEVEL;
-}
-
-/** MOV CR3 raises #GP for address bits from MAXPHYADDR up; bit 63 is never stored, 62:61 are LAM's. Long mode only. */
-function hasReservedCr3(space: usize, mode: u32): bool {
-  if (mode < MODE_4LEVEL || load<u32>(space, SPACE_FEATURES) & FEATURE_LENIENT) return false;
-  const cr3 = load<u64>(space, SPACE_CR3) & ~load<u64>(space, SPACE_ENCRYPTION);
-  const allowed = CR3_LAM_U48 | CR3_LAM_U57 | CR3_NOFLUSH;
-  return (cr3 & bits(load<u32>(space, SPACE_MAXPHYADDR), 63) & ~allowed) != 0;
 }
 
 function configureLegacy(space: usize, mode: u32): void {

@@ -1,16 +1,19 @@
 /** The full walk of one access: masking, canonical check, the walk or walks, accessed and dirty bits. */
 import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U, PFERR_W } from "../../abi/bits";
 import {
+  FEATURE_ACCESSED_ON_FAULT,
   KIND_EPT,
   KIND_GUEST,
   MODE_4LEVEL,
   STATUS_NON_CANONICAL,
   STATUS_OK,
+  STATUS_PAGE_FAULT,
   WALK_GUEST_TABLE,
   WALK_PROBE,
   WALK_TRACE,
 } from "../../abi/codes";
 import {
+  SPACE_FEATURES,
   SPACE_KIND,
   SPACE_MODE,
   SPACE_SECOND,
@@ -47,11 +50,18 @@ export function run(space: usize, address: u64, access: u32, flags: u32): u32 {
       load<u32>(space, SPACE_KIND) == KIND_GUEST
         ? runGuest(space, work, address, access, flags)
         : runSecond(space, work, address, access, flags);
-    if (status != STATUS_OK || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work, 0)) {
+    const settles = status == STATUS_OK || (status == STATUS_PAGE_FAULT && setsAccessedOnFault(space));
+    if (!settles || flags & WALK_TRACE || load<u32>(work, WORK_UPDATE_COUNT) == 0 || applyUpdates(work, 0)) {
       if (load<u32>(space, SPACE_TLB) != 0) noteInTlb(space, work, address, access, status, flags);
       return status;
     }
   }
+}
+
+/** A page fault leaves the accessed flag in the entries above the one at fault. */
+// @ts-ignore: decorator
+@inline function setsAccessedOnFault(space: usize): bool {
+  return (load<u32>(space, SPACE_FEATURES) & FEATURE_ACCESSED_ON_FAULT) != 0;
 }
 
 /** Probes, and walks that only show what is there, leave the TLB alone. */
@@ -70,8 +80,13 @@ function runGuest(space: usize, work: usize, address: u64, access: u32, flags: u
 
   const code = guestCode(access);
   let status = walkLegacy(space, work, linear, code, flags);
-  if (status != STATUS_OK) return status;
   const second = load<u32>(space, SPACE_SECOND);
+  if (status != STATUS_OK) {
+    if (!second || status != STATUS_PAGE_FAULT || !setsAccessedOnFault(space)) return status;
+    // Setting the flags comes before the fault, and may be refused.
+    const refused = checkTableWrites(space, second, work, flags);
+    return refused == STATUS_OK ? status : refused;
+  }
   if (!second) return STATUS_OK;
   status = checkTableWrites(space, second, work, flags);
   if (status != STATUS_OK) return status;

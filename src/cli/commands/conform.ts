@@ -3,7 +3,13 @@ import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
 import type { PagingEngine } from "../../api.js";
-import { type ConformanceSummary, readVectors, runVectors, VectorError } from "../../conform/index.js";
+import {
+  type ConformanceSummary,
+  KNOWN_EXCEPTIONS,
+  readVectors,
+  runVectors,
+  VectorError,
+} from "../../conform/index.js";
 import type { CliContext } from "../context.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { CliError, ExitCode } from "../errors.js";
@@ -58,6 +64,7 @@ async function conform(context: CliContext, paths: readonly string[], options: C
   const files = paths.flatMap(vectorFiles);
   const engines = judged(context, options);
   const total = { passed: 0, failed: 0 };
+  const exceptions = new Map<string, number>();
   let unreadable = 0;
   const progress = startProgress(context.io, "Files", files.length * engines.length);
   try {
@@ -69,6 +76,7 @@ async function conform(context: CliContext, paths: readonly string[], options: C
           progress.update(++done);
           total.passed += result.passed;
           total.failed += result.failed;
+          for (const [name, count] of result.exceptions) exceptions.set(name, (exceptions.get(name) ?? 0) + count);
           await print(context, result, options);
         }
       } catch (error) {
@@ -84,8 +92,16 @@ async function conform(context: CliContext, paths: readonly string[], options: C
   if (total.passed + total.failed + unreadable === 0)
     throw new CliError(`${paths.join(", ")}: expected vectors, found none`);
   const text = `${total.passed} passed, ${total.failed} failed`;
-  if (options.json) await context.out.line(JSON.stringify(unreadable > 0 ? { ...total, unreadable } : total));
-  else await context.out.line(unreadable > 0 ? `${text}, ${unreadable} of ${files.length} files unreadable` : text);
+  if (options.json) {
+    const counted = exceptions.size > 0 ? { ...total, exceptions: Object.fromEntries(exceptions) } : total;
+    await context.out.line(JSON.stringify(unreadable > 0 ? { ...counted, unreadable } : counted));
+  } else {
+    for (const { name, reason } of KNOWN_EXCEPTIONS) {
+      const count = exceptions.get(name);
+      if (count !== undefined) await context.out.line(`exception ${name}: ${count} of them (${reason})`);
+    }
+    await context.out.line(unreadable > 0 ? `${text}, ${unreadable} of ${files.length} files unreadable` : text);
+  }
   if (unreadable > 0) context.exitCode = ExitCode.Failure;
   else if (total.failed > 0) context.exitCode = ExitCode.Negative;
 }

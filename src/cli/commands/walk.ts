@@ -5,6 +5,7 @@ import { bitOf } from "../../abi/bits.js";
 import { CR4 } from "../../abi/registers.js";
 import { Status } from "../../abi/status.js";
 import type { AddressSpace, PagingMode, Walk } from "../../api.js";
+import { explain } from "../../explain/index.js";
 import { readAddresses } from "../address-list.js";
 import type { CliContext } from "../context.js";
 import { addDumpOptions, type DumpOptions, openSpace } from "../dump-options.js";
@@ -19,6 +20,7 @@ interface WalkOptions extends DumpOptions {
   user?: boolean;
   strict?: boolean;
   partial?: boolean;
+  explain?: boolean;
   json?: boolean;
 }
 
@@ -44,11 +46,16 @@ export function registerWalk(program: Command, context: CliContext): void {
     .option("--user", "with --access: an access from user mode (CPL 3)")
     .option("--strict", "apply the processor's reserved-bit and NXE rules, which dumps are not read with otherwise")
     .option("--partial", "take an address whose table is not in the dump as not mapped")
+    .option(
+      "--explain",
+      "every check with the entry and register bits that decide it, and why each bit of an error code",
+    )
     .option("--json", "one JSON object a line");
   addDumpOptions(command)
     .addHelpText(
       "after",
       "\nExamples:\n  x86-paging walk vm.elf ffffffff81000000\n  x86-paging walk vm.elf.gz 7ffc68f1f5f8 --access write --user\n" +
+        "  x86-paging walk vm.elf ffffffff81000000 --access write --strict --explain\n" +
         "  x86-paging walk vm.elf --from addresses.txt --format gva2gpa\n  x86-paging walk memory.lime 401000 --cr3 0x1087a000 --json",
     )
     .action((file: string, gvas: string[], options: WalkOptions) => walk(context, file, gvas, options));
@@ -56,15 +63,18 @@ export function registerWalk(program: Command, context: CliContext): void {
 
 async function walk(context: CliContext, file: string, gvas: string[], options: WalkOptions): Promise<void> {
   if (options.json && options.format === "gva2gpa") throw new CliError("--json: expected --format text, found gva2gpa");
+  if (options.explain && options.format === "gva2gpa")
+    throw new CliError("--explain: expected --format text, found gva2gpa");
   const access = accessOf(options);
   const addresses = addressesOf(context, gvas, options.from);
   const open = await openSpace(context, file, options, options.strict !== true);
   const { dump, mode, space, registers } = open;
   try {
-    const how = { mode, pse: (registers.cr4 & bitOf(CR4, "PSE")) !== 0n };
+    const how = { mode, pse: (registers.cr4 & bitOf(CR4, "PSE")) !== 0n, explain: options.explain === true };
     const lines = (result: Walk, address: bigint): readonly string[] => {
       if (options.format === "gva2gpa") return [gva2gpaLine(address, result)];
-      return options.json ? [walkJson(result, how)] : walkLines(result, how, context.style);
+      const explained = how.explain || !result.result.ok ? explain(space, address, access) : undefined;
+      return options.json ? [walkJson(result, how, explained)] : walkLines(result, how, context.style, explained);
     };
     let walked = 0;
     let mapped = 0;

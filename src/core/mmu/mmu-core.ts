@@ -9,7 +9,7 @@ import { ShadowPages } from "./shadow-pages.js";
 
 /** What it works on: an instance of the core (`Core.internals`). */
 export interface Internals {
-  readonly exports: ShadowExports & { configure(space: number): number };
+  readonly exports: ShadowExports & { configure(space: number): void };
   readonly linear: LinearMemory;
   /** Linear address of the WORK record. */
   readonly work: number;

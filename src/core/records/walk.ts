@@ -352,17 +352,9 @@ export class SpaceRecord {
     return this.#linear.u32[(this.at + 60) >>> 2]!;
   }
 
-  set mode(value: number) {
-    this.#linear.u32[(this.at + 60) >>> 2] = value;
-  }
-
   /** derived: level of the root table, 0 with paging off */
   get rootLevel(): number {
     return this.#linear.u32[(this.at + 64) >>> 2]!;
-  }
-
-  set rootLevel(value: number) {
-    this.#linear.u32[(this.at + 64) >>> 2] = value;
   }
 
   /** derived: bit n set where PS in a level-n entry maps a page */
@@ -370,17 +362,9 @@ export class SpaceRecord {
     return this.#linear.u32[(this.at + 68) >>> 2]!;
   }
 
-  set largeLevels(value: number) {
-    this.#linear.u32[(this.at + 68) >>> 2] = value;
-  }
-
   /** derived: physical address of the root table */
   get root(): bigint {
     return this.#linear.u64[(this.at + 72) >>> 3]!;
-  }
-
-  set root(value: bigint) {
-    this.#linear.u64[(this.at + 72) >>> 3] = value;
   }
 
   /** derived: address bits of an entry */
@@ -388,17 +372,9 @@ export class SpaceRecord {
     return this.#linear.u64[(this.at + 80) >>> 3]!;
   }
 
-  set addressMask(value: bigint) {
-    this.#linear.u64[(this.at + 80) >>> 3] = value;
-  }
-
   /** derived: bit 63 where it means no-execute, else 0 */
   get xdMask(): bigint {
     return this.#linear.u64[(this.at + 88) >>> 3]!;
-  }
-
-  set xdMask(value: bigint) {
-    this.#linear.u64[(this.at + 88) >>> 3] = value;
   }
 
   /** derived: bits of a linear (or guest-physical) address */
@@ -406,17 +382,9 @@ export class SpaceRecord {
     return this.#linear.u32[(this.at + 96) >>> 2]!;
   }
 
-  set width(value: number) {
-    this.#linear.u32[(this.at + 96) >>> 2] = value;
-  }
-
   /** derived: the fetch bit where error codes report it, else 0 */
   get fetchCode(): number {
     return this.#linear.u32[(this.at + 100) >>> 2]!;
-  }
-
-  set fetchCode(value: number) {
-    this.#linear.u32[(this.at + 100) >>> 2] = value;
   }
 
   /** derived: PKRU where it applies, else 0 */
@@ -424,17 +392,9 @@ export class SpaceRecord {
     return this.#linear.u32[(this.at + 104) >>> 2]!;
   }
 
-  set keysUser(value: number) {
-    this.#linear.u32[(this.at + 104) >>> 2] = value;
-  }
-
   /** derived: IA32_PKRS where it applies, else 0 */
   get keysSupervisor(): number {
     return this.#linear.u32[(this.at + 108) >>> 2]!;
-  }
-
-  set keysSupervisor(value: number) {
-    this.#linear.u32[(this.at + 108) >>> 2] = value;
   }
 
   /** derived: width of an untagged user address, 0 for no masking */
@@ -442,17 +402,9 @@ export class SpaceRecord {
     return this.#linear.u32[(this.at + 112) >>> 2]!;
   }
 
-  set lamUser(value: number) {
-    this.#linear.u32[(this.at + 112) >>> 2] = value;
-  }
-
   /** derived: width of an untagged supervisor address, 0 for none */
   get lamSupervisor(): number {
     return this.#linear.u32[(this.at + 116) >>> 2]!;
-  }
-
-  set lamSupervisor(value: number) {
-    this.#linear.u32[(this.at + 116) >>> 2] = value;
   }
 
   /** derived: MODE_* where the fast walks may be tried, else 0 */
@@ -460,17 +412,9 @@ export class SpaceRecord {
     return this.#linear.u32[(this.at + 120) >>> 2]!;
   }
 
-  set fast(value: number) {
-    this.#linear.u32[(this.at + 120) >>> 2] = value;
-  }
-
   /** derived: first guest-physical address of the slot that holds the root */
   get tablesBase(): bigint {
     return this.#linear.u64[(this.at + 128) >>> 3]!;
-  }
-
-  set tablesBase(value: bigint) {
-    this.#linear.u64[(this.at + 128) >>> 3] = value;
   }
 
   /** derived: its bytes, 0 where the root lies in no slot */
@@ -478,17 +422,9 @@ export class SpaceRecord {
     return this.#linear.u64[(this.at + 136) >>> 3]!;
   }
 
-  set tablesSize(value: bigint) {
-    this.#linear.u64[(this.at + 136) >>> 3] = value;
-  }
-
   /** derived: the largest power of two in TABLES_SIZE, minus 1 */
   get tablesWindow(): bigint {
     return this.#linear.u64[(this.at + 144) >>> 3]!;
-  }
-
-  set tablesWindow(value: bigint) {
-    this.#linear.u64[(this.at + 144) >>> 3] = value;
   }
 
   /** derived: linear address of the slot's first byte */
@@ -496,17 +432,9 @@ export class SpaceRecord {
     return this.#linear.u32[(this.at + 152) >>> 2]!;
   }
 
-  set tablesLinear(value: number) {
-    this.#linear.u32[(this.at + 152) >>> 2] = value;
-  }
-
   /** derived: linear address of the root table, where QUICK is not 0 */
   get rootLinear(): number {
     return this.#linear.u32[(this.at + 156) >>> 2]!;
-  }
-
-  set rootLinear(value: number) {
-    this.#linear.u32[(this.at + 156) >>> 2] = value;
   }
 
   /** derived: MODE_* where single calls may try the quick walk, else 0 */
@@ -514,26 +442,14 @@ export class SpaceRecord {
     return this.#linear.u32[(this.at + 160) >>> 2]!;
   }
 
-  set quick(value: number) {
-    this.#linear.u32[(this.at + 160) >>> 2] = value;
-  }
-
   /** derived: (address + HALF) & HIGH is 0 where an address needs no untagging */
   get half(): bigint {
     return this.#linear.u64[(this.at + 168) >>> 3]!;
   }
 
-  set half(value: bigint) {
-    this.#linear.u64[(this.at + 168) >>> 3] = value;
-  }
-
   /** derived: see HALF */
   get high(): bigint {
     return this.#linear.u64[(this.at + 176) >>> 3]!;
-  }
-
-  set high(value: bigint) {
-    this.#linear.u64[(this.at + 176) >>> 3] = value;
   }
 
   /** pointer to TLB_ENTRY records, 0 for no software TLB */
@@ -584,10 +500,6 @@ export class SpaceRecord {
   /** derived: the current PCID, 0 with CR4.PCIDE=0 */
   get pcid(): bigint {
     return this.#linear.u64[(this.at + 208) >>> 3]!;
-  }
-
-  set pcid(value: bigint) {
-    this.#linear.u64[(this.at + 208) >>> 3] = value;
   }
 
   /** derived: PLAN records by error-code bits 4:1 of the access */
@@ -658,17 +570,9 @@ export class PlanRecord {
     return this.#linear.u64[this.at >>> 3]!;
   }
 
-  set needTable(value: bigint) {
-    this.#linear.u64[this.at >>> 3] = value;
-  }
-
   /** what is checked of it */
   get checkTable(): bigint {
     return this.#linear.u64[(this.at + 8) >>> 3]!;
-  }
-
-  set checkTable(value: bigint) {
-    this.#linear.u64[(this.at + 8) >>> 3] = value;
   }
 
   /** the same of a leaf; D for a write */
@@ -676,17 +580,9 @@ export class PlanRecord {
     return this.#linear.u64[(this.at + 16) >>> 3]!;
   }
 
-  set needLeaf(value: bigint) {
-    this.#linear.u64[(this.at + 16) >>> 3] = value;
-  }
-
   /** what is checked of a level-1 leaf */
   get checkPage(): bigint {
     return this.#linear.u64[(this.at + 24) >>> 3]!;
-  }
-
-  set checkPage(value: bigint) {
-    this.#linear.u64[(this.at + 24) >>> 3] = value;
   }
 
   /** what is checked of a level-2 leaf */
@@ -694,17 +590,9 @@ export class PlanRecord {
     return this.#linear.u64[(this.at + 32) >>> 3]!;
   }
 
-  set checkLarge2(value: bigint) {
-    this.#linear.u64[(this.at + 32) >>> 3] = value;
-  }
-
   /** what is checked of a level-3 leaf */
   get checkLarge3(): bigint {
     return this.#linear.u64[(this.at + 40) >>> 3]!;
-  }
-
-  set checkLarge3(value: bigint) {
-    this.#linear.u64[(this.at + 40) >>> 3] = value;
   }
 
   /** not 0: no access passes */
@@ -712,17 +600,9 @@ export class PlanRecord {
     return this.#linear.u64[(this.at + 48) >>> 3]!;
   }
 
-  set block(value: bigint) {
-    this.#linear.u64[(this.at + 48) >>> 3] = value;
-  }
-
   /** what is checked of a TLB entry, against NEED_LEAF */
   get checkTlb(): bigint {
     return this.#linear.u64[(this.at + 56) >>> 3]!;
-  }
-
-  set checkTlb(value: bigint) {
-    this.#linear.u64[(this.at + 56) >>> 3] = value;
   }
 }
 
@@ -751,17 +631,9 @@ export class TlbEntryRecord {
     return this.#linear.u64[this.at >>> 3]!;
   }
 
-  set tag(value: bigint) {
-    this.#linear.u64[this.at >>> 3] = value;
-  }
-
   /** what it maps to, laid out like a leaf entry; P clear: not valid */
   get data(): bigint {
     return this.#linear.u64[(this.at + 8) >>> 3]!;
-  }
-
-  set data(value: bigint) {
-    this.#linear.u64[(this.at + 8) >>> 3] = value;
   }
 }
 
@@ -791,26 +663,14 @@ export class TlbLineRecord {
     return this.#linear.u32[this.at >>> 2]!;
   }
 
-  set low(value: number) {
-    this.#linear.u32[this.at >>> 2] = value;
-  }
-
   /** bits 63:32 of the page */
   get high(): number {
     return this.#linear.u32[(this.at + 4) >>> 2]!;
   }
 
-  set high(value: number) {
-    this.#linear.u32[(this.at + 4) >>> 2] = value;
-  }
-
   /** page frame number of what it maps to, 31 bits */
   get frame(): number {
     return this.#linear.u32[(this.at + 8) >>> 2]!;
-  }
-
-  set frame(value: number) {
-    this.#linear.u32[(this.at + 8) >>> 2] = value;
   }
 }
 
@@ -861,17 +721,9 @@ export class WorkRecord {
     return this.#linear.u64[this.at >>> 3]!;
   }
 
-  set pa(value: bigint) {
-    this.#linear.u64[this.at >>> 3] = value;
-  }
-
   /** what the first stage gave; equal to PA where there is only one stage */
   get gpa(): bigint {
     return this.#linear.u64[(this.at + 8) >>> 3]!;
-  }
-
-  set gpa(value: bigint) {
-    this.#linear.u64[(this.at + 8) >>> 3] = value;
   }
 
   /** error code or exit qualification */
@@ -879,17 +731,9 @@ export class WorkRecord {
     return this.#linear.u64[(this.at + 16) >>> 3]!;
   }
 
-  set code(value: bigint) {
-    this.#linear.u64[(this.at + 16) >>> 3] = value;
-  }
-
   /** faulting address */
   get address(): bigint {
     return this.#linear.u64[(this.at + 24) >>> 3]!;
-  }
-
-  set address(value: bigint) {
-    this.#linear.u64[(this.at + 24) >>> 3] = value;
   }
 
   /** leaf or faulting entry */
@@ -897,17 +741,9 @@ export class WorkRecord {
     return this.#linear.u64[(this.at + 32) >>> 3]!;
   }
 
-  set entry(value: bigint) {
-    this.#linear.u64[(this.at + 32) >>> 3] = value;
-  }
-
   /** its physical address in its own stage */
   get entryAddress(): bigint {
     return this.#linear.u64[(this.at + 40) >>> 3]!;
-  }
-
-  set entryAddress(value: bigint) {
-    this.#linear.u64[(this.at + 40) >>> 3] = value;
   }
 
   /** its level, 0 where no entry was read */
@@ -915,17 +751,9 @@ export class WorkRecord {
     return this.#linear.u32[(this.at + 48) >>> 2]!;
   }
 
-  set level(value: number) {
-    this.#linear.u32[(this.at + 48) >>> 2] = value;
-  }
-
   /** 0 guest, 1 second */
   get stage(): number {
     return this.#linear.u32[(this.at + 52) >>> 2]!;
-  }
-
-  set stage(value: number) {
-    this.#linear.u32[(this.at + 52) >>> 2] = value;
   }
 
   /** RIGHT_* bits, ANDed over all levels */
@@ -933,17 +761,9 @@ export class WorkRecord {
     return this.#linear.u32[(this.at + 56) >>> 2]!;
   }
 
-  set rights(value: number) {
-    this.#linear.u32[(this.at + 56) >>> 2] = value;
-  }
-
   /** the same of the last second-stage walk */
   get secondRights(): number {
     return this.#linear.u32[(this.at + 60) >>> 2]!;
-  }
-
-  set secondRights(value: number) {
-    this.#linear.u32[(this.at + 60) >>> 2] = value;
   }
 
   /** physical address that the last second-stage walk gave */
@@ -951,17 +771,9 @@ export class WorkRecord {
     return this.#linear.u64[(this.at + 64) >>> 3]!;
   }
 
-  set secondPa(value: bigint) {
-    this.#linear.u64[(this.at + 64) >>> 3] = value;
-  }
-
   /** its leaf */
   get secondEntry(): bigint {
     return this.#linear.u64[(this.at + 72) >>> 3]!;
-  }
-
-  set secondEntry(value: bigint) {
-    this.#linear.u64[(this.at + 72) >>> 3] = value;
   }
 
   /** physical address of that leaf */
@@ -969,17 +781,9 @@ export class WorkRecord {
     return this.#linear.u64[(this.at + 80) >>> 3]!;
   }
 
-  set secondEntryAddress(value: bigint) {
-    this.#linear.u64[(this.at + 80) >>> 3] = value;
-  }
-
   /** level of that leaf, 0 with paging off */
   get secondLevel(): number {
     return this.#linear.u32[(this.at + 88) >>> 2]!;
-  }
-
-  set secondLevel(value: number) {
-    this.#linear.u32[(this.at + 88) >>> 2] = value;
   }
 
   /** frame to read for Status.MissingPage */
@@ -987,17 +791,9 @@ export class WorkRecord {
     return this.#linear.u64[(this.at + 96) >>> 3]!;
   }
 
-  set missingGfn(value: bigint) {
-    this.#linear.u64[(this.at + 96) >>> 3] = value;
-  }
-
   /** the address that a single call has to be repeated for then */
   get missingAddress(): bigint {
     return this.#linear.u64[(this.at + 104) >>> 3]!;
-  }
-
-  set missingAddress(value: bigint) {
-    this.#linear.u64[(this.at + 104) >>> 3] = value;
   }
 
   /** its access */
@@ -1005,17 +801,9 @@ export class WorkRecord {
     return this.#linear.u32[(this.at + 112) >>> 2]!;
   }
 
-  set missingAccess(value: number) {
-    this.#linear.u32[(this.at + 112) >>> 2] = value;
-  }
-
   /** entries traced; counting stops at WORK_TRACE's capacity */
   get traceCount(): number {
     return this.#linear.u32[(this.at + 116) >>> 2]!;
-  }
-
-  set traceCount(value: number) {
-    this.#linear.u32[(this.at + 116) >>> 2] = value;
   }
 
   /** entries whose accessed or dirty bit is to be set */
@@ -1023,17 +811,9 @@ export class WorkRecord {
     return this.#linear.u32[(this.at + 120) >>> 2]!;
   }
 
-  set updateCount(value: number) {
-    this.#linear.u32[(this.at + 120) >>> 2] = value;
-  }
-
   /** STEP records */
   trace(index: number): bigint {
     return this.#linear.u64[((this.at + 128) >>> 3) + index]!;
-  }
-
-  setTrace(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 128) >>> 3) + index] = value;
   }
 
   /** UPDATE records */
@@ -1041,17 +821,9 @@ export class WorkRecord {
     return this.#linear.u64[((this.at + 1280) >>> 3) + index]!;
   }
 
-  setUpdates(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 1280) >>> 3) + index] = value;
-  }
-
   /** the entry that a failed lane of a batch reads */
   get nothing(): bigint {
     return this.#linear.u64[(this.at + 2816) >>> 3]!;
-  }
-
-  set nothing(value: bigint) {
-    this.#linear.u64[(this.at + 2816) >>> 3] = value;
   }
 
   /** batch: what the leaf entries of a block are checked with */
@@ -1059,17 +831,9 @@ export class WorkRecord {
     return this.#linear.u64[((this.at + 2824) >>> 3) + index]!;
   }
 
-  setMasks(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 2824) >>> 3) + index] = value;
-  }
-
   /** batch: pointers to leaf entries, then indices of failed lanes */
   lanes(index: number): number {
     return this.#linear.u32[((this.at + 2880) >>> 2) + index]!;
-  }
-
-  setLanes(index: number, value: number): void {
-    this.#linear.u32[((this.at + 2880) >>> 2) + index] = value;
   }
 }
 
@@ -1100,17 +864,9 @@ export class StepRecord {
     return this.#linear.u64[this.at >>> 3]!;
   }
 
-  set address(value: bigint) {
-    this.#linear.u64[this.at >>> 3] = value;
-  }
-
   /** its value */
   get entry(): bigint {
     return this.#linear.u64[(this.at + 8) >>> 3]!;
-  }
-
-  set entry(value: bigint) {
-    this.#linear.u64[(this.at + 8) >>> 3] = value;
   }
 
   /** its level */
@@ -1118,17 +874,9 @@ export class StepRecord {
     return this.#linear.u32[(this.at + 16) >>> 2]!;
   }
 
-  set level(value: number) {
-    this.#linear.u32[(this.at + 16) >>> 2] = value;
-  }
-
   /** 0 guest, 1 second */
   get stage(): number {
     return this.#linear.u32[(this.at + 20) >>> 2]!;
-  }
-
-  set stage(value: number) {
-    this.#linear.u32[(this.at + 20) >>> 2] = value;
   }
 }
 
@@ -1160,17 +908,9 @@ export class UpdateRecord {
     return this.#linear.u32[this.at >>> 2]!;
   }
 
-  set pointer(value: number) {
-    this.#linear.u32[this.at >>> 2] = value;
-  }
-
   /** 4 or 8 */
   get bytes(): number {
     return this.#linear.u32[(this.at + 4) >>> 2]!;
-  }
-
-  set bytes(value: number) {
-    this.#linear.u32[(this.at + 4) >>> 2] = value;
   }
 
   /** the value that the walk read */
@@ -1178,26 +918,14 @@ export class UpdateRecord {
     return this.#linear.u64[(this.at + 8) >>> 3]!;
   }
 
-  set old(value: bigint) {
-    this.#linear.u64[(this.at + 8) >>> 3] = value;
-  }
-
   /** the value to store */
   get new(): bigint {
     return this.#linear.u64[(this.at + 16) >>> 3]!;
   }
 
-  set new(value: bigint) {
-    this.#linear.u64[(this.at + 16) >>> 3] = value;
-  }
-
   /** its physical address in its own stage */
   get address(): bigint {
     return this.#linear.u64[(this.at + 24) >>> 3]!;
-  }
-
-  set address(value: bigint) {
-    this.#linear.u64[(this.at + 24) >>> 3] = value;
   }
 }
 
@@ -1230,17 +958,9 @@ export class CursorRecord {
     return this.#linear.u32[this.at >>> 2]!;
   }
 
-  set level(value: number) {
-    this.#linear.u32[this.at >>> 2] = value;
-  }
-
   /** why the last call stopped early: a Status */
   get status(): number {
     return this.#linear.u32[(this.at + 4) >>> 2]!;
-  }
-
-  set status(value: number) {
-    this.#linear.u32[(this.at + 4) >>> 2] = value;
   }
 
   /** by level: physical address of the table */
@@ -1248,17 +968,9 @@ export class CursorRecord {
     return this.#linear.u64[((this.at + 8) >>> 3) + index]!;
   }
 
-  setTable(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 8) >>> 3) + index] = value;
-  }
-
   /** by level: first address that the table translates */
   base(index: number): bigint {
     return this.#linear.u64[((this.at + 56) >>> 3) + index]!;
-  }
-
-  setBase(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 56) >>> 3) + index] = value;
   }
 
   /** by level: next index */
@@ -1266,17 +978,9 @@ export class CursorRecord {
     return this.#linear.u32[((this.at + 104) >>> 2) + index]!;
   }
 
-  setIndex(index: number, value: number): void {
-    this.#linear.u32[((this.at + 104) >>> 2) + index] = value;
-  }
-
   /** by level: rights accumulated above that table */
   rights(index: number): number {
     return this.#linear.u32[((this.at + 128) >>> 2) + index]!;
-  }
-
-  setRights(index: number, value: number): void {
-    this.#linear.u32[((this.at + 128) >>> 2) + index] = value;
   }
 }
 
@@ -1308,17 +1012,9 @@ export class LeafRecord {
     return this.#linear.u64[this.at >>> 3]!;
   }
 
-  set va(value: bigint) {
-    this.#linear.u64[this.at >>> 3] = value;
-  }
-
   /** first physical address */
   get pa(): bigint {
     return this.#linear.u64[(this.at + 8) >>> 3]!;
-  }
-
-  set pa(value: bigint) {
-    this.#linear.u64[(this.at + 8) >>> 3] = value;
   }
 
   /** the leaf entry */
@@ -1326,25 +1022,13 @@ export class LeafRecord {
     return this.#linear.u64[(this.at + 16) >>> 3]!;
   }
 
-  set entry(value: bigint) {
-    this.#linear.u64[(this.at + 16) >>> 3] = value;
-  }
-
   /** RIGHT_* bits */
   get rights(): number {
     return this.#linear.u32[(this.at + 24) >>> 2]!;
   }
 
-  set rights(value: number) {
-    this.#linear.u32[(this.at + 24) >>> 2] = value;
-  }
-
   /** level of the leaf */
   get level(): number {
     return this.#linear.u32[(this.at + 28) >>> 2]!;
-  }
-
-  set level(value: number) {
-    this.#linear.u32[(this.at + 28) >>> 2] = value;
   }
 }

@@ -1,11 +1,15 @@
 /** Checking a configuration and writing it into a SPACE record. */
-import { bitOf, CODES, EPTP, PTE } from "../../abi/index.js";
-import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RuleSet } from "../../api.js";
+import { bitOf, CODES, CR3, CR4, PTE } from "../../abi/index.js";
+import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RegisterLoad, RuleSet } from "../../api.js";
 import { checkChoice, checkFlag, checkInteger, checkOptions, show } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
 import { CPU_OPTIONS, EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../../options.js";
+import { checkChange, isLongMode, numbersOf } from "../../registers/control-registers.js";
+import { checkCr3 } from "../../registers/cr3.js";
+import { checkCr4 } from "../../registers/cr4.js";
+import { eptpProblem } from "../../registers/eptp.js";
+import { checkMode } from "../../registers/mode.js";
 import { toU32, toU64 } from "../checks/numbers.js";
-import { checkMode } from "../checks/registers.js";
 import type { SpaceRecord } from "../records/walk.js";
 
 /** What a space is made of, checked and in the form that the core takes. */
@@ -23,8 +27,11 @@ export interface SpaceFields {
   readonly pdptes: readonly [bigint, bigint, bigint, bigint] | undefined;
 }
 
-/** Checks a guest's configuration. Throws ConfigError naming the value. */
-export function guestFields(config: AddressSpaceConfig): SpaceFields {
+/**
+ * Checks a guest's configuration, and where it changes one that is `before`, that MOV to control registers can do that. Throws
+ * ConfigError naming the value, GeneralProtectionError and VmEntryError for what the processor refuses.
+ */
+export function guestFields(config: AddressSpaceConfig, before?: SpaceFields): SpaceFields {
   checkOptions(config, GUEST_OPTIONS, "the address space's configuration");
   const pdptes = checkChoice(config.pdptes ?? "latched", ["latched", "live"], "pdptes");
   const live = pdptes === "live" ? CODES.FEATURE_LIVE_PDPTES : 0;
@@ -32,9 +39,10 @@ export function guestFields(config: AddressSpaceConfig): SpaceFields {
     throw new ConfigError('pdpteValues are given with pdptes "live", expected "latched"');
   }
   const lenient = checkFlag(config.lenient, "lenient") ? CODES.FEATURE_LENIENT : 0;
+  const onFault = checkFlag(config.accessedOnFault, "accessedOnFault") ? CODES.FEATURE_ACCESSED_ON_FAULT : 0;
   const fields: SpaceFields = {
     kind: CODES.KIND_GUEST,
-    features: cpuFeatures(config.cpu) | rulesFeature(config.rules) | live | lenient,
+    features: cpuFeatures(config.cpu) | rulesFeature(config.rules) | live | lenient | onFault,
     maxPhysAddr: checkMaxPhysAddr(config.maxPhysAddr),
     cr0: toU64(config.cr0, "CR0", ConfigError),
     cr3: toU64(config.cr3, "CR3", ConfigError),
@@ -45,8 +53,29 @@ export function guestFields(config: AddressSpaceConfig): SpaceFields {
     pkrs: toU32(config.pkrs ?? 0, "PKRS", ConfigError),
     pdptes: checkPdpteValues(config.pdpteValues),
   };
+  const loadedBy = checkChoice(config.loadedBy ?? "mov", ["mov", "vm-entry"], "loadedBy");
+  if (before !== undefined) checkChange(numbersOf(before), numbersOf(fields));
   checkMode(fields);
-  return fields;
+  return processorFields(fields, config.cpu, loadedBy);
+}
+
+const LAM_USER = bitOf(CR3, "LAM_U48") | bitOf(CR3, "LAM_U57");
+const LAM_SUPERVISOR = bitOf(CR4, "LAM_SUP");
+
+/**
+ * What `cpu` makes of the registers: without linear-address masking its bits mean nothing. Throws GeneralProtectionError, or
+ * VmEntryError, for bits that it does not have; a lenient space has no reserved bits.
+ */
+function processorFields(fields: SpaceFields, cpu: CpuFeatures = {}, loadedBy: RegisterLoad = "mov"): SpaceFields {
+  const lam = checkFlag(cpu.lam, "cpu.lam") ?? true;
+  const la57 = checkFlag(cpu.la57, "cpu.la57") ?? true;
+  if ((fields.features & CODES.FEATURE_LENIENT) === 0) {
+    const { cr4, maxPhysAddr } = fields;
+    checkCr4(cr4, { lam, la57 });
+    const longMode = isLongMode(numbersOf(fields));
+    checkCr3(fields.cr3 & ~fields.encryption, loadedBy, { longMode, cr4 }, { maxPhysAddr, lam });
+  }
+  return lam ? fields : { ...fields, cr3: fields.cr3 & ~LAM_USER, cr4: fields.cr4 & ~LAM_SUPERVISOR };
 }
 
 function checkPdpteValues(values: AddressSpaceConfig["pdpteValues"]): SpaceFields["pdptes"] {
@@ -61,18 +90,10 @@ function checkPdpteValues(values: AddressSpaceConfig["pdpteValues"]): SpaceField
 export function eptFields(config: EptConfig): SpaceFields {
   checkOptions(config, EPT_OPTIONS, "the EPT configuration");
   const eptp = toU64(config.eptp, "EPTP", ConfigError);
-  const levels = ((eptp & bitOf(EPTP, "WALK_LENGTH")) >> 3n) + 1n;
-  if (levels !== 4n && levels !== 5n) {
-    throw new ConfigError(`EPTP 0x${eptp.toString(16)} has a walk length of ${levels}, expected 4 or 5`);
-  }
-  const memoryType = eptp & bitOf(EPTP, "MEMTYPE");
-  if (memoryType !== 0n && memoryType !== 6n) {
-    throw new ConfigError(`EPTP 0x${eptp.toString(16)} has memory type ${memoryType}, expected 0 or 6`);
-  }
   const maxPhysAddr = checkMaxPhysAddr(config.maxPhysAddr);
-  if (eptp >> BigInt(maxPhysAddr) !== 0n) {
-    throw new ConfigError(`EPTP 0x${eptp.toString(16)} has bits at or above MAXPHYADDR ${maxPhysAddr} set`);
-  }
+  const can = { maxPhysAddr, memoryTypes: [0n, 6n], fiveLevels: true, accessedDirty: true };
+  const problem = eptpProblem(eptp, can);
+  if (problem !== undefined) throw new ConfigError(`EPTP 0x${eptp.toString(16)} has ${problem}`);
   const features =
     ((checkFlag(config.page1g, "page1g") ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
     ((checkFlag(config.page2m, "page2m") ?? true) ? CODES.FEATURE_PAGE_2M : 0) |
@@ -112,7 +133,7 @@ export function nptFields(config: NptConfig): SpaceFields {
     pdptes: undefined,
   };
   checkMode(fields);
-  return fields;
+  return processorFields(fields, config.cpu);
 }
 
 function cpuFeatures(cpu: CpuFeatures = {}): number {
@@ -121,7 +142,8 @@ function cpuFeatures(cpu: CpuFeatures = {}): number {
     CODES.FEATURE_PAGE_2M |
     ((checkFlag(cpu.page1g, "cpu.page1g") ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
     ((checkFlag(cpu.pse36, "cpu.pse36") ?? true) ? CODES.FEATURE_PSE36 : 0) |
-    (checkFlag(cpu.amdReservedBit8, "cpu.amdReservedBit8") ? CODES.FEATURE_AMD_BIT8 : 0)
+    (checkFlag(cpu.amdReservedBit8, "cpu.amdReservedBit8") ? CODES.FEATURE_AMD_BIT8 : 0) |
+    ((checkFlag(cpu.pkrsOnUserAccess, "cpu.pkrsOnUserAccess") ?? true) ? CODES.FEATURE_PKRS_USER : 0)
   );
 }
 

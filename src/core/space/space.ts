@@ -1,11 +1,20 @@
 /** An address space of the Wasm core. */
 import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../../abi/index.js";
-import type { AddressSpace, AddressSpaceConfig, Leaf, PagingMode, Translation, U64, Walk } from "../../api.js";
+import type {
+  AddressSpace,
+  AddressSpaceConfig,
+  Leaf,
+  PagingMode,
+  SpaceConfiguration,
+  Translation,
+  U64,
+  Walk,
+} from "../../api.js";
 import { checkArray, checkInteger, show } from "../../checks.js";
-import { ConfigError, DisposedError, GeneralProtectionError, UnsupportedError } from "../../errors.js";
+import { ConfigError, DisposedError, UnsupportedError } from "../../errors.js";
+import { checkInvpcid } from "../../registers/invpcid.js";
+import { checkLinear } from "../../registers/linear-address.js";
 import { mergeRuns, type Run } from "../../runs.js";
-import { checkInvpcid } from "../checks/invpcid.js";
-import { checkLinear } from "../checks/linear-address.js";
 import { toU64 } from "../checks/numbers.js";
 import { lasting } from "../linear/lasting.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
@@ -47,7 +56,10 @@ export class CoreSpace implements AddressSpace {
   readonly #second: CoreSpace | undefined;
   /** Spaces whose second stage this is: they end with it. */
   readonly #firstStages = new Set<CoreSpace>();
+  readonly #made: SpaceConfiguration;
+  /** A guest's configuration as it is now. */
   #config: AddressSpaceConfig | undefined;
+  #fields: SpaceFields;
   #mode: PagingMode;
   #tlb: SpaceTlb | undefined;
   /** The first level of the software TLB, if there is one: TLB_LINE records. */
@@ -67,8 +79,9 @@ export class CoreSpace implements AddressSpace {
     work: WorkRecord,
     readonly memory: CoreMemory,
     fields: SpaceFields,
-    config?: AddressSpaceConfig,
+    configuration: SpaceConfiguration,
   ) {
+    const config = configuration.kind === "guest" ? configuration.config : undefined;
     const second = config?.secondStage;
     if (second !== undefined && !(second instanceof CoreSpace && second.#config === undefined)) {
       throw new ConfigError("secondStage is not an EPT or NPT space of this core");
@@ -81,7 +94,9 @@ export class CoreSpace implements AddressSpace {
     this.#translate32 = exports.translate32;
     this.#linear = memory.linear;
     this.#work = work;
+    this.#made = configuration;
     this.#config = config;
+    this.#fields = fields;
     this.#second = second;
     if (second !== undefined) second.#requireLive();
     memory.requireLive();
@@ -111,6 +126,10 @@ export class CoreSpace implements AddressSpace {
     return this.#mode;
   }
 
+  get configuration(): SpaceConfiguration {
+    return this.#config === undefined ? this.#made : { kind: "guest", config: this.#config };
+  }
+
   /**
    * Loads other registers or options, as MOV to a control register does: latched PDPTEs are read again, and the software
    * TLB loses what such a change invalidates (a CR3 is loaded without bit 63).
@@ -131,7 +150,7 @@ export class CoreSpace implements AddressSpace {
   writeCr3(value: U64): void {
     const config = this.#guestConfig("CR3 is");
     const { cr3, keep } = splitCr3(toU64(value, "CR3"), BigInt(config.cr4));
-    this.#change({ cr3 }, true);
+    this.#change({ cr3, loadedBy: "mov" }, true);
     if (!keep) this.#tlb?.flushContext(this.#config!, cr3);
   }
 
@@ -150,7 +169,7 @@ export class CoreSpace implements AddressSpace {
     const config = this.#guestConfig("INVPCID is");
     const at = toU64(address, "address");
     const pcide = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) !== 0n;
-    checkInvpcid(type, pcid, at, { pcide, width: WIDTHS[this.#mode] ?? 32 });
+    checkInvpcid(type, pcid, at, { pcide, longMode: isWide(this.#mode), la57: config.cpu?.la57 ?? true });
     this.#tlb?.invalidate(type, pcid, at);
   }
 
@@ -186,7 +205,7 @@ export class CoreSpace implements AddressSpace {
     const config = { ...before, ...changes };
     // MOV to CR3 reads the PDPTEs, whatever values were given before.
     if (fromMemory) delete (config as { pdpteValues?: unknown }).pdpteValues;
-    const fields = guestFields(config);
+    const fields = guestFields(config, this.#fields);
     const record = this.#linear.u8.slice(this.pointer, this.pointer + SpaceRecord.SIZE);
     let done = false;
     try {
@@ -198,6 +217,7 @@ export class CoreSpace implements AddressSpace {
     }
     this.#mode = this.#modeNow();
     this.#config = config;
+    this.#fields = fields;
     this.#viewLines();
     return undefined;
   }
@@ -383,11 +403,7 @@ export class CoreSpace implements AddressSpace {
   /** Writes the record; the frame of PDPTEs that have to be read first, if there is one. */
   #apply(fields: SpaceFields): bigint | undefined {
     writeFields(this.#record, fields);
-    if (this.#exports.configure(this.pointer) === 0) {
-      throw new GeneralProtectionError(
-        `CR3 0x${fields.cr3.toString(16)} has bits at or above MAXPHYADDR ${fields.maxPhysAddr} set`,
-      );
-    }
+    this.#exports.configure(this.pointer);
     const live = (fields.features & CODES.FEATURE_LIVE_PDPTES) !== 0;
     if (this.#modeNow() !== "pae" || live) return undefined;
     const given = fields.pdptes !== undefined;
@@ -457,9 +473,6 @@ export class CoreSpace implements AddressSpace {
 function throwDisposed(): never {
   throw new DisposedError("the space was disposed of, or the memory or second stage that it needs");
 }
-
-/** Bits of a linear address in long mode. */
-const WIDTHS: Partial<Record<PagingMode, number>> = { "4level": 48, "5level": 57 };
 
 /** Whether linear addresses may have more than 32 bits. */
 function isWide(mode: PagingMode): boolean {

@@ -6,7 +6,7 @@ export interface CoreExports extends ShadowExports {
   /** Registers a page of a sparse memory, `linear` being NO_MEMORY where the source has none; 0 where it was registered. */
   insertPage(memory: number, gfn: bigint, linear: number): number;
   /** Derives a space's fields; 0 where CR3 has reserved bits set, and then nothing has changed. */
-  configure(space: number): number;
+  configure(space: number): void;
   /** Latches PAE PDPTEs; a Status, PageFault meaning reserved bits. */
   loadPdptes(space: number): number;
   /** Checks PDPTEs that were given; a Status as `loadPdptes`. */

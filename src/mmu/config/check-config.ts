@@ -9,12 +9,12 @@ import {
   type OptionNames,
   show,
 } from "../../checks.js";
-import { checkMode } from "../../core/checks/registers.js";
 import type { MmuCore } from "../../core/mmu/mmu-core.js";
 import { ConfigError } from "../../errors.js";
+import type { ControlRegisters } from "../../registers/control-registers.js";
+import { checkMode } from "../../registers/mode.js";
 import type { SpteMasks } from "../../spte/index.js";
 import type { AliasConfig, SecondStage, SlotConfig, VirtualMachineConfig, VmMasks } from "./config.js";
-import type { ControlRegisters } from "./control-registers.js";
 
 const VM_OPTIONS: OptionNames<VirtualMachineConfig> = {
   masks: true,
@@ -28,6 +28,7 @@ const VM_OPTIONS: OptionNames<VirtualMachineConfig> = {
   hostPage1g: true,
   guestPage1g: true,
   guestAmd: true,
+  guestLa57: true,
   nestedPdptes: true,
   pdpteAccessed: true,
   maxHugeLevel: true,
@@ -49,6 +50,7 @@ const FLAGS = [
   "hostPage1g",
   "guestPage1g",
   "guestAmd",
+  "guestLa57",
   "pdpteAccessed",
   "nxHugePages",
   "defaultPaePdpte",

@@ -70,6 +70,8 @@ export interface VirtualMachineConfig {
   readonly hostPage1g?: boolean;
   /** The guest's CPUID has 1 GiB pages. Default true. */
   readonly guestPage1g?: boolean;
+  /** The guest's CPUID has 57-bit linear addresses: CR4.LA57 can be set, and INVPCID goes by them. Default true. */
+  readonly guestLa57?: boolean;
   /** The guest's CPUID is AMD's: bit 8 of upper entries is reserved. Default false. */
   readonly guestAmd?: boolean;
   /**

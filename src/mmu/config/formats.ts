@@ -9,6 +9,7 @@ export interface FormatLimits {
   readonly guestPhysicalBits: number;
   readonly guestPage1g: boolean;
   readonly guestAmd: boolean;
+  readonly guestLa57: boolean;
   readonly hostPhysicalBits: number;
   readonly hostPage1g: boolean;
   /** Largest level of a leaf, 1 to 3. */
@@ -71,6 +72,7 @@ export function limitsOf(config: VirtualMachineConfig, masks: VmMasks): FormatLi
     // Hardware walks a guest's tables by the host's features, so software does the same (guest_can_use_gbpages).
     guestPage1g: shadow ? (config.guestPage1g ?? true) : hostPage1g,
     guestAmd: config.guestAmd ?? false,
+    guestLa57: config.guestLa57 ?? true,
     maxHugeLevel: config.maxHugeLevel ?? 3,
     nxHugePages: config.nxHugePages ?? false,
     aliasMask: 0n,

@@ -1,5 +1,6 @@
 /** Which roles each context of a vCPU gets (init_kvm_tdp_mmu, kvm_init_shadow_mmu and their nested counterparts). */
 import { CR0, EPTP, fieldOf, flagOf, valueIn } from "../../abi/index.js";
+import type { PagingRegisters } from "../../registers/control-registers.js";
 import {
   type CpuRole,
   cpuRole,
@@ -13,7 +14,6 @@ import {
   shadowRoot,
 } from "../../role/index.js";
 import type { SecondStage } from "../config/config.js";
-import type { PagingRegisters } from "../config/control-registers.js";
 import type { VmFormats } from "../config/formats.js";
 import type { PagingContext } from "./context.js";
 

@@ -5,6 +5,7 @@ import { SHADOW_CODES } from "../../abi/shadow.js";
 import type { ContextCore } from "../../core/mmu/context-core.js";
 import type { ShadowPages } from "../../core/mmu/shadow-pages.js";
 import type { MemoryRecord } from "../../core/records/walk.js";
+import type { PagingRegisters } from "../../registers/control-registers.js";
 import { EXT_CR4_PKE, EXT_CR4_SMEP } from "../../role/cpu-role.js";
 import {
   type CpuRole,
@@ -17,7 +18,6 @@ import {
 } from "../../role/index.js";
 import { bitRange } from "../../spte/masks.js";
 import { eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved.js";
-import type { PagingRegisters } from "../config/control-registers.js";
 import type { FormatLimits } from "../config/formats.js";
 import { protectionKeyMask } from "../config/protection-keys.js";
 import { RootCache, type RootUsers } from "./root-cache.js";

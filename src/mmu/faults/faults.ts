@@ -1,10 +1,10 @@
 /** Faults and software walks of a vCPU. */
 import { flagOf, PFERR as PFERR_TABLE } from "../../abi/index.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
-import { checkLinear } from "../../core/checks/linear-address.js";
 import type { VcpuCore } from "../../core/mmu/vcpu-core.js";
 import { OutOfMemoryError } from "../../errors.js";
-import { isPaePaging, isWriteProtect } from "../config/control-registers.js";
+import { isPaePaging, isWriteProtect } from "../../registers/control-registers.js";
+import { checkLinear } from "../../registers/linear-address.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
 import { invalidateNestedEpt, invalidateThrough } from "../roots/invalidation.js";

@@ -1,10 +1,9 @@
 /** A virtual processor as data: its registers, its paging contexts, what waits for it. What it does is in src/mmu/processor. */
-
-import { checkLinear } from "../../core/checks/linear-address.js";
 import type { MmuCore } from "../../core/mmu/mmu-core.js";
 import { VcpuCore } from "../../core/mmu/vcpu-core.js";
+import { type ControlRegisters, CR4, type PagingRegisters } from "../../registers/control-registers.js";
+import { checkLinear } from "../../registers/linear-address.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT } from "../../role/index.js";
-import { type ControlRegisters, CR4, type PagingRegisters } from "../config/control-registers.js";
 import type { FormatLimits } from "../config/formats.js";
 import { pdpteReservedBits } from "../config/pdpte-check.js";
 import { PagingContext } from "../context/context.js";

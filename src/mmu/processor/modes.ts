@@ -1,9 +1,10 @@
 /** A vCPU's ways into system-management mode and into a nested guest, and back. */
 import { ConfigError, UnsupportedError } from "../../errors.js";
+import { type ControlRegisters, isPaePaging, numbersOf, smmRegisters } from "../../registers/control-registers.js";
+import { checkCr3 } from "../../registers/cr3.js";
 import { checkControlRegisters, checkStageOptions } from "../config/check-config.js";
 import type { SecondStage } from "../config/config.js";
-import { type ControlRegisters, isPaePaging, numbersOf, smmRegisters } from "../config/control-registers.js";
-import { isValidEptp } from "../config/eptp.js";
+import { nestedEptpProblem } from "../config/eptp.js";
 import { nestedNptLevel, setNestedRoles } from "../context/context-roles.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
@@ -11,7 +12,7 @@ import { REQUEST } from "../machine/requests.js";
 import { checkPdpteFields, enterWithPdptes, savePdptes } from "../roots/pdpte-registers.js";
 import { latchNestedPdptes } from "../roots/root-loader.js";
 import { switchRoot } from "../roots/root-requests.js";
-import { checkCr3, checkRoot, loadRegisters } from "./register-writes.js";
+import { checkAliasBits, checkRoot, cr3Processor, cr3State, loadRegisters } from "./register-writes.js";
 import { initRoles, resetContext } from "./roles.js";
 
 /** System-management mode begins: paging off, the SMM address space (enter_smm). */
@@ -25,7 +26,7 @@ export function enterSmm(vm: Machine, cpu: Cpu): void {
 /** RSM with the registers that were saved. Throws ConfigError where CR3 has alias bits. */
 export function leaveSmm(vm: Machine, cpu: Cpu, registers: ControlRegisters): void {
   checkControlRegisters(registers);
-  checkCr3(vm, cpu, registers.cr3);
+  checkAliasBits(vm, cpu, registers.cr3);
   cpu.inSmm = false;
   resetContext(vm, cpu);
   loadRegisters(vm, cpu, numbersOf(registers));
@@ -35,12 +36,14 @@ export function leaveSmm(vm: Machine, cpu: Cpu, registers: ControlRegisters): vo
 /**
  * A nested guest is entered. Without a second stage of L1's its tables are shadowed like L1's own (or, with
  * two-dimensional paging, its guest-physical addresses are L1's), in pages of their own (guest_mode).
- * Throws UnsupportedError, ConfigError or GeneralProtectionError, with nothing changed, for what cannot be entered.
+ * Throws UnsupportedError, ConfigError, GeneralProtectionError or, of CR3, VmEntryError, with nothing changed, for what cannot
+ * be entered.
  */
 export function enterNested(vm: Machine, cpu: Cpu, registers: ControlRegisters, stage?: SecondStage): void {
   checkControlRegisters(registers);
   checkStage(vm, cpu, registers, stage);
   const numbers = numbersOf(registers);
+  checkCr3(registers.cr3, "vm-entry", cr3State(numbers), cr3Processor(vm));
   requestTransitionFlush(vm, cpu);
   cpu.inGuestMode = true;
   if (stage !== undefined) {
@@ -71,9 +74,11 @@ function checkStage(vm: Machine, cpu: Cpu, registers: ControlRegisters, stage: S
     }
   } else if (limits.aliasMask !== 0n) {
     throw new UnsupportedError("nested EPT is not possible while addresses have alias bits");
-  } else if (!isValidEptp(vm, stage.eptp)) {
-    throw new ConfigError(`EPTP 0x${stage.eptp.toString(16)} is none that this VM's L1 may use`);
-  } else if (isPaePaging(numbersOf(registers))) checkPdpteFields(vm, stage.pdptes);
+  } else {
+    const problem = nestedEptpProblem(vm, stage.eptp);
+    if (problem !== undefined) throw new ConfigError(`EPTP 0x${stage.eptp.toString(16)} of L1 has ${problem}`);
+    if (isPaePaging(numbersOf(registers))) checkPdpteFields(vm, stage.pdptes);
+  }
 }
 
 /** The nested guest exits to L1, whose registers these are. Throws ConfigError where CR3 has alias bits. */

@@ -1,16 +1,19 @@
 /** What a vCPU does when its control registers are written: by its guest, with an exit or without, or from outside. */
 import { ConfigError, GeneralProtectionError } from "../../errors.js";
-import { checkChangedRegisters, checkControlRegisters } from "../config/check-config.js";
 import {
   type ControlRegisters,
   CR3_NO_FLUSH,
   CR4,
+  isLongMode,
   isPaePaging,
   numbersOf,
   type PagingRegisters,
   PCID,
   type RegisterWrite,
-} from "../config/control-registers.js";
+} from "../../registers/control-registers.js";
+import { type Cr3Processor, type Cr3State, checkCr3 } from "../../registers/cr3.js";
+import { type Cr4Processor, checkCr4 } from "../../registers/cr4.js";
+import { checkChangedRegisters, checkControlRegisters } from "../config/check-config.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
 import { REQUEST } from "../machine/requests.js";
@@ -19,17 +22,38 @@ import { latchPdptes, loadPdptes } from "../roots/pdpte-registers.js";
 import { switchRoot, unloadRoots } from "../roots/root-requests.js";
 import { initRoles, resetContext } from "./roles.js";
 
-/** MOV to CR3. Throws GeneralProtectionError, with nothing changed, where the processor would raise #GP(0). */
+/** What decides about a CR3, in the terms of its check. KVM's guests have no LAM in Linux 6.1. */
+export function cr3Processor(vm: Machine): Cr3Processor {
+  return { maxPhysAddr: vm.limits.guestPhysicalBits, lam: false };
+}
+
+export function cr3State(registers: PagingRegisters): Cr3State {
+  return { longMode: isLongMode(registers), cr4: BigInt(registers.cr4) };
+}
+
+/** The same about CR4. */
+export function cr4Processor(vm: Machine): Cr4Processor {
+  return { lam: false, la57: vm.limits.guestLa57 };
+}
+
+/** Throws GeneralProtectionError where MOV would refuse CR3 or CR4. */
+export function checkReservedBits(vm: Machine, registers: ControlRegisters): void {
+  checkCr4(registers.cr4, cr4Processor(vm));
+  checkCr3(registers.cr3, "mov", cr3State(numbersOf(registers)), cr3Processor(vm));
+}
+
+/**
+ * MOV to CR3, whose operand has 32 bits outside long mode. Throws GeneralProtectionError, with nothing changed, where the
+ * processor would raise #GP(0).
+ */
 export function moveToCr3(vm: Machine, cpu: Cpu, operand: bigint): void {
   const { registers } = cpu;
   const pcide = (registers.cr4 & CR4.pcide) !== 0;
-  const value = pcide ? operand & ~CR3_NO_FLUSH : operand;
+  checkCr3(operand, "mov", cr3State(registers), cr3Processor(vm));
+  const value = isLongMode(registers) ? operand & ~(pcide ? CR3_NO_FLUSH : 0n) : BigInt.asUintN(32, operand);
   const pae = isPaePaging(registers);
   const same = value === registers.cr3;
   if (!same || pae) {
-    if (value >> BigInt(vm.limits.guestPhysicalBits) !== 0n) {
-      throw new GeneralProtectionError(`CR3 0x${value.toString(16)} exceeds MAXPHYADDR`);
-    }
     if (!cpu.walksNested && value & vm.limits.aliasMask) {
       throw new GeneralProtectionError(`CR3 0x${value.toString(16)} has alias bits`);
     }
@@ -56,10 +80,14 @@ export function applyWrite(vm: Machine, cpu: Cpu, write: RegisterWrite, freesRoo
   if (write.flushes) cpu.requests |= REQUEST.flushGuest;
 }
 
-/** Registers set from outside, all at once (KVM_SET_SREGS). Throws ConfigError where CR3 has alias bits. */
+/**
+ * Registers set from outside, all at once (KVM_SET_SREGS). Throws ConfigError where CR3 has alias bits, GeneralProtectionError
+ * where MOV would refuse CR3 or CR4.
+ */
 export function setRegisters(vm: Machine, cpu: Cpu, registers: ControlRegisters): void {
   checkControlRegisters(registers);
-  checkCr3(vm, cpu, registers.cr3);
+  checkAliasBits(vm, cpu, registers.cr3);
+  checkReservedBits(vm, registers);
   const before = cpu.controlRegisters;
   loadRegisters(vm, cpu, numbersOf(registers));
   const same = (["cr0", "cr3", "cr4", "efer"] as const).every((name) => before[name] === registers[name]);
@@ -69,7 +97,7 @@ export function setRegisters(vm: Machine, cpu: Cpu, registers: ControlRegisters)
 /** Registers that the guest changed without an exit. Throws ConfigError where CR3 has alias bits. */
 export function followRegisters(vm: Machine, cpu: Cpu, changed: Partial<ControlRegisters>): void {
   checkChangedRegisters(changed, cpu.controlRegisters);
-  checkCr3(vm, cpu, changed.cr3 ?? 0n);
+  checkAliasBits(vm, cpu, changed.cr3 ?? 0n);
   const before = cpu.registers;
   cpu.registers = numbersOf({ ...cpu.controlRegisters, ...changed });
   const { registers } = cpu;
@@ -91,7 +119,7 @@ export function loadRegisters(vm: Machine, cpu: Cpu, registers: PagingRegisters)
 }
 
 /** Behind L1's second stage CR3 is an address of L2's, where the bits mean nothing. Throws ConfigError. */
-export function checkCr3(vm: Machine, cpu: Cpu, cr3: bigint): void {
+export function checkAliasBits(vm: Machine, cpu: Cpu, cr3: bigint): void {
   if (!cpu.walksNested) checkRoot(vm, cr3);
 }
 

@@ -1,7 +1,9 @@
 /** INVLPG and INVPCID of an address: leaves of unsync tables are made anew (kvm_mmu_invlpg, kvm_mmu_invpcid_gva). */
+
+import { CR4, PCID } from "../../registers/control-registers.js";
+import { sameEptTable } from "../../registers/eptp.js";
 import { ROLE_DIRECT } from "../../role/index.js";
-import { CR4, PCID } from "../config/control-registers.js";
-import { isValidEptp, sameEptTable } from "../config/eptp.js";
+import { nestedEptpProblem } from "../config/eptp.js";
 import type { PagingContext } from "../context/context.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
@@ -66,7 +68,7 @@ export function invalidateNestedEpt(vm: Machine, cpu: Cpu, address: bigint): voi
 
 /** INVEPT of one EPT of L1's or of all; false for an EPTP that the VM's capabilities do not allow (handle_invept). */
 export function invalidateEpt(vm: Machine, cpu: Cpu, eptp: bigint | "all"): boolean {
-  if (eptp === "all" ? vm.tdp?.format !== "ept" : !isValidEptp(vm, eptp)) return false;
+  if (eptp === "all" ? vm.tdp?.format !== "ept" : nestedEptpProblem(vm, eptp) !== undefined) return false;
   cpu.guestMmu.roots.freeWhere((_, pgd) => eptp === "all" || sameEptTable(pgd, eptp), true);
   return true;
 }

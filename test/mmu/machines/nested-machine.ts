@@ -444,6 +444,8 @@ export class NestedMachine {
   #editMeanwhile(b: number, c: number): void {
     const running = this.#running;
     this.#editL1(this.vcpus.find((vcpu) => vcpu !== running)!, b, c);
+    // The fault that waits may already find what is written now.
+    this.#record();
     this.#running = running;
   }
 

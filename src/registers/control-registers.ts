@@ -2,8 +2,8 @@
  * What the processor makes of a write to a control register: the checks that raise #GP(0), and what follows for
  * paging (kvm_set_cr0, kvm_set_cr3, kvm_set_cr4 and set_efer of Linux 6.1; SDM, "Control Registers").
  */
-import { bitOf, CR0 as CR0_TABLE, CR3, CR4 as CR4_TABLE, EFER as EFER_TABLE } from "../../abi/index.js";
-import { GeneralProtectionError } from "../../errors.js";
+import { bitOf, CR0 as CR0_TABLE, CR3, CR4 as CR4_TABLE, EFER as EFER_TABLE } from "../abi/index.js";
+import { GeneralProtectionError } from "../errors.js";
 
 export interface ControlRegisters {
   readonly cr0: bigint;
@@ -90,6 +90,24 @@ export function isPaePaging(registers: PagingRegisters): boolean {
   return isPaging(registers) && (registers.cr4 & CR4.pae) !== 0 && !isLongMode(registers);
 }
 
+/**
+ * What MOV to a control register refuses of a change from `old` to `next` (SDM vol. 3, "Control Registers", "Process-Context
+ * Identifiers (PCIDs)"): CR4.PAE and LA57 stay in long mode; CR4.PCIDE begins in long mode under PCID 0, and paging does not go
+ * off under it. Several registers that change at once stand for writes in the best order. Throws GeneralProtectionError.
+ */
+export function checkChange(old: PagingRegisters, next: PagingRegisters): void {
+  const changed = old.cr4 ^ next.cr4;
+  const longMode = isLongMode(next);
+  if (isLongMode(old) && longMode && (!(next.cr4 & CR4.pae) || changed & CR4.la57)) {
+    throw new GeneralProtectionError("CR4.PAE and LA57 cannot change in long mode");
+  }
+  if (!isPaging(next) && next.cr4 & CR4.pcide) throw new GeneralProtectionError("CR0.PG=0 with CR4.PCIDE=1");
+  const startsPcid = (next.cr4 & changed & CR4.pcide) !== 0;
+  if (startsPcid && (!longMode || (old.cr3 & PCID && next.cr3 & PCID))) {
+    throw new GeneralProtectionError("CR4.PCIDE needs long mode and CR3 bits 11:0 zero");
+  }
+}
+
 /** MOV to CR0. Long mode begins and ends with paging while EFER.LME is set. Throws GeneralProtectionError. */
 export function writeCr0(old: PagingRegisters, value: bigint): RegisterWrite {
   const cr0 = (Number(value & 0xffff_ffffn) | CR0.et) >>> 0;
@@ -99,12 +117,13 @@ export function writeCr0(old: PagingRegisters, value: bigint): RegisterWrite {
   const pae = (old.cr4 & CR4.pae) !== 0;
   if (paging && !(cr0 & CR0.pe)) throw new GeneralProtectionError("CR0.PG=1 with PE=0");
   if (lme && !wasPaging && paging && !pae) throw new GeneralProtectionError("long mode needs CR4.PAE=1");
-  if (!paging && old.cr4 & CR4.pcide) throw new GeneralProtectionError("CR0.PG=0 with CR4.PCIDE=1");
   const changed = cr0 ^ old.cr0;
   let { efer } = old;
   if (lme && paging !== wasPaging) efer = paging ? efer | EFER.lma : efer & ~EFER.lma;
+  const registers = { ...old, cr0, efer };
+  checkChange(old, registers);
   return {
-    registers: { ...old, cr0, efer },
+    registers,
     reloadsPdptes: !lme && paging && pae && (changed & CR0_PDPTR) !== 0,
     changesRoles: (changed & CR0_ROLE) !== 0,
     changesOnlyWriteProtect: changed === CR0.wp,
@@ -116,17 +135,12 @@ export function writeCr0(old: PagingRegisters, value: bigint): RegisterWrite {
 export function writeCr4(old: PagingRegisters, value: bigint): RegisterWrite & { readonly freesRoots: boolean } {
   const cr4 = Number(value & 0xffff_ffffn);
   const changed = cr4 ^ old.cr4;
-  const longMode = isLongMode(old);
   const startsPcid = (cr4 & changed & CR4.pcide) !== 0;
-  if (longMode && (!(cr4 & CR4.pae) || changed & CR4.la57)) {
-    throw new GeneralProtectionError("CR4.PAE and LA57 cannot change in long mode");
-  }
-  if (startsPcid && (old.cr3 & PCID || !longMode)) {
-    throw new GeneralProtectionError("CR4.PCIDE needs long mode and CR3 bits 11:0 zero");
-  }
+  const registers = { ...old, cr4 };
+  checkChange(old, registers);
   return {
-    registers: { ...old, cr4 },
-    reloadsPdptes: !longMode && isPaging(old) && (cr4 & CR4.pae) !== 0 && (changed & CR4_PDPTR) !== 0,
+    registers,
+    reloadsPdptes: !isLongMode(old) && isPaging(old) && (cr4 & CR4.pae) !== 0 && (changed & CR4_PDPTR) !== 0,
     changesRoles: (changed & CR4_ROLE) !== 0,
     flushes: (changed & CR4.pge) !== 0 || ((changed & CR4.pcide) !== 0 && !startsPcid),
     // A root that was cached without PCIDs must not come back under a PCID without a flush.

@@ -1,5 +1,5 @@
 /** Linear addresses as callers give them. */
-import { ConfigError } from "../../errors.js";
+import { ConfigError } from "../errors.js";
 
 /**
  * Throws ConfigError for an address above 32 bits where linear addresses have no more (`wide` false: outside long mode): the

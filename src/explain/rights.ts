@@ -1,0 +1,117 @@
+/** The checks of rights and protection keys at the leaf of a legacy-format walk. */
+import { bitOf } from "../abi/bits.js";
+import { PTE } from "../abi/entries.js";
+import type { Rights } from "../api.js";
+import { entryName } from "../maps/entry.js";
+import type { MemoryAccess } from "../reference/access.js";
+import { type Refusal, refusals } from "../reference/permissions.js";
+import { keyDenies, protectionKey } from "../reference/protection-keys.js";
+import type { Registers } from "../reference/registers.js";
+import type { Factor } from "./explanation.js";
+import { type CheckLog, ofEntry, ofRegister, type Place } from "./log.js";
+
+/** The entries whose rights count, from the root down; the last one is the leaf. */
+export interface WalkPath {
+  readonly registers: Registers;
+  readonly places: Place[];
+}
+
+const BITS = { RW: bitOf(PTE, "RW"), US: bitOf(PTE, "US"), XD: bitOf(PTE, "XD") };
+
+/** Notes every check that the access is subject to. */
+export function deniesByRights(
+  path: WalkPath,
+  rights: Rights,
+  access: MemoryAccess,
+  log: CheckLog,
+): { readonly rights: boolean; readonly key: boolean } {
+  const refused = new Set(refusals(path.registers, rights, access));
+  for (const name of subjectTo(rights, access)) {
+    const passed = !refused.has(name);
+    log.add(name, passed, path.places.at(-1)!, factorsOf(name, path, rights, access), TEXTS[name][passed ? 0 : 1]);
+  }
+  return { rights: refused.size > 0, key: keyRefuses(path, rights, access, log) };
+}
+
+/** The checks that an access of this kind has to pass. */
+function subjectTo(rights: Rights, access: MemoryAccess): Refusal[] {
+  const names: Refusal[] = [];
+  if (access.user) names.push("user");
+  else if (rights.user) names.push(access.fetch ? "smep" : "smap");
+  if (access.write) names.push("write");
+  if (access.fetch) names.push("execute");
+  return names;
+}
+
+const TEXTS: Record<Refusal, readonly [passed: string, failed: string]> = {
+  user: ["a user-mode address", "a user-mode access to a supervisor-mode address"],
+  smep: [
+    "supervisor fetches from user-mode addresses are allowed",
+    "SMEP: a supervisor fetch from a user-mode address",
+  ],
+  smap: ["supervisor accesses to user-mode addresses are allowed", "SMAP: a supervisor access to a user-mode address"],
+  write: ["can be written", "a write to a read-only page"],
+  execute: ["can be executed", "a fetch from a page with execute-disable"],
+};
+
+function factorsOf(name: Refusal, path: WalkPath, rights: Rights, access: MemoryAccess): Factor[] {
+  const { registers } = path;
+  switch (name) {
+    case "user":
+      return [granting(path, "US")];
+    case "smep":
+      return [granting(path, "US"), ofRegister("CR4", "SMEP", registers.smep)];
+    case "smap":
+      return [
+        granting(path, "US"),
+        ofRegister("CR4", "SMAP", registers.smap),
+        ...(access.implicit ? [] : [ofRegister("EFLAGS", "AC", access.ac)]),
+      ];
+    case "write":
+      if (access.user || rights.write) return [granting(path, "RW")];
+      return [granting(path, "RW"), ofRegister("CR0", "WP", registers.wp)];
+    case "execute":
+      return registers.mode === "32bit" ? [] : [disabling(path), ofRegister("EFER", "NXE", registers.nxe)];
+  }
+}
+
+/** A right that every entry has to grant: of the first entry that does not, else of the leaf. */
+function granting(path: WalkPath, name: "RW" | "US"): Factor {
+  const refusing = path.places.find(({ entry }) => (entry & BITS[name]) === 0n);
+  return ofEntry(refusing ?? path.places.at(-1)!, name, refusing === undefined ? 1n : 0n);
+}
+
+function disabling(path: WalkPath): Factor {
+  const refusing = path.places.find(({ entry }) => (entry & BITS.XD) !== 0n);
+  return ofEntry(refusing ?? path.places.at(-1)!, "XD", refusing === undefined ? 0n : 1n);
+}
+
+/** Protection keys (SDM vol. 3, "Protection Keys"), where they are on for an address of this kind. */
+function keyRefuses(path: WalkPath, rights: Rights, access: MemoryAccess, log: CheckLog): boolean {
+  const { registers } = path;
+  const leaf = path.places.at(-1)!;
+  const long = registers.mode === "4level" || registers.mode === "5level";
+  if (!long || access.fetch || !(rights.user ? registers.pke : registers.pks)) return false;
+  const key = protectionKey(registers, leaf.entry);
+  const denied = keyDenies(registers, key, rights.user, access);
+  const [register, value, enable] = rights.user
+    ? (["PKRU", registers.pkru, "PKE"] as const)
+    : (["PKRS", registers.pkrs, "PKS"] as const);
+  const bit = (offset: number) => ((value >>> (2 * key + offset)) & 1) === 1;
+  const factors = [
+    ofEntry(leaf, "PKEY", BigInt(key)),
+    ofRegister("CR4", enable, true),
+    ofRegister(register, `AD${key}`, bit(0)),
+  ];
+  if (access.write && !bit(0)) {
+    factors.push(ofRegister(register, `WD${key}`, bit(1)));
+    if (!access.user && bit(1)) factors.push(ofRegister("CR0", "WP", registers.wp));
+  }
+  const silent = !rights.user && access.user && !registers.pkrsOnUserAccess && bit(0);
+  if (silent) factors.push(ofRegister("CPU", "PKRS_ON_USER_ACCESS", false));
+  const text = denied
+    ? `key ${key} of the ${entryName(leaf.level)} denies it`
+    : `key ${key} of the ${entryName(leaf.level)} ${silent ? "is not reported" : "allows it"}`;
+  log.add("protection key", !denied, leaf, factors, text);
+  return denied;
+}

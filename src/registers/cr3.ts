@@ -1,0 +1,45 @@
+/** Which values CR3 may be loaded with: one answer for spaces, vCPUs and guests that are entered. */
+import { bitOf, CR3, CR4 } from "../abi/index.js";
+import type { RegisterLoad } from "../api.js";
+import { GeneralProtectionError, VmEntryError } from "../errors.js";
+
+/** What the processor has. */
+export interface Cr3Processor {
+  readonly maxPhysAddr: number;
+  /** Linear-address masking: bits 62:61 are its. */
+  readonly lam: boolean;
+}
+
+/** The state in which CR3 is loaded. */
+export interface Cr3State {
+  readonly longMode: boolean;
+  readonly cr4: bigint;
+}
+
+/**
+ * Bits of `cr3` that the load refuses, 0n where it takes the value. MOV looks at them in long mode only, because its operand
+ * has 32 bits elsewhere, and with CR4.PCIDE=1 takes bit 63 as an order; VM entry and VMRUN look at them in every mode, and
+ * know no order (SDM vol. 3, "Control Registers" and "Checks on Guest Control Registers, Debug Registers, and MSRs").
+ */
+export function reservedCr3Bits(
+  cr3: bigint,
+  loadedBy: RegisterLoad,
+  { longMode, cr4 }: Cr3State,
+  { maxPhysAddr, lam }: Cr3Processor,
+): bigint {
+  if (loadedBy === "mov" && !longMode) return 0n;
+  const address = (1n << BigInt(maxPhysAddr)) - 1n;
+  const masking = lam ? bitOf(CR3, "LAM_U48") | bitOf(CR3, "LAM_U57") : 0n;
+  const order = loadedBy === "mov" && (cr4 & bitOf(CR4, "PCIDE")) !== 0n ? bitOf(CR3, "NOFLUSH") : 0n;
+  return cr3 & ~(address | masking | order);
+}
+
+/** Throws GeneralProtectionError, or VmEntryError, where the load refuses `cr3`. */
+export function checkCr3(cr3: bigint, loadedBy: RegisterLoad, state: Cr3State, processor: Cr3Processor): void {
+  const reserved = reservedCr3Bits(cr3, loadedBy, state, processor);
+  if (reserved === 0n) return;
+  const message =
+    `CR3 0x${cr3.toString(16)} has reserved bits 0x${reserved.toString(16)} ` +
+    `(MAXPHYADDR ${processor.maxPhysAddr}${processor.lam ? "" : ", no LAM"})`;
+  throw loadedBy === "mov" ? new GeneralProtectionError(message) : new VmEntryError(message);
+}

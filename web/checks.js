@@ -1,0 +1,21 @@
+/** An explanation as elements: each check that a walk makes, with the bits that decide it. */
+import { factorText } from "../dist/explain/index.js";
+import { entryName } from "../dist/maps/entry.js";
+
+function cell(name, text, className = "") {
+  const element = document.createElement(name);
+  element.textContent = text;
+  element.className = className;
+  return element;
+}
+
+/** List items, in the order of the checks. */
+export function checkItems({ checks }) {
+  return checks.map((check) => {
+    const item = document.createElement("li");
+    item.className = check.passed ? "good" : "bad";
+    const subject = check.level === 0 ? "address" : entryName(check.level);
+    item.append(cell("span", `${subject}: ${check.text} `), cell("code", check.factors.map(factorText).join(" ")));
+    return item;
+  });
+}
