@@ -1,14 +1,11 @@
 /** The candidates that translate: each takes the next batch of its addresses in every run. */
-import { SPACE } from "../src/abi/index.js";
 import type { CoreSpace } from "../src/core/index.js";
-import { RecordType } from "../src/core/record.js";
+import { SPACE_OFFSET, SpaceRecord } from "../src/core/records/walk.js";
 import { createReference } from "../src/reference/index.js";
 import { type JavaScriptSpace, translate, translateBatch } from "./javascript.js";
 import { BATCH, type Machine } from "./machine.js";
 import { attachNative, type Native } from "./native.js";
 import type { Candidate } from "./rounds.js";
-
-const spaceRecord = new RecordType(SPACE);
 
 /** Addresses in linear memory with room for a batch of results, and their halves for single calls. */
 export interface Workload {
@@ -111,15 +108,15 @@ export function coreSingle(load: Workload, name = "core, single call"): Candidat
 
 export function javaScriptSpace({ core, space, ramLinear, ramSize }: Machine): JavaScriptSpace {
   const { linear } = core.internals();
-  const at = (name: string) => space.pointer + spaceRecord.offset(name);
+  const record = new SpaceRecord(linear, space.pointer);
   return {
     words: linear.u32,
     ramLinear,
     ramSize,
-    root: Number(spaceRecord.get64(linear, space.pointer, "ROOT")),
-    highWidth: spaceRecord.get32(linear, space.pointer, "MAXPHYADDR") - 32,
-    permissions: new Uint16Array(linear.memory.buffer, at("PERMISSIONS"), 16),
-    fetchCode: spaceRecord.get32(linear, space.pointer, "FETCH_CODE"),
+    root: Number(record.root),
+    highWidth: record.maxphyaddr - 32,
+    permissions: new Uint16Array(linear.memory.buffer, record.at + SPACE_OFFSET.permissions, 16),
+    fetchCode: record.fetchCode,
   };
 }
 
@@ -161,7 +158,7 @@ export function referenceSingle(load: Workload): Candidate {
   for (let at = 0; at < machine.ramSize; at += 1 << 20)
     memory.write(at, machine.memory.read(at, Math.min(1 << 20, machine.ramSize - at)));
   const { linear } = machine.core.internals();
-  const cr3 = spaceRecord.get64(linear, machine.space.pointer, "CR3");
+  const { cr3 } = new SpaceRecord(linear, machine.space.pointer);
   const space = reference.createAddressSpace(memory, { cr0: 0x80010001, cr3, cr4: 0x20, efer: 0xd00, maxPhysAddr: 46 });
   let at = 0;
   return {

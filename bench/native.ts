@@ -4,13 +4,10 @@ import { existsSync, mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { PLAN, SPACE } from "../src/abi/index.js";
-import { RecordType } from "../src/core/record.js";
+import { PlanRecord, SPACE_OFFSET, SpaceRecord } from "../src/core/records/walk.js";
 import type { Machine } from "./machine.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
-const spaceRecord = new RecordType(SPACE);
-const planRecord = new RecordType(PLAN);
 /** One for each combination of error-code bits 4:1. */
 const PLANS = 16;
 
@@ -47,15 +44,15 @@ export function loadNative(): Native | string {
 export function attachNative(native: Native, { core, space, ramLinear, ramSize }: Machine): void {
   const { linear } = core.internals();
   const plansAt = 8 * 7 + 80 + 32;
-  const bytes = new Uint8Array(plansAt + PLANS * planRecord.size);
+  const bytes = new Uint8Array(plansAt + PLANS * PlanRecord.SIZE);
   const words = new BigUint64Array(bytes.buffer);
-  const get = (name: string, index = 0) => spaceRecord.get64(linear, space.pointer, name, index);
-  words.set([BigInt(ramLinear), 0n, BigInt(ramSize), get("ROOT"), get("ADDRESS_MASK"), get("XD_MASK")]);
-  words[6] = BigInt(spaceRecord.get32(linear, space.pointer, "FETCH_CODE"));
-  for (let index = 0; index < 10; index++) words[7 + index] = get("RESERVED", index);
-  const permissions = space.pointer + spaceRecord.offset("PERMISSIONS");
+  const record = new SpaceRecord(linear, space.pointer);
+  words.set([BigInt(ramLinear), 0n, BigInt(ramSize), record.root, record.addressMask, record.xdMask]);
+  words[6] = BigInt(record.fetchCode);
+  for (let index = 0; index < 10; index++) words[7 + index] = record.reserved(index);
+  const permissions = space.pointer + SPACE_OFFSET.permissions;
   bytes.set(linear.u8.subarray(permissions, permissions + 32), 56 + 80);
-  const plans = space.pointer + spaceRecord.offset("PLANS");
-  bytes.set(linear.u8.subarray(plans, plans + PLANS * planRecord.size), plansAt);
+  const plans = space.pointer + SPACE_OFFSET.plans;
+  bytes.set(linear.u8.subarray(plans, plans + PLANS * PlanRecord.SIZE), plansAt);
   native.attach(linear.memory.buffer as ArrayBuffer, bytes);
 }

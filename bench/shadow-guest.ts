@@ -1,8 +1,11 @@
 /** A guest under shadow paging (or the TDP MMU) for the benchmarks: as many leaf mappings as wanted, data pages unbacked. */
+import { SHADOW_CODES } from "../src/abi/shadow.js";
+import type { MemslotCore } from "../src/core/mmu/memslot-core.js";
 import { type Vcpu, VirtualMachine, type VirtualMachineConfig } from "../src/mmu/index.js";
 import { eptMasks, legacyMasks } from "../src/spte/index.js";
 import { core } from "./machine.js";
 
+const { RANGE_ZAP } = SHADOW_CODES;
 const PAGE = 4096;
 const ENTRIES = 512;
 const PRESENT = 0x67; // P, RW, US, A, D
@@ -32,7 +35,7 @@ export interface ShadowGuest {
   readonly vm: VirtualMachine;
   readonly vcpu: Vcpu;
   readonly leaves: number;
-  readonly dataSlot: number;
+  readonly dataSlot: MemslotCore;
   readonly dataPages: number;
   /** Level-1 tables of the guest. */
   readonly tables: number;
@@ -97,7 +100,7 @@ export function buildShadow(shape: ShadowShape): ShadowGuest {
     vm,
     vcpu,
     leaves,
-    dataSlot: dataSlot.pointer,
+    dataSlot: dataSlot.core,
     dataPages,
     tables: dataTables,
     roots: cr3,
@@ -106,15 +109,7 @@ export function buildShadow(shape: ShadowShape): ShadowGuest {
     table: (index) => (level1 + index) * PAGE,
     entry: (index) => level1 * PAGE + index * stride * 8,
     forgetLeaves: () => {
-      vm.state.exports.forRange(
-        vm.state.pointer,
-        dataSlot.pointer,
-        dataSlot.base,
-        dataSlot.base + BigInt(dataPages),
-        1,
-        1,
-        0,
-      );
+      vm.state.core.forRange(dataSlot.core, dataSlot.base, dataSlot.base + BigInt(dataPages), 1, 1, RANGE_ZAP);
     },
     dispose: () => vm.dispose(),
   };

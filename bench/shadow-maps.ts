@@ -5,10 +5,7 @@
  * host page, shadow pages found or made, rmap and parent entries, unsync marking, prefetching. Nothing in it zaps or
  * synchronises whole pages, or makes huge ones.
  */
-import { SPACE } from "../src/abi/index.js";
-import { RecordType } from "../src/core/record.js";
 import { FAULT_CODE } from "../src/mmu/index.js";
-import { memslotRecord } from "../src/mmu/memory/records.js";
 import {
   ACC_ALL,
   ROLE_ACCESS,
@@ -23,7 +20,6 @@ import { legacyMasks } from "../src/spte/index.js";
 import { core } from "./machine.js";
 import { PHYS_BITS, type ShadowGuest } from "./shadow-guest.js";
 
-const spaceRecord = new RecordType(SPACE);
 const { fixed, spurious, emulate, inject } = FAULT_CODE;
 const P = 1;
 const RW = 2;
@@ -109,27 +105,23 @@ export class MapMmu {
     this.#guest = new Int32Array(linear.memory.buffer);
     this.words = new Int32Array(capacity * TABLE);
     this.#slots = vm.state.slots.slots.map((slot) => {
-      const host = memslotRecord.get32(linear, slot.pointer, "HOST") >>> 2;
       return {
         base: Number(slot.base),
         pages: slot.pages,
         flags: slot.flags,
         ram: slot.ram >>> 2,
-        hostLow: Int32Array.from({ length: slot.pages }, (_, i) => this.#guest[host + 2 * i]!),
-        hostHigh: Int32Array.from({ length: slot.pages }, (_, i) => this.#guest[host + 2 * i + 1]!),
+        hostLow: Int32Array.from({ length: slot.pages }, (_, i) => slot.core.hostPageLow(i)),
+        hostHigh: Int32Array.from({ length: slot.pages }, (_, i) => slot.core.hostPageHigh(i)),
         track: new Uint16Array(slot.pages),
         largePages: new Int32Array((slot.pages >> 9) + 2),
       };
     });
     this.#last = this.#slots[0]!;
-    const { space } = vcpu.state.mmu;
-    const field = (name: string, index = 0) => spaceRecord.get64(linear, space, name, index);
-    this.#permissions = new Uint16Array(linear.memory.buffer, space + spaceRecord.offset("PERMISSIONS"), 16).slice();
-    this.#reservedLow = Int32Array.from({ length: 10 }, (_, i) => Number(BigInt.asIntN(32, field("RESERVED", i))));
-    this.#reservedHigh = Int32Array.from({ length: 10 }, (_, i) =>
-      Number(BigInt.asIntN(32, field("RESERVED", i) >> 32n)),
-    );
-    this.#xdHigh = Number(BigInt.asIntN(32, field("XD_MASK") >> 32n));
+    const { space } = vcpu.state.mmu.core;
+    this.#permissions = Uint16Array.from({ length: 16 }, (_, i) => space.permissions(i));
+    this.#reservedLow = Int32Array.from({ length: 10 }, (_, i) => Number(BigInt.asIntN(32, space.reserved(i))));
+    this.#reservedHigh = Int32Array.from({ length: 10 }, (_, i) => Number(BigInt.asIntN(32, space.reserved(i) >> 32n)));
+    this.#xdHigh = Number(BigInt.asIntN(32, space.xdMask >> 32n));
     this.#wp = vcpu.state.mmu.writeProtect;
     this.#rootGfn = Number(vcpu.state.mmu.pgd >> 12n);
     this.#root = this.#getPage(this.#rootGfn, vcpu.state.mmu.rootRole);

@@ -1,7 +1,6 @@
 /** Operations of the shadow MMU that should take the same time however many shadow pages there are. */
 
 import { SHADOW_CODES } from "../src/abi/shadow.js";
-import { VCPU_WORD } from "../src/mmu/memory/records.js";
 import type { Candidate } from "./rounds.js";
 import { DATA_GFN, DATA_HVA, type ShadowGuest } from "./shadow-guest.js";
 
@@ -14,13 +13,7 @@ const WORK = 16;
 
 /** Asks for the page that shadows level-1 table `table`, as a fault does. */
 function requestPage({ vm, vcpu, table }: ShadowGuest, role: number, index: number): number {
-  const words = vm.state.linear.u32;
-  const request = vcpu.state.pointer >>> 2;
-  words[request + VCPU_WORD.reqGfn] = table(index) / 4096;
-  words[request + VCPU_WORD.reqGfn + 1] = 0;
-  words[request + VCPU_WORD.reqRole] = role;
-  words[request + VCPU_WORD.reqLow] = 0;
-  return vm.state.providePage(vcpu.state);
+  return vm.state.providePageNamed(vcpu.state, { gfn: BigInt(table(index) / 4096), role, low: 0 });
 }
 
 /**
@@ -56,7 +49,7 @@ export function operations(guest: ShadowGuest, tables: Uint32Array): Candidate[]
   const forgetNext = () => {
     for (let i = 0; i < work; i++) {
       const gfn = BigInt(DATA_GFN + tables[(at + i) % tables.length]!);
-      vm.state.exports.forRange(vm.state.pointer, guest.dataSlot, gfn, gfn + 1n, 1, 1, RANGE_ZAP);
+      vm.state.core.forRange(guest.dataSlot, gfn, gfn + 1n, 1, 1, RANGE_ZAP);
     }
   };
   let logging = false;

@@ -58,8 +58,8 @@ const prepared = (before: (() => void) | undefined): Setup => (before === undefi
 function ways(load: Load, error: number, before?: () => void): Candidate[] {
   const { guest, high, low, wide, input, output } = load;
   const { vm, vcpu } = guest;
-  const { exports } = vm.state;
-  const { pointer } = vcpu.state;
+  const { exports } = vm.state.core.internals;
+  const pointer = vcpu.state.core.record.at;
   const work = wide.length;
   const results = new Uint32Array(work);
   const setup = prepared(before);
@@ -123,14 +123,14 @@ function mapsCandidate(load: Load, maps: MapMmu, error: number, before?: () => v
 /** Both engines made the same entries, but for the places of their tables. */
 function checkSame(load: Load, maps: MapMmu): void {
   const { vm, vcpu } = load.guest;
-  const { linear } = vm.state;
+  const { pages } = vm.state.core;
   const root = vm.page(vcpu.state.mmu.roots.current.page);
   for (let i = 0; i < load.low.length; i++) {
     const theirs = maps.path(load.high[i]!, load.low[i]!);
     let table = root.table;
     for (let level = 4; level > 0; level--) {
       const index = Number((load.wide[i]! >> BigInt(3 + 9 * level)) & 511n);
-      const ours = linear.u64[table / 8 + index]!;
+      const ours = pages.entry(table, index);
       const ignored = level === 1 ? 0n : 0x000f_ffff_ffff_f000n;
       if (((ours ^ theirs[4 - level]!) & ~ignored) !== 0n) {
         throw new Error(`the engines differ at level ${level} of 0x${load.wide[i]!.toString(16)}`);
@@ -187,7 +187,7 @@ function measureMade(options: RoundOptions): Section {
   const load = prepare(guest, 256);
   const { vm, vcpu } = guest;
   const before = () => {
-    vm.state.exports.zapAllFast(vm.state.pointer);
+    vm.state.core.zapAllFast();
     vm.state.settle();
     vcpu.enterGuest();
   };

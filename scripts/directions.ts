@@ -13,6 +13,8 @@ import type { Place } from "./directions/judge.js";
 /** What names no rule of paging: types, errors, checks of arguments, bit tables. */
 const GROUND = ["src/abi", "src/api.ts", "src/checks.ts", "src/errors.ts", "src/json-value.ts", "src/options.ts"];
 const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/registers", "src/core"];
+/** What the MMU may know of the core: its own part of it, and the records' accessors. */
+const MMU_CORE = [...GROUND, "src/role", "src/spte", "src/registers", "src/core/mmu", "src/core/records"];
 
 export const PLACES: readonly Place[] = [
   // The core: entries and operations above, the bit tables below.
@@ -75,50 +77,80 @@ export const PLACES: readonly Place[] = [
   // The reference shares with the core what is not a rule; the masks are a type.
   { place: "src/reference", mayImport: [...GROUND, "src/spte/masks.ts"] },
 
-  // The wall around the Wasm, and the package's main entry.
-  { place: "src/core", mayImport: [...GROUND, "src/runs.ts", "src/registers"] },
+  // The wall around the Wasm, and the package's main entry: only what is in src/core knows exports, views and pointers.
+  { place: "src/core/checks", mayImport: GROUND },
+  { place: "src/core/wasm", mayImport: [] },
+  { place: "src/core/linear", mayImport: GROUND },
+  { place: "src/core/records", mayImport: ["src/core/linear"] },
+  {
+    place: "src/core/memory",
+    mayImport: [...GROUND, "src/core/checks", "src/core/wasm", "src/core/linear", "src/core/records"],
+  },
+  {
+    place: "src/core/space",
+    mayImport: [
+      ...[
+        ...GROUND,
+        "src/runs.ts",
+        "src/registers",
+        "src/core/checks",
+        "src/core/wasm",
+        "src/core/linear",
+        "src/core/records",
+      ],
+      "src/core/memory",
+    ],
+  },
+  {
+    place: "src/core/mmu",
+    mayImport: [...GROUND, "src/role", "src/core/wasm", "src/core/linear", "src/core/records"],
+  },
+  { place: "src/core", mayImport: [...GROUND, "src/core/*"] },
   { place: "src/index.ts", mayImport: [...GROUND, "src/runs.ts", "src/core"] },
 
   // The MMU: plain data below, operations above, the facades on top.
-  { place: "src/mmu/config", mayImport: HOST },
-  { place: "src/mmu/memory", mayImport: [...HOST, "src/mmu/config"] },
-  { place: "src/mmu/trace", mayImport: [...HOST, "src/mmu/config", "src/mmu/memory"] },
-  { place: "src/mmu/pages", mayImport: [...HOST, "src/mmu/config", "src/mmu/memory"] },
-  { place: "src/mmu/context", mayImport: [...HOST, "src/mmu/config", "src/mmu/memory"] },
+  { place: "src/mmu/config", mayImport: MMU_CORE },
+  { place: "src/mmu/memory", mayImport: [...MMU_CORE, "src/mmu/config"] },
+  { place: "src/mmu/trace", mayImport: [...MMU_CORE, "src/mmu/config", "src/mmu/memory"] },
+  { place: "src/mmu/pages", mayImport: [...MMU_CORE, "src/mmu/config", "src/mmu/memory"] },
+  { place: "src/mmu/context", mayImport: [...MMU_CORE, "src/mmu/config", "src/mmu/memory"] },
   {
     place: "src/mmu/machine",
-    mayImport: [...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/trace", "src/mmu/pages", "src/mmu/context"],
+    mayImport: [
+      ...[...MMU_CORE, "src/core", "src/mmu/config", "src/mmu/memory", "src/mmu/trace", "src/mmu/pages"],
+      "src/mmu/context",
+    ],
   },
   {
     place: "src/mmu/roots",
-    mayImport: [...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
+    mayImport: [...MMU_CORE, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
   },
   {
     place: "src/mmu/processor",
-    mayImport: [...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/context", "src/mmu/machine", "src/mmu/roots"],
+    mayImport: [...MMU_CORE, "src/mmu/config", "src/mmu/memory", "src/mmu/context", "src/mmu/machine", "src/mmu/roots"],
   },
   {
     place: "src/mmu/faults",
     mayImport: [
-      ...[...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
+      ...[...MMU_CORE, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
       ...["src/mmu/roots", "src/mmu/processor"],
     ],
   },
   {
     place: "src/mmu/changes",
     mayImport: [
-      ...[...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
+      ...[...MMU_CORE, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
       ...["src/mmu/roots", "src/mmu/processor"],
     ],
   },
   {
     place: "src/mmu/inspect",
     mayImport: [
-      ...[...HOST, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
+      ...[...MMU_CORE, "src/mmu/config", "src/mmu/memory", "src/mmu/pages", "src/mmu/context", "src/mmu/machine"],
       "src/mmu/roots",
     ],
   },
-  { place: "src/mmu", mayImport: [...HOST, "src/mmu/*"] },
+  { place: "src/mmu", mayImport: [...MMU_CORE, "src/core", "src/mmu/*"] },
 
   // Readers.
   { place: "src/dump", mayImport: GROUND },
@@ -195,11 +227,11 @@ export const PLACES: readonly Place[] = [
   { place: "test", mayImport: ["src/*"] },
   { place: "test/browser", mayImport: ["src/*", "scripts", "test/browser/site", "test/package"] },
   { place: "test/browser/site", mayImport: ["src/*"] },
-  { place: "test/cli", mayImport: ["src/*", "test/dump"] },
+  { place: "test/cli", mayImport: ["src/*", "test", "test/dump"] },
   { place: "test/conform", mayImport: ["src/*", "test"] },
-  { place: "test/core", mayImport: ["src/*", "test"] },
+  { place: "test/core", mayImport: ["src/*", "scripts/generate", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test"] },
-  { place: "test/dump", mayImport: ["src/*"] },
+  { place: "test/dump", mayImport: ["src/*", "test"] },
   { place: "test/explain", mayImport: ["src/*"] },
   { place: "test/maps", mayImport: ["src/*", "test/dump"] },
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
@@ -212,7 +244,7 @@ export const PLACES: readonly Place[] = [
   { place: "test/mmu/nested-guest.ts", mayImport: ["src/*", "test", "test/mmu/guest.ts"] },
   { place: "test/package", mayImport: ["src/*", "test/dump"] },
   { place: "test/package/consumer", mayImport: [] },
-  { place: "test/recording", mayImport: ["src/*"] },
+  { place: "test/recording", mayImport: ["src/*", "test"] },
   { place: "test/role", mayImport: ["src/*"] },
   { place: "test/spte", mayImport: ["src/*", "test"] },
   { place: "test/tools", mayImport: ["src/*", "scripts", "scripts/*"] },

@@ -35,6 +35,21 @@
 // @ts-ignore: decorator
 @inline export const BATCH_FAULT: u64 = 0x8000000000000000;
 
+// Result of a batch where the translation failed (x86-paging)
+/** low bits of the error code */
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_ERROR: u64 = 0xffff;
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_ERROR_SHIFT: u64 = 0;
+/** a Status */
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_STATUS: u64 = 0xff0000;
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_STATUS_SHIFT: u64 = 16;
+/** the translation failed */
+// @ts-ignore: decorator
+@inline export const BATCH_RESULT_FAULT: u64 = 0x8000000000000000;
+
 // Error code of an access that is checked (x86-paging)
 /** number of the permissions and the plan */
 // @ts-ignore: decorator
@@ -46,9 +61,21 @@
 /** protected mode */
 // @ts-ignore: decorator
 @inline export const CR0_PE: u32 = 0x1;
+/** no x87 floating-point unit */
+// @ts-ignore: decorator
+@inline export const CR0_EM: u32 = 0x4;
+/** the task was switched */
+// @ts-ignore: decorator
+@inline export const CR0_TS: u32 = 0x8;
+/** extension type, always 1 */
+// @ts-ignore: decorator
+@inline export const CR0_ET: u32 = 0x10;
 /** supervisor writes respect read-only pages */
 // @ts-ignore: decorator
 @inline export const CR0_WP: u32 = 0x10000;
+/** not write-through */
+// @ts-ignore: decorator
+@inline export const CR0_NW: u32 = 0x20000000;
 /** caches disabled */
 // @ts-ignore: decorator
 @inline export const CR0_CD: u32 = 0x40000000;
@@ -77,6 +104,13 @@
 /** MOV CR3 keeps the PCID's TLB entries (never stored) */
 // @ts-ignore: decorator
 @inline export const CR3_NOFLUSH: u64 = 0x8000000000000000;
+
+// CR3 with PAE paging (SDM vol. 3, "PAE Paging" (use of CR3))
+/** physical address of the page-directory-pointer table */
+// @ts-ignore: decorator
+@inline export const CR3_PAE_PDPT: u32 = 0xffffffe0;
+// @ts-ignore: decorator
+@inline export const CR3_PAE_PDPT_SHIFT: u32 = 5;
 
 // CR4 (SDM vol. 3, "Control Registers")
 /** 4 MiB pages in 32-bit paging */

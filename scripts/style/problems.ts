@@ -1,4 +1,7 @@
-/** What the lint of style finds in a file: a missing opening comment, and the keyword `private`. */
+/**
+ * What the lint of style finds in a file: a missing opening comment, the keyword `private`, and in src what reaches through
+ * the wall around the core.
+ */
 import { parseSync } from "oxc-parser";
 
 /** As much of the parser's nodes as is looked at. */
@@ -13,8 +16,15 @@ const OPENING = /^(?:#![^\n]*\n)?\/\*\*(?:(?!\*\/)[\s\S])*?\w/;
 
 export function styleProblems(path: string, text: string): string[] {
   const problems: string[] = [];
-  if (/^(?:src|assembly)\//.test(path) && !OPENING.test(text)) {
+  if (/^(?:src|assembly|test|bench)\/.*\.ts$/.test(path) && !OPENING.test(text)) {
     problems.push(`${path}: expected a /** comment */ that says what the file is for in its first line`);
+  }
+  // Views of linear memory and the Wasm's exports are had from there, whatever else is imported.
+  if (/^src\/(?!core\/)/.test(path)) {
+    for (const { index } of text.matchAll(/\binternals\b|\bWebAssembly\.(?:Memory|Instance)\b|\blinearMemory\b/g)) {
+      const line = text.slice(0, index).split("\n").length;
+      problems.push(`${path}:${line}: what lies behind src/core, expected a typed operation of it`);
+    }
   }
   // AssemblyScript has no `#name`.
   if (path.endsWith(".ts") && !path.startsWith("assembly/")) {

@@ -54,6 +54,21 @@ export function bitOf(layout: BitLayout, name: string): bigint {
   return maskOf(fieldOf(layout, name));
 }
 
+/** The same for words of 32 bits, as a number. */
+export function flagOf(layout: BitLayout, name: string): number {
+  return Number(bitOf(layout, name));
+}
+
+/** The value that a word has in a field. */
+export function valueIn(field: BitField, word: bigint): bigint {
+  return (word & maskOf(field)) >> BigInt(field.low);
+}
+
+/** A value in the place of the field of that name. */
+export function placed(layout: BitLayout, name: string, value: bigint): bigint {
+  return value << BigInt(fieldOf(layout, name).low);
+}
+
 /** Every field of `value` that is not zero, lowest bit first; bits outside the layout come last as `reserved`. */
 export function decodeFields(layout: BitLayout, value: bigint): DecodedField[] {
   const found: DecodedField[] = [];

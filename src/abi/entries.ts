@@ -1,5 +1,5 @@
 /** Paging-structure entries, one layout per format. */
-import type { BitLayout } from "./bits.js";
+import { type BitField, type BitLayout, maskOf } from "./bits.js";
 
 /** 8-byte entries of PAE, 4-level and 5-level paging (and NPT), all levels but the PAE PDPTE. */
 export const PTE: BitLayout = {
@@ -90,6 +90,17 @@ export const MEMORY_TYPE: BitLayout = {
     { name: "WB", low: 6, meaning: "write back" },
   ],
 };
+
+/** Bits 2:1 and 8:5 of a PAE PDPTE, which it must not have set when it is loaded. */
+export const PDPTE_PAE_RESERVED =
+  maskOf({ name: "RESERVED_LOW", low: 1, width: 2, meaning: "must be zero" }) |
+  maskOf({ name: "RESERVED_HIGH", low: 5, width: 4, meaning: "must be zero" });
+
+/** Bits that the processor ignores in entries of 4 and 8 bytes, whatever they map. */
+export const IGNORED: BitField = { name: "IGNORED", low: 9, width: 3, meaning: "free for the system" };
+
+/** EPT: ignored with and without mode-based execute control. */
+export const EPT_IGNORED: BitField = { name: "IGNORED", low: 11, meaning: "free for the system" };
 
 /** EPT entries, all levels. */
 export const EPT: BitLayout = {

@@ -9,7 +9,11 @@ export const CR0: BitLayout = {
   source: CONTROL_REGISTERS,
   fields: [
     { name: "PE", low: 0, meaning: "protected mode" },
+    { name: "EM", low: 2, meaning: "no x87 floating-point unit" },
+    { name: "TS", low: 3, meaning: "the task was switched" },
+    { name: "ET", low: 4, meaning: "extension type, always 1" },
     { name: "WP", low: 16, meaning: "supervisor writes respect read-only pages" },
+    { name: "NW", low: 29, meaning: "not write-through" },
     { name: "CD", low: 30, meaning: "caches disabled" },
     { name: "PG", low: 31, meaning: "paging enabled" },
   ],
@@ -27,6 +31,14 @@ export const CR3: BitLayout = {
     { name: "LAM_U48", low: 62, meaning: "user addresses carry metadata in bits 62:48" },
     { name: "NOFLUSH", low: 63, meaning: "MOV CR3 keeps the PCID's TLB entries (never stored)" },
   ],
+};
+
+/** CR3 in PAE paging, 32 bits wide. */
+export const CR3_PAE: BitLayout = {
+  prefix: "CR3_PAE",
+  title: "CR3 with PAE paging",
+  source: 'SDM vol. 3, "PAE Paging" (use of CR3)',
+  fields: [{ name: "PDPT", low: 5, width: 27, meaning: "physical address of the page-directory-pointer table" }],
 };
 
 export const CR4: BitLayout = {

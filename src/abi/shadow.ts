@@ -1,5 +1,5 @@
 /** The shadow MMU's records in linear memory; see docs/shadow-mmu.md. */
-import type { BitLayout } from "./bits.js";
+import { type BitLayout, bitOf, flagOf } from "./bits.js";
 import type { RecordLayout } from "./layout.js";
 import { TDP } from "./tdp.js";
 
@@ -433,13 +433,41 @@ export const GENERATION: BitLayout = {
   fields: [{ name: "IN_PROGRESS", low: 63, meaning: "an update of the slots is in progress" }],
 };
 
+/** SLOTSET.GENERATION while an update is in progress. */
+export const GENERATION_IN_PROGRESS = bitOf(GENERATION, "IN_PROGRESS");
+
+/** SP.LOW: more of a page's name. */
+export const SP_LOW: BitLayout = {
+  prefix: "SP_LOW",
+  title: "What names a shadow page besides gfn and role",
+  source: "x86-paging",
+  fields: [
+    { name: "PDPT", low: 0, meaning: "it belongs to a page-directory-pointer table that a guest's CR3 names" },
+    { name: "LATCHED", low: 1, meaning: "its PDPTEs, which were latched with CR3, belong to its name" },
+    { name: "CR3", low: 5, width: 7, meaning: "bits 11:5 of that CR3" },
+    { name: "ALIAS", low: 12, width: 20, meaning: "of a direct page: bits 51:32 of its guest-physical addresses" },
+  ],
+};
+
+/** EVENT.C of events of a shadow page. */
+export const EVENT_PAGE: BitLayout = {
+  prefix: "EVENT_PAGE",
+  title: "What an event of a shadow page tells of it",
+  source: "x86-paging",
+  fields: [
+    { name: "CREATED", low: 0, meaning: "kvm_mmu_get_page: it was made" },
+    { name: "UNSYNC", low: 1, meaning: "it is unsync" },
+    { name: "GENERATION", low: 2, width: 30, meaning: "its generation" },
+  ],
+};
+
 export const SHADOW_CODES = {
   /** Set in the number of pages that were zapped where others than the one asked for were. */
   ZAPPED_OTHERS: 0x8000_0000,
-  /** SP.LOW: the page belongs to a page-directory-pointer table that a guest's CR3 names; bits 11:5 are CR3's, */
-  LOW_PDPT: 1,
+  /** SP_LOW: the page belongs to a page-directory-pointer table that a guest's CR3 names; bits 11:5 are CR3's, */
+  LOW_PDPT: flagOf(SP_LOW, "PDPT"),
   /** and its four PDPTEs, which were latched with CR3, belong to its name: the guest may write the table. */
-  LOW_LATCHED: 2,
+  LOW_LATCHED: flagOf(SP_LOW, "LATCHED"),
   /** What `rangeApply` does to each rmap: take the leaves away, */
   RANGE_ZAP: 0,
   /** read and reset their accessed state, */

@@ -95,6 +95,9 @@ export const REMOVED_SPTE = 0x5a0n;
 /** Bits of `shadow_nonpresent_or_rsvd_mask`: an MMIO entry's address bits under it move up by this many. */
 export const NONPRESENT_OR_RSVD_BITS = 5;
 
+/** A host page that does not exist: no memslot. */
+export const PFN_NO_SLOT = 1n << 63n;
+
 const adType = (value: number) => BigInt(value) << BigInt(fieldOf(SPTE, "AD_TYPE").low);
 
 /** Values that the core makes of these layouts, with the width that it needs them in. */
@@ -162,7 +165,7 @@ export const SPTE_VALUES: readonly {
     value: ACC.fields.reduce((all, { low }) => all | (1n << BigInt(low)), 0n),
     meaning: "Every right",
   },
-  { name: "PFN_NO_SLOT", type: "u64", value: 1n << 63n, meaning: "A host page that does not exist: no memslot" },
+  { name: "PFN_NO_SLOT", type: "u64", value: PFN_NO_SLOT, meaning: "A host page that does not exist: no memslot" },
   {
     name: "PFN_READ_ONLY",
     type: "u64",

@@ -1,4 +1,5 @@
 /** Outcomes of a walk. The numbers cross the Wasm boundary. */
+import type { BitLayout } from "./bits.js";
 
 export const Status = {
   /** Translated. */
@@ -20,3 +21,15 @@ export const Status = {
 } as const;
 
 export type Status = (typeof Status)[keyof typeof Status];
+
+/** A result of a batch that is no address. */
+export const BATCH_RESULT: BitLayout = {
+  prefix: "BATCH_RESULT",
+  title: "Result of a batch where the translation failed",
+  source: "x86-paging",
+  fields: [
+    { name: "ERROR", low: 0, width: 16, meaning: "low bits of the error code" },
+    { name: "STATUS", low: 16, width: 8, meaning: "a Status" },
+    { name: "FAULT", low: 63, meaning: "the translation failed" },
+  ],
+};

@@ -1,6 +1,6 @@
 /** The Wasm core with every translation made by one of its fast ways, so that vectors judge those too. */
 
-import { Access } from "../abi/index.js";
+import { Access, BATCH_RESULT, bitOf, fieldOf, valueIn } from "../abi/index.js";
 import type { AddressSpace, PagingEngine, Translation, U64 } from "../api.js";
 import { type BatchKernel, type CoreSpace, decodeFault, loadSync } from "../core/index.js";
 
@@ -14,7 +14,9 @@ export type KernelName = (typeof KERNEL_NAMES)[number];
 /** Addresses in a batch: more than a block has. */
 const LANES = 300;
 const TLB_ENTRIES = 64;
-const FAULT = 1n << 63n;
+const FAULT = bitOf(BATCH_RESULT, "FAULT");
+const STATUS = fieldOf(BATCH_RESULT, "STATUS");
+const ERROR = fieldOf(BATCH_RESULT, "ERROR");
 
 /** What a fast way says: an address, or a status and the low bits of an error code. */
 type Outcome = { readonly pa: bigint } | { readonly status: number; readonly errorCode: number };
@@ -78,5 +80,5 @@ function batch(space: CoreSpace, linear: bigint, access: number, kernel: BatchKe
   if (other >= 0)
     throw new RangeError(`lane ${other} gives 0x${output[other]!.toString(16)}, lane 0 0x${first.toString(16)}`);
   if ((first & FAULT) === 0n) return { pa: first };
-  return { status: Number((first >> 16n) & 0xffn), errorCode: Number(first & 0xffffn) };
+  return { status: Number(valueIn(STATUS, first)), errorCode: Number(valueIn(ERROR, first)) };
 }

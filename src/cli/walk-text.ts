@@ -1,4 +1,6 @@
 /** A walk as text and as JSON. */
+import { bitOf } from "../abi/bits.js";
+import { PFERR } from "../abi/faults.js";
 import { Status } from "../abi/status.js";
 import type { PagingMode, Walk } from "../api.js";
 import type { Explanation } from "../explain/index.js";
@@ -7,6 +9,9 @@ import { pageSizeName } from "../maps/leaves.js";
 import { decidingText, explanationJson, explanationLines } from "./explanation-text.js";
 import type { Styler } from "./style.js";
 import { hex, hex16 } from "./values.js";
+
+const PFERR_P = bitOf(PFERR, "P");
+const PFERR_RSVD = bitOf(PFERR, "RSVD");
 
 /** How entries are to be read. */
 export interface WalkText {
@@ -109,7 +114,7 @@ export function faultReason(walk: Walk, explanation?: Explanation): string {
   const code = `page fault, error code ${hex(result.errorCode)}`;
   const why = explanation && decidingText(explanation);
   const name = entryName(result.level);
-  if ((result.errorCode & 1n) === 0n) return `the ${name} is not present (${code})`;
-  if ((result.errorCode & 8n) !== 0n) return `reserved bits in the ${name} (${code})`;
+  if ((result.errorCode & PFERR_P) === 0n) return `the ${name} is not present (${code})`;
+  if ((result.errorCode & PFERR_RSVD) !== 0n) return `reserved bits in the ${name} (${code})`;
   return `${why ?? "the access is not allowed"}: ${code}`;
 }

@@ -9,13 +9,13 @@ import type {
 } from "../api.js";
 import { checkOptions, show } from "../checks.js";
 import { ConfigError } from "../errors.js";
-import { BatchBuffer } from "./batch.js";
-import { type CoreExports, instantiate } from "./exports.js";
-import { LinearMemory, type Region } from "./linear-memory.js";
-import { CoreMemory, type CoreMemoryConfig } from "./memory.js";
-import { workRecord } from "./results.js";
-import { CoreSpace } from "./space.js";
-import { eptFields, guestFields, nptFields, type SpaceFields } from "./space-config.js";
+import { LinearMemory, type Region } from "./linear/linear-memory.js";
+import { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
+import { WorkRecord } from "./records/walk.js";
+import { BatchBuffer } from "./space/batch.js";
+import { CoreSpace } from "./space/space.js";
+import { eptFields, guestFields, nptFields, type SpaceFields } from "./space/space-config.js";
+import { type CoreExports, instantiate } from "./wasm/exports.js";
 
 /** 4 GiB, the most that 32-bit linear memory can be. */
 const MAXIMUM_PAGES = 65536;
@@ -30,7 +30,7 @@ export interface CoreOptions {
 export class Core implements PagingEngine {
   readonly #exports: CoreExports;
   readonly #linear: LinearMemory;
-  readonly #work: number;
+  readonly #work: WorkRecord;
 
   constructor(module: WebAssembly.Module, options: CoreOptions = {}) {
     checkOptions(options, { memory: true, region: true }, "the core's options");
@@ -42,7 +42,7 @@ export class Core implements PagingEngine {
     }
     const memory = options.memory ?? new WebAssembly.Memory({ initial: 4, maximum: MAXIMUM_PAGES });
     this.#linear = new LinearMemory(memory, options.region);
-    this.#work = this.#linear.allocate(workRecord.size);
+    this.#work = new WorkRecord(this.#linear, this.#linear.allocate(WorkRecord.SIZE));
     this.#exports = instantiate(module, memory);
   }
 
@@ -51,9 +51,9 @@ export class Core implements PagingEngine {
     return this.#linear.memory;
   }
 
-  /** What src/mmu builds on: the raw exports and the memory with its allocator. */
+  /** @internal The raw exports and the memory with its allocator: for src/core itself, tests and benchmarks. */
   internals(): { readonly exports: CoreExports; readonly linear: LinearMemory; readonly work: number } {
-    return { exports: this.#exports, linear: this.#linear, work: this.#work };
+    return { exports: this.#exports, linear: this.#linear, work: this.#work.at };
   }
 
   /**

@@ -1,7 +1,7 @@
 /** Loading the core. Nothing is compiled before one of these is called. */
 import { LoadError } from "../errors.js";
 import { Core, type CoreOptions } from "./core.js";
-import { WASM_BASE64 } from "./wasm.generated.js";
+import { WASM_BASE64 } from "./wasm/wasm.generated.js";
 
 /** Where the Wasm may come from: default is the copy inside this package. */
 export type WasmSource = WebAssembly.Module | BufferSource | Response | PromiseLike<Response> | URL | string;

@@ -1,8 +1,12 @@
 /** ELF notes of memory dumps: which processors there are and what is in their control registers. */
+import { flagOf } from "../abi/bits.js";
+import { SELECTOR } from "../abi/processor.js";
 import type { ByteSource } from "./byte-source.js";
 import { readExactly } from "./byte-source.js";
 import type { DumpCpu } from "./dump.js";
 import { DumpError } from "./errors.js";
+
+const RPL = flagOf(SELECTOR, "RPL");
 
 /** More notes than this (bytes, in all note segments together) are refused; those of 4,096 QEMU processors are 3.3 MB. */
 const MAX_NOTES = 64 * 2 ** 20;
@@ -135,7 +139,7 @@ function readCpu(
     cr4: u64(QEMU_NOTE.cr4),
     rip: u64(QEMU_NOTE.rip),
     rflags: u64(QEMU_NOTE.rflags),
-    cpl: view.getUint32(at + QEMU_NOTE.csSelector, true) & 3,
+    cpl: view.getUint32(at + QEMU_NOTE.csSelector, true) & RPL,
   };
 }
 

@@ -1,6 +1,7 @@
 /** The registers that paging depends on, from a dump's notes, the caller, or inference, and which it was. */
 import { bitOf } from "../abi/bits.js";
-import { CR0, CR4, EFER } from "../abi/registers.js";
+import { PTE, PTE32 } from "../abi/entries.js";
+import { CR0, CR3_PAE, CR4, EFER } from "../abi/registers.js";
 import type { Dump, DumpCpu } from "./dump.js";
 import { DumpError } from "./errors.js";
 
@@ -77,9 +78,9 @@ export function registersFromDump(dump: Dump, overrides: RegisterOverrides = {})
 
 /** Physical address of the root table: what CR3 holds besides flags and PCID. */
 function rootTable(registers: { cr3: bigint; cr4: bigint; efer: bigint }): bigint {
-  if ((registers.cr4 & PAE) === 0n) return registers.cr3 & 0xffff_f000n;
-  if ((registers.efer & bitOf(EFER, "LMA")) === 0n) return registers.cr3 & 0xffff_ffe0n;
-  return registers.cr3 & 0x000f_ffff_ffff_f000n;
+  if ((registers.cr4 & PAE) === 0n) return registers.cr3 & bitOf(PTE32, "ADDRESS");
+  if ((registers.efer & bitOf(EFER, "LMA")) === 0n) return registers.cr3 & bitOf(CR3_PAE, "PDPT");
+  return registers.cr3 & bitOf(PTE, "ADDRESS");
 }
 
 function requireRoot(dump: Dump, registers: DumpRegisters): void {

@@ -3,7 +3,21 @@
  * bits: entries that are random all over would nearly always fault in the first one.
  */
 import fc from "fast-check";
-import { Access, bitOf, CR0, CR3, CR4, EFER, EPT, PTE } from "../abi/index.js";
+import {
+  Access,
+  bitOf,
+  CR0,
+  CR3,
+  CR4,
+  EFER,
+  EPT,
+  EPT_IGNORED,
+  EPTP,
+  IGNORED,
+  maskOf,
+  PTE,
+  placed,
+} from "../abi/index.js";
 import type { AddressSpaceConfig, CpuFeatures, RuleSet } from "../api.js";
 import type { AccessStep, EntryWrite, Scenario, SecondStage, SlotRange } from "./scenario.js";
 
@@ -23,6 +37,14 @@ const US = bitOf(PTE, "US");
 const A = bitOf(PTE, "A");
 const D = bitOf(PTE, "D");
 const PS = bitOf(PTE, "PS");
+
+const PDPTE_INDEX_BITS = 2n;
+/** In a PAE PDPTE two of the ignored bits are toggled. */
+const PDPTE_IGNORED = maskOf({ ...IGNORED, width: 2 });
+const CR3_CACHING = Number(bitOf(CR3, "PWT") | bitOf(CR3, "PCD"));
+const WRITE_BACK = placed(EPTP, "MEMTYPE", 6n);
+/** Frames below 64 GiB, in an entry. */
+const LOW_ADDRESSES = 2n ** 36n - PAGE;
 
 const LEVELS: Record<LegacyMode, number> = { none: 0, "32bit": 2, pae: 3, "4level": 4, "5level": 5 };
 
@@ -57,7 +79,13 @@ const registers = fc.record({
   pke: fc.boolean(),
   pks: fc.boolean(),
   lamSupervisor: fc.boolean(),
-  lamUser: fc.constantFrom(0n, 0n, bitOf(CR3, "LAM_U48"), bitOf(CR3, "LAM_U57"), 3n << 61n),
+  lamUser: fc.constantFrom(
+    0n,
+    0n,
+    bitOf(CR3, "LAM_U48"),
+    bitOf(CR3, "LAM_U57"),
+    bitOf(CR3, "LAM_U48") | bitOf(CR3, "LAM_U57"),
+  ),
   pkru: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 0xffffffff })),
   pkrs: fc.oneof(fc.constant(0), fc.integer({ min: 0, max: 0xffffffff })),
   maxPhysAddr: fc.oneof(fc.constantFrom(32, 36, 40, 46, 52), fc.integer({ min: 32, max: 52 })),
@@ -275,12 +303,14 @@ function putPath(
     const flag = flags[level - 1]!;
     const pdpte = mode === "pae" && level === 3;
     const shift = 12n + bits * BigInt(level - 1);
-    const index = pdpte ? (address >> 30n) & 3n : (address >> shift) & ((1n << bits) - 1n);
+    const index = (address >> shift) & ((1n << (pdpte ? PDPTE_INDEX_BITS : bits)) - 1n);
     const isLeaf = level === leafLevel && !pdpte;
     const base = flag.high && mode !== "32bit" ? at.highBase : 0n;
     const frame =
       at.selfMap && level === LEVELS[mode] ? at.root & ~0xfffn : base + (at.firstTable + BigInt(level)) * PAGE;
-    let value = pdpte ? P | ((flag.ignored & 0x6n) << 8n) : legacyFlags(mode, flag) | (isLeaf && level > 1 ? PS : 0n);
+    let value = pdpte
+      ? P | ((flag.ignored << 8n) & PDPTE_IGNORED)
+      : legacyFlags(mode, flag) | (isLeaf && level > 1 ? PS : 0n);
     value |= isLeaf && level > 1 ? leafFrame(address, shift) : frame;
     for (const one of odd) if (one.level === level) value ^= 1n << BigInt(one.bit % (bytes * 8));
     const physical = at.toPhysical(table + index * BigInt(bytes));
@@ -292,14 +322,14 @@ function putPath(
 
 /** A large page's address: the low gigabyte, so that what it maps can lie in the slots. */
 function leafFrame(address: bigint, shift: bigint): bigint {
-  return shift > 21n ? 0n : (address & 1n) << shift;
+  return shift > 21n ? 0n : (address % 2n) << shift;
 }
 
 function legacyFlags(mode: LegacyMode, flag: EntryFlags): bigint {
   let value = P | (flag.write ? RW : 0n) | (flag.user ? US : 0n) | (flag.accessed ? A : 0n) | (flag.dirty ? D : 0n);
-  value |= (flag.ignored & 0x7n) << 9n;
-  if (mode === "4level" || mode === "5level") value |= BigInt(flag.key) << 59n;
-  if (mode !== "32bit" && !flag.execute) value |= 1n << 63n;
+  value |= (flag.ignored << BigInt(IGNORED.low)) & maskOf(IGNORED);
+  if (mode === "4level" || mode === "5level") value |= placed(PTE, "PKEY", BigInt(flag.key));
+  if (mode !== "32bit" && !flag.execute) value |= bitOf(PTE, "XD");
   return value;
 }
 
@@ -308,7 +338,11 @@ function guestConfig(p: Parts, hasSecond: boolean): Omit<AddressSpaceConfig, "se
   const long = p.mode === "4level" || p.mode === "5level";
   return {
     ...modeRegisters(p.mode, r),
-    cr3: PAGE | BigInt(p.mode === "pae" ? r.rootLow & 0xfff : r.rootLow & 0x18) | (long ? r.lamUser : 0n) | r.rootHigh,
+    cr3:
+      PAGE |
+      BigInt(p.mode === "pae" ? r.rootLow & 0xfff : r.rootLow & CR3_CACHING) |
+      (long ? r.lamUser : 0n) |
+      r.rootHigh,
     maxPhysAddr: r.maxPhysAddr,
     rules: r.rules,
     cpu: r.cpu as CpuFeatures,
@@ -385,7 +419,7 @@ function fixLeaf(memory: Map<bigint, EntryWrite>, p: Parts, bytes: 4 | 8, table:
   const entry = memory.get(address);
   // In a shared frame it may be the guest's.
   if (entry === undefined || entry.bytes !== bytes) return;
-  const value = (entry.value & ~0xffffff000n) | throughStage(p, frame * PAGE);
+  const value = (entry.value & ~LOW_ADDRESSES) | throughStage(p, frame * PAGE);
   memory.set(address, { address, value, bytes });
 }
 
@@ -428,7 +462,12 @@ function putEpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
   return {
     kind: "ept",
     config: {
-      eptp: root | 6n | (BigInt(levels - 1) << 3n) | (options.accessedDirty ? 0x40n : 0n) | options.oddBit,
+      eptp:
+        root |
+        WRITE_BACK |
+        placed(EPTP, "WALK_LENGTH", BigInt(levels - 1)) |
+        (options.accessedDirty ? bitOf(EPTP, "AD") : 0n) |
+        options.oddBit,
       maxPhysAddr: options.maxPhysAddr,
       executeOnly: options.executeOnly,
       modeBasedExecute: options.modeBasedExecute,
@@ -446,8 +485,8 @@ function eptFlags(flag: EntryFlags, leaf: boolean): bigint {
   if (flag.user) value |= bitOf(EPT, "XU");
   if (flag.accessed) value |= bitOf(EPT, "A");
   if (flag.dirty) value |= bitOf(EPT, "D");
-  if (leaf) value |= flag.memoryType << 3n;
-  return value | ((flag.ignored & 1n) << 11n);
+  if (leaf) value |= placed(EPT, "MEMTYPE", flag.memoryType);
+  return value | ((flag.ignored << BigInt(EPT_IGNORED.low)) & maskOf(EPT_IGNORED));
 }
 
 /** Linear addresses have 32 bits: others are refused. */

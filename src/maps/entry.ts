@@ -1,7 +1,13 @@
 /** What one paging-structure entry says, from the declared bit layouts. */
-import { type BitLayout, type DecodedField, decodeFields } from "../abi/bits.js";
+import { type BitLayout, bitOf, type DecodedField, decodeFields, fieldOf, valueIn } from "../abi/bits.js";
 import { EPT, PDE4M, PDPTE_PAE, PTE, PTE32 } from "../abi/entries.js";
 import type { PagingMode } from "../api.js";
+
+const P = bitOf(PTE, "P");
+const PS = bitOf(PTE, "PS");
+const ADDRESS = bitOf(PTE, "ADDRESS");
+const ADDRESS_HIGH = fieldOf(PDE4M, "ADDRESS_HIGH");
+const EPT_RWX = bitOf(EPT, "R") | bitOf(EPT, "W") | bitOf(EPT, "X");
 
 export type EntryMode = Exclude<PagingMode, "none">;
 
@@ -43,7 +49,7 @@ export function decodeEntry(mode: EntryMode, level: number, entry: bigint, pse =
   const name = entryName(level);
   const ept = mode === "ept4" || mode === "ept5";
   // Bit 10 alone is present with mode-based execute control only; without it, bits 2:0 decide.
-  const present = ept ? (entry & 7n) !== 0n : (entry & 1n) !== 0n;
+  const present = (entry & (ept ? EPT_RWX : P)) !== 0n;
   if (!present) return { name, kind: "not present", address: undefined, pageSize: undefined, fields: [] };
   const leaf = isLeaf(mode, level, entry, pse);
   const pageSize = leaf ? pageSizeOf(mode, level) : undefined;
@@ -60,7 +66,7 @@ export function decodeEntry(mode: EntryMode, level: number, entry: bigint, pse =
 
 function isLeaf(mode: EntryMode, level: number, entry: bigint, pse: boolean): boolean {
   if (level === 1) return true;
-  if ((entry & 0x80n) === 0n) return false;
+  if ((entry & PS) === 0n) return false;
   if (mode === "32bit") return pse;
   return level === 2 || (level === 3 && mode !== "pae");
 }
@@ -72,10 +78,10 @@ function pageSizeOf(mode: EntryMode, level: number): bigint {
 }
 
 function addressOf(mode: EntryMode, entry: bigint, pageSize: bigint | undefined): bigint {
-  if (mode !== "32bit") return entry & 0xf_ffff_ffff_f000n & ~((pageSize ?? 4096n) - 1n);
-  if (pageSize !== 1n << 22n) return entry & 0xffff_f000n;
+  if (mode !== "32bit") return entry & ADDRESS & ~((pageSize ?? 4096n) - 1n);
+  if (pageSize !== 1n << 22n) return entry & bitOf(PTE32, "ADDRESS");
   // PSE-36: bits 20:13 are address bits 39:32.
-  return (entry & 0xffc0_0000n) | (((entry >> 13n) & 0xffn) << 32n);
+  return (entry & bitOf(PDE4M, "ADDRESS")) | (valueIn(ADDRESS_HIGH, entry) << 32n);
 }
 
 /** The declared layout of an entry; `leaf` says that it maps a page. */

@@ -20,7 +20,7 @@ const LETTERS: readonly (readonly [string, bigint])[] = [
 ];
 
 /** QEMU keeps 50 bits of an entry in long mode. */
-const LONG_MODE_LIMIT = 1n << 50n;
+const LONG_MODE_LIMIT = 2n ** 50n;
 const ALL = (1n << 64n) - 1n;
 
 /**

@@ -4,7 +4,8 @@
  * number of paths to it, so that aliased tables (Linux's espfix: 2,048 paths to one table) and crafted dumps cost no more
  * than their size.
  */
-import { bitOf } from "../abi/bits.js";
+import { bitOf, flagOf } from "../abi/bits.js";
+import { PTE } from "../abi/entries.js";
 import { CR4 } from "../abi/registers.js";
 import type { PageSource, PagingMode } from "../api.js";
 import { TableStructureError } from "../errors.js";
@@ -91,8 +92,8 @@ interface Reference {
 }
 
 const PAGE = 4096;
-const PRESENT = 1;
-const PAGE_SIZE_BIT = 1 << 7;
+const PRESENT = flagOf(PTE, "P");
+const PAGE_SIZE_BIT = flagOf(PTE, "PS");
 
 class Inspection {
   readonly #source: PageSource;

@@ -14,6 +14,7 @@ export type {
 } from "./config/config.js";
 export type { FormatLimits, TdpConfig } from "./config/formats.js";
 export type { PagingContext } from "./context/context.js";
+export { INVALID_PAGE as INVALID_ROOT } from "./context/root-cache.js";
 export {
   type AsyncFault,
   decodePrefault,
@@ -23,11 +24,11 @@ export {
   type InjectedFault,
   type WalkOutcome,
 } from "./faults/outcome.js";
+export type { CounterName } from "./inspect/counters.js";
 export type { AuditProblem } from "./inspect/problem.js";
 export type { ShadowPage } from "./inspect/snapshot.js";
 export type { Cpu } from "./machine/cpu.js";
 export type { Machine } from "./machine/machine.js";
-export { INVALID_PAGE as INVALID_ROOT } from "./memory/records.js";
 export type { MmuTraceEvent } from "./trace/events.js";
 export { Vcpu } from "./vcpu.js";
 export { VirtualMachine } from "./vm.js";

@@ -13,8 +13,7 @@ import { checkCr4 } from "../registers/cr4.js";
 import { checkInvpcid } from "../registers/invpcid.js";
 import { checkBigint } from "./config/check-config.js";
 import type { SecondStage } from "./config/config.js";
-import type { PagingContext } from "./context/context.js";
-import { ROOTS, type RootCache } from "./context/root-cache.js";
+import { ROOTS } from "./context/root-cache.js";
 import { VcpuFaults } from "./faults/faults.js";
 import type { AsyncFault, FaultOptions, FaultOutcome, WalkOutcome } from "./faults/outcome.js";
 import { prefault } from "./faults/prefault.js";
@@ -38,7 +37,7 @@ export type { ControlRegisters } from "../registers/control-registers.js";
 
 export class Vcpu {
   readonly id: number;
-  /** The vCPU as data, for looking at it. */
+  /** The vCPU as data: its contexts, roots and record, for looking at it in place; see `VirtualMachine.state`. */
   readonly state: Cpu;
   readonly #vm: Machine;
   readonly #faults: VcpuFaults;
@@ -57,32 +56,12 @@ export class Vcpu {
     return this.state.controlRegisters;
   }
 
-  /** The root cache of the guest's own context. */
-  get roots(): RootCache {
-    return this.state.rootMmu.roots;
-  }
-
   get inGuestMode(): boolean {
     return this.state.inGuestMode;
   }
 
   get inSmm(): boolean {
     return this.state.inSmm;
-  }
-
-  /** The guest's own context, and L1's while it runs its nested guest. */
-  get rootMmu(): PagingContext {
-    return this.state.rootMmu;
-  }
-
-  /** Shadows L1's second stage. */
-  get guestMmu(): PagingContext {
-    return this.state.guestMmu;
-  }
-
-  /** Walks L2's own tables, through `guestMmu`. */
-  get nestedMmu(): PagingContext {
-    return this.state.nestedMmu;
   }
 
   #begin(): Machine {
@@ -181,7 +160,7 @@ export class Vcpu {
     checkBigint(gpa, "guest-physical address");
     const bytes = toBytes(data);
     vm.guest.write(gpa, bytes, this.state.space);
-    vm.exports.guestWrite(this.state.pointer, gpa, bytes.length);
+    this.state.core.guestWrite(gpa, bytes.length);
     vm.settle();
     this.#end();
   }

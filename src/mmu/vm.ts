@@ -13,6 +13,7 @@ import { changeSlot, MIN_PAGES } from "./changes/slot-change.js";
 import { checkBigint, checkControlRegisters, checkSlotOptions } from "./config/check-config.js";
 import type { AliasConfig, HostPage, SlotConfig, VirtualMachineConfig } from "./config/config.js";
 import { audit } from "./inspect/audit.js";
+import { type CounterName, counterOf } from "./inspect/counters.js";
 import { setHardwareBits } from "./inspect/hardware-bits.js";
 import type { AuditProblem } from "./inspect/problem.js";
 import { readPage, type ShadowPage, shadowPages } from "./inspect/snapshot.js";
@@ -115,7 +116,7 @@ export class VirtualMachine {
   /** Adds, deletes, moves or changes a memslot. Throws ConfigError or OutOfMemoryError with nothing changed. */
   setSlot(config: SlotConfig): void {
     const vm = this.#begin();
-    checkSlotOptions(config, vm.linear);
+    checkSlotOptions(config, vm.core);
     changeSlot(vm, config);
     vm.collectEvents();
   }
@@ -145,7 +146,7 @@ export class VirtualMachine {
   setPageLimit(count: number): void {
     const vm = this.#begin();
     checkInteger(count, MIN_PAGES, 0xffffffff, "page limit");
-    vm.exports.setLimit(vm.pointer, count);
+    vm.core.setLimit(count);
     vm.requestedPages = count;
     vm.settle();
     vm.collectEvents();
@@ -158,7 +159,7 @@ export class VirtualMachine {
   recoverHugePages(count: number): number {
     const vm = this.#begin();
     checkInteger(count, 0, 0xffffffff, "count", RangeError);
-    const recovered = vm.exports.recoverHuge(vm.pointer, count);
+    const recovered = vm.core.recoverHuge(count);
     vm.settle();
     vm.collectEvents();
     return recovered;
@@ -238,9 +239,9 @@ export class VirtualMachine {
 
   // ---------------------------------------------------------------- looking at it
 
-  /** Counters of the core, by name (see VM in src/abi/shadow.ts). */
-  counter(name: string): number {
-    return this.#begin().counter(name);
+  /** A counter of the core. Throws RangeError for a name that none has. */
+  counter(name: CounterName): number {
+    return counterOf(this.#begin().core.vm, name);
   }
 
   /** Every active page, newest first. */

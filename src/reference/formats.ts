@@ -1,5 +1,5 @@
 /** The legacy formats (32-bit, PAE, 4-level and 5-level): what an entry of each level may be. */
-import { bitOf } from "../abi/bits.js";
+import { bitOf, fieldOf } from "../abi/bits.js";
 import { PDE4M, PTE, PTE32 } from "../abi/entries.js";
 import { pse36Width } from "./pse36.js";
 import type { LegacyMode, Registers } from "./registers.js";
@@ -82,6 +82,10 @@ export function isLeaf(format: LevelFormat, entry: bigint): boolean {
   return format.leaf === "always" || (format.leaf === "byPs" && (entry & bit.ps) !== 0n);
 }
 
+/** PCD and PWT, the low bits of a PAT index. */
+const PAT_LOW = bitOf(PTE, "PWT") | bitOf(PTE, "PCD");
+const PAT_SHIFT = BigInt(fieldOf(PTE, "PWT").low);
+
 const ADDRESS_8 = bitOf(PTE, "ADDRESS");
 const ADDRESS_4 = bitOf(PTE32, "ADDRESS");
 
@@ -106,7 +110,7 @@ function pse36Address(registers: Registers, entry: bigint): bigint {
 /** PAT index of a leaf: PAT<<2 | PCD<<1 | PWT. A large page has its PAT bit at bit 12. */
 export function patIndex(level: LevelFormat, entry: bigint): number {
   const pat = level.level === 1 ? bit.ps : bit.patLarge;
-  return ((entry & pat) !== 0n ? 4 : 0) | Number((entry >> 3n) & 3n);
+  return ((entry & pat) !== 0n ? 4 : 0) | Number((entry & PAT_LOW) >> PAT_SHIFT);
 }
 
 export function isGlobal(entry: bigint): boolean {

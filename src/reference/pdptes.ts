@@ -1,6 +1,7 @@
 /** PAE page-directory-pointer-table entries held in registers (SDM vol. 3, "PDPTE Registers"). */
 import { bitOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
+import { CR3_PAE } from "../abi/registers.js";
 import { GeneralProtectionError, PdpteLoadError } from "../errors.js";
 import type { PhysicalMemory } from "./memory.js";
 import type { Registers } from "./registers.js";
@@ -13,7 +14,7 @@ const P = bitOf(PTE, "P");
 
 /** Physical address of the PDPT: CR3 is 32 bits wide in PAE paging and the table is 32-byte aligned. */
 export function pdptAddress(registers: Registers): bigint {
-  return registers.cr3 & 0xffffffe0n;
+  return registers.cr3 & bitOf(CR3_PAE, "PDPT");
 }
 
 /**

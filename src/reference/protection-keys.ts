@@ -1,15 +1,18 @@
 /** Protection keys (SDM vol. 3, "Protection Keys"): 4-level and 5-level paging, data accesses only. */
-import { bitOf } from "../abi/bits.js";
+import { fieldOf, flagOf, valueIn } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
+import { KEY_RIGHTS } from "../abi/processor.js";
 import type { MemoryAccess } from "./access.js";
 import type { Registers } from "./registers.js";
 
-const PKEY = bitOf(PTE, "PKEY");
+const PKEY = fieldOf(PTE, "PKEY");
+const AD = flagOf(KEY_RIGHTS, "AD");
+const WD = flagOf(KEY_RIGHTS, "WD");
 
 /** The key in a leaf entry, 0 in the modes that have none. */
 export function protectionKey(registers: Registers, leaf: bigint): number {
   const keyed = registers.mode === "4level" || registers.mode === "5level";
-  return keyed ? Number((leaf & PKEY) >> 59n) : 0;
+  return keyed ? Number(valueIn(PKEY, leaf)) : 0;
 }
 
 /**
@@ -22,8 +25,8 @@ export function keyDenies(registers: Registers, key: number, userAddress: boolea
   if (registers.mode !== "4level" && registers.mode !== "5level") return false;
   if (access.fetch) return false;
   if (!(userAddress ? registers.pke : registers.pks && (registers.pkrsOnUserAccess || !access.user))) return false;
-  const pair = ((userAddress ? registers.pkru : registers.pkrs) >>> (2 * key)) & 3;
-  const accessDisable = (pair & 1) !== 0;
-  const writeDisable = (pair & 2) !== 0;
+  const pair = (userAddress ? registers.pkru : registers.pkrs) >>> (2 * key);
+  const accessDisable = (pair & AD) !== 0;
+  const writeDisable = (pair & WD) !== 0;
   return accessDisable || (writeDisable && access.write && (access.user || registers.wp));
 }

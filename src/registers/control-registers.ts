@@ -2,7 +2,7 @@
  * What the processor makes of a write to a control register: the checks that raise #GP(0), and what follows for
  * paging (kvm_set_cr0, kvm_set_cr3, kvm_set_cr4 and set_efer of Linux 6.1; SDM, "Control Registers").
  */
-import { bitOf, CR0 as CR0_TABLE, CR4 as CR4_TABLE, EFER as EFER_TABLE } from "../abi/index.js";
+import { bitOf, CR0 as CR0_TABLE, CR3, CR4 as CR4_TABLE, EFER as EFER_TABLE } from "../abi/index.js";
 import { GeneralProtectionError } from "../errors.js";
 
 export interface ControlRegisters {
@@ -39,14 +39,14 @@ const eferBit = (name: string) => Number(bitOf(EFER_TABLE, name));
 
 const CR0 = {
   pe: cr0Bit("PE"),
-  et: 0x10,
+  et: cr0Bit("ET"),
   wp: cr0Bit("WP"),
-  nw: 0x2000_0000,
+  nw: cr0Bit("NW"),
   cd: cr0Bit("CD"),
   pg: cr0Bit("PG"),
 } as const;
 /** EM and TS, which SMM clears with PE and PG. */
-const CR0_EM_TS = 0xc;
+const CR0_EM_TS = cr0Bit("EM") | cr0Bit("TS");
 export const CR4 = {
   pse: cr4Bit("PSE"),
   pae: cr4Bit("PAE"),
@@ -66,8 +66,8 @@ const CR4_PDPTR = CR4.pge | CR4.pse | CR4.pae | CR4.smep;
 const CR4_ROLE = CR4.pse | CR4.pae | CR4.la57 | CR4.smep | CR4.smap | CR4.pke;
 const EFER_ROLE = EFER.lme | EFER.nx;
 
-export const CR3_NO_FLUSH = 1n << 63n;
-export const PCID = 0xfffn;
+export const CR3_NO_FLUSH = bitOf(CR3, "NOFLUSH");
+export const PCID = bitOf(CR3, "PCID");
 
 export function numbersOf({ cr0, cr3, cr4, efer }: ControlRegisters): PagingRegisters {
   const low = (value: bigint) => Number(value & 0xffff_ffffn);

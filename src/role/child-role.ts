@@ -1,4 +1,4 @@
-/** Roles below a root, and the comparison of a page's role with its root's. */
+/** Roles of the pages below a root: what the audit expects of every entry that leads to a table. */
 import * as role from "./word.js";
 
 /**
@@ -30,23 +30,6 @@ export function childRole(parent: number, index: number, direct: boolean, access
  * PDPT's index); a page table covers 2 MiB of 4 MiB (address bit 21, the directory index's lowest bit).
  */
 function childQuadrant(level: number, index: number): number {
-  if (level === 1) return index & 1;
-  return level === 2 ? index & 3 : 0;
-}
-
-/** The role bits in which a page below a root may differ from the root. */
-export const SYNC_IGNORED =
-  role.ROLE_LEVEL |
-  role.ROLE_ACCESS |
-  role.ROLE_QUADRANT |
-  role.ROLE_LEVEL_PROMOTED |
-  role.ROLE_PAE_ROOT |
-  role.ROLE_GUEST_LEVEL;
-
-/**
- * Whether a page may be synchronised in a context with this root role. Direct pages have nothing
- * to synchronise. A page reached through the context's own root always may; `false` is a bug.
- */
-export function canSync(page: number, root: number): boolean {
-  return !role.roleIsDirect(page) && ((page ^ root) & ~SYNC_IGNORED) === 0;
+  if (level === 1) return index % 2;
+  return level === 2 ? index % 4 : 0;
 }

@@ -98,6 +98,6 @@ const ACCESS_3 = ["---", "--x", "w--", "w-x", "-u-", "-ux", "wu-", "wux"];
 /** Inherited rights as the layout's kernel prints them: `wux`, or `rwux` with four bits. */
 export function accessText(layout: RoleLayout, access: number): string {
   const width = layout.base.fields.find((field) => field.name === "access")?.width;
-  if (width !== 4) return ACCESS_3[access & 7]!;
+  if (width !== 4) return ACCESS_3[access % ACCESS_3.length]!;
   return ["r", "w", "u", "x"].map((letter, bit) => ((access >> bit) & 1 ? letter : "-")).join("");
 }

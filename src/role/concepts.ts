@@ -3,6 +3,8 @@
  * conversion. A layout's fields are read into concepts, derivable concepts are
  * filled in, and the other layout's fields are written from them.
  */
+import { fieldOf } from "../abi/bits.js";
+import { ACC } from "../abi/spte.js";
 import type { RoleWords } from "./codec.js";
 import { decodeRole } from "./codec.js";
 import type { RoleLayout } from "./layouts.js";
@@ -29,16 +31,27 @@ const READERS: Readonly<Record<string, Reader>> = {
   "base.has_4_byte_gpte": (value) => [["gpte4", value]],
 };
 
+/** Positions in an access mask of 3 bits, where readable is implied, */
+const ACCESS_X = fieldOf(ACC, "EXEC").low;
+const ACCESS_W = fieldOf(ACC, "WRITE").low;
+const ACCESS_U = fieldOf(ACC, "USER").low;
+/** and in one of 4: rights to read and to execute beside the two that are where they were. */
+const WIDE_ACCESS_R = 0;
+const WIDE_ACCESS_X = 3;
+
+function bitAt(access: number, position: number): number {
+  return (access >> position) & 1;
+}
+
 function readAccess(layout: RoleLayout, access: number): readonly (readonly [string, number])[] {
   const wide = isWideAccess(layout);
   const shared = [
-    ["access_w", (access >> 1) & 1],
-    ["access_u", (access >> 2) & 1],
+    ["access_w", bitAt(access, ACCESS_W)],
+    ["access_u", bitAt(access, ACCESS_U)],
   ] as const;
-  // 3 bits: x1 w2 u4, readable is implied. 4 bits: r1 w2 u4 x8.
   return wide
-    ? [["access_r", access & 1], ...shared, ["access_x", (access >> 3) & 1]]
-    : [["access_x", access & 1], ...shared];
+    ? [["access_r", bitAt(access, WIDE_ACCESS_R)], ...shared, ["access_x", bitAt(access, WIDE_ACCESS_X)]]
+    : [["access_x", bitAt(access, ACCESS_X)], ...shared];
 }
 
 function isWideAccess(layout: RoleLayout): boolean {
@@ -133,8 +146,9 @@ export function fieldFromConcepts(layout: RoleLayout, half: "base" | "ext", name
     switch (name) {
       case "access": {
         const bit = (concept: string) => known.get(concept) ?? 0;
-        const shared = (bit("access_w") << 1) | (bit("access_u") << 2);
-        return shared | (isWideAccess(layout) ? bit("access_r") | (bit("access_x") << 3) : bit("access_x"));
+        const shared = (bit("access_w") << ACCESS_W) | (bit("access_u") << ACCESS_U);
+        if (!isWideAccess(layout)) return shared | (bit("access_x") << ACCESS_X);
+        return shared | (bit("access_r") << WIDE_ACCESS_R) | (bit("access_x") << WIDE_ACCESS_X);
       }
       case "cr4_pae":
         return direct ? 0 : 1 - (known.get("gpte4") ?? 0);

@@ -1,6 +1,6 @@
 /** `x86-paging/role`: roles of every kernel era and of this project. */
 
-export { canSync, childRole, SYNC_IGNORED } from "./child-role.js";
+export { childRole } from "./child-role.js";
 export type { DecodedRole, DecodedWord, RoleFields, RoleWords } from "./codec.js";
 export { accessText, decodeRole, decodeWord, encodeWord, hexRole, joinRole, splitRole } from "./codec.js";
 export type { LostField, RoleConversion } from "./convert.js";

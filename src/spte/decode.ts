@@ -1,5 +1,5 @@
 /** What a shadow page-table entry says, from its value and its VM's masks. */
-import { type BitLayout, bitOf, type DecodedField, decodeFields } from "../abi/bits.js";
+import { type BitLayout, bitOf, type DecodedField, decodeFields, fieldOf, maskOf, valueIn } from "../abi/bits.js";
 import { NONPRESENT_OR_RSVD_BITS, REMOVED_SPTE, SPTE, SPTE_AD, SPTE_EPT, SPTE_LEGACY, SPTE_MMIO } from "../abi/spte.js";
 import { ConfigError } from "../errors.js";
 import { bitRange, eptMasks, legacyMasks, type SpteFormat, type SpteMasks } from "./masks.js";
@@ -73,15 +73,15 @@ const PRESENT = bit("MMU_PRESENT");
 const PS = bit("PS");
 const ADDRESS = bit("ADDRESS");
 const AD_TYPE = bit("AD_TYPE");
-const AD_TYPE_SHIFT = 52n;
+const AD_TYPE_SHIFT = BigInt(fieldOf(SPTE, "AD_TYPE").low);
 const SAVED = bit("SAVED_R") | bit("SAVED_X");
-const SAVED_SHIFT = 54n;
+const SAVED_SHIFT = BigInt(fieldOf(SPTE, "SAVED_R").low);
 const RSVD_SHIFT = BigInt(NONPRESENT_OR_RSVD_BITS);
 const W = bitOf(SPTE_LEGACY, "RW");
 const P = bitOf(SPTE_LEGACY, "P");
-const GEN_LOW = bitOf(SPTE_MMIO, "GEN_LOW");
-const GEN_HIGH = bitOf(SPTE_MMIO, "GEN_HIGH");
-const GEN_LOW_BITS = 8n;
+const GEN_LOW = fieldOf(SPTE_MMIO, "GEN_LOW");
+const GEN_HIGH = fieldOf(SPTE_MMIO, "GEN_HIGH");
+const GEN = maskOf(GEN_LOW) | maskOf(GEN_HIGH);
 
 /** The masks that a format has where nothing else is known. */
 export function defaultMasks(format: SpteFormat): SpteMasks {
@@ -111,8 +111,12 @@ export function isAccessTracked(spte: bigint, masks: SpteMasks): boolean {
 /** Guest frame, rights and generation of an MMIO entry. */
 export function mmioOf(spte: bigint, masks: SpteMasks): MmioSpte {
   const gpa = (spte & masks.lowerGfn) | ((spte >> RSVD_SHIFT) & masks.nonpresentOrRsvd);
-  const generation = ((spte & GEN_LOW) >> 3n) | (((spte & GEN_HIGH) >> 52n) << GEN_LOW_BITS);
-  return { gfn: gpa >> 12n, access: Number(spte & masks.mmioAccess), generation: Number(generation) };
+  return { gfn: gpa >> 12n, access: Number(spte & masks.mmioAccess), generation: mmioGenerationOf(spte) };
+}
+
+/** The 19 bits of an MMIO entry's generation. */
+export function mmioGenerationOf(spte: bigint): number {
+  return Number(valueIn(GEN_LOW, spte) | (valueIn(GEN_HIGH, spte) << BigInt(GEN_LOW.width!)));
 }
 
 /**
@@ -162,12 +166,12 @@ function rightsOf(word: bigint, masks: SpteMasks, format: SpteFormat): SpteRight
 function decodeMmio(word: bigint, masks: SpteMasks): DecodedSpte {
   const mmio = mmioOf(word, masks);
   const moved = (masks.nonpresentOrRsvd << RSVD_SHIFT) & ADDRESS;
-  const defined = masks.mmio | masks.mmioAccess | GEN_LOW | GEN_HIGH | masks.lowerGfn | masks.nonpresentOrRsvd | moved;
+  const defined = masks.mmio | masks.mmioAccess | GEN | masks.lowerGfn | masks.nonpresentOrRsvd | moved;
   return {
     word,
     kind: "mmio",
     mmio,
-    fields: decodeFields(SPTE_MMIO, word & (GEN_LOW | GEN_HIGH)),
+    fields: decodeFields(SPTE_MMIO, word & GEN),
     unknown: word & ~defined,
   };
 }

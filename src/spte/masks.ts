@@ -157,7 +157,7 @@ export function eptMasks(options: EptMaskOptions): SpteMasks {
 }
 
 /** Bits that may mark an MMIO entry: not the generation's, nor bit 11 (SPTE_MMIO_ALLOWED_MASK). */
-const MMIO_ALLOWED = (1n << 63n) | bitRange(12, 51) | bitRange(0, 2);
+const MMIO_ALLOWED = bitOf(EPT, "SVE") | bitOf(EPT, "ADDRESS") | EPT_RWX;
 
 /**
  * The masks with another mark of MMIO entries (kvm_mmu_set_mmio_spte_mask).

@@ -1,5 +1,104 @@
-/** Which bits a shadow format reserves, by level: what no SPTE may have set. */
+/**
+ * Must-be-zero bits of entries: in KVM's rule set, as contexts keep them for the guest's tables and their own
+ * (__reset_rsvds_bits_mask of Linux 6.1), and what a shadow format reserves, as users of `x86-paging/spte` ask for it.
+ */
+import { bitOf, fieldOf, flagOf } from "../abi/bits.js";
+import { EPT, PDPTE_PAE_RESERVED, PTE } from "../abi/entries.js";
 import { bitRange, type SpteMasks } from "./masks.js";
+
+const PS = bitOf(PTE, "PS");
+const XD = bitOf(PTE, "XD");
+/** Reserved in the two top levels by AMD (APM, "Long-Mode Page Translation"). */
+const AMD_BIT_8 = bitOf(PTE, "G");
+const EPT_R = flagOf(EPT, "R");
+const EPT_W = flagOf(EPT, "W");
+const EPT_RWX = EPT_R | EPT_W | flagOf(EPT, "X");
+const MEMTYPE_SHIFT = fieldOf(EPT, "MEMTYPE").low;
+const LEVELS = 5;
+
+export interface ReservedBitsInput {
+  /** Levels of the format: 2 is 32-bit paging, 3 is PAE. */
+  readonly level: number;
+  /** Address bits from MAXPHYADDR on. */
+  readonly physicalBits: bigint;
+  readonly nx: boolean;
+  readonly page1g: boolean;
+  readonly pse: boolean;
+  /** Bit 8 of upper entries is reserved. */
+  readonly amd: boolean;
+}
+
+/** Ten masks: index `5 * bit7 + level - 1`. Levels that the format does not have keep `previous`'s masks. */
+export function reservedBits(input: ReservedBitsInput, previous: readonly bigint[]): bigint[] {
+  const masks = [...previous];
+  const { level, pse } = input;
+  const set = (bit7: 0 | 1, at: number, mask: bigint) => {
+    masks[5 * bit7 + at - 1] = mask;
+  };
+  if (level === 2) {
+    set(0, 2, 0n);
+    set(0, 1, 0n);
+    set(1, 1, 0n);
+    // 4 MiB pages: PSE-36 is always there, and exactly 36 bits.
+    set(1, 2, pse ? bitRange(17, 21) : 0n);
+    return masks;
+  }
+  let high = input.physicalBits & (level === 3 ? bitRange(0, 62) : bitRange(0, 51));
+  if (!input.nx) high |= XD;
+  if (level === 3) {
+    set(0, 3, XD | high | PDPTE_PAE_RESERVED);
+    set(0, 2, high);
+    set(0, 1, high);
+    set(1, 2, high | bitRange(13, 20));
+    set(1, 1, high);
+    return masks;
+  }
+  const bit8 = input.amd ? AMD_BIT_8 : 0n;
+  const giant = input.page1g ? 0n : PS;
+  for (let at = 4; at <= level; at++) {
+    set(0, at, high | bit8 | PS);
+    set(1, at, high | bit8 | PS);
+  }
+  set(0, 3, high | giant);
+  set(0, 2, high);
+  set(0, 1, high);
+  set(1, 3, high | giant | bitRange(13, 29));
+  set(1, 2, high | bitRange(13, 20));
+  set(1, 1, high);
+  return masks;
+}
+
+/** What a processor's extended page tables allow. */
+export interface EptReservedInput {
+  /** Address bits that are reserved. */
+  readonly physicalBits: bigint;
+  readonly executeOnly: boolean;
+  /** Largest level of a leaf, 1 to 3. */
+  readonly hugePageLevel: number;
+}
+
+/** Reserved bits of extended page tables, 5 levels (__reset_rsvds_bits_mask_ept; SDM, "EPT Misconfigurations"). */
+export function eptReservedBits({ physicalBits, hugePageLevel }: EptReservedInput): bigint[] {
+  const high = physicalBits & bitRange(0, 51);
+  const no1g = hugePageLevel < 3 ? PS : 0n;
+  const no2m = hugePageLevel < 2 ? PS : 0n;
+  const upper = high | bitRange(3, 7);
+  return [
+    ...[high, high | bitRange(3, 6) | no2m, high | bitRange(3, 6) | no1g, upper, upper],
+    ...[high, high | bitRange(12, 20) | no2m, high | bitRange(12, 29) | no1g, upper, upper],
+  ];
+}
+
+/** One bit for each bad value of an EPT entry's bits 5:0: memory types 2, 3 and 7; writing without reading; X alone. */
+export function eptBadTypeAndRights(executeOnly: boolean): bigint {
+  let bad = 0n;
+  for (let value = 0; value < 64; value++) {
+    const rights = value & EPT_RWX;
+    const unreadable = (rights & EPT_R) === 0 && ((rights & EPT_W) !== 0 || (rights !== 0 && !executeOnly));
+    if ([2, 3, 7].includes(value >> MEMTYPE_SHIFT) || unreadable) bad |= 1n << BigInt(value);
+  }
+  return bad;
+}
 
 /** Reserved bits of SPTEs (struct rsvd_bits_validate of Linux 6.1). */
 export interface ReservedBits {
@@ -19,39 +118,18 @@ export interface LegacyReservedOptions {
   readonly encryptedOnly?: boolean;
 }
 
-const BIT_7 = 0x80n;
-const BIT_8 = 0x100n;
-const NX = 1n << 63n;
-const LEVELS = 5;
-
 /**
  * Reserved bits of the legacy format (reset_shadow_zero_bits_mask, reset_tdp_shadow_zero_bits_mask).
  * Bit 8 of the two top levels, reserved by AMD only, counts always: KVM never sets it.
  */
 export function legacyReserved(masks: SpteMasks, options: LegacyReservedOptions): ReservedBits {
-  const { rootLevel, nx, page1g, encryptedOnly = false } = options;
-  const pae = rootLevel === 3;
-  let high = bitRange(masks.physBits, pae ? 62 : 51);
-  if (!nx) high |= NX;
-  const no1g = page1g ? 0n : BIT_7;
-  const small = new Array<bigint>(LEVELS).fill(0n);
-  const large = new Array<bigint>(LEVELS).fill(0n);
-  small[0] = large[0] = high;
-  small[1] = high;
-  large[1] = high | bitRange(13, 20);
-  if (pae) small[2] = NX | high | bitRange(5, 8) | bitRange(1, 2);
-  else {
-    small[2] = high | no1g;
-    large[2] = high | no1g | bitRange(13, 29);
-    for (let level = 4; level <= rootLevel; level++) small[level - 1] = large[level - 1] = high | BIT_8 | BIT_7;
-  }
-  for (let index = 0; index < rootLevel; index++) {
-    for (const table of [small, large]) {
-      if (encryptedOnly && masks.me !== 0n) table[index] = (table[index]! | masks.me) & ~masks.meValue;
-      else table[index] = table[index]! & ~masks.me;
-    }
-  }
-  return { bits: [small, large], badMemtypeRights: 0n };
+  const { rootLevel: level, nx, page1g, encryptedOnly = false } = options;
+  const input = { level, physicalBits: bitRange(masks.physBits, 63), nx, page1g, pse: false, amd: true };
+  const all = reservedBits(input, new Array<bigint>(2 * LEVELS).fill(0n)).map((mask, index) => {
+    if (index % LEVELS >= level) return mask;
+    return encryptedOnly && masks.me !== 0n ? (mask | masks.me) & ~masks.meValue : mask & ~masks.me;
+  });
+  return { bits: [all.slice(0, LEVELS), all.slice(LEVELS)], badMemtypeRights: 0n };
 }
 
 export interface EptReservedOptions {
@@ -62,28 +140,15 @@ export interface EptReservedOptions {
 }
 
 /** Reserved bits of EPT (reset_tdp_shadow_zero_bits_mask, reset_ept_shadow_zero_bits_mask). */
-export function eptReserved(masks: SpteMasks, options: EptReservedOptions): ReservedBits {
-  const { executeOnly, maxPageLevel } = options;
-  const high = bitRange(masks.physBits, 51) & ~masks.me;
-  const no1g = maxPageLevel < 3 ? BIT_7 : 0n;
-  const no2m = maxPageLevel < 2 ? BIT_7 : 0n;
-  const top = high | bitRange(3, 7);
-  const small = [high, high | bitRange(3, 6) | no2m, high | bitRange(3, 6) | no1g, top, top];
-  const large = [high, high | bitRange(12, 20) | no2m, high | bitRange(12, 29) | no1g, top, top];
-  let bad = 0n;
-  for (let low = 0; low < 64; low++) {
-    const rights = low & 7;
-    const memtype = low >> 3;
-    const badMemtype = memtype === 2 || memtype === 3 || memtype === 7;
-    // Writable without readable; executable alone where the processor does not support it.
-    if (badMemtype || rights === 2 || rights === 6 || (rights === 4 && !executeOnly)) bad |= 1n << BigInt(low);
-  }
-  return { bits: [small, large], badMemtypeRights: bad };
+export function eptReserved(masks: SpteMasks, { executeOnly, maxPageLevel }: EptReservedOptions): ReservedBits {
+  const physicalBits = bitRange(masks.physBits, 51) & ~masks.me;
+  const all = eptReservedBits({ physicalBits, executeOnly, hugePageLevel: maxPageLevel });
+  return { bits: [all.slice(0, LEVELS), all.slice(LEVELS)], badMemtypeRights: eptBadTypeAndRights(executeOnly) };
 }
 
 /** The reserved bits that an entry of that level has set; `badRights` where its low bits are forbidden. */
 export function reservedBitsSet(reserved: ReservedBits, spte: bigint, level: number) {
-  const row = reserved.bits[spte & BIT_7 ? 1 : 0];
+  const row = reserved.bits[spte & PS ? 1 : 0];
   return {
     bits: spte & (row[level - 1] ?? 0n),
     badRights: ((reserved.badMemtypeRights >> (spte & 0x3fn)) & 1n) === 1n,

@@ -1,3 +1,4 @@
+/** The package in a real browser: loading the core, opening dumps, with nothing of Node's. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";

@@ -1,3 +1,4 @@
+/** The demonstration page in a real browser. */
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";

@@ -1,23 +1,18 @@
-import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+/** The command `conform`: what it takes, prints and ends with. */
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
+import { temporaryFolder } from "../temporary.js";
 import { run } from "./run-main.js";
 
 const fixtures = new URL("../fixtures/walk/", import.meta.url).pathname;
-const folder = mkdtempSync(join(tmpdir(), "conform-"));
+const { directory: folder, file, folder: emptyFolder } = temporaryFolder();
 const lines = gunzipSync(readFileSync(join(fixtures, "pae.ndjson.gz")))
   .toString()
   .trimEnd()
   .split("\n")
   .slice(0, 40);
-
-function file(name: string, content: string | Uint8Array): string {
-  const path = join(folder, name);
-  writeFileSync(path, content);
-  return path;
-}
 
 const changed = (changes: object) => JSON.stringify({ ...JSON.parse(lines[0]!), ...changes });
 
@@ -101,7 +96,7 @@ describe("x86-paging conform", () => {
   it.each([
     ["no such file", () => join(folder, "missing"), /missing: expected a file or folder, found ENOENT/],
     ["an empty file", () => file("empty.ndjson", ""), /expected vectors, found none/],
-    ["an empty folder", () => mkdtempSync(join(folder, "sub")), /expected \*\.ndjson or \*\.ndjson\.gz files/],
+    ["an empty folder", emptyFolder, /expected \*\.ndjson or \*\.ndjson\.gz files/],
     ["no JSON", () => file("text.ndjson", `${lines[0]}\nhello`), /text\.ndjson: line 2: is not JSON/],
     [
       "bytes behind the gzip data",

@@ -1,18 +1,13 @@
-import { mkdtempSync, openSync, readFileSync, rmSync, truncateSync, writeFileSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
+/** Damaged and sparse dumps: the command ends in a listing or in one line, never in half a listing. */
+import { openSync, readFileSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { elfCore, qemuNote, table64 } from "../dump/builders.js";
+import { temporaryFolder } from "../temporary.js";
 import { fixture, run } from "./run-main.js";
 
-let directory: string;
-beforeAll(() => {
-  directory = mkdtempSync(join(tmpdir(), "x86-paging-"));
-});
-afterAll(() => {
-  rmSync(directory, { recursive: true });
-});
+const { directory } = temporaryFolder();
 
 /** A small generator (mulberry32): the same damage in every run. */
 function randomNumbers(seed: number): (below: number) => number {

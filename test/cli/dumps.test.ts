@@ -1,3 +1,4 @@
+/** The commands on dumps of real Linux guests, against what QEMU said of them. */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";

@@ -1,24 +1,20 @@
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+/** The command `replay`: which recordings it finds, what it prints and ends with. */
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gunzipSync, gzipSync } from "node:zlib";
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
+import { temporaryFolder } from "../temporary.js";
 import { run } from "./run-main.js";
 
 const RECORDINGS = fileURLToPath(new URL("../fixtures/recordings", import.meta.url));
 const E1 = join(RECORDINGS, "e1_lm4_mmio_slots", "npt0");
 
-const folders: string[] = [];
-afterEach(() => {
-  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
-});
+const { copyOf, folder: emptyFolder } = temporaryFolder();
 
 /** A copy of the recording E1 whose scenario text is changed. */
 function changedCopy(change: (text: string) => string): string {
-  const folder = mkdtempSync(join(tmpdir(), "recording-"));
-  folders.push(folder);
-  cpSync(E1, folder, { recursive: true });
+  const folder = copyOf(E1);
   const file = join(folder, "scenario.json.gz");
   writeFileSync(file, gzipSync(change(gunzipSync(readFileSync(file)).toString())));
   return folder;
@@ -97,8 +93,7 @@ describe("replay", () => {
     ["walks", ["--walks"]],
     ["JSON", ["--json"]],
   ])("replays the other recordings of a folder where one is broken, and ends with 2 (%s)", async (_name, options) => {
-    const folder = mkdtempSync(join(tmpdir(), "mixed-"));
-    folders.push(folder);
+    const folder = emptyFolder();
     for (const name of ["a", "b", "c"]) cpSync(E1, join(folder, name), { recursive: true });
     const broken = join(folder, "b", "scenario.json.gz");
     writeFileSync(broken, "junk");
@@ -129,15 +124,7 @@ describe("replay", () => {
   it.each([
     ["a folder that does not exist", () => join(RECORDINGS, "nothing"), "no such folder"],
     ["a file", () => join(E1, "scenario.json.gz"), "expected a folder"],
-    [
-      "a folder without recordings",
-      () => {
-        const folder = mkdtempSync(join(tmpdir(), "empty-"));
-        folders.push(folder);
-        return folder;
-      },
-      "expected scenario.json.gz",
-    ],
+    ["a folder without recordings", emptyFolder, "expected scenario.json.gz"],
     [
       "a broken scenario",
       () => changedCopy((text) => text.replace('"slots"', '"slats"')),

@@ -1,3 +1,4 @@
+/** The commands `role` and `spte`. */
 import { describe, expect, it } from "vitest";
 import { ERAS } from "../../src/role/index.js";
 import { run } from "./run-main.js";

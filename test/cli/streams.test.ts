@@ -1,31 +1,16 @@
 /** Where the command reads and writes: long lists, pipes, files that change, outputs that fail. */
 import { execFileSync } from "node:child_process";
-import {
-  closeSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  truncateSync,
-  writeFileSync,
-  writeSync,
-} from "node:fs";
-import { tmpdir } from "node:os";
+import { closeSync, openSync, readFileSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { Readable, Writable } from "node:stream";
 import { gunzipSync } from "node:zlib";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { linesOf } from "../../src/cli/lines.js";
 import { main } from "../../src/cli/main.js";
+import { temporaryFolder } from "../temporary.js";
 import { fixture, run } from "./run-main.js";
 
-let directory: string;
-beforeAll(() => {
-  directory = mkdtempSync(join(tmpdir(), "x86-paging-"));
-});
-afterAll(() => {
-  rmSync(directory, { recursive: true });
-});
+const { directory } = temporaryFolder();
 
 interface Streams {
   readonly stdin?: Iterable<string>;

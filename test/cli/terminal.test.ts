@@ -1,19 +1,13 @@
 /** Whatever files and arguments have in them, a terminal is told nothing but text. */
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { TerminalText, visible } from "../../src/cli/terminal-text.js";
 import { concat, elfCore, limeRange, note, page, qemuNote, table64 } from "../dump/builders.js";
+import { temporaryFolder } from "../temporary.js";
 import { fixture, run } from "./run-main.js";
 
-let directory: string;
-beforeAll(() => {
-  directory = mkdtempSync(join(tmpdir(), "x86-paging-"));
-});
-afterAll(() => {
-  rmSync(directory, { recursive: true });
-});
+const { directory } = temporaryFolder();
 
 /** Sets the title, clears the screen by C0 and C1, moves to another line, turns text around, ends a line. */
 const HOSTILE = "\u001b]0;x\u0007\u001b[2J\u009b2J\r\u202e\u2066\u2028\u007f\n";

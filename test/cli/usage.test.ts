@@ -1,25 +1,13 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+/** What the command refuses, with which line and which status, and what it accepts. */
 import { join } from "node:path";
 import { Writable } from "node:stream";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { main } from "../../src/cli/main.js";
 import { type CpuRegisters, elfCore, limeRange, page, qemuNote, table32, table64 } from "../dump/builders.js";
+import { temporaryFolder } from "../temporary.js";
 import { fixture, run } from "./run-main.js";
 
-let directory: string;
-beforeAll(() => {
-  directory = mkdtempSync(join(tmpdir(), "x86-paging-"));
-});
-afterAll(() => {
-  rmSync(directory, { recursive: true });
-});
-
-function file(name: string, content: Uint8Array | string): string {
-  const path = join(directory, name);
-  writeFileSync(path, content);
-  return path;
-}
+const { directory, file } = temporaryFolder();
 
 /** A long-mode dump of these tables, by page frame number; the root is at 0x1000. */
 function dumpOf(name: string, tables: Record<number, Uint8Array>, registers: CpuRegisters = {}, machine = 62): string {

@@ -1,3 +1,4 @@
+/** Each engine against the page walks that processors were recorded at. */
 import { createReadStream, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";

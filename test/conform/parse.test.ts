@@ -1,3 +1,4 @@
+/** Vectors are read strictly: what is no vector is refused with its place. */
 import { describe, expect, it } from "vitest";
 import { parseVector, readVectors, VectorError } from "../../src/conform/index.js";
 import { sampleVector } from "./sample.js";

@@ -1,3 +1,4 @@
+/** What a vector judges an engine by, with engines that are wrong on purpose. */
 import { describe, expect, it } from "vitest";
 import type { AddressSpace, GuestMemory, PagingEngine, Translation } from "../../src/api.js";
 import { parseVector, runVector, runVectors } from "../../src/conform/index.js";

@@ -1,3 +1,4 @@
+/** Batches whose arrays lie in the core's own memory. */
 import { describe, expect, it } from "vitest";
 import type { PageSource } from "../../src/api.js";
 import { type Core, type CoreSpace, loadSync } from "../../src/core/index.js";

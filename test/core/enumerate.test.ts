@@ -1,3 +1,4 @@
+/** Listing leaves of dense and sparse level-1 tables, which the core reads with vectors. */
 import { describe, expect, it } from "vitest";
 import type { AddressSpaceConfig, PagingEngine } from "../../src/api.js";
 import { loadSync } from "../../src/core/index.js";

@@ -1,3 +1,4 @@
+/** The fast walks and batch kernels against the full walk, for each of their checks. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/index.js";
 import type { AddressSpaceConfig } from "../../src/api.js";

@@ -1,3 +1,4 @@
+/** Runs of mappings, as the core lists them. */
 import { describe, expect, it } from "vitest";
 import { loadSync } from "../../src/core/index.js";
 import { UnsupportedError } from "../../src/errors.js";

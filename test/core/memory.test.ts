@@ -1,7 +1,8 @@
+/** The linear memory: views after growth, a caller's memory, the allocator. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { loadSync } from "../../src/core/index.js";
-import { LinearMemory } from "../../src/core/linear-memory.js";
+import { LinearMemory } from "../../src/core/linear/linear-memory.js";
 import { Access, ConfigError, MemoryRangeError, OutOfMemoryError, UnsupportedError } from "../../src/index.js";
 
 const LONG = { cr0: 0x80010001, cr4: 0x20, efer: 0xd00 };

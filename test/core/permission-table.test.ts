@@ -1,7 +1,8 @@
+/** The core's permission table against a running kernel's. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { loadSync } from "../../src/core/index.js";
-import { spaceRecord } from "../../src/core/space-config.js";
+import { SpaceRecord } from "../../src/core/records/walk.js";
 
 interface Recorded {
   readonly cr0: number;
@@ -21,8 +22,8 @@ describe("the permission table of the kvm rule set", () => {
 
   it.each(recorded)("is Linux 6.1's for CR0 $cr0, CR4 $cr4, EFER $efer", ({ permissions, ...registers }) => {
     const space = core.createAddressSpace(memory, { ...registers, cr3: 0, rules: "kvm-6.1" });
-    const at = space.pointer + spaceRecord.offset("PERMISSIONS");
-    const words = [...new Uint16Array(core.linearMemory.buffer, at, 16)];
+    const record = new SpaceRecord(core.internals().linear, space.pointer);
+    const words = Array.from({ length: 16 }, (_, index) => record.permissions(index));
     // KVM has eight rights combinations, the table sixteen: without the EPT-only right.
     expect(words.map((word) => (word & 0xff).toString(16).padStart(2, "0")).join("")).toBe(permissions);
     // The upper eight are the same ones with a right that legacy formats do not know.

@@ -1,11 +1,10 @@
 /** The first level of the software TLB, which the host compares by itself; tlb.test.ts has the rules of both levels. */
 import { describe, expect, it } from "vitest";
-import { Access, CODES, SPACE } from "../../src/abi/index.js";
+import { Access, CODES } from "../../src/abi/index.js";
 import type { AddressSpaceConfig } from "../../src/api.js";
 import { type Core, type CoreMemory, type CoreSpace, loadSync } from "../../src/core/index.js";
-import { RecordType } from "../../src/core/record.js";
+import { SpaceRecord } from "../../src/core/records/walk.js";
 
-const spaceRecord = new RecordType(SPACE);
 const LONG = { cr0: 0x80010001, cr3: 0x1000, cr4: 0x20, efer: 0xd00, tlbEntries: 64 };
 const NARROW = { cr0: 0x80010001, cr3: 0x1000, cr4: 0x10, efer: 0, tlbEntries: 64 };
 const ALL = 0x67n; // P, RW, US, A, D
@@ -31,9 +30,8 @@ const fast = (space: CoreSpace, address: bigint, access: number = Access.Read) =
 /** Makes every entry of the second level invalid: what is found afterwards is found in the first. */
 function emptySecondLevel(core: Core, space: CoreSpace): void {
   const { linear } = core.internals();
-  const entries = spaceRecord.get32(linear, space.pointer, "TLB");
-  const lines = spaceRecord.get32(linear, space.pointer, "TLB_LINES");
-  linear.u8.fill(0, entries, lines);
+  const { tlb, tlbLines } = new SpaceRecord(linear, space.pointer);
+  linear.u8.fill(0, tlb, tlbLines);
 }
 
 function guest(config: Partial<AddressSpaceConfig> = {}) {

@@ -1,3 +1,4 @@
+/** The software TLB: what it keeps, and what each architected event invalidates. */
 import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/index.js";

@@ -1,3 +1,4 @@
+/** Core and reference over random scenarios. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { loadSync } from "../../src/core/index.js";

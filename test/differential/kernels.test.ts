@@ -1,3 +1,4 @@
+/** Every batch kernel against `translate` over random scenarios. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/index.js";

@@ -1,3 +1,4 @@
+/** Opening dumps from blobs, as in a browser. */
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";

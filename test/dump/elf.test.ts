@@ -1,3 +1,4 @@
+/** ELF core dumps: segments, notes, and what is refused. */
 import { describe, expect, it } from "vitest";
 import { DumpError, MemoryByteSource, openDump } from "../../src/dump/index.js";
 import { concat, type ElfOptions, elfCore, note, page, prstatusNote, qemuNote } from "./builders.js";

@@ -1,3 +1,4 @@
+/** LiME and raw dumps. */
 import { describe, expect, it } from "vitest";
 import { DumpError, MemoryByteSource, openDump } from "../../src/dump/index.js";
 import { concat, elfCore, limeRange, page } from "./builders.js";

@@ -1,28 +1,16 @@
 /** What a dump may cost: limits hold for all of its parts together, and files that change are noticed. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { openDumpAsync } from "../../src/dump/browser.js";
 import { DumpError, InflationLimitError, MemoryByteSource, openDump, openDumpFile } from "../../src/dump/node.js";
 import { SpilledPages } from "../../src/dump/spilled-pages.js";
+import { temporaryFolder } from "../temporary.js";
 import { concat, elfCore, limeRange, note, page, qemuNote } from "./builders.js";
 
-let directory: string;
-beforeAll(() => {
-  directory = mkdtempSync(join(tmpdir(), "x86-paging-"));
-});
-afterAll(() => {
-  rmSync(directory, { recursive: true });
-});
-
-function file(name: string, bytes: Uint8Array): string {
-  const path = join(directory, name);
-  writeFileSync(path, bytes);
-  return path;
-}
+const { directory, file, folder: emptyFolder } = temporaryFolder();
 
 const PT_NOTE = 4;
 
@@ -159,7 +147,7 @@ describe("a gzip file", () => {
   });
 
   it("keeps pages beyond a limit in a temporary file without a name", () => {
-    const folder = mkdtempSync(join(directory, "spill-"));
+    const folder = emptyFolder();
     vi.stubEnv("TMPDIR", folder);
     const pages = new SpilledPages("dump", 3 * 4096);
     for (let i = 0; i < 600; i++) pages.add(page(i % 256));

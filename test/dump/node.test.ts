@@ -1,24 +1,13 @@
-import { mkdtempSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
+/** Dumps in files: compressed ones, and what no dump is. */
+import { openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { DumpError, openDumpFile } from "../../src/dump/node.js";
+import { temporaryFolder } from "../temporary.js";
 import { concat, elfCore, limeRange, page } from "./builders.js";
 
-let directory: string;
-beforeAll(() => {
-  directory = mkdtempSync(join(tmpdir(), "x86-paging-"));
-});
-afterAll(() => {
-  rmSync(directory, { recursive: true });
-});
-
-function file(name: string, bytes: Uint8Array): string {
-  const path = join(directory, name);
-  writeFileSync(path, bytes);
-  return path;
-}
+const { directory, file } = temporaryFolder();
 
 async function failure(path: string): Promise<DumpError> {
   const error = await openDumpFile(path).then(

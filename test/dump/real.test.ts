@@ -1,3 +1,4 @@
+/** Dumps of real Linux guests. */
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";

@@ -1,3 +1,4 @@
+/** Registers of a dump: from its notes, inferred or given. */
 import { describe, expect, it } from "vitest";
 import { DumpError, MemoryByteSource, openDump, registersFromDump } from "../../src/dump/index.js";
 import { concat, elfCore, limeRange, note, page, qemuNote } from "./builders.js";

@@ -1,3 +1,4 @@
+/** The formats of listings: `info tlb`, leaves, runs, modes. */
 import { describe, expect, it } from "vitest";
 import type { Leaf, PagingMode } from "../../src/api.js";
 import { decodeEntry } from "../../src/maps/entry.js";

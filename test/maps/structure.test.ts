@@ -1,3 +1,4 @@
+/** Counting what tables lead to without walking each address, and what is refused. */
 import { describe, expect, it } from "vitest";
 import type { PageSource } from "../../src/api.js";
 import { TableStructureError } from "../../src/errors.js";

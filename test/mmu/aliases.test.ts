@@ -546,9 +546,9 @@ describe("refusals", () => {
     for (const bit of [OTHER, BIT]) {
       const guest = new TdpGuest("npt", { aliases: { mask: OTHER | BIT } });
       guest.vcpu.enterGuest();
-      const root = guest.vcpu.roots.current;
+      const root = guest.vcpu.state.rootMmu.roots.current;
       expect(() => guest.vcpu.writeCr3(0x2000n | bit)).toThrow(GeneralProtectionError);
-      expect([guest.vcpu.registers.cr3, guest.vcpu.roots.current]).toEqual([0x1000n, root]);
+      expect([guest.vcpu.registers.cr3, guest.vcpu.state.rootMmu.roots.current]).toEqual([0x1000n, root]);
       expect(() => guest.vcpu.setRegisters({ ...guest.registers, cr3: 0x2000n | bit })).toThrow(ConfigError);
       expect(() => guest.vm.createVcpu({ ...guest.registers, cr3: bit })).toThrow(ConfigError);
       expectSound(guest);
@@ -559,7 +559,7 @@ describe("refusals", () => {
     const guest = new NestedEpt({ aliases: { mask: BIT } });
     expect(() => guest.enter()).toThrow(UnsupportedError);
     expect(guest.vcpu.inGuestMode).toBe(false);
-    expect(guest.vcpu.state.mmu).toBe(guest.vcpu.rootMmu);
+    expect(guest.vcpu.state.mmu).toBe(guest.vcpu.state.rootMmu);
     expectSound(guest);
   });
 

@@ -1,7 +1,8 @@
+/** The audit: it names each invariant where that is broken, and finds nothing wrong elsewhere. */
 import { describe, expect, it } from "vitest";
+import { DescRecord, MemslotRecord } from "../../src/core/records/mmu.js";
 import { Access } from "../../src/index.js";
 import { type SecondStage, type ShadowPage, VirtualMachine } from "../../src/mmu/index.js";
-import { descRecord, memslotRecord, PAGE_WORD, pageRecord, vmRecord } from "../../src/mmu/memory/records.js";
 import { roleIsPaeRoot, roleLevel } from "../../src/role/index.js";
 import { bytesOf, core, Guest, HIGH_SLOT, type Mode, registersOf } from "./guest.js";
 import { NestedNpt } from "./nested-guest.js";
@@ -19,7 +20,9 @@ function started(mode: Mode = "4level") {
   guest.access(GVA, Access.Write);
   const level = (n: number): ShadowPage => guest.vm.pages().find((page) => roleLevel(page.role) === n)!;
   const spte = (page: ShadowPage, index: number) => page.table / 8 + index;
-  return { guest, leaf, root, level, spte, linear: guest.vm.state.linear };
+  const { core: mmu } = guest.vm.state;
+  const header = (page: ShadowPage) => mmu.pages.header(page.pointer);
+  return { guest, leaf, root, level, spte, header, mmu, linear: mmu.internals.linear };
 }
 
 type Setup = ReturnType<typeof started>;
@@ -63,7 +66,7 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "parents",
     "an entry points to no page",
     "4level",
-    ({ level, spte, linear, guest }) => {
+    ({ guest, level, spte, linear }) => {
       linear.u64[spte(level(3), 5)] = BigInt(guest.ram) | (1n << 32n) | 0x827n;
     },
   ],
@@ -84,7 +87,8 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "4level",
     ({ guest, root, linear }) => {
       const slot = guest.vm.state.slots.slots[0]!;
-      linear.view().setUint16(memslotRecord.get32(linear, slot.pointer, "TRACK") + 2 * Number(root >> 12n), 0, true);
+      const { track } = new MemslotRecord(linear, slot.core.at);
+      linear.u16[track / 2 + Number(root >> 12n)] = 0;
     },
   ],
   [
@@ -93,101 +97,101 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "4level",
     ({ guest, linear }) => {
       const slot = guest.vm.state.slots.slots[0]!;
-      linear.u32[memslotRecord.get32(linear, slot.pointer, "LPAGE", 0) >>> 2]! += 1;
+      linear.u32[new MemslotRecord(linear, slot.core.at).lpage(0) >>> 2]! += 1;
     },
   ],
   [
     "unsync",
     "a page is unsync and its parents do not know",
     "4level",
-    ({ level, linear }) => {
-      pageRecord.set32(linear, level(1).pointer, "UNSYNC", 1);
+    ({ level, header }) => {
+      header(level(1)).unsync = 1;
     },
   ],
   [
     "unsync",
     "a count does not match the bits",
     "4level",
-    ({ level, linear }) => {
-      pageRecord.set32(linear, level(2).pointer, "UNSYNC_CHILDREN", 1);
+    ({ level, header }) => {
+      header(level(2)).unsyncChildren = 1;
     },
   ],
   [
     "unsync",
     "an upper-level page is unsync",
     "4level",
-    ({ level, linear }) => {
-      pageRecord.set32(linear, level(3).pointer, "UNSYNC", 1);
+    ({ level, header }) => {
+      header(level(3)).unsync = 1;
     },
   ],
   [
     "hash",
     "a page is not in the hash",
     "4level",
-    ({ guest, level }) => guest.vm.state.pages.hash.remove(level(1).pointer),
+    ({ guest, level }) => guest.vm.state.pages.forgetName(level(1).pointer),
   ],
   [
     "chain",
     "a page is not among those of its gfn",
     "4level",
-    ({ level, linear }) => {
-      pageRecord.set64(linear, level(1).pointer, "GFN", 0x3fffn);
+    ({ level, header }) => {
+      header(level(1)).gfn = 0x3fffn;
     },
   ],
   [
     "used pages",
     "the count is wrong",
     "4level",
-    ({ guest, linear }) => {
-      vmRecord.set32(linear, guest.vm.state.pointer, "USED", 99);
+    ({ mmu }) => {
+      mmu.vm.used = 99;
     },
   ],
   [
     "indirect pages",
     "the count is wrong",
     "4level",
-    ({ guest, linear }) => {
-      vmRecord.set32(linear, guest.vm.state.pointer, "INDIRECT", 99);
+    ({ mmu }) => {
+      mmu.vm.indirect = 99;
     },
   ],
   [
     "root count",
     "a root is counted twice",
     "4level",
-    ({ level, linear }) => {
-      pageRecord.set32(linear, level(4).pointer, "ROOT_COUNT", 2);
+    ({ level, header }) => {
+      header(level(4)).rootCount = 2;
     },
   ],
   [
     "role",
     "a page at the guest's level is promoted",
     "4level",
-    ({ level, linear }) => {
-      linear.u32[(level(2).pointer >>> 2) + PAGE_WORD.role]! |= 1 << 18;
+    ({ level, header }) => {
+      header(level(2)).role |= 1 << 18;
     },
   ],
   [
     "role",
     "pae_root below level 3",
     "4level",
-    ({ level, linear }) => {
-      linear.u32[(level(2).pointer >>> 2) + PAGE_WORD.role]! |= 1 << 19;
+    ({ level, header }) => {
+      header(level(2)).role |= 1 << 19;
     },
   ],
   [
     "role",
     "a guest level above the page's own",
     "4level",
-    ({ level, linear }) => {
-      linear.u32[(level(1).pointer >>> 2) + PAGE_WORD.role]! |= 3 << 20;
+    ({ level, header }) => {
+      header(level(1)).role |= 3 << 20;
     },
   ],
   [
     "role",
     "a quadrant without 4-byte entries",
     "4level",
-    ({ level, linear }) => {
-      linear.u32[(level(1).pointer >>> 2) + PAGE_WORD.role]! |= 1 << 5;
+    ({ level, header }) => {
+      header(level(1)).role |= 1 << 5;
     },
   ],
   [
@@ -234,8 +238,8 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "spte",
     "an assertion of the core failed",
     "4level",
-    ({ guest, linear }) => {
-      vmRecord.set32(linear, guest.vm.state.pointer, "BROKEN", 1);
+    ({ mmu }) => {
+      mmu.vm.broken = 1;
     },
   ],
   [
@@ -260,18 +264,16 @@ const BREAKS: readonly [invariant: string, what: string, mode: Mode, act: (setup
     "descriptors",
     "a free block is lost",
     "4level",
-    ({ guest, linear }) => {
-      const first = vmRecord.get32(linear, guest.vm.state.pointer, "DESC_FREE");
-      vmRecord.set32(linear, guest.vm.state.pointer, "DESC_FREE", descRecord.get32(linear, first, "MORE"));
+    ({ mmu, linear }) => {
+      mmu.vm.descFree = new DescRecord(linear, mmu.vm.descFree).more;
     },
   ],
   [
     "page map",
     "a table leads to another header",
     "4level",
-    ({ guest, level, linear }) => {
-      const map = vmRecord.get32(linear, guest.vm.state.pointer, "PAGE_MAP") >>> 2;
-      linear.u32[map + (level(1).table >>> 12)] = level(2).pointer;
+    ({ level, mmu, linear }) => {
+      linear.u32[(mmu.vm.pageMap >>> 2) + (level(1).table >>> 12)] = level(2).pointer;
     },
   ],
 ];
@@ -339,7 +341,7 @@ describe.each([
     ["a huge leaf to another frame", "leads to frame", 0x20_0000n],
   ])("names %s", (_what, message, change) => {
     const { vm, leaf } = mapped();
-    vm.state.linear.u64[leaf]! += change;
+    vm.state.core.internals.linear.u64[leaf]! += change;
     const found = vm.audit();
     expect(found.map(({ invariant }) => invariant)).toContain("spte");
     expect(found.some((one) => one.message.includes(message))).toBe(true);
@@ -353,13 +355,13 @@ describe.each([
     slot.pages -= 1;
     expect(vm.audit().some((one) => one.message.includes("maps more than its slot"))).toBe(true);
     slot.pages += 1;
-    expect(vm.state.linear.u64[leaf]).not.toBe(0n);
+    expect(vm.state.core.internals.linear.u64[leaf]).not.toBe(0n);
     vm.dispose();
   });
 
   it("names an MMIO entry that stands at another gfn's place", () => {
     const { vm, mmio } = mapped();
-    vm.state.linear.u64[mmio]! += 0x1000n;
+    vm.state.core.internals.linear.u64[mmio]! += 0x1000n;
     expect(vm.audit().some((one) => one.message.includes("is an MMIO entry of gfn"))).toBe(true);
     vm.dispose();
   });
@@ -373,7 +375,7 @@ it("the audit of EPT names a bad memory type and bad rights", () => {
     vcpu.enterGuest();
     vcpu.pageFault(0x5000n, 6);
     const { table } = vm.allPages().find(({ role }) => roleLevel(role) === 1)!;
-    vm.state.linear.u64[table / 8 + 5]! ^= change;
+    vm.state.core.internals.linear.u64[table / 8 + 5]! ^= change;
     expect(vm.audit().some((one) => one.message.includes("bad memory type or bad rights"))).toBe(true);
     vm.dispose();
   }

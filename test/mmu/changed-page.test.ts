@@ -217,14 +217,16 @@ describe("what the host said in a fault before its page changed", () => {
     const { vm, vcpu, slot, start } = racing((one) => {
       one.setSlot({ ...slot, ...change });
       // Some of them lie where the slot's records were; whoever takes them for those is led to the first.
-      for (let i = 0; i < 256; i++) canaries.push(one.state.linear.allocate(CANARY));
-      for (const at of canaries) one.state.linear.u32.fill(canaries[0]!, at / 4, (at + CANARY) / 4);
+      const { linear } = one.state.core.internals;
+      for (let i = 0; i < 256; i++) canaries.push(linear.allocate(CANARY));
+      for (const at of canaries) linear.u32.fill(canaries[0]!, at / 4, (at + CANARY) / 4);
     });
     start();
     expect(vcpu.pageFault(0x3000n, 4).result).toBe("retry");
+    const { linear } = vm.state.core.internals;
     for (const at of canaries) {
-      expect(vm.state.linear.u32.subarray(at / 4, (at + CANARY) / 4).every((word) => word === canaries[0])).toBe(true);
-      vm.state.linear.free(at, CANARY);
+      expect(linear.u32.subarray(at / 4, (at + CANARY) / 4).every((word) => word === canaries[0])).toBe(true);
+      linear.free(at, CANARY);
     }
     vcpu.enterGuest();
     expect(vcpu.pageFault(0x3000n, 4).result).toBe("mmio");

@@ -1,3 +1,4 @@
+/** The classic direct MMU: EPT and NPT entries, levels, huge pages. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
@@ -123,7 +124,7 @@ describe.each([3, 4, 5] as const)("NPT of %i levels", (level: Level) => {
   it("has one direct root for all of a guest's CR3s, below 4 GiB where CR3 has 32 bits", () => {
     const guest = new NestedNpt(level, "4level");
     expect(guest.touch(PAGE, Access.Write | Access.User)).toBe(GFN);
-    const root = guest.vm.page(guest.vcpu.roots.current.page);
+    const root = guest.vm.page(guest.vcpu.state.rootMmu.roots.current.page);
     expect([roleLevel(root.role), roleIsDirect(root.role), roleIsPaeRoot(root.role)]).toEqual([
       level,
       true,
@@ -133,7 +134,7 @@ describe.each([3, 4, 5] as const)("NPT of %i levels", (level: Level) => {
     guest.vcpu.setGuestRegisters({ cr3: 0x5_5000n });
     guest.vcpu.writeCr3(0x6_6000n);
     guest.vcpu.enterGuest();
-    expect(guest.vcpu.roots.current.page).toBe(root.pointer);
+    expect(guest.vcpu.state.rootMmu.roots.current.page).toBe(root.pointer);
     expect(guest.second(PAGE, Access.Write | Access.User).ok).toBe(true);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
@@ -144,13 +145,13 @@ describe.each([3, 4, 5] as const)("NPT of %i levels", (level: Level) => {
     // ET is always set by a write to CR0.
     guest.vcpu.writeCr0(guest.vcpu.registers.cr0);
     guest.vcpu.enterGuest();
-    const root = guest.vcpu.roots.current.page;
+    const root = guest.vcpu.state.rootMmu.roots.current.page;
     const { cr0 } = guest.vcpu.registers;
     guest.vcpu.writeCr0(cr0 ^ 0x10000n);
-    expect(guest.vcpu.roots.current.page).toBe(root);
-    expect(guest.vcpu.rootMmu.writeProtect).toBe((cr0 & 0x10000n) === 0n);
+    expect(guest.vcpu.state.rootMmu.roots.current.page).toBe(root);
+    expect(guest.vcpu.state.rootMmu.writeProtect).toBe((cr0 & 0x10000n) === 0n);
     guest.vcpu.writeCr0(cr0 & ~0x8000_0000n);
-    expect(guest.vcpu.roots.current.page).toBe(0);
+    expect(guest.vcpu.state.rootMmu.roots.current.page).toBe(0);
     guest.dispose();
   });
 });
@@ -167,7 +168,7 @@ describe("EPT of 5 levels", () => {
       });
       const vcpu = vm.createVcpu(registersOf("4level", 0n));
       vcpu.enterGuest();
-      const found = roleLevel(vm.page(vcpu.roots.current.page).role);
+      const found = roleLevel(vm.page(vcpu.state.rootMmu.roots.current.page).role);
       vm.dispose();
       return found;
     };

@@ -20,7 +20,7 @@ const started = (config: Partial<VirtualMachineConfig> = {}) => {
 /** The leaf SPTE for GPA; the level-1 table maps the first 2 MiB. */
 function leafOf(guest: Guest): bigint {
   const table = guest.vm.allPages().find(({ role, gfn }) => (role & 15) === 1 && gfn === 0n)!.table;
-  return guest.vm.state.linear.u64[table / 8 + Number(GPA >> 12n)]!;
+  return guest.vm.state.core.pages.entry(table, Number(GPA >> 12n));
 }
 
 const KINDS: readonly (readonly [string, Partial<VirtualMachineConfig>])[] = [

@@ -162,7 +162,7 @@ export class Guest {
 
   /** What the processor finds in the shadow tables: the host's view, walked by the core's own walker. */
   hardware(gva: bigint, access: number, vcpu = this.vcpu): Translation {
-    const root = this.vm.pages().find((page) => page.pointer === vcpu.roots.current.page);
+    const root = this.vm.pages().find((page) => page.pointer === vcpu.state.rootMmu.roots.current.page);
     if (root === undefined) throw new RangeError("no root is loaded");
     const level = roleLevel(root.role);
     const guestBits = vcpu.registers.cr4 & 0x30_0000n;
@@ -186,7 +186,8 @@ export class Guest {
       ],
     });
     const config = { cr0, cr3, cr4, efer, maxPhysAddr: 46, rules: "kvm-6.1" as const };
-    const latched = this.mode === "pae" ? { pdpteValues: vcpu.rootMmu.pdptes as [bigint, bigint, bigint, bigint] } : {};
+    const latched =
+      this.mode === "pae" ? { pdpteValues: vcpu.state.rootMmu.pdptes as [bigint, bigint, bigint, bigint] } : {};
     const space = this.#core.createAddressSpace(memory, { ...config, ...latched });
     try {
       return space.translate(gva, access | Access.Probe);

@@ -14,7 +14,7 @@ const ROUNDS = 3000;
 /** Bytes that `round` has taken after many rounds, beyond what a few took. */
 function growth(guest: { readonly vm: Guest["vm"] }, round: (i: number) => void, rounds = ROUNDS): number {
   for (let i = 0; i < WARM_UP; i++) round(i);
-  const counter = countAllocated(guest.vm.state);
+  const counter = countAllocated(guest.vm.state.core.internals);
   for (let i = 0; i < rounds; i++) round(WARM_UP + i);
   counter.undo();
   return counter.bytes;
@@ -32,7 +32,7 @@ function started(mode: Mode): Guest {
 
 describe.each(["nopg", "32", "pae", "4level", "5level"] as const)("a %s guest takes no more memory", (mode) => {
   it.each<[string, (guest: Guest, i: number) => void]>([
-    ["with every zap of all pages", (guest) => guest.vm.state.exports.zapAllFast(guest.vm.state.pointer)],
+    ["with every zap of all pages", (guest) => guest.vm.state.core.zapAllFast()],
     ["with every zap of a table's pages", (guest) => void guest.vm.unprotectGfn(0x101n)],
     [
       "with every other root",
@@ -107,7 +107,7 @@ describe("a guest takes no more memory", () => {
       guest.toggleNested();
       guest.access(LARGE_GPA, "write");
       guest.toggleNested();
-      guest.vm.state.exports.zapAllFast(guest.vm.state.pointer);
+      guest.vm.state.core.zapAllFast();
       guest.vm.state.settle();
     };
     expect(growth(guest, round, 300)).toBe(0);
@@ -144,7 +144,7 @@ describe("a guest takes no more memory", () => {
 it("a VM that is gone leaves nothing, however far apart its tables lay", () => {
   const guest = started("4level");
   guest.dispose();
-  const counter = countAllocated(guest.vm.state);
+  const counter = countAllocated(guest.vm.state.core.internals);
   const big = started("4level");
   // Tables behind a lot of RAM, three times: the map from tables to pages grows for them.
   const ram = [1, 2, 3].map((round) => {

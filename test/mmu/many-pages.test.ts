@@ -2,7 +2,6 @@
 import { describe, expect, it } from "vitest";
 import { OutOfMemoryError } from "../../src/index.js";
 import { type ShadowPage, VirtualMachine } from "../../src/mmu/index.js";
-import { pageRecord } from "../../src/mmu/memory/records.js";
 import { countAllocated } from "./allocated.js";
 import { core, MASKS } from "./guest.js";
 
@@ -12,7 +11,6 @@ const FLAGS = 0x67n;
 const PS = 0x80n;
 const DATA = 0x1_0000_0000n;
 const WRITE = 2;
-const CHAIN = pageRecord.offset("CHAIN");
 
 /** A guest of `large` pages of 2 MiB over a host of small ones: each becomes a direct shadow page. */
 function build(large: number) {
@@ -24,7 +22,7 @@ function build(large: number) {
   vm.setSlot({ id: 1, gpa: DATA, size: large * LARGE, ram, ramSize: PAGE, hva: 0x7f40_0000_0000n });
   vm.setPageLimit(1 << 20);
   const put = (gfn: number, index: number, entry: bigint) => {
-    vm.state.linear.u64[(ram + gfn * PAGE) / 8 + index] = entry | FLAGS;
+    vm.state.core.internals.linear.u64[(ram + gfn * PAGE) / 8 + index] = entry | FLAGS;
   };
   put(1, 0, 0x2000n);
   for (let i = 0; i < directories; i++) put(2, i, BigInt(4 + i) * 4096n);
@@ -40,9 +38,8 @@ const known = new WeakMap<readonly ShadowPage[], Map<number, ShadowPage>>();
 
 /** Roles of the pages of `gfn`, as the core finds them: newest first. */
 function chain(vm: VirtualMachine, gfn: bigint, pages = vm.pages()): number[] {
-  const words = vm.state.linear.u32;
-  const shift = BigInt(vm.counter("CHAIN_SHIFT"));
-  const bucket = Number(BigInt.asUintN(64, gfn * 0x61c8864680b583ebn) >> shift);
+  const { vm: record, internals, pages: shadow } = vm.state.core;
+  const bucket = Number(BigInt.asUintN(64, gfn * 0x61c8864680b583ebn) >> BigInt(record.chainShift));
   const byPointer = known.get(pages) ?? new Map(pages.map((page) => [page.pointer, page]));
   known.set(pages, byPointer);
   const found: number[] = [];
@@ -50,8 +47,7 @@ function chain(vm: VirtualMachine, gfn: bigint, pages = vm.pages()): number[] {
     const page = byPointer.get(pointer)!;
     if (page.gfn === gfn) found.push(page.role);
   };
-  for (let at = words[(vm.counter("CHAINS") >>> 2) + bucket]!; at !== 0; at = vm.state.linear.u32[(at + CHAIN) >>> 2]!)
-    next(at);
+  for (let at = internals.linear.u32[(record.chains >>> 2) + bucket]!; at !== 0; at = shadow.header(at).chain) next(at);
   return found;
 }
 
@@ -61,15 +57,15 @@ describe("a VM with thousands of shadow pages", () => {
     // Two shadow pages for the first two megabytes: mapped with all rights, then read-only.
     vcpu.fault(0, 0, WRITE);
     const place = (vm.state.slots.find(0, 0)!.ram + 4 * PAGE) / 8;
-    vm.state.linear.u64[place] = vm.state.linear.u64[place]! & ~2n;
+    vm.state.core.internals.linear.u64[place]! &= ~2n;
     vcpu.invlpg(0n);
     vcpu.fault(0, 0, 0);
     const before = chain(vm, DATA >> 12n);
     expect(before).toHaveLength(2);
-    const shift = vm.counter("CHAIN_SHIFT");
+    const shift = vm.state.core.vm.chainShift;
     for (let i = 1; i < 4300; i++) vcpu.fault((i * LARGE) % 2 ** 32, Math.floor((i * LARGE) / 2 ** 32), WRITE);
-    expect(vm.state.pages.hash.size).toBeGreaterThan(4096);
-    expect(vm.counter("CHAIN_SHIFT")).toBe(shift - 2);
+    expect(vm.state.pages.named).toBeGreaterThan(4096);
+    expect(vm.state.core.vm.chainShift).toBe(shift - 2);
     expect(chain(vm, DATA >> 12n)).toEqual(before);
     const all = vm.pages();
     expect(all.every((page) => chain(vm, page.gfn, all).includes(page.role))).toBe(true);
@@ -79,11 +75,11 @@ describe("a VM with thousands of shadow pages", () => {
   it("leaves nothing when it is gone, the buckets before the last among it", () => {
     const before = build(1).vm;
     before.dispose();
-    const counter = countAllocated(before.state);
+    const counter = countAllocated(before.state.core.internals);
     const { vm, vcpu } = build(4300);
-    const shift = vm.counter("CHAIN_SHIFT");
+    const shift = vm.state.core.vm.chainShift;
     for (let i = 0; i < 4300; i++) vcpu.fault((i * LARGE) % 2 ** 32, Math.floor((i * LARGE) / 2 ** 32), WRITE);
-    expect(vm.counter("CHAIN_SHIFT")).toBe(shift - 2);
+    expect(vm.state.core.vm.chainShift).toBe(shift - 2);
     vm.dispose();
     expect(counter.bytes).toBe(0);
     counter.undo();
@@ -91,9 +87,9 @@ describe("a VM with thousands of shadow pages", () => {
 
   it("does without more buckets where there is no memory for them", () => {
     const { vm, vcpu } = build(4300);
-    const { linear } = vm.state;
+    const { linear } = vm.state.core.internals;
     const allocate = linear.allocate.bind(linear);
-    const shift = vm.counter("CHAIN_SHIFT");
+    const shift = vm.state.core.vm.chainShift;
     const refused: number[] = [];
     linear.allocate = (size, alignment) => {
       if (size !== 4 << (64 - shift + 2)) return allocate(size, alignment);
@@ -103,7 +99,7 @@ describe("a VM with thousands of shadow pages", () => {
     for (let i = 0; i < 4300; i++) vcpu.fault((i * LARGE) % 2 ** 32, Math.floor((i * LARGE) / 2 ** 32), WRITE);
     Reflect.deleteProperty(linear, "allocate");
     expect(refused.length).toBeGreaterThan(0);
-    expect(vm.counter("CHAIN_SHIFT")).toBe(shift);
+    expect(vm.state.core.vm.chainShift).toBe(shift);
     expect(vm.counter("BROKEN")).toBe(0);
     vm.dispose();
   });

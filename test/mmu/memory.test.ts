@@ -1,3 +1,4 @@
+/** Running out of memory and of pages: each allocation fails once, and the structures are as before. */
 import { describe, expect, it } from "vitest";
 import { Access, OutOfMemoryError } from "../../src/index.js";
 import { VirtualMachine } from "../../src/mmu/index.js";
@@ -12,9 +13,9 @@ function structures(guest: Guest) {
   return {
     pages: guest.vm.pages(),
     used: guest.vm.counter("USED"),
-    slots: guest.vm.state.slots.slots.map(({ id, base, flags, dirty }) => ({ id, base, flags, dirty })),
+    slots: guest.vm.state.slots.slots.map(({ id, base, flags, core }) => ({ id, base, flags, log: core.hasLog })),
     generation: guest.vm.state.slots.generation(0),
-    roots: guest.vm.vcpus.map((vcpu) => vcpu.roots.pages()),
+    roots: guest.vm.vcpus.map((vcpu) => vcpu.state.rootMmu.roots.pages()),
     audit: guest.vm.audit(),
   };
 }
@@ -138,7 +139,7 @@ describe("memory exhaustion", () => {
     new Guest().dispose();
     const before = linear.freeBytes;
     for (let count = 0; ; count++) {
-      const injection = failAfter({ vm: { state: { linear } } }, count);
+      const injection = failAfter({ vm: { state: { core: { internals: { linear } } } } }, count);
       let vm: VirtualMachine | undefined;
       try {
         vm = new VirtualMachine(core(), {
@@ -186,7 +187,7 @@ describe("the hot path", () => {
     guest.map(root, GVA, 0x20_0000n);
     guest.start("4level", root);
     expect(guest.access(GVA, Access.Write)).toBe("ok");
-    expect(guest.vm.counter("EVENT_COUNT")).toBe(0);
+    expect(guest.vm.state.core.vm.eventCount).toBe(0);
     guest.dispose();
   });
 

@@ -1,3 +1,4 @@
+/** Guests of every paging mode under shadow paging, their roles, and changes of mode. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { roleLevel } from "../../src/role/index.js";
@@ -36,8 +37,8 @@ describe("roles of Linux 6.1 under shadow paging", () => {
     ["no paging", "nopg", {}, 0x1783, undefined],
   ] as const)("%s", (_name, mode, options, root, cpu) => {
     const { guest } = guestIn(mode, options);
-    expect(kernelRole(guest.vcpu.rootMmu.rootRole)).toBe(root);
-    if (cpu !== undefined) expect(guest.vcpu.rootMmu.state().cpuRole).toBe(cpu);
+    expect(kernelRole(guest.vcpu.state.rootMmu.rootRole)).toBe(root);
+    if (cpu !== undefined) expect(guest.vcpu.state.rootMmu.state().cpuRole).toBe(cpu);
     guest.dispose();
   });
 

@@ -2,7 +2,6 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { MmuTraceEvent, VirtualMachineConfig } from "../../src/mmu/index.js";
-import { vmRecord } from "../../src/mmu/memory/records.js";
 import { roleIsDirect, roleIsGuestMode, roleLevel } from "../../src/role/index.js";
 import { FULL, HIGH_HVA, HIGH_PAGES, HIGH_SLOT } from "./guest.js";
 import { Host } from "./machines/host.js";
@@ -33,7 +32,7 @@ const log = (guest: NestedNpt, logDirty = true) =>
 /** Large leaves of nested pages, and the direct pages that stand below them. */
 const shape = (guest: NestedNpt) => {
   const nested = guest.vm.pages().filter((page) => roleIsGuestMode(page.role));
-  const entries = (table: number) => Array.from({ length: 512 }, (_, i) => guest.vm.state.linear.u64[table / 8 + i]!);
+  const entries = (table: number) => Array.from({ length: 512 }, (_, i) => guest.vm.state.core.pages.entry(table, i));
   const large = nested.flatMap((page) => entries(page.table).filter((spte) => spte & 0x800n && spte & 0x80n));
   const direct = nested.filter((page) => roleIsDirect(page.role) && roleLevel(page.role) === 1);
   return { large, direct: direct.map((page) => entries(page.table)) };
@@ -109,7 +108,7 @@ describe("a huge page of a nested guest, when dirty logging begins", () => {
 
   it("stays where the page limit leaves no room, and is split at the first write", () => {
     const { guest, events } = started();
-    vmRecord.set32(guest.vm.state.linear, guest.vm.state.pointer, "MAX", guest.vm.counter("USED") + 5);
+    guest.vm.state.core.vm.max = guest.vm.counter("USED") + 5;
     log(guest);
     expect(shape(guest).large.map((spte) => spte & 2n)).toEqual([0n]);
     expect(splits(events)).toMatchObject([{ gfn: HIGH_SLOT >> 12n, level: 2, errno: -28 }]);

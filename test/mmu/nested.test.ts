@@ -1,3 +1,4 @@
+/** Nested guests: shadowed NPT, PDPTEs of L1, switches, walks of L2's tables. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { SecondStage } from "../../src/mmu/index.js";
@@ -12,7 +13,7 @@ const GFN = PAGE >> 12n;
 /** SPTEs of the nested guest's pages from `gpa` on. */
 function leavesOf(guest: NestedEpt, gpa: bigint): bigint[] {
   const table = guest.vm.pages().find(({ role }) => roleLevel(role) === 1 && roleIsGuestMode(role))!.table;
-  return [0n, 1n].map((i) => guest.vm.state.linear.u64[table / 8 + Number(((gpa >> 12n) + i) & 511n)]!);
+  return [0n, 1n].map((i) => guest.vm.state.core.pages.entry(table, Number(((gpa >> 12n) + i) & 511n)));
 }
 
 const UNSYNC = (guest: NestedNpt | NestedEpt) => guest.vm.pages().filter((page) => page.unsync).length;
@@ -95,7 +96,7 @@ describe.each(ROWS)("shadow NPT, %s", (_name, level, mode, pse) => {
     const { guest } = started();
     guest.enter();
     guest.exit();
-    const { rootMmu, guestMmu } = guest.vcpu;
+    const { rootMmu, guestMmu } = guest.vcpu.state;
     const before = [rootMmu.roots.hits, guestMmu.roots.hits, rootMmu.roots.misses, guestMmu.roots.misses];
     for (let i = 0; i < 20; i++) {
       guest.enter();
@@ -186,7 +187,7 @@ describe("switching between L1 and L2", () => {
       guest.enter();
       guest.exit();
     }
-    const { hits, misses } = guest.vcpu.rootMmu.roots;
+    const { hits, misses } = guest.vcpu.state.rootMmu.roots;
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
     return hits / (hits + misses);
@@ -228,7 +229,7 @@ describe("walks of L2's own tables", () => {
     guest.exit();
     // L1 lets L2 read the level-1 table only.
     guest.l1Write(guest.leafOf(guest.root, leaf), (leaf & ~0xfffn) | (FULL & ~RW));
-    guest.enter({ ...LINEAR, cr3: guest.vcpu.nestedMmu.pgd });
+    guest.enter({ ...LINEAR, cr3: guest.vcpu.state.nestedMmu.pgd });
     expect(guest.vcpu.walk(GVA, 0)).toMatchObject({ ok: false, nested: true, errorCode: 7, address: leaf & ~0xfffn });
     guest.dispose();
   });
@@ -265,7 +266,7 @@ describe("walks of L2's own tables", () => {
 
   it("follow CR0.WP that changed without an exit, once they come to the permission check", () => {
     const { guest } = started();
-    const { nestedMmu } = guest.vcpu;
+    const { nestedMmu } = guest.vcpu.state;
     guest.vcpu.setGuestRegisters({ cr0: LINEAR.cr0 & ~0x10000n });
     expect(guest.vcpu.walk(GVA + 0x1000n, 2).ok).toBe(false);
     expect(nestedMmu.writeProtect).toBe(true);
@@ -360,7 +361,7 @@ describe("shadow EPT", () => {
     guest.mapEpt(L2, PAGE);
     guest.enter();
     guest.exit();
-    const root = () => guest.vcpu.guestMmu.roots.current.page;
+    const root = () => guest.vcpu.state.guestMmu.roots.current.page;
     expect(guest.vcpu.invept(0x7_7000n | 0x1en)).toBe(true);
     expect(root()).not.toBe(0);
     if (guest.stage.kind !== "ept") throw new RangeError("not EPT");
@@ -391,10 +392,10 @@ describe("shadow EPT", () => {
     guest.enter();
     expect(guest.touch(L2, Access.Read)).toBe(GFN);
     guest.exit();
-    const { page } = guest.vcpu.guestMmu.roots.current;
+    const { page } = guest.vcpu.state.guestMmu.roots.current;
     if (guest.stage.kind !== "ept") throw new RangeError("not EPT");
     expect(guest.vcpu.invept(change(guest.stage.eptp))).toBe(false);
-    expect(guest.vcpu.guestMmu.roots.current.page).toBe(page);
+    expect(guest.vcpu.state.guestMmu.roots.current.page).toBe(page);
     guest.dispose();
   });
 
@@ -405,7 +406,7 @@ describe("shadow EPT", () => {
     guest.exit();
     if (guest.stage.kind !== "ept") throw new RangeError("not EPT");
     expect(guest.vcpu.invept((guest.stage.eptp & ~0x38n) | 0x20n)).toBe(true);
-    expect(guest.vcpu.guestMmu.roots.current.page).toBe(0);
+    expect(guest.vcpu.state.guestMmu.roots.current.page).toBe(0);
     guest.dispose();
   });
 

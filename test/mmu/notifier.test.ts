@@ -1,7 +1,7 @@
+/** What the host's notifier, the dirty log and memslots do to a guest's mappings. */
 import { describe, expect, it } from "vitest";
 import { Access, loadSync, MemoryRangeError } from "../../src/index.js";
 import type { HostPage, SlotConfig } from "../../src/mmu/index.js";
-import { slotSetRecord, vmRecord } from "../../src/mmu/memory/records.js";
 import { roleLevel } from "../../src/role/index.js";
 import { bytesOf, FULL, Guest, HIGH_HVA, HIGH_SLOT, RAM_PAGES } from "./guest.js";
 
@@ -374,9 +374,8 @@ it.each([0, 1])(
     guest.vm.setSlot(slot);
     guest.vcpu.enterGuest();
     expect(guest.access(GVA, Access.Write)).toBe("ok");
-    const set = vmRecord.get32(guest.vm.state.linear, guest.vm.state.pointer, "SLOTS", addressSpace);
     // 19 bits of it are in an MMIO SPTE, the lowest of which is the address space.
-    slotSetRecord.set64(guest.vm.state.linear, set, "GENERATION", 0x7_fffcn + BigInt(addressSpace));
+    guest.vm.state.slots.setGeneration(addressSpace, 0x7_fffcn + BigInt(addressSpace));
     const zapped = () => guest.vm.counter("ZAPPED");
     const before = zapped();
     guest.vm.setSlot({ ...slot, logDirty: true });
@@ -447,7 +446,7 @@ describe("a page that the host changed", () => {
     guest.vm.changePage(HVA + GPA, page(HVA + GPA));
     guest.vcpu.pageFault(GPA + 0x1000n, 4);
     const table = guest.vm.allPages().find(({ role }) => (role & 15) === 1)!.table;
-    const leaves = [2n, 3n, 4n].map((index) => guest.vm.state.linear.u64[table / 8 + Number(index)] !== 0n);
+    const leaves = [2n, 3n, 4n].map((index) => guest.vm.state.core.pages.entry(table, Number(index)) !== 0n);
     expect(leaves).toEqual([true, false, true]);
     guest.dispose();
   });

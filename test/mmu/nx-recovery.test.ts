@@ -63,7 +63,7 @@ describe.each(KINDS)("recovery of forbidden huge pages %s", (_name, make) => {
     const large = guest.vm
       .allPages()
       .filter((page) => roleLevel(page.role) === 2)
-      .flatMap((page) => Array.from({ length: 512 }, (_, i) => guest.vm.state.linear.u64[page.table / 8 + i]!))
+      .flatMap((page) => Array.from({ length: 512 }, (_, i) => guest.vm.state.core.pages.entry(page.table, i)))
       .filter((spte) => spte & 0x800n && spte & 0x80n);
     expect(large.length).toBe(1);
     expect(guest.vm.recoverHugePages(5)).toBe(1);

@@ -123,7 +123,7 @@ describe("prefault", () => {
     const results = new Uint32Array(400);
     expect(guest.vcpu.prefault(BigUint64Array.from(again), results, WRITE)).toBe(0);
     expect([...new Set(results)]).toEqual([FAULT_CODE.fixed]);
-    expect(guest.vm.counter("DESC_COUNT")).toBeGreaterThan(0);
+    expect(guest.vm.state.core.vm.descCount).toBeGreaterThan(0);
     expect(guest.vm.audit()).toEqual([]);
   });
 

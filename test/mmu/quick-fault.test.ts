@@ -78,10 +78,11 @@ class Pair {
       shadowed: [...page.shadowed],
       entries: [...page.entries].map(([index, spte]) => [index, spte & ~0x000f_ffff_ffff_f000n]),
     }));
-    const counters = ["PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "FLUSHES", "UNSYNC", "BROKEN", "DESC_COUNT"];
+    const counters = ["PF_TAKEN", "PF_FIXED", "PF_SPURIOUS", "PF_EMULATE", "FLUSHES", "UNSYNC", "BROKEN"] as const;
     return {
       pages,
       counters: counters.map((name) => [name, vm.counter(name)]),
+      freeDescs: vm.state.core.vm.descCount,
       log: vm.state.slots.slots.map((slot) => slot.id),
     };
   }

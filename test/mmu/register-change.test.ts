@@ -21,9 +21,9 @@ describe("a vCPU's registers", () => {
     const root = guest.table();
     guest.map(root, 0x5000n, 0x20_0000n);
     guest.start("4level", root);
-    const before = [guest.vcpu.registers, guest.vcpu.roots.current];
+    const before = [guest.vcpu.registers, guest.vcpu.state.rootMmu.roots.current];
     expect(() => act(guest)).toThrow(GeneralProtectionError);
-    expect([guest.vcpu.registers, guest.vcpu.roots.current]).toEqual(before);
+    expect([guest.vcpu.registers, guest.vcpu.state.rootMmu.roots.current]).toEqual(before);
     guest.dispose();
   });
 

@@ -1,3 +1,4 @@
+/** Recordings of the kernel under shadow paging. */
 import { describeReplays } from "./replays.js";
 
 // npt0 (SVM) and ept0 (VMX), on 4- and 5-level hosts.

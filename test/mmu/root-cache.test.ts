@@ -1,3 +1,4 @@
+/** Which roots are kept, found again and freed. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { bytesOf, Guest, MMIO_GPA, type Mode } from "./guest.js";
@@ -25,30 +26,30 @@ describe.each(["32", "pae", "4level", "5level"] as const)("the root cache of a %
   it("keeps the current and three previous roots", () => {
     const { guest, roots } = withRoots(mode, 4);
     for (const root of roots.slice(1)) switchTo(guest, root);
-    const { hits } = guest.vcpu.roots;
+    const { hits } = guest.vcpu.state.rootMmu.roots;
     for (let i = 0; i < 20; i++) switchTo(guest, roots[(i * 3) % 4]!);
-    expect(guest.vcpu.roots.hits - hits).toBe(19 + 1);
+    expect(guest.vcpu.state.rootMmu.roots.hits - hits).toBe(19 + 1);
     guest.dispose();
   });
 
   it("forgets the least recently used root", () => {
     const { guest, roots } = withRoots(mode, 5);
     for (const root of roots) switchTo(guest, root);
-    const { misses } = guest.vcpu.roots;
+    const { misses } = guest.vcpu.state.rootMmu.roots;
     switchTo(guest, roots[0]!);
-    expect(guest.vcpu.roots.misses - misses).toBe(1);
+    expect(guest.vcpu.state.rootMmu.roots.misses - misses).toBe(1);
     switchTo(guest, roots[4]!);
-    expect(guest.vcpu.roots.misses - misses).toBe(1);
+    expect(guest.vcpu.state.rootMmu.roots.misses - misses).toBe(1);
     guest.dispose();
   });
 
   it("swaps a hit to the front and moves the others back", () => {
     const { guest, roots } = withRoots(mode, 4);
     for (const root of roots.slice(1)) switchTo(guest, root);
-    const previous = () => [0, 1, 2].map((i) => guest.vcpu.roots.previous(i).pgd);
+    const previous = () => [0, 1, 2].map((i) => guest.vcpu.state.rootMmu.roots.previous(i).pgd);
     expect(previous()).toEqual([roots[2], roots[1], roots[0]]);
     switchTo(guest, roots[1]!);
-    expect(guest.vcpu.roots.current.pgd).toBe(roots[1]);
+    expect(guest.vcpu.state.rootMmu.roots.current.pgd).toBe(roots[1]);
     expect(previous()).toEqual([roots[3], roots[2], roots[0]]);
     guest.dispose();
   });
@@ -56,12 +57,13 @@ describe.each(["32", "pae", "4level", "5level"] as const)("the root cache of a %
   it("closes the gap that a root leaves where there was no current one", () => {
     const { guest, roots } = withRoots(mode, 5);
     for (const root of roots.slice(1, 4)) switchTo(guest, root);
-    const previous = () => [0, 1, 2].map((i) => guest.vcpu.roots.previous(i)).map((root) => root.page && root.pgd);
+    const previous = () =>
+      [0, 1, 2].map((i) => guest.vcpu.state.rootMmu.roots.previous(i)).map((root) => root.page && root.pgd);
     // Not found: there is no current root until the guest is entered, and it is not.
     guest.vcpu.writeCr3(roots[4]!);
-    expect([guest.vcpu.roots.currentPage, ...previous()]).toEqual([0, roots[3], roots[2], roots[1]]);
+    expect([guest.vcpu.state.rootMmu.roots.currentPage, ...previous()]).toEqual([0, roots[3], roots[2], roots[1]]);
     guest.vcpu.writeCr3(roots[2]!);
-    expect([guest.vcpu.roots.current.pgd, ...previous()]).toEqual([roots[2], roots[3], roots[1], 0]);
+    expect([guest.vcpu.state.rootMmu.roots.current.pgd, ...previous()]).toEqual([roots[2], roots[3], roots[1], 0]);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });
@@ -113,7 +115,7 @@ describe.each(["32", "pae", "4level", "5level"] as const)("the root cache of a %
     switchTo(guest, roots[1]!);
     guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
     guest.vcpu.enterGuest();
-    expect(guest.vcpu.roots.pages()).toHaveLength(1);
+    expect(guest.vcpu.state.rootMmu.roots.pages()).toHaveLength(1);
     switchTo(guest, roots[0]!);
     expect(guest.access(GVA, Access.Read)).toBe("ok");
     expect(guest.vm.audit()).toEqual([]);
@@ -151,7 +153,7 @@ describe("direct roots", () => {
     const guest = new Guest({ staleDirectRoleBits });
     guest.start("nopg", 0n);
     for (let i = 1; i <= 50; i++) switchTo(guest, BigInt(i) << 12n);
-    const { hits, misses } = guest.vcpu.roots;
+    const { hits, misses } = guest.vcpu.state.rootMmu.roots;
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
     return hits / (hits + misses);
@@ -199,7 +201,7 @@ describe("PCIDs", () => {
     expect(guest.write(0x10_0000n + (leaf & 0xf_ffffn), leaf, 0x20_7067n)).toBe("ok");
     // The oldest of three previous roots.
     for (const i of [1, 2, 3]) switchTo(guest, at(i));
-    expect(guest.vcpu.roots.previous(2).pgd).toBe(roots[0]);
+    expect(guest.vcpu.state.rootMmu.roots.previous(2).pgd).toBe(roots[0]);
     guest.vcpu.invpcid(0, 0, GVA);
     switchTo(guest, at(0));
     const found = guest.hardware(GVA, Access.Read);
@@ -215,7 +217,7 @@ describe("PCIDs", () => {
     switchTo(guest, roots[1]! | 1n);
     switchTo(guest, roots[2]! | 2n);
     guest.vcpu.invpcid(1, 1, 0n);
-    const kept = [0, 1, 2].map((i) => guest.vcpu.roots.previous(i)).filter((root) => root.page !== 0);
+    const kept = [0, 1, 2].map((i) => guest.vcpu.state.rootMmu.roots.previous(i)).filter((root) => root.page !== 0);
     expect(kept.map((root) => root.pgd)).toEqual([roots[0]]);
     guest.dispose();
   });
@@ -233,7 +235,7 @@ it.each(["32", "pae", "4level"] as const)(
     expect(guest.vcpu.state.mmioInfo.gva).toBe(0n);
     expect(guest.access(0x80_0000n, Access.Write)).toBe("mmio");
     guest.vcpu.writeCr3(roots[1]!);
-    expect(guest.vcpu.roots.currentPage).toBe(0);
+    expect(guest.vcpu.state.rootMmu.roots.currentPage).toBe(0);
     guest.vcpu.invlpg(0x90_0000n);
     expect(guest.vcpu.state.mmioInfo.gva).toBe(0x80_0000n);
     guest.vcpu.invlpg(0x80_0123n);
@@ -267,9 +269,9 @@ describe("the remembered MMIO access", () => {
       run(first, 1n);
       expect(guest.access(GVA, Access.Write)).toBe("mmio");
       expect(guest.vcpu.state.mmioInfo.gva).toBe(GVA & ~0xfffn);
-      const { hits } = guest.vcpu.roots;
+      const { hits } = guest.vcpu.state.rootMmu.roots;
       run(second, 2n);
-      expect(guest.vcpu.roots.hits - hits).toBe(1);
+      expect(guest.vcpu.state.rootMmu.roots.hits - hits).toBe(1);
       expect(guest.vcpu.state.mmioInfo.gva).toBe(0n);
       expect(guest.access(GVA, Access.Write)).toBe("emulate");
       guest.dispose();

@@ -1,3 +1,4 @@
+/** How roots are made: PAE roots, promoted ones, roots that lie in no slot. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { VirtualMachine } from "../../src/mmu/index.js";
@@ -202,7 +203,7 @@ describe("the objections to roots from the hash", () => {
     guest.vcpu.writeCr3(first);
     expect(gfn()).toBe(0x200n);
     expect(guest.vm.pages().filter((one) => roleIsPaeRoot(one.role))).toHaveLength(2);
-    expect(guest.vcpu.roots.hits).toBe(1);
+    expect(guest.vcpu.state.rootMmu.roots.hits).toBe(1);
     guest.dispose();
   });
 
@@ -235,7 +236,7 @@ describe("the objections to roots from the hash", () => {
     guest.poke(root, other | P);
     const second = guest.vm.createVcpu(registersOf("pae", root));
     second.enterGuest();
-    expect(second.roots.current.page).not.toBe(guest.vcpu.roots.current.page);
+    expect(second.state.rootMmu.roots.current.page).not.toBe(guest.vcpu.state.rootMmu.roots.current.page);
     expect(guest.hardware(GVA, Access.Read, guest.vcpu).ok).toBe(true);
     expect(guest.hardware(GVA, Access.Read, second).ok).toBe(false);
     guest.dispose();
@@ -250,7 +251,7 @@ describe("the objections to roots from the hash", () => {
     guest.access(GVA, Access.Read, pae);
     guest.mode = "4level";
     const long = guest.start("4level", root);
-    expect(long.roots.current.page).not.toBe(pae.roots.current.page);
+    expect(long.state.rootMmu.roots.current.page).not.toBe(pae.state.rootMmu.roots.current.page);
     const levels = upper(guest)
       .filter((page) => roleLevel(page.role) === 5)
       .map((page) => roleGuestLevel(page.role));
@@ -266,11 +267,11 @@ describe("the objections to roots from the hash", () => {
     guest.map(root, GVA, PAGE);
     guest.start("4level", root);
     expect(guest.access(GVA, Access.Read)).toBe("ok");
-    const before = guest.vcpu.roots.current.page;
+    const before = guest.vcpu.state.rootMmu.roots.current.page;
     guest.vcpu.setRegisters(registersOf("5level", root));
     guest.mode = "5level";
     guest.vcpu.enterGuest();
-    expect(guest.vcpu.roots.current.page).not.toBe(before);
+    expect(guest.vcpu.state.rootMmu.roots.current.page).not.toBe(before);
     expect(guest.hardware(GVA, Access.Read).ok).toBe(false);
     guest.vcpu.setRegisters(registersOf("4level", root));
     guest.mode = "4level";
@@ -297,7 +298,7 @@ describe("a root table in no slot", () => {
     const vcpu = guest.vm.createVcpu(registersOf(mode, root));
     const pages = guest.vm.pages();
     expect(vcpu.enterGuest()).toBe(false);
-    expect(vcpu.roots.pages()).toEqual([]);
+    expect(vcpu.state.rootMmu.roots.pages()).toEqual([]);
     expect(guest.vm.pages()).toEqual(pages);
     expect(guest.vcpu.enterGuest()).toBe(true);
     guest.dispose();
@@ -317,7 +318,7 @@ describe("shadow pages", () => {
     const { guest, root } = started("4level");
     const second = guest.vm.createVcpu(registersOf("4level", root));
     second.enterGuest();
-    expect(second.roots.current.page).toBe(guest.vcpu.roots.current.page);
+    expect(second.state.rootMmu.roots.current.page).toBe(guest.vcpu.state.rootMmu.roots.current.page);
     guest.access(GVA, Access.Write);
     expect(guest.hardware(GVA, Access.Write, second).ok).toBe(true);
     guest.dispose();

@@ -1,3 +1,4 @@
+/** Unsync pages: when tables become so, and when they are synchronised. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { roleLevel } from "../../src/role/index.js";
@@ -202,9 +203,9 @@ describe("the assertion on roles in sync", () => {
     const page = guest.vm.pages().find((one) => one.unsync)!;
     // The same table in a context with CR0.WP=0.
     const other = guest.vm.createVcpu(registersOf("4level", root, { wp: false }));
-    expect(guest.vm.state.exports.syncPage(other.state.pointer, page.pointer)).toBe(-1);
+    expect(other.state.core.syncPage(page.pointer)).toBe(-1);
     expect(guest.vm.counter("SYNC_MISMATCH")).toBe(1);
-    expect(guest.vm.state.exports.syncPage(guest.vcpu.state.pointer, page.pointer)).not.toBe(-1);
+    expect(guest.vcpu.state.core.syncPage(page.pointer)).not.toBe(-1);
     expect(guest.vm.counter("SYNC_MISMATCH")).toBe(1);
     guest.dispose();
   });
@@ -214,7 +215,7 @@ describe("the assertion on roles in sync", () => {
     guest.start("nopg", 0n);
     guest.access(PAGE, Access.Read);
     const direct = guest.vm.pages().find((page) => roleLevel(page.role) === 1)!;
-    expect(guest.vm.state.exports.syncPage(guest.vcpu.state.pointer, direct.pointer)).toBe(-1);
+    expect(guest.vcpu.state.core.syncPage(direct.pointer)).toBe(-1);
     guest.dispose();
   });
 

@@ -125,8 +125,8 @@ export class TdpGuest {
 
   /** The entries that the processor walks for `gpa`, from the root down: their linear addresses. */
   path(gpa: bigint, vcpu = this.vcpu): { sptep: number; level: number; spte: bigint }[] {
-    const { linear } = this.vm.state;
-    const root = this.vm.allPages().find((page) => page.pointer === vcpu.roots.current.page)!;
+    const { linear } = this.vm.state.core.internals;
+    const root = this.vm.allPages().find((page) => page.pointer === vcpu.state.rootMmu.roots.current.page)!;
     const found: { sptep: number; level: number; spte: bigint }[] = [];
     let table = root.table;
     for (let level = roleLevel(root.role); level >= 1; level--) {
@@ -169,7 +169,7 @@ export class TdpGuest {
     const adType = (spte >> 52n) & 3n;
     if (adType === 1n) return undefined;
     const dirty = access === "write" ? this.masks.dirty : 0n;
-    const { u64 } = this.vm.state.linear;
+    const { u64 } = this.vm.state.core.internals.linear;
     u64[leaf.sptep / 8] = spte | this.masks.accessed | dirty;
     // Nested guests run without the log: their addresses need not be L1's.
     const logs = this.format === "ept with PML" && !vcpu.inGuestMode;

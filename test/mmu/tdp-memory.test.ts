@@ -1,3 +1,4 @@
+/** Running out of memory under the TDP MMU. */
 import { describe, expect, it } from "vitest";
 import { OutOfMemoryError } from "../../src/index.js";
 import { failAfter } from "./fail-after.js";
@@ -7,9 +8,9 @@ import { LARGE_GPA, LARGE_HVA, TdpGuest } from "./tdp-guest.js";
 function structures(guest: TdpGuest) {
   return {
     pages: guest.vm.pages(),
-    slots: guest.vm.state.slots.slots.map(({ id, base, flags, dirty }) => ({ id, base, flags, dirty })),
-    log: guest.vm.state.slots.slots.filter(({ dirty }) => dirty !== 0).map(({ id }) => guest.vm.getDirtyLog(id)),
-    roots: guest.vm.vcpus.map((vcpu) => vcpu.roots.pages()),
+    slots: guest.vm.state.slots.slots.map(({ id, base, flags, core }) => ({ id, base, flags, log: core.hasLog })),
+    log: guest.vm.state.slots.slots.filter(({ core }) => core.hasLog).map(({ id }) => guest.vm.getDirtyLog(id)),
+    roots: guest.vm.vcpus.map((vcpu) => vcpu.state.rootMmu.roots.pages()),
     audit: guest.vm.audit(),
   };
 }

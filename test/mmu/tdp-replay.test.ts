@@ -1,3 +1,4 @@
+/** Recordings of the kernel under the TDP MMU. */
 import { describeReplays } from "./replays.js";
 
 // NPT, EPT with and without accessed and dirty bits, with and without PML, NX-huge-page mitigation.

@@ -1,3 +1,4 @@
+/** The TDP MMU: faults, zaps, roots, splitting, the dirty log. */
 import { describe, expect, it } from "vitest";
 import { roleLevel } from "../../src/role/index.js";
 import { FORMATS, LARGE_GPA, SMALL_HVA, TdpGuest } from "./tdp-guest.js";
@@ -51,7 +52,7 @@ describe.each(FORMATS)("the TDP MMU (%s)", (format) => {
     const second = guest.newVcpu();
     guest.vcpu.enterGuest();
     second.enterGuest();
-    expect(second.roots.current.page).toBe(guest.vcpu.roots.current.page);
+    expect(second.state.rootMmu.roots.current.page).toBe(guest.vcpu.state.rootMmu.roots.current.page);
     expect(guest.vm.pages().map((page) => page.rootCount)).toEqual([3]);
     guest.access(GPA, "write");
     expect(guest.leaf(GPA, second)).toEqual(guest.leaf(GPA));
@@ -63,16 +64,16 @@ describe.each(FORMATS)("the TDP MMU (%s)", (format) => {
     const second = guest.newVcpu();
     second.enterGuest();
     guest.access(GPA, "write");
-    const old = guest.vcpu.roots.current.page;
+    const old = guest.vcpu.state.rootMmu.roots.current.page;
     guest.vm.setSlot({ id: 1, gpa: LARGE_GPA, size: 0 });
     const invalid = guest.vm.allPages().find((page) => page.pointer === old)!;
     expect([invalid.entries.size, invalid.rootCount]).toEqual([0, 2]);
     guest.vcpu.enterGuest();
-    expect(guest.vcpu.roots.current.page).not.toBe(old);
+    expect(guest.vcpu.state.rootMmu.roots.current.page).not.toBe(old);
     expect(guest.vm.pages().filter((page) => page.pointer === old).length).toBe(1);
     second.enterGuest();
     expect(guest.vm.pages().map((page) => [page.pointer, page.rootCount])).toEqual([
-      [guest.vcpu.roots.current.page, 3],
+      [guest.vcpu.state.rootMmu.roots.current.page, 3],
     ]);
     expect(guest.access(GPA, "read")).toBe("ok");
     expectSound(guest);
@@ -192,10 +193,10 @@ describe.each(FORMATS)("the TDP MMU (%s)", (format) => {
     const guest = new TdpGuest(format);
     guest.vm.setSlot({ ...guest.slot(0), addressSpace: 1 });
     guest.access(GPA, "write");
-    const normal = guest.vcpu.roots.current.page;
+    const normal = guest.vcpu.state.rootMmu.roots.current.page;
     guest.vcpu.enterSmm();
     guest.access(GPA, "write");
-    expect(guest.vcpu.roots.current.page).not.toBe(normal);
+    expect(guest.vcpu.state.rootMmu.roots.current.page).not.toBe(normal);
     const leaves = () =>
       guest.vm.pages().filter((page) => roleLevel(page.role) === 1 && page.entries.has(0x123)).length;
     expect(leaves()).toBe(2);

@@ -1,3 +1,4 @@
+/** The engine's events as the kernel's own trace text. */
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";

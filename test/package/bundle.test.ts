@@ -1,3 +1,4 @@
+/** The entries that browsers load, bundled: no module of Node's, no second copy of the Wasm. */
 import { describe, expect, it } from "vitest";
 import { bundle, bundleEntry } from "./bundle.js";
 import { ENTRIES } from "./packed.js";

@@ -1,3 +1,4 @@
+/** What the packed package contains, and that its types and entries are right. */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ENTRIES, manifest, type PackedFile, pack, ROOT, runTool, temporaryFolder } from "./packed.js";
 

@@ -1,3 +1,4 @@
+/** The packed package, installed in another project. */
 import { copyFileSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
@@ -37,6 +38,7 @@ describe("the package, installed in another project", () => {
     expect(JSON.parse(stdout)).toEqual({
       version: manifest.version,
       translations: [gpa, gpa, gpa, gpa],
+      checks: true,
       vector: true,
       difference: "none",
       level: 3,

@@ -1,3 +1,4 @@
+/** The package keeps its size budget. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { brotliCompressSync, gzipSync } from "node:zlib";

@@ -1,3 +1,4 @@
+/** The recordings among the fixtures. */
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -1,3 +1,4 @@
+/** A replay target that answers as was recorded, and notes each call. */
 import {
   isProbeEvent,
   isTraceEvent,

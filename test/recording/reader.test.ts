@@ -1,13 +1,15 @@
+/** Reading recordings: what is understood, and what is refused with file and place. */
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
-import { afterEach, describe, expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { RecordingError } from "../../src/recording/format/error.js";
 import { parseScenario, readRecording } from "../../src/recording/format/reader.js";
+import { temporaryFolder } from "../temporary.js";
 import { RECORDINGS, recordingOf } from "./fixtures.js";
 
+const { copyOf } = temporaryFolder();
 const NAME = "b3p_pae_pdpte/npt0";
 const TEXT = gunzipSync(readFileSync(join(RECORDINGS, NAME, "scenario.json.gz"))).toString();
 // biome-ignore lint/suspicious/noExplicitAny: a document that the test damages
@@ -204,17 +206,7 @@ describe("an error", () => {
   });
 
   describe("in a folder", () => {
-    const folders: string[] = [];
-    afterEach(() => {
-      for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
-    });
-
-    function copy(): string {
-      const folder = mkdtempSync(join(tmpdir(), "recording-"));
-      folders.push(folder);
-      cpSync(join(RECORDINGS, NAME), folder, { recursive: true });
-      return folder;
-    }
+    const copy = () => copyOf(join(RECORDINGS, NAME));
 
     it("says which file cannot be read", () => {
       const folder = copy();

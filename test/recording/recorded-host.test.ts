@@ -1,3 +1,4 @@
+/** The host of a recording: which pages it has at each notice. */
 import { describe, expect, it } from "vitest";
 import type { Recording, Step } from "../../src/recording/format/recording.js";
 import type { SlotInput } from "../../src/recording/format/state.js";

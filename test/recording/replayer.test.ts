@@ -1,3 +1,4 @@
+/** The replayer against a target that does what was recorded, and against ones that do not. */
 import { describe, expect, it } from "vitest";
 import type { MmuEvent } from "../../src/recording/format/events.js";
 import type { FaultInput, FaultOutcome, MmuState, NestedEntry } from "../../src/recording/format/state.js";

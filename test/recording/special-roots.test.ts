@@ -1,3 +1,4 @@
+/** Comparing with a kernel that has special roots. */
 import { describe, expect, it } from "vitest";
 import {
   comparedEvents,
@@ -5,13 +6,14 @@ import {
   type EventContext,
   type TaggedEvent,
 } from "../../src/recording/compare/event-comparator.js";
-import { LEVEL_PROMOTED, PAE_ROOT, PageNames, recordedRole } from "../../src/recording/compare/page-names.js";
+import { PageNames, recordedRole } from "../../src/recording/compare/page-names.js";
 import { rootModes } from "../../src/recording/compare/root-mode.js";
 import { RuleCounts } from "../../src/recording/compare/rules.js";
 import { compareStates, usesSpecialRoots } from "../../src/recording/compare/state-comparator.js";
 import { PROBE_EVENTS, TRACE_EVENTS } from "../../src/recording/format/events.js";
 import type { Snapshot } from "../../src/recording/format/recording.js";
 import type { MmuState, ShadowPageState } from "../../src/recording/format/state.js";
+import { ROLE_LEVEL_PROMOTED as LEVEL_PROMOTED, ROLE_PAE_ROOT as PAE_ROOT } from "../../src/role/index.js";
 import { recordingOf } from "./fixtures.js";
 
 const SPECIAL = recordingOf("b3p_pae_pdpte/npt0");

@@ -1,3 +1,4 @@
+/** The kernel's trace text, printed and parsed. */
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { EventKind, RecordedEvent } from "../../src/recording/format/events.js";

@@ -1,3 +1,4 @@
+/** The judge of walks finds each kind of difference. */
 import { describe, expect, it } from "vitest";
 import { loadSync } from "../../src/core/index.js";
 import type { GuestStep, Recording } from "../../src/recording/format/recording.js";

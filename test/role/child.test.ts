@@ -1,6 +1,7 @@
+/** Roles of the pages below a root, and their text in traces. */
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { canSync, childRole, SYNC_IGNORED } from "../../src/role/child-role.js";
+import { childRole } from "../../src/role/child-role.js";
 import { encodeWord, PROJECT_ROLE } from "../../src/role/index.js";
 import { rootOf } from "../../src/role/root-role.js";
 import { roleTraceText } from "../../src/role/trace-text.js";
@@ -89,57 +90,19 @@ describe("child roles", () => {
   });
 
   it("keeps everything that does not depend on the level", () => {
-    const kept = ~(SYNC_IGNORED | word.ROLE_DIRECT | word.ROLE_INVALID);
+    const follows =
+      word.ROLE_LEVEL |
+      word.ROLE_ACCESS |
+      word.ROLE_QUADRANT |
+      word.ROLE_LEVEL_PROMOTED |
+      (word.ROLE_PAE_ROOT | word.ROLE_GUEST_LEVEL | word.ROLE_DIRECT | word.ROLE_INVALID);
+    const kept = ~follows;
     const deep = fc.nat({ max: 0xffffffff }).map((role) => word.withLevel(role, 3));
     fc.assert(
       fc.property(deep, (role) => {
         expect(childRole(role, 1, false, 7) & kept).toBe(role & kept);
       }),
     );
-  });
-});
-
-describe("synchronisation by role", () => {
-  it("every page below a root may be synchronised with it, unless it is direct", () => {
-    for (const [guest, level] of [
-      [2, 3],
-      [3, 5],
-      [4, 4],
-      [2, 5],
-      [5, 5],
-    ] as const) {
-      const root = rootOf(guest === 2 ? BASE | FOUR_BYTE : BASE, guest, level);
-      for (const role of descend(root, 3)) expect(canSync(role, root)).toBe(true);
-      expect(canSync((root | word.ROLE_DIRECT) >>> 0, (root | word.ROLE_DIRECT) >>> 0)).toBe(false);
-    }
-  });
-
-  it.each([
-    "has_4_byte_gpte",
-    "efer_nx",
-    "cr0_wp",
-    "smep_andnot_wp",
-    "smap_andnot_wp",
-    "ad_disabled",
-    "guest_mode",
-    "invalid",
-    "smm",
-  ])("a page that differs in %s may not", (name) => {
-    const root = rootOf(BASE, 4, 4);
-    const page = (descend(root, 0).at(-1)! ^ encodeWord(PROJECT_ROLE, { [name]: 1 })) >>> 0;
-    expect(canSync(page, root)).toBe(false);
-  });
-
-  it("ignores level, access, quadrant, level_promoted, pae_root and guest_level, and nothing else", () => {
-    const ignored = encodeWord(PROJECT_ROLE, {
-      level: 15,
-      access: 7,
-      quadrant: 3,
-      level_promoted: 1,
-      pae_root: 1,
-      guest_level: 7,
-    });
-    expect(SYNC_IGNORED).toBe(ignored);
   });
 });
 

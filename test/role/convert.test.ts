@@ -1,3 +1,4 @@
+/** Converting roles between kernels. */
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { conceptsOf } from "../../src/role/concepts.js";

@@ -1,3 +1,4 @@
+/** Roles from registers, against recorded ones. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import {

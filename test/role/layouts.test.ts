@@ -1,3 +1,4 @@
+/** The layouts of role words, their encoding and decoding. */
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { fieldOf, maskOf } from "../../src/abi/bits.js";

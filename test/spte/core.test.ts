@@ -2,8 +2,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { SPTE_AD } from "../../src/abi/spte.js";
-import { LinearMemory } from "../../src/core/linear-memory.js";
-import { vmRecord } from "../../src/mmu/memory/records.js";
+import { LinearMemory } from "../../src/core/linear/linear-memory.js";
+import { VmRecord } from "../../src/core/records/mmu.js";
 import {
   makeChangedPfn,
   makeLeaf,
@@ -35,25 +35,26 @@ const memory = new WebAssembly.Memory({ initial: 1 });
 const module = new WebAssembly.Module(compileDebug("assembly/testing.ts"));
 const core = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Constructors;
 const linear = new LinearMemory(memory);
-const vm = linear.allocate(vmRecord.size);
+const record = new VmRecord(linear, linear.allocate(VmRecord.SIZE));
+const vm = record.at;
 
-const FIELDS: readonly (readonly [field: string, mask: keyof SpteMasks])[] = [
-  ["HOST_WRITABLE", "hostWritable"],
-  ["MMU_WRITABLE", "mmuWritable"],
-  ["NX", "nx"],
-  ["X", "x"],
-  ["USER", "user"],
-  ["ACCESSED", "accessed"],
-  ["DIRTY", "dirty"],
-  ["MMIO_VALUE", "mmioValue"],
-  ["MMIO_ACCESS", "mmioAccess"],
-  ["PRESENT", "present"],
-  ["MEMTYPE", "memtype"],
-  ["ME_VALUE", "meValue"],
-  ["ACC_TRACK", "accTrack"],
-  ["NONPRESENT_OR_RSVD", "nonpresentOrRsvd"],
-  ["LOWER_GFN", "lowerGfn"],
-];
+const FIELDS = [
+  "hostWritable",
+  "mmuWritable",
+  "nx",
+  "x",
+  "user",
+  "accessed",
+  "dirty",
+  "mmioValue",
+  "mmioAccess",
+  "present",
+  "memtype",
+  "meValue",
+  "accTrack",
+  "nonpresentOrRsvd",
+  "lowerGfn",
+] as const;
 
 const MEMTYPE = 6n << 3n;
 const AD_DISABLED = 1 << 16;
@@ -61,10 +62,10 @@ const GUEST_MODE = 1 << 17;
 
 /** Writes the masks into the VM record and returns them. */
 function use(masks: SpteMasks, options: { nxHugePages?: boolean; dirtyLog?: boolean } = {}): SpteMasks {
-  for (const [field, mask] of FIELDS) vmRecord.set64(linear, vm, field, BigInt(masks[mask]));
-  vmRecord.set64(linear, vm, "MEMTYPE_VALUE", masks.memtype === 0n ? 0n : MEMTYPE);
-  vmRecord.set32(linear, vm, "NX_HUGE", options.nxHugePages ? 1 : 0);
-  vmRecord.set32(linear, vm, "CPU_DIRTY_LOG", options.dirtyLog ? 1 : 0);
+  for (const name of FIELDS) record[name] = masks[name];
+  record.memtypeValue = masks.memtype === 0n ? 0n : MEMTYPE;
+  record.nxHuge = options.nxHugePages ? 1 : 0;
+  record.cpuDirtyLog = options.dirtyLog ? 1 : 0;
   return masks;
 }
 

@@ -1,3 +1,4 @@
+/** Decoding SPTEs, their invariants and reserved bits. */
 import { readFileSync } from "node:fs";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";

@@ -1,3 +1,4 @@
+/** The reference's SPTE constructors against entries that processors were given. */
 import { describe, expect, it } from "vitest";
 import { SPTE_AD } from "../../src/abi/spte.js";
 import {

@@ -62,7 +62,13 @@ describe("the lint of directions", () => {
   });
 
   it.each([
-    ["src/core/memory.ts", 'import "../mmu/vm.js";', "src/mmu/vm.ts"],
+    ["src/core/memory/memory.ts", 'import "../../mmu/vm.js";', "src/mmu/vm.ts"],
+    [
+      "src/mmu/faults/faults.ts",
+      'import type { x } from "../../core/linear/linear-memory.js";',
+      "src/core/linear/linear-memory.ts",
+    ],
+    ["src/mmu/vm.ts", 'import type { x } from "../core/wasm/exports.js";', "src/core/wasm/exports.ts"],
     ["src/reference/legacy-walk.ts", 'import type { x } from "../core/load.js";', "src/core/load.ts"],
     ["src/reference/legacy-walk.ts", 'import "../spte/reserved.js";', "src/spte/reserved.ts"],
     ["assembly/walk/legacy.ts", 'import { x } from "../shadow/zap";', "assembly/shadow/zap.ts"],

@@ -78,8 +78,8 @@ it("every export of the core is declared with the types that it has, and nothing
     [...exportedFunctions(wasmBytes())].map(([name, type]) => [name, type.replace(/i32|f64/g, "number")]),
   );
   const declared = new Map([
-    ...declaredFunctions("src/core/exports.ts"),
-    ...declaredFunctions("src/core/shadow-exports.ts"),
+    ...declaredFunctions("src/core/wasm/exports.ts"),
+    ...declaredFunctions("src/core/wasm/shadow-exports.ts"),
   ]);
   expect(Object.fromEntries([...declared].sort())).toEqual(Object.fromEntries([...wasm].sort()));
   expect(wasm.size).toBeGreaterThan(50);

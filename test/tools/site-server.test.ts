@@ -1,3 +1,4 @@
+/** The demonstration's server gives away its folders alone. */
 import { connect } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type SiteServer, serveSite } from "../../scripts/site-server.js";

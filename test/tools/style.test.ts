@@ -16,14 +16,18 @@ describe("the sources", () => {
     expect(problemsIn({})).toEqual([]);
   });
 
-  it.each(["src/mmu/new.ts", "src/core/core.ts", "assembly/walk/new.ts", "assembly/abi/codes.ts"])(
-    "have one where %s does not say what it is for",
-    (path) => {
-      expect(problemsIn({ [path]: "export const A: u32 = 1;\n" })).toEqual([
-        `${path}: expected a /** comment */ that says what the file is for in its first line`,
-      ]);
-    },
-  );
+  it.each([
+    "src/mmu/new.ts",
+    "src/core/core.ts",
+    "assembly/walk/new.ts",
+    "assembly/abi/codes.ts",
+    "test/mmu/new.test.ts",
+    "bench/new.ts",
+  ])("have one where %s does not say what it is for", (path) => {
+    expect(problemsIn({ [path]: "export const A: u32 = 1;\n" })).toEqual([
+      `${path}: expected a /** comment */ that says what the file is for in its first line`,
+    ]);
+  });
 
   it.each(["src/core/new.ts", "bench/new.ts", "scripts/new.ts", "test/mmu/new.ts"])(
     "have one where %s has a private field",
@@ -32,6 +36,23 @@ describe("the sources", () => {
       expect(problemsIn({ [path]: text })).toEqual([`${path}:3: the keyword private, expected #name`]);
     },
   );
+});
+
+describe("the wall around the core", () => {
+  const reach = `${OPENING}export const a = (vm) => vm.state.core.internals.linear.u64[0];\n`;
+
+  it("is seen where src reaches through it", () => {
+    expect(problemsIn({ "src/mmu/new.ts": reach })).toEqual([
+      "src/mmu/new.ts:2: what lies behind src/core, expected a typed operation of it",
+    ]);
+    expect(styleProblems("src/cli/new.ts", `${OPENING}const b = core.linearMemory.buffer;\n`)).toHaveLength(1);
+  });
+
+  it("is open to the core itself, to tests and to benchmarks", () => {
+    for (const path of ["src/core/mmu/new.ts", "test/mmu/new.ts", "bench/new.ts"]) {
+      expect(styleProblems(path, reach)).toEqual([]);
+    }
+  });
 });
 
 describe("an opening comment", () => {
@@ -52,8 +73,8 @@ describe("an opening comment", () => {
     expect(count(text)).toBe(1);
   });
 
-  it("is asked of src and assembly only", () => {
-    expect(styleProblems("test/a.ts", "export const a = 1;\n")).toEqual([]);
+  it("is not asked of scripts and of what the page loads", () => {
+    expect(styleProblems("scripts/a.ts", "export const a = 1;\n")).toEqual([]);
   });
 });
 

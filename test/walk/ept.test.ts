@@ -1,3 +1,4 @@
+/** EPT: rights, memory types, misconfigurations, mode-based execute control. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/access.js";
 import { Status } from "../../src/abi/status.js";

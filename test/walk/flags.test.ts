@@ -1,3 +1,4 @@
+/** Accessed and dirty flags, results, leaves, memories, and refused configurations. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/access.js";
 import { Status } from "../../src/abi/status.js";

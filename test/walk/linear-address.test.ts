@@ -1,3 +1,4 @@
+/** Canonical addresses and LAM. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/access.js";
 import { Status } from "../../src/abi/status.js";

@@ -1,3 +1,4 @@
+/** Listing more leaves than an engine lists in one go. */
 import { describe, expect, it } from "vitest";
 import { chain, engine, longMode, P, PD, PT, ram, U, W } from "./build.js";
 

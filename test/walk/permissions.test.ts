@@ -1,3 +1,4 @@
+/** Rights: U/S, R/W, XD, SMEP, SMAP, protection keys. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/access.js";
 import type { AddressSpaceConfig } from "../../src/api.js";

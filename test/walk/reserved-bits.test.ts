@@ -1,3 +1,4 @@
+/** Must-be-zero bits of entries and of CR3. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/access.js";
 import { Status } from "../../src/abi/status.js";

@@ -1,3 +1,4 @@
+/** A guest over EPT or NPT: faults of each stage, accessed and dirty flags, PDPTEs. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/access.js";
 import { Status } from "../../src/abi/status.js";

@@ -19,7 +19,7 @@ export function changeAliases(vm: Machine, config: AliasConfig): void {
     if (cpu.inGuestMode) throw new ConfigError(`${name}: vCPU ${cpu.id} runs a nested guest`);
     if (cpu.registers.cr3 & aliases.mask) throw new ConfigError(`${name}: CR3 of vCPU ${cpu.id} has such a bit`);
   }
-  vm.exports.zapAllFast(vm.pointer);
+  vm.core.zapAllFast();
   vm.settle();
   vm.applyAliases(aliases);
   for (const cpu of vm.cpus) refreshFormats(vm, cpu);

@@ -14,10 +14,10 @@ function relog(vm: Machine, slot: Memslot, offset: number, mask: bigint): void {
     // The kernel's range ends before the last page; that page's rmap is looked at all the same.
     splitNestedHugePages(vm, slot, first, last > first ? last : first + 1n);
     vm.tdpMmu?.split(slot, first, last);
-    vm.exports.protectHuge(vm.pointer, slot.pointer, first);
-    if (first >> 9n !== last >> 9n) vm.exports.protectHuge(vm.pointer, slot.pointer, last);
+    vm.core.protectHuge(slot.core, first);
+    if (first >> 9n !== last >> 9n) vm.core.protectHuge(slot.core, last);
   }
-  vm.exports.relogMasked(vm.pointer, slot.pointer, slot.base + BigInt(offset), mask, vm.pageModificationLog ? 1 : 0);
+  vm.core.relogMasked(slot.core, slot.base + BigInt(offset), mask, vm.pageModificationLog);
 }
 
 /** Takes the memory that `relog` may need for the whole slot. */
@@ -31,21 +31,20 @@ function lowestBit(mask: bigint): number {
   return bit;
 }
 
-function bitmapOf(slot: Memslot): number {
-  if (slot.dirty === 0) throw new ConfigError(`slot ${slot.id} has no dirty log`);
-  return slot.dirty / 8;
+function requireLog(slot: Memslot): void {
+  if (!slot.core.hasLog) throw new ConfigError(`slot ${slot.id} has no dirty log`);
 }
 
 /** Written pages, ascending, relative to the slot. Without manual protect the log is cleared and starts anew. */
 export function getDirtyLog(vm: Machine, slot: Memslot): number[] {
-  const at = bitmapOf(slot);
+  requireLog(slot);
   const pages: number[] = [];
   for (let word = 0; word * 64 < slot.pages; word++) {
-    const mask = vm.linear.u64[at + word]!;
+    const mask = slot.core.dirtyWord(word);
     if (mask === 0n) continue;
     for (let bit = 0; bit < 64; bit++) if ((mask >> BigInt(bit)) & 1n) pages.push(word * 64 + bit);
     if (vm.manualDirtyLog) continue;
-    vm.linear.u64[at + word] = 0n;
+    slot.core.setDirtyWord(word, 0n);
     relog(vm, slot, word * 64, mask);
   }
   // Rights went away wherever a page was dirty.
@@ -56,7 +55,7 @@ export function getDirtyLog(vm: Machine, slot: Memslot): number[] {
 
 /** Clears those of `pages` that lie in [first, first + count) and are dirty. `first` is a multiple of 64. */
 export function clearDirtyLog(vm: Machine, slot: Memslot, first: number, count: number, pages: Iterable<number>): void {
-  const at = bitmapOf(slot);
+  requireLog(slot);
   const toEnd = first + count === slot.pages;
   if (first % 64 !== 0 || first + count > slot.pages || first < 0 || count < 0 || (count % 64 !== 0 && !toEnd)) {
     throw new ConfigError(`range ${first}+${count} does not fit a slot of ${slot.pages} pages in steps of 64`);
@@ -70,9 +69,10 @@ export function clearDirtyLog(vm: Machine, slot: Memslot, first: number, count: 
   reserve(vm, slot);
   let cleared = false;
   for (const [word, wanted] of [...masks].sort(([a], [b]) => a - b)) {
-    const mask = wanted & vm.linear.u64[at + word]!;
+    const dirty = slot.core.dirtyWord(word);
+    const mask = wanted & dirty;
     if (mask === 0n) continue;
-    vm.linear.u64[at + word]! &= ~mask;
+    slot.core.setDirtyWord(word, dirty & ~mask);
     relog(vm, slot, word * 64, mask);
     cleared = true;
   }

@@ -5,7 +5,6 @@ import { ConfigError } from "../../errors.js";
 import type { HostPage } from "../config/config.js";
 import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
-import { vmRecord } from "../memory/records.js";
 
 const { RANGE_ZAP } = SHADOW_CODES;
 
@@ -34,8 +33,7 @@ function inRange(
 /** The host takes pages away (invalidate_range_start and _end); faults in progress on any page are retried. */
 export function unmapRange(vm: Machine, start: bigint, end: bigint): void {
   const found = inRange(vm, start, end, (slot, from, to) => {
-    if (vm.exports.forRange(vm.pointer, slot.pointer, from, to, 1, 3, RANGE_ZAP) !== 0)
-      vm.exports.flushRemote(vm.pointer);
+    if (vm.core.forRange(slot.core, from, to, 1, 3, RANGE_ZAP) !== 0) vm.core.flushRemote();
     vm.hostPages.remove(slot, from, to);
   });
   if (found) endInvalidation(vm);
@@ -44,8 +42,7 @@ export function unmapRange(vm: Machine, start: bigint, end: bigint): void {
 
 /** What a fault in progress has learnt from the host may be old: it is retried. */
 function endInvalidation(vm: Machine): void {
-  const completed = vmRecord.get32(vm.linear, vm.pointer, "INVALIDATE_SEQ");
-  vmRecord.set32(vm.linear, vm.pointer, "INVALIDATE_SEQ", completed + 1);
+  vm.core.vm.invalidateSeq++;
 }
 
 /**
@@ -57,10 +54,10 @@ export function changePage(vm: Machine, hva: bigint, page: HostPage): void {
   vm.hostPages.check(page, hva);
   if (page.level !== 1) throw new ConfigError(`the changed page has level ${page.level}, expected 1; unmap huge ones`);
   const found = inRange(vm, hva, hva + 1n, (slot, gfn) => {
-    const level = vm.exports.changePage(vm.pointer, slot.pointer, gfn, page.pfn << 12n, page.writable ? 1 : 0);
+    const level = vm.core.changePage(slot.core, gfn, page.pfn << 12n, page.writable);
     // Of a large page that goes a TLB may hold any part.
     const pages = 1n << BigInt(9 * Math.max(level - 1, 0));
-    if (level !== 0) vm.exports.flushGfns(vm.pointer, gfn & ~(pages - 1n), pages);
+    if (level !== 0) vm.core.flushGfns(gfn & ~(pages - 1n), pages);
     // Prefetching must not map the page that was there before.
     vm.hostPages.change(slot, gfn, page);
   });
@@ -72,7 +69,7 @@ export function changePage(vm: Machine, hva: bigint, page: HostPage): void {
 export function anyYoung(vm: Machine, start: bigint, end: bigint, what: number): boolean {
   let young = false;
   inRange(vm, start, end, (slot, from, to) => {
-    if (vm.exports.forRange(vm.pointer, slot.pointer, from, to, 1, 3, what) !== 0) young = true;
+    if (vm.core.forRange(slot.core, from, to, 1, 3, what) !== 0) young = true;
   });
   return young;
 }

@@ -26,14 +26,14 @@ export function changeSlot(vm: Machine, config: SlotConfig): void {
   const found = fresh && lookAt(vm, fresh);
   if (change === "flags" && log) {
     if (!initial) vm.tdpMmu?.reserveSplits(old!);
-    vm.slots.startLog(old!, initial);
+    old!.core.startLog(initial);
   }
 
   if (change === "delete" || change === "move") {
     vm.slots.setFlags(old!, old!.flags | MEMSLOT_INVALID);
     swap(vm, space);
     // No shadow page and no SPTE for the slot may be left.
-    vm.exports.zapAllFast(vm.pointer);
+    vm.core.zapAllFast();
     vm.settle();
     vm.slots.remove(old!);
     vm.hostPages.forget(old!);
@@ -64,7 +64,7 @@ function swap(vm: Machine, space: number): void {
   vm.slots.swap(space, (generation) => {
     // The generation in MMIO SPTEs has 19 bits: when it wraps, old ones must not come to life again.
     if ((generation & 0x7ffffn & ~1n) === 0n) {
-      vm.exports.zapAllFast(vm.pointer);
+      vm.core.zapAllFast();
       vm.settle();
     }
   });
@@ -73,7 +73,7 @@ function swap(vm: Machine, space: number): void {
 function updateLimit(vm: Machine): void {
   if (vm.requestedPages !== 0) return;
   const limit = Math.max(Math.floor(vm.slots.totalPages / PAGES_PER_SHADOW_PAGE), MIN_PAGES);
-  vm.exports.setLimit(vm.pointer, limit);
+  vm.core.setLimit(limit);
   vm.settle();
 }
 
@@ -82,17 +82,17 @@ function applyFlags(vm: Machine, slot: Memslot, oldFlags: number): void {
   if (toggled === 0 || slot.flags & MEMSLOT_READONLY) return;
   const end = slot.base + BigInt(slot.pages);
   if ((slot.flags & MEMSLOT_LOG) === 0) {
-    vm.slots.stopLog(slot);
+    slot.core.stopLog();
     // Small pages that logging made can become large again.
-    vm.exports.forRange(vm.pointer, slot.pointer, slot.base, end, 1, 2, RANGE_COLLAPSE);
+    vm.core.forRange(slot.core, slot.base, end, 1, 2, RANGE_COLLAPSE);
     flushSlot(vm, slot);
   } else if (!vm.initiallyDirty) {
     splitNestedHugePages(vm, slot, slot.base, end);
     vm.tdpMmu?.split(slot, slot.base, end);
     // The log takes care of pages whose D bit is clear; large ones are split at their first write.
     const logged = vm.pageModificationLog;
-    if (logged) vm.exports.forRange(vm.pointer, slot.pointer, slot.base, end, 1, 1, RANGE_CLEAR_DIRTY);
-    vm.exports.forRange(vm.pointer, slot.pointer, slot.base, end, logged ? 2 : 1, 3, RANGE_PROTECT);
+    if (logged) vm.core.forRange(slot.core, slot.base, end, 1, 1, RANGE_CLEAR_DIRTY);
+    vm.core.forRange(slot.core, slot.base, end, logged ? 2 : 1, 3, RANGE_PROTECT);
     flushSlot(vm, slot);
   }
 }

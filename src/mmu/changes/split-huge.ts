@@ -17,9 +17,9 @@ export function splitNestedHugePages(vm: Machine, slot: Memslot, start: bigint, 
   if (vm.tdpMmu === undefined || vcpu === undefined) return;
   for (let level = LARGEST; level > 1; level--) {
     for (let from = start; from < end; ) {
-      const sptep = vm.exports.findHuge(vm.pointer, slot.pointer, from, end, level);
+      const sptep = vm.core.findHuge(slot.core, from, end, level);
       if (sptep === 0) break;
-      const next = vm.exports.endOfHuge(vm.pointer, sptep);
+      const next = vm.core.endOfHuge(sptep);
       if (!split(vm, vcpu, slot, sptep)) from = next;
     }
   }
@@ -33,8 +33,8 @@ function split(vm: Machine, vcpu: Cpu, slot: Memslot, sptep: number): boolean {
     if (error instanceof OutOfMemoryError) return false;
     throw error;
   }
-  if (vm.exports.requestSplit(vcpu.pointer, sptep) === 0) return false;
+  if (!vcpu.core.requestSplit(sptep)) return false;
   vm.providePage(vcpu);
-  vm.exports.splitHuge(vcpu.pointer, slot.pointer, sptep);
+  vcpu.core.splitHuge(slot.core, sptep);
   return true;
 }

@@ -9,7 +9,7 @@ import {
   type OptionNames,
   show,
 } from "../../checks.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
+import type { MmuCore } from "../../core/mmu/mmu-core.js";
 import { ConfigError } from "../../errors.js";
 import type { ControlRegisters } from "../../registers/control-registers.js";
 import { checkMode } from "../../registers/mode.js";
@@ -195,7 +195,7 @@ export function checkChangedRegisters(changed: Partial<ControlRegisters>, before
  * Throws ConfigError for what is no slot, or whose RAM is not there: it lies in linear memory, all of it, and not over what
  * the core keeps. What depends on the other slots is checked elsewhere.
  */
-export function checkSlotOptions(config: SlotConfig, linear: LinearMemory): void {
+export function checkSlotOptions(config: SlotConfig, core: MmuCore): void {
   checkOptions(config, SLOT_OPTIONS, "the slot");
   const name = `slot ${show(config.id)}`;
   checkInteger(config.id, 0, 509, "slot number");
@@ -211,9 +211,9 @@ export function checkSlotOptions(config: SlotConfig, linear: LinearMemory): void
   if (ram % 4096 !== 0 || bytes % 4096 !== 0) {
     throw new ConfigError(`${name}: ${bytes} bytes of RAM at ${ram}, expected multiples of 4096`);
   }
-  const end = linear.memory.buffer.byteLength;
+  const end = core.memoryBytes;
   if (ram + bytes > end) throw new ConfigError(`${name}: ${bytes} bytes at ${ram} reach beyond the memory's ${end}`);
-  if (linear.keeps(ram, bytes)) {
+  if (core.keeps(ram, bytes)) {
     throw new ConfigError(
       `${name}: ${bytes} bytes at ${ram} are no RAM: of the core's memory only what createRam gave is`,
     );

@@ -1,5 +1,5 @@
 /** Which roles each context of a vCPU gets (init_kvm_tdp_mmu, kvm_init_shadow_mmu and their nested counterparts). */
-
+import { CR0, EPTP, fieldOf, flagOf, valueIn } from "../../abi/index.js";
 import type { PagingRegisters } from "../../registers/control-registers.js";
 import {
   type CpuRole,
@@ -17,8 +17,8 @@ import type { SecondStage } from "../config/config.js";
 import type { VmFormats } from "../config/formats.js";
 import type { PagingContext } from "./context.js";
 
-const CR0_PG = 0x8000_0000;
-const EPTP_WALK_LENGTH_SHIFT = 3n;
+const CR0_PG = flagOf(CR0, "PG");
+const WALK_LENGTH = fieldOf(EPTP, "WALK_LENGTH");
 
 /** The context of the guest itself: shadowed, or direct under two-dimensional paging. */
 export function setRootRoles(vm: VmFormats, context: PagingContext, cpu: CpuRole, registers: PagingRegisters): void {
@@ -52,7 +52,7 @@ export function nestedNptLevel(stage: NptStage): number {
 /** The context that shadows L1's second stage. Returns L1's root table. */
 export function setNestedRoles(vm: VmFormats, context: PagingContext, stage: SecondStage, mode: RoleMode): bigint {
   if (stage.kind === "ept") {
-    const level = Number((stage.eptp >> EPTP_WALK_LENGTH_SHIFT) & 7n) + 1;
+    const level = Number(valueIn(WALK_LENGTH, stage.eptp)) + 1;
     const { accessedDirty, executeOnly } = stage;
     const cpu = nestedEptCpuRole({ level, accessedDirty, executeOnly });
     context.setEptRoles(cpu, nestedEptRoot(cpu), vm.limits, stage);

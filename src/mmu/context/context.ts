@@ -2,9 +2,9 @@
 
 import { CODES } from "../../abi/index.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
-import type { CoreExports } from "../../core/exports.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
-import { spaceRecord } from "../../core/space-config.js";
+import type { ContextCore } from "../../core/mmu/context-core.js";
+import type { ShadowPages } from "../../core/mmu/shadow-pages.js";
+import type { MemoryRecord } from "../../core/records/walk.js";
 import type { PagingRegisters } from "../../registers/control-registers.js";
 import { EXT_CR4_PKE, EXT_CR4_SMEP } from "../../role/cpu-role.js";
 import {
@@ -16,11 +16,10 @@ import {
   ROLE_EFER_NX,
   roleLevel,
 } from "../../role/index.js";
-import { bits, eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved-bits.js";
+import { bitRange } from "../../spte/masks.js";
+import { eptBadTypeAndRights, eptReservedBits, reservedBits } from "../../spte/reserved.js";
 import type { FormatLimits } from "../config/formats.js";
 import { protectionKeyMask } from "../config/protection-keys.js";
-import type { Allocations } from "../memory/allocations.js";
-import { INVALID_PAGE, mmuRecord } from "../memory/records.js";
 import { RootCache, type RootUsers } from "./root-cache.js";
 
 /**
@@ -40,9 +39,6 @@ export interface NestedEptFormat {
 const NONE: readonly bigint[] = Array.from({ length: 10 }, () => 0n);
 
 export class PagingContext {
-  readonly pointer: number;
-  /** The SPACE record of its guest walks. */
-  readonly space: number;
   #cpu: CpuRole = { base: 0, ext: 0 };
   #root = 0;
   #stale = false;
@@ -51,24 +47,17 @@ export class PagingContext {
   readonly roots: RootCache;
 
   constructor(
-    readonly exports: CoreExports,
-    readonly linear: LinearMemory,
-    memory: Allocations,
+    readonly core: ContextCore,
     readonly name: "root_mmu" | "guest_mmu" | "nested_mmu",
-    work: number,
+    pages: ShadowPages,
     rootUsers: RootUsers,
   ) {
-    this.roots = new RootCache(linear, this, rootUsers);
-    this.pointer = memory.take(mmuRecord.size);
-    this.space = memory.take(spaceRecord.size);
-    for (let i = 0; i < 3; i++) mmuRecord.set64(linear, this.pointer, "PREVIOUS_PGD", INVALID_PAGE, i);
-    mmuRecord.set32(linear, this.pointer, "SPACE", this.space);
-    spaceRecord.set32(linear, this.space, "WORK", work);
+    this.roots = new RootCache(core, pages, rootUsers);
   }
 
-  /** The guest memory that walks go through: a MEMORY record. */
-  set memory(pointer: number) {
-    spaceRecord.set32(this.linear, this.space, "MEMORY", pointer);
+  /** The guest memory that walks go through. */
+  set memory(memory: MemoryRecord) {
+    this.core.space.memory = memory.at;
   }
 
   /** Walks read PDPTEs from memory, not from registers: those of L1's PAE NPT (APM, "Nested Paging"). */
@@ -90,36 +79,29 @@ export class PagingContext {
   }
 
   get pgd(): bigint {
-    return spaceRecord.get64(this.linear, this.space, "CR3");
+    return this.core.space.cr3;
   }
 
   set pgd(value: bigint) {
-    this.exports.setRoot(this.space, value);
+    this.core.setRoot(value);
   }
 
   get pdptes(): bigint[] {
-    return [0, 1, 2, 3].map((i) => spaceRecord.get64(this.linear, this.space, "PDPTES", i));
+    return this.core.pdptes;
   }
 
   set pdptes(values: readonly bigint[]) {
-    values.forEach((value, i) => {
-      spaceRecord.set64(this.linear, this.space, "PDPTES", value, i);
-    });
-  }
-
-  /** Linear address of the latched PDPTEs. */
-  get pdptesPointer(): number {
-    return this.space + spaceRecord.offset("PDPTES");
+    this.core.pdptes = values;
   }
 
   setPkru(pkru: number): void {
-    spaceRecord.set32(this.linear, this.space, "PKRU", pkru);
-    if (this.guestLevel !== 0) this.exports.configure(this.space);
+    this.core.space.pkru = pkru;
+    if (this.guestLevel !== 0) this.core.configure();
   }
 
   /** The second stage of its walks: L1's tables, which this L2 context's guest-physical addresses go through. */
   set second(context: PagingContext) {
-    mmuRecord.set32(this.linear, this.pointer, "SECOND", context.pointer);
+    this.core.second = context.core;
   }
 
   /**
@@ -130,7 +112,7 @@ export class PagingContext {
     if (!this.#adopt(cpu, root)) return;
     const level = roleLevel(cpu.base);
     const entries = cpu.base & ROLE_4_BYTE_GPTE ? SHADOW_CODES.FORMAT_32 : SHADOW_CODES.FORMAT_64;
-    mmuRecord.set32(this.linear, this.pointer, "FORMAT", level === 0 ? SHADOW_CODES.FORMAT_NONE : entries);
+    this.core.mmu.format = level === 0 ? SHADOW_CODES.FORMAT_NONE : entries;
     if (level !== 0) this.#legacyWalks(limits, registers);
     this.#setShadowMasks(root, limits, format);
   }
@@ -138,20 +120,20 @@ export class PagingContext {
   /** Sets the roles of the context that shadows L1's EPT. */
   setEptRoles(cpu: CpuRole, root: number, limits: FormatLimits, ept: NestedEptFormat): void {
     if (!this.#adopt(cpu, root)) return;
-    const { linear, space } = this;
-    mmuRecord.set32(linear, this.pointer, "FORMAT", SHADOW_CODES.FORMAT_EPT);
+    const { mmu, space } = this.core;
+    mmu.format = SHADOW_CODES.FORMAT_EPT;
     const features =
       CODES.FEATURE_KVM |
       (ept.hugePageLevel >= 2 ? CODES.FEATURE_PAGE_2M : 0) |
       (ept.hugePageLevel >= 3 ? CODES.FEATURE_PAGE_1G : 0) |
       (ept.executeOnly ? CODES.FEATURE_EXECUTE_ONLY : 0);
-    spaceRecord.set32(linear, space, "KIND", CODES.KIND_EPT);
-    spaceRecord.set32(linear, space, "FEATURES", features);
-    spaceRecord.set32(linear, space, "MAXPHYADDR", limits.guestPhysicalBits);
-    spaceRecord.set64(linear, space, "CR3", ept.eptp);
-    this.exports.configure(space);
+    space.kind = CODES.KIND_EPT;
+    space.features = features;
+    space.maxphyaddr = limits.guestPhysicalBits;
+    space.cr3 = ept.eptp;
+    this.core.configure();
     const { executeOnly, hugePageLevel } = ept;
-    const guest = eptReservedBits({ physicalBits: bits(limits.guestPhysicalBits, 63), executeOnly, hugePageLevel });
+    const guest = eptReservedBits({ physicalBits: bitRange(limits.guestPhysicalBits, 63), executeOnly, hugePageLevel });
     guest.forEach((mask, i) => {
       this.#guestReserved[i] = mask;
     });
@@ -170,19 +152,19 @@ export class PagingContext {
     this.#stale = false;
     this.#cpu = cpu;
     this.#root = root;
-    const { linear, pointer } = this;
-    mmuRecord.set32(linear, pointer, "ROOT_ROLE", root);
-    mmuRecord.set32(linear, pointer, "GUEST_LEVEL", roleLevel(cpu.base));
-    mmuRecord.set32(linear, pointer, "HAVE_AD", (cpu.base & ROLE_AD_DISABLED) === 0 ? 1 : 0);
+    const { mmu } = this.core;
+    mmu.rootRole = root;
+    mmu.guestLevel = roleLevel(cpu.base);
+    mmu.haveAd = (cpu.base & ROLE_AD_DISABLED) === 0 ? 1 : 0;
     const wp = (cpu.base & ROLE_CR0_WP) !== 0 ? SHADOW_CODES.MMU_WP : 0;
     const smep = (cpu.ext & EXT_CR4_SMEP) !== 0 ? SHADOW_CODES.MMU_SMEP : 0;
-    mmuRecord.set32(linear, pointer, "FLAGS", wp | smep);
+    mmu.flags = wp | smep;
     return true;
   }
 
   /** Its guest tables are L1's EPT. */
   get isEpt(): boolean {
-    return mmuRecord.get32(this.linear, this.pointer, "FORMAT") === SHADOW_CODES.FORMAT_EPT;
+    return this.core.mmu.format === SHADOW_CODES.FORMAT_EPT;
   }
 
   get writeProtect(): boolean {
@@ -201,19 +183,19 @@ export class PagingContext {
 
   /** Bits that a present PDPTE must not have when it is loaded; for walks that load them by themselves. */
   set pdpteReserved(mask: bigint) {
-    mmuRecord.set64(this.linear, this.pointer, "PDPTE_RESERVED", mask);
+    this.core.mmu.pdpteReserved = mask;
   }
 
   #legacyWalks(limits: FormatLimits, registers: PagingRegisters): void {
     this.#configure(limits, registers);
     this.#keepReserved(this.guestLevel);
     // PDPTEs are checked when they are loaded; walks ask for the present bit only (walk_addr_generic).
-    if (this.guestLevel === 3) for (const at of [2, 7]) spaceRecord.set64(this.linear, this.space, "RESERVED", 0n, at);
+    if (this.guestLevel === 3) for (const at of [2, 7]) this.core.space.setReserved(at, 0n);
     this.#keyMask = protectionKeyMask({ wp: this.writeProtect, pke: (this.#cpu.ext & EXT_CR4_PKE) !== 0 });
   }
 
   #configure(limits: FormatLimits, registers: PagingRegisters): void {
-    const { linear, space } = this;
+    const { space } = this.core;
     const features =
       CODES.FEATURE_KVM |
       CODES.FEATURE_PSE36 |
@@ -221,16 +203,16 @@ export class PagingContext {
       (limits.guestPage1g ? CODES.FEATURE_PAGE_1G : 0) |
       (limits.guestAmd ? CODES.FEATURE_AMD_BIT8 : 0) |
       (this.livePdptes ? CODES.FEATURE_LIVE_PDPTES : 0);
-    spaceRecord.set32(linear, space, "KIND", CODES.KIND_GUEST);
-    spaceRecord.set32(linear, space, "FEATURES", features);
-    spaceRecord.set32(linear, space, "MAXPHYADDR", limits.guestPhysicalBits);
-    spaceRecord.set32(linear, space, "CR0", registers.cr0);
-    spaceRecord.set32(linear, space, "CR4", registers.cr4);
-    spaceRecord.set32(linear, space, "EFER", registers.efer);
-    spaceRecord.set64(linear, space, "CR3", registers.cr3);
+    space.kind = CODES.KIND_GUEST;
+    space.features = features;
+    space.maxphyaddr = limits.guestPhysicalBits;
+    space.cr0 = registers.cr0;
+    space.cr4 = registers.cr4;
+    space.efer = registers.efer;
+    space.cr3 = registers.cr3;
     // Alias bits are not reserved and are masked off where an entry gives a gfn; L2's own addresses have none.
-    spaceRecord.set64(linear, space, "ENCRYPTION", this.name === "nested_mmu" ? 0n : limits.aliasMask);
-    this.exports.configure(space);
+    space.encryption = this.name === "nested_mmu" ? 0n : limits.aliasMask;
+    this.core.configure();
   }
 
   /** The kernel keeps masks of levels that the new mode does not have; so does this copy, which only `state` shows. */
@@ -239,7 +221,7 @@ export class PagingContext {
       for (const bit7 of [0, 5]) {
         // A PAE PDPTE has no bit 7.
         if (level === 3 && at === 2 && bit7 === 5) continue;
-        this.#guestReserved[bit7 + at] = spaceRecord.get64(this.linear, this.space, "RESERVED", bit7 + at);
+        this.#guestReserved[bit7 + at] = this.core.space.reserved(bit7 + at);
       }
     }
   }
@@ -251,10 +233,10 @@ export class PagingContext {
 
   /** Reserved bits of SPTEs in EPT format. Direct EPT is checked as if X alone were bad: the kernel never makes it. */
   #setEptMasks(limits: FormatLimits, executeOnly: boolean): void {
-    const physicalBits = bits(limits.hostPhysicalBits, 63);
+    const physicalBits = bitRange(limits.hostPhysicalBits, 63);
     const hugePageLevel = limits.maxHugeLevel;
     this.#setShadowReserved(eptReservedBits({ physicalBits, executeOnly, hugePageLevel }), limits);
-    mmuRecord.set64(this.linear, this.pointer, "SHADOW_BAD_MT_XWR", eptBadTypeAndRights(executeOnly));
+    this.core.mmu.shadowBadMtXwr = eptBadTypeAndRights(executeOnly);
   }
 
   /** Reserved bits of SPTEs in the legacy format: those of the host's own tables, with bit 8 of upper entries. */
@@ -263,14 +245,14 @@ export class PagingContext {
     const masks = reservedBits(
       {
         level,
-        physicalBits: bits(limits.hostPhysicalBits, 63),
+        physicalBits: bitRange(limits.hostPhysicalBits, 63),
         // The host's own EFER.NXE is set: SPTEs may use the bit wherever anything asks for it.
         nx: format === "npt" || limits.nxHugePages || (root & ROLE_EFER_NX) !== 0,
         page1g: format === "npt" ? limits.hostPage1g : limits.guestPage1g,
         pse: false,
         amd: true,
       },
-      this.#masks("SHADOW_RESERVED"),
+      this.#shadowReserved(),
     );
     if (limits.encryptionMask === 0n) return masks;
     // Shadow tables may have the encryption value only, direct ones every bit of the mask.
@@ -280,41 +262,29 @@ export class PagingContext {
   }
 
   #setShadowReserved(masks: readonly bigint[], { aliasMask }: FormatLimits): void {
-    this.#setMasks(
-      "SHADOW_RESERVED",
-      masks.map((mask) => mask & ~aliasMask),
-    );
-  }
-
-  #masks(name: string): readonly bigint[] {
-    return NONE.map((_, i) => mmuRecord.get64(this.linear, this.pointer, name, i));
-  }
-
-  #setMasks(name: string, masks: readonly bigint[]): void {
     masks.forEach((mask, i) => {
-      mmuRecord.set64(this.linear, this.pointer, name, mask, i);
+      this.core.mmu.setShadowReserved(i, mask & ~aliasMask);
     });
+  }
+
+  #shadowReserved(): readonly bigint[] {
+    return NONE.map((_, i) => this.core.mmu.shadowReserved(i));
   }
 
   /** What can be compared with a kernel's state. */
   state() {
-    const { linear, pointer, space } = this;
-    const view = linear.view();
-    const permissions = space + spaceRecord.offset("PERMISSIONS");
+    const { mmu, space } = this.core;
     return {
-      rootPgd: mmuRecord.get64(linear, pointer, "ROOT_PGD"),
-      root: mmuRecord.get32(linear, pointer, "ROOT"),
-      previous: [0, 1, 2].map((i) => ({
-        page: mmuRecord.get32(linear, pointer, "PREVIOUS", i),
-        pgd: mmuRecord.get64(linear, pointer, "PREVIOUS_PGD", i),
-      })),
+      rootPgd: mmu.rootPgd,
+      root: mmu.root,
+      previous: [0, 1, 2].map((i) => this.roots.previous(i)),
       cpuRole: joinCpuRole(this.#cpu),
       rootRole: this.#root,
       // Bits 7:0 are the combinations of W, U and X; the rest is EPT's.
-      permissions: Array.from({ length: 16 }, (_, i) => view.getUint16(permissions + 2 * i, true) & 0xff),
+      permissions: Array.from({ length: 16 }, (_, i) => space.permissions(i) & 0xff),
       pkruMask: this.#keyMask,
       guestReserved: [...this.#guestReserved],
-      shadowReserved: this.#masks("SHADOW_RESERVED"),
+      shadowReserved: this.#shadowReserved(),
       // L1's NPT has no PDPTE registers.
       pdptes: this.livePdptes ? [0n, 0n, 0n, 0n] : this.pdptes,
     };

@@ -5,24 +5,27 @@
  */
 
 import { SHADOW_CODES } from "../../abi/shadow.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
+import type { ContextCore } from "../../core/mmu/context-core.js";
+import type { ShadowPages } from "../../core/mmu/shadow-pages.js";
 import { ROLE_DIRECT } from "../../role/index.js";
-import { MMU_WIDE, MMU_WORD, PAGE_WORD } from "../memory/records.js";
 
 const { LOW_LATCHED } = SHADOW_CODES;
 
+/** The kernel's INVALID_PAGE: no root. */
+export const INVALID_PAGE = 0xffff_ffff_ffff_ffffn;
 const PREVIOUS_ROOTS = 3;
-const ALL_PREVIOUS = (1 << PREVIOUS_ROOTS) - 1;
+const CURRENT = 1 << PREVIOUS_ROOTS;
+const ALL_PREVIOUS = CURRENT - 1;
 
 /** Which roots to free: bit i is previous root i, CURRENT the current one. */
 export const ROOTS = {
   previous: (index: number) => 1 << index,
   allPrevious: ALL_PREVIOUS,
-  current: 1 << 3,
-  all: ALL_PREVIOUS | (1 << 3),
+  current: CURRENT,
+  all: ALL_PREVIOUS | CURRENT,
 } as const;
 
-interface Root {
+export interface Root {
   page: number;
   pgd: bigint;
 }
@@ -35,63 +38,49 @@ export interface RootUsers {
   commit(): void;
 }
 
-/** Whose roots they are. */
-export interface RootOwner {
-  /** Linear address of its MMU record. */
-  readonly pointer: number;
-  /** Linear address of its latched PDPTEs. */
-  readonly pdptesPointer: number;
-}
-
 export class RootCache {
   /** Switches that found a cached root, and that did not. */
   hits = 0;
   misses = 0;
+  readonly #pages: ShadowPages;
 
   constructor(
-    readonly linear: LinearMemory,
-    readonly context: RootOwner,
+    /** Whose roots they are. */
+    readonly core: ContextCore,
+    pages: ShadowPages,
     readonly users: RootUsers,
-  ) {}
+  ) {
+    this.#pages = pages;
+  }
 
   get current(): Root {
-    const { linear, context } = this;
-    return { page: this.currentPage, pgd: linear.u64[context.pointer / 8 + MMU_WIDE.rootPgd]! };
+    const { mmu } = this.core;
+    return { page: mmu.root, pgd: mmu.rootPgd };
   }
 
   /** The current root's page, 0 for none. */
   get currentPage(): number {
-    return this.linear.u32[(this.context.pointer >>> 2) + MMU_WORD.root]!;
+    return this.core.mmu.root;
   }
 
   previous(index: number): Root {
-    const { linear, context } = this;
-    return {
-      page: linear.u32[(context.pointer >>> 2) + MMU_WORD.previous + index]!,
-      pgd: linear.u64[context.pointer / 8 + MMU_WIDE.previousPgd + index]!,
-    };
+    const { mmu } = this.core;
+    return { page: mmu.previous(index), pgd: mmu.previousPgd(index) };
   }
 
   setCurrent(root: Root): void {
-    const { linear, context } = this;
-    this.#count(this.currentPage, -1);
-    this.#count(root.page, 1);
-    linear.u32[(context.pointer >>> 2) + MMU_WORD.root] = root.page;
-    linear.u64[context.pointer / 8 + MMU_WIDE.rootPgd] = root.pgd;
-  }
-
-  /** A page knows how many contexts it is the current root of. */
-  #count(page: number, change: number): void {
-    if (page === 0) return;
-    const words = this.linear.u32;
-    const at = (page >>> 2) + PAGE_WORD.current;
-    words[at] = words[at]! + change;
+    const { mmu } = this.core;
+    // A page knows how many contexts it is the current root of.
+    this.#pages.countCurrent(this.currentPage, -1);
+    this.#pages.countCurrent(root.page, 1);
+    mmu.root = root.page;
+    mmu.rootPgd = root.pgd;
   }
 
   #setPrevious(index: number, root: Root): void {
-    const { linear, context } = this;
-    linear.u32[(context.pointer >>> 2) + MMU_WORD.previous + index] = root.page;
-    linear.u64[context.pointer / 8 + MMU_WIDE.previousPgd + index] = root.pgd;
+    const { mmu } = this.core;
+    mmu.setPrevious(index, root.page);
+    mmu.setPreviousPgd(index, root.pgd);
   }
 
   /** Every root page in use. */
@@ -138,15 +127,10 @@ export class RootCache {
 
   #usable(root: Root, pgd: bigint, role: number, low: number): boolean {
     if (root.page === 0) return false;
-    const words = this.linear.u32;
-    const header = root.page >>> 2;
-    if (words[header + PAGE_WORD.role] !== role) return false;
+    if (this.#pages.role(root.page) !== role) return false;
     if (role & ROLE_DIRECT) return true;
-    if (root.pgd !== pgd || words[header + PAGE_WORD.low] !== low) return false;
-    if ((low & LOW_LATCHED) === 0) return true;
-    const latched = this.context.pdptesPointer >>> 2;
-    for (let i = 0; i < 8; i++) if (words[header + PAGE_WORD.pdptes + i] !== words[latched + i]) return false;
-    return true;
+    if (root.pgd !== pgd || this.#pages.low(root.page) !== low) return false;
+    return (low & LOW_LATCHED) === 0 || this.#pages.hasPdptes(root.page, this.core.space);
   }
 
   /** Frees some of the roots. A previous root keeps its pgd, the current one becomes 0, as in the kernel. */

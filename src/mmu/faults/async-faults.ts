@@ -3,17 +3,12 @@
  * the guest is told to wait for its gfn, and runs on. A gfn has one wait, through whichever alias it was accessed.
  */
 import type { Cpu } from "../machine/cpu.js";
-import type { Machine } from "../machine/machine.js";
-import { vcpuRecord } from "../memory/records.js";
 import type { AsyncFault } from "./outcome.js";
 
 export class AsyncFaults {
   readonly #waits = new Map<bigint, AsyncFault>();
 
-  constructor(
-    readonly vm: Machine,
-    readonly cpu: Cpu,
-  ) {}
+  constructor(readonly cpu: Cpu) {}
 
   /** What the guest waits for, in the order of the faults. */
   get waits(): readonly AsyncFault[] {
@@ -22,12 +17,10 @@ export class AsyncFaults {
 
   /** The fault in progress waits for its page, `first` where none for the gfn did before. */
   add(): { readonly waits: AsyncFault; readonly first: boolean } {
-    const { linear } = this.vm;
-    const { pointer, mmu, isDirect } = this.cpu;
-    const gfn = vcpuRecord.get64(linear, pointer, "F_GFN");
+    const { core, mmu, isDirect } = this.cpu;
+    const { fGfn: gfn, fAddress: address } = core.record;
     const old = this.#waits.get(gfn);
     if (old !== undefined) return { waits: old, first: false };
-    const address = vcpuRecord.get64(linear, pointer, "F_ADDRESS");
     const waits = { gfn, address, pgd: isDirect ? undefined : mmu.pgd };
     this.#waits.set(gfn, waits);
     return { waits, first: true };

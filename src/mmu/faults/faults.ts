@@ -1,11 +1,12 @@
 /** Faults and software walks of a vCPU. */
+import { flagOf, PFERR as PFERR_TABLE } from "../../abi/index.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
+import type { VcpuCore } from "../../core/mmu/vcpu-core.js";
 import { OutOfMemoryError } from "../../errors.js";
 import { isPaePaging, isWriteProtect } from "../../registers/control-registers.js";
 import { checkLinear } from "../../registers/linear-address.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
-import { vcpuRecord } from "../memory/records.js";
 import { invalidateNestedEpt, invalidateThrough } from "../roots/invalidation.js";
 import { refreshPdptes } from "../roots/pdpte-registers.js";
 import { enterGuest } from "../roots/root-requests.js";
@@ -19,7 +20,13 @@ import {
   type WalkOutcome,
 } from "./outcome.js";
 
-const PFERR = { p: 1, w: 2, u: 4, rsvd: 8, fetch: 16 } as const;
+const PFERR = {
+  p: flagOf(PFERR_TABLE, "P"),
+  w: flagOf(PFERR_TABLE, "W"),
+  u: flagOf(PFERR_TABLE, "U"),
+  rsvd: flagOf(PFERR_TABLE, "RSVD"),
+  fetch: flagOf(PFERR_TABLE, "I"),
+} as const;
 const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, TOO_WIDE, ATTEND } = SHADOW_CODES;
 
 /** What most faults end with: the same objects for all. */
@@ -32,15 +39,15 @@ const MMIO: FaultOutcome = Object.freeze({ result: "mmio" });
 const EMULATE: FaultOutcome = Object.freeze({ result: "emulate" });
 
 export class VcpuFaults {
-  readonly pointer: number;
+  readonly #core: VcpuCore;
   readonly #async: AsyncFaults;
 
   constructor(
     readonly vm: Machine,
     readonly cpu: Cpu,
   ) {
-    this.pointer = cpu.pointer;
-    this.#async = new AsyncFaults(vm, cpu);
+    this.#core = cpu.core;
+    this.#async = new AsyncFaults(cpu);
   }
 
   /** See Vcpu.pageFault. */
@@ -52,7 +59,7 @@ export class VcpuFaults {
     }
     if (!this.vm.pages.caches.stocked) this.stock();
     // The address goes to the core in one piece: halves of a BigInt take longer than the fault.
-    let code = this.vm.exports.fault(this.pointer, address, errorCode, 0);
+    let code = this.#core.fault(address, errorCode, 0);
     if (code >= NEED_HOST_PAGE) code = this.attend(code);
     const outcome = OUTCOMES[code];
     return outcome !== undefined ? outcome : this.#rareOutcome(code, address, errorCode, options);
@@ -62,7 +69,7 @@ export class VcpuFaults {
   fault(low: number, high: number, errorCode: number): number {
     const { vm } = this;
     if (!vm.pages.caches.stocked) this.stock();
-    const code = vm.exports.faultAt(this.pointer, high, low, errorCode, 0);
+    const code = this.#core.faultAt(high, low, errorCode);
     return code < NEED_HOST_PAGE ? code : this.attend(code);
   }
 
@@ -95,7 +102,7 @@ export class VcpuFaults {
           this.#topUp();
         }
       }
-      code = vm.exports.faultResume(this.pointer);
+      code = this.#core.faultResume();
     }
     if (code >= ATTEND) {
       vm.settle();
@@ -111,7 +118,7 @@ export class VcpuFaults {
   }
 
   #refuseWide(): never {
-    checkLinear(vcpuRecord.get64(this.vm.linear, this.pointer, "F_ADDRESS"), false);
+    checkLinear(this.#core.record.fAddress, false);
     throw new RangeError("the fault's address is not wider than 32 bits");
   }
 
@@ -124,7 +131,7 @@ export class VcpuFaults {
       outcome = { result: "inject", ...fault };
     } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
     else {
-      const mmio = this.vm.exports.mmioHit(this.pointer, address) !== 0;
+      const mmio = this.#core.mmioHit(address);
       const tableWrite = options?.guestTable && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
       outcome = mmio ? MMIO : EMULATE;
       if (!mmio && tableWrite && this.cpu.isDirect) {
@@ -138,7 +145,7 @@ export class VcpuFaults {
 
   /** Error code of the last guest walk that failed. */
   get injectedCode(): number {
-    return vcpuRecord.get32(this.vm.linear, this.pointer, "GW_ERROR");
+    return this.#core.record.gwError;
   }
 
   /** See Vcpu.pageReady. */
@@ -153,7 +160,7 @@ export class VcpuFaults {
       if (!this.vm.pages.caches.stocked) this.stock();
       // What an execute-only alias maps is nothing to read.
       const fetches = pgd === undefined && (address & this.vm.limits.executeOnlyAliases) !== 0n;
-      this.attend(this.vm.exports.fault(this.pointer, address, fetches ? PFERR.fetch : 0, 1));
+      this.attend(this.#core.fault(address, fetches ? PFERR.fetch : 0, 1));
       this.vm.events.collect(this.cpu.id);
     }
     return true;
@@ -175,24 +182,19 @@ export class VcpuFaults {
 
   /** See Vcpu.walk. */
   walk(address: bigint, code: number): WalkOutcome {
-    const { vm, pointer } = this;
+    const { vm } = this;
     const { walkMmu, registers } = this.cpu;
+    const { record } = this.#core;
     this.cpu.checkLinear(address);
     // Under two-dimensional paging CR0.WP can change without an exit: the context follows when rights are checked.
     const stale = vm.tdp !== undefined && walkMmu.writeProtect !== isWriteProtect(registers);
     if (stale) walkMmu.refreshWriteProtect(vm.limits, registers);
     if (vm.tdp !== undefined && isPaePaging(registers)) refreshPdptes(vm, this.cpu, registers.cr3);
-    const ok = vm.exports.walkGuest(pointer, walkMmu.pointer, pointer, address, code) !== 0;
-    const checked = vcpuRecord.get32(vm.linear, pointer, "GW_CHECKED") !== 0;
+    const ok = this.#core.walkGuest(walkMmu.core, address, code);
+    const checked = record.gwChecked !== 0;
     if (stale && !checked) walkMmu.refreshWriteProtect(vm.limits, registers);
-    if (ok) return { ok: true, gpa: vcpuRecord.get64(vm.linear, pointer, "GW_GPA") };
-    const errorCode = vcpuRecord.get32(vm.linear, pointer, "GW_ERROR");
-    const nested = vcpuRecord.get32(vm.linear, pointer, "GW_NESTED") !== 0;
-    return {
-      ok: false,
-      errorCode,
-      address: nested ? vcpuRecord.get64(vm.linear, pointer, "GW_FAULT") : address,
-      nested,
-    };
+    if (ok) return { ok: true, gpa: record.gwGpa };
+    const nested = record.gwNested !== 0;
+    return { ok: false, errorCode: record.gwError, address: nested ? record.gwFault : address, nested };
   }
 }

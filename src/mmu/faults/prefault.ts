@@ -1,15 +1,13 @@
 /** Many faults in one call of the core (`Vcpu.prefault`). */
 import { SHADOW_CODES } from "../../abi/shadow.js";
 import { checkArray, checkInteger } from "../../checks.js";
-import { lasting } from "../../core/batch.js";
+import { FaultLanes } from "../../core/mmu/fault-lanes.js";
 import { enterGuest } from "../roots/root-requests.js";
 import type { VcpuFaults } from "./faults.js";
 
 const { NEED_HOST_PAGE, RET_PF_RETRY, RET_PF_FIXED, RET_PF_SPURIOUS, RET_PF_INJECT } = SHADOW_CODES;
 /** Addresses that one call of the core gets. */
 const LANES = 512;
-const ADDRESS_BYTES = LANES * 8;
-const BYTES = ADDRESS_BYTES + LANES * 4;
 
 /** See Vcpu.prefault. */
 export function prefault(
@@ -24,20 +22,19 @@ export function prefault(
   if (results.length < addresses.length) {
     throw new RangeError(`results has room for ${results.length} words, expected at least ${addresses.length}`);
   }
-  const { linear, tdp } = faults.vm;
+  const { core, tdp } = faults.vm;
   if (tdp === undefined && faults.cpu.linearWidth === 32) checkLinear32(faults, addresses);
   const { length } = addresses;
-  const [addressesNow, resultsNow] = [lasting(addresses, linear), lasting(results, linear)];
+  const [addressesNow, resultsNow] = [core.lasting(addresses), core.lasting(results)];
   enterGuest(faults.vm, faults.cpu);
-  const input = linear.allocate(BYTES);
-  const output = input + ADDRESS_BYTES;
+  const lanes = new FaultLanes(core, LANES);
   let missing = 0;
   try {
     for (let done = 0; done < length; done += LANES) {
       const count = Math.min(LANES, length - done);
-      linear.u64.set(addressesNow().subarray(done, done + count), input / 8);
-      faultLanes(faults, { input, output, count, errorCode });
-      const words = linear.u32.subarray(output / 4, output / 4 + count);
+      lanes.fill(addressesNow().subarray(done, done + count));
+      faultLanes(faults, lanes, count, errorCode);
+      const words = lanes.results(count);
       resultsNow().set(words, done);
       for (let lane = 0; lane < count; lane++) {
         const code = words[lane]! & 0xff;
@@ -45,7 +42,7 @@ export function prefault(
       }
     }
   } finally {
-    linear.free(input, BYTES);
+    lanes.dispose();
   }
   return missing;
 }
@@ -58,29 +55,21 @@ function checkLinear32(faults: VcpuFaults, addresses: BigUint64Array): void {
   }
 }
 
-interface Lanes {
-  readonly input: number;
-  readonly output: number;
-  readonly count: number;
-  readonly errorCode: number;
-}
-
-/** Faults at every lane, answering the core where it stops. */
-function faultLanes(faults: VcpuFaults, { input, output, count, errorCode }: Lanes): void {
-  const { exports, linear, pages } = faults.vm;
+/** Faults at the first `count` lanes, answering the core where it stops. */
+function faultLanes(faults: VcpuFaults, lanes: FaultLanes, count: number, errorCode: number): void {
+  const { pages } = faults.vm;
+  const { core } = faults.cpu;
   for (let next = 0; next < count; next++) {
     if (!pages.caches.stocked) faults.stock();
-    next = exports.faultBatch(faults.pointer, input, output, next, count, errorCode);
+    next = core.faultBatch(lanes, next, count, errorCode);
     if (next === count) return;
-    let code = linear.u32[output / 4 + next]!;
+    let code = lanes.result(next);
     if (code >= NEED_HOST_PAGE) code = faults.attend(code);
     if (code === RET_PF_RETRY) {
       // A root went, or a range was being invalidated: once more with what an entry to the guest brings up to date.
       enterGuest(faults.vm, faults.cpu);
-      const at = input / 8 + next;
-      const half = linear.u32.subarray(at * 2, at * 2 + 2);
-      code = faults.fault(half[0]!, half[1]!, errorCode);
+      code = faults.fault(lanes.low(next), lanes.high(next), errorCode);
     }
-    linear.u32[output / 4 + next] = code === RET_PF_INJECT ? code | (faults.injectedCode << 8) : code;
+    lanes.setResult(next, code === RET_PF_INJECT ? code | (faults.injectedCode << 8) : code);
   }
 }

@@ -2,8 +2,15 @@
  * The structure checker: walks every shadow page, rmap, list and counter of a VM and names what does not fit.
  * Read-only; it takes time in proportion to the size of slots and tables.
  */
-import type { LinearMemory } from "../../core/linear-memory.js";
+import { bitOf } from "../../abi/bits.js";
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import { SPTE, SPTE_LEGACY } from "../../abi/spte.js";
+import type { MmuCore } from "../../core/mmu/mmu-core.js";
+import { placeOf, sptepOf } from "../../core/mmu/shadow-pages.js";
 import {
+  ACC_WRITE,
+  childRole,
+  ROLE_INVALID,
   roleAccess,
   roleGuestLevel,
   roleHas4ByteGpte,
@@ -17,19 +24,20 @@ import {
 } from "../../role/index.js";
 import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
-import { descRecord, memslotRecord, pageRecord, VM_WORD, vmRecord } from "../memory/records.js";
 import type { AuditProblem, Invariant } from "./problem.js";
 import { readPage, type ShadowPage } from "./snapshot.js";
 import { SpteRules } from "./spte-rules.js";
 import { auditTdp } from "./tdp-audit.js";
 
-const PRESENT = 1n << 11n;
-const LARGE = 1n << 7n;
-const WRITABLE = 2n;
-const ADDRESS = 0x000f_ffff_ffff_f000n;
+const PRESENT = bitOf(SPTE, "MMU_PRESENT");
+const LARGE = bitOf(SPTE, "PS");
+const WRITABLE = bitOf(SPTE_LEGACY, "RW");
 /** A PAE root's entry: address, P and the MMU-present bit (and the encryption bit). */
-const PDPTE_BITS = ADDRESS | PRESENT | 1n;
-const LATCHED = 2;
+const PDPTE_BITS = bitOf(SPTE, "ADDRESS") | PRESENT | bitOf(SPTE_LEGACY, "P");
+/** Of SP.UNSYNC_BITMAP. */
+const BITMAP_WORDS = 8;
+/** A list with more free rmap blocks goes in a circle. */
+const MOST_DESCS = 2 ** 24;
 
 export function audit(vm: Machine): AuditProblem[] {
   return [...new Audit(vm).run(), ...auditTdp(vm)];
@@ -37,7 +45,7 @@ export function audit(vm: Machine): AuditProblem[] {
 
 class Audit {
   readonly #problems: AuditProblem[] = [];
-  readonly #linear: LinearMemory;
+  readonly #core: MmuCore;
   readonly #pages: ShadowPage[];
   readonly #byPointer = new Map<number, ShadowPage>();
   /** Which gfn and level each leaf should be found under, by SPTE address. */
@@ -47,7 +55,7 @@ class Audit {
 
   constructor(readonly vm: Machine) {
     this.#rules = new SpteRules(vm);
-    this.#linear = vm.linear;
+    this.#core = vm.core;
     const active = vm.pages.active();
     const tdp = vm.tdpMmu?.pages() ?? [];
     const zapped = vm.cpus
@@ -76,52 +84,35 @@ class Audit {
     this.#problems.push({ invariant, page: page?.pointer ?? 0, index, message: `${name}${entry}${message}` });
   }
 
-  #mask(name: string): bigint {
-    return vmRecord.get64(this.#linear, this.vm.pointer, name);
-  }
-
   #hasGptes(page: ShadowPage): boolean {
-    return !roleIsDirect(page.role) && !roleIsPromoted(page.role) && (page.low & LATCHED) === 0;
+    return !roleIsDirect(page.role) && !roleIsPromoted(page.role) && (page.low & SHADOW_CODES.LOW_LATCHED) === 0;
   }
 
   #pageOfTable(table: number): ShadowPage | undefined {
-    const map = vmRecord.get32(this.#linear, this.vm.pointer, "PAGE_MAP");
-    return this.#byPointer.get(this.#linear.u32[(map >>> 2) + (table >>> 12)]!);
+    return this.#byPointer.get(this.#core.pages.pageOfTable(table));
   }
 
   #page(page: ShadowPage): void {
     const { vm } = this;
     if (this.#pageOfTable(page.table) !== page) this.#report("page map", page, undefined, "its table leads elsewhere");
-    if (!vm.pages.hash.has(page.pointer)) this.#report("hash", page, undefined, "not in the hash");
-    if (!this.#inChain(page)) this.#report("chain", page, undefined, "not among the pages of its gfn");
+    if (!vm.pages.isNamed(page.pointer)) this.#report("hash", page, undefined, "not in the hash");
+    if (!this.#core.pages.isInChain(page.pointer))
+      this.#report("chain", page, undefined, "not among the pages of its gfn");
     const roots = vm.cpus.flatMap((vcpu) => vcpu.rootPages()).filter((root) => root === page.pointer).length;
     if (roots !== page.rootCount) {
       this.#report("root count", page, undefined, `counts ${page.rootCount} uses as a root, ${roots} exist`);
     }
     const contexts = vm.cpus.flatMap((vcpu) => [vcpu.rootMmu, vcpu.guestMmu]);
     const current = contexts.filter((context) => context.roots.current.page === page.pointer).length;
-    if (pageRecord.get32(this.#linear, page.pointer, "CURRENT") !== current) {
+    if (this.#core.pages.header(page.pointer).current !== current) {
       this.#report("root count", page, undefined, `is not the current root of ${current} contexts as it thinks`);
     }
-    if (isAboveGuest(page) && roots === 0 && !this.#hasParent(page)) {
+    if (isAboveGuest(page) && roots === 0 && this.#core.pages.header(page.pointer).parents === 0) {
       this.#report("parents", page, undefined, "stands above the guest's tables and no root leads to it");
     }
     this.#role(page);
     if (roleIsPaeRoot(page.role)) this.#paeRoot(page);
     for (const [index, spte] of page.entries) this.#entry(page, index, spte);
-  }
-
-  #hasParent(page: ShadowPage): boolean {
-    return this.#linear.u32[(page.pointer + pageRecord.offset("PARENTS")) >>> 2] !== 0;
-  }
-
-  #inChain(page: ShadowPage): boolean {
-    const { linear, pointer } = this.vm;
-    const shift = BigInt(vmRecord.get32(linear, pointer, "CHAIN_SHIFT"));
-    const bucket = Number(BigInt.asUintN(64, page.gfn * 0x61c8864680b583ebn) >> shift);
-    let at = linear.u32[(vmRecord.get32(linear, pointer, "CHAINS") >>> 2) + bucket]!;
-    while (at !== 0 && at !== page.pointer) at = pageRecord.get32(linear, at, "CHAIN");
-    return at !== 0;
   }
 
   #role(page: ShadowPage): void {
@@ -142,7 +133,7 @@ class Audit {
     if (page.hostAddress >= 1n << 32n) this.#report("pae_root", page, undefined, "its table lies above 4 GiB");
     for (const [index, spte] of page.entries) {
       if (index >= 4) this.#report("pae_root", page, index, "only four entries exist");
-      if (spte & PRESENT && spte & ~(PDPTE_BITS | this.#mask("ME_VALUE"))) {
+      if (spte & PRESENT && spte & ~(PDPTE_BITS | this.#core.vm.meValue)) {
         this.#report("pae_root", page, index, `${hex(spte)} has bits that a PDPTE reserves`);
       }
     }
@@ -166,22 +157,25 @@ class Audit {
     for (const wrong of this.#rules.present(page, spte)) this.#wrong(page, index, spte, wrong);
     const level = roleLevel(page.role);
     if (level > 1 && (spte & LARGE) === 0n) {
-      const child = this.#pageOfTable(Number(spte & 0xffff_f000n));
+      const child = this.#pageOfTable(this.#core.pages.tableOf(spte));
       if (child === undefined) {
         this.#report("parents", page, index, `${hex(spte)} points to no page`);
         return;
       }
       if (roleLevel(child.role) !== level - 1)
         this.#report("parents", page, index, "points to a page of another level");
+      const role = childRole(page.role, index, roleIsDirect(child.role), roleAccess(child.role));
+      if ((child.role & ~ROLE_INVALID) >>> 0 !== role)
+        this.#report("role", child, undefined, "not what its place says");
       const parents = this.#parents.get(child.pointer) ?? new Set<number>();
-      this.#parents.set(child.pointer, parents.add(page.table + 8 * index));
+      this.#parents.set(child.pointer, parents.add(sptepOf(page.table, index)));
       return;
     }
     this.#leaf(page, index, spte);
   }
 
   #leaf(page: ShadowPage, index: number, spte: bigint): void {
-    const mmuWritable = (spte & this.#mask("MMU_WRITABLE")) !== 0n;
+    const mmuWritable = (spte & this.#core.vm.mmuWritable) !== 0n;
     const writable = (spte & WRITABLE) !== 0n;
     const level = roleLevel(page.role);
     const gfn = this.#hasGptes(page) ? (page.shadowed.get(index) ?? 0n) >> 12n : this.#directGfn(page, index);
@@ -189,7 +183,7 @@ class Audit {
     const slot = this.vm.slots.slots.find((one) => {
       return one.addressSpace === space && gfn >= one.base && gfn < one.base + BigInt(one.pages);
     });
-    this.#leaves.set(page.table + 8 * index, { page, index, gfn, slot });
+    this.#leaves.set(sptepOf(page.table, index), { page, index, gfn, slot });
     if (slot === undefined) {
       this.#report("rmap", page, index, `gfn ${hex(gfn)} lies in no slot`);
       return;
@@ -199,7 +193,7 @@ class Audit {
       this.#report("write-protection", page, index, `${hex(spte)} lets the guest write a shadowed table`);
     }
     const rights = roleAccess(page.role);
-    if (writable && roleIsDirect(page.role) && (rights & 2) === 0) {
+    if (writable && roleIsDirect(page.role) && (rights & ACC_WRITE) === 0) {
       this.#report("spte", page, index, `${hex(spte)} is writable below a read-only page`);
     }
   }
@@ -214,21 +208,9 @@ class Audit {
     });
   }
 
-  #listOf(head: number): number[] {
-    const value = this.#linear.u32[head >>> 2]!;
-    if (value === 0) return [];
-    if ((value & 1) === 0) return [value];
-    const found: number[] = [];
-    for (let desc = value & ~1; desc !== 0; desc = descRecord.get32(this.#linear, desc, "MORE")) {
-      const count = descRecord.get32(this.#linear, desc, "COUNT");
-      for (let i = 0; i < count; i++) found.push(descRecord.get32(this.#linear, desc, "SPTES", i));
-    }
-    return found;
-  }
-
   #parentList(page: ShadowPage): void {
     const wanted = this.#parents.get(page.pointer) ?? new Set<number>();
-    const found = this.#listOf(page.pointer + pageRecord.offset("PARENTS"));
+    const found = this.#core.pages.parents(page.pointer);
     const missing = [...wanted].filter((sptep) => !found.includes(sptep));
     const extra = found.filter((sptep) => !wanted.has(sptep));
     if (missing.length > 0) this.#report("parents", page, undefined, `the list lacks ${missing.map(hex).join(", ")}`);
@@ -241,10 +223,8 @@ class Audit {
     for (let level = 1; level <= 3; level++) {
       const shift = BigInt(9 * (level - 1));
       const first = slot.base >> shift;
-      const count = Number(((slot.base + BigInt(slot.pages) - 1n) >> shift) - first) + 1;
-      const heads = memslotRecord.get32(this.#linear, slot.pointer, "RMAP", level - 1);
-      for (let i = 0; i < count; i++) {
-        for (const sptep of this.#listOf(heads + 4 * i)) {
+      for (let i = 0; i < slot.core.blocks(level); i++) {
+        for (const sptep of this.#core.pages.rmap(slot.core.rmapHead(level, i))) {
           const leaf = this.#leaves.get(sptep);
           const right = leaf?.slot === slot && leaf.gfn >> shift === first + BigInt(i);
           if (leaf !== undefined && right && roleLevel(leaf.page.role) === level) this.#leaves.delete(sptep);
@@ -258,10 +238,8 @@ class Audit {
       if (roleIsInvalid(page.role) || !this.#hasGptes(page) || roleLevel(page.role) === 1) continue;
       if (roleSmm(page.role) === slot.addressSpace) tracked.set(page.gfn, (tracked.get(page.gfn) ?? 0) + 1);
     }
-    const table = memslotRecord.get32(this.#linear, slot.pointer, "TRACK");
-    const view = this.#linear.view();
     for (let i = 0; i < slot.pages; i++) {
-      const count = view.getUint16(table + 2 * i, true);
+      const count = slot.core.trackCount(i);
       const wanted = tracked.get(slot.base + BigInt(i)) ?? 0;
       if (count !== wanted) {
         this.#report(
@@ -287,13 +265,12 @@ class Audit {
       const first = slot.base >> shift;
       const last = (slot.base + BigInt(slot.pages) - 1n) >> shift;
       const skewed = ((slot.base ^ (slot.hva >> 12n)) & mask) !== 0n;
-      const counts = memslotRecord.get32(this.#linear, slot.pointer, "LPAGE", level - 2);
       for (let at = first; at <= last; at++) {
         const inside = own.filter((page) => page.gfn >> shift === at && page.gfn >= slot.base && page.gfn < end).length;
         const startsHere = at === first && (slot.base & mask) !== 0n;
         const endsHere = at === last && ((slot.base + BigInt(slot.pages)) & mask) !== 0n;
         const wanted = inside + (skewed || startsHere || endsHere ? 1 : 0);
-        const found = this.#linear.u32[(counts >>> 2) + Number(at - first)]!;
+        const found = slot.core.largePageCount(level, Number(at - first));
         if (found !== wanted) {
           this.#report(
             "large-page count",
@@ -308,9 +285,9 @@ class Audit {
 
   #unsync(): void {
     for (const page of this.#pages) {
-      const bitmap = page.pointer + pageRecord.offset("UNSYNC_BITMAP");
+      const header = this.#core.pages.header(page.pointer);
       let bits = 0;
-      for (let i = 0; i < 8; i++) bits += popcount(this.#linear.u64[bitmap / 8 + i]!);
+      for (let i = 0; i < BITMAP_WORDS; i++) bits += popcount(header.unsyncBitmap(i));
       if (bits !== page.unsyncChildren) {
         this.#report("unsync", page, undefined, `counts ${page.unsyncChildren} unsync entries, ${bits} are marked`);
       }
@@ -319,9 +296,9 @@ class Audit {
       }
       if (!page.unsync && page.unsyncChildren === 0) continue;
       for (const sptep of this.#parents.get(page.pointer) ?? []) {
-        const parent = this.#pageOfTable(sptep & ~0xfff)!;
-        const index = (sptep >>> 3) & 511;
-        const word = this.#linear.u64[(parent.pointer + pageRecord.offset("UNSYNC_BITMAP")) / 8 + (index >>> 6)]!;
+        const { table, index } = placeOf(sptep);
+        const parent = this.#pageOfTable(table)!;
+        const word = this.#core.pages.header(parent.pointer).unsyncBitmap(index >>> 6);
         if (((word >> BigInt(index & 63)) & 1n) === 0n) {
           this.#report("unsync", parent, index, "an unsync page below is not marked");
         }
@@ -330,34 +307,29 @@ class Audit {
   }
 
   #counters(): void {
-    const used = this.vm.counter("USED");
+    const used = this.#core.vm.used;
     const limited = this.#pages.filter((page) => !isAboveGuest(page)).length;
     if (used !== limited) this.#report("used pages", undefined, undefined, `${used} pages counted, ${limited} exist`);
     const indirect = this.#pages.filter((page) => this.#hasGptes(page) && !roleIsInvalid(page.role)).length;
-    if (this.vm.counter("INDIRECT") !== indirect) {
-      this.#report("indirect pages", undefined, undefined, `${this.vm.counter("INDIRECT")} counted, ${indirect} exist`);
+    if (this.#core.vm.indirect !== indirect) {
+      this.#report("indirect pages", undefined, undefined, `${this.#core.vm.indirect} counted, ${indirect} exist`);
     }
-    if (this.vm.pages.hash.size !== this.#pages.length) {
+    if (this.vm.pages.named !== this.#pages.length) {
       this.#report(
         "hash",
         undefined,
         undefined,
-        `${this.vm.pages.hash.size} pages in the hash, ${this.#pages.length} exist`,
+        `${this.vm.pages.named} pages in the hash, ${this.#pages.length} exist`,
       );
     }
-    if (this.vm.counter("BROKEN") !== 0) {
-      this.#report("spte", undefined, undefined, `${this.vm.counter("BROKEN")} assertions of the core failed`);
+    if (this.#core.vm.broken !== 0) {
+      this.#report("spte", undefined, undefined, `${this.#core.vm.broken} assertions of the core failed`);
     }
   }
 
   #descriptors(): void {
-    const { linear, pointer } = this.vm;
-    let free = 0;
-    for (let desc = vmRecord.get32(linear, pointer, "DESC_FREE"); desc !== 0; free++) {
-      desc = descRecord.get32(linear, desc, "MORE");
-      if (free > 1 << 24) break;
-    }
-    const counted = linear.u32[(pointer >>> 2) + VM_WORD.descCount]!;
+    const free = this.#core.pages.freeDescs(MOST_DESCS);
+    const counted = this.#core.vm.descCount;
     if (free !== counted)
       this.#report("descriptors", undefined, undefined, `${counted} free ones counted, ${free} exist`);
   }
@@ -365,7 +337,9 @@ class Audit {
 
 /** Pages above the tables of a guest with less than four levels do not count. */
 function isAboveGuest({ role, low }: ShadowPage): boolean {
-  return roleIsPaeRoot(role) || (low & LATCHED) !== 0 || (roleIsPromoted(role) && roleGuestLevel(role) < 4);
+  return (
+    roleIsPaeRoot(role) || (low & SHADOW_CODES.LOW_LATCHED) !== 0 || (roleIsPromoted(role) && roleGuestLevel(role) < 4)
+  );
 }
 
 function popcount(bits: bigint): number {

@@ -1,7 +1,9 @@
 /** The state of a VM's shadow pages, for people and for comparison. */
 
+import { fieldOf, maskOf } from "../../abi/bits.js";
+import { SP_LOW } from "../../abi/shadow.js";
+import { roleIsPaeRoot } from "../../role/index.js";
 import type { Machine } from "../machine/machine.js";
-import { PAGE_WORD, pageRecord, vmRecord } from "../memory/records.js";
 
 /** One shadow page. */
 export interface ShadowPage {
@@ -34,37 +36,38 @@ export interface ShadowPage {
   readonly shadowed: ReadonlyMap<number, bigint>;
 }
 
-const ROLE_PAE_ROOT = 1 << 19;
+const ENTRIES = 512;
+const ALIAS = fieldOf(SP_LOW, "ALIAS");
+/** Where the alias bits lie in a gfn: address bit 32 is bit 20. */
+const ALIAS_IN_GFN = 20n;
 
 export function readPage(vm: Machine, pointer: number): ShadowPage {
-  const { linear } = vm;
-  const table = linear.u32[(pointer >>> 2) + PAGE_WORD.spt]!;
-  const array = linear.u32[(pointer >>> 2) + PAGE_WORD.shadowed]!;
-  const role = linear.u32[(pointer >>> 2) + PAGE_WORD.role]!;
+  const { pages, vm: record } = vm.core;
+  const header = pages.header(pointer);
+  const { role, low, spt: table } = header;
   const entries = new Map<number, bigint>();
   const shadowed = new Map<number, bigint>();
-  for (let index = 0; index < 512; index++) {
-    const spte = linear.u64[table / 8 + index]!;
+  for (let index = 0; index < ENTRIES; index++) {
+    const spte = pages.spte(pointer, index);
     if (spte !== 0n) entries.set(index, spte);
-    const translation = array === 0 ? 0n : linear.u64[array / 8 + index]!;
+    const translation = pages.shadowed(pointer, index);
     if (translation !== 0n) shadowed.set(index, translation);
   }
-  const low = (role & ROLE_PAE_ROOT) !== 0;
   return {
     pointer,
     table,
-    hostAddress: BigInt(table) + (low ? 0n : vmRecord.get64(linear, vm.pointer, "NORMAL_ZONE")),
-    gfn: pageRecord.get64(linear, pointer, "GFN"),
+    hostAddress: BigInt(table) + (roleIsPaeRoot(role) ? 0n : record.normalZone),
+    gfn: header.gfn,
     role,
-    rootCount: pageRecord.get32(linear, pointer, "ROOT_COUNT"),
-    generation: pageRecord.get32(linear, pointer, "GENERATION"),
-    unsync: pageRecord.get32(linear, pointer, "UNSYNC") !== 0,
-    unsyncChildren: pageRecord.get32(linear, pointer, "UNSYNC_CHILDREN"),
-    writeFlooding: pageRecord.get32(linear, pointer, "FLOOD"),
-    noHugePage: pageRecord.get32(linear, pointer, "NO_HUGE") !== 0,
-    tdp: pageRecord.get32(linear, pointer, "TDP") !== 0,
-    low: pageRecord.get32(linear, pointer, "LOW") & 0xfff,
-    alias: BigInt(pageRecord.get32(linear, pointer, "LOW") >>> 12) << 20n,
+    rootCount: header.rootCount,
+    generation: header.generation,
+    unsync: header.unsync !== 0,
+    unsyncChildren: header.unsyncChildren,
+    writeFlooding: header.flood,
+    noHugePage: header.noHuge !== 0,
+    tdp: header.tdp !== 0,
+    low: low & ~Number(maskOf(ALIAS)),
+    alias: BigInt(low >>> ALIAS.low) << ALIAS_IN_GFN,
     entries,
     shadowed,
   };

@@ -1,18 +1,27 @@
 /** The structure checker's part for the TDP MMU: roots, the tree below each, and what its leaves allow. */
 
-import { REMOVED_SPTE } from "../../abi/spte.js";
-import { roleIsDirect, roleIsInvalid, roleIsPromoted, roleLevel, roleSmm } from "../../role/index.js";
+import { bitOf } from "../../abi/bits.js";
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import { REMOVED_SPTE, SPTE } from "../../abi/spte.js";
+import { sptepOf } from "../../core/mmu/shadow-pages.js";
+import {
+  childRole,
+  roleAccess,
+  roleIsDirect,
+  roleIsInvalid,
+  roleIsPromoted,
+  roleLevel,
+  roleSmm,
+} from "../../role/index.js";
 import type { Machine } from "../machine/machine.js";
-import { pageRecord, tdpRecord, vmRecord } from "../memory/records.js";
 import type { TdpMmu } from "../pages/tdp.js";
 import type { AuditProblem, Invariant } from "./problem.js";
 import { readPage, type ShadowPage } from "./snapshot.js";
 import { SpteRules } from "./spte-rules.js";
 
-const PRESENT = 1n << 11n;
-const LARGE = 1n << 7n;
-const LEVEL = 15;
-const LATCHED = 2;
+const PRESENT = bitOf(SPTE, "MMU_PRESENT");
+const LARGE = bitOf(SPTE, "PS");
+const { LOW_LATCHED } = SHADOW_CODES;
 
 /** Problems of the TDP MMU; none where the VM has no TDP MMU. */
 export function auditTdp(vm: Machine): AuditProblem[] {
@@ -25,7 +34,7 @@ function shadowedTables(vm: Machine, space: number): bigint[] {
     .active()
     .map((pointer) => readPage(vm, pointer))
     .filter(({ pointer, role, low, unsync }) => {
-      const shadows = !roleIsDirect(role) && !roleIsPromoted(role) && (low & LATCHED) === 0;
+      const shadows = !roleIsDirect(role) && !roleIsPromoted(role) && (low & LOW_LATCHED) === 0;
       return shadows && !unsync && !vm.pages.isObsolete(pointer) && (roleSmm(role) === 0 ? 0 : 1) === space;
     })
     .map((page) => page.gfn);
@@ -57,7 +66,7 @@ class TdpAudit {
     for (const page of pages) {
       if (!this.#reached.has(page)) this.#report("tdp tree", page, undefined, "no entry leads to it");
     }
-    const counted = tdpRecord.get32(this.vm.linear, this.tdp.pointer, "PAGE_COUNT");
+    const counted = this.tdp.pageCount;
     if (counted !== pages.length) {
       this.#report("tdp tree", undefined, undefined, `${counted} TDP pages counted, ${pages.length} exist`);
     }
@@ -74,12 +83,8 @@ class TdpAudit {
     this.#report("spte", page, index, `0x${spte.toString(16)} ${what}`);
   }
 
-  #mask(name: string): bigint {
-    return vmRecord.get64(this.vm.linear, this.vm.pointer, name);
-  }
-
   #entryOf(page: ShadowPage): number {
-    return pageRecord.get32(this.vm.linear, page.pointer, "SPTEP");
+    return this.vm.core.pages.header(page.pointer).sptep;
   }
 
   /** A valid root has a reference of the TDP MMU's own besides those of vCPUs. */
@@ -116,23 +121,23 @@ class TdpAudit {
       this.#leaf(page, index, spte, gfn);
       return;
     }
-    const child = this.#byTable.get(Number(spte & 0xffff_f000n));
+    const child = this.#byTable.get(this.vm.core.pages.tableOf(spte));
     if (child === undefined) {
       this.#report("tdp tree", page, index, "points to no TDP page");
       return;
     }
     if (this.#reached.has(child)) this.#report("tdp tree", child, undefined, "two entries lead to it");
-    if (this.#entryOf(child) !== page.table + 8 * index) {
+    if (this.#entryOf(child) !== sptepOf(page.table, index)) {
       this.#report("tdp tree", child, undefined, "does not know the entry that leads to it");
     }
-    const role = ((page.role & ~(LEVEL | (1 << 11))) | (level - 1)) >>> 0;
+    const role = childRole(page.role, index, true, roleAccess(page.role));
     if ((child.gfn | child.alias) !== place || child.gfn !== gfn || child.role !== role)
       this.#report("role", child, undefined, "not what its place says");
     this.#page(child);
   }
 
   #leaf(page: ShadowPage, index: number, spte: bigint, gfn: bigint): void {
-    const mmuWritable = (spte & this.#mask("MMU_WRITABLE")) !== 0n;
+    const mmuWritable = (spte & this.vm.core.vm.mmuWritable) !== 0n;
     const space = roleSmm(page.role) === 0 ? 0 : 1;
     const slot = this.vm.slots.visible(space, gfn);
     if (slot === undefined) {

@@ -1,31 +1,27 @@
 /** A virtual processor as data: its registers, its paging contexts, what waits for it. What it does is in src/mmu/processor. */
-import type { CoreExports } from "../../core/exports.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
+import type { MmuCore } from "../../core/mmu/mmu-core.js";
+import { VcpuCore } from "../../core/mmu/vcpu-core.js";
 import { type ControlRegisters, CR4, type PagingRegisters } from "../../registers/control-registers.js";
 import { checkLinear } from "../../registers/linear-address.js";
 import { type CpuRole, cpuRole, ROLE_DIRECT } from "../../role/index.js";
 import type { FormatLimits } from "../config/formats.js";
-import { pdpteReservedBits } from "../config/pdptes.js";
+import { pdpteReservedBits } from "../config/pdpte-check.js";
 import { PagingContext } from "../context/context.js";
-import { ROOTS, type RootUsers } from "../context/root-cache.js";
-import { Allocations } from "../memory/allocations.js";
+import { INVALID_PAGE, ROOTS, type RootUsers } from "../context/root-cache.js";
 import type { Memslots } from "../memory/memslots.js";
-import { VCPU_WORD, vcpuRecord } from "../memory/records.js";
 
 /** What a vCPU needs of its machine. */
 export interface CpuHome extends RootUsers {
-  readonly linear: LinearMemory;
-  readonly exports: CoreExports;
-  /** Linear address of the VM record. */
-  readonly pointer: number;
-  readonly work: number;
+  readonly core: MmuCore;
   readonly slots: Memslots;
   readonly limits: FormatLimits;
   readonly pdpteAccessed: boolean;
 }
 
+const CONTEXTS = ["root_mmu", "guest_mmu", "nested_mmu"] as const;
+
 export class Cpu {
-  readonly pointer: number;
+  readonly core: VcpuCore;
   /** The guest's own context, and L1's while it runs its nested guest. */
   readonly rootMmu: PagingContext;
   /** Shadows L1's second stage. */
@@ -48,30 +44,24 @@ export class Cpu {
   pdpteFields: readonly bigint[] | undefined;
   #registers: PagingRegisters = { cr0: 0, cr3: 0n, cr4: 0, efer: 0 };
   #smm = false;
-  readonly #linear: LinearMemory;
   readonly #slots: Memslots;
-  readonly #memory: Allocations;
 
   /** Throws OutOfMemoryError. */
   constructor(
     home: CpuHome,
     readonly id: number,
   ) {
-    const { linear, exports, slots, limits } = home;
-    this.#linear = linear;
+    const { core, slots, limits } = home;
     this.#slots = slots;
-    this.#memory = new Allocations(linear);
-    const context = (name: PagingContext["name"]) =>
-      new PagingContext(exports, linear, this.#memory, name, home.work, home);
-    [this.pointer, this.rootMmu, this.guestMmu, this.nestedMmu] = this.#memory.guard(() => [
-      this.#memory.take(vcpuRecord.size),
-      context("root_mmu"),
-      context("guest_mmu"),
-      context("nested_mmu"),
-    ]);
+    this.core = new VcpuCore(core, CONTEXTS.length, INVALID_PAGE);
+    const [rootMmu, guestMmu, nestedMmu] = CONTEXTS.map((name, index) => {
+      return new PagingContext(this.core.contexts[index]!, name, core.pages, home);
+    });
+    this.rootMmu = rootMmu!;
+    this.guestMmu = guestMmu!;
+    this.nestedMmu = nestedMmu!;
     this.nestedMmu.second = this.guestMmu;
     this.nestedMmu.pdpteReserved = pdpteReservedBits(limits.guestPhysicalBits, home.pdpteAccessed);
-    vcpuRecord.set32(linear, this.pointer, "VM", home.pointer);
     this.mmu = this.rootMmu;
     this.walkMmu = this.rootMmu;
     this.use(this.rootMmu, this.rootMmu);
@@ -84,7 +74,7 @@ export class Cpu {
 
   set registers(registers: PagingRegisters) {
     this.#registers = registers;
-    vcpuRecord.set32(this.#linear, this.pointer, "PAE", registers.cr4 & CR4.pae ? 1 : 0);
+    this.core.record.pae = registers.cr4 & CR4.pae ? 1 : 0;
   }
 
   /** The registers as bigints. */
@@ -100,7 +90,7 @@ export class Cpu {
   /** System-management mode has an address space of its own. */
   set inSmm(smm: boolean) {
     this.#smm = smm;
-    vcpuRecord.set32(this.#linear, this.pointer, "SPACE", smm ? 1 : 0);
+    this.core.record.space = smm ? 1 : 0;
     for (const context of this.contexts) context.memory = this.#slots.memory(this.space);
   }
 
@@ -117,8 +107,7 @@ export class Cpu {
   use(mmu: PagingContext, walkMmu: PagingContext): void {
     this.mmu = mmu;
     this.walkMmu = walkMmu;
-    vcpuRecord.set32(this.#linear, this.pointer, "MMU", mmu.pointer);
-    vcpuRecord.set32(this.#linear, this.pointer, "WALK_MMU", walkMmu.pointer);
+    this.core.use(mmu.core, walkMmu.core);
   }
 
   /** L2 runs behind L1's second stage: linear addresses go through its own tables. */
@@ -158,32 +147,28 @@ export class Cpu {
 
   /** The MMIO access that is remembered: `gva` is 0 for none. */
   get mmioInfo(): { gva: bigint; gfn: bigint; access: number; generation: bigint } {
-    return {
-      gva: vcpuRecord.get64(this.#linear, this.pointer, "MMIO_GVA"),
-      gfn: vcpuRecord.get64(this.#linear, this.pointer, "MMIO_GFN"),
-      access: vcpuRecord.get32(this.#linear, this.pointer, "MMIO_ACCESS"),
-      generation: vcpuRecord.get64(this.#linear, this.pointer, "MMIO_GENERATION"),
-    };
+    const { mmioGva, mmioGfn, mmioAccess, mmioGeneration } = this.core.record;
+    return { gva: mmioGva, gfn: mmioGfn, access: mmioAccess, generation: mmioGeneration };
   }
 
   /** The MMIO access that was remembered may be another's now. */
   forgetMmio(): void {
-    vcpuRecord.set64(this.#linear, this.pointer, "MMIO_GVA", 0n);
+    this.core.record.mmioGva = 0n;
   }
 
   /** EFLAGS.AC, for SMAP. */
   set alignmentCheck(ac: boolean) {
-    vcpuRecord.set32(this.#linear, this.pointer, "AC", ac ? 1 : 0);
+    this.core.record.ac = ac ? 1 : 0;
   }
 
   /** Whether a nested EPT walk that loads PDPTEs by itself is to read them: at each entry to the guest. */
   set pdptesAreRead(read: boolean) {
-    this.#linear.u32[(this.pointer >>> 2) + VCPU_WORD.pdptesRead] = read ? 1 : 0;
+    this.core.record.pdptesRead = read ? 1 : 0;
   }
 
   /** Frees its roots and its memory. */
   release(): void {
     for (const { roots } of [this.rootMmu, this.guestMmu]) roots.free(ROOTS.all);
-    this.#memory.release();
+    this.core.release();
   }
 }

@@ -1,7 +1,9 @@
 /** A virtual machine as data: its memory, its pages, its vCPUs, and what every operation on them asks first and does last. */
+import { flagOf } from "../../abi/bits.js";
+import { MANUAL_DIRTY_LOG } from "../../abi/kvm.js";
 import type { Core } from "../../core/core.js";
-import type { CoreExports } from "../../core/exports.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
+import { MmuCore } from "../../core/mmu/mmu-core.js";
+import { TdpCore } from "../../core/mmu/tdp-core.js";
 import { BusyError, DisposedError } from "../../errors.js";
 import { checkAliases, NO_ALIASES } from "../config/aliases.js";
 import { checkVmConfig } from "../config/check-config.js";
@@ -15,11 +17,9 @@ import {
   tdpOf,
   type VmFormats,
 } from "../config/formats.js";
-import { Allocations } from "../memory/allocations.js";
 import { GuestMemory } from "../memory/guest-memory.js";
 import { HostPages, type HostPagesHome } from "../memory/host-pages.js";
 import { Memslots } from "../memory/memslots.js";
-import { tdpRecord, VM_WORD, vmRecord } from "../memory/records.js";
 import { PageStore } from "../pages/page-store.js";
 import { TdpMmu } from "../pages/tdp.js";
 import { EventBuffer } from "../trace/event-buffer.js";
@@ -27,13 +27,18 @@ import { Cpu, type CpuHome } from "./cpu.js";
 import { REQUEST } from "./requests.js";
 import { writeMasks } from "./vm-record.js";
 
+/** What a shadow page is found by. */
+export interface PageName {
+  readonly gfn: bigint;
+  /** In this project's layout. */
+  readonly role: number;
+  /** SP.LOW: CR3 bits 11:5 of a PAE guest's table and LOW_* bits, or a direct page's alias bits. */
+  readonly low: number;
+}
+
 export class Machine implements CpuHome, HostPagesHome, VmFormats {
-  readonly linear: LinearMemory;
-  readonly exports: CoreExports;
-  /** Linear address of the VM record. */
-  readonly pointer: number;
-  /** Linear address of the core's WORK record. */
-  readonly work: number;
+  /** Its records, tables and operations in the Wasm. */
+  readonly core: MmuCore;
   readonly slots: Memslots;
   readonly guest: GuestMemory;
   readonly hostPages: HostPages;
@@ -59,7 +64,6 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
   readonly stats = { hostCalls: 0 };
   /** Limit on shadow pages set by the user; 0: it follows the slots. */
   requestedPages = 0;
-  readonly #memory: Allocations;
   /** SPTEs can grant execution without reading. */
   readonly #executeOnly: boolean;
   #disposed = false;
@@ -68,10 +72,6 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
   /** Throws ConfigError and OutOfMemoryError; nothing stays allocated then. */
   constructor(core: Core, config: VirtualMachineConfig) {
     checkVmConfig(config);
-    const { exports, linear, work } = core.internals();
-    this.work = work;
-    this.exports = exports;
-    this.linear = linear;
     const masks = masksOf(config);
     this.limits = limitsOf(config, masks);
     this.tdp = tdpOf(config, masks, this.limits);
@@ -83,34 +83,26 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     this.virtualization = config.virtualization ?? "svm";
     this.minimumRootLevel = config.minimumRootLevel ?? 3;
     this.staleDirectRoleBits = config.staleDirectRoleBits ?? 0;
-    this.manualDirtyLog = ((config.manualDirtyLog ?? 0) & 1) !== 0;
-    this.initiallyDirty = ((config.manualDirtyLog ?? 0) & 2) !== 0;
-    const memory = new Allocations(linear);
-    this.#memory = memory;
-    const built = memory.guard(() => {
-      const pointer = memory.take(vmRecord.size);
-      const zeroPage = config.defaultPaePdpte ? memory.take(4096, 4096) : 0;
-      const events = new EventBuffer(linear, pointer, memory, masks, config.eventCapacity ?? 0);
-      const slots = new Memslots(linear, pointer, memory);
-      const tdpPointer = config.tdpMmu ? memory.take(tdpRecord.size) : 0;
-      return {
-        pointer,
-        zeroPage,
-        events,
-        slots,
-        tdpPointer,
-        pages: new PageStore(linear, exports, pointer, config.encryption),
-      };
-    });
-    ({ pointer: this.pointer, events: this.events, slots: this.slots, pages: this.pages } = built);
-    writeMasks(linear, this.pointer, config, masks, built.zeroPage);
+    this.manualDirtyLog = ((config.manualDirtyLog ?? 0) & flagOf(MANUAL_DIRTY_LOG, "MANUAL_PROTECT")) !== 0;
+    this.initiallyDirty = ((config.manualDirtyLog ?? 0) & flagOf(MANUAL_DIRTY_LOG, "INITIALLY_SET")) !== 0;
+    this.core = new MmuCore(core, config.eventCapacity ?? 0);
+    const { zeroPage, tdpCore, ...built } = this.core.guard(() => ({
+      zeroPage: config.defaultPaePdpte ? this.core.emptyTable() : 0,
+      slots: new Memslots(this.core),
+      tdpCore: config.tdpMmu ? new TdpCore(this.core) : undefined,
+      pages: new PageStore(this.core, config.encryption),
+    }));
+    this.slots = built.slots;
+    this.pages = built.pages;
+    this.events = new EventBuffer(this.core.events, masks);
+    writeMasks(this.core.vm, config, masks, zeroPage);
     this.slots.maxGfn = maxGfn(this.tdp, this.limits);
-    vmRecord.set64(linear, this.pointer, "MAX_GFN", this.slots.maxGfn);
-    this.guest = new GuestMemory(linear, exports, this.slots);
+    this.core.vm.maxGfn = this.slots.maxGfn;
+    this.guest = new GuestMemory(this.core, this.slots);
     this.hostPages = new HostPages(this, config.hostMemory);
-    exports.vmInit(this.pointer);
+    this.core.init();
     this.applyAliases(aliases);
-    if (config.tdpMmu) this.tdpMmu = new TdpMmu(linear, exports, this.pointer, built.tdpPointer, this.pages.caches);
+    if (tdpCore !== undefined) this.tdpMmu = new TdpMmu(tdpCore, this.pages.caches);
   }
 
   /** A vCPU without registers. Throws OutOfMemoryError. */
@@ -122,7 +114,7 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
 
   /** Zeroed RAM for slots; returns its linear address. */
   lend(size: number): number {
-    return this.#memory.lend(size);
+    return this.core.lend(size);
   }
 
   // ---------------------------------------------------------------- before an operation
@@ -169,34 +161,42 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
 
   /** Collects freed pages and passes requests on; after every call of the core that may have zapped. */
   settle(): void {
-    const words = this.linear.u32;
-    const record = this.pointer >>> 2;
-    if (words[record + VM_WORD.freed] !== 0) this.pages.collectFreed();
-    if (words[record + VM_WORD.rootRequest] !== 0) {
-      words[record + VM_WORD.rootRequest] = 0;
+    const { vm } = this.core;
+    if (vm.freed !== 0) this.pages.collectFreed();
+    if (vm.rootRequest !== 0) {
+      vm.rootRequest = 0;
       for (const cpu of this.cpus) cpu.requests |= REQUEST.freeObsoleteRoots | REQUEST.fillRoot;
     }
   }
 
   /** Drops a reference to a root page. */
   put(page: number): void {
-    this.exports.putRoot(this.pointer, page);
+    this.core.putRoot(page);
   }
 
   /** Frees what became free by that. */
   commit(): void {
-    this.exports.commitZap(this.pointer);
+    this.core.commitZap();
     this.settle();
   }
 
   /** Finds or makes the page of a vCPU's request. */
   providePage(cpu: Cpu): number {
-    return this.pages.provide(cpu.pointer, cpu.mmu.pdptesPointer, () => this.settle());
+    return this.pages.provide(cpu.core, cpu.mmu.core, () => this.settle());
+  }
+
+  /** Finds or makes the page of that name for a vCPU. */
+  providePageNamed(cpu: Cpu, name: PageName): number {
+    const { record } = cpu.core;
+    record.reqGfn = name.gfn;
+    record.reqRole = name.role;
+    record.reqLow = name.low;
+    return this.providePage(cpu);
   }
 
   /** Zaps the shadow pages of a guest table so that the guest may write it; whether there was one (kvm_mmu_unprotect_page). */
   unprotect(gfn: bigint): boolean {
-    const found = this.exports.unprotectGfn(this.pointer, gfn) !== 0;
+    const found = this.core.unprotectGfn(gfn);
     this.settle();
     return found;
   }
@@ -217,13 +217,8 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
   applyAliases({ mask, executeOnly }: Required<AliasConfig>): void {
     this.limits = { ...this.limits, aliasMask: mask, executeOnlyAliases: executeOnly };
     this.slots.aliasMask = mask >> 12n;
-    vmRecord.set64(this.linear, this.pointer, "ALIAS_MASK", mask >> 12n);
-    vmRecord.set64(this.linear, this.pointer, "EXECUTE_ONLY", executeOnly >> 12n);
-  }
-
-  /** Counters of the core, by name (see VM in src/abi/shadow.ts). */
-  counter(name: string): number {
-    return vmRecord.get32(this.linear, this.pointer, name);
+    this.core.vm.aliasMask = mask >> 12n;
+    this.core.vm.executeOnly = executeOnly >> 12n;
   }
 
   /** Frees everything. Idempotent. */
@@ -234,10 +229,10 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     for (const cpu of this.cpus) cpu.release();
     this.cpus.length = 0;
     // Every page goes back the usual way, so that low pages are encrypted again.
-    this.exports.zapAllFast(this.pointer);
+    this.core.zapAllFast();
     this.settle();
     this.slots.dispose();
     this.pages.dispose();
-    this.#memory.release();
+    this.core.dispose();
   }
 }

@@ -1,53 +1,46 @@
 /** How the configuration of a virtual machine is written into its VM record. */
-import type { LinearMemory } from "../../core/linear-memory.js";
+import { bitOf, EPT, PTE, placed } from "../../abi/index.js";
+import type { VmRecord } from "../../core/records/mmu.js";
 import type { VirtualMachineConfig, VmMasks } from "../config/config.js";
-import { vmRecord } from "../memory/records.js";
 
 /** Shadow tables outside the low zone lie at this host-physical address plus their linear address. */
 const NORMAL_ZONE = 1n << 32n;
 const UNLIMITED = 0x7fff_ffff;
 /** EPT: write-back, whatever the guest's page-attribute table says (vmx_get_mt_mask without non-coherent DMA). */
-const EPT_RAM_TYPE = (6n << 3n) | (1n << 6n);
+const EPT_RAM_TYPE = placed(EPT, "MEMTYPE", 6n) | bitOf(EPT, "IPAT");
 
-/** Fills the constant fields of a VM record. */
-export function writeMasks(
-  linear: LinearMemory,
-  pointer: number,
-  config: VirtualMachineConfig,
-  masks: VmMasks,
-  zeroPage: number,
-): void {
-  const set = (name: string, value: bigint) => vmRecord.set64(linear, pointer, name, value);
-  set("HOST_WRITABLE", masks.hostWritable);
-  set("MMU_WRITABLE", masks.mmuWritable);
-  set("NX", masks.nx);
-  set("X", masks.x);
-  set("USER", masks.user);
-  set("ACCESSED", masks.accessed);
-  set("DIRTY", masks.dirty);
-  set("MMIO_VALUE", masks.mmioValue);
-  set("MMIO_MASK", masks.mmio);
-  set("MMIO_ACCESS", masks.mmioAccess);
-  set("PRESENT", masks.present);
-  set("MEMTYPE", masks.memtype);
-  set("MEMTYPE_VALUE", masks.memtype === 0n ? 0n : EPT_RAM_TYPE);
-  set("ME_VALUE", masks.meValue);
-  set("ME_MASK", masks.me);
-  set("ACC_TRACK", masks.accTrack);
-  set("NONPRESENT_OR_RSVD", masks.nonpresentOrRsvd);
-  set("LOWER_GFN", masks.lowerGfn);
-  set("NORMAL_ZONE", NORMAL_ZONE);
+/** Fills the constant fields of a VM record; `zeroPage` is the host-physical address of a table without entries. */
+export function writeMasks(vm: VmRecord, config: VirtualMachineConfig, masks: VmMasks, zeroPage: number): void {
+  const direct = (config.paging ?? "shadow") !== "shadow";
+  vm.hostWritable = masks.hostWritable;
+  vm.mmuWritable = masks.mmuWritable;
+  vm.nx = masks.nx;
+  vm.x = masks.x;
+  vm.user = masks.user;
+  vm.accessed = masks.accessed;
+  vm.dirty = masks.dirty;
+  vm.mmioValue = masks.mmioValue;
+  vm.mmioMask = masks.mmio;
+  vm.mmioAccess = masks.mmioAccess;
+  vm.present = masks.present;
+  vm.memtype = masks.memtype;
+  vm.memtypeValue = masks.memtype === 0n ? 0n : EPT_RAM_TYPE;
+  vm.meValue = masks.meValue;
+  vm.meMask = masks.me;
+  vm.accTrack = masks.accTrack;
+  vm.nonpresentOrRsvd = masks.nonpresentOrRsvd;
+  vm.lowerGfn = masks.lowerGfn;
+  vm.normalZone = NORMAL_ZONE;
   // Present for the processor, but neither MMU-present nor MMIO: a table without entries stands behind it.
-  set("PDPTE_VALUE", BigInt(zeroPage) | 1n | masks.meValue);
-  const set32 = (name: string, value: number) => vmRecord.set32(linear, pointer, name, value);
-  set32("DEFAULT_PDPTE", config.defaultPaePdpte ? 1 : 0);
-  set32("MMIO_CACHING", (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0);
-  set32("TDP", (config.paging ?? "shadow") === "shadow" ? 0 : 1);
-  set32("CPU_DIRTY_LOG", config.pageModificationLog ? 1 : 0);
+  vm.pdpteValue = BigInt(zeroPage) | bitOf(PTE, "P") | masks.meValue;
+  vm.defaultPdpte = config.defaultPaePdpte ? 1 : 0;
+  vm.mmioCaching = (config.mmioCaching ?? true) && masks.mmioValue !== 0n ? 1 : 0;
+  vm.tdp = direct ? 1 : 0;
+  vm.cpuDirtyLog = config.pageModificationLog ? 1 : 0;
   // Under shadow paging TLBs go by linear addresses.
-  set32("RANGED_FLUSH", config.rangedFlush && (config.paging ?? "shadow") !== "shadow" ? 1 : 0);
-  set32("NX_HUGE", config.nxHugePages ? 1 : 0);
-  set32("MAX_HUGE_LEVEL", config.maxHugeLevel ?? 3);
-  set32("MAX", UNLIMITED);
-  set32("ASK_HOST", config.hostMemory === undefined ? 0 : 1);
+  vm.rangedFlush = config.rangedFlush && direct ? 1 : 0;
+  vm.nxHuge = config.nxHugePages ? 1 : 0;
+  vm.maxHugeLevel = config.maxHugeLevel ?? 3;
+  vm.max = UNLIMITED;
+  vm.askHost = config.hostMemory === undefined ? 0 : 1;
 }

@@ -1,8 +1,7 @@
 /** A VM's guest memory as the host reads and writes it, through any alias of a page. */
 import { SHADOW_CODES } from "../../abi/shadow.js";
 import { checkInteger } from "../../checks.js";
-import type { CoreExports } from "../../core/exports.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
+import type { MmuCore } from "../../core/mmu/mmu-core.js";
 import { MemoryRangeError } from "../../errors.js";
 import type { Memslot, Memslots } from "./memslots.js";
 
@@ -12,8 +11,7 @@ const MOST = 2 ** 32;
 
 export class GuestMemory {
   constructor(
-    readonly linear: LinearMemory,
-    readonly exports: CoreExports,
+    readonly core: MmuCore,
     readonly slots: Memslots,
   ) {}
 
@@ -35,9 +33,9 @@ export class GuestMemory {
     return slot.flags & MEMSLOT_INTERNAL && gfn !== gpa >> 12n ? undefined : slot;
   }
 
-  /** Linear address of a guest-physical one in its slot. */
-  #linearOf(slot: Memslot, gpa: bigint): number {
-    return slot.ram + Number(((this.gfnOf(gpa) - slot.base) << 12n) | (gpa & 0xfffn));
+  /** Offset of a guest-physical address in its slot, in bytes. */
+  #offsetOf(slot: Memslot, gpa: bigint): number {
+    return Number(((this.gfnOf(gpa) - slot.base) << 12n) | (gpa & 0xfffn));
   }
 
   /** Bytes of one address space; undefined where a byte lies in no slot's RAM. Throws RangeError for a bad length. */
@@ -49,8 +47,7 @@ export class GuestMemory {
       const slot = this.#slotAt(at, space);
       if (slot === undefined) return undefined;
       const size = Math.min(length - done, 4096 - Number(at & 0xfffn));
-      const from = this.#linearOf(slot, at);
-      bytes.set(this.linear.u8.subarray(from, from + size), done);
+      slot.core.read(this.#offsetOf(slot, at), bytes.subarray(done, done + size));
       done += size;
     }
     return bytes;
@@ -65,8 +62,8 @@ export class GuestMemory {
       const at = gpa + BigInt(done);
       const slot = this.#slotAt(at, space)!;
       const size = Math.min(bytes.length - done, 4096 - Number(at & 0xfffn));
-      this.linear.u8.set(bytes.subarray(done, done + size), this.#linearOf(slot, at));
-      this.exports.markDirty(slot.pointer, this.gfnOf(at));
+      slot.core.write(this.#offsetOf(slot, at), bytes.subarray(done, done + size));
+      this.core.markDirty(slot.core, this.gfnOf(at));
       done += size;
     }
   }
@@ -74,7 +71,7 @@ export class GuestMemory {
   /** A page was written by something other than a vCPU's own access. */
   markDirty(gfn: bigint, space: number): void {
     const slot = this.slots.visible(space, gfn);
-    if (slot !== undefined) this.exports.markDirty(slot.pointer, gfn);
+    if (slot !== undefined) this.core.markDirty(slot.core, gfn);
   }
 
   /** True if the page at `gfn` is there for the host and writable: what prefetching asks. */

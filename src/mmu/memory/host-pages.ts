@@ -1,19 +1,19 @@
 /** What the host has behind guest pages: asked for at a fault, looked up for prefetching. */
+import { bitOf, PFERR } from "../../abi/index.js";
 import { show } from "../../checks.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
+import type { MmuCore } from "../../core/mmu/mmu-core.js";
+import type { VcpuCore } from "../../core/mmu/vcpu-core.js";
 import { ConfigError } from "../../errors.js";
 import type { HostMemory, HostPage } from "../config/config.js";
 import type { Memslot, Memslots } from "./memslots.js";
-import { vcpuRecord, vmRecord } from "./records.js";
 
+const PFERR_W = Number(bitOf(PFERR, "W"));
 /** Without a host, RAM lies at this page frame plus its linear page number, above all shadow tables. */
 const RAM_ZONE_PFN = 1n << 21n;
 
 /** The machine whose pages they are. */
 export interface HostPagesHome {
-  readonly linear: LinearMemory;
-  /** Linear address of the VM record. */
-  readonly pointer: number;
+  readonly core: MmuCore;
   readonly slots: Memslots;
   readonly limits: { readonly hostPhysicalBits: number };
   /** Calls the host, which must not use the machine meanwhile. */
@@ -25,8 +25,7 @@ export interface HostPagesHome {
 
 /** A vCPU whose fault needs a page. */
 export interface Waiter {
-  /** Linear address of its VCPU record. */
-  readonly pointer: number;
+  readonly core: VcpuCore;
   waiting: boolean;
 }
 
@@ -65,7 +64,7 @@ export class HostPages {
 
   /** Number of the host's changes so far; one that ends during a look-up makes what was found old. */
   get #changes(): number {
-    return vmRecord.get32(this.vm.linear, this.vm.pointer, "INVALIDATE_SEQ");
+    return this.vm.core.vm.invalidateSeq;
   }
 
   /**
@@ -73,11 +72,10 @@ export class HostPages {
    * "retry" where what the host said is old already.
    */
   provide(vcpu: Waiter): "page" | "wait" | "retry" {
-    const { linear, slots } = this.vm;
-    const pointer = vcpuRecord.get32(linear, vcpu.pointer, "F_SLOT");
-    const slot = slots.slots.find((one) => one.pointer === pointer)!;
-    const gfn = vcpuRecord.get64(linear, vcpu.pointer, "F_GFN");
-    const write = (vcpuRecord.get32(linear, vcpu.pointer, "F_ERROR") & 2) !== 0;
+    const { slots } = this.vm;
+    const slot = slots.slots.find((one) => vcpu.core.faultsIn(one.core))!;
+    const { fGfn: gfn, fError } = vcpu.core.record;
+    const write = (fError & PFERR_W) !== 0;
     if (this.host === undefined) {
       slots.setHostPage(slot, gfn, this.#own(slot, gfn));
       return "page";
@@ -153,7 +151,7 @@ export class HostPages {
   }
 
   #own(slot: Memslot, gfn: bigint): HostPage {
-    return { pfn: RAM_ZONE_PFN + BigInt(slot.ram >>> 12) + (gfn - slot.base), writable: true, level: 1 };
+    return { pfn: RAM_ZONE_PFN + BigInt(slot.core.ramPage) + (gfn - slot.base), writable: true, level: 1 };
   }
 
   /** Looks again at pages that the host had taken away: prefetching maps those that are back. */

@@ -1,17 +1,15 @@
 /** Memslots: what lies where in guest-physical memory, with the metadata that the core keeps per gfn. */
-import { MEMORY, SLOT } from "../../abi/index.js";
-import { SHADOW_CODES } from "../../abi/shadow.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
-import { RecordType } from "../../core/record.js";
+import { GENERATION_IN_PROGRESS, SHADOW_CODES } from "../../abi/shadow.js";
+import { MemslotCore } from "../../core/mmu/memslot-core.js";
+import type { MmuCore } from "../../core/mmu/mmu-core.js";
+import { SlotTables } from "../../core/mmu/slot-tables.js";
 import { ConfigError } from "../../errors.js";
 import { isPlain } from "../config/aliases.js";
 import type { SlotConfig } from "../config/config.js";
-import { Allocations } from "./allocations.js";
-import { memslotRecord, slotSetRecord, vmRecord } from "./records.js";
 
-/** A slot with its record. */
+/** A slot, with what the core keeps for its pages. */
 export interface Memslot {
-  readonly pointer: number;
+  readonly core: MemslotCore;
   readonly addressSpace: number;
   readonly id: number;
   base: bigint;
@@ -20,34 +18,21 @@ export interface Memslot {
   readonly ram: number;
   readonly ramSize: number;
   flags: number;
-  readonly memory: Allocations;
-  dirty: number;
 }
 
 export type SlotChange = "create" | "delete" | "move" | "flags" | "none";
 
-const memoryRecord = new RecordType(MEMORY);
-const slotRecord = new RecordType(SLOT);
-const IN_PROGRESS = 1n << 63n;
 const MAX_SLOTS = 64;
 /** End of the host-virtual addresses. */
 const ADDRESS_SPACE = 1n << 64n;
 /** Flags that a slot keeps for life. */
 const FIXED_FLAGS = SHADOW_CODES.MEMSLOT_READONLY | SHADOW_CODES.MEMSLOT_INTERNAL;
-const MEMORY_BYTES = memoryRecord.size + (MAX_SLOTS + 1) * slotRecord.size;
 const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, MEMSLOT_INTERNAL } = SHADOW_CODES;
-const { HOST_PRESENT, HOST_WRITABLE, HOST_LEVEL_SHIFT } = SHADOW_CODES;
-
-/** Pages of level `level` that a range touches. */
-function levelPages(base: bigint, pages: number, level: number): number {
-  const shift = BigInt(9 * (level - 1));
-  return Number(((base + BigInt(pages) - 1n) >> shift) - (base >> shift)) + 1;
-}
+const { HOST_PRESENT, HOST_WRITABLE, HOST_LEVEL_SHIFT, MEMSLOT_TYPE_SET, MEMSLOT_TYPE_SHIFT } = SHADOW_CODES;
+/** Bits of a host page that say at which level the host maps it. */
+const HOST_LEVEL = BigInt(3 << HOST_LEVEL_SHIFT);
 
 export class Memslots {
-  readonly #sets: number[] = [];
-  /** MEMORY records, each with its SLOT records behind it: what guest walks go through. */
-  readonly #memories: number[] = [];
   readonly slots: Memslot[] = [];
   /** gfn bits that no slot may have: they tell aliases apart. */
   aliasMask = 0n;
@@ -56,28 +41,26 @@ export class Memslots {
   /** Pages of all slots. */
   totalPages = 0;
 
-  constructor(
-    readonly linear: LinearMemory,
-    readonly vm: number,
-    memory: Allocations,
-  ) {
-    for (let space = 0; space < 2; space++) {
-      const set = memory.take(slotSetRecord.size);
-      this.#sets.push(set);
-      vmRecord.set32(linear, vm, "SLOTS", set, space);
-      slotSetRecord.set64(linear, set, "GENERATION", BigInt(space));
-      this.#memories.push(memory.take(MEMORY_BYTES));
-      this.#publishMemory(space);
-    }
+  readonly #tables: SlotTables;
+
+  /** Throws OutOfMemoryError. */
+  constructor(readonly core: MmuCore) {
+    this.#tables = new SlotTables(core, MAX_SLOTS);
   }
 
-  /** The MEMORY record of an address space. */
-  memory(space: number): number {
-    return this.#memories[space]!;
+  /** The memory of an address space that walks of the guest's tables go through. */
+  memory(space: number) {
+    return this.#tables.memory(space);
   }
 
+  /** Memslots generation of an address space. */
   generation(space: number): bigint {
-    return slotSetRecord.get64(this.linear, this.#sets[space]!, "GENERATION");
+    return this.#tables.generation(space);
+  }
+
+  /** Sets it: for tests of what happens when it wraps. */
+  setGeneration(space: number, generation: bigint): void {
+    this.#tables.setGeneration(space, generation);
   }
 
   find(space: number, id: number): Memslot | undefined {
@@ -161,72 +144,27 @@ export class Memslots {
 
   /** Makes a slot with its metadata; not active yet. Throws OutOfMemoryError with nothing changed. */
   prepare(config: SlotConfig, old: Memslot | undefined, log: { readonly initial: boolean } | undefined): Memslot {
-    const { linear } = this;
     const pages = config.size / 4096;
     const base = config.gpa >> 12n;
     const ram = config.ram ?? old!.ram;
     const hva = config.hva ?? old?.hva ?? BigInt(ram);
-    const memory = new Allocations(linear);
-    const take = (size: number) => memory.take(size);
-    return memory.guard(() => {
-      const pointer = take(memslotRecord.size);
-      const flags = flagsOf(config);
-      const slot: Memslot = {
-        pointer,
-        addressSpace: config.addressSpace ?? 0,
-        id: config.id,
-        base,
-        pages,
-        hva,
-        ram,
-        ramSize: config.ramSize ?? old?.ramSize ?? config.size,
-        flags,
-        memory,
-        dirty: 0,
-      };
-      for (let level = 1; level <= 3; level++) {
-        memslotRecord.set32(linear, pointer, "RMAP", take(levelPages(base, pages, level) * 4), level - 1);
-      }
-      for (let level = 2; level <= 3; level++) {
-        const count = levelPages(base, pages, level);
-        const counts = take(count * 4);
-        memslotRecord.set32(linear, pointer, "LPAGE", counts, level - 2);
-        forbidPartialPages(linear, counts, count, slot, level);
-      }
-      memslotRecord.set32(linear, pointer, "TRACK", take(pages * 2));
-      memslotRecord.set32(linear, pointer, "HOST", take(pages * 8));
-      memslotRecord.set64(linear, pointer, "BASE", base);
-      memslotRecord.set64(linear, pointer, "HVA", hva);
-      memslotRecord.set32(linear, pointer, "PAGES", pages);
-      memslotRecord.set32(linear, pointer, "SPACE", slot.addressSpace);
-      memslotRecord.set32(linear, pointer, "RAM", ram);
-      const { memoryType } = config;
-      memslotRecord.set32(linear, pointer, "MEMTYPE", memoryType === undefined ? 0 : (memoryType << 3) | 1);
-      if (log !== undefined) this.startLog(slot, log.initial);
-      return slot;
-    });
-  }
-
-  /** Gives a slot its dirty bitmap, all ones if `initial`. Throws OutOfMemoryError with nothing changed. */
-  startLog(slot: Memslot, initial: boolean): void {
-    if (slot.dirty !== 0) return;
-    const size = Math.ceil(slot.pages / 64) * 8;
-    slot.dirty = slot.memory.take(size);
-    if (initial)
-      for (let page = 0; page < slot.pages; page++) this.linear.u8[slot.dirty + (page >> 3)]! |= 1 << (page & 7);
-    memslotRecord.set32(this.linear, slot.pointer, "DIRTY", slot.dirty);
-  }
-
-  stopLog(slot: Memslot): void {
-    if (slot.dirty === 0) return;
-    memslotRecord.set32(this.linear, slot.pointer, "DIRTY", 0);
-    slot.memory.free(slot.dirty);
-    slot.dirty = 0;
+    const addressSpace = config.addressSpace ?? 0;
+    const memoryType = memoryTypeOf(config);
+    const core = new MemslotCore(this.core, { addressSpace, base, pages, hva, ram, memoryType });
+    const ramSize = config.ramSize ?? old?.ramSize ?? config.size;
+    const slot: Memslot = { core, addressSpace, id: config.id, base, pages, hva, ram, ramSize, flags: flagsOf(config) };
+    try {
+      if (log !== undefined) core.startLog(log.initial);
+    } catch (error) {
+      core.release();
+      throw error;
+    }
+    return slot;
   }
 
   setFlags(slot: Memslot, flags: number): void {
     slot.flags = flags;
-    memslotRecord.set32(this.linear, slot.pointer, "FLAGS", flags);
+    slot.core.flags = flags;
     this.#publishMemory(slot.addressSpace);
   }
 
@@ -242,33 +180,31 @@ export class Memslots {
   }
 
   release(slot: Memslot): void {
-    slot.memory.release();
+    slot.core.release();
   }
 
   /** Activates changed slots: the generation says so while it lasts, and is 2 higher after it. */
   swap(space: number, duringUpdate: (generation: bigint) => void): void {
-    const set = this.#sets[space]!;
     const generation = this.generation(space);
-    slotSetRecord.set64(this.linear, set, "GENERATION", generation | IN_PROGRESS);
+    this.setGeneration(space, generation | GENERATION_IN_PROGRESS);
     const next = generation + 2n;
     duringUpdate(next);
-    slotSetRecord.set64(this.linear, set, "GENERATION", next);
+    this.setGeneration(space, next);
   }
 
   /** Sets what the host has behind a page; `page` undefined: nothing now. */
   setHostPage(slot: Memslot, gfn: bigint, page: { pfn: bigint; writable: boolean; level: number } | undefined): void {
-    const at = memslotRecord.get32(this.linear, slot.pointer, "HOST") / 8 + Number(gfn - slot.base);
-    if (page === undefined) {
-      const level = this.linear.u64[at]! & BigInt(3 << HOST_LEVEL_SHIFT);
-      this.linear.u64[at] = level;
-      return;
+    const at = Number(gfn - slot.base);
+    if (page === undefined) slot.core.setHostPage(at, slot.core.hostPage(at) & HOST_LEVEL);
+    else {
+      const bits = HOST_PRESENT | (page.writable ? HOST_WRITABLE : 0) | ((page.level - 1) << HOST_LEVEL_SHIFT);
+      slot.core.setHostPage(at, (page.pfn << 12n) | BigInt(bits));
     }
-    const bits = HOST_PRESENT | (page.writable ? HOST_WRITABLE : 0) | ((page.level - 1) << HOST_LEVEL_SHIFT);
-    this.linear.u64[at] = (page.pfn << 12n) | BigInt(bits);
   }
 
+  /** pfn << 12 | HOST_* bits. */
   hostPage(slot: Memslot, gfn: bigint): bigint {
-    return this.linear.u64[memslotRecord.get32(this.linear, slot.pointer, "HOST") / 8 + Number(gfn - slot.base)]!;
+    return slot.core.hostPage(Number(gfn - slot.base));
   }
 
   dispose(): void {
@@ -277,34 +213,21 @@ export class Memslots {
 
   /** Writes the usable slots as RAM of a MEMORY record, ascending, with an empty one behind them. */
   #publishMemory(space: number): void {
-    const { linear } = this;
-    const memory = this.#memories[space]!;
-    const table = memory + memoryRecord.size;
-    const slots = this.slots
-      .filter((slot) => slot.addressSpace === space && (slot.flags & MEMSLOT_INVALID) === 0)
-      .sort(byBase);
-    slots.forEach((slot, index) => {
-      const record = table + index * slotRecord.size;
-      slotRecord.set64(linear, record, "BASE", slot.base << 12n);
-      slotRecord.set64(linear, record, "SIZE", BigInt(slot.ramSize));
-      slotRecord.set32(linear, record, "LINEAR", slot.ram);
-      slotRecord.set32(linear, record, "READ_ONLY", slot.flags & MEMSLOT_READONLY ? 1 : 0);
+    const usable = this.slots.filter(({ addressSpace, flags }) => {
+      return addressSpace === space && (flags & MEMSLOT_INVALID) === 0;
     });
-    const end = table + slots.length * slotRecord.size;
-    slotRecord.set64(linear, end, "SIZE", 0n);
-    memoryRecord.set32(linear, memory, "SLOTS", table);
-    memoryRecord.set32(linear, memory, "SLOT_COUNT", slots.length);
-    memoryRecord.set32(linear, memory, "LAST_SLOT", end);
+    const ram = usable.sort(byBase).map(({ base, ramSize, ram: linear, flags }) => {
+      return { gpa: base << 12n, size: ramSize, linear, readOnly: (flags & MEMSLOT_READONLY) !== 0 };
+    });
+    this.#tables.publishRam(space, ram);
   }
 
   #publish(space: number): void {
-    const set = this.#sets[space]!;
     const slots = this.slots.filter((slot) => slot.addressSpace === space).sort(byBase);
-    slots.forEach((slot, index) => {
-      slotSetRecord.set32(this.linear, set, "SLOTS", slot.pointer, index);
-    });
-    slotSetRecord.set32(this.linear, set, "COUNT", slots.length);
-    slotSetRecord.set32(this.linear, set, "LAST", 0);
+    this.#tables.publish(
+      space,
+      slots.map(({ core }) => core),
+    );
     this.#publishMemory(space);
     this.totalPages = this.slots.reduce((sum, slot) => sum + slot.pages, 0);
   }
@@ -320,14 +243,7 @@ export function flagsOf(config: SlotConfig): number {
   );
 }
 
-/**
- * Large pages at the ends that the slot holds only a part of are forbidden, and all of them where guest-physical and host
- * virtual addresses are not aligned to each other (kvm_alloc_memslot_metadata).
- */
-function forbidPartialPages(linear: LinearMemory, counts: number, count: number, slot: Memslot, level: number): void {
-  const mask = (1n << BigInt(9 * (level - 1))) - 1n;
-  const words = linear.u32;
-  if ((slot.base & mask) !== 0n) words[counts >>> 2] = 1;
-  if (((slot.base + BigInt(slot.pages)) & mask) !== 0n) words[(counts >>> 2) + count - 1] = 1;
-  if (((slot.base ^ (slot.hva >> 12n)) & mask) !== 0n) words.fill(1, counts >>> 2, (counts >>> 2) + count);
+/** MEMSLOT_TYPE_* bits. */
+function memoryTypeOf({ memoryType }: SlotConfig): number {
+  return memoryType === undefined ? 0 : MEMSLOT_TYPE_SET | (memoryType << MEMSLOT_TYPE_SHIFT);
 }

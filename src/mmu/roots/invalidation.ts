@@ -16,17 +16,17 @@ const WIDTH: Readonly<Record<number, number>> = { 4: 48, 5: 57 };
 export function invalidateThrough(vm: Machine, cpu: Cpu, context: PagingContext, root: number, address: bigint): void {
   if (root === 0 || !applies(context, address)) return;
   vm.pages.caches.topUp(false);
-  vm.exports.invalidatePage(cpu.pointer, root, address);
+  cpu.core.invalidatePage(root, address);
   vm.settle();
 }
 
 /** INVLPG. */
 export function invalidatePage(vm: Machine, cpu: Cpu, address: bigint): void {
-  const { pointer, rootMmu: context } = cpu;
+  const { rootMmu: context } = cpu;
   if (!applies(context, address)) return;
   const { page } = context.roots.current;
   if (page !== 0) invalidateThrough(vm, cpu, context, page, address);
-  else vm.exports.clearMmioInfo(pointer, address);
+  else cpu.core.clearMmioInfo(address);
   // Previous roots keep translations only where a CR3 write need not synchronise them, which takes a PCID;
   // guests without long mode have none.
   if (context.guestLevel < 4) return;

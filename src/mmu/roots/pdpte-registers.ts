@@ -1,12 +1,12 @@
 /** The PDPTEs of a PAE guest: loaded with CR3, and for software walks where the guest loads CR3 without an exit. */
+import { bitOf, CR3_PAE, flagOf, PFERR } from "../../abi/index.js";
 import { GeneralProtectionError } from "../../errors.js";
-import { checkPdptes, pdpteReservedBits } from "../config/pdptes.js";
+import { checkPdptes, pdpteReservedBits } from "../config/pdpte-check.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
-import { vcpuRecord } from "../memory/records.js";
 
 /** A user's write: what load_pdptrs asks of L1's second stage, whatever the access. */
-const TABLE_ACCESS = 6;
+const TABLE_ACCESS = flagOf(PFERR, "W") | flagOf(PFERR, "U");
 const PAGE = ~0xfffn;
 
 /** Loads those at CR3; returns whether they differ from those before. Throws GeneralProtectionError. */
@@ -66,7 +66,7 @@ function tryRead(vm: Machine, cpu: Cpu, cr3: bigint): bigint[] | undefined {
 
 /** Throws GeneralProtectionError where the table lies in no slot or an entry has reserved bits. */
 function read(vm: Machine, cpu: Cpu, cr3: bigint): bigint[] {
-  const table = l1Address(vm, cpu, cr3 & 0xffff_ffe0n);
+  const table = l1Address(cpu, cr3 & bitOf(CR3_PAE, "PDPT"));
   const bytes = table === undefined ? undefined : vm.guest.read(table, 32, cpu.space);
   if (bytes === undefined) {
     throw new GeneralProtectionError(`page-directory-pointer table at 0x${cr3.toString(16)} lies in no slot`);
@@ -79,9 +79,9 @@ function read(vm: Machine, cpu: Cpu, cr3: bigint): bigint[] {
 }
 
 /** While L2 runs behind L1's second stage CR3 is L2's: through that stage, undefined where L1 maps nothing. */
-function l1Address(vm: Machine, cpu: Cpu, table: bigint): bigint | undefined {
+function l1Address(cpu: Cpu, table: bigint): bigint | undefined {
   if (!cpu.walksNested) return table;
-  const { pointer, guestMmu } = cpu;
-  if (vm.exports.walkGuest(pointer, guestMmu.pointer, pointer, table & PAGE, TABLE_ACCESS) === 0) return undefined;
-  return (vcpuRecord.get64(vm.linear, pointer, "GW_GFN") << 12n) | (table & 0xfffn);
+  const { core, guestMmu } = cpu;
+  if (!core.walkGuest(guestMmu.core, table & PAGE, TABLE_ACCESS)) return undefined;
+  return (core.record.gwGfn << 12n) | (table & 0xfffn);
 }

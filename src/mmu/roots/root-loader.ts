@@ -1,21 +1,24 @@
 /** Making a vCPU's root: an ordinary shadow page, with the tables right below it where it stands above the guest's own. */
 
-import { SHADOW_CODES } from "../../abi/shadow.js";
+import { bitOf, PTE } from "../../abi/index.js";
+import { SHADOW_CODES, SP_LOW } from "../../abi/shadow.js";
 import { OutOfMemoryError } from "../../errors.js";
 import { ROLE_DIRECT, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT, roleGuestLevel, roleLevel } from "../../role/index.js";
 import type { PagingContext } from "../context/context.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
-import { mmuRecord, PAGE_WORD, pageRecord, VCPU_WORD } from "../memory/records.js";
 
 const { LOW_LATCHED, LOW_PDPT } = SHADOW_CODES;
 
-const ADDRESS = 0x000f_ffff_ffff_f000n;
+const ADDRESS = bitOf(PTE, "ADDRESS");
+const PRESENT = bitOf(PTE, "P");
+/** Bits 11:5 of a PAE guest's CR3, which place its table in the page. */
+const CR3_LOW = bitOf(SP_LOW, "CR3");
 
 /** CR3 bits 11:5 and the latch, where the guest's root is a page-directory-pointer table; part of the root's name. */
 export function rootLow(vm: Machine, context: PagingContext, pgd: bigint): number {
   if (context.guestLevel !== 3 || context.rootRole & ROLE_DIRECT) return 0;
-  return Number(pgd & 0xfe0n) | LOW_PDPT | (latches(vm, context) ? LOW_LATCHED : 0);
+  return Number(pgd & CR3_LOW) | LOW_PDPT | (latches(vm, context) ? LOW_LATCHED : 0);
 }
 
 function latches(vm: Machine, context: PagingContext): boolean {
@@ -25,7 +28,7 @@ function latches(vm: Machine, context: PagingContext): boolean {
 /** Reads the PDPTEs of L1's PAE NPT where its root is named by them; those that lie in no slot count as not present. */
 export function latchNestedPdptes(vm: Machine, cpu: Cpu, context: PagingContext): void {
   if (!context.livePdptes || context.guestLevel !== 3 || !latches(vm, context)) return;
-  const table = context.pgd & (ADDRESS | 0xfe0n);
+  const table = context.pgd & (ADDRESS | CR3_LOW);
   const bytes = vm.guest.read(table, 32, cpu.space) ?? new Uint8Array(32);
   context.pdptes = [...new BigUint64Array(bytes.slice().buffer)];
 }
@@ -42,18 +45,12 @@ export function loadRoot(vm: Machine, cpu: Cpu, context: PagingContext): boolean
     return true;
   }
   if (!direct && !isVisible(vm, cpu, context, gfn)) return false;
-  if (vm.exports.makeRoom(vm.pointer) === 0) {
+  if (!vm.core.makeRoom()) {
     throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
   }
   vm.settle();
-  const words = vm.linear.u32;
-  const request = cpu.pointer >>> 2;
-  words[request + VCPU_WORD.reqGfn] = Number(gfn & 0xffff_ffffn);
-  words[request + VCPU_WORD.reqGfn + 1] = Number(gfn >> 32n);
-  words[request + VCPU_WORD.reqRole] = role;
-  words[request + VCPU_WORD.reqLow] = rootLow(vm, context, table);
-  const page = vm.providePage(cpu);
-  pageRecord.set32(vm.linear, page, "ROOT_COUNT", pageRecord.get32(vm.linear, page, "ROOT_COUNT") + 1);
+  const page = vm.providePageNamed(cpu, { gfn, role, low: rootLow(vm, context, table) });
+  vm.core.pages.header(page).rootCount++;
   context.roots.setCurrent({ page, pgd: table });
   fillRoot(vm, cpu, page);
   return true;
@@ -62,7 +59,7 @@ export function loadRoot(vm: Machine, cpu: Cpu, context: PagingContext): boolean
 /** The root table, and for a PAE guest each directory, is memory that the guest has (mmu_check_root). */
 function isVisible(vm: Machine, cpu: Cpu, context: PagingContext, root: bigint): boolean {
   const latched = context.guestLevel === 3 && latches(vm, context);
-  const pdptes = latched ? context.pdptes.filter((pdpte) => pdpte & 1n) : [];
+  const pdptes = latched ? context.pdptes.filter((pdpte) => pdpte & PRESENT) : [];
   const gfns = [root, ...pdptes.map((pdpte) => vm.guest.gfnOf(pdpte & ADDRESS))];
   return gfns.every((gfn) => vm.slots.visible(cpu.space, gfn) !== undefined);
 }
@@ -73,16 +70,16 @@ function isVisible(vm: Machine, cpu: Cpu, context: PagingContext, root: bigint):
  * of four and five levels have one top-level table, which the first fault links.
  */
 export function fillRoot(vm: Machine, cpu: Cpu, page: number): void {
-  const role = vm.linear.u32[(page >>> 2) + PAGE_WORD.role]!;
-  const low = vm.linear.u32[(page >>> 2) + PAGE_WORD.low]!;
+  const header = vm.core.pages.header(page);
+  const { role, low } = header;
   const level = roleLevel(role);
   const stands = (role & (ROLE_PAE_ROOT | ROLE_LEVEL_PROMOTED)) !== 0 || low !== 0;
   if (!stands || roleGuestLevel(role) > 3 || level < 3 || (role & ROLE_DIRECT && !(role & ROLE_PAE_ROOT))) return;
-  pageRecord.set32(vm.linear, page, "GAP", 0);
+  header.gap = 0;
   for (let index = 0; index < (level === 3 ? 4 : 1); index++) {
-    if (vm.exports.requestRootChild(cpu.pointer, page, index) === 1) {
+    if (cpu.core.requestRootChild(page, index)) {
       vm.providePage(cpu);
-      vm.exports.linkRootChild(cpu.pointer, page, index);
+      cpu.core.linkRootChild(page, index);
       vm.settle();
     }
     const child = vm.pages.child(page, index);
@@ -93,12 +90,12 @@ export function fillRoot(vm: Machine, cpu: Cpu, page: number): void {
 /** The processor's own check of the PDPTEs of a pae_root at VM entry: no reserved bit in a present entry. */
 export function checkPaeRoot(vm: Machine, context: PagingContext): void {
   const page = context.roots.currentPage;
-  const { linear } = vm;
-  if (page === 0 || (linear.u32[(page >>> 2) + PAGE_WORD.role]! & ROLE_PAE_ROOT) === 0) return;
-  const table = linear.u32[(page >>> 2) + PAGE_WORD.spt]!;
-  const reserved = mmuRecord.get64(linear, context.pointer, "SHADOW_RESERVED", 2);
+  const { pages } = vm.core;
+  if (page === 0 || (pages.role(page) & ROLE_PAE_ROOT) === 0) return;
+  const reserved = context.core.mmu.shadowReserved(2);
   for (let i = 0; i < 4; i++) {
-    const entry = linear.u64[table / 8 + i]!;
-    if (entry & 1n && entry & reserved) throw new RangeError(`PDPTE ${i} 0x${entry.toString(16)} has reserved bits`);
+    const entry = pages.spte(page, i);
+    if (entry & PRESENT && entry & reserved)
+      throw new RangeError(`PDPTE ${i} 0x${entry.toString(16)} has reserved bits`);
   }
 }

@@ -4,7 +4,6 @@ import { ROOTS } from "../context/root-cache.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
 import { REQUEST } from "../machine/requests.js";
-import { PAGE_WORD } from "../memory/records.js";
 import { checkPaeRoot, fillRoot, loadRoot, rootLow } from "./root-loader.js";
 
 /**
@@ -60,7 +59,7 @@ function syncRoots(vm: Machine, cpu: Cpu): void {
   const page = cpu.mmu.roots.currentPage;
   if (cpu.isDirect || page === 0) return;
   cpu.forgetMmio();
-  vm.exports.syncRoot(cpu.pointer, page);
+  cpu.core.syncRoot(page);
   vm.settle();
 }
 
@@ -72,7 +71,7 @@ export function switchRoot(vm: Machine, cpu: Cpu, pgd: bigint): void {
   if (!roots.switchTo(pgd, wanted, rootLow(vm, mmu, pgd))) return;
   cpu.requests |= REQUEST.fillRoot;
   cpu.forgetMmio();
-  if (!(role & ROLE_DIRECT)) vm.linear.u32[(roots.currentPage >>> 2) + PAGE_WORD.flood] = 0;
+  if (!(role & ROLE_DIRECT)) vm.core.pages.header(roots.currentPage).flood = 0;
 }
 
 /** Frees every root. */

@@ -1,8 +1,6 @@
 /** The event buffer of a VM: off by default; what the core recorded is decoded and passed on after each operation. */
-import type { LinearMemory } from "../../core/linear-memory.js";
-import type { Allocations } from "../memory/allocations.js";
-import { eventRecord, VM_WORD, vmRecord } from "../memory/records.js";
-import { drainEvents, type EventMasks, type MmuTraceEvent } from "./events.js";
+import type { EventRing } from "../../core/mmu/event-ring.js";
+import { decodeEvent, type EventMasks, type MmuTraceEvent } from "./events.js";
 
 export class EventBuffer {
   /**
@@ -10,23 +8,16 @@ export class EventBuffer {
    * caller of that operation, and the events behind the one that it threw for come with the next operation.
    */
   sink: ((event: MmuTraceEvent) => void) | undefined;
-  readonly #address: number = 0;
+  readonly #ring: EventRing;
+  readonly #masks: EventMasks;
   /** Decoded and not passed on yet. */
   #waiting: MmuTraceEvent[] = [];
   #passingOn = false;
   #lost = 0;
 
-  constructor(
-    readonly linear: LinearMemory,
-    readonly vm: number,
-    memory: Allocations,
-    readonly masks: EventMasks,
-    readonly capacity: number,
-  ) {
-    if (capacity === 0) return;
-    this.#address = memory.take(capacity * eventRecord.size);
-    vmRecord.set32(linear, vm, "EVENTS", this.#address);
-    vmRecord.set32(linear, vm, "EVENT_CAPACITY", capacity);
+  constructor(ring: EventRing, masks: EventMasks) {
+    this.#ring = ring;
+    this.#masks = masks;
   }
 
   /** Events that found no room in the buffer since the VM was made. Each operation that lost some ends with `lost_events`. */
@@ -36,14 +27,14 @@ export class EventBuffer {
 
   /** Passes on what has been recorded since the last call. */
   collect(vcpuId: number): void {
-    if (this.#address === 0) return;
-    if (this.linear.u32[(this.vm >>> 2) + VM_WORD.eventCount] !== 0) this.#take(vcpuId);
+    if (this.#ring.count !== 0) this.#take(vcpuId);
     // The sink may itself use the VM: what that records comes after what is being passed on.
     if (this.#waiting.length !== 0 && !this.#passingOn) this.#passOn();
   }
 
   #take(vcpuId: number): void {
-    const { events, lost } = drainEvents(this.linear, this.vm, this.masks, vcpuId);
+    const events: MmuTraceEvent[] = [];
+    const lost = this.#ring.take((event) => events.push(decodeEvent(event, this.#masks, vcpuId)));
     this.#lost += lost;
     if (this.sink === undefined) return;
     this.#waiting.push(...events);

@@ -1,8 +1,10 @@
 /** Trace events in the vocabulary of the kernel's kvmmmu tracepoints, decoded from the records that the core leaves behind. */
-import { SHADOW_CODES } from "../../abi/shadow.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
+import { bitOf, fieldOf, flagOf } from "../../abi/bits.js";
+import { EVENT_PAGE, SHADOW_CODES } from "../../abi/shadow.js";
+import { PFN_NO_SLOT, SPTE_LEGACY } from "../../abi/spte.js";
+import type { EventRecord } from "../../core/records/mmu.js";
 import { ACC_ALL } from "../../role/index.js";
-import { eventRecord, VM_WORD, vmRecord } from "../memory/records.js";
+import { mmioGenerationOf } from "../../spte/index.js";
 
 interface PageFields {
   readonly mmu_valid_gen: number;
@@ -84,46 +86,20 @@ export interface EventMasks {
   readonly present: bigint;
 }
 
-const A = eventRecord.offset("A") >> 2;
-const B = eventRecord.offset("B") >> 2;
-const C = eventRecord.offset("C") >> 2;
-const X = eventRecord.offset("X") >> 3;
-const Y = eventRecord.offset("Y") >> 3;
-const Z = eventRecord.offset("Z") >> 3;
-const NO_SLOT_PFN = 1n << 63n;
+const GENERATION = fieldOf(EVENT_PAGE, "GENERATION");
+const UNSYNC = flagOf(EVENT_PAGE, "UNSYNC");
+const CREATED = flagOf(EVENT_PAGE, "CREATED");
+const PRESENT = bitOf(SPTE_LEGACY, "P");
 
-/** Takes the records out of the buffer; `lost` found no room in it. */
-export function drainEvents(
-  linear: LinearMemory,
-  vm: number,
-  masks: EventMasks,
-  vcpuId: number,
-): { readonly events: MmuTraceEvent[]; readonly lost: number } {
-  const count = linear.u32[(vm >>> 2) + VM_WORD.eventCount]!;
-  const lost = vmRecord.get32(linear, vm, "EVENT_LOST");
-  const base = vmRecord.get32(linear, vm, "EVENTS");
-  const events: MmuTraceEvent[] = [];
-  for (let i = 0; i < count; i++) events.push(decode(linear, base + i * eventRecord.size, masks, vcpuId));
-  linear.u32[(vm >>> 2) + VM_WORD.eventCount] = 0;
-  vmRecord.set32(linear, vm, "EVENT_LOST", 0);
-  return { events, lost };
-}
-
-function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId: number): MmuTraceEvent {
-  const words = linear.u32;
-  const type = words[record >>> 2]!;
-  const a = words[(record >>> 2) + A]!;
-  const b = words[(record >>> 2) + B]!;
-  const c = words[(record >>> 2) + C]!;
-  const x = linear.u64[record / 8 + X]!;
-  const y = linear.u64[record / 8 + Y]!;
-  const z = linear.u64[record / 8 + Z]!;
+/** What a record says. Throws RangeError for a type that is none. */
+export function decodeEvent(event: EventRecord, masks: EventMasks, vcpuId: number): MmuTraceEvent {
+  const { type, a, b, c, x, y, z } = event;
   const page = (): PageFields => ({
-    mmu_valid_gen: c >>> 2,
+    mmu_valid_gen: c >>> GENERATION.low,
     gfn: x,
     role: a,
     root_count: b,
-    unsync: (c >>> 1) & 1,
+    unsync: (c & UNSYNC) === 0 ? 0 : 1,
   });
   switch (type) {
     case SHADOW_CODES.EV_PAGETABLE_WALK:
@@ -137,13 +113,13 @@ function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId:
     case SHADOW_CODES.EV_WALKER_ERROR:
       return { ev: "kvm_mmu_walker_error", pferr: a };
     case SHADOW_CODES.EV_GET_PAGE:
-      return { ev: "kvm_mmu_get_page", ...page(), created: c & 1 };
+      return { ev: "kvm_mmu_get_page", ...page(), created: (c & CREATED) === 0 ? 0 : 1 };
     case SHADOW_CODES.EV_SYNC_PAGE:
     case SHADOW_CODES.EV_UNSYNC_PAGE:
     case SHADOW_CODES.EV_PREPARE_ZAP:
       return { ev: PAGE_EVENTS[type], ...page() };
     case SHADOW_CODES.EV_MARK_MMIO:
-      return { ev: "mark_mmio_spte", sptep: z, gfn: x, access: Number(y) & ACC_ALL, gen: mmioGeneration(y) };
+      return { ev: "mark_mmio_spte", sptep: z, gfn: x, access: Number(y) & ACC_ALL, gen: mmioGenerationOf(y) };
     case SHADOW_CODES.EV_HANDLE_MMIO:
       return { ev: "handle_mmio_page_fault", addr: x, gfn: y, access: a };
     case SHADOW_CODES.EV_FAST_PAGE_FAULT:
@@ -168,7 +144,7 @@ function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId:
         spte: y,
         sptep: z,
         level: a,
-        r: masks.present !== 0n ? 1 : Number(y & 1n),
+        r: masks.present !== 0n || (y & PRESENT) !== 0n ? 1 : 0,
         x: (y & (masks.x | masks.nx)) === masks.x ? 1 : 0,
         u: (y & masks.user) !== 0n ? 1 : 0,
       };
@@ -176,7 +152,7 @@ function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId:
       return {
         ev: "kvm_mmu_spte_requested",
         gfn: x,
-        pfn: y === NO_SLOT_PFN ? NO_SLOT_PFN : y >> 12n,
+        pfn: y === PFN_NO_SLOT ? PFN_NO_SLOT : y >> 12n,
         level: a,
       };
     case SHADOW_CODES.EV_TDP_CHANGED:
@@ -186,8 +162,4 @@ function decode(linear: LinearMemory, record: number, masks: EventMasks, vcpuId:
     default:
       throw new RangeError(`unknown event type ${type}`);
   }
-}
-
-function mmioGeneration(spte: bigint): number {
-  return Number(((spte >> 3n) & 0xffn) | ((spte >> 44n) & 0x7ff00n));
 }

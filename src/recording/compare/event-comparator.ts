@@ -1,6 +1,8 @@
 /** Comparing the events of a step with the recorded ones, in order and field by field. */
+
+import { ROLE_GUEST_MODE, ROLE_LEVEL } from "../../role/index.js";
 import { EVENTS, type FieldKind, isProbeEvent, isTraceEvent } from "../format/events.js";
-import { PageNames, ROLE_GUEST_MODE, ROLE_LEVEL, recordedRole } from "./page-names.js";
+import { PageNames, recordedRole } from "./page-names.js";
 import type { RuleCounts } from "./rules.js";
 
 /** An event of either side, with the mode of the roots when it happened. */

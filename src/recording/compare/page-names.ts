@@ -1,15 +1,12 @@
 /** Names of shadow pages that are the same on both sides of a comparison, where addresses are not. */
+import { bitOf } from "../../abi/bits.js";
+import { SPTE } from "../../abi/spte.js";
+import { ROLE_GUEST_LEVEL, ROLE_PAE_ROOT } from "../../role/index.js";
 import type { RecordedPage } from "../format/recording.js";
 import type { ShadowPageState } from "../format/state.js";
 
-/** Bits of this project's role word that 6.1 has no place for: pae_root (19) and guest level (22:20). */
-const OWN_FIELDS = 0xf << 19;
-export const LEVEL_PROMOTED = 1 << 18;
-export const PAE_ROOT = 1 << 19;
-export const ROLE_LEVEL = 15;
-export const ROLE_DIRECT = 1 << 7;
-export const ROLE_GUEST_MODE = 1 << 17;
-export const ROLE_INVALID = 1 << 11;
+/** Fields of this project's role word that 6.1 has no place for. */
+const OWN_FIELDS = ROLE_PAE_ROOT | ROLE_GUEST_LEVEL;
 
 /**
  * A role word of this project in the layout of Linux 6.1. level_promoted stays: it lies where 6.1 has passthrough,
@@ -19,9 +16,9 @@ export function recordedRole(role: number): number {
   return (role & ~OWN_FIELDS) >>> 0;
 }
 
-const ADDRESS_MASK = 0x000ffffffffff000n;
-const SPTE_MMU_PRESENT = 1n << 11n;
-const PAGE_SIZE_BIT = 1n << 7n;
+const ADDRESS_MASK = bitOf(SPTE, "ADDRESS");
+const SPTE_MMU_PRESENT = bitOf(SPTE, "MMU_PRESENT");
+const PAGE_SIZE_BIT = bitOf(SPTE, "PS");
 
 type AnyPage = RecordedPage | ShadowPageState;
 

@@ -1,7 +1,16 @@
 /** Comparing the state after a step with the recorded snapshot: contexts, roots, shadow pages and their SPTEs. */
+
+import {
+  ROLE_DIRECT,
+  ROLE_INVALID,
+  ROLE_LEVEL,
+  ROLE_LEVEL_PROMOTED,
+  ROLE_PAE_ROOT,
+  roleLevel,
+} from "../../role/index.js";
 import type { RecordedContext, RecordedPage, Snapshot } from "../format/recording.js";
 import type { MmuContextState, MmuState, ShadowPageState } from "../format/state.js";
-import { LEVEL_PROMOTED, PAE_ROOT, PageNames, pageKey, ROLE_DIRECT, ROLE_INVALID, ROLE_LEVEL } from "./page-names.js";
+import { PageNames, pageKey } from "./page-names.js";
 import type { RuleCounts } from "./rules.js";
 
 export interface StateDifference {
@@ -36,12 +45,12 @@ export function usesSpecialRoots(context: MmuContextState): boolean {
   // A context that was never used.
   if (context.cpuRole === 0n) return false;
   if ((context.rootRole & ROLE_DIRECT) !== 0) return (context.rootRole & ROLE_LEVEL) === PAE_ROOT_LEVEL;
-  return Number(context.cpuRole & 15n) < ROOT_LEVEL_4;
+  return roleLevel(Number(BigInt.asUintN(32, context.cpuRole))) < ROOT_LEVEL_4;
 }
 
 /** Pages that the recorded kernel keeps in pae_root, pml4_root and pml5_root: promoted ones, and PDPTEs at level 3. */
 function standsForSpecialRoot({ fullRole, pdpt }: ShadowPageState): boolean {
-  return (fullRole & (LEVEL_PROMOTED | PAE_ROOT)) !== 0 || pdpt === true;
+  return (fullRole & (ROLE_LEVEL_PROMOTED | ROLE_PAE_ROOT)) !== 0 || pdpt === true;
 }
 
 /** Compares the state after a step with the recorded snapshot. */

@@ -3,20 +3,28 @@
  * Facts from TP_printk in Linux 6.1's arch/x86/kvm/mmu/mmutrace.h and arch/x86/kvm/trace.h.
  */
 
+import { bitOf, flagOf } from "../../abi/bits.js";
+import { PTE } from "../../abi/entries.js";
+import { PFERR } from "../../abi/faults.js";
+import { encodeWord, layoutOf, roleTraceText } from "../../role/index.js";
 import { EVENTS, type EventKind, type MmuEvent, type RecordedEvent } from "./events.js";
 
 /** Names of PFERR bits that the kernel prints (kvm_mmu_trace_pferr_flags); other bits print as one hex number. */
 const PFERR_NAMES: readonly (readonly [number, string])[] = [
-  [1 << 0, "P"],
-  [1 << 1, "W"],
-  [1 << 2, "U"],
-  [1 << 3, "RSVD"],
-  [1 << 4, "F"],
+  [flagOf(PFERR, "P"), "P"],
+  [flagOf(PFERR, "W"), "W"],
+  [flagOf(PFERR, "U"), "U"],
+  [flagOf(PFERR, "RSVD"), "RSVD"],
+  [flagOf(PFERR, "I"), "F"],
 ];
 
 const RET_PF_FIXED = 4;
 const RET_PF_SPURIOUS = 5;
-const PT_WRITABLE = 1n << 1n;
+const PT_WRITABLE = bitOf(PTE, "RW");
+/** The layout of the role words that are printed. */
+const ROLE = layoutOf("5.19").base;
+/** Values that its level can have. */
+const LEVELS = 16;
 
 /**
  * One format per kind. `{field:conversion}` prints a field; conversions are listed at `CONVERSIONS`.
@@ -82,29 +90,22 @@ function parsePferrNames(text: string): bigint {
 
 const ACCESS_NAMES = ["---", "--x", "w--", "w-x", "-u-", "-ux", "wu-", "wux"];
 
-/** The role fields that KVM_MMU_PAGE_PRINTK shows, by their positions in the 6.1 role word. */
-function pageRole(role: number): string {
-  const bit = (position: number): boolean => ((role >>> position) & 1) !== 0;
-  return (
-    `l${role & 15} ${bit(4) ? 4 : 8}-byte q${(role >>> 5) & 3}${bit(7) ? " direct" : ""} ` +
-    `${ACCESS_NAMES[(role >>> 8) & 7]}${bit(11) ? " invalid" : ""} ${bit(12) ? "" : "!"}nxe ${bit(16) ? "!" : ""}ad`
-  );
-}
-
 const PAGE_ROLE_PATTERN = String.raw`l\d+ [48]-byte q[0-3](?: direct)? [w-][u-][x-](?: invalid)? !?nxe !?ad`;
 
 function parsePageRole(text: string): bigint {
   const words = text.split(" ");
   const has = (word: string): boolean => words.includes(word);
   const access = words.find((word) => ACCESS_NAMES.includes(word)) ?? "---";
-  let role = Number(words[0]!.slice(1));
-  if (has("4-byte")) role |= 1 << 4;
-  role |= Number(words[2]!.slice(1)) << 5;
-  if (has("direct")) role |= 1 << 7;
-  role |= ACCESS_NAMES.indexOf(access) << 8;
-  if (has("invalid")) role |= 1 << 11;
-  if (has("nxe")) role |= 1 << 12;
-  if (has("!ad")) role |= 1 << 16;
+  const role = encodeWord(ROLE, {
+    level: Number(words[0]!.slice(1)) % LEVELS,
+    has_4_byte_gpte: has("4-byte") ? 1 : 0,
+    quadrant: Number(words[2]!.slice(1)),
+    direct: has("direct") ? 1 : 0,
+    access: ACCESS_NAMES.indexOf(access),
+    invalid: has("invalid") ? 1 : 0,
+    efer_nx: has("nxe") ? 1 : 0,
+    ad_disabled: has("!ad") ? 1 : 0,
+  });
   return BigInt(role);
 }
 
@@ -128,7 +129,7 @@ const CONVERSIONS: Readonly<Record<string, Conversion>> = {
   p: { print: (value) => hex(value).padStart(16, "0"), pattern: "[0-9a-f]{16}", parse: parseHex },
   d: { print: (value) => String(value), pattern: String.raw`-?\d+`, parse: (text) => BigInt(text) },
   pferr: { print: (value) => pferrNames(Number(value)), pattern: "[A-Z0-9a-fx|]*", parse: parsePferrNames },
-  page: { print: (value) => pageRole(Number(value)), pattern: PAGE_ROLE_PATTERN, parse: parsePageRole },
+  page: { print: (value) => roleTraceText(Number(value)), pattern: PAGE_ROLE_PATTERN, parse: parsePageRole },
   sync: either("unsync", "sync"),
   created: either("new", "existing"),
   r: either("r", "-"),

@@ -1,5 +1,10 @@
 /** The shadow MMU as the target of a replay. */
-import { type Core, loadSync } from "../../core/index.js";
+import { bitOf, flagOf } from "../../abi/bits.js";
+import { PFERR } from "../../abi/faults.js";
+import { MEM_FLAGS } from "../../abi/kvm.js";
+import { RFLAGS } from "../../abi/processor.js";
+import { SHADOW_CODES } from "../../abi/shadow.js";
+import { loadSync } from "../../core/index.js";
 import { ConfigError, UnsupportedError } from "../../errors.js";
 import {
   type HostPage,
@@ -14,6 +19,7 @@ import {
   type VmMasks,
 } from "../../mmu/index.js";
 import { ROLE_LEVEL_PROMOTED, roleGuestLevel, roleIsPromoted } from "../../role/index.js";
+import { recordedRole } from "../compare/page-names.js";
 import type { MmuEvent } from "../format/events.js";
 import type {
   ControlRegisters,
@@ -56,10 +62,8 @@ const EMITTED: ReadonlySet<string> = new Set([
 /** Events of the largest operation: a fast zap, which tells of all 512 entries of each TDP page. */
 const EVENT_CAPACITY = 65536;
 /** PFERR: the access was the processor's own, to a table of the guest. */
-const PFERR_GUEST_PAGE = 1n << 33n;
-const RFLAGS_AC = 1n << 18n;
-/** Bits 20 and up of a role are this project's own. */
-const GUEST_LEVEL_AND_PAE_ROOT = 0xf << 19;
+const PFERR_GUEST_PAGE = bitOf(PFERR, "GUEST_PAGE");
+const RFLAGS_AC = bitOf(RFLAGS, "AC");
 
 interface Range {
   readonly hva: bigint;
@@ -95,14 +99,12 @@ function passOn(sink: (event: MmuEvent) => void): (event: MmuTraceEvent) => void
 class EngineTarget implements ReplayTarget {
   readonly emits = EMITTED;
   readonly vm: VirtualMachine;
-  readonly #core: Core;
   readonly #ranges: readonly Range[];
   readonly #vcpus = new Map<number, Vcpu>();
 
   constructor(config: ReplayVmConfig, host: ReplayHost, sink?: (event: MmuEvent) => void) {
     const { masks } = config;
-    this.#core = loadSync();
-    this.vm = new VirtualMachine(this.#core, {
+    this.vm = new VirtualMachine(loadSync(), {
       masks: vmMasks(masks),
       paging: config.paging,
       tdpMmu: config.paging !== "shadow" && config.tdpMmu,
@@ -150,12 +152,11 @@ class EngineTarget implements ReplayTarget {
   }
 
   writeHost(hva: bigint, bytes: Uint8Array): void {
-    new Uint8Array(this.#core.linearMemory.buffer).set(bytes, this.#ram(hva));
+    this.vm.state.core.writeRam(this.#ram(hva), bytes);
   }
 
   readHost(hva: bigint, length: number): Uint8Array {
-    const at = this.#ram(hva);
-    return new Uint8Array(this.#core.linearMemory.buffer).slice(at, at + length);
+    return this.vm.state.core.readRam(this.#ram(hva), length);
   }
 
   setSlot(slot: SlotInput): void {
@@ -164,8 +165,8 @@ class EngineTarget implements ReplayTarget {
       id: slot.id,
       gpa: slot.gpa,
       size: Number(slot.size),
-      logDirty: (slot.flags & 1) !== 0,
-      readOnly: (slot.flags & 2) !== 0,
+      logDirty: (slot.flags & flagOf(MEM_FLAGS, "LOG_DIRTY_PAGES")) !== 0,
+      readOnly: (slot.flags & flagOf(MEM_FLAGS, "READONLY")) !== 0,
       ...(slot.size === 0n ? {} : { hva: slot.hva, ram: this.#ram(slot.hva) }),
     });
   }
@@ -303,13 +304,13 @@ class EngineTarget implements ReplayTarget {
     const addresses = new Map(this.vm.allPages().map((page) => [page.pointer, page.hostAddress]));
     const { mmioInfo: mmio, mmu, guestMmu, walksNested } = vcpu.state;
     return {
-      rootMmu: contextState(vcpu.rootMmu, addresses),
-      guestMmu: contextState(vcpu.guestMmu, addresses),
-      nestedMmu: contextState(vcpu.nestedMmu, addresses),
+      rootMmu: contextState(vcpu.state.rootMmu, addresses),
+      guestMmu: contextState(vcpu.state.guestMmu, addresses),
+      nestedMmu: contextState(vcpu.state.nestedMmu, addresses),
       active: mmu === guestMmu ? "guest_mmu" : "root_mmu",
       walking: walksNested ? "nested_mmu" : "root_mmu",
       usedPages: this.vm.counter("USED"),
-      validGen: this.vm.counter("VALID_GEN"),
+      validGen: this.vm.state.core.vm.validGen,
       mmio: { gva: mmio.gva, gfn: mmio.gfn, access: mmio.access, gen: mmio.generation },
       pages: pages.map(pageState),
     };
@@ -324,7 +325,7 @@ function levelsOf<None extends number>(level: number, none: None): 3 | 4 | 5 | N
 /** A root role in the layout of Linux 6.1, whose passthrough is the one promotion that it makes with an ordinary page. */
 function recordedRootRole(role: number): number {
   const passthrough = roleIsPromoted(role) && roleGuestLevel(role) === 4;
-  return (role & ~(GUEST_LEVEL_AND_PAE_ROOT | (passthrough ? 0 : ROLE_LEVEL_PROMOTED))) >>> 0;
+  return recordedRole(passthrough ? role : role & ~ROLE_LEVEL_PROMOTED);
 }
 
 function contextState(context: PagingContext, addresses: ReadonlyMap<number, bigint>): MmuContextState {
@@ -347,10 +348,10 @@ function contextState(context: PagingContext, addresses: ReadonlyMap<number, big
 function pageState(page: ShadowPage): ShadowPageState {
   return {
     hpa: page.hostAddress,
-    role: (page.role & ~GUEST_LEVEL_AND_PAE_ROOT) >>> 0,
+    role: recordedRole(page.role),
     fullRole: page.role,
     gfn: page.gfn,
-    pdpt: (page.low & 1) !== 0,
+    pdpt: (page.low & SHADOW_CODES.LOW_PDPT) !== 0,
     rootCount: page.rootCount,
     unsync: page.unsync,
     unsyncChildren: page.unsyncChildren,

@@ -1,5 +1,8 @@
 /** Feeds the inputs of one guest step to a target, in the order in which the recording has them. */
 
+import { bitOf, flagOf } from "../../abi/bits.js";
+import { PFERR } from "../../abi/faults.js";
+import { EVENT_INFO, EXIT, MSR_EFER } from "../../abi/processor.js";
 import type { EventOf, RecordedEvent } from "../format/events.js";
 import type { GuestStep, Recording } from "../format/recording.js";
 import type { GuestWalkOutcome } from "../format/state.js";
@@ -15,20 +18,9 @@ import { walkLength } from "../world/walk-events.js";
 import { notify } from "./notifier.js";
 import type { ReplayTarget } from "./target.js";
 
-/** Exit reasons: SVM's WRMSR, VMX's WRMSR, EPT misconfiguration, INVEPT, INVPCID, VMPTRLD. */
-const EXIT_MSR_SVM = 0x7c;
-const EXIT_MSR_WRITE_VMX = 0x20;
-const EXIT_EPT_MISCONFIG = 0x31;
-const EXIT_INVEPT = 0x32;
-const EXIT_VMPTRLD = 0x15;
-/** VMX instructions: their operands are written by KVM itself. */
-const EXIT_VMX_FIRST = 0x12;
-const EXIT_VMX_LAST = 0x1b;
-const EXIT_INVPCID = 0x3a;
-const MSR_EFER = 0xc0000080;
-const EVENT_VALID = 0x80000000;
-const PFERR_WRITE = 2;
-const PFERR_RSVD = 8n;
+const EVENT_VALID = flagOf(EVENT_INFO, "VALID");
+const PFERR_WRITE = flagOf(PFERR, "W");
+const PFERR_RSVD = bitOf(PFERR, "RSVD");
 
 const INPUT_KINDS: ReadonlySet<string> = new Set(["kvm_unmap_hva_range", "kvm_set_spte_hva"]);
 
@@ -217,28 +209,28 @@ export class StepPlayer {
     this.#lastExit = event;
     const { intel } = this.#recording.config;
     const rest = this.#untilEntry(index + 1);
-    if (event.exit_reason === (intel ? EXIT_MSR_WRITE_VMX : EXIT_MSR_SVM)) {
+    if (event.exit_reason === (intel ? EXIT.vmxMsrWrite : EXIT.svmMsr)) {
       const msr = rest.find((later) => later.ev === "kvm_msr");
       if (msr?.ev === "kvm_msr" && msr.write === 1 && msr.ecx === MSR_EFER && msr.exception === 0)
         this.#target.writeEfer(this.#vcpu, msr.data);
     }
     if (!intel) return;
     switch (event.exit_reason) {
-      case EXIT_EPT_MISCONFIG:
+      case EXIT.eptMisconfiguration:
         this.#pageFault(index, misconfiguredAddress(this.#step, rest), PFERR_RSVD);
         break;
-      case EXIT_INVEPT:
+      case EXIT.invept:
         this.#walkOperands(index, rest);
         if (rest.every((later) => later.ev !== "kvm_inj_exception")) {
           const all = this.#step.invept === 2;
           this.#target.invept(this.#vcpu, all ? "all" : this.#step.gva);
         }
         break;
-      case EXIT_VMPTRLD:
+      case EXIT.vmptrld:
         this.#walkOperands(index, rest);
         if (rest.some((later) => later.ev === "free_roots")) this.#target.releaseGuestMmu(this.#vcpu);
         break;
-      case EXIT_INVPCID:
+      case EXIT.invpcid:
         this.#walkOperands(index, rest);
         if (rest.every((later) => later.ev !== "kvm_inj_exception")) this.#invpcid(rest);
         break;
@@ -349,8 +341,8 @@ export class StepPlayer {
     const reason = this.#lastExit?.exit_reason ?? 0;
     const previous = this.#events[before]?.ev ?? "";
     return (
-      reason >= EXIT_VMX_FIRST &&
-      reason <= EXIT_VMX_LAST &&
+      reason >= EXIT.vmxFirst &&
+      reason <= EXIT.vmxLast &&
       (previous === "kvm_mmu_paging_element" || previous === "kvm_mmu_walker_error")
     );
   }

@@ -1,18 +1,19 @@
 /** The configuration of the virtual machine that a recording needs. */
+import { flagOf } from "../../abi/bits.js";
+import { CPUID_EXTENDED, CPUID_EXTENDED_EDX } from "../../abi/processor.js";
 import type { Recording } from "../format/recording.js";
 import { hostRanges } from "../world/guest-memory.js";
 import type { ReplayVmConfig } from "./target.js";
 
-const EXTENDED_FEATURES = 0x80000001;
 const EDX = 3;
-const PAGE_1G = 1 << 26;
-const NX = 1 << 20;
+const PAGE_1G = flagOf(CPUID_EXTENDED_EDX, "PAGE_1G");
+const NX = flagOf(CPUID_EXTENDED_EDX, "NX");
 
 /** The virtual machine that a recording needs. */
 export function vmConfigOf(recording: Recording): ReplayVmConfig {
   const { config } = recording;
   const cleared = recording.cpuidEdits
-    .filter((edit) => edit.fn === EXTENDED_FEATURES && edit.register === EDX)
+    .filter((edit) => edit.fn === CPUID_EXTENDED && edit.register === EDX)
     .reduce((bits, edit) => bits | (edit.clear & ~edit.set), 0);
   return {
     paging: config.ept ? "ept" : config.npt ? "npt" : "shadow",

@@ -5,7 +5,10 @@
  */
 
 import { Access } from "../../abi/access.js";
-import { bitOf } from "../../abi/bits.js";
+import { bitOf, flagOf } from "../../abi/bits.js";
+import { EPT, PTE } from "../../abi/entries.js";
+import { PFERR } from "../../abi/faults.js";
+import { CPUID_EXTENDED, CPUID_EXTENDED_EDX, RFLAGS } from "../../abi/processor.js";
 import { CR0, CR4, EFER } from "../../abi/registers.js";
 import type { AddressSpace, GuestMemory, PagingEngine, Translation } from "../../api.js";
 import { isTraceEvent, type RecordedEvent } from "../format/events.js";
@@ -21,14 +24,16 @@ const CR0_PE = bitOf(CR0, "PE");
 const CR0_PG = bitOf(CR0, "PG");
 const CR4_PAE = bitOf(CR4, "PAE");
 const EFER_LMA = bitOf(EFER, "LMA");
-const RFLAGS_AC = 1n << 18n;
+const RFLAGS_AC = bitOf(RFLAGS, "AC");
 const PAGE_MASK = ~0xfffn;
-const PDPTE_ACCESSED = 1n << 5n;
+const PDPTE_ACCESSED = bitOf(PTE, "A");
+const EPT_RWX = bitOf(EPT, "R") | bitOf(EPT, "W") | bitOf(EPT, "X");
 
-const PFERR_P = 1;
-const PFERR_W = 2;
-const PFERR_U = 4;
-const PFERR_RSVD = 8;
+const PFERR_P = flagOf(PFERR, "P");
+const PFERR_W = flagOf(PFERR, "W");
+const PFERR_U = flagOf(PFERR, "U");
+const PFERR_RSVD = flagOf(PFERR, "RSVD");
+const PAGE_1G = flagOf(CPUID_EXTENDED_EDX, "PAGE_1G");
 /** Table accesses at the nested level are user writes where the guest's tables have accessed and dirty bits. */
 const PFERR_TABLE = PFERR_W | PFERR_U;
 
@@ -223,7 +228,9 @@ class WalkJudge {
 
   #guestStage(step: GuestStep, registers: ControlRegisters, second: AddressSpace | undefined): Stage {
     const config = this.#recording.config;
-    const page1g = !this.#recording.cpuidEdits.some((edit) => edit.fn === 0x80000001 && (edit.clear & (1 << 26)) !== 0);
+    const page1g = !this.#recording.cpuidEdits.some(
+      (edit) => edit.fn === CPUID_EXTENDED && (edit.clear & PAGE_1G) !== 0,
+    );
     const pae = (registers.cr4 & CR4_PAE) !== 0n && (registers.efer & EFER_LMA) === 0n;
     const pdptes = pae ? this.#pdptes(step, registers, second) : undefined;
     const space = this.#engine.createAddressSpace(this.#memory, {
@@ -346,10 +353,10 @@ class WalkJudge {
   }
 }
 
-const EPT_ENTRY: EntryFormat = { size: 8, accessed: 1n << 8n, dirty: 1n << 9n };
+const EPT_ENTRY: EntryFormat = { size: 8, accessed: bitOf(EPT, "A"), dirty: bitOf(EPT, "D") };
 
 function legacyEntry(cr4: bigint): EntryFormat {
-  return { size: (cr4 & CR4_PAE) !== 0n ? 8 : 4, accessed: 1n << 5n, dirty: 1n << 6n };
+  return { size: (cr4 & CR4_PAE) !== 0n ? 8 : 4, accessed: bitOf(PTE, "A"), dirty: bitOf(PTE, "D") };
 }
 
 /** The access word of a PFERR word; a walk of the guest's own tables has the step's RFLAGS.AC. */
@@ -365,7 +372,7 @@ function accessOf(pferr: number, step: GuestStep | undefined): number {
 function walkerError(fault: Extract<Translation, { ok: false }>, pferr: number, stage: Stage): number {
   if (stage.kind !== "ept") return Number(fault.errorCode & 0xffffffffn);
   const access = pferr & (PFERR_W | PFERR_U);
-  const present = (fault.entry & 7n) !== 0n ? PFERR_P : 0;
+  const present = (fault.entry & EPT_RWX) !== 0n ? PFERR_P : 0;
   return access | present | (fault.errorCode === 0n && present !== 0 ? PFERR_RSVD : 0);
 }
 

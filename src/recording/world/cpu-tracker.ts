@@ -1,6 +1,8 @@
 /** Following the vCPUs' control registers and PDPTEs through a recording. */
 import { bitOf } from "../../abi/bits.js";
-import { CR0, CR4, EFER } from "../../abi/registers.js";
+import { MSR_EFER } from "../../abi/processor.js";
+import { CR0, CR3, CR4, EFER } from "../../abi/registers.js";
+import { decodeRole, layoutOf, splitRole } from "../../role/index.js";
 import type { EventOf, RecordedEvent } from "../format/events.js";
 import type { GuestStep, Snapshot, Step } from "../format/recording.js";
 import type { ControlRegisters, NestedEntry } from "../format/state.js";
@@ -10,12 +12,11 @@ const CR0_PE = bitOf(CR0, "PE");
 const CR0_PG = bitOf(CR0, "PG");
 const CR0_WP = bitOf(CR0, "WP");
 /** EM and TS, which enter_smm clears with PE and PG. */
-const CR0_EM_TS = 0xcn;
+const CR0_EM_TS = bitOf(CR0, "EM") | bitOf(CR0, "TS");
 const EFER_LME = bitOf(EFER, "LME");
 const EFER_LMA = bitOf(EFER, "LMA");
 const EFER_NXE = bitOf(EFER, "NXE");
-const MSR_EFER = 0xc0000080;
-const CR3_NOFLUSH = 1n << 63n;
+const CR3_NOFLUSH = bitOf(CR3, "NOFLUSH");
 
 /** Offsets in a VMCB (APM vol. 2, "Layout of VMCB"). */
 const VMCB_EFER = 0x4d0n;
@@ -225,9 +226,6 @@ export class CpuTracker {
   }
 }
 
-/** Bits of an extended role, by their positions in the upper half of cpu_role (kvm_mmu_extended_role, Linux 6.1). */
-const EXT = { cr4_pse: 2n, cr4_smap: 4n, cr4_smep: 5n, cr4_la57: 6n, efer_lma: 7n };
-
 /**
  * L2's root table, which only a walk of L2's own tables shows: it begins with a walk of the root's address through
  * the second stage. A VMCS's fields are not in a recording.
@@ -246,21 +244,20 @@ function l2Root(step: GuestStep, from: number): bigint | undefined {
 function registersOfRole(snapshot: Snapshot, l1: ControlRegisters): ControlRegisters {
   const role = snapshot.nestedMmu?.cpuRole;
   if (role === undefined) return l1;
-  const ext = (position: bigint): boolean => ((role >> (32n + position)) & 1n) !== 0n;
-  const bit = (position: bigint): boolean => ((role >> position) & 1n) !== 0n;
-  const level = Number(role & 15n);
-  const paging = level !== 0;
-  const pae = paging && !bit(4n);
-  let cr4 = 0n;
-  if (pae) cr4 |= bitOf(CR4, "PAE");
-  if (ext(EXT.cr4_pse)) cr4 |= bitOf(CR4, "PSE");
-  if (ext(EXT.cr4_smap)) cr4 |= bitOf(CR4, "SMAP");
-  if (ext(EXT.cr4_smep)) cr4 |= bitOf(CR4, "SMEP");
-  if (ext(EXT.cr4_la57)) cr4 |= bitOf(CR4, "LA57");
+  const { base, ext } = decodeRole(layoutOf("5.19"), splitRole(role));
+  const paging = base.fields.level !== 0;
+  const pae = paging && base.fields.has_4_byte_gpte === 0;
+  const when = (set: number | undefined, bit: bigint) => (set ? bit : 0n);
+  const cr4 =
+    (pae ? bitOf(CR4, "PAE") : 0n) |
+    when(ext?.fields.cr4_pse, bitOf(CR4, "PSE")) |
+    when(ext?.fields.cr4_smap, bitOf(CR4, "SMAP")) |
+    when(ext?.fields.cr4_smep, bitOf(CR4, "SMEP")) |
+    when(ext?.fields.cr4_la57, bitOf(CR4, "LA57"));
   return {
-    cr0: CR0_PE | (paging ? CR0_PG : 0n) | (bit(13n) ? CR0_WP : 0n),
+    cr0: CR0_PE | (paging ? CR0_PG : 0n) | when(base.fields.cr0_wp, CR0_WP),
     cr3: 0n,
     cr4,
-    efer: (bit(12n) ? EFER_NXE : 0n) | (ext(EXT.efer_lma) ? EFER_LME | EFER_LMA : 0n),
+    efer: when(base.fields.efer_nx, EFER_NXE) | when(ext?.fields.efer_lma, EFER_LME | EFER_LMA),
   };
 }

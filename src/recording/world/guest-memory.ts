@@ -1,4 +1,6 @@
 /** Following what guest memory holds through a recording. */
+import { bitOf } from "../../abi/bits.js";
+import { PTE32 } from "../../abi/entries.js";
 import { PAGE_SIZE } from "../format/memory-image.js";
 import { type HostRange, mergeRanges } from "../format/ranges.js";
 import type { GuestStep, MemoryChange, Recording, Step, VmmStep } from "../format/recording.js";
@@ -13,7 +15,8 @@ const FIRST_BYTES = Uint8Array.of(0xcd, 0x40, 0xeb, 0xfe);
 const NESTED_FIRST_BYTES = Uint8Array.of(0x0f, 0x01, 0xd9, 0xeb, 0xfe);
 
 /** Accessed and dirty in both halves of a qword: a 32-bit guest has two entries in it. */
-const ACCESSED_DIRTY = 0x60n | (0x60n << 32n);
+const FLAGS = bitOf(PTE32, "A") | bitOf(PTE32, "D");
+const ACCESSED_DIRTY = FLAGS | (FLAGS << 32n);
 
 /** Every host range that a slot of the recording ever names. */
 export function hostRanges(recording: Recording): HostRange[] {

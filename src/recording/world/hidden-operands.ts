@@ -1,10 +1,13 @@
 /** Operands that no event of an exit has, recovered from what the events after it show. */
+import { bitOf } from "../../abi/bits.js";
+import { PTE } from "../../abi/entries.js";
+import { CR3 } from "../../abi/registers.js";
 import type { RecordedEvent } from "../format/events.js";
 import type { GuestStep } from "../format/recording.js";
 import { HANDLER_RETURNS } from "./fault-result.js";
 
-const ENTRY_ADDRESS = 0x000ffffffffff000n;
-const PCID = 0xfffn;
+const ENTRY_ADDRESS = bitOf(PTE, "ADDRESS");
+const PCID = bitOf(CR3, "PCID");
 
 /** The gpa of an EPT misconfiguration; `rest` has the events up to the next guest entry. */
 export function misconfiguredAddress(step: GuestStep, rest: readonly RecordedEvent[]): bigint {

@@ -1,13 +1,15 @@
 /** The guest-physical address of a write, by the guest's tables alone. */
-import { bitOf } from "../../abi/bits.js";
-import { CR0, CR4, EFER } from "../../abi/registers.js";
+import { bitOf, fieldOf, valueIn } from "../../abi/bits.js";
+import { PDE4M, PTE } from "../../abi/entries.js";
+import { CR0, CR3_PAE, CR4, EFER } from "../../abi/registers.js";
 import type { ControlRegisters } from "../format/state.js";
 import type { ReadMemory } from "./cpu-tracker.js";
 import { fromBytes } from "./host-memory.js";
 
-const PRESENT = 1n;
-const PAGE_SIZE_BIT = 1n << 7n;
-const ADDRESS_MASK = 0x000ffffffffff000n;
+const PRESENT = bitOf(PTE, "P");
+const PAGE_SIZE_BIT = bitOf(PTE, "PS");
+const ADDRESS_MASK = bitOf(PTE, "ADDRESS");
+const ADDRESS_HIGH = fieldOf(PDE4M, "ADDRESS_HIGH");
 
 /** Shape of the tables that `registers` select. */
 function shape(registers: ControlRegisters): { levels: number; entrySize: number; indexBits: bigint } | undefined {
@@ -26,7 +28,7 @@ export function locate(registers: ControlRegisters, gva: bigint, read: ReadMemor
   if (tables === undefined) return gva;
   const { levels, entrySize, indexBits } = tables;
   const pse = entrySize === 8 || (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
-  let table = registers.cr3 & (levels === 3 ? 0xffffffe0n : ADDRESS_MASK);
+  let table = registers.cr3 & (levels === 3 ? bitOf(CR3_PAE, "PDPT") : ADDRESS_MASK);
   for (let level = levels; level >= 1; level--) {
     const shift = 12n + indexBits * BigInt(level - 1);
     const index = (gva >> shift) & ((1n << (level === 3 && levels === 3 ? 2n : indexBits)) - 1n);
@@ -37,7 +39,7 @@ export function locate(registers: ControlRegisters, gva: bigint, read: ReadMemor
       const offset = (1n << shift) - 1n;
       let page = entry & ADDRESS_MASK & ~offset;
       // PSE-36: bits 20:13 of the entry are bits 39:32 of the address.
-      if (large && entrySize === 4) page = (entry & 0xffc00000n) | (((entry >> 13n) & 0xffn) << 32n);
+      if (large && entrySize === 4) page = (entry & bitOf(PDE4M, "ADDRESS")) | (valueIn(ADDRESS_HIGH, entry) << 32n);
       return page | (gva & offset);
     }
     table = entry & ADDRESS_MASK;

@@ -1,4 +1,7 @@
 /** Guest tables whose memory a recording does not hold, recovered from its walks and shadow pages. */
+import { bitOf } from "../../abi/bits.js";
+import { PTE } from "../../abi/entries.js";
+import { ACC } from "../../abi/spte.js";
 import type { Recording } from "../format/recording.js";
 
 export interface RecoveredEntry {
@@ -7,11 +10,13 @@ export interface RecoveredEntry {
   readonly size: number;
 }
 
-const ADDRESS_MASK = 0x000ffffffffff000n;
-const PRESENT = 1n;
-const ACCESS_WRITE = 2n;
-const ACCESSED = 0x20n;
-const DIRTY = 0x40n;
+const ADDRESS_MASK = bitOf(PTE, "ADDRESS");
+const PRESENT = bitOf(PTE, "P");
+const ACCESSED = bitOf(PTE, "A");
+const DIRTY = bitOf(PTE, "D");
+/** Rights of a shadowed translation lie where an entry has them. */
+const ACCESS_WRITE = bitOf(ACC, "WRITE");
+const ACCESS_USER = bitOf(ACC, "USER");
 
 /**
  * Entries of guest tables outside slot 0, whose memory a recording does not hold: as the first walk that read
@@ -55,7 +60,7 @@ export function recoverTables(recording: Recording): Map<bigint, RecoveredEntry>
         const at = gpa + BigInt(index * entrySize);
         // A clean entry shadows without write access, so what was writable and clean cannot be told from read-only.
         const dirty = (shadowed & ACCESS_WRITE) !== 0n ? DIRTY : 0n;
-        const user = shadowed & 4n;
+        const user = shadowed & ACCESS_USER;
         const value = (shadowed & ADDRESS_MASK) | PRESENT | ACCESS_WRITE | user | ACCESSED | dirty;
         if (!entries.has(at)) entries.set(at, { value, size: entrySize });
       }

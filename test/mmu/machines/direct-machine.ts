@@ -161,11 +161,11 @@ export class DirectMachine {
   /** A page that can be written without an exit is in the log, unless the processor's own log will tell. */
   #checkLogged(vcpu: Vcpu, space: AddressSpace, gpa: bigint): void {
     const slot = this.#slotOf(gpa, vcpu);
-    if (slot === undefined || slot.dirty === 0) return;
+    if (slot === undefined || !slot.core.hasLog) return;
     const { result, steps } = space.walk(gpa, Flag.Write | Flag.User);
     if (!result.ok || (this.#logsItself(vcpu, steps.at(-1)!.entry) && !this.#isDirty(steps.at(-1)!.entry))) return;
     const page = Number((this.#plain(gpa) >> 12n) - slot.base);
-    if (((this.vm.state.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
+    if (!slot.core.isDirty(page)) {
       throw new Error(`${gpa.toString(16)} can be written unnoticed and is not in the dirty log`);
     }
   }
@@ -212,7 +212,8 @@ export class DirectMachine {
   /** The guest's write, through a leaf that was `spte` before it. */
   #write(gpa: bigint, vcpu: Vcpu, spte: bigint): void {
     const slot = this.#slotOf(gpa, vcpu)!;
-    this.vm.state.linear.u64[(slot.ram + Number(this.#plain(gpa) - (slot.base << 12n))) / 8] = this.#written++;
+    this.vm.state.core.internals.linear.u64[(slot.ram + Number(this.#plain(gpa) - (slot.base << 12n))) / 8] = this
+      .#written++;
     // The processor logs the address with its alias bits; who empties its log strips them.
     if (this.#logsItself(vcpu, spte) && !this.#isDirty(spte))
       this.vm.markDirty(this.#plain(gpa) >> 12n, vcpu.state.space);

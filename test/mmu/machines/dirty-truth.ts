@@ -17,7 +17,7 @@ class DirtyTruth {
 
   #bytes(page: number, count: number): Uint8Array {
     const from = this.slot.ram + page * 4096;
-    return this.vm.state.linear.u8.subarray(from, from + count * 4096);
+    return this.vm.state.core.internals.linear.u8.subarray(from, from + count * 4096);
   }
 
   /** Throws where a page was written and is not in the log. */

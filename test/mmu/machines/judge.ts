@@ -78,7 +78,7 @@ export class Judge {
   /** The same as the reference walks them. It sees the tables as they are now, and changes nothing. */
   referenceSpace(root: Root): AddressSpace {
     const engine = createReference();
-    const { linear } = this.vm.state;
+    const { linear } = this.vm.state.core.internals;
     const slots = this.host.slots(linear.u8.length);
     const readPage = (gfn: bigint, into: Uint8Array) => {
       const address = gfn << 12n;

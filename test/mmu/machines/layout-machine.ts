@@ -125,9 +125,9 @@ export class LayoutMachine {
   }
 
   #checkLogged(slot: Memslot, gfn: bigint): void {
-    if (slot.dirty === 0) return;
+    if (!slot.core.hasLog) return;
     const page = Number(gfn - slot.base);
-    if (((this.vm.state.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
+    if (!slot.core.isDirty(page)) {
       throw new Error(`gfn ${gfn.toString(16)} can be written unnoticed and is not in the dirty log`);
     }
   }
@@ -300,7 +300,7 @@ export class LayoutMachine {
   /** Through an entry that was `spte`; a processor with a log of its own tells of it. */
   #write(gpa: bigint, spte: bigint): void {
     const slot = this.vm.state.slots.visible(0, gpa >> 12n)!;
-    this.vm.state.linear.u64[(slot.ram + Number(gpa - (slot.base << 12n))) / 8] = this.#written++;
+    this.vm.state.core.internals.linear.u64[(slot.ram + Number(gpa - (slot.base << 12n))) / 8] = this.#written++;
     const dirty = this.machine.format.kind === "ept" ? 0x200n : 0x40n;
     if (this.machine.pageModificationLog && (spte & dirty) === 0n) this.vm.markDirty(gpa >> 12n);
   }

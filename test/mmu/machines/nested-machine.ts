@@ -278,11 +278,11 @@ export class NestedMachine {
     if (!result.ok) return;
     const hva = this.host.hvaOf(result.pa)!;
     const slot = this.guest.vm.state.slots.slots.find(
-      (one) => hva >= one.hva && hva < one.hva + (BigInt(one.pages) << 12n) && one.dirty !== 0,
+      (one) => hva >= one.hva && hva < one.hva + (BigInt(one.pages) << 12n) && one.core.hasLog,
     );
     if (slot === undefined || this.#logsItself(vcpu, steps.at(-1)!.entry)) return;
     const page = Number((hva - slot.hva) >> 12n);
-    if (((this.guest.vm.state.linear.u8[slot.dirty + (page >> 3)]! >> (page & 7)) & 1) === 0) {
+    if (!slot.core.isDirty(page)) {
       throw new Error(
         `${gpa.toString(16)} can be written unnoticed; page ${page} of slot ${slot.id} is not in the log`,
       );
@@ -353,7 +353,7 @@ export class NestedMachine {
     const slot = this.guest.vm.state.slots.visible(0, gpa >> 12n);
     if (slot === undefined || slot.flags & 2) return;
     if (emulated) vcpu.emulatedWrite(gpa, data);
-    else this.guest.vm.state.linear.u8.set(data, slot.ram + Number(gpa - (slot.base << 12n)));
+    else this.guest.vm.state.core.internals.linear.u8.set(data, slot.ram + Number(gpa - (slot.base << 12n)));
   }
 
   // ---------------------------------------------------------------- what happens

@@ -81,7 +81,7 @@ export class NestedTables {
   }
 
   #read8(at: bigint): bigint {
-    return this.guest.vm.state.linear.u64[(this.guest.ram + Number(at)) / 8]!;
+    return this.guest.vm.state.core.internals.linear.u64[(this.guest.ram + Number(at)) / 8]!;
   }
 
   /** Table-building helpers work in one format at a time. */

@@ -158,7 +158,8 @@ export class ShadowMachine {
   ownTranslation(vcpu: Vcpu, probe: bigint, access: number, forced = 0n) {
     const { cr0, cr3, cr4, efer } = vcpu.registers;
     if ((cr0 & PG) === 0n) return { ok: true as const, pa: probe };
-    const pdptes = this.#mode === "pae" ? { pdpteValues: vcpu.rootMmu.pdptes as [bigint, bigint, bigint, bigint] } : {};
+    const pdptes =
+      this.#mode === "pae" ? { pdpteValues: vcpu.state.rootMmu.pdptes as [bigint, bigint, bigint, bigint] } : {};
     const config = { cr0, cr3, cr4, efer: efer | forced, maxPhysAddr: 46, rules: "kvm-6.1" as const };
     const space = core().createAddressSpace(this.#guestMemory, { ...config, ...pdptes });
     const found = space.translate(probe, access | Access.Probe);
@@ -237,10 +238,7 @@ export class ShadowMachine {
   /** A page that the guest can write unnoticed is in the dirty log already. */
   #checkDirty(vcpu: Vcpu, gfn: bigint): void {
     const slot = this.guest.vm.state.slots.visible(vcpu.state.space, gfn)!;
-    if (slot.dirty === 0) return;
-    const page = Number(gfn - slot.base);
-    const byte = this.guest.vm.state.linear.u8[slot.dirty + (page >> 3)]!;
-    if (((byte >> (page & 7)) & 1) === 0)
+    if (slot.core.hasLog && !slot.core.isDirty(Number(gfn - slot.base)))
       throw new Error(`gfn ${gfn.toString(16)} is writable and not in the dirty log`);
   }
 
@@ -381,7 +379,7 @@ export class ShadowMachine {
     // A user's write, where supervisors are kept out by SMAP, is not repeated.
     if (hva === undefined) return;
     const region = this.host.regions.find((one) => hva >= one.hva && hva < one.hva + (BigInt(one.pages) << 12n))!;
-    this.guest.vm.state.linear.u8.set(data, region.ram + Number(hva - region.hva));
+    this.guest.vm.state.core.internals.linear.u8.set(data, region.ram + Number(hva - region.hva));
   }
 
   /** The guest writes one entry of one of its tables through that table's window. */
@@ -406,7 +404,7 @@ export class ShadowMachine {
     if (result !== "ok" && result !== "emulate") throw new Error(`the window of table ${at} gives ${result}`);
     const entry = this.#entry(level, c);
     if (result === "ok")
-      guest.vm.state.linear.u8.set(bytesOf(entry, guest.entryBytes), guest.ram + Number(entryAddress));
+      guest.vm.state.core.internals.linear.u8.set(bytesOf(entry, guest.entryBytes), guest.ram + Number(entryAddress));
     else vcpu.emulatedWrite(entryAddress, bytesOf(entry, guest.entryBytes));
   }
 

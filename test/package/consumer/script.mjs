@@ -6,6 +6,7 @@ import { bitOf, CR0 } from "x86-paging/abi";
 import { parseVector, runVector } from "x86-paging/conform";
 import { openDumpAsync, registersFromDump } from "x86-paging/dump";
 import { openDumpFile } from "x86-paging/dump/node";
+import { explain } from "x86-paging/explain";
 import { fuzzRound } from "x86-paging/fuzz";
 import { pagingModeOf } from "x86-paging/maps";
 import { VirtualMachine } from "x86-paging/mmu";
@@ -24,19 +25,22 @@ const { cr0, cr4, efer } = registers;
 
 const wasm = exported("core.wasm");
 const engines = [await load(), loadSync(), await load(wasm), createReference()];
-const translations = engines.map((engine, number) => {
+const spaces = engines.map((engine, number) => {
   const memory = engine.createMemory({ source: (number === 0 ? file : bytes).pageSource });
-  const result = engine
-    .createAddressSpace(memory, { ...registers, lenient: true })
-    .translate(BigInt(address), Access.Read);
+  return engine.createAddressSpace(memory, { ...registers, lenient: true });
+});
+const translations = spaces.map((space) => {
+  const result = space.translate(BigInt(address), Access.Read);
   return result.ok ? result.pa.toString(16) : `status ${result.status}`;
 });
+const { checks } = explain(spaces[1], BigInt(address), Access.Read);
 file.close();
 
 console.log(
   JSON.stringify({
     version: JSON.parse(exported("package.json")).version,
     translations,
+    checks: checks.length > 0,
     vector: runVector(engines[2], parseVector(vector, 1)).passed,
     difference: fuzzRound(engines[1], engines[3], 1, 20) ?? "none",
     level: guestLevel({ cr0: Number(cr0), cr4: Number(cr4), efer: Number(efer) }),

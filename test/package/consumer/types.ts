@@ -15,6 +15,7 @@ import { type BitLayout, decodeFields, PTE } from "x86-paging/abi";
 import { type ConformanceSummary, runVectors } from "x86-paging/conform";
 import { type AsyncDump, openDumpAsync, registersFromDump } from "x86-paging/dump";
 import { openDumpFile } from "x86-paging/dump/node";
+import { type Explanation, explain } from "x86-paging/explain";
 import { type Finding, fuzzRound } from "x86-paging/fuzz";
 import { infoTlbLine, type TableStructureSummary } from "x86-paging/maps";
 import type { HostMemory, VirtualMachine } from "x86-paging/mmu";
@@ -47,6 +48,7 @@ export function batch(core: Core, addresses: BigUint64Array<ArrayBuffer>): BigUi
   return output;
 }
 
+export const why = (space: AddressSpace): Explanation => explain(space, 0n, Access.Write);
 export const leaves = (space: AddressSpace): Leaf[] => [...space.leaves()];
 export const spte = (word: bigint): DecodedSpte => decodeSpte(word, { format: "npt", level: 2 });
 export const rootField = (era: Era) => layoutOf(era).base.fields[0]?.name;

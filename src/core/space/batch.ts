@@ -1,7 +1,7 @@
 /** Batches of addresses: how they are translated, and arrays for them that need no copying. */
-import { CODES } from "../abi/index.js";
-import { ConfigError } from "../errors.js";
-import type { LinearMemory } from "./linear-memory.js";
+import { CODES } from "../../abi/index.js";
+import { ConfigError } from "../../errors.js";
+import type { LinearMemory } from "../linear/linear-memory.js";
 
 /**
  * How a batch is translated: "scalar" each address by itself, "phases" in blocks, one pass a level, "auto" in blocks as
@@ -20,17 +20,6 @@ export function kernelCode(kernel: BatchKernel): number {
   const code = Object.hasOwn(KERNELS, kernel) ? KERNELS[kernel] : undefined;
   if (code === undefined) throw new RangeError(`kernel is ${kernel}, expected "auto", "scalar" or "phases"`);
   return code;
-}
-
-/**
- * Gives `array` again and again: anew where it lies in linear memory, because growing that empties every view of it. Ask
- * before anything is allocated.
- */
-export function lasting<T extends BigUint64Array | Uint32Array>(array: T, linear: LinearMemory): () => T {
-  const { buffer, byteOffset, length } = array;
-  if (buffer !== linear.memory.buffer) return () => array;
-  const View = array.constructor as new (buffer: ArrayBufferLike, byteOffset: number, length: number) => T;
-  return () => new View(linear.memory.buffer, byteOffset, length);
 }
 
 /** Linear memory has 4 GiB, an address and its result take 16 bytes. */

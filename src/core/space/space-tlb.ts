@@ -1,14 +1,13 @@
 /** The software TLB of a space: its memory, and what each architected event invalidates (SDM "Invalidation of TLBs"). */
-import { bitOf, CODES, CR0, CR3, CR4, EFER, TLB_ENTRY, TLB_LINE } from "../abi/index.js";
-import type { AddressSpaceConfig } from "../api.js";
-import { ConfigError, GeneralProtectionError } from "../errors.js";
-import type { CoreExports } from "./exports.js";
-import type { LinearMemory } from "./linear-memory.js";
-import { RecordType } from "./record.js";
-import { spaceRecord } from "./space-config.js";
+import { bitOf, CODES, CR0, CR3, CR4, EFER } from "../../abi/index.js";
+import type { AddressSpaceConfig } from "../../api.js";
+import { ConfigError, GeneralProtectionError } from "../../errors.js";
+import type { LinearMemory } from "../linear/linear-memory.js";
+import { type SpaceRecord, TlbEntryRecord, TlbLineRecord } from "../records/walk.js";
+import type { CoreExports } from "../wasm/exports.js";
 
-const ENTRY_BYTES = new RecordType(TLB_ENTRY).size;
-const LINE_BYTES = new RecordType(TLB_LINE).size;
+const ENTRY_BYTES = TlbEntryRecord.SIZE;
+const LINE_BYTES = TlbLineRecord.SIZE;
 const LEAST = 16;
 const MOST = 65536;
 
@@ -22,10 +21,10 @@ export class SpaceTlb {
   readonly #entries: number;
   readonly #exports: CoreExports;
   readonly #linear: LinearMemory;
-  readonly #space: number;
+  readonly #space: SpaceRecord;
 
   /** Throws ConfigError for a bad number of entries. */
-  constructor(exports: CoreExports, linear: LinearMemory, space: number, config: AddressSpaceConfig) {
+  constructor(exports: CoreExports, linear: LinearMemory, space: SpaceRecord, config: AddressSpaceConfig) {
     this.#exports = exports;
     this.#linear = linear;
     this.#space = space;
@@ -39,9 +38,9 @@ export class SpaceTlb {
     this.#entries = entries;
     this.#size = entries * (ENTRY_BYTES + LINE_BYTES);
     this.#address = linear.allocate(this.#size);
-    spaceRecord.set32(linear, space, "TLB", this.#address);
-    spaceRecord.set32(linear, space, "TLB_MASK", entries - 1);
-    spaceRecord.set32(linear, space, "TLB_LINES", this.#address + entries * ENTRY_BYTES);
+    space.tlb = this.#address;
+    space.tlbMask = entries - 1;
+    space.tlbLines = this.#address + entries * ENTRY_BYTES;
   }
 
   /** The lines of the first level (assembly/walk/tlb/tlb-lines.ts), four words each, as a view that is good until the memory grows. */
@@ -52,25 +51,25 @@ export class SpaceTlb {
   /** MOV to CR3 with bit 63 clear, `cr3` being what was loaded. */
   flushContext(config: AddressSpaceConfig, cr3: bigint): void {
     const pcid = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) === 0n ? 0n : cr3 & bitOf(CR3, "PCID");
-    this.#exports.tlbFlush(this.#space, CODES.TLB_PCID, Number(pcid));
+    this.#exports.tlbFlush(this.#space.at, CODES.TLB_PCID, Number(pcid));
   }
 
   /** Registers or options were changed by other means than MOV to CR3. */
   afterUpdate(before: AddressSpaceConfig, after: AddressSpaceConfig, cr3Loaded: boolean): void {
-    if (flushesAll(before, after)) this.#exports.tlbFlush(this.#space, CODES.TLB_ALL, 0);
+    if (flushesAll(before, after)) this.#exports.tlbFlush(this.#space.at, CODES.TLB_ALL, 0);
     else if (cr3Loaded) this.flushContext(after, BigInt(after.cr3));
   }
 
   dropPage(address: bigint, config: AddressSpaceConfig): void {
     const pcide = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) !== 0n;
     const pcid = pcide ? Number(BigInt(config.cr3) & bitOf(CR3, "PCID")) : 0;
-    this.#exports.tlbDropPage(this.#space, address, pcid, 1);
+    this.#exports.tlbDropPage(this.#space.at, address, pcid, 1);
   }
 
   /** INVPCID, checked already. */
   invalidate(type: number, pcid: number, address: bigint): void {
-    if (type === 0) this.#exports.tlbDropPage(this.#space, address, pcid, 0);
-    else this.#exports.tlbFlush(this.#space, [0, CODES.TLB_PCID, CODES.TLB_ALL, CODES.TLB_NON_GLOBAL][type]!, pcid);
+    if (type === 0) this.#exports.tlbDropPage(this.#space.at, address, pcid, 0);
+    else this.#exports.tlbFlush(this.#space.at, [0, CODES.TLB_PCID, CODES.TLB_ALL, CODES.TLB_NON_GLOBAL][type]!, pcid);
   }
 
   dispose(): void {

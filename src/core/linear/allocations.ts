@@ -1,5 +1,5 @@
 /** Linear memory that belongs together: all of it is given back at once, also when taking a part of it fails. */
-import type { LinearMemory } from "../../core/linear-memory.js";
+import type { LinearMemory } from "./linear-memory.js";
 
 export class Allocations {
   readonly #blocks: [address: number, size: number][] = [];

@@ -1,6 +1,6 @@
 /** The linear memory: its views, refreshed in one place, and the allocator of the part that belongs to the core. */
-import { checkInteger, checkOptions } from "../checks.js";
-import { ConfigError, OutOfMemoryError } from "../errors.js";
+import { checkInteger, checkOptions } from "../../checks.js";
+import { ConfigError, OutOfMemoryError } from "../../errors.js";
 
 const PAGE = 65536;
 /** Every allocation is a multiple of this, so that 8-byte fields are aligned for atomic access. */
@@ -29,6 +29,7 @@ export class LinearMemory {
   #buffer: ArrayBufferLike;
   readonly #shared: boolean;
   #u8: Uint8Array;
+  #u16: Uint16Array;
   #u32: Uint32Array;
   #u64: BigUint64Array;
   /** Free ranges in ascending order, never adjacent. */
@@ -52,6 +53,7 @@ export class LinearMemory {
     this.#buffer = memory.buffer;
     this.#shared = !(memory.buffer instanceof ArrayBuffer);
     this.#u8 = new Uint8Array(this.#buffer);
+    this.#u16 = new Uint16Array(this.#buffer);
     this.#u32 = new Uint32Array(this.#buffer);
     this.#u64 = new BigUint64Array(this.#buffer);
   }
@@ -59,6 +61,11 @@ export class LinearMemory {
   get u8(): Uint8Array {
     this.#refresh();
     return this.#u8;
+  }
+
+  get u16(): Uint16Array {
+    this.#refresh();
+    return this.#u16;
   }
 
   get u32(): Uint32Array {
@@ -71,11 +78,6 @@ export class LinearMemory {
     return this.#u64;
   }
 
-  /** A fresh DataView; for the rare unaligned access. */
-  view(): DataView {
-    return new DataView(this.memory.buffer);
-  }
-
   /**
    * Growing detaches every view, whoever grew the memory: they have no length then. Views of a shared memory stay as they
    * are, too short. (`memory.buffer` alone would tell, but asking for it takes longer than most of what follows.)
@@ -85,6 +87,7 @@ export class LinearMemory {
     if (this.#buffer === this.memory.buffer) return;
     this.#buffer = this.memory.buffer;
     this.#u8 = new Uint8Array(this.#buffer);
+    this.#u16 = new Uint16Array(this.#buffer);
     this.#u32 = new Uint32Array(this.#buffer);
     this.#u64 = new BigUint64Array(this.#buffer);
   }

@@ -1,19 +1,16 @@
 /** Checking a configuration and writing it into a SPACE record. */
-import { bitOf, CODES, CR3, CR4, PTE, SPACE } from "../abi/index.js";
-import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RegisterLoad, RuleSet } from "../api.js";
-import { checkChoice, checkFlag, checkInteger, checkOptions, show } from "../checks.js";
-import { ConfigError } from "../errors.js";
-import { CPU_OPTIONS, EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../options.js";
-import { checkChange, isLongMode, numbersOf } from "../registers/control-registers.js";
-import { checkCr3 } from "../registers/cr3.js";
-import { checkCr4 } from "../registers/cr4.js";
-import { eptpProblem } from "../registers/eptp.js";
-import { checkMode } from "../registers/mode.js";
-import type { LinearMemory } from "./linear-memory.js";
-import { toU32, toU64 } from "./numbers.js";
-import { RecordType } from "./record.js";
-
-export const spaceRecord = new RecordType(SPACE);
+import { bitOf, CODES, CR3, CR4, PTE } from "../../abi/index.js";
+import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RegisterLoad, RuleSet } from "../../api.js";
+import { checkChoice, checkFlag, checkInteger, checkOptions, show } from "../../checks.js";
+import { ConfigError } from "../../errors.js";
+import { CPU_OPTIONS, EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../../options.js";
+import { checkChange, isLongMode, numbersOf } from "../../registers/control-registers.js";
+import { checkCr3 } from "../../registers/cr3.js";
+import { checkCr4 } from "../../registers/cr4.js";
+import { eptpProblem } from "../../registers/eptp.js";
+import { checkMode } from "../../registers/mode.js";
+import { toU32, toU64 } from "../checks/numbers.js";
+import type { SpaceRecord } from "../records/walk.js";
 
 /** What a space is made of, checked and in the form that the core takes. */
 export interface SpaceFields {
@@ -164,20 +161,20 @@ function checkEncryption(mask = 0n): bigint {
   throw new ConfigError(`encryptionMask is 0x${mask.toString(16)}, expected bits 51:12 only`);
 }
 
-/** Writes the fields into the SPACE record at `pointer`; the derived ones are up to the core's `configure`. */
-export function writeFields(linear: LinearMemory, pointer: number, fields: SpaceFields): void {
+/** Writes the fields into a SPACE record; the derived ones are up to the core's `configure`. */
+export function writeFields(space: SpaceRecord, fields: SpaceFields): void {
   const low = (value: bigint) => Number(value & 0xffffffffn);
-  spaceRecord.set32(linear, pointer, "KIND", fields.kind);
-  spaceRecord.set32(linear, pointer, "FEATURES", fields.features);
-  spaceRecord.set32(linear, pointer, "MAXPHYADDR", fields.maxPhysAddr);
-  spaceRecord.set32(linear, pointer, "CR0", low(fields.cr0));
-  spaceRecord.set32(linear, pointer, "CR4", low(fields.cr4));
-  spaceRecord.set32(linear, pointer, "EFER", low(fields.efer));
-  spaceRecord.set64(linear, pointer, "CR3", fields.cr3);
-  spaceRecord.set64(linear, pointer, "ENCRYPTION", fields.encryption);
-  spaceRecord.set32(linear, pointer, "PKRU", fields.pkru);
-  spaceRecord.set32(linear, pointer, "PKRS", fields.pkrs);
+  space.kind = fields.kind;
+  space.features = fields.features;
+  space.maxphyaddr = fields.maxPhysAddr;
+  space.cr0 = low(fields.cr0);
+  space.cr4 = low(fields.cr4);
+  space.efer = low(fields.efer);
+  space.cr3 = fields.cr3;
+  space.encryption = fields.encryption;
+  space.pkru = fields.pkru;
+  space.pkrs = fields.pkrs;
   fields.pdptes?.forEach((value, index) => {
-    spaceRecord.set64(linear, pointer, "PDPTES", value, index);
+    space.setPdptes(index, value);
   });
 }

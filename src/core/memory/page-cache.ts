@@ -1,11 +1,11 @@
 /** Pages of a source behind the slots: read when a walk first needs them, never written. */
-import { CODES, MEMORY, PAGE } from "../abi/index.js";
-import type { PageSource } from "../api.js";
-import { checkInteger, show } from "../checks.js";
-import { PageSourceError } from "../errors.js";
-import type { CoreExports } from "./exports.js";
-import type { LinearMemory } from "./linear-memory.js";
-import { RecordType } from "./record.js";
+import { CODES } from "../../abi/index.js";
+import type { PageSource } from "../../api.js";
+import { checkInteger, show } from "../../checks.js";
+import { PageSourceError } from "../../errors.js";
+import type { LinearMemory } from "../linear/linear-memory.js";
+import { MemoryRecord, PageRecord } from "../records/walk.js";
+import type { CoreExports } from "../wasm/exports.js";
 
 const PAGE_BYTES = 4096;
 const FIRST_CAPACITY = 256;
@@ -13,8 +13,6 @@ const FIRST_CAPACITY = 256;
 const LEAST_PAGES = 64;
 /** Linear memory has 4 GiB. */
 const MOST_PAGES = 2 ** 20;
-const memoryRecord = new RecordType(MEMORY);
-const pageRecord = new RecordType(PAGE);
 
 export class PageCache {
   /** Linear addresses of page-sized buffers, in use up to #used and kept for reuse after a flush. */
@@ -29,7 +27,7 @@ export class PageCache {
   readonly #asked = new Set<bigint>();
   readonly #exports: CoreExports;
   readonly #linear: LinearMemory;
-  readonly #memory: number;
+  readonly #memory: MemoryRecord;
   readonly #source: PageSource;
   readonly #limit: number;
 
@@ -37,11 +35,11 @@ export class PageCache {
   constructor(exports: CoreExports, linear: LinearMemory, memory: number, source: PageSource, limit: number) {
     this.#exports = exports;
     this.#linear = linear;
-    this.#memory = memory;
+    this.#memory = new MemoryRecord(linear, memory);
     this.#source = source;
     this.#limit = limit;
     checkInteger(limit, LEAST_PAGES, MOST_PAGES, "cachedPages");
-    this.#table = linear.allocate(this.#capacity * pageRecord.size);
+    this.#table = linear.allocate(this.#capacity * PageRecord.SIZE);
     this.#publish();
   }
 
@@ -61,7 +59,7 @@ export class PageCache {
       address = this.#buffers[this.#used] ?? this.#addBuffer();
       this.#linear.u8.set(page, address);
     }
-    if (this.#exports.insertPage(this.#memory, gfn, address) === 0) return;
+    if (this.#exports.insertPage(this.#memory.at, gfn, address) === 0) return;
     if (present) this.#used++;
     this.#entries++;
   }
@@ -89,7 +87,7 @@ export class PageCache {
     if (this.#disposed) return;
     this.#disposed = true;
     for (const address of this.#buffers) this.#linear.free(address, PAGE_BYTES);
-    this.#linear.free(this.#table, this.#capacity * pageRecord.size);
+    this.#linear.free(this.#table, this.#capacity * PageRecord.SIZE);
   }
 
   #addBuffer(): number {
@@ -100,28 +98,27 @@ export class PageCache {
 
   /** Forgets every page; walks hold no pointers between calls. */
   #flush(): void {
-    this.#linear.u8.fill(0, this.#table, this.#table + this.#capacity * pageRecord.size);
+    this.#linear.u8.fill(0, this.#table, this.#table + this.#capacity * PageRecord.SIZE);
     this.#used = 0;
     this.#entries = 0;
   }
 
   #rehash(capacity: number): void {
-    const table = this.#linear.allocate(capacity * pageRecord.size);
+    const table = this.#linear.allocate(capacity * PageRecord.SIZE);
     const [oldTable, oldCapacity] = [this.#table, this.#capacity];
     this.#table = table;
     this.#capacity = capacity;
     this.#publish();
+    const page = new PageRecord(this.#linear, oldTable);
     for (let index = 0; index < oldCapacity; index++) {
-      const record = oldTable + index * pageRecord.size;
-      const key = pageRecord.get64(this.#linear, record, "KEY");
-      if (key === 0n) continue;
-      this.#exports.insertPage(this.#memory, key - 1n, pageRecord.get32(this.#linear, record, "LINEAR"));
+      page.at = oldTable + index * PageRecord.SIZE;
+      if (page.key !== 0n) this.#exports.insertPage(this.#memory.at, page.key - 1n, page.linear);
     }
-    this.#linear.free(oldTable, oldCapacity * pageRecord.size);
+    this.#linear.free(oldTable, oldCapacity * PageRecord.SIZE);
   }
 
   #publish(): void {
-    memoryRecord.set32(this.#linear, this.#memory, "PAGES", this.#table);
-    memoryRecord.set32(this.#linear, this.#memory, "PAGE_MASK", this.#capacity - 1);
+    this.#memory.pages = this.#table;
+    this.#memory.pageMask = this.#capacity - 1;
   }
 }

@@ -1,5 +1,5 @@
 /** An address space of the Wasm core. */
-import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../abi/index.js";
+import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../../abi/index.js";
 import type {
   AddressSpace,
   AddressSpaceConfig,
@@ -9,21 +9,23 @@ import type {
   Translation,
   U64,
   Walk,
-} from "../api.js";
-import { checkArray, checkInteger, show } from "../checks.js";
-import { ConfigError, DisposedError, UnsupportedError } from "../errors.js";
-import { checkInvpcid } from "../registers/invpcid.js";
-import { checkLinear } from "../registers/linear-address.js";
-import { mergeRuns, type Run } from "../runs.js";
-import { BatchBuffer, type BatchKernel, kernelCode, lasting } from "./batch.js";
-import type { CoreExports } from "./exports.js";
-import type { LinearMemory } from "./linear-memory.js";
-import type { CoreMemory } from "./memory.js";
-import { toU64 } from "./numbers.js";
-import { MODES, readSteps, readTranslation, workRecord } from "./results.js";
-import { guestFields, type SpaceFields, spaceRecord, writeFields } from "./space-config.js";
+} from "../../api.js";
+import { checkArray, checkInteger, show } from "../../checks.js";
+import { ConfigError, DisposedError, UnsupportedError } from "../../errors.js";
+import { checkInvpcid } from "../../registers/invpcid.js";
+import { checkLinear } from "../../registers/linear-address.js";
+import { mergeRuns, type Run } from "../../runs.js";
+import { toU64 } from "../checks/numbers.js";
+import { lasting } from "../linear/lasting.js";
+import type { LinearMemory } from "../linear/linear-memory.js";
+import type { CoreMemory } from "../memory/memory.js";
+import { SpaceRecord, type WorkRecord } from "../records/walk.js";
+import type { CoreExports } from "../wasm/exports.js";
+import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
+import { throwBadPdptes } from "./pdpte-errors.js";
+import { MODES, readSteps, readTranslation } from "./results.js";
+import { guestFields, type SpaceFields, writeFields } from "./space-config.js";
 import { enumerateLeaves } from "./space-leaves.js";
-import { throwBadPdptes } from "./space-pdptes.js";
 import { SpaceTlb, splitCr3 } from "./space-tlb.js";
 
 const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
@@ -49,7 +51,8 @@ export class CoreSpace implements AddressSpace {
   readonly #translate: CoreExports["translate"];
   readonly #translate32: CoreExports["translate32"];
   readonly #linear: LinearMemory;
-  readonly #work: number;
+  readonly #work: WorkRecord;
+  readonly #record: SpaceRecord;
   readonly #second: CoreSpace | undefined;
   /** Spaces whose second stage this is: they end with it. */
   readonly #firstStages = new Set<CoreSpace>();
@@ -73,7 +76,7 @@ export class CoreSpace implements AddressSpace {
    */
   constructor(
     exports: CoreExports,
-    work: number,
+    work: WorkRecord,
     readonly memory: CoreMemory,
     fields: SpaceFields,
     configuration: SpaceConfiguration,
@@ -97,14 +100,15 @@ export class CoreSpace implements AddressSpace {
     this.#second = second;
     if (second !== undefined) second.#requireLive();
     memory.requireLive();
-    this.pointer = this.#linear.allocate(spaceRecord.size);
+    this.pointer = this.#linear.allocate(SpaceRecord.SIZE);
+    this.#record = new SpaceRecord(this.#linear, this.pointer);
     memory.attach(this);
     if (second !== undefined) second.#firstStages.add(this);
     try {
-      spaceRecord.set32(this.#linear, this.pointer, "MEMORY", memory.pointer);
-      spaceRecord.set32(this.#linear, this.pointer, "SECOND", second?.pointer ?? 0);
-      spaceRecord.set32(this.#linear, this.pointer, "WORK", work);
-      this.#tlb = config?.tlbEntries ? new SpaceTlb(exports, this.#linear, this.pointer, config) : undefined;
+      this.#record.memory = memory.pointer;
+      this.#record.second = second?.pointer ?? 0;
+      this.#record.work = work.at;
+      this.#tlb = config?.tlbEntries ? new SpaceTlb(exports, this.#linear, this.#record, config) : undefined;
       let missing = this.#apply(fields);
       while (missing !== undefined) {
         this.#supply(missing);
@@ -202,7 +206,7 @@ export class CoreSpace implements AddressSpace {
     // MOV to CR3 reads the PDPTEs, whatever values were given before.
     if (fromMemory) delete (config as { pdpteValues?: unknown }).pdpteValues;
     const fields = guestFields(config, this.#fields);
-    const record = this.#linear.u8.slice(this.pointer, this.pointer + spaceRecord.size);
+    const record = this.#linear.u8.slice(this.pointer, this.pointer + SpaceRecord.SIZE);
     let done = false;
     try {
       const missing = this.#apply(fields);
@@ -221,7 +225,7 @@ export class CoreSpace implements AddressSpace {
   translate(address: U64, access: number = Access.Read): Translation {
     this.#requireLive();
     const status = this.#run(address, checkAccess(access));
-    return readTranslation(this.#linear, this.#work, this.#mode, status);
+    return readTranslation(this.#work, this.#mode, status);
   }
 
   /**
@@ -230,11 +234,12 @@ export class CoreSpace implements AddressSpace {
    */
   translateFast(high: number, low: number, access: number): number {
     const lines = this.#lines;
-    // CODES.LINE_HASH, LINE_VALID and MISSING are written out: V8 would load what a module holds in each call.
+    // CODES.LINE_HASH, LINE_VALID (added to an access, which has no bit there) and MISSING are written out: V8 would load
+    // what a module holds in each call.
     if (lines !== undefined) {
       const kind = access & 0xfff;
       const at = ((low ^ Math.imul(high + kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
-      if (lines[at] === ((low & 0xfffff000) | kind | 1) && lines[at + 1] === (high | 0)) {
+      if (lines[at] === ((low & 0xfffff000) | (kind + 1)) && lines[at + 1] === (high | 0)) {
         return lines[at + 2]! * 4096 + (low & 0xfff);
       }
       // Growing the memory empties its views: nothing is found in them.
@@ -252,7 +257,7 @@ export class CoreSpace implements AddressSpace {
     if (lines !== undefined) {
       const kind = access & 0xfff;
       const at = ((address ^ Math.imul(kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
-      if (lines[at] === ((address & 0xfffff000) | kind | 1)) return lines[at + 2]! * 4096 + (address & 0xfff);
+      if (lines[at] === ((address & 0xfffff000) | (kind + 1))) return lines[at + 2]! * 4096 + (address & 0xfff);
       if (lines.length === 0) this.#viewLines();
     }
     const translate = this.#translate32;
@@ -351,7 +356,7 @@ export class CoreSpace implements AddressSpace {
     }
     return {
       address: at,
-      result: readTranslation(this.#linear, this.#work, this.#mode, status),
+      result: readTranslation(this.#work, this.#mode, status),
       steps: readSteps(this.#linear, this.#work),
     };
   }
@@ -380,7 +385,7 @@ export class CoreSpace implements AddressSpace {
     this.#lines = NO_LINES;
     this.#lines32 = NO_LINES;
     this.#tlb?.dispose();
-    this.#linear.free(this.pointer, spaceRecord.size);
+    this.#linear.free(this.pointer, SpaceRecord.SIZE);
   }
 
   #requireLive(): void {
@@ -397,20 +402,20 @@ export class CoreSpace implements AddressSpace {
 
   /** Writes the record; the frame of PDPTEs that have to be read first, if there is one. */
   #apply(fields: SpaceFields): bigint | undefined {
-    writeFields(this.#linear, this.pointer, fields);
+    writeFields(this.#record, fields);
     this.#exports.configure(this.pointer);
     const live = (fields.features & CODES.FEATURE_LIVE_PDPTES) !== 0;
     if (this.#modeNow() !== "pae" || live) return undefined;
     const given = fields.pdptes !== undefined;
     const status = given ? this.#exports.checkPdptes(this.pointer) : this.#exports.loadPdptes(this.pointer);
     if (status === Status.MissingPage) return this.#missingGfn();
-    if (status !== Status.Ok) throwBadPdptes(this.#linear, this.#work, this.pointer, status);
+    if (status !== Status.Ok) throwBadPdptes(this.#work, this.#record, status);
     return undefined;
   }
 
   /** What the record says. */
   #modeNow(): PagingMode {
-    return MODES[spaceRecord.get32(this.#linear, this.pointer, "MODE")]!;
+    return MODES[this.#record.mode]!;
   }
 
   #run(address: U64, access: number): number {
@@ -432,8 +437,7 @@ export class CoreSpace implements AddressSpace {
    * too, because the fast calls look for one odd result only.
    */
   #translateAgain(): number {
-    const address = workRecord.get64(this.#linear, this.#work, "MISSING_ADDRESS");
-    return this.#translateOn(address, workRecord.get32(this.#linear, this.#work, "MISSING_ACCESS"));
+    return this.#translateOn(this.#work.missingAddress, this.#work.missingAccess);
   }
 
   /** Repeats an access until no page is missing. The WORK record is not what it was after asking the source. */
@@ -456,7 +460,7 @@ export class CoreSpace implements AddressSpace {
 
   /** The page that the last call found missing; to be read before the source is asked. */
   #missingGfn(): bigint {
-    return workRecord.get64(this.#linear, this.#work, "MISSING_GFN");
+    return this.#work.missingGfn;
   }
 
   /** Has a page read by the source, which may do anything meanwhile, disposing of this space included. */

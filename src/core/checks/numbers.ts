@@ -1,6 +1,6 @@
 /** Checking and splitting the integers that callers pass. */
-import type { U64 } from "../api.js";
-import { show } from "../checks.js";
+import type { U64 } from "../../api.js";
+import { show } from "../../checks.js";
 
 const LIMIT = 1n << 64n;
 

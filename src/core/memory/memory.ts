@@ -1,17 +1,14 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
-import { MEMORY, SLOT } from "../abi/index.js";
-import type { GuestMemory, PageSource, SlotConfig, U64 } from "../api.js";
-import { checkFlag, checkInteger, checkMethod, checkOptions, type OptionNames, toBytes } from "../checks.js";
-import { ConfigError, DisposedError, MemoryRangeError } from "../errors.js";
-import type { CoreExports } from "./exports.js";
-import type { LinearMemory } from "./linear-memory.js";
-import { toU32, toU64 } from "./numbers.js";
+import type { GuestMemory, PageSource, SlotConfig, U64 } from "../../api.js";
+import { checkFlag, checkInteger, checkMethod, checkOptions, type OptionNames, toBytes } from "../../checks.js";
+import { ConfigError, DisposedError, MemoryRangeError } from "../../errors.js";
+import { toU32, toU64 } from "../checks/numbers.js";
+import type { LinearMemory } from "../linear/linear-memory.js";
+import { MemoryRecord, SlotRecord } from "../records/walk.js";
+import type { CoreExports } from "../wasm/exports.js";
 import { PageCache } from "./page-cache.js";
-import { RecordType } from "./record.js";
 
 const PAGE_BYTES = 4096;
-const memoryRecord = new RecordType(MEMORY);
-const slotRecord = new RecordType(SLOT);
 /** 32 MiB. */
 const DEFAULT_CACHED_PAGES = 8192;
 
@@ -72,13 +69,13 @@ export class CoreMemory implements GuestMemory {
     if (config.source !== undefined) checkMethod(config.source, "readPage", "source");
     const checked = checkSlots(config.slots ?? [], linear);
     try {
-      this.pointer = this.#allocate(memoryRecord.size);
+      this.pointer = this.#allocate(MemoryRecord.SIZE);
       this.#slots = checked.map((slot) => ({
         ...slot,
         linear: slot.linear ?? this.#allocate(slot.size, PAGE_BYTES),
       }));
       // One record more than there are slots: an empty slot to start with where there is none.
-      this.#slotTable = this.#allocate(slotRecord.size * (checked.length + 1));
+      this.#slotTable = this.#allocate(SlotRecord.SIZE * (checked.length + 1));
       if (config.source !== undefined) {
         const pages = config.cachedPages ?? DEFAULT_CACHED_PAGES;
         this.#cache = new PageCache(exports, linear, this.pointer, config.source, pages);
@@ -181,15 +178,16 @@ export class CoreMemory implements GuestMemory {
 
   #publish(): void {
     this.#slots.forEach((slot, index) => {
-      const record = this.#slotTable + index * slotRecord.size;
-      slotRecord.set64(this.linear, record, "BASE", slot.gpa);
-      slotRecord.set64(this.linear, record, "SIZE", BigInt(slot.size));
-      slotRecord.set32(this.linear, record, "LINEAR", slot.linear);
-      slotRecord.set32(this.linear, record, "READ_ONLY", slot.readOnly ? 1 : 0);
+      const record = new SlotRecord(this.linear, this.#slotTable + index * SlotRecord.SIZE);
+      record.base = slot.gpa;
+      record.size = BigInt(slot.size);
+      record.linear = slot.linear;
+      record.readOnly = slot.readOnly ? 1 : 0;
     });
-    memoryRecord.set32(this.linear, this.pointer, "SLOTS", this.#slotTable);
-    memoryRecord.set32(this.linear, this.pointer, "SLOT_COUNT", this.#slots.length);
-    memoryRecord.set32(this.linear, this.pointer, "LAST_SLOT", this.#slotTable);
+    const record = new MemoryRecord(this.linear, this.pointer);
+    record.slots = this.#slotTable;
+    record.slotCount = this.#slots.length;
+    record.lastSlot = this.#slotTable;
   }
 
   /** Where the bytes of a guest-physical range are, page by page at most; every one is found before this returns. */

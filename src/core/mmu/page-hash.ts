@@ -5,11 +5,29 @@
  */
 
 import { SHADOW_CODES } from "../../abi/shadow.js";
-import type { LinearMemory } from "../../core/linear-memory.js";
 import { ROLE_INVALID } from "../../role/index.js";
-import { PAGE_WORD, VCPU_WORD } from "../memory/records.js";
+import type { LinearMemory } from "../linear/linear-memory.js";
+import { SP_OFFSET, VCPU_OFFSET, type VcpuRecord } from "../records/mmu.js";
+import { SPACE_OFFSET, type SpaceRecord } from "../records/walk.js";
 
 const { LOW_LATCHED } = SHADOW_CODES;
+
+/** Where the parts of a name are, in 32-bit words. */
+const PAGE = {
+  gfn: SP_OFFSET.gfn >> 2,
+  role: SP_OFFSET.role >> 2,
+  low: SP_OFFSET.low >> 2,
+  generation: SP_OFFSET.generation >> 2,
+  pdptes: SP_OFFSET.pdptes >> 2,
+} as const;
+const REQUEST = {
+  gfn: VCPU_OFFSET.reqGfn >> 2,
+  role: VCPU_OFFSET.reqRole >> 2,
+  low: VCPU_OFFSET.reqLow >> 2,
+} as const;
+const SPACE_PDPTES = SPACE_OFFSET.pdptes >> 2;
+/** Four of 64 bits. */
+const PDPTE_WORDS = 8;
 
 const EMPTY = 0;
 const DELETED = 1;
@@ -20,7 +38,11 @@ export class PageHash {
   #occupied = 0;
   #size = 0;
 
-  constructor(readonly linear: LinearMemory) {}
+  readonly #linear: LinearMemory;
+
+  constructor(linear: LinearMemory) {
+    this.#linear = linear;
+  }
 
   /** Number of pages in the table. */
   get size(): number {
@@ -28,16 +50,16 @@ export class PageHash {
   }
 
   /**
-   * The valid page with the name in a vCPU's request, 0 for none. `pdptes` is the linear address of the four PDPTEs that
-   * a latched name includes, `generation` the VM's valid generation.
+   * The valid page with the name in a vCPU's request, 0 for none. `space` has the four PDPTEs that a latched name includes,
+   * `generation` is the VM's valid generation.
    */
-  find(vcpu: number, pdptes: number, generation: number): number {
-    const words = this.linear.u32;
-    const request = vcpu >>> 2;
-    const low = words[request + VCPU_WORD.reqGfn]!;
-    const high = words[request + VCPU_WORD.reqGfn + 1]!;
-    const role = words[request + VCPU_WORD.reqRole]!;
-    const bits = words[request + VCPU_WORD.reqLow]!;
+  find(vcpu: VcpuRecord, space: SpaceRecord, generation: number): number {
+    const words = this.#linear.u32;
+    const request = vcpu.at >>> 2;
+    const low = words[request + REQUEST.gfn]!;
+    const high = words[request + REQUEST.gfn + 1]!;
+    const role = words[request + REQUEST.role]!;
+    const bits = words[request + REQUEST.low]!;
     const entries = this.#entries;
     const mask = entries.length - 1;
     for (let at = hash(low, high, role, bits) & mask; ; at = (at + 1) & mask) {
@@ -47,12 +69,12 @@ export class PageHash {
       const header = page >>> 2;
       // An invalid or obsolete page waits for its last reference; its name is free again.
       if (
-        words[header + PAGE_WORD.gfn] === low &&
-        words[header + PAGE_WORD.gfn + 1] === high &&
-        words[header + PAGE_WORD.role] === role &&
-        words[header + PAGE_WORD.low] === bits &&
-        words[header + PAGE_WORD.generation] === generation &&
-        ((bits & LOW_LATCHED) === 0 || samePdptes(words, header + PAGE_WORD.pdptes, pdptes >>> 2))
+        words[header + PAGE.gfn] === low &&
+        words[header + PAGE.gfn + 1] === high &&
+        words[header + PAGE.role] === role &&
+        words[header + PAGE.low] === bits &&
+        words[header + PAGE.generation] === generation &&
+        ((bits & LOW_LATCHED) === 0 || samePdptes(words, header + PAGE.pdptes, (space.at >>> 2) + SPACE_PDPTES))
       ) {
         return page;
       }
@@ -97,15 +119,10 @@ export class PageHash {
   }
 
   #hashOf(page: number): number {
-    const words = this.linear.u32;
+    const words = this.#linear.u32;
     const header = page >>> 2;
-    const role = (words[header + PAGE_WORD.role]! & ~ROLE_INVALID) >>> 0;
-    return hash(
-      words[header + PAGE_WORD.gfn]!,
-      words[header + PAGE_WORD.gfn + 1]!,
-      role,
-      words[header + PAGE_WORD.low]!,
-    );
+    const role = (words[header + PAGE.role]! & ~ROLE_INVALID) >>> 0;
+    return hash(words[header + PAGE.gfn]!, words[header + PAGE.gfn + 1]!, role, words[header + PAGE.low]!);
   }
 
   #rehash(): void {
@@ -128,7 +145,12 @@ function hash(gfnLow: number, gfnHigh: number, role: number, low: number): numbe
   return value ^ (value >>> 15);
 }
 
+/** Whether the page has the PDPTEs that are latched in `space`. */
+export function hasPdptes(linear: LinearMemory, page: number, space: SpaceRecord): boolean {
+  return samePdptes(linear.u32, (page >>> 2) + PAGE.pdptes, (space.at >>> 2) + SPACE_PDPTES);
+}
+
 function samePdptes(words: Uint32Array, a: number, b: number): boolean {
-  for (let i = 0; i < 8; i++) if (words[a + i] !== words[b + i]) return false;
+  for (let i = 0; i < PDPTE_WORDS; i++) if (words[a + i] !== words[b + i]) return false;
   return true;
 }

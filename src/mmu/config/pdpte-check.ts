@@ -1,14 +1,15 @@
 /** What a PAE page-directory-pointer-table entry may be when it is loaded. */
+import { bitOf, PDPTE_PAE, PDPTE_PAE_RESERVED, PTE } from "../../abi/index.js";
 import { GeneralProtectionError } from "../../errors.js";
 
-/** Bits 2:1 and 8:5, one of which some processors use as an accessed bit. */
-const PDPTE_RESERVED = 0x1e6n;
-const PDPTE_ACCESSED = 0x20n;
+/** Where other entries have their accessed bit; some processors use it as one here, too. */
+const PDPTE_ACCESSED = bitOf(PTE, "A");
+const PRESENT = bitOf(PDPTE_PAE, "P");
 
 /** Bits that a present PDPTE must not have as it is loaded; `aliasMask` has address bits that are attributes. */
 export function pdpteReservedBits(physicalBits: number, accessedAllowed: boolean, aliasMask = 0n): bigint {
   const high = ~((1n << BigInt(physicalBits)) - 1n) & ~aliasMask & 0xffff_ffff_ffff_ffffn;
-  return high | (accessedAllowed ? PDPTE_RESERVED & ~PDPTE_ACCESSED : PDPTE_RESERVED);
+  return high | (accessedAllowed ? PDPTE_PAE_RESERVED & ~PDPTE_ACCESSED : PDPTE_PAE_RESERVED);
 }
 
 /**
@@ -16,6 +17,6 @@ export function pdpteReservedBits(physicalBits: number, accessedAllowed: boolean
  * (SDM, "PAE Paging", PDPTE registers).
  */
 export function checkPdptes(values: readonly bigint[], reserved: bigint): void {
-  const bad = values.findIndex((value) => value & 1n && value & reserved);
+  const bad = values.findIndex((value) => value & PRESENT && value & reserved);
   if (bad >= 0) throw new GeneralProtectionError(`PDPTE ${bad} 0x${values[bad]!.toString(16)} has reserved bits`);
 }

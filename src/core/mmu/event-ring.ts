@@ -1,0 +1,36 @@
+/** The buffer of trace events that the core fills. */
+import type { Allocations } from "../linear/allocations.js";
+import type { LinearMemory } from "../linear/linear-memory.js";
+import { EventRecord, type VmRecord } from "../records/mmu.js";
+
+export class EventRing {
+  readonly #vm: VmRecord;
+  readonly #event: EventRecord;
+
+  /** No events are recorded with a `capacity` of 0. Throws OutOfMemoryError. */
+  constructor(linear: LinearMemory, vm: VmRecord, memory: Allocations, capacity: number) {
+    this.#vm = vm;
+    if (capacity !== 0) {
+      vm.events = memory.take(capacity * EventRecord.SIZE);
+      vm.eventCapacity = capacity;
+    }
+    this.#event = new EventRecord(linear, vm.events);
+  }
+
+  /** Events in it. */
+  get count(): number {
+    return this.#vm.eventCount;
+  }
+
+  /** Gives each event, which is good until the next one, and empties the ring; number of those that found no room in it. */
+  take(each: (event: EventRecord) => void): number {
+    const { eventCount, eventLost, events } = this.#vm;
+    for (let index = 0; index < eventCount; index++) {
+      this.#event.at = events + index * EventRecord.SIZE;
+      each(this.#event);
+    }
+    this.#vm.eventCount = 0;
+    this.#vm.eventLost = 0;
+    return eventLost;
+  }
+}
