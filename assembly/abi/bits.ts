@@ -247,6 +247,11 @@
 /** the access was to the translated address, not to a guest page table */
 // @ts-ignore: decorator
 @inline export const EPT_QUAL_GVA_FINAL: u32 = 0x100;
+/** what the guest's own paging grants (advanced VM-exit information) */
+// @ts-ignore: decorator
+@inline export const EPT_QUAL_ADVANCED: u32 = 0xe00;
+// @ts-ignore: decorator
+@inline export const EPT_QUAL_ADVANCED_SHIFT: u32 = 9;
 
 // Rights register of protection keys, the pair of one key (SDM vol. 3, "Protection Keys")
 /** no data accesses */

@@ -931,7 +931,7 @@ export class Mmu {
 @unmanaged
 export class Vcpu {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 496;
+  @inline static readonly SIZE: u32 = 504;
   /** pointer to the VM record */
   vm: Vm;
   /** pointer to the context that faults go through */
@@ -962,6 +962,10 @@ export class Vcpu {
   gwPteAccess: u32;
   /** walk: error code of the fault */
   gwError: u32;
+  /** walk of EPT: bits 6:0 of a violation's qualification, else 0 */
+  gwQualification: u32;
+  /** walk: 1 where L1's second stage is at fault for a table of L2's */
+  gwOnTable: u32;
   /** walk: resulting gfn */
   gwGfn: u64;
   /** walk: resulting address */
@@ -1014,97 +1018,97 @@ export class Vcpu {
   /** walk: gfn of the table, by level - 1 */
   @inline
   gwTableGfn(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 208);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 216);
   }
 
   /** Sets `gwTableGfn(i)`. */
   @inline
   setGwTableGfn(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 208);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 216);
   }
 
   /** walk: entry */
   @inline
   gwPte(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 248);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 256);
   }
 
   /** Sets `gwPte(i)`. */
   @inline
   setGwPte(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 248);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 256);
   }
 
   /** walk: its address */
   @inline
   gwPteGpa(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 288);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 296);
   }
 
   /** Sets `gwPteGpa(i)`. */
   @inline
   setGwPteGpa(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 288);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 296);
   }
 
   /** walk: access bits accumulated above */
   @inline
   gwPtAccess(i: u32): u32 {
-    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 328);
+    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 336);
   }
 
   /** Sets `gwPtAccess(i)`. */
   @inline
   setGwPtAccess(i: u32, value: u32): void {
-    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 328);
+    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 336);
   }
 
   /** walk of L2's tables: entry, by level - 1 */
   @inline
   l2Pte(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 352);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 360);
   }
 
   /** Sets `l2Pte(i)`. */
   @inline
   setL2Pte(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 352);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 360);
   }
 
   /** walk of L2's tables: its address, L2's */
   @inline
   l2Gpa(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 392);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 400);
   }
 
   /** Sets `l2Gpa(i)`. */
   @inline
   setL2Gpa(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 392);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 400);
   }
 
   /** walk of L2's tables: the page that holds it, L1's */
   @inline
   l2Gfn(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 432);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 440);
   }
 
   /** Sets `l2Gfn(i)`. */
   @inline
   setL2Gfn(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 432);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 440);
   }
 
   /** walk of L2's tables: its linear address, 0: read-only */
   @inline
   l2Pointer(i: u32): usize {
-    return load<usize>(changetype<usize>(this) + ((<usize>i) << 2), 472);
+    return load<usize>(changetype<usize>(this) + ((<usize>i) << 2), 480);
   }
 
   /** Sets `l2Pointer(i)`. */
   @inline
   setL2Pointer(i: u32, value: usize): void {
-    store<usize>(changetype<usize>(this) + ((<usize>i) << 2), value, 472);
+    store<usize>(changetype<usize>(this) + ((<usize>i) << 2), value, 480);
   }
 }
 

@@ -2,6 +2,7 @@
  * The shadow walk of a fault: making the tables down to the leaf, then the leaf (FNAME(fetch) and direct_map).
  * Where a page is wanted it returns NEED_PAGE and is called again with the page; `fLevel` and `fSptep` keep the place.
  */
+import { FEATURE_LIVE_PDPTES } from "../abi/codes";
 import { Mmu, ShadowPage, Vcpu } from "../abi/records";
 import { ROLE_LEVEL_PROMOTED } from "../abi/role";
 import { NEED_PAGE, RET_PF_RETRY, RET_PF_SPURIOUS, STAGE_DIRECT, STAGE_TABLE } from "../abi/shadow";
@@ -17,6 +18,13 @@ import { linkPage, linkedChild, validateDirect } from "../shadow/make-page";
 import { prefetchDirectFault, prefetchFault } from "../shadow/prefetch";
 import { syncChildren } from "../shadow/sync";
 import { adjustLevel, keepSmall, requested } from "./huge-level";
+
+/** The highest level whose entries are memory: PDPTEs that were latched with CR3 are none. */
+// @ts-ignore: decorator
+@inline function topLevel(mmu: Mmu): u32 {
+  const guestLevel = mmu.guestLevel;
+  return guestLevel == 3 && !(mmu.space.features & FEATURE_LIVE_PDPTES) ? 2 : guestLevel;
+}
 
 /** The guest entry of a level is no longer what the walk read. */
 function gpteChanged(vcpu: Vcpu, mmu: Mmu, level: u32): bool {
@@ -91,7 +99,7 @@ function fetchTables(vcpu: Vcpu, parent: ShadowPage, sptep: usize, level: u32, r
   const mmu = vcpu.mmu;
   const address = vcpu.fAddress;
   const last = vcpu.gwLevel;
-  const guestLevel = mmu.guestLevel;
+  const top = topLevel(mmu);
   while (level > last) {
     const i = level - 2;
     let sp: ShadowPage;
@@ -109,11 +117,9 @@ function fetchTables(vcpu: Vcpu, parent: ShadowPage, sptep: usize, level: u32, r
       sp = vcpu.reqPage;
       if (sp.unsyncChildren != 0) syncChildren(vcpu, sp);
     }
-    // The table is write-protected only now: is the entry still what the walk saw? PDPTEs are not in `gwPte`.
+    // The table is write-protected only now: is the entry still what the walk saw?
     const below = level - 1;
-    if (waited && below <= guestLevel && !(guestLevel == 3 && below == 3) && gpteChanged(vcpu, mmu, below)) {
-      return RET_PF_RETRY;
-    }
+    if (waited && below <= top && gpteChanged(vcpu, mmu, below)) return RET_PF_RETRY;
     if (resumed) linkPage(vm, sptep, sp);
     resumed = false;
     parent = sp;
@@ -128,8 +134,7 @@ function fetchTables(vcpu: Vcpu, parent: ShadowPage, sptep: usize, level: u32, r
 /** After the guest walk of a shadowing context. */
 export function fetch(vcpu: Vcpu, waited: bool): u32 {
   const mmu = vcpu.mmu;
-  const guestLevel = mmu.guestLevel;
-  if (waited && gpteChanged(vcpu, mmu, guestLevel == 3 ? 2 : guestLevel)) return RET_PF_RETRY;
+  if (waited && gpteChanged(vcpu, mmu, topLevel(mmu))) return RET_PF_RETRY;
   const root = mmu.root;
   return fetchTables(vcpu, root, rootEntry(root, vcpu.fAddress), levelOf(root), false, waited);
 }

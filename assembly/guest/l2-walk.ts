@@ -41,10 +41,14 @@ import { accessKind, walkTables } from "./table-walk";
 // @ts-ignore: decorator
 @inline const PAGE: u64 = ~(<u64>0xfff);
 
-/** Takes L2's guest-physical page through L1's second stage; `gwGpa` is L1's, or `gwNested` is set. */
-function translate(vcpu: Vcpu, second: Mmu, gpa: u64, code: u32): bool {
+/**
+ * Takes L2's guest-physical page, of a table (`onTable` 1) or of what is accessed, through L1's second stage; `gwGpa` is L1's,
+ * or `gwNested` is set.
+ */
+function translate(vcpu: Vcpu, second: Mmu, gpa: u64, code: u32, onTable: u32): bool {
   if (walkTables(vcpu, second, vcpu, gpa, code | PFERR_U)) return true;
   vcpu.gwNested = 1;
+  vcpu.gwOnTable = onTable;
   vcpu.gwFault = gpa;
   return false;
 }
@@ -112,7 +116,7 @@ export function walkL2(vcpu: Vcpu, mmu: Mmu, address: u64, code: u32): bool {
   const format = mmu.format;
   const offset = address & 0xfff;
   if (format == FORMAT_NONE) {
-    if (!translate(vcpu, second, address, code)) return false;
+    if (!translate(vcpu, second, address, code, 0)) return false;
     vcpu.gwChecked = 0;
     return true;
   }
@@ -138,7 +142,7 @@ export function walkL2(vcpu: Vcpu, mmu: Mmu, address: u64, code: u32): bool {
     for (; ; level--) {
       const index = (address >> (12 + indexBits * <u64>(level - 1))) & ((1 << indexBits) - 1);
       const inPage = index * <u64>bytes;
-      const found = translate(vcpu, second, table, TABLE_ACCESS);
+      const found = translate(vcpu, second, table, TABLE_ACCESS, 1);
       // Whether the second stage came to its own check says nothing about this one.
       vcpu.gwChecked = 0;
       if (!found) return false;
@@ -165,7 +169,7 @@ export function walkL2(vcpu: Vcpu, mmu: Mmu, address: u64, code: u32): bool {
     if (denied != 0 || denies(space, kind, rights)) return fail(vcpu, space, code, PFERR_P | denied);
     const offsetMask: u64 = ((<u64>1) << (12 + indexBits * <u64>(level - 1))) - 1;
     const page = (pageAddress(space, level, entry, offsetMask) | (address & offsetMask)) & PAGE;
-    const mapped = translate(vcpu, second, page, code);
+    const mapped = translate(vcpu, second, page, code, 0);
     vcpu.gwChecked = 1;
     if (!mapped) return false;
     const gpa = (vcpu.gwGpa & PAGE) | offset;

@@ -3,7 +3,7 @@
  * with what the shadow walk needs kept by level (KVM's struct guest_walker) and the walk's trace events in the kernel's order.
  */
 import { PFERR_I, PFERR_P, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
-import { STATUS_EPT_MISCONFIGURATION, STATUS_OK, WALK_TRACE } from "../abi/codes";
+import { STATUS_EPT_MISCONFIGURATION, STATUS_EPT_VIOLATION, STATUS_OK, WALK_TRACE } from "../abi/codes";
 import { Mmu, Vcpu, Vm, Work } from "../abi/records";
 import {
   EV_PAGETABLE_WALK,
@@ -39,12 +39,12 @@ export function keepEntries(vm: Vm, mmu: Mmu, gw: Vcpu, work: Work): void {
     const level = step.level;
     const entry = step.entry;
     if (traced) emit(vm, EV_PAGING_ELEMENT, level, 0, 0, entry, 0, 0);
-    if (pae && level == 3) continue;
     const i = level - 1;
     const gpa = step.address;
-    gw.setGwTableGfn(i, gpa >> 12);
     gw.setGwPteGpa(i, gpa);
     gw.setGwPte(i, entry);
+    if (pae && level == 3) continue;
+    gw.setGwTableGfn(i, gpa >> 12);
     gw.setGwPtAccess(i, above);
     above &= gpteAccess(mmu, entry);
   }
@@ -136,6 +136,7 @@ export function walkTables(vcpu: Vcpu, mmu: Mmu, gw: Vcpu, address: u64, code: u
     if (status != STATUS_OK) {
       const error = ept ? eptError(mmu, work, status, code) : <u32>work.code;
       gw.gwError = error;
+      gw.gwQualification = status == STATUS_EPT_VIOLATION ? <u32>work.code : 0;
       const cause = error & (PFERR_P | PFERR_RSVD);
       gw.gwChecked = cause == PFERR_P ? 1 : 0;
       if (traced) emit(vm, EV_WALKER_ERROR, error, 0, 0, 0, 0, 0);

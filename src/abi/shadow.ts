@@ -316,6 +316,8 @@ export const VCPU: RecordLayout = {
     { name: "GW_MAX_LEVEL", type: "u32", meaning: "walk: level of the first entry in memory" },
     { name: "GW_PTE_ACCESS", type: "u32", meaning: "walk: access bits of the whole walk" },
     { name: "GW_ERROR", type: "u32", meaning: "walk: error code of the fault" },
+    { name: "GW_QUALIFICATION", type: "u32", meaning: "walk of EPT: bits 6:0 of a violation's qualification, else 0" },
+    { name: "GW_ON_TABLE", type: "u32", meaning: "walk: 1 where L1's second stage is at fault for a table of L2's" },
     { name: "GW_GFN", type: "u64", meaning: "walk: resulting gfn" },
     { name: "GW_GPA", type: "u64", meaning: "walk: resulting address" },
     { name: "GW_CHECKED", type: "u32", meaning: "walk: 1 where it came as far as the permission check" },

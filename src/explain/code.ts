@@ -29,7 +29,12 @@ export function codeBits(context: CodeContext): CodeBit[] {
       pageFaultReason,
     );
   if (status === Status.NestedPageFault) return bitsOf(context, PFERR.fields, pageFaultReason);
-  if (status === Status.EptViolation) return bitsOf(context, EPT_QUAL.fields, violationReason);
+  if (status === Status.EptViolation)
+    return bitsOf(
+      context,
+      EPT_QUAL.fields.filter(({ name }) => name !== "ADVANCED"),
+      violationReason,
+    );
   return [];
 }
 

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import { type HostPage, VirtualMachine } from "../../src/mmu/index.js";
 import { bytesOf, core, Guest, type Mode, registersOf } from "./guest.js";
+import { NestedNpt } from "./nested-guest.js";
 
 const GVA = 0x40_3000n;
 const OLD = 0x20_0000n;
@@ -79,6 +80,39 @@ describe.each(CASES)("in mode %s an entry of level %i that changes while the hos
     expect(reached(guest)).not.toBe(OLD);
     expect(guest.access(GVA, Access.Read)).toBe("ok");
     expect(reached(guest)).toBe(NEW);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe.each([3, 4, 5] as const)("a page-directory pointer of L1's PAE NPT on a host of %i levels", (level) => {
+  it("that changes while the host looks a page up makes the fault retry: such pointers are read in each walk", () => {
+    let edit: (() => void) | undefined;
+    const guest = new NestedNpt(level, "pae", {
+      hostMemory: {
+        pin: (hva) => {
+          const now = edit;
+          edit = undefined;
+          now?.();
+          return page(hva);
+        },
+        peek: () => undefined,
+      },
+    });
+    guest.map(guest.root, GVA, OLD);
+    // A neighbour's fault has shadowed every table.
+    guest.map(guest.root, GVA + 0x1000n, 0x38_0000n);
+    const { cr4, efer } = registersOf("pae", 0n);
+    const second = guest.vm.createVcpu({ cr0: 0x8000_0001n, cr3: 0n, cr4, efer });
+    second.enterGuest();
+    guest.enter();
+    expect(guest.touch(GVA + 0x1000n, Access.Read | Access.User)).toBe(0x380n);
+    edit = () => second.emulatedWrite(guest.root, bytesOf(0n, 8));
+    expect(guest.vcpu.pageFault(GVA, 4).result).toBe("retry");
+    guest.vcpu.enterGuest();
+    for (const at of [GVA, GVA + 0x1000n])
+      expect(guest.second(at, Access.Read | Access.User | Access.Probe).ok).toBe(false);
+    expect(guest.vcpu.pageFault(GVA, 4)).toMatchObject({ result: "inject", nested: true, errorCode: 4 });
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });

@@ -1529,44 +1529,46 @@ export const VCPU_OFFSET = {
   gwMaxLevel: 64,
   gwPteAccess: 68,
   gwError: 72,
-  gwGfn: 80,
-  gwGpa: 88,
-  gwChecked: 96,
-  gwNested: 100,
-  gwFault: 104,
-  fAddress: 112,
-  fGfn: 120,
-  fPfn: 128,
-  fError: 136,
-  fPrefetch: 140,
-  fSlot: 144,
-  fMapWritable: 148,
-  fSeq: 152,
-  fMaxLevel: 156,
-  fReqLevel: 160,
-  fGoalLevel: 164,
-  fNoHuge: 168,
-  fStage: 172,
-  fLevel: 176,
-  fSptep: 180,
-  reqGfn: 184,
-  reqRole: 192,
-  reqLow: 196,
-  reqPage: 200,
-  gwTableGfn: 208,
-  gwPte: 248,
-  gwPteGpa: 288,
-  gwPtAccess: 328,
-  l2Pte: 352,
-  l2Gpa: 392,
-  l2Gfn: 432,
-  l2Pointer: 472,
+  gwQualification: 76,
+  gwOnTable: 80,
+  gwGfn: 88,
+  gwGpa: 96,
+  gwChecked: 104,
+  gwNested: 108,
+  gwFault: 112,
+  fAddress: 120,
+  fGfn: 128,
+  fPfn: 136,
+  fError: 144,
+  fPrefetch: 148,
+  fSlot: 152,
+  fMapWritable: 156,
+  fSeq: 160,
+  fMaxLevel: 164,
+  fReqLevel: 168,
+  fGoalLevel: 172,
+  fNoHuge: 176,
+  fStage: 180,
+  fLevel: 184,
+  fSptep: 188,
+  reqGfn: 192,
+  reqRole: 200,
+  reqLow: 204,
+  reqPage: 208,
+  gwTableGfn: 216,
+  gwPte: 256,
+  gwPteGpa: 296,
+  gwPtAccess: 336,
+  l2Pte: 360,
+  l2Gpa: 400,
+  l2Gfn: 440,
+  l2Pointer: 480,
 } as const;
 
 /** vCPU. */
 export class VcpuRecord {
   /** Bytes. */
-  static readonly SIZE = 496;
+  static readonly SIZE = 504;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -1712,292 +1714,310 @@ export class VcpuRecord {
     this.#linear.u32[(this.at + 72) >>> 2] = value;
   }
 
+  /** walk of EPT: bits 6:0 of a violation's qualification, else 0 */
+  get gwQualification(): number {
+    return this.#linear.u32[(this.at + 76) >>> 2]!;
+  }
+
+  set gwQualification(value: number) {
+    this.#linear.u32[(this.at + 76) >>> 2] = value;
+  }
+
+  /** walk: 1 where L1's second stage is at fault for a table of L2's */
+  get gwOnTable(): number {
+    return this.#linear.u32[(this.at + 80) >>> 2]!;
+  }
+
+  set gwOnTable(value: number) {
+    this.#linear.u32[(this.at + 80) >>> 2] = value;
+  }
+
   /** walk: resulting gfn */
   get gwGfn(): bigint {
-    return this.#linear.u64[(this.at + 80) >>> 3]!;
+    return this.#linear.u64[(this.at + 88) >>> 3]!;
   }
 
   set gwGfn(value: bigint) {
-    this.#linear.u64[(this.at + 80) >>> 3] = value;
+    this.#linear.u64[(this.at + 88) >>> 3] = value;
   }
 
   /** walk: resulting address */
   get gwGpa(): bigint {
-    return this.#linear.u64[(this.at + 88) >>> 3]!;
+    return this.#linear.u64[(this.at + 96) >>> 3]!;
   }
 
   set gwGpa(value: bigint) {
-    this.#linear.u64[(this.at + 88) >>> 3] = value;
+    this.#linear.u64[(this.at + 96) >>> 3] = value;
   }
 
   /** walk: 1 where it came as far as the permission check */
   get gwChecked(): number {
-    return this.#linear.u32[(this.at + 96) >>> 2]!;
+    return this.#linear.u32[(this.at + 104) >>> 2]!;
   }
 
   set gwChecked(value: number) {
-    this.#linear.u32[(this.at + 96) >>> 2] = value;
+    this.#linear.u32[(this.at + 104) >>> 2] = value;
   }
 
   /** walk: 1 where L1's second stage is at fault */
   get gwNested(): number {
-    return this.#linear.u32[(this.at + 100) >>> 2]!;
+    return this.#linear.u32[(this.at + 108) >>> 2]!;
   }
 
   set gwNested(value: number) {
-    this.#linear.u32[(this.at + 100) >>> 2] = value;
+    this.#linear.u32[(this.at + 108) >>> 2] = value;
   }
 
   /** walk: the address that faulted there */
   get gwFault(): bigint {
-    return this.#linear.u64[(this.at + 104) >>> 3]!;
+    return this.#linear.u64[(this.at + 112) >>> 3]!;
   }
 
   set gwFault(value: bigint) {
-    this.#linear.u64[(this.at + 104) >>> 3] = value;
+    this.#linear.u64[(this.at + 112) >>> 3] = value;
   }
 
   /** fault: address */
   get fAddress(): bigint {
-    return this.#linear.u64[(this.at + 112) >>> 3]!;
+    return this.#linear.u64[(this.at + 120) >>> 3]!;
   }
 
   set fAddress(value: bigint) {
-    this.#linear.u64[(this.at + 112) >>> 3] = value;
+    this.#linear.u64[(this.at + 120) >>> 3] = value;
   }
 
   /** fault: gfn */
   get fGfn(): bigint {
-    return this.#linear.u64[(this.at + 120) >>> 3]!;
+    return this.#linear.u64[(this.at + 128) >>> 3]!;
   }
 
   set fGfn(value: bigint) {
-    this.#linear.u64[(this.at + 120) >>> 3] = value;
+    this.#linear.u64[(this.at + 128) >>> 3] = value;
   }
 
   /** fault: host page << 12 */
   get fPfn(): bigint {
-    return this.#linear.u64[(this.at + 128) >>> 3]!;
+    return this.#linear.u64[(this.at + 136) >>> 3]!;
   }
 
   set fPfn(value: bigint) {
-    this.#linear.u64[(this.at + 128) >>> 3] = value;
+    this.#linear.u64[(this.at + 136) >>> 3] = value;
   }
 
   /** fault: error code */
   get fError(): number {
-    return this.#linear.u32[(this.at + 136) >>> 2]!;
+    return this.#linear.u32[(this.at + 144) >>> 2]!;
   }
 
   set fError(value: number) {
-    this.#linear.u32[(this.at + 136) >>> 2] = value;
+    this.#linear.u32[(this.at + 144) >>> 2] = value;
   }
 
   /** fault: 1 where no guest access stands behind it */
   get fPrefetch(): number {
-    return this.#linear.u32[(this.at + 140) >>> 2]!;
+    return this.#linear.u32[(this.at + 148) >>> 2]!;
   }
 
   set fPrefetch(value: number) {
-    this.#linear.u32[(this.at + 140) >>> 2] = value;
+    this.#linear.u32[(this.at + 148) >>> 2] = value;
   }
 
   /** fault: MEMSLOT, 0 for none */
   get fSlot(): number {
-    return this.#linear.u32[(this.at + 144) >>> 2]!;
+    return this.#linear.u32[(this.at + 152) >>> 2]!;
   }
 
   set fSlot(value: number) {
-    this.#linear.u32[(this.at + 144) >>> 2] = value;
+    this.#linear.u32[(this.at + 152) >>> 2] = value;
   }
 
   /** fault: 1 where the host page may be written */
   get fMapWritable(): number {
-    return this.#linear.u32[(this.at + 148) >>> 2]!;
+    return this.#linear.u32[(this.at + 156) >>> 2]!;
   }
 
   set fMapWritable(value: number) {
-    this.#linear.u32[(this.at + 148) >>> 2] = value;
+    this.#linear.u32[(this.at + 156) >>> 2] = value;
   }
 
   /** fault: VM.INVALIDATE_SEQ before the host page was looked up */
   get fSeq(): number {
-    return this.#linear.u32[(this.at + 152) >>> 2]!;
+    return this.#linear.u32[(this.at + 160) >>> 2]!;
   }
 
   set fSeq(value: number) {
-    this.#linear.u32[(this.at + 152) >>> 2] = value;
+    this.#linear.u32[(this.at + 160) >>> 2] = value;
   }
 
   /** fault: largest level that the guest's mapping allows */
   get fMaxLevel(): number {
-    return this.#linear.u32[(this.at + 156) >>> 2]!;
+    return this.#linear.u32[(this.at + 164) >>> 2]!;
   }
 
   set fMaxLevel(value: number) {
-    this.#linear.u32[(this.at + 156) >>> 2] = value;
+    this.#linear.u32[(this.at + 164) >>> 2] = value;
   }
 
   /** fault: level that the host page allows */
   get fReqLevel(): number {
-    return this.#linear.u32[(this.at + 160) >>> 2]!;
+    return this.#linear.u32[(this.at + 168) >>> 2]!;
   }
 
   set fReqLevel(value: number) {
-    this.#linear.u32[(this.at + 160) >>> 2] = value;
+    this.#linear.u32[(this.at + 168) >>> 2] = value;
   }
 
   /** fault: level that is made */
   get fGoalLevel(): number {
-    return this.#linear.u32[(this.at + 164) >>> 2]!;
+    return this.#linear.u32[(this.at + 172) >>> 2]!;
   }
 
   set fGoalLevel(value: number) {
-    this.#linear.u32[(this.at + 164) >>> 2] = value;
+    this.#linear.u32[(this.at + 172) >>> 2] = value;
   }
 
   /** fault: 1 where a huge page is forbidden */
   get fNoHuge(): number {
-    return this.#linear.u32[(this.at + 168) >>> 2]!;
+    return this.#linear.u32[(this.at + 176) >>> 2]!;
   }
 
   set fNoHuge(value: number) {
-    this.#linear.u32[(this.at + 168) >>> 2] = value;
+    this.#linear.u32[(this.at + 176) >>> 2] = value;
   }
 
   /** fault: STAGE_* at which it is resumed */
   get fStage(): number {
-    return this.#linear.u32[(this.at + 172) >>> 2]!;
+    return this.#linear.u32[(this.at + 180) >>> 2]!;
   }
 
   set fStage(value: number) {
-    this.#linear.u32[(this.at + 172) >>> 2] = value;
+    this.#linear.u32[(this.at + 180) >>> 2] = value;
   }
 
   /** fault: shadow walk's level */
   get fLevel(): number {
-    return this.#linear.u32[(this.at + 176) >>> 2]!;
+    return this.#linear.u32[(this.at + 184) >>> 2]!;
   }
 
   set fLevel(value: number) {
-    this.#linear.u32[(this.at + 176) >>> 2] = value;
+    this.#linear.u32[(this.at + 184) >>> 2] = value;
   }
 
   /** fault: shadow walk's entry */
   get fSptep(): number {
-    return this.#linear.u32[(this.at + 180) >>> 2]!;
+    return this.#linear.u32[(this.at + 188) >>> 2]!;
   }
 
   set fSptep(value: number) {
-    this.#linear.u32[(this.at + 180) >>> 2] = value;
+    this.#linear.u32[(this.at + 188) >>> 2] = value;
   }
 
   /** page wanted: gfn */
   get reqGfn(): bigint {
-    return this.#linear.u64[(this.at + 184) >>> 3]!;
+    return this.#linear.u64[(this.at + 192) >>> 3]!;
   }
 
   set reqGfn(value: bigint) {
-    this.#linear.u64[(this.at + 184) >>> 3] = value;
+    this.#linear.u64[(this.at + 192) >>> 3] = value;
   }
 
   /** page wanted: role */
   get reqRole(): number {
-    return this.#linear.u32[(this.at + 192) >>> 2]!;
+    return this.#linear.u32[(this.at + 200) >>> 2]!;
   }
 
   set reqRole(value: number) {
-    this.#linear.u32[(this.at + 192) >>> 2] = value;
+    this.#linear.u32[(this.at + 200) >>> 2] = value;
   }
 
   /** page wanted: more of the name, as SP.LOW */
   get reqLow(): number {
-    return this.#linear.u32[(this.at + 196) >>> 2]!;
+    return this.#linear.u32[(this.at + 204) >>> 2]!;
   }
 
   set reqLow(value: number) {
-    this.#linear.u32[(this.at + 196) >>> 2] = value;
+    this.#linear.u32[(this.at + 204) >>> 2] = value;
   }
 
   /** page found or made */
   get reqPage(): number {
-    return this.#linear.u32[(this.at + 200) >>> 2]!;
+    return this.#linear.u32[(this.at + 208) >>> 2]!;
   }
 
   set reqPage(value: number) {
-    this.#linear.u32[(this.at + 200) >>> 2] = value;
+    this.#linear.u32[(this.at + 208) >>> 2] = value;
   }
 
   /** walk: gfn of the table, by level - 1 */
   gwTableGfn(index: number): bigint {
-    return this.#linear.u64[((this.at + 208) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 216) >>> 3) + index]!;
   }
 
   setGwTableGfn(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 208) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 216) >>> 3) + index] = value;
   }
 
   /** walk: entry */
   gwPte(index: number): bigint {
-    return this.#linear.u64[((this.at + 248) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 256) >>> 3) + index]!;
   }
 
   setGwPte(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 248) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 256) >>> 3) + index] = value;
   }
 
   /** walk: its address */
   gwPteGpa(index: number): bigint {
-    return this.#linear.u64[((this.at + 288) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 296) >>> 3) + index]!;
   }
 
   setGwPteGpa(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 288) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 296) >>> 3) + index] = value;
   }
 
   /** walk: access bits accumulated above */
   gwPtAccess(index: number): number {
-    return this.#linear.u32[((this.at + 328) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 336) >>> 2) + index]!;
   }
 
   setGwPtAccess(index: number, value: number): void {
-    this.#linear.u32[((this.at + 328) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 336) >>> 2) + index] = value;
   }
 
   /** walk of L2's tables: entry, by level - 1 */
   l2Pte(index: number): bigint {
-    return this.#linear.u64[((this.at + 352) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 360) >>> 3) + index]!;
   }
 
   setL2Pte(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 352) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 360) >>> 3) + index] = value;
   }
 
   /** walk of L2's tables: its address, L2's */
   l2Gpa(index: number): bigint {
-    return this.#linear.u64[((this.at + 392) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 400) >>> 3) + index]!;
   }
 
   setL2Gpa(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 392) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 400) >>> 3) + index] = value;
   }
 
   /** walk of L2's tables: the page that holds it, L1's */
   l2Gfn(index: number): bigint {
-    return this.#linear.u64[((this.at + 432) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 440) >>> 3) + index]!;
   }
 
   setL2Gfn(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 432) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 440) >>> 3) + index] = value;
   }
 
   /** walk of L2's tables: its linear address, 0: read-only */
   l2Pointer(index: number): number {
-    return this.#linear.u32[((this.at + 472) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 480) >>> 2) + index]!;
   }
 
   setL2Pointer(index: number, value: number): void {
-    this.#linear.u32[((this.at + 472) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 480) >>> 2) + index] = value;
   }
 }
 

@@ -72,6 +72,11 @@ export interface VirtualMachineConfig {
   readonly guestPage1g?: boolean;
   /** The guest's CPUID has 57-bit linear addresses: CR4.LA57 can be set, and INVPCID goes by them. Default true. */
   readonly guestLa57?: boolean;
+  /**
+   * Hypervisors in the VM see advanced VM-exit information for EPT violations: bits 11:9 of the qualification that a fault came
+   * with are handed on to them. Default false, as in Linux 6.1.
+   */
+  readonly advancedExitInformation?: boolean;
   /** The guest's CPUID is AMD's: bit 8 of upper entries is reserved. Default false. */
   readonly guestAmd?: boolean;
   /**

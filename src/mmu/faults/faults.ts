@@ -1,5 +1,5 @@
 /** Faults and software walks of a vCPU. */
-import { flagOf, PFERR as PFERR_TABLE } from "../../abi/index.js";
+import { bitOf, EPT_QUAL, flagOf, PFERR as PFERR_TABLE } from "../../abi/index.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
 import type { VcpuCore } from "../../core/mmu/vcpu-core.js";
 import { OutOfMemoryError } from "../../errors.js";
@@ -27,6 +27,11 @@ const PFERR = {
   rsvd: flagOf(PFERR_TABLE, "RSVD"),
   fetch: flagOf(PFERR_TABLE, "I"),
 } as const;
+const GUEST_FINAL = bitOf(PFERR_TABLE, "GUEST_FINAL");
+const GUEST_PAGE = bitOf(PFERR_TABLE, "GUEST_PAGE");
+const GVA_VALID = bitOf(EPT_QUAL, "GVA_VALID");
+const GVA_FINAL = bitOf(EPT_QUAL, "GVA_FINAL");
+const ADVANCED = bitOf(EPT_QUAL, "ADVANCED");
 const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, TOO_WIDE, ATTEND } = SHADOW_CODES;
 
 /** What most faults end with: the same objects for all. */
@@ -126,7 +131,10 @@ export class VcpuFaults {
   #rareOutcome(code: number, address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
     let outcome: FaultOutcome;
     if (code === RET_PF_INJECT) {
-      const fault = { errorCode: this.injectedCode, address, nested: this.cpu.mmu !== this.cpu.walkMmu };
+      const nested = this.cpu.mmu !== this.cpu.walkMmu;
+      const onTable = options?.guestTable ?? false;
+      const exitInfo = nested ? this.#exitInfo(onTable, options?.exitQualification) : undefined;
+      const fault = { errorCode: this.injectedCode, address, nested, ...(exitInfo === undefined ? {} : { exitInfo }) };
       this.inject(fault);
       outcome = { result: "inject", ...fault };
     } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
@@ -146,6 +154,16 @@ export class VcpuFaults {
   /** Error code of the last guest walk that failed. */
   get injectedCode(): number {
     return this.#core.record.gwError;
+  }
+
+  /** What L1 sees of the fault of its second stage that the last walk met; see InjectedFault. `real`: of the processor's exit. */
+  #exitInfo(onTable: boolean, real?: bigint): bigint | undefined {
+    const { record } = this.#core;
+    if (!this.cpu.guestMmu.isEpt) return BigInt(record.gwError) | (onTable ? GUEST_PAGE : GUEST_FINAL);
+    if (record.gwError & PFERR.rsvd) return undefined;
+    const linear = real === undefined ? GVA_VALID | (onTable ? 0n : GVA_FINAL) : real & (GVA_VALID | GVA_FINAL);
+    const advanced = this.vm.advancedExitInformation ? (real ?? 0n) & ADVANCED : 0n;
+    return BigInt(record.gwQualification) | linear | advanced;
   }
 
   /** See Vcpu.pageReady. */
@@ -194,7 +212,10 @@ export class VcpuFaults {
     const checked = record.gwChecked !== 0;
     if (stale && !checked) walkMmu.refreshWriteProtect(vm.limits, registers);
     if (ok) return { ok: true, gpa: record.gwGpa };
-    const nested = record.gwNested !== 0;
-    return { ok: false, errorCode: record.gwError, address: nested ? record.gwFault : address, nested };
+    const errorCode = record.gwError;
+    if (record.gwNested === 0) return { ok: false, errorCode, address, nested: false };
+    const exitInfo = this.#exitInfo(record.gwOnTable !== 0);
+    const exit = exitInfo === undefined ? {} : { exitInfo };
+    return { ok: false, errorCode, address: record.gwFault, nested: true, ...exit };
   }
 }

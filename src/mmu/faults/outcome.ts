@@ -46,6 +46,12 @@ export interface InjectedFault {
   readonly address: bigint;
   /** L1's second stage for its nested guest is at fault: a VM exit to L1, not a #PF. */
   readonly nested?: boolean;
+  /**
+   * What L1 sees of that exit: the exit qualification of an EPT violation, whole, its bits 5:3 from the rights of L1's entries
+   * (SDM vol. 3, "Exit Qualification for EPT Violations"); EXITINFO1 of a nested page fault (APM vol. 2, "Nested versus Guest
+   * Page Faults"). Undefined of an EPT misconfiguration, which has none, and of a #PF.
+   */
+  readonly exitInfo?: bigint;
 }
 
 /**
@@ -68,4 +74,10 @@ export interface FaultOptions {
   readonly cpl?: number;
   /** The access was the processor's own, to a table of the guest (bit 33 of the error code). Default false. */
   readonly guestTable?: boolean;
+  /**
+   * The processor's own exit qualification, where the fault came from an EPT violation: its bits 8:7, and 11:9 where the VM has
+   * `advancedExitInformation`, go on to an L1 whose EPT is at fault. Default: a linear address was translated, and whether to
+   * a table or to its end is `guestTable`'s.
+   */
+  readonly exitQualification?: bigint;
 }

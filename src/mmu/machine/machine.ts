@@ -49,6 +49,7 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
   limits: FormatLimits;
   readonly tdp: TdpConfig | undefined;
   readonly pdpteAccessed: boolean;
+  readonly advancedExitInformation: boolean;
   readonly nestedPdptes: "live" | "loaded";
   /** The processor logs dirty pages, so dirty logging clears D where it can instead of W. */
   readonly pageModificationLog: boolean;
@@ -78,6 +79,7 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     this.#executeOnly = config.paging === "ept" && masks.present === 0n;
     const aliases = this.checkAliases(config.aliases ?? NO_ALIASES);
     this.pdpteAccessed = config.pdpteAccessed ?? false;
+    this.advancedExitInformation = config.advancedExitInformation ?? false;
     this.nestedPdptes = config.nestedPdptes ?? "live";
     this.pageModificationLog = config.pageModificationLog ?? false;
     this.virtualization = config.virtualization ?? "svm";

@@ -67,6 +67,8 @@ export type FaultOutcome =
       readonly result: "inject";
       readonly errorCode: number;
       readonly address: bigint;
+      /** What L1 sees of its exit: an EPT violation's qualification, EXITINFO1; undefined where there is none. */
+      readonly exitInfo?: bigint;
     };
 
 /** A guest walk that KVM itself makes (gva_to_gpa of the walking MMU). */

@@ -28,6 +28,7 @@ export interface ResultPair {
 export type ResultKind =
   | "page fault result"
   | "injected fault"
+  | "exit to L1"
   | "emulated write"
   | "guest memory"
   | "dirty log"
@@ -70,8 +71,23 @@ export function faultResults(outcome: FaultOutcome, rest: readonly RecordedEvent
   else {
     const intercepted = replayed === undefined ? "none" : "intercepted by L1";
     pairs.push({ kind: "injected fault", recorded: "intercepted by L1", replayed: intercepted });
+    pairs.push(...exitPairs(outcome, rest));
   }
   return pairs;
+}
+
+/** Exits by which L1 learns of a fault of its second stage (SDM vol. 3, "Basic Exit Reasons"; APM vol. 2, "SVM Intercept Codes"). */
+const STAGE_EXITS = { eptViolation: 0x30, eptMisconfiguration: 0x31, nestedPageFault: 0x400 } as const;
+
+/** What L1 was told of a fault of its second stage. */
+function exitPairs(outcome: FaultOutcome, rest: readonly RecordedEvent[]): ResultPair[] {
+  const exit = rest.find((event) => event.ev === "kvm_nested_vmexit_inject");
+  if (exit?.ev !== "kvm_nested_vmexit_inject" || outcome.result !== "inject") return [];
+  if (!(Object.values(STAGE_EXITS) as number[]).includes(exit.exit_code)) return [];
+  // A misconfiguration has no qualification: what the field holds means nothing.
+  const recorded = exit.exit_code === STAGE_EXITS.eptMisconfiguration ? undefined : exit.exit_info1;
+  const text = (info: bigint | undefined): string => (info === undefined ? "no information" : `0x${info.toString(16)}`);
+  return [{ kind: "exit to L1", recorded: text(recorded), replayed: text(outcome.exitInfo) }];
 }
 
 /** Error code of the #PF that follows; "by L1" where L1 gets a VM exit instead. */

@@ -2,7 +2,7 @@
  * An L1 hypervisor with its nested guest, the VMM and the host around them. L2 reaches what L2's own tables, L1's second
  * stage, the memslots and the host allow, now or at some time since the last flush that L1 made: never more.
  */
-import { Access, type AddressSpace, GeneralProtectionError, type Translation } from "../../../src/index.js";
+import { Access, type AddressSpace, GeneralProtectionError, Status, type Translation } from "../../../src/index.js";
 import type { FaultOutcome, SecondStage, Vcpu } from "../../../src/mmu/index.js";
 import {
   bytesOf,
@@ -55,7 +55,7 @@ type Pdptes = readonly [bigint, bigint, bigint, bigint];
 type L2Result =
   | { readonly kind: "page"; readonly gpa: bigint }
   | { readonly kind: "#PF"; readonly code: number }
-  | { readonly kind: "L1"; readonly address: bigint; readonly code: number }
+  | { readonly kind: "L1"; readonly address: bigint; readonly code: number; readonly info: bigint | undefined }
   | { readonly kind: "emulate" | "mmio" | "shutdown" };
 
 export class NestedMachine {
@@ -327,7 +327,9 @@ export class NestedMachine {
       const table = (found.errorCode & (1n << 33n)) !== 0n;
       this.#running = vcpu;
       const outcome = vcpu.pageFault(found.address, faultCode(found), { guestTable: table });
-      if (outcome.result === "inject") return { kind: "L1", address: outcome.address, code: outcome.errorCode };
+      if (outcome.result === "inject") {
+        return { kind: "L1", address: outcome.address, code: outcome.errorCode, info: outcome.exitInfo };
+      }
       if (outcome.result === "emulate" || outcome.result === "mmio") return { kind: outcome.result };
     }
     throw new Error(`L2's access ${access} to ${gva.toString(16)} never ends`);
@@ -403,7 +405,7 @@ export class NestedMachine {
 
   #compare(gva: bigint, access: number, found: L2Result, own: Translation): void {
     const fail = (wanted: string) => {
-      const shown = Object.entries(found).map(([name, value]) => `${name} ${value.toString(16)}`);
+      const shown = Object.entries(found).map(([name, value]) => `${name} ${value?.toString(16)}`);
       throw new Error(`L2's access ${access} to ${gva.toString(16)}: ${shown.join(", ")}; expected ${wanted}`);
     };
     if (own.ok) {
@@ -425,6 +427,9 @@ export class NestedMachine {
       const mask = onTable ? 9 : this.tables.isEpt ? 0xf : 0x1f;
       const wanted = stageCode(own, access & ~User);
       if ((found.code & mask) !== (wanted & mask)) fail(`L1's fault with error code ${wanted.toString(16)}`);
+      // What L1 sees of its exit is what a processor gives it, whole; of a table's access the kernel claims more.
+      const info = own.status === Status.EptMisconfiguration ? undefined : own.errorCode;
+      if (!onTable && found.info !== info) fail(`L1's exit with ${info?.toString(16)}`);
     }
   }
 
