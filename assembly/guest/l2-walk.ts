@@ -33,6 +33,7 @@ import { markDirty, vcpuSlot } from "../pages/slot";
 import { isLeaf, pageAddress, rightsOf } from "../walk/legacy";
 import { denies, keyDenial } from "../walk/permissions";
 import { reservedBits } from "../walk/reserved";
+import { exchangeEntry } from "../walk/updates";
 import { accessKind, walkTables } from "./table-walk";
 
 /** Reading a table is a write to the second stage, for its accessed bits; and every access is a user's there. */
@@ -91,13 +92,7 @@ function setAccessedDirty(vcpu: Vcpu, top: u32, leaf: u32, write: bool, bytes: u
     if (tracing(vm) && (wanted & ~old & PTE_D) != 0) emit(vm, EV_SET_DIRTY, 0, 0, 0, gpa, 0, 0);
     const pointer = vcpu.l2Pointer(i);
     if (pointer == 0) continue;
-    if (bytes == 4) {
-      if (load<u32>(pointer) != <u32>old) return false;
-      store<u32>(pointer, <u32>wanted);
-    } else {
-      if (load<u64>(pointer) != old) return false;
-      store<u64>(pointer, wanted);
-    }
+    if (exchangeEntry(pointer, bytes, old, wanted) != old) return false;
     // The kernel marks L2's frame number, which need not be L1's (update_accessed_dirty_bits): the log would miss the page.
     const gfn = vcpu.l2Gfn(i);
     markDirty(vcpuSlot(vcpu, gfn), gfn);

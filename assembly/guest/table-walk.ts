@@ -21,6 +21,7 @@ import { markDirty, vcpuSlot } from "../pages/slot";
 import { walkEpt } from "../walk/ept";
 import { walkLegacy } from "../walk/legacy";
 import { promoteSecondLeaf } from "../walk/result";
+import { exchangeEntry } from "../walk/updates";
 import { accessedBit, dirtyBit, gpteAccess, gpteAlias, gptePresent, isEpt, protectClean } from "./gpte";
 
 /** Bits of an error code that say what kind of access it is. */
@@ -67,13 +68,7 @@ export function setAccessedDirty(vcpu: Vcpu, mmu: Mmu, gw: Vcpu, work: Work): bo
     // Tables in read-only memory keep the bits that they have.
     const pointer = update.pointer;
     if (pointer == 0) continue;
-    if (update.bytes == 4) {
-      if (load<u32>(pointer) != <u32>old) return false;
-      store<u32>(pointer, <u32>wanted);
-    } else {
-      if (load<u64>(pointer) != old) return false;
-      store<u64>(pointer, wanted);
-    }
+    if (exchangeEntry(pointer, update.bytes, old, wanted) != old) return false;
     markDirty(vcpuSlot(vcpu, gpa >> 12), gpa >> 12);
     for (let i: u32 = 0; i < top; i++) {
       if (gw.gwPteGpa(i) == gpa) gw.setGwPte(i, wanted);

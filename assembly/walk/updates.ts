@@ -43,10 +43,16 @@ function apply(update: Update): bool {
   }
 }
 
-/** What the entry held; it holds `updated` now if that was `expected`. */
 // @ts-ignore: decorator
 @inline function exchange(update: Update, expected: u64, updated: u64): u64 {
-  const pointer = update.pointer;
-  if (update.bytes == 4) return <u64>atomic.cmpxchg<u32>(pointer, <u32>expected, <u32>updated);
+  return exchangeEntry(update.pointer, update.bytes, expected, updated);
+}
+
+/**
+ * The processor's locked update of an entry of 4 or 8 bytes, wherever accessed and dirty bits are set. Returns what the entry
+ * held; it holds `updated` now if that was `expected`.
+ */
+export function exchangeEntry(pointer: usize, bytes: u32, expected: u64, updated: u64): u64 {
+  if (bytes == 4) return <u64>atomic.cmpxchg<u32>(pointer, <u32>expected, <u32>updated);
   return atomic.cmpxchg<u64>(pointer, expected, updated);
 }
