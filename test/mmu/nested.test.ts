@@ -176,6 +176,21 @@ describe("PDPTEs of a PAE L1's NPT", () => {
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });
+
+  it("are read anew where the root goes while L2 runs, and another takes its place", () => {
+    const guest = new NestedNpt(4, "pae", { nestedPdptes: "loaded" });
+    guest.map(guest.root, L2, PAGE);
+    const directory = other(guest);
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.poke(guest.root, directory | P);
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    // Every root goes with a slot.
+    guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 5n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
 });
 
 describe("switching between L1 and L2", () => {
