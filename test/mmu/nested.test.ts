@@ -181,12 +181,23 @@ describe("PDPTEs of a PAE L1's NPT", () => {
     const guest = new NestedNpt(4, "pae", { nestedPdptes: "loaded" });
     guest.map(guest.root, L2, PAGE);
     const directory = other(guest);
+    // Another root of L1's leads to the same directory, and another vCPU uses it.
+    const second = guest.table();
+    guest.poke(second, guest.read(guest.root));
+    const [first, another] = [guest.vcpu, guest.vm.createVcpu(guest.vcpu.registers)];
+    if (guest.stage.kind !== "npt") throw new RangeError("not NPT");
     guest.enter();
     expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.vcpu = another;
+    guest.enter(undefined, { ...guest.stage, ncr3: second });
     guest.poke(guest.root, directory | P);
-    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
-    // Every root goes with a slot.
+    // Every root goes with a slot; the old directory is in use again before the first vCPU loads its root.
     guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.vcpu = first;
+    first.enterGuest();
+    const found = guest.second(L2, Access.Read | Access.User);
+    expect(found.ok ? guest.gfnOf(found.pa) : GFN + 5n).toBe(GFN + 5n);
     expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 5n);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
