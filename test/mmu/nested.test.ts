@@ -2,9 +2,16 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { SecondStage } from "../../src/mmu/index.js";
-import { roleGuestLevel, roleIsGuestMode, roleIsPaeRoot, roleIsPromoted, roleLevel } from "../../src/role/index.js";
+import {
+  roleGuestLevel,
+  roleIsDirect,
+  roleIsGuestMode,
+  roleIsPaeRoot,
+  roleIsPromoted,
+  roleLevel,
+} from "../../src/role/index.js";
 import { eptMasks } from "../../src/spte/index.js";
-import { FULL, type GuestConfig, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
+import { D, FULL, type GuestConfig, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
 import { EPT, type Level, NestedEpt, NestedNpt, UNPAGED } from "./nested-guest.js";
 
 const L2 = 0x40_3000n;
@@ -624,6 +631,26 @@ describe("a table of L1's in a page of 1 GiB of the host's", () => {
     expect(guest.vcpu.pageFault(gpa + 0x20_1000n, 6).result).toBe("fixed");
     expect(sizeOf(gpa + 0x20_1000n, write)).toBe(0x20_0000);
     expect(sizeOf(gpa + 0x2000n, write)).toBe(0);
+    guest.dispose();
+  });
+});
+
+describe("below a large page of L1's", () => {
+  it("the small pages of some rights stay when others take their place, for the next time", () => {
+    const guest = new NestedNpt(4, "4level");
+    // Clean: read-only until L2's first write; the host has small pages only.
+    guest.map(guest.root, 0x40_0000n, PAGE, FULL & ~D, 2);
+    guest.enter();
+    const gfn = PAGE >> 12n;
+    const below = () => guest.vm.pages().filter((page) => roleIsDirect(page.role) && page.gfn === gfn);
+    expect(guest.touch(0x40_0000n, Access.Read | Access.User)).toBe(gfn);
+    const [first] = below();
+    const zapped = guest.vm.counter("ZAPPED");
+    expect(guest.touch(0x40_1000n, Access.Write | Access.User)).toBe(gfn + 1n);
+    expect(below().length).toBe(2);
+    expect(below().map((page) => page.pointer)).toContain(first!.pointer);
+    expect(guest.vm.counter("ZAPPED")).toBe(zapped);
+    expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });
 });
