@@ -11,7 +11,7 @@ import {
   roleLevel,
 } from "../../src/role/index.js";
 import { eptMasks } from "../../src/spte/index.js";
-import { D, FULL, type GuestConfig, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
+import { bytesOf, D, FULL, type GuestConfig, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
 import { EPT, type Level, NestedEpt, NestedNpt, UNPAGED } from "./nested-guest.js";
 
 const L2 = 0x40_3000n;
@@ -568,6 +568,20 @@ describe("PDPTEs of a PAE nested guest under EPT", () => {
     guest.dispose();
   });
 
+  it("are at the next entry what they were at the exit, not at the entry before it", () => {
+    const { guest, roots, at, enter, walk } = started();
+    enter(roots[0], at(roots[0]));
+    guest.vcpu.setGuestRegisters({ cr3: roots[1] });
+    guest.vcpu.exitNested({ ...PAE_REGISTERS, cr3: roots[0] });
+    enter(roots[0]);
+    expect(walk()).toBe(PAGE + 0x1000n);
+    // Fields that L1 writes win over those.
+    guest.vcpu.exitNested({ ...PAE_REGISTERS, cr3: roots[0] });
+    enter(roots[0], at(roots[0]));
+    expect(walk()).toBe(PAGE);
+    guest.dispose();
+  });
+
   it("are refused with reserved bits before anything changes", () => {
     const { guest, roots, enter } = started();
     expect(() => enter(roots[0], [2n | 1n, 0n, 0n, 0n])).toThrow(/reserved/);
@@ -651,6 +665,37 @@ describe("below a large page of L1's", () => {
     expect(below().map((page) => page.pointer)).toContain(first!.pointer);
     expect(guest.vm.counter("ZAPPED")).toBe(zapped);
     expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("L2's own tables in read-only memory", () => {
+  it.each(["4level", "pae", "32"] as const)("keep the flags that they have (%s)", (mode) => {
+    const guest = new NestedNpt(4, "4level");
+    const ram = guest.vm.createRam(0x4000);
+    const at = 0x9000_0000n;
+    const gva = 0x3000n;
+    const tables = Array.from({ length: mode === "4level" ? 4 : 2 }, (_, i) => at + (BigInt(i) << 12n));
+    // Neither accessed nor dirty.
+    const entries = [...tables.slice(1), PAGE].map((gpa) => gpa | P | RW | US);
+    const bytes = mode === "32" ? 4 : 8;
+    const indices = tables.map((_, i) => (i === tables.length - 1 ? Number(gva >> 12n) : 0));
+    const place = (i: number) => tables[i]! + BigInt(indices[i]! * bytes);
+    guest.vm.setSlot({ id: 8, gpa: at, size: 0x4000, ram });
+    entries.forEach((entry, i) => {
+      guest.vm.writeGuest(place(i), bytesOf(entry, bytes));
+    });
+    const pointers = guest.table();
+    guest.vm.writeGuest(pointers, bytesOf(at | P, 8));
+    guest.vm.setSlot({ id: 8, gpa: at, size: 0 });
+    guest.vm.setSlot({ id: 8, gpa: at, size: 0x4000, ram, readOnly: true });
+    for (const gpa of [...tables, PAGE, pointers & ~0xfffn]) guest.map(guest.root, gpa, gpa);
+    guest.enter(registersOf(mode, mode === "pae" ? pointers : at));
+    const found = guest.vcpu.walk(gva, 2);
+    expect(found).toMatchObject({ ok: true, gpa: PAGE });
+    entries.forEach((entry, i) => {
+      expect(guest.vm.readGuest(place(i), bytes)).toEqual(bytesOf(entry, bytes));
+    });
     guest.dispose();
   });
 });

@@ -304,6 +304,36 @@ describe("INVLPG under PCIDs", () => {
   });
 });
 
+describe("a flush of everything under PCIDs", () => {
+  const NO_FLUSH = 1n << 63n;
+
+  it.each<[string, (guest: Guest) => void]>([
+    ["INVPCID of all contexts", (guest) => guest.vcpu.invpcid(2, 0, 0n)],
+    ["INVPCID of all but globals", (guest) => guest.vcpu.invpcid(3, 0, 0n)],
+    ["INVPCID of the other context", (guest) => guest.vcpu.invpcid(1, 2, 0n)],
+    ["a write that changes CR4.PGE", (guest) => guest.vcpu.writeCr4(guest.vcpu.registers.cr4 ^ 0x80n)],
+  ])("reaches roots that a CR3 write without a flush brings back: %s", (_what, flush) => {
+    const guest = new Guest();
+    guest.mode = "4level";
+    const roots = [guest.table(), guest.table()] as const;
+    const leaf = guest.map(roots[0], GVA, PAGE);
+    const window = 0x10_0000n;
+    guest.map(roots[1], window, leaf & ~0xfffn);
+    guest.start("4level", roots[0] | 2n, { cr4: 0x2_0000n });
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    guest.vcpu.writeCr3(roots[1] | 1n | NO_FLUSH);
+    expect(guest.write(window + (leaf & 0xfffn), leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    flush(guest);
+    guest.vcpu.enterGuest();
+    guest.vcpu.writeCr3(roots[0] | 2n | NO_FLUSH);
+    guest.vcpu.enterGuest();
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok ? guest.gfnOf(found.pa) : 0x209n).toBe(0x209n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
 describe("a flush", () => {
   it("synchronises every table that was written, however many there are below one directory", () => {
     const guest = new Guest();
