@@ -279,6 +279,23 @@ describe("what is refused", () => {
     expect(() => open(bytes)).toThrow(/section header 0.*file ends/);
   });
 
+  it("a segment beyond the file, by the place of its header, however many come before it", () => {
+    const segments = Array.from({ length: 40_000 }, (_, i) => ({ gpa: BigInt(i) << 12n, bytes: page(1, 1) }));
+    const bytes = elfCore({ segments });
+    for (const index of [0, 18_723, 18_724, 37_448, 39_999]) {
+      const header = 64 + 56 * index;
+      const broken = bytes.slice();
+      new DataView(broken.buffer).setBigUint64(header + 8, BigInt(bytes.length), true);
+      let offset: number | undefined;
+      try {
+        open(broken);
+      } catch (error) {
+        offset = (error as DumpError).offset;
+      }
+      expect([index, offset]).toEqual([index, header]);
+    }
+  });
+
   it("every truncation of a good file", () => {
     for (let length = 0; length < good.length; length += 7) {
       expect(() => open(good.subarray(0, length)), `${length} bytes`).toThrow(DumpError);

@@ -699,3 +699,22 @@ describe("L2's own tables in read-only memory", () => {
     guest.dispose();
   });
 });
+
+describe("PDPTEs of a PAE nested guest under NPT", () => {
+  it.each([0, 1, 2, 3])("are taken all or none: a reserved bit in number %i keeps the old ones in force", (bad) => {
+    const guest = new NestedNpt(4, "4level");
+    const [pointers, directory, table] = [guest.table(), guest.table(), guest.table()];
+    const gva = 0x3000n;
+    const poke = (gpa: bigint, entry: bigint) => guest.vm.writeGuest(gpa, bytesOf(entry, 8));
+    for (let i = 0n; i < 4n; i++) poke(pointers + 8n * i, directory | P | (i === BigInt(bad) ? 1n << 50n : 0n));
+    poke(directory, table | FULL);
+    poke(table + 8n * 3n, PAGE | FULL);
+    for (const gpa of [pointers, directory, table, PAGE]) guest.map(guest.root, gpa, gpa);
+    guest.enter(registersOf("pae", pointers));
+    // Before the first that are good there are none.
+    expect(guest.vcpu.walk(gva, 0)).toMatchObject({ ok: false, nested: false, errorCode: 0 });
+    poke(pointers + 8n * BigInt(bad), directory | P);
+    expect(guest.vcpu.walk(gva, 0)).toMatchObject({ ok: true, gpa: PAGE });
+    guest.dispose();
+  });
+});

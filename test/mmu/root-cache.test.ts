@@ -278,3 +278,30 @@ describe("the remembered MMIO access", () => {
     },
   );
 });
+
+describe("a root that was zapped while it was kept", () => {
+  it.each<[string, (guest: Guest) => void]>([
+    ["INVPCID of its PCID", (guest) => guest.vcpu.invpcid(1, 1, 0n)],
+    ["the next entry to the guest", (guest) => void guest.vcpu.enterGuest()],
+    ["registers from outside", (guest) => guest.vcpu.setRegisters({ ...guest.vcpu.registers, cr4: 0xa0n })],
+  ])("is given back at once by what drops it: %s", (_what, act) => {
+    const NO_FLUSH = 1n << 63n;
+    const guest = new Guest();
+    guest.mode = "4level";
+    const roots = [guest.table(), guest.table()] as const;
+    for (const root of roots) guest.map(root, GVA, 0x20_0000n);
+    guest.start("4level", roots[0] | 1n, { cr4: 0x2_0000n });
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    guest.vcpu.writeCr3(roots[1] | 2n | NO_FLUSH);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    // A slot goes, and with it every root; those in use wait.
+    guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    expect(guest.vm.audit()).toEqual([]);
+    act(guest);
+    expect(guest.vm.audit()).toEqual([]);
+    const kept = guest.vcpu.state.rootMmu.roots.pages();
+    expect(guest.vm.state.pages.named).toBe(guest.vm.allPages().length);
+    expect(guest.vm.state.pages.named).toBeLessThanOrEqual(kept.length + guest.vm.pages().length);
+    guest.dispose();
+  });
+});
