@@ -76,12 +76,12 @@ describe("segments and pages", () => {
     expect(dump.ranges).toEqual([{ gpa: 0x1000n, size: 0x1000n }]);
   });
 
-  it("takes a linear mapping with p_offset -1 as not in the dump", () => {
+  it.each([32, 64] as const)("takes a linear mapping with p_offset -1 as not in the dump (ELF%i)", (bits) => {
     const segments = [
       { gpa: 0x1000n, bytes: page(1) },
-      { gpa: 0xfee0_0000n, offset: (1n << 64n) - 1n, filesz: 0n, memsz: 0x1000n },
+      { gpa: 0xfee0_0000n, offset: (1n << BigInt(bits)) - 1n, filesz: 0n, memsz: 0x1000n },
     ];
-    const dump = openElf({ segments });
+    const dump = openElf({ bits, segments });
     expect(readPage(dump, 0xfee00n)).toBeUndefined();
     expect(dump.ranges.length).toBe(1);
   });
@@ -134,10 +134,11 @@ describe("segments and pages", () => {
     expect(dump.touches(0x1900n, 0x1000n)).toBe(false);
   });
 
-  it("passes over segments with only a linear address", () => {
+  it.each([32, 64] as const)("passes over segments with only a linear address (ELF%i)", (bits) => {
     const dump = openElf({
+      bits,
       segments: [
-        { gpa: (1n << 64n) - 1n, bytes: page(2) },
+        { gpa: (1n << BigInt(bits)) - 1n, bytes: page(2) },
         { gpa: 0x1000n, bytes: page(1) },
       ],
     });
