@@ -718,3 +718,21 @@ describe("PDPTEs of a PAE nested guest under NPT", () => {
     guest.dispose();
   });
 });
+
+describe("PKRU", () => {
+  it("is asked in walks of L2's tables as in L1's", () => {
+    const guest = new NestedNpt(4, "4level");
+    const PKE = 0x40_0000n;
+    const key = 3n;
+    const root = guest.table();
+    guest.map(root, 0x3000n, PAGE, FULL | (key << 59n));
+    for (let gpa = 0x10_0000n; gpa < 0x14_0000n; gpa += 0x1000n) guest.map(guest.root, gpa, gpa);
+    guest.map(guest.root, PAGE, PAGE);
+    const registers = registersOf("4level", root, { cr4: PKE });
+    guest.enter(registers);
+    expect(guest.vcpu.walk(0x3000n, 4)).toMatchObject({ ok: true, gpa: PAGE });
+    guest.vcpu.setPkru(1 << (2 * Number(key)));
+    expect(guest.vcpu.walk(0x3000n, 4)).toMatchObject({ ok: false, nested: false, errorCode: 0x25 });
+    guest.dispose();
+  });
+});

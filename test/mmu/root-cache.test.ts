@@ -305,3 +305,55 @@ describe("a root that was zapped while it was kept", () => {
     guest.dispose();
   });
 });
+
+describe("under PCIDs", () => {
+  const NO_FLUSH = 1n << 63n;
+  const PCIDE = 0x2_0000n;
+
+  it.each([0, 1, 2])("INVLPG reaches previous root %i of the current PCID", (place) => {
+    const { guest, roots } = withRoots("4level", 4);
+    guest.vcpu.writeCr4(guest.vcpu.registers.cr4 | PCIDE);
+    const leaf = guest.map(roots[0]!, GVA, 0x20_0000n);
+    guest.map(roots[0]!, 0x10_0000n, leaf & ~0xfffn);
+    switchTo(guest, roots[0]! | 1n | NO_FLUSH);
+    guest.access(GVA, Access.Write);
+    expect(guest.write(0x10_0000n + (leaf & 0xfffn), leaf, 0x20_7067n)).toBe("ok");
+    for (const root of roots.slice(1, 2 + place)) switchTo(guest, root | 1n | NO_FLUSH);
+    expect(guest.vcpu.state.rootMmu.roots.previous(place).pgd).toBe(roots[0]! | 1n);
+    guest.vcpu.invlpg(GVA);
+    switchTo(guest, roots[0]! | 1n | NO_FLUSH);
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok ? guest.gfnOf(found.pa) : 0x207n).toBe(0x207n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("INVPCID of the current PCID frees its previous roots, and keeps those of others", () => {
+    const { guest, roots } = withRoots("4level", 4);
+    guest.vcpu.writeCr4(guest.vcpu.registers.cr4 | PCIDE);
+    guest.vcpu.enterGuest();
+    for (const [i, pcid] of [1n, 2n, 1n].entries()) switchTo(guest, roots[i + 1]! | pcid | NO_FLUSH);
+    guest.vcpu.invpcid(1, 1, 0n);
+    const kept = [0, 1, 2].map((i) => guest.vcpu.state.rootMmu.roots.previous(i)).filter((root) => root.page !== 0);
+    expect(kept.map((root) => root.pgd)).toEqual([roots[2]! | 2n, roots[0]]);
+    guest.dispose();
+  });
+});
+
+it("every vCPU lets go of roots that were zapped, not only the one that ran last", () => {
+  const { guest, roots } = withRoots("4level", 1);
+  const others = [0, 1].map(() => guest.vm.createVcpu(guest.vcpu.registers));
+  const vcpus = [guest.vcpu, ...others];
+  for (const vcpu of vcpus) expect(guest.access(GVA, Access.Read, vcpu)).toBe("ok");
+  const old = guest.vcpu.state.rootMmu.roots.currentPage;
+  guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+  for (const vcpu of vcpus) {
+    vcpu.enterGuest();
+    const page = guest.vm.page(vcpu.state.rootMmu.roots.currentPage);
+    expect([page.gfn, guest.vm.state.pages.isObsolete(page.pointer)]).toEqual([roots[0]! >> 12n, false]);
+    expect(guest.access(GVA, Access.Read, vcpu)).toBe("ok");
+  }
+  expect(old).not.toBe(0);
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+});
