@@ -357,3 +357,17 @@ it("every vCPU lets go of roots that were zapped, not only the one that ran last
   expect(guest.vm.audit()).toEqual([]);
   guest.dispose();
 });
+
+it("a cached PAE root that lost a table while it was not current has it again before the guest runs", () => {
+  const { guest, roots } = withRoots("pae", 2);
+  const directory = guest.read(roots[0]!) >> 12n;
+  expect(guest.access(GVA, Access.Read)).toBe("ok");
+  switchTo(guest, roots[1]!);
+  expect(guest.vm.unprotectGfn(directory)).toBe(true);
+  switchTo(guest, roots[0]!);
+  const { pages } = guest.vm.state.core;
+  const child = guest.vm.state.pages.child(guest.vcpu.state.rootMmu.roots.currentPage, 0);
+  expect(child !== 0 && pages.header(child).gfn).toBe(directory);
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+});
