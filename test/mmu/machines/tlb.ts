@@ -60,9 +60,9 @@ export class Tlbs {
   check(pending: PendingFlush = this.vm.takeFlushes()): void {
     if (pending === "all" || pending.length > 0) this.#entries.clear();
     const tables = this.#tables();
-    for (const [vcpu, remembered] of this.#entries) {
+    for (const vcpu of [...this.#entries.keys()]) {
       this.#enter(vcpu);
-      for (const { address, access, pa } of remembered.values()) {
+      for (const { address, access, pa } of this.#of(vcpu).values()) {
         const what = `vCPU ${vcpu.id} was told of no flush of ${address.toString(16)} (access ${access})`;
         const hva = this.host.hvaOf(pa);
         if (hva === undefined) throw new Error(`${what}, where frame ${pa.toString(16)} is not the host's any more`);
