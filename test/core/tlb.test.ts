@@ -178,6 +178,16 @@ describe("the software TLB", () => {
     expect([at(0), at(1)]).toEqual([0x200000, 0x201000]);
   });
 
+  it("an update that loads CR3 drops the PCID's translations, the same CR3 too; one that does not keeps them", () => {
+    map(1, 0x101n, GLOBAL);
+    expect(at(1)).toBe(0x101000);
+    map(1, 0x201n, GLOBAL);
+    space.update({ pkru: 0 });
+    expect([at(0), at(1)]).toEqual([0x100000, 0x101000]);
+    space.update({ cr3: REGISTERS.cr3 });
+    expect([at(0), at(1)]).toEqual([0x200000, 0x101000]);
+  });
+
   it("a change of CR0.PG and back drops everything", () => {
     map(0, 0x100n);
     make({ cr4: CR4.pae | CR4.pge });

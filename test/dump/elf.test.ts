@@ -76,12 +76,12 @@ describe("segments and pages", () => {
     expect(dump.ranges).toEqual([{ gpa: 0x1000n, size: 0x1000n }]);
   });
 
-  it("takes a linear mapping with p_offset -1 as not in the dump", () => {
+  it.each([32, 64] as const)("takes a linear mapping with p_offset -1 as not in the dump (ELF%i)", (bits) => {
     const segments = [
       { gpa: 0x1000n, bytes: page(1) },
-      { gpa: 0xfee0_0000n, offset: (1n << 64n) - 1n, filesz: 0n, memsz: 0x1000n },
+      { gpa: 0xfee0_0000n, offset: (1n << BigInt(bits)) - 1n, filesz: 0n, memsz: 0x1000n },
     ];
-    const dump = openElf({ segments });
+    const dump = openElf({ bits, segments });
     expect(readPage(dump, 0xfee00n)).toBeUndefined();
     expect(dump.ranges.length).toBe(1);
   });
@@ -134,10 +134,11 @@ describe("segments and pages", () => {
     expect(dump.touches(0x1900n, 0x1000n)).toBe(false);
   });
 
-  it("passes over segments with only a linear address", () => {
+  it.each([32, 64] as const)("passes over segments with only a linear address (ELF%i)", (bits) => {
     const dump = openElf({
+      bits,
       segments: [
-        { gpa: (1n << 64n) - 1n, bytes: page(2) },
+        { gpa: (1n << BigInt(bits)) - 1n, bytes: page(2) },
         { gpa: 0x1000n, bytes: page(1) },
       ],
     });
@@ -277,6 +278,23 @@ describe("what is refused", () => {
     const bytes = elfCore({ xnum: true });
     new DataView(bytes.buffer).setBigUint64(40, 1n << 40n, true);
     expect(() => open(bytes)).toThrow(/section header 0.*file ends/);
+  });
+
+  it("a segment beyond the file, by the place of its header, however many come before it", () => {
+    const segments = Array.from({ length: 40_000 }, (_, i) => ({ gpa: BigInt(i) << 12n, bytes: page(1, 1) }));
+    const bytes = elfCore({ segments });
+    for (const index of [0, 18_723, 18_724, 37_448, 39_999]) {
+      const header = 64 + 56 * index;
+      const broken = bytes.slice();
+      new DataView(broken.buffer).setBigUint64(header + 8, BigInt(bytes.length), true);
+      let offset: number | undefined;
+      try {
+        open(broken);
+      } catch (error) {
+        offset = (error as DumpError).offset;
+      }
+      expect([index, offset]).toEqual([index, header]);
+    }
   });
 
   it("every truncation of a good file", () => {

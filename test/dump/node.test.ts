@@ -1,5 +1,5 @@
 /** Dumps in files: compressed ones, and what no dump is. */
-import { openSync, truncateSync, writeFileSync, writeSync } from "node:fs";
+import { existsSync, openSync, readdirSync, truncateSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
@@ -104,3 +104,28 @@ describe("files", () => {
 function elfHeadersOnly(size: number): Uint8Array {
   return elfCore({ segments: [{ gpa: 0n, offset: 0x1000n, filesz: BigInt(size) }] });
 }
+
+describe("open files", () => {
+  const DESCRIPTORS = "/proc/self/fd";
+
+  it.runIf(existsSync(DESCRIPTORS))("are closed with the dump, and where it cannot be opened", async () => {
+    const paths = [
+      file("open.elf", core),
+      file("open.elf.gz", gzipSync(core)),
+      file("broken.elf", core.subarray(0, 100)),
+      file("broken.elf.gz", gzipSync(core).subarray(0, 60)),
+      file("no-dump.gz", gzipSync(page(1))),
+      file("empty", ""),
+    ];
+    const count = () => readdirSync(DESCRIPTORS).length;
+    const before = count();
+    for (const path of paths) {
+      for (let i = 0; i < 20; i++) {
+        const dump = await openDumpFile(path).catch(() => undefined);
+        dump?.close();
+      }
+    }
+    // What else runs in the process may open a few.
+    expect(count() - before).toBeLessThan(10);
+  });
+});

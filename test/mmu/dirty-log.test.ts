@@ -189,3 +189,46 @@ describe("clearing pages of one word of the log", () => {
     guest.dispose();
   });
 });
+
+describe("where logging begins in the TDP MMU", () => {
+  it.each(FORMATS)("every huge page of the slot is split, up to its end (%s)", (format) => {
+    const guest = new TdpGuest(format);
+    const ends = [0n, 511n, 512n, BigInt(LARGE_PAGES - 1)].map((page) => LARGE_GPA + (page << 12n));
+    for (const gpa of ends) guest.access(gpa, "write");
+    expect(ends.map((gpa) => guest.leaf(gpa)!.level)).toEqual([2, 2, 2, 2]);
+    guest.vm.setSlot(guest.slot(1, true));
+    expect(ends.map((gpa) => guest.leaf(gpa)!.level)).toEqual([1, 1, 1, 1]);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("huge pages that begin in the log are split by the pages that are cleared", () => {
+    const guest = new TdpGuest("npt", { manualDirtyLog: 3 });
+    const ends = [0n, BigInt(LARGE_PAGES - 1)].map((page) => LARGE_GPA + (page << 12n));
+    for (const gpa of ends) guest.access(gpa, "write");
+    guest.vm.setSlot(guest.slot(1, true));
+    expect(ends.map((gpa) => guest.leaf(gpa)!.level)).toEqual([2, 2]);
+    guest.vm.clearDirtyLog(1, LARGE_PAGES - 64, 64, [LARGE_PAGES - 1]);
+    expect(ends.map((gpa) => guest.leaf(gpa)!.level)).toEqual([2, 1]);
+    expect(guest.leaf(ends[1]!)!.spte & 2n).toBe(0n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe.each([true, false])("the log (TDP MMU: %s)", (tdpMmu) => {
+  it.each(FORMATS)("gets no page for being looked at: ageing is no write (%s)", (format) => {
+    const guest = new TdpGuest(format, { tdpMmu });
+    guest.vm.setSlot(guest.slot(0, true));
+    for (const gpa of [0x3000n, 0x5000n]) guest.access(gpa, "write");
+    expect(guest.vm.getDirtyLog(0)).toEqual([3, 5]);
+    expect(guest.vm.age(guest.hva(0x3000n), guest.hva(0x6000n))).toBe(true);
+    guest.access(0x3000n, "read");
+    expect(guest.vm.testAge(guest.hva(0x3000n), guest.hva(0x6000n))).toBe(true);
+    guest.vm.unmapRange(guest.hva(0x5000n), guest.hva(0x6000n));
+    expect(guest.vm.getDirtyLog(0)).toEqual([]);
+    guest.access(0x3000n, "write");
+    expect(guest.vm.getDirtyLog(0)).toEqual([3]);
+    guest.dispose();
+  });
+});

@@ -2,9 +2,16 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
 import type { SecondStage } from "../../src/mmu/index.js";
-import { roleGuestLevel, roleIsGuestMode, roleIsPaeRoot, roleIsPromoted, roleLevel } from "../../src/role/index.js";
+import {
+  roleGuestLevel,
+  roleIsDirect,
+  roleIsGuestMode,
+  roleIsPaeRoot,
+  roleIsPromoted,
+  roleLevel,
+} from "../../src/role/index.js";
 import { eptMasks } from "../../src/spte/index.js";
-import { FULL, type GuestConfig, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
+import { bytesOf, D, FULL, type GuestConfig, type Mode, P, RAM_HVA, RAM_PAGES, RW, registersOf, US } from "./guest.js";
 import { EPT, type Level, NestedEpt, NestedNpt, UNPAGED } from "./nested-guest.js";
 
 const L2 = 0x40_3000n;
@@ -172,6 +179,32 @@ describe("PDPTEs of a PAE L1's NPT", () => {
     guest.exit();
     expect(guest.l1Write(guest.root, directory | P)).toBe("written");
     guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 5n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("are read anew where the root goes while L2 runs, and another takes its place", () => {
+    const guest = new NestedNpt(4, "pae", { nestedPdptes: "loaded" });
+    guest.map(guest.root, L2, PAGE);
+    const directory = other(guest);
+    // Another root of L1's leads to the same directory, and another vCPU uses it.
+    const second = guest.table();
+    guest.poke(second, guest.read(guest.root));
+    const [first, another] = [guest.vcpu, guest.vm.createVcpu(guest.vcpu.registers)];
+    if (guest.stage.kind !== "npt") throw new RangeError("not NPT");
+    guest.enter();
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.vcpu = another;
+    guest.enter(undefined, { ...guest.stage, ncr3: second });
+    guest.poke(guest.root, directory | P);
+    // Every root goes with a slot; the old directory is in use again before the first vCPU loads its root.
+    guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.vcpu = first;
+    first.enterGuest();
+    const found = guest.second(L2, Access.Read | Access.User);
+    expect(found.ok ? guest.gfnOf(found.pa) : GFN + 5n).toBe(GFN + 5n);
     expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN + 5n);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
@@ -535,6 +568,20 @@ describe("PDPTEs of a PAE nested guest under EPT", () => {
     guest.dispose();
   });
 
+  it("are at the next entry what they were at the exit, not at the entry before it", () => {
+    const { guest, roots, at, enter, walk } = started();
+    enter(roots[0], at(roots[0]));
+    guest.vcpu.setGuestRegisters({ cr3: roots[1] });
+    guest.vcpu.exitNested({ ...PAE_REGISTERS, cr3: roots[0] });
+    enter(roots[0]);
+    expect(walk()).toBe(PAGE + 0x1000n);
+    // Fields that L1 writes win over those.
+    guest.vcpu.exitNested({ ...PAE_REGISTERS, cr3: roots[0] });
+    enter(roots[0], at(roots[0]));
+    expect(walk()).toBe(PAGE);
+    guest.dispose();
+  });
+
   it("are refused with reserved bits before anything changes", () => {
     const { guest, roots, enter } = started();
     expect(() => enter(roots[0], [2n | 1n, 0n, 0n, 0n])).toThrow(/reserved/);
@@ -598,6 +645,94 @@ describe("a table of L1's in a page of 1 GiB of the host's", () => {
     expect(guest.vcpu.pageFault(gpa + 0x20_1000n, 6).result).toBe("fixed");
     expect(sizeOf(gpa + 0x20_1000n, write)).toBe(0x20_0000);
     expect(sizeOf(gpa + 0x2000n, write)).toBe(0);
+    guest.dispose();
+  });
+});
+
+describe("below a large page of L1's", () => {
+  it("the small pages of some rights stay when others take their place, for the next time", () => {
+    const guest = new NestedNpt(4, "4level");
+    // Clean: read-only until L2's first write; the host has small pages only.
+    guest.map(guest.root, 0x40_0000n, PAGE, FULL & ~D, 2);
+    guest.enter();
+    const gfn = PAGE >> 12n;
+    const below = () => guest.vm.pages().filter((page) => roleIsDirect(page.role) && page.gfn === gfn);
+    expect(guest.touch(0x40_0000n, Access.Read | Access.User)).toBe(gfn);
+    const [first] = below();
+    const zapped = guest.vm.counter("ZAPPED");
+    expect(guest.touch(0x40_1000n, Access.Write | Access.User)).toBe(gfn + 1n);
+    expect(below().length).toBe(2);
+    expect(below().map((page) => page.pointer)).toContain(first!.pointer);
+    expect(guest.vm.counter("ZAPPED")).toBe(zapped);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("L2's own tables in read-only memory", () => {
+  it.each(["4level", "pae", "32"] as const)("keep the flags that they have (%s)", (mode) => {
+    const guest = new NestedNpt(4, "4level");
+    const ram = guest.vm.createRam(0x4000);
+    const at = 0x9000_0000n;
+    const gva = 0x3000n;
+    const tables = Array.from({ length: mode === "4level" ? 4 : 2 }, (_, i) => at + (BigInt(i) << 12n));
+    // Neither accessed nor dirty.
+    const entries = [...tables.slice(1), PAGE].map((gpa) => gpa | P | RW | US);
+    const bytes = mode === "32" ? 4 : 8;
+    const indices = tables.map((_, i) => (i === tables.length - 1 ? Number(gva >> 12n) : 0));
+    const place = (i: number) => tables[i]! + BigInt(indices[i]! * bytes);
+    guest.vm.setSlot({ id: 8, gpa: at, size: 0x4000, ram });
+    entries.forEach((entry, i) => {
+      guest.vm.writeGuest(place(i), bytesOf(entry, bytes));
+    });
+    const pointers = guest.table();
+    guest.vm.writeGuest(pointers, bytesOf(at | P, 8));
+    guest.vm.setSlot({ id: 8, gpa: at, size: 0 });
+    guest.vm.setSlot({ id: 8, gpa: at, size: 0x4000, ram, readOnly: true });
+    for (const gpa of [...tables, PAGE, pointers & ~0xfffn]) guest.map(guest.root, gpa, gpa);
+    guest.enter(registersOf(mode, mode === "pae" ? pointers : at));
+    const found = guest.vcpu.walk(gva, 2);
+    expect(found).toMatchObject({ ok: true, gpa: PAGE });
+    entries.forEach((entry, i) => {
+      expect(guest.vm.readGuest(place(i), bytes)).toEqual(bytesOf(entry, bytes));
+    });
+    guest.dispose();
+  });
+});
+
+describe("PDPTEs of a PAE nested guest under NPT", () => {
+  it.each([0, 1, 2, 3])("are taken all or none: a reserved bit in number %i keeps the old ones in force", (bad) => {
+    const guest = new NestedNpt(4, "4level");
+    const [pointers, directory, table] = [guest.table(), guest.table(), guest.table()];
+    const gva = 0x3000n;
+    const poke = (gpa: bigint, entry: bigint) => guest.vm.writeGuest(gpa, bytesOf(entry, 8));
+    for (let i = 0n; i < 4n; i++) poke(pointers + 8n * i, directory | P | (i === BigInt(bad) ? 1n << 50n : 0n));
+    poke(directory, table | FULL);
+    poke(table + 8n * 3n, PAGE | FULL);
+    for (const gpa of [pointers, directory, table, PAGE]) guest.map(guest.root, gpa, gpa);
+    guest.enter(registersOf("pae", pointers));
+    // Before the first that are good there are none.
+    expect(guest.vcpu.walk(gva, 0)).toMatchObject({ ok: false, nested: false, errorCode: 0 });
+    poke(pointers + 8n * BigInt(bad), directory | P);
+    expect(guest.vcpu.walk(gva, 0)).toMatchObject({ ok: true, gpa: PAGE });
+    guest.dispose();
+  });
+});
+
+describe("PKRU", () => {
+  it("is asked in walks of L2's tables as in L1's", () => {
+    const guest = new NestedNpt(4, "4level");
+    const PKE = 0x40_0000n;
+    const key = 3n;
+    const root = guest.table();
+    guest.map(root, 0x3000n, PAGE, FULL | (key << 59n));
+    for (let gpa = 0x10_0000n; gpa < 0x14_0000n; gpa += 0x1000n) guest.map(guest.root, gpa, gpa);
+    guest.map(guest.root, PAGE, PAGE);
+    const registers = registersOf("4level", root, { cr4: PKE });
+    guest.enter(registers);
+    expect(guest.vcpu.walk(0x3000n, 4)).toMatchObject({ ok: true, gpa: PAGE });
+    guest.vcpu.setPkru(1 << (2 * Number(key)));
+    expect(guest.vcpu.walk(0x3000n, 4)).toMatchObject({ ok: false, nested: false, errorCode: 0x25 });
     guest.dispose();
   });
 });

@@ -93,3 +93,19 @@ describe("recovery of forbidden huge pages of both kinds", () => {
     guest.dispose();
   });
 });
+
+describe("a page in the place of one that was given up", () => {
+  it("stands where nothing is forbidden, whatever stood in its memory before", () => {
+    const guest = new NestedNpt(4, "4level", config());
+    guest.touch(HIGH_SLOT, READ);
+    guest.touch(HIGH_SLOT, FETCH);
+    expect(forbidden(guest)).toEqual([GFN]);
+    guest.vm.state.core.zapAllFast();
+    guest.vm.state.settle();
+    // Small pages of the host: tables that a huge page could not replace.
+    for (const gpa of [0n, 0x20_0000n]) guest.touch(gpa, READ);
+    expect(guest.vm.allPages().filter((page) => page.noHugePage)).toEqual([]);
+    expect(guest.vm.recoverHugePages(4)).toBe(0);
+    guest.dispose();
+  });
+});

@@ -278,3 +278,96 @@ describe("the remembered MMIO access", () => {
     },
   );
 });
+
+describe("a root that was zapped while it was kept", () => {
+  it.each<[string, (guest: Guest) => void]>([
+    ["INVPCID of its PCID", (guest) => guest.vcpu.invpcid(1, 1, 0n)],
+    ["the next entry to the guest", (guest) => void guest.vcpu.enterGuest()],
+    ["registers from outside", (guest) => guest.vcpu.setRegisters({ ...guest.vcpu.registers, cr4: 0xa0n })],
+  ])("is given back at once by what drops it: %s", (_what, act) => {
+    const NO_FLUSH = 1n << 63n;
+    const guest = new Guest();
+    guest.mode = "4level";
+    const roots = [guest.table(), guest.table()] as const;
+    for (const root of roots) guest.map(root, GVA, 0x20_0000n);
+    guest.start("4level", roots[0] | 1n, { cr4: 0x2_0000n });
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    guest.vcpu.writeCr3(roots[1] | 2n | NO_FLUSH);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    // A slot goes, and with it every root; those in use wait.
+    guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+    expect(guest.vm.audit()).toEqual([]);
+    act(guest);
+    expect(guest.vm.audit()).toEqual([]);
+    const kept = guest.vcpu.state.rootMmu.roots.pages();
+    expect(guest.vm.state.pages.named).toBe(guest.vm.allPages().length);
+    expect(guest.vm.state.pages.named).toBeLessThanOrEqual(kept.length + guest.vm.pages().length);
+    guest.dispose();
+  });
+});
+
+describe("under PCIDs", () => {
+  const NO_FLUSH = 1n << 63n;
+  const PCIDE = 0x2_0000n;
+
+  it.each([0, 1, 2])("INVLPG reaches previous root %i of the current PCID", (place) => {
+    const { guest, roots } = withRoots("4level", 4);
+    guest.vcpu.writeCr4(guest.vcpu.registers.cr4 | PCIDE);
+    const leaf = guest.map(roots[0]!, GVA, 0x20_0000n);
+    guest.map(roots[0]!, 0x10_0000n, leaf & ~0xfffn);
+    switchTo(guest, roots[0]! | 1n | NO_FLUSH);
+    guest.access(GVA, Access.Write);
+    expect(guest.write(0x10_0000n + (leaf & 0xfffn), leaf, 0x20_7067n)).toBe("ok");
+    for (const root of roots.slice(1, 2 + place)) switchTo(guest, root | 1n | NO_FLUSH);
+    expect(guest.vcpu.state.rootMmu.roots.previous(place).pgd).toBe(roots[0]! | 1n);
+    guest.vcpu.invlpg(GVA);
+    switchTo(guest, roots[0]! | 1n | NO_FLUSH);
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok ? guest.gfnOf(found.pa) : 0x207n).toBe(0x207n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("INVPCID of the current PCID frees its previous roots, and keeps those of others", () => {
+    const { guest, roots } = withRoots("4level", 4);
+    guest.vcpu.writeCr4(guest.vcpu.registers.cr4 | PCIDE);
+    guest.vcpu.enterGuest();
+    for (const [i, pcid] of [1n, 2n, 1n].entries()) switchTo(guest, roots[i + 1]! | pcid | NO_FLUSH);
+    guest.vcpu.invpcid(1, 1, 0n);
+    const kept = [0, 1, 2].map((i) => guest.vcpu.state.rootMmu.roots.previous(i)).filter((root) => root.page !== 0);
+    expect(kept.map((root) => root.pgd)).toEqual([roots[2]! | 2n, roots[0]]);
+    guest.dispose();
+  });
+});
+
+it("every vCPU lets go of roots that were zapped, not only the one that ran last", () => {
+  const { guest, roots } = withRoots("4level", 1);
+  const others = [0, 1].map(() => guest.vm.createVcpu(guest.vcpu.registers));
+  const vcpus = [guest.vcpu, ...others];
+  for (const vcpu of vcpus) expect(guest.access(GVA, Access.Read, vcpu)).toBe("ok");
+  const old = guest.vcpu.state.rootMmu.roots.currentPage;
+  guest.vm.setSlot({ id: 1, gpa: 0x4000_0000n, size: 0 });
+  for (const vcpu of vcpus) {
+    vcpu.enterGuest();
+    const page = guest.vm.page(vcpu.state.rootMmu.roots.currentPage);
+    expect([page.gfn, guest.vm.state.pages.isObsolete(page.pointer)]).toEqual([roots[0]! >> 12n, false]);
+    expect(guest.access(GVA, Access.Read, vcpu)).toBe("ok");
+  }
+  expect(old).not.toBe(0);
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+});
+
+it("a cached PAE root that lost a table while it was not current has it again before the guest runs", () => {
+  const { guest, roots } = withRoots("pae", 2);
+  const directory = guest.read(roots[0]!) >> 12n;
+  expect(guest.access(GVA, Access.Read)).toBe("ok");
+  switchTo(guest, roots[1]!);
+  expect(guest.vm.unprotectGfn(directory)).toBe(true);
+  switchTo(guest, roots[0]!);
+  const { pages } = guest.vm.state.core;
+  const child = guest.vm.state.pages.child(guest.vcpu.state.rootMmu.roots.currentPage, 0);
+  expect(child !== 0 && pages.header(child).gfn).toBe(directory);
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+});

@@ -142,9 +142,14 @@ describe("a pae_root", () => {
     const [page] = guest.vm.pages().filter((one) => roleIsPaeRoot(one.role));
     expect(calls).toContain(`decrypt ${page!.hostAddress}`);
     for (const spte of page!.entries.values()) expect(spte & (1n << 45n)).toBe(1n << 45n);
-    guest.dispose();
+    // A request is served with another one in stock, which nobody needs.
+    guest.vcpu.writeCr3(root);
+    guest.vcpu.enterGuest();
     const count = (word: string) => calls.filter((call) => call.startsWith(word)).length;
-    expect(count("encrypt")).toBe(count("decrypt"));
+    expect([count("decrypt"), count("encrypt")]).toEqual([2, 0]);
+    guest.dispose();
+    const pages = (word: string) => calls.flatMap((call) => (call.startsWith(word) ? [call.split(" ")[1]] : [])).sort();
+    expect(pages("encrypt")).toEqual(pages("decrypt"));
   });
 
   it("looks the same to the guest with default PDPTEs in its unused entries", () => {
@@ -396,6 +401,46 @@ describe("a table right below a current root's PDPTEs that is zapped", () => {
     expect(guest.hardware(GVA, Access.Read).ok).toBe(false);
     expect(guest.vcpu.pageFault(GVA, 0).result).toBe("retry");
     guest.vcpu.enterGuest();
+    expect(guest.vcpu.pageFault(GVA, 0).result).toBe("fixed");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("a page in the memory of a root that is gone", () => {
+  it.each(["pae", "32"] as const)("has nothing of it: neither a gap nor unsync marks (%s)", (mode) => {
+    const guest = new Guest();
+    guest.mode = mode;
+    const root = guest.table();
+    const leaf = guest.map(root, GVA, PAGE);
+    const window = 0x10_0000n;
+    guest.map(root, window, leaf & ~0xfffn);
+    guest.start(mode, root);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    expect(guest.write(window + (leaf & 0xfffn), leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    const { pointer } = guest.vm.page(guest.vcpu.state.rootMmu.roots.current.page);
+    const header = () => guest.vm.state.core.pages.header(pointer);
+    expect(header().unsyncChildren).toBeGreaterThan(0);
+    guest.mode = "4level";
+    const other = guest.table();
+    guest.map(other, GVA, PAGE);
+    guest.vcpu.setRegisters(registersOf("4level", other));
+    guest.vcpu.enterGuest();
+    expect(guest.vm.audit()).toEqual([]);
+    // And once more, where a table right below a root has gone and nobody has filled the gap.
+    guest.mode = mode;
+    guest.vcpu.setRegisters(registersOf(mode, root));
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    const directory = mode === "32" ? root : guest.read(root) & ~0xfffn;
+    expect(guest.vm.unprotectGfn(directory >> 12n)).toBe(true);
+    const gone = guest.vcpu.state.rootMmu.roots.current.page;
+    expect(guest.vm.state.core.pages.header(gone).gap).toBe(1);
+    guest.mode = "4level";
+    const third = guest.table();
+    guest.map(third, GVA, PAGE);
+    guest.vcpu.setRegisters(registersOf("4level", third));
+    guest.vcpu.enterGuest();
+    expect(guest.vcpu.state.rootMmu.roots.current.page).toBe(gone);
     expect(guest.vcpu.pageFault(GVA, 0).result).toBe("fixed");
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();

@@ -55,4 +55,24 @@ describe("the first write through a large page that holds the tables of its own 
     expect(bytesOf(guest.read(other), 8)).toEqual(bytesOf(DATA | FULL | PS, 8));
     guest.dispose();
   });
+
+  it.each([0, 1, 2])("is made by a small page where it holds one of them only (the %i. from the top)", (which) => {
+    const guest = new Guest({ host: new Host() });
+    const tables = [0, 1, 2].map((i) => (i === which ? HIGH_SLOT + 0x5000n : guest.table())) as [
+      bigint,
+      bigint,
+      bigint,
+    ];
+    const TABLE = P | RW | US | A;
+    guest.poke(tables[0], tables[1] | TABLE);
+    guest.poke(tables[1] + 8n, tables[2] | TABLE);
+    guest.poke(tables[2], HIGH_SLOT | FULL | PS);
+    guest.start("4level", tables[0]);
+    expect(guest.access(GVA + 0x10_0000n, Access.Write)).toBe("ok");
+    const found = guest.hardware(GVA + 0x10_0000n, Access.Read);
+    expect(found.ok && found.pageSize).toBe(4096);
+    expect(guest.access(GVA + 0x5000n, Access.Write)).toBe("emulate");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
 });

@@ -137,6 +137,21 @@ describe("a table that becomes reachable", () => {
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });
+
+  it("is synchronised whole: not only where the fault that links it leads", () => {
+    const { guest, root, leaf, window } = editable("4level");
+    guest.access(GVA, Access.Write);
+    guest.access(GVA + 0x1000n, Access.Read);
+    expect(guest.write(window + 8n, leaf + 8n, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    const other = guest.table();
+    guest.poke(guest.entryAddress(other, GVA, 4), guest.read(guest.entryAddress(root, GVA, 4)));
+    guest.vcpu.writeCr3(other);
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    const found = guest.hardware(GVA + 0x1000n, Access.Read);
+    expect(found.ok ? guest.gfnOf(found.pa) : 0x209n).toBe(0x209n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
 });
 
 describe("a root that was zapped while another vCPU still runs on it", () => {
@@ -285,6 +300,101 @@ describe("INVLPG under PCIDs", () => {
     const found = guest.hardware(GVA, Access.Read);
     expect(found.ok ? guest.gfnOf(found.pa) : 0x209n).toBe(0x209n);
     expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("a flush of everything under PCIDs", () => {
+  const NO_FLUSH = 1n << 63n;
+
+  it.each<[string, (guest: Guest) => void]>([
+    ["INVPCID of all contexts", (guest) => guest.vcpu.invpcid(2, 0, 0n)],
+    ["INVPCID of all but globals", (guest) => guest.vcpu.invpcid(3, 0, 0n)],
+    ["INVPCID of the other context", (guest) => guest.vcpu.invpcid(1, 2, 0n)],
+    ["a write that changes CR4.PGE", (guest) => guest.vcpu.writeCr4(guest.vcpu.registers.cr4 ^ 0x80n)],
+  ])("reaches roots that a CR3 write without a flush brings back: %s", (_what, flush) => {
+    const guest = new Guest();
+    guest.mode = "4level";
+    const roots = [guest.table(), guest.table()] as const;
+    const leaf = guest.map(roots[0], GVA, PAGE);
+    const window = 0x10_0000n;
+    guest.map(roots[1], window, leaf & ~0xfffn);
+    guest.start("4level", roots[0] | 2n, { cr4: 0x2_0000n });
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    guest.vcpu.writeCr3(roots[1] | 1n | NO_FLUSH);
+    expect(guest.write(window + (leaf & 0xfffn), leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    flush(guest);
+    guest.vcpu.enterGuest();
+    guest.vcpu.writeCr3(roots[0] | 2n | NO_FLUSH);
+    guest.vcpu.enterGuest();
+    const found = guest.hardware(GVA, Access.Read);
+    expect(found.ok ? guest.gfnOf(found.pa) : 0x209n).toBe(0x209n);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+});
+
+describe("a flush", () => {
+  it("synchronises every table that was written, however many there are below one directory", () => {
+    const guest = new Guest();
+    guest.mode = "4level";
+    const root = guest.table();
+    // More than one collection holds, in two directories.
+    const gvas = Array.from({ length: 20 }, (_, i) => GVA + (BigInt(i % 2) << 30n) + (BigInt(i >> 1) << 21n));
+    const leaves = gvas.map((gva) => guest.map(root, gva, PAGE));
+    const window = (i: number) => 0x1_0000_0000n + (BigInt(i) << 12n);
+    leaves.forEach((leaf, i) => {
+      guest.map(root, window(i), leaf & ~0xfffn);
+    });
+    guest.start("4level", root);
+    for (const gva of gvas) expect(guest.access(gva, Access.Read)).toBe("ok");
+    leaves.forEach((leaf, i) => {
+      expect(guest.write(window(i) + (leaf & 0xfffn), leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    });
+    expect(guest.vm.counter("UNSYNC")).toBe(gvas.length);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.vcpu.writeCr3(root);
+    guest.vcpu.enterGuest();
+    expect(guest.vm.counter("UNSYNC")).toBe(0);
+    for (const gva of gvas) {
+      const found = guest.hardware(gva, Access.Read);
+      expect(found.ok ? guest.gfnOf(found.pa) : 0x209n).toBe(0x209n);
+    }
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("leaves the other tables below a directory marked where one of them goes", () => {
+    const { guest, root, leaf, window } = editable("4level");
+    const gva = GVA + 0x20_0000n;
+    const second = guest.map(root, gva, PAGE);
+    guest.map(root, 0x10_1000n, second & ~0xfffn);
+    for (const at of [GVA, gva]) expect(guest.access(at, Access.Read)).toBe("ok");
+    expect(guest.write(window, leaf, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    expect(guest.write(0x10_1000n + (second & 0xfffn), second, (PAGE + 0x9000n) | FULL)).toBe("ok");
+    // A page that leads to both is zapped, with them.
+    guest.vm.unprotectGfn(guest.read(guest.entryAddress(root, GVA, 4)) >> 12n);
+    expect([guest.vm.counter("UNSYNC"), guest.vm.counter("BROKEN")]).toEqual([0, 0]);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it.each([
+    ["fewer", FULL & ~2n, 1],
+    ["other", (FULL & ~4n) | (1n << 63n), 2],
+    ["more", FULL, 7],
+  ] as const)("makes the rights that a leaf stands for those of the guest's entry (%s)", (_what, flags, rights) => {
+    const { guest, root, leaf, window } = editable("4level");
+    guest.poke(leaf, PAGE | (flags === FULL ? FULL & ~2n : FULL));
+    expect(guest.access(GVA, Access.Read)).toBe("ok");
+    expect(guest.write(window, leaf, PAGE | flags)).toBe("ok");
+    guest.vcpu.writeCr3(root);
+    guest.vcpu.enterGuest();
+    const page = guest.vm.pages().find((one) => one.gfn === leaf >> 12n && roleLevel(one.role) === 1)!;
+    const index = Number((leaf & 0xfffn) / 8n);
+    expect(page.entries.has(index)).toBe(true);
+    const found = page.shadowed.get(index)!;
+    expect([found >> 12n, Number(found & 7n)]).toEqual([PAGE >> 12n, rights === 1 ? 5 : rights]);
     guest.dispose();
   });
 });

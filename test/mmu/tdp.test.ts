@@ -287,3 +287,23 @@ describe("memory for tables", () => {
     guest.dispose();
   });
 });
+
+describe.each(FORMATS)("a root that a vCPU still has (%s)", (format) => {
+  it("stays its own however often all roots are zapped before it is entered again", () => {
+    const guest = new TdpGuest(format);
+    const other = guest.newVcpu();
+    for (const vcpu of [guest.vcpu, other]) expect(guest.access(GPA, "write", vcpu)).toBe("ok");
+    const slot = { id: 7, gpa: 0x9000_0000n, size: 0x1000, ram: guest.vm.createRam(0x1000) };
+    for (let i = 0; i < 3; i++) {
+      guest.vm.setSlot(slot);
+      guest.vm.setSlot({ ...slot, size: 0 });
+      expect(guest.vm.audit()).toEqual([]);
+    }
+    // One goes on with a new root; the old one is the other's alone.
+    expect(guest.access(GPA, "write")).toBe("ok");
+    expect(guest.vm.audit()).toEqual([]);
+    expect(guest.access(GPA, "write", other)).toBe("ok");
+    expect(guest.vm.counter("BROKEN")).toBe(0);
+    expectSound(guest);
+  });
+});

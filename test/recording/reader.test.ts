@@ -189,6 +189,14 @@ describe("an error", () => {
       "steps[0].events",
       "16384 events in a step",
     ],
+    [
+      "many events in all steps",
+      (s) => {
+        for (const step of s.steps.slice(0, 9)) step.events = Array(2 ** 14 - 1000).fill({ ev: "mark_dirty", gfn: 0 });
+      },
+      "steps[8].events",
+      "131072 events in all",
+    ],
     ["a host of 99 address bits", (s) => (s.config.host_maxphyaddr = 99), "config.host_maxphyaddr", "from 32 to 52"],
     [
       "a value nested deeper than a stack is",

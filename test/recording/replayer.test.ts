@@ -253,6 +253,21 @@ describe("a difference", () => {
     }));
     expect(found).toHaveLength(1);
   });
+
+  it.each<[string, (entries: ReadonlyMap<number, bigint>) => [number, bigint][]]>([
+    ["has more", (entries) => [...entries, [7, 0x9027n]]],
+    ["lacks", () => []],
+  ])("is found in an entry that a page %s", (_what, change) => {
+    for (const field of ["entries", "shadowed"] as const) {
+      const found = differences(undefined, (state, step) => ({
+        ...state,
+        pages: state.pages.map((page) =>
+          step === 1 && page.role === 0x3701 ? { ...page, [field]: new Map(change(page[field])) } : page,
+        ),
+      }));
+      expect([field, found.length]).toEqual([field, 1]);
+    }
+  });
 });
 
 describe("a page fault's result", () => {

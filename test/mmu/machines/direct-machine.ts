@@ -10,6 +10,7 @@ import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge } from "./judge.js";
 import type { MachineKind } from "./kinds.js";
+import { Tlbs } from "./tlb.js";
 
 /** A 64-bit guest. */
 const REGISTERS = { cr0: 0x8001_0001n, cr3: 0x1000n, cr4: 0x20n, efer: 0xd00n };
@@ -44,6 +45,7 @@ export class DirectMachine {
   /** Where the slot of large pages lies; undefined where it is deleted. */
   #place: bigint | undefined;
   readonly #logs: DirtyLogs;
+  readonly #tlbs: Tlbs;
   #written = 1n;
   /** Turns through the aliases from check to check. */
   #round = 0;
@@ -57,6 +59,7 @@ export class DirectMachine {
     this.vm = new VirtualMachine(core(), { ...kind.config, tdpMmu, manualDirtyLog, hostMemory: host });
     this.judge = new Judge(this.vm, host, kind.format);
     this.#logs = new DirtyLogs(this.vm, manualDirtyLog, (id) => (id === 0 ? [0, 1] : [0]));
+    this.#tlbs = new Tlbs(this.vm, host);
     host.onCopy = (start, end) => this.vm.unmapRange(start, end);
     this.#places = [...LARGE_AT, ...(kind.level > 3 ? [HIGH] : []), ...(kind.level > 4 ? [HIGHEST] : [])];
     this.#smallRam = this.vm.createRam(SMALL_PAGES * 4096);
@@ -138,6 +141,7 @@ export class DirectMachine {
       }
       space.dispose?.();
     }
+    this.#tlbs.check();
   }
 
   #checkFound(vcpu: Vcpu, gpa: bigint, access: number, found: Translation): void {
@@ -200,6 +204,7 @@ export class DirectMachine {
       space.dispose?.();
       if (found.ok) {
         this.#checkFound(vcpu, gpa, access, found);
+        this.#tlbs.keep(vcpu, gpa, access, found.pa);
         if (access === Flag.Write) this.#write(gpa, vcpu, before);
         return "ok";
       }

@@ -23,6 +23,7 @@ import { Judge, type Root } from "./judge.js";
 import type { MachineKind } from "./kinds.js";
 import { addNeighbours } from "./neighbours.js";
 import { DATA, L2_GPAS, L2_GVAS, L2_SHIFT, NestedTables, READ_ONLY_GPA, type SecondFormat } from "./nested-tables.js";
+import { Tlbs } from "./tlb.js";
 
 export interface NestedKind {
   readonly tdpMmu: boolean;
@@ -73,6 +74,7 @@ export class NestedMachine {
   /** By vCPU: the PDPTE registers of its L2. */
   readonly #latched = new Map<Vcpu, Pdptes>();
   readonly #logs: DirtyLogs;
+  readonly #tlbs: Tlbs;
   readonly #guestMemory: ReturnType<ReturnType<typeof core>["createMemory"]>;
   #written = 1n;
   /** The vCPU whose fault was handled last. */
@@ -86,6 +88,7 @@ export class NestedMachine {
     this.guest = new Guest({ ...machine.config, tdpMmu, manualDirtyLog, host: this.host });
     const { vm } = this.guest;
     this.judge = new Judge(vm, this.host, machine.format);
+    this.#tlbs = new Tlbs(vm, this.host);
     this.host.onCopy = (start, end) => vm.unmapRange(start, end);
     this.#logs = new DirtyLogs(vm, manualDirtyLog);
     const ram = vm.createRam(0x4000);
@@ -217,6 +220,7 @@ export class NestedMachine {
 
   /** L1 has flushed what this vCPU may hold of a root: only what is so now may be found from here on. */
   #flush(vcpu: Vcpu, root: number): void {
+    this.#tlbs.flush(vcpu);
     for (const gpa of this.#probes()) {
       for (const access of STAGE_ACCESSES) this.#allowed.delete(this.#key(vcpu, root, gpa, access));
     }
@@ -242,6 +246,7 @@ export class NestedMachine {
       }
       space.dispose?.();
     }
+    this.#tlbs.check();
   }
 
   /** Returns the page of L1's that a successful translation leads to. */
@@ -307,6 +312,7 @@ export class NestedMachine {
       space.dispose?.();
       if (found.ok) {
         const at = this.#checkFound(vcpu, gpa, access, found)!;
+        this.#tlbs.keep(vcpu, gpa, access, found.pa);
         if (access === Write && this.#logsItself(vcpu, before)) this.guest.vm.markDirty(at >> 12n);
         return at;
       }

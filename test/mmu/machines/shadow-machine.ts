@@ -25,6 +25,7 @@ import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge, type Root } from "./judge.js";
 import { addNeighbours, NEIGHBOURS } from "./neighbours.js";
+import { Tlbs } from "./tlb.js";
 
 export interface ShadowKind {
   readonly mode: Mode;
@@ -73,6 +74,7 @@ export class ShadowMachine {
   readonly #allowed = new Map<string, Set<bigint>>();
   readonly #mode: Mode;
   readonly #logs: DirtyLogs;
+  readonly #tlbs: Tlbs;
   /** Registers to which a vCPU returns from system-management mode. */
   readonly #interrupted = new Map<Vcpu, ControlRegisters>();
   readonly #guestMemory: ReturnType<ReturnType<typeof core>["createMemory"]>;
@@ -88,6 +90,7 @@ export class ShadowMachine {
     this.guest = new Guest({ ...config, host: this.host, maxHugeLevel: 3, masks });
     const { guest } = this;
     this.judge = new Judge(guest.vm, this.host, { kind: "shadow", physBits: 46, ...encryption });
+    this.#tlbs = new Tlbs(guest.vm, this.host);
     this.host.onCopy = (start, end) => guest.vm.unmapRange(start, end);
     // System-management mode sees the same low memory, and has a log of its own.
     this.#logs = new DirtyLogs(guest.vm, kind.manualDirtyLog, (id) => (id === 0 ? [0, 1] : [0]));
@@ -186,10 +189,12 @@ export class ShadowMachine {
 
   /** The vCPU has flushed everything: only what is so now may be found from here on. */
   flush(vcpu: Vcpu): void {
+    this.#tlbs.flush(vcpu);
     for (const probe of PROBES) this.flushPage(vcpu, probe);
   }
 
   flushPage(vcpu: Vcpu, probe: bigint): void {
+    this.#tlbs.flushPage(vcpu, probe);
     for (const access of ACCESSES) this.#allowed.delete(this.#key(vcpu, probe, access));
   }
 
@@ -208,6 +213,7 @@ export class ShadowMachine {
       if (withReference) this.#repeat(space, root);
       space.dispose?.();
     }
+    this.#tlbs.check();
   }
 
   #checkProbe(vcpu: Vcpu, space: AddressSpace, probe: bigint, access: number): void {
@@ -355,7 +361,10 @@ export class ShadowMachine {
       const space = this.judge.space(this.judge.rootOf(vcpu));
       const found = space.translate(gva, access);
       space.dispose?.();
-      if (found.ok) return "ok";
+      if (found.ok) {
+        this.#tlbs.keep(vcpu, gva, access, found.pa);
+        return "ok";
+      }
       this.#running = vcpu;
       const outcome = vcpu.pageFault(gva, Number(found.errorCode));
       if (outcome.result === "inject") return `#PF ${outcome.errorCode.toString(16)}`;
