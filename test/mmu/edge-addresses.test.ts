@@ -141,7 +141,10 @@ describe.each(["32", "pae"] as const)("an L2 address beyond what L1's NPT in mod
     expect(guest.touch(0x5000n, Access.Write)).toBe(0x200n);
     const before = contents(guest.vm);
     const outcome = guest.vcpu.pageFault(WIDE, 6);
-    expect(outcome).toEqual({ result: "inject", errorCode: 6, address: WIDE, nested: true });
+    expect(outcome).toEqual({
+      ...{ result: "inject", errorCode: 6, address: WIDE, nested: true },
+      exitInfo: (1n << 32n) | 6n,
+    });
     expect(contents(guest.vm)).toEqual(before);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();

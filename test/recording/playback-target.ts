@@ -12,6 +12,9 @@ import type { FaultOutcome, MmuState } from "../../src/recording/format/state.js
 import type { ReplayTarget, ReplayTargetFactory } from "../../src/recording/replay/target.js";
 import { HostMemory } from "../../src/recording/world/host-memory.js";
 
+/** The exit reason whose qualification means nothing. */
+const EPT_MISCONFIGURATION = 0x31;
+
 /** A call that the replayer made. */
 export type Call = readonly [name: string, ...args: unknown[]];
 
@@ -167,7 +170,9 @@ function outcomesOf(events: readonly RecordedEvent[], intel: boolean): FaultOutc
     );
     if (handler.ret === 1 && injected !== undefined) {
       const errorCode = injected.ev === "kvm_inj_exception" ? injected.error_code : 0;
-      return [{ result: "inject", errorCode, address: 0n }];
+      const exit = injected.ev === "kvm_nested_vmexit_inject" ? injected : undefined;
+      const told = exit !== undefined && exit.exit_code !== EPT_MISCONFIGURATION;
+      return [{ result: "inject", errorCode, address: 0n, ...(told ? { exitInfo: exit.exit_info1 } : {}) }];
     }
     return [{ result: RESULTS[handler.ret]! }];
   });
