@@ -30,7 +30,7 @@ describe("inputs", () => {
     expect(calls.slice(0, 4)).toEqual([
       ["createVcpu", 0, { cr0: 0x80010031n, cr3: 0x100000n, cr4: 0x20n, efer: 0xd00n }],
       ["enterGuest", 0],
-      ["pageFault", 0, { address: 0x2220n, errorCode: 0x10n, eventDelivery: false }],
+      ["pageFault", 0, { address: 0x2220n, errorCode: 0x10n, eventDelivery: false, rip: 0x2220n }],
       ["enterGuest", 0],
     ]);
   });
@@ -39,9 +39,9 @@ describe("inputs", () => {
     const walks = callsOf("e1_lm4_mmio_slots/npt0", ["pageFault", "guestWalk"]);
     // Step 3 faults on MMIO for the first time: the handler walks itself, then the instruction is fetched.
     expect(walks.slice(1, 4)).toEqual([
-      ["pageFault", 0, { address: 0x10000000100n, errorCode: 0n, eventDelivery: false }],
+      ["pageFault", 0, { address: 0x10000000100n, errorCode: 0n, eventDelivery: false, rip: 0x2000n }],
       ["guestWalk", 0, 0x2000n, 0x10],
-      ["pageFault", 0, { address: 0x10000000100n, errorCode: 8n, eventDelivery: false }],
+      ["pageFault", 0, { address: 0x10000000100n, errorCode: 8n, eventDelivery: false, rip: 0x2000n }],
     ]);
   });
 
@@ -93,7 +93,7 @@ describe("inputs", () => {
     expect(faults[0]).toEqual([
       "pageFault",
       0,
-      { address: 0x100000n, errorCode: 0x200000002n, exitQualification: 0x82n, eventDelivery: false },
+      { address: 0x100000n, errorCode: 0x200000002n, exitQualification: 0x82n, eventDelivery: false, rip: 0x2220n },
     ]);
     const fetches = faults
       .map(([, , fault]) => fault as FaultInput)

@@ -169,7 +169,7 @@ describe("the state of special roots", () => {
 
   function compare(state: MmuState, of = snapshot) {
     const rules = new RuleCounts();
-    return { rules, differences: compareStates(of, state, { hardwareBits: 0x60n, rules }) };
+    return { rules, differences: compareStates(of, state, { emptySpte: 0n, hardwareBits: 0x60n, rules }) };
   }
 
   it("may have promoted and pae_root pages, other used pages, root counts and previous roots, each counted", () => {

@@ -24,6 +24,8 @@ export interface StateDifference {
 }
 
 export interface StateContext {
+  /** An SPTE of the recorded kernel that stands for nothing. */
+  readonly emptySpte: bigint;
   /** Accessed and dirty bits of SPTEs. */
   readonly hardwareBits: bigint;
   readonly rules: RuleCounts;
@@ -88,7 +90,11 @@ class StateComparator {
       this.#equal(`mmio cache ${field}`, snapshot.mmio[field], state.mmio[field]);
     if (this.#leftovers) {
       if (snapshot.usedPages !== state.usedPages) this.#context.rules.use("special-root-used");
-    } else this.#equal("used pages", snapshot.usedPages, state.usedPages);
+    } else {
+      this.#equal("used pages", snapshot.usedPages, state.usedPages);
+      this.#counted("indirect pages", snapshot.indirectPages, state.indirectPages);
+      this.#counted("TDP pages", snapshot.tdpPages, state.tdpPages);
+    }
     this.#mmu("root_mmu", snapshot.rootMmu, state.rootMmu);
     this.#mmu("guest_mmu", snapshot.guestMmu, state.guestMmu);
     this.#mmu("nested_mmu", snapshot.nestedMmu, state.nestedMmu);
@@ -98,6 +104,11 @@ class StateComparator {
 
   #equal<T extends bigint | number | string | boolean>(where: string, recorded: T, replayed: T): void {
     if (recorded !== replayed) this.#differences.push({ kind: "state", where, recorded, replayed });
+  }
+
+  /** A counter that not every recorder looks at. */
+  #counted(where: string, recorded: number | undefined, replayed: number): void {
+    if (recorded !== undefined) this.#equal(where, recorded, replayed);
   }
 
   #mmu(name: string, recorded: RecordedContext | undefined, replayed: MmuContextState | undefined): void {
@@ -205,8 +216,8 @@ class StateComparator {
     for (const index of new Set([...recorded.entries.keys(), ...replayed.entries.keys()])) {
       this.#spte(
         at(`[${index}]`),
-        recorded.entries.get(index) ?? 0n,
-        replayed.entries.get(index) ?? 0n,
+        recorded.entries.get(index) ?? this.#context.emptySpte,
+        replayed.entries.get(index) ?? this.#state.emptySpte,
         level,
         replayed,
         index,

@@ -30,6 +30,7 @@ import type {
   MmuState,
   NestedEntry,
   HostPage as PinnedPage,
+  PreFaultOutcome,
   RecordedMasks,
   ReplayHost,
   ShadowPageState,
@@ -61,6 +62,9 @@ const EMITTED: ReadonlySet<string> = new Set([
 
 /** Events of the largest operation: a fast zap, which tells of all 512 entries of each TDP page. */
 const EVENT_CAPACITY = 65536;
+/** Linux's error numbers. */
+const ERRNO = { ENOENT: 2, EAGAIN: 11, EINVAL: 22, EOPNOTSUPP: 95 } as const;
+const PFERR_GUEST_FINAL = bitOf(PFERR, "GUEST_FINAL");
 /** PFERR: the access was the processor's own, to a table of the guest. */
 const PFERR_GUEST_PAGE = bitOf(PFERR, "GUEST_PAGE");
 const RFLAGS_AC = bitOf(RFLAGS, "AC");
@@ -105,6 +109,8 @@ class EngineTarget implements ReplayTarget {
   constructor(config: ReplayVmConfig, host: ReplayHost, sink?: (event: MmuEvent) => void) {
     const { masks } = config;
     this.vm = new VirtualMachine(loadSync(), {
+      kernel: config.kernel,
+      ...(config.kernelRules === undefined ? {} : { kernelRules: config.kernelRules }),
       masks: vmMasks(masks),
       paging: config.paging,
       tdpMmu: config.paging !== "shadow" && config.tdpMmu,
@@ -190,7 +196,12 @@ class EngineTarget implements ReplayTarget {
   pageFault(vcpu: number, fault: FaultInput): FaultOutcome {
     const code = Number(fault.errorCode & 0xffff_ffffn);
     const guestTable = (fault.errorCode & PFERR_GUEST_PAGE) !== 0n;
-    return this.#vcpu(vcpu).pageFault(fault.address, code, { eventDelivery: fault.eventDelivery, guestTable });
+    return this.#vcpu(vcpu).pageFault(fault.address, code, {
+      eventDelivery: fault.eventDelivery,
+      guestTable,
+      guestFinal: (fault.errorCode & PFERR_GUEST_FINAL) !== 0n,
+      ...(fault.rip === undefined ? {} : { rip: fault.rip }),
+    });
   }
 
   guestWalk(vcpu: number, address: bigint, errorCode: number): GuestWalkOutcome {
@@ -270,6 +281,15 @@ class EngineTarget implements ReplayTarget {
     this.vm.clearDirtyLog(slot, first, count, pages, addressSpace);
   }
 
+  zapSlotsAlone(): void {
+    this.vm.zapSlotsAlone();
+  }
+
+  preFault(vcpu: number, gpa: bigint, size: bigint): PreFaultOutcome {
+    const { error, ...left } = this.#vcpu(vcpu).preFaultMemory(gpa, size);
+    return { ...left, errno: error === undefined ? 0 : ERRNO[error] };
+  }
+
   setMmuPages(count: number): void {
     this.vm.setPageLimit(count);
   }
@@ -304,6 +324,9 @@ class EngineTarget implements ReplayTarget {
     const addresses = new Map(this.vm.allPages().map((page) => [page.pointer, page.hostAddress]));
     const { mmioInfo: mmio, mmu, guestMmu, walksNested } = vcpu.state;
     return {
+      emptySpte: this.vm.state.core.vm.empty,
+      indirectPages: this.vm.counter("INDIRECT"),
+      tdpPages: pages.filter(({ tdp, rootCount }) => tdp && rootCount === 0).length,
       rootMmu: contextState(vcpu.state.rootMmu, addresses),
       guestMmu: contextState(vcpu.state.guestMmu, addresses),
       nestedMmu: contextState(vcpu.state.nestedMmu, addresses),
@@ -316,6 +339,9 @@ class EngineTarget implements ReplayTarget {
     };
   }
 }
+
+/** Where a dummy root is: at the zero page, in which no table lies. */
+const DUMMY_ROOT = 0n;
 
 /** Levels of two-dimensional tables as KVM's variables have them; 0 for none. */
 function levelsOf<None extends number>(level: number, none: None): 3 | 4 | 5 | None {
@@ -333,7 +359,7 @@ function contextState(context: PagingContext, addresses: ReadonlyMap<number, big
   const address = (page: number) => addresses.get(page) ?? INVALID_ROOT;
   return {
     rootPgd: state.rootPgd,
-    rootHpa: address(state.root),
+    rootHpa: context.roots.isDummy ? DUMMY_ROOT : address(state.root),
     previousRoots: state.previous.map(({ page, pgd }) => ({ pgd, hpa: address(page) })),
     cpuRole: state.cpuRole,
     rootRole: recordedRootRole(state.rootRole),
