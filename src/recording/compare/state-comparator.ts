@@ -10,6 +10,7 @@ import {
 } from "../../role/index.js";
 import type { RecordedContext, RecordedPage, Snapshot } from "../format/recording.js";
 import type { MmuContextState, MmuState, ShadowPageState } from "../format/state.js";
+import type { AdHistory } from "./ad-history.js";
 import { PageNames, pageKey } from "./page-names.js";
 import type { RuleCounts } from "./rules.js";
 
@@ -28,11 +29,20 @@ export interface StateContext {
   readonly emptySpte: bigint;
   /** Accessed and dirty bits of SPTEs. */
   readonly hardwareBits: bigint;
+  /** Tells them from those that were there before. */
+  readonly history?: AdHistory;
   readonly rules: RuleCounts;
   /** Special roots were in use before: their pages may still be there. */
   readonly specialSeen?: boolean;
   /** Told of each SPTE in which hardware set bits behind KVM's back. */
   readonly onHardwareBits?: (hpa: bigint, index: number, bits: bigint) => void;
+}
+
+/** An entry on both sides. */
+interface Place {
+  readonly recorded: RecordedPage;
+  readonly replayed: ShadowPageState;
+  readonly index: number;
 }
 
 const INVALID = 0xffffffffffffffffn;
@@ -219,8 +229,7 @@ class StateComparator {
         recorded.entries.get(index) ?? this.#context.emptySpte,
         replayed.entries.get(index) ?? this.#state.emptySpte,
         level,
-        replayed,
-        index,
+        { recorded, replayed, index },
       );
     }
     if (recorded.shadowed === undefined) return;
@@ -229,9 +238,9 @@ class StateComparator {
     }
   }
 
-  #spte(where: string, recorded: bigint, replayed: bigint, level: number, page: ShadowPageState, index: number): void {
+  #spte(where: string, recorded: bigint, replayed: bigint, level: number, place: Place): void {
     if (recorded === replayed && !PageNames.isTable(recorded, level)) return;
-    const { hardwareBits, rules, onHardwareBits } = this.#context;
+    const { hardwareBits, history, rules, onHardwareBits } = this.#context;
     let a = recorded;
     let b = replayed;
     if (PageNames.isTable(recorded, level) && PageNames.isTable(replayed, level)) {
@@ -247,8 +256,14 @@ class StateComparator {
     }
     if (a === b) return;
     if ((a & ~hardwareBits) === (b & ~hardwareBits) && (b & ~a) === 0n) {
-      rules.use("hardware-ad-spte");
-      onHardwareBits?.(page.hpa, index, a & ~b);
+      const table = PageNames.isTable(recorded, level);
+      const lost = table ? 0n : (history?.kept(place.recorded, place.index, a & ~b) ?? 0n);
+      if (lost === 0n) {
+        rules.use("hardware-ad-spte");
+        onHardwareBits?.(place.replayed.hpa, place.index, a & ~b);
+        return;
+      }
+      this.#differences.push({ kind: "state", where: `${where} lost`, recorded, replayed, spteLevel: level });
       return;
     }
     this.#differences.push({ kind: "state", where, recorded, replayed, spteLevel: level });

@@ -1,9 +1,11 @@
 /** The shadow MMU as the target of a replay. */
 import { bitOf, flagOf } from "../../abi/bits.js";
 import { PFERR } from "../../abi/faults.js";
+import { hasRule } from "../../abi/kernel-rules.js";
 import { MEM_FLAGS } from "../../abi/kvm.js";
 import { RFLAGS } from "../../abi/processor.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
+import { EMPTY_BIT_63 } from "../../abi/spte.js";
 import { loadSync } from "../../core/index.js";
 import { ConfigError, UnsupportedError } from "../../errors.js";
 import {
@@ -31,7 +33,6 @@ import type {
   NestedEntry,
   HostPage as PinnedPage,
   PreFaultOutcome,
-  RecordedMasks,
   ReplayHost,
   ShadowPageState,
   SlotInput,
@@ -75,12 +76,16 @@ interface Range {
   readonly ram: number;
 }
 
-function vmMasks(masks: RecordedMasks): VmMasks {
-  const { hostWritable, mmuWritable, nx, x, user, accessed, dirty, present, memtype, me, meValue, accTrack } = masks;
-  const { mmioMask: mmio, mmioValue, mmioAccess, nonpresentOrRsvd, nonpresentOrRsvdLowerGfn: lowerGfn } = masks;
+/** The recorded masks, as the kernel whose rules the VM has would set them. */
+function vmMasks({ masks, paging, kernel, kernelRules }: ReplayVmConfig): VmMasks {
+  const { hostWritable, mmuWritable, nx, x, user, accessed, dirty, memtype, me, meValue, accTrack } = masks;
+  const { mmioValue, mmioAccess, nonpresentOrRsvd, nonpresentOrRsvdLowerGfn: lowerGfn } = masks;
+  const bit63 = kernelRules?.["empty-bit-63"] ?? hasRule(kernel, "empty-bit-63");
+  const withBit = (mask: bigint): bigint => (bit63 ? mask | EMPTY_BIT_63 : mask & ~EMPTY_BIT_63);
+  const [present, mmio] = [masks.present, masks.mmioMask].map((mask) => (paging === "ept" ? withBit(mask) : mask));
   return {
-    ...{ hostWritable, mmuWritable, nx, x, user, accessed, dirty, present, memtype, me, meValue, accTrack },
-    ...{ mmio, mmioValue, mmioAccess, nonpresentOrRsvd, lowerGfn },
+    ...{ hostWritable, mmuWritable, nx, x, user, accessed, dirty, present: present!, memtype, me, meValue, accTrack },
+    ...{ mmio: mmio!, mmioValue, mmioAccess, nonpresentOrRsvd, lowerGfn },
   };
 }
 
@@ -111,7 +116,7 @@ class EngineTarget implements ReplayTarget {
     this.vm = new VirtualMachine(loadSync(), {
       kernel: config.kernel,
       ...(config.kernelRules === undefined ? {} : { kernelRules: config.kernelRules }),
-      masks: vmMasks(masks),
+      masks: vmMasks(config),
       paging: config.paging,
       tdpMmu: config.paging !== "shadow" && config.tdpMmu,
       tdpLevels: { forced: levelsOf(masks.tdpRootLevel, 0), max: levelsOf(masks.maxTdpLevel, 4) },

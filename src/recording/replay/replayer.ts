@@ -1,4 +1,5 @@
 /** Replaying a recording: plays each step to a target and compares events, results and state. */
+import { AdHistory } from "../compare/ad-history.js";
 import {
   comparedEvents,
   compareEvents,
@@ -370,6 +371,12 @@ class Replayer {
     const found = compareStates(step.snapshot, state, {
       emptySpte,
       hardwareBits,
+      history: new AdHistory({
+        events: step.events,
+        before: this.#lastSnapshot?.pages ?? [],
+        pageOffset,
+        accessed: masks.accessed,
+      }),
       rules: this.#rules,
       specialSeen: this.#specialSeen,
       onHardwareBits: (hpa, index, bits) => hardware.push([hpa, index, bits]),
