@@ -116,7 +116,7 @@ describe("no-self-change", () => {
   });
 });
 
-describe("log-valid-roots, split-last", () => {
+describe("split-last", () => {
   it.each(KERNELS)("Linux %s: a cleared range whose last page alone lies in a huge page", (kernel) => {
     const guest = new TdpGuest("npt", { kernel, manualDirtyLog: 3 });
     guest.vcpu.enterGuest();
@@ -129,6 +129,26 @@ describe("log-valid-roots, split-last", () => {
     guest.vm.clearDirtyLog(slot.id, 0, 64, [0]);
     const small = guest.vm.pages().some(({ role, gfn }) => roleLevel(role) === 1 && gfn === LARGE_GPA >> 12n);
     expect(small).toBe(kernel !== "6.1");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.vm.dispose();
+  });
+});
+
+describe("recover-unlogged", () => {
+  it.each(KERNELS)("Linux %s: a table of the NX mitigation's in a slot that is logged", (kernel) => {
+    const guest = new TdpGuest("npt", { kernel, nxHugePages: true });
+    guest.vcpu.enterGuest();
+    expect(guest.vcpu.pageFault(LARGE_GPA, 16).result).toBe("fixed");
+    const table = () => guest.vm.pages().find(({ role, gfn }) => roleLevel(role) === 1 && gfn === LARGE_GPA >> 12n);
+    expect(table()?.noHugePage).toBe(true);
+    const slot = guest.vm.state.slots.slots.find(({ base }) => base === LARGE_GPA >> 12n)!;
+    guest.vm.setSlot({
+      ...{ id: slot.id, gpa: LARGE_GPA, size: slot.pages * 4096, hva: slot.hva, ram: slot.core.ramPage * 4096 },
+      logDirty: true,
+    });
+    expect(guest.vm.recoverHugePages(1)).toBe(1);
+    expect(table()?.noHugePage).toBe(kernel === "6.1" ? undefined : false);
+    expect(guest.vm.recoverHugePages(1)).toBe(0);
     expect(guest.vm.audit()).toEqual([]);
     guest.vm.dispose();
   });
