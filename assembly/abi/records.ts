@@ -435,7 +435,7 @@ export class Leaf {
 @unmanaged
 export class Vm {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 888;
+  @inline static readonly SIZE: u32 = 904;
   /** SPTE bit: the host page may be written */
   hostWritable: u64;
   /** SPTE bit: no shadow page forbids writing */
@@ -472,6 +472,8 @@ export class Vm {
   nonpresentOrRsvd: u64;
   /** address bits of an MMIO SPTE that lie in place */
   lowerGfn: u64;
+  /** an SPTE that stands for nothing; 0 in a pae_root */
+  empty: u64;
   /** gfn bits that tell aliases of one page apart */
   aliasMask: u64;
   /** of them: bits whose alias only grants execution */
@@ -484,6 +486,8 @@ export class Vm {
   invalidateEnd: u64;
   /** host-physical address of linear address 0 in the normal zone */
   normalZone: u64;
+  /** KERNEL_RULE_* bits */
+  rules: u32;
   /** number of invalidations completed */
   invalidateSeq: u32;
   /** number of invalidations in progress */
@@ -574,73 +578,73 @@ export class Vm {
   /** by rights: level-1 SPTE of an accessed page, writable where they say so, less address and dirty bit */
   @inline
   leaf(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 368);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 384);
   }
 
   /** Sets `leaf(i)`. */
   @inline
   setLeaf(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 368);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 384);
   }
 
   /** ranges that have to be flushed: (gfn with alias bits, pages) */
   @inline
   flushRanges(i: u32): FlushRange {
-    return changetype<FlushRange>(changetype<usize>(this) + 432 + i * 16);
+    return changetype<FlushRange>(changetype<usize>(this) + 448 + i * 16);
   }
 
   /** pointers to SLOTSET records: normal and SMM */
   @inline
   slots(i: u32): SlotSet {
-    return load<SlotSet>(changetype<usize>(this) + ((<usize>i) << 2), 688);
+    return load<SlotSet>(changetype<usize>(this) + ((<usize>i) << 2), 704);
   }
 
   /** Sets `slots(i)`. */
   @inline
   setSlots(i: u32, value: SlotSet): void {
-    store<SlotSet>(changetype<usize>(this) + ((<usize>i) << 2), value, 688);
+    store<SlotSet>(changetype<usize>(this) + ((<usize>i) << 2), value, 704);
   }
 
   /** list head (next, previous) of the active pages */
   @inline
   get active(): Link {
-    return changetype<Link>(changetype<usize>(this) + 696);
+    return changetype<Link>(changetype<usize>(this) + 712);
   }
 
   /** list head of the pages being zapped */
   @inline
   get invalid(): Link {
-    return changetype<Link>(changetype<usize>(this) + 704);
+    return changetype<Link>(changetype<usize>(this) + 720);
   }
 
   /** scratch: unsync pages found, (page, index) */
   @inline
   walkPages(i: u32): Collected {
-    return changetype<Collected>(changetype<usize>(this) + 712 + i * 8);
+    return changetype<Collected>(changetype<usize>(this) + 728 + i * 8);
   }
 
   /** scratch: parents of the page being handled */
   @inline
   pathParent(i: u32): ShadowPage | null {
-    return load<ShadowPage | null>(changetype<usize>(this) + ((<usize>i) << 2), 840);
+    return load<ShadowPage | null>(changetype<usize>(this) + ((<usize>i) << 2), 856);
   }
 
   /** Sets `pathParent(i)`. */
   @inline
   setPathParent(i: u32, value: ShadowPage | null): void {
-    store<ShadowPage | null>(changetype<usize>(this) + ((<usize>i) << 2), value, 840);
+    store<ShadowPage | null>(changetype<usize>(this) + ((<usize>i) << 2), value, 856);
   }
 
   /** scratch: indices in them */
   @inline
   pathIndex(i: u32): u32 {
-    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 864);
+    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 880);
   }
 
   /** Sets `pathIndex(i)`. */
   @inline
   setPathIndex(i: u32, value: u32): void {
-    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 864);
+    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 880);
   }
 }
 
@@ -757,7 +761,7 @@ export class Collected {
 @unmanaged
 export class ShadowPage {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 176;
+  @inline static readonly SIZE: u32 = 184;
   /** gfn of the shadowed table, or first gfn of a direct page */
   gfn: u64;
   /** page role in this project's layout */
@@ -782,6 +786,8 @@ export class ShadowPage {
   chain: ShadowPage | null;
   /** more of the name: CR3 bits 11:5 of a PAE root; 31:12 a direct page's alias, GPA bits 51:32 */
   low: u32;
+  /** 1: made where the NX mitigation forbade a huge page */
+  forbidden: u32;
   /** stands where a huge page was forbidden: counts up in the order of that; else 0 */
   noHuge: u32;
   /** contexts whose current root it is */
@@ -794,48 +800,48 @@ export class ShadowPage {
   sptep: usize;
 
   /** Where `link` begins. */
-  @inline static readonly LINK: usize = 72;
+  @inline static readonly LINK: usize = 76;
 
   /** list node (next, previous) */
   @inline
   get link(): Link {
-    return changetype<Link>(changetype<usize>(this) + 72);
+    return changetype<Link>(changetype<usize>(this) + 76);
   }
 
   /** latched PDPTEs of a PAE root */
   @inline
   pdptes(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 80);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 88);
   }
 
   /** Sets `pdptes(i)`. */
   @inline
   setPdptes(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 80);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 88);
   }
 
   /** Address of `pdptes(0)`. */
   @inline
   get pdptesAddress(): usize {
-    return changetype<usize>(this) + 80;
+    return changetype<usize>(this) + 88;
   }
 
   /** entries below which a page is unsync */
   @inline
   unsyncBitmap(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 112);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 120);
   }
 
   /** Sets `unsyncBitmap(i)`. */
   @inline
   setUnsyncBitmap(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 112);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 120);
   }
 
   /** Address of `unsyncBitmap(0)`. */
   @inline
   get unsyncBitmapAddress(): usize {
-    return changetype<usize>(this) + 112;
+    return changetype<usize>(this) + 120;
   }
 }
 
@@ -866,7 +872,7 @@ export class Desc {
 @unmanaged
 export class Mmu {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 176;
+  @inline static readonly SIZE: u32 = 184;
   /** role of the root, in this project's layout */
   rootRole: u32;
   /** root's SP, 0 for none */
@@ -887,43 +893,45 @@ export class Mmu {
   haveAd: u32;
   /** MMU_* bits */
   flags: u32;
+  /** 1: the root table lies in no slot; ROOT is 0 */
+  dummy: u32;
   /** EPT: bad values of bits 5:0 */
   shadowBadMtXwr: u64;
 
   /** previous roots' SPs, 0 for none */
   @inline
   previous(i: u32): ShadowPage | null {
-    return load<ShadowPage | null>(changetype<usize>(this) + ((<usize>i) << 2), 56);
+    return load<ShadowPage | null>(changetype<usize>(this) + ((<usize>i) << 2), 64);
   }
 
   /** Sets `previous(i)`. */
   @inline
   setPrevious(i: u32, value: ShadowPage | null): void {
-    store<ShadowPage | null>(changetype<usize>(this) + ((<usize>i) << 2), value, 56);
+    store<ShadowPage | null>(changetype<usize>(this) + ((<usize>i) << 2), value, 64);
   }
 
   /** their guest pgds */
   @inline
   previousPgd(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 72);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 80);
   }
 
   /** Sets `previousPgd(i)`. */
   @inline
   setPreviousPgd(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 72);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 80);
   }
 
   /** reserved bits of SPTEs, [bit 7][level - 1] */
   @inline
   shadowReserved(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 96);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 104);
   }
 
   /** Sets `shadowReserved(i)`. */
   @inline
   setShadowReserved(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 96);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 104);
   }
 }
 

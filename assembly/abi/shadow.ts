@@ -18,6 +18,65 @@
 // @ts-ignore: decorator
 @inline export const GENERATION_IN_PROGRESS: u64 = 0x8000000000000000;
 
+// RULES of a VM (x86-paging)
+/** during event delivery only a fault that write protection caused gives the table up, once for each instruction and address; before, every fault did */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_LATE_UNPROTECT: u32 = 0x1;
+/** INVLPG brings the one entry of an unsync page up to date; before, it was zapped and prefetched */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_INVALIDATE_SYNCS: u32 = 0x2;
+/** an SPTE whose rights are unchanged is left as it is; before, it was made anew: without A and D, writable again, access-tracked */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_SYNC_KEEPS: u32 = 0x4;
+/** a root of the TDP MMU is emptied in passes: 4 KiB, 2 MiB, 1 GiB, root; before: 1 GiB, root */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_ZAP_PASSES: u32 = 0x8;
+/** an atomic zap is one change, to the empty entry, with what follows from it behind the flush; before: to the frozen one */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_ZAP_AT_ONCE: u32 = 0x10;
+/** a context that was never used has an invalid root role; before, role 0 */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_FRESH_INVALID: u32 = 0x20;
+/** empty SPTEs, frozen ones and those of EPT have bit 63 (suppress #VE); before, empty ones were 0 */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_EMPTY_BIT_63: u32 = 0x40;
+/** a fault that write protection of a table caused has a result of its own, 3, and those behind it one more; before: emulate */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_WRITE_PROTECTED: u32 = 0x80;
+/** a root table or page directory in no slot becomes a dummy root or an empty entry, and accesses fault; before, a triple fault */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_DUMMY_ROOT: u32 = 0x100;
+/** another page behind an address is an unmapped one; before, leaves that may only be read led to it at once */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_UNMAP_ONLY: u32 = 0x200;
+/** the first entry, and the first after registers were set from outside, flush the guest's TLB: roots are synchronised */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_FLUSH_FIRST: u32 = 0x400;
+/** every table made where the NX mitigation forbids a huge page is marked; before, those that alone prevented one, and in direct tables those of two-dimensional paging */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_NX_EVERY_PAGE: u32 = 0x800;
+/** only a table that is so marked keeps a huge page from coming back; before, any table did */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_NX_OWN_TABLES: u32 = 0x1000;
+/** a huge leaf in the way of a fault is replaced by a table of leaves that map the same, in one change; before, it was zapped first */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_SPLIT_ON_FAULT: u32 = 0x2000;
+/** a guest's large page that holds its own tables is limited by them only once they are shadowed; before, it was made small at once */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_NO_SELF_CHANGE: u32 = 0x4000;
+/** a new round of logging and write protection pass invalid roots of the TDP MMU by; before, they did not */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_LOG_VALID_ROOTS: u32 = 0x8000;
+/** a huge page that only the last page of a cleared range lies in is split too; before, it stayed */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_SPLIT_LAST: u32 = 0x10000;
+/** a table in a slot whose writes are logged is not given up for a huge page, only forgotten; before, it was zapped */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_RECOVER_UNLOGGED: u32 = 0x20000;
+/** an EPT violation without a linear address, as loading PDPTEs makes it, is of neither stage in its error code; before, of a guest's table */
+// @ts-ignore: decorator
+@inline export const KERNEL_RULE_LINEAR_STAGES: u32 = 0x40000;
+
 // Head of an rmap (Linux 6.1 arch/x86/kvm/mmu/mmu.c (pte_list_add))
 /** the other bits are a DESC's address; else they are the only SPTE's */
 // @ts-ignore: decorator
@@ -132,6 +191,8 @@
 @inline export const RET_PF_SPURIOUS: u32 = 5;
 // @ts-ignore: decorator
 @inline export const RET_PF_INJECT: u32 = 6;
+// @ts-ignore: decorator
+@inline export const RET_PF_WRITE_PROTECTED: u32 = 8;
 // @ts-ignore: decorator
 @inline export const NEED_HOST_PAGE: u32 = 16;
 // @ts-ignore: decorator

@@ -9,6 +9,7 @@ import {
   FAULT_TDP_PAGES,
   HOST_PRESENT,
   HOST_WRITABLE,
+  KERNEL_RULE_NO_SELF_CHANGE,
   MMU_SMEP,
   MMU_WP,
   NEED_HOST_PAGE,
@@ -21,6 +22,8 @@ import {
   RET_PF_INVALID,
   RET_PF_RETRY,
   RET_PF_SPURIOUS,
+  RET_PF_WRITE_PROTECTED,
+  ROOT_REQUEST_OBSOLETE,
   STAGE_HOST_PAGE,
   STAGE_START,
   TOO_WIDE,
@@ -43,6 +46,7 @@ import { nextEntry, rootEntry } from "../pages/iterator";
 import { cacheMmioInfo } from "../pages/mmio-info";
 import { isObsolete, levelOf, pageOf, spteAddress } from "../pages/page";
 import { hostPage, isHidden, isInvalid, isReadOnly, isTracked, logsWrites, markDirty, vcpuSlot } from "../pages/slot";
+import { writeProtected } from "../shadow/leaf";
 import { makeRoom } from "../shadow/page-limit";
 import { checkedLeaf } from "../spte/check";
 import { restoreAccess } from "../spte/make";
@@ -257,7 +261,7 @@ function startFault(vcpu: Vcpu): u32 {
   if (direct && slot != null && violatesAlias(vcpu, address, error)) return RET_PF_INJECT;
   if (writesTracked(vcpu)) {
     if (!direct) clearFlood(vcpu);
-    return RET_PF_EMULATE;
+    return writeProtected(vm);
   }
   if (direct) {
     const fast = fastFault(vcpu);
@@ -266,7 +270,8 @@ function startFault(vcpu: Vcpu): u32 {
     vcpu.fMaxLevel = vm.tdp != 0 ? 3 : 2;
   } else {
     const level = vcpu.gwLevel;
-    vcpu.fMaxLevel = level > 1 && selfChanging(vcpu) ? 1 : level;
+    const asks = level > 1 && (vm.rules & KERNEL_RULE_NO_SELF_CHANGE) == 0;
+    vcpu.fMaxLevel = asks && selfChanging(vcpu) ? 1 : level;
   }
   vcpu.fSeq = vm.invalidateSeq;
   return mapFault(vcpu, false);
@@ -276,7 +281,7 @@ function finish(vcpu: Vcpu, result: u32): u32 {
   const vm = vcpu.vm;
   if (result == RET_PF_FIXED) vm.pfFixed++;
   else if (vcpu.fPrefetch == 0) {
-    if (result == RET_PF_EMULATE) vm.pfEmulate++;
+    if (result == RET_PF_EMULATE || result == RET_PF_WRITE_PROTECTED) vm.pfEmulate++;
     else if (result == RET_PF_SPURIOUS) vm.pfSpurious++;
   }
   return result >= NEED_HOST_PAGE ? result : withAttention(vm, result);
@@ -314,6 +319,20 @@ function checkReach(vcpu: Vcpu, address: u64): u32 {
   return beyond ? RET_PF_EMULATE : RET_PF_CONTINUE;
 }
 
+/**
+ * The root table lies in no slot: whatever the guest accesses faults. Where a slot has come to be there meanwhile the dummy
+ * root is given up, and the access made again.
+ */
+function dummyFault(vcpu: Vcpu): u32 {
+  const vm = vcpu.vm;
+  const error = vcpu.fError;
+  if (error & PFERR_RSVD) return RET_PF_RETRY;
+  if (vcpu.fPrefetch == 0) vm.pfTaken++;
+  if (!walkGuest(vcpu, vcpu.mmu, vcpu, vcpu.fAddress, error)) return RET_PF_INJECT;
+  vm.rootRequest |= ROOT_REQUEST_OBSOLETE;
+  return RET_PF_RETRY;
+}
+
 /** The fault that `fAddress`, `fError` and `fPrefetch` describe, from its beginning. */
 function begin(vcpu: Vcpu): u32 {
   const vm = vcpu.vm;
@@ -327,7 +346,7 @@ function begin(vcpu: Vcpu): u32 {
     vcpu.fStage = STAGE_START;
     return NEED_STOCK;
   }
-  if (vcpu.mmu.root == null) return RET_PF_RETRY;
+  if (vcpu.mmu.root == null) return withAttention(vm, vcpu.mmu.dummy != 0 ? dummyFault(vcpu) : RET_PF_RETRY);
   const error = vcpu.fError;
   if (error & PFERR_RSVD) {
     const result = mmioFault(vcpu, address, isDirect(vcpu));
@@ -367,15 +386,15 @@ export function faultResume(vcpu: Vcpu): u32 {
 
 /**
  * Faults at `addresses` (u64), from number `first` on, with one error code. Results (u32) are a RET_PF code, for
- * RET_PF_INJECT with the error code above bit 7. Stops where the host is needed or a fault has to be retried: returns that
- * fault's number, its code as result; else `count`.
+ * RET_PF_INJECT with the error code above bit 7. Stops where the host has something to do or a fault has to be retried:
+ * returns that fault's number, its code as result; else `count`.
  */
 export function faultBatch(vcpu: Vcpu, addresses: usize, results: usize, first: u32, count: u32, error: u32): u32 {
   for (let i = first; i < count; i++) {
     const code = fault(vcpu, load<u64>(addresses + ((<usize>i) << 3)), error, 0);
     const injected = code == RET_PF_INJECT ? vcpu.gwError << 8 : 0;
     store<u32>(results + ((<usize>i) << 2), code | injected);
-    if (code >= NEED_HOST_PAGE || code == RET_PF_RETRY) return i;
+    if (code >= RET_PF_WRITE_PROTECTED || code == RET_PF_RETRY) return i;
   }
   return count;
 }

@@ -3,9 +3,16 @@
  * Where a page is wanted it returns NEED_PAGE and is called again with the page; `fLevel` and `fSptep` keep the place.
  */
 import { FEATURE_LIVE_PDPTES } from "../abi/codes";
-import { Mmu, ShadowPage, Vcpu } from "../abi/records";
+import { Mmu, ShadowPage, Vcpu, Vm } from "../abi/records";
 import { ROLE_LEVEL_PROMOTED } from "../abi/role";
-import { NEED_PAGE, RET_PF_RETRY, RET_PF_SPURIOUS, STAGE_DIRECT, STAGE_TABLE } from "../abi/shadow";
+import {
+  KERNEL_RULE_NX_EVERY_PAGE,
+  NEED_PAGE,
+  RET_PF_RETRY,
+  RET_PF_SPURIOUS,
+  STAGE_DIRECT,
+  STAGE_TABLE,
+} from "../abi/shadow";
 import { ACC_ALL } from "../abi/spte";
 import { readGpte } from "../guest/gpte";
 import { aliasBits, directRights } from "../pages/alias";
@@ -41,6 +48,11 @@ function wait(vcpu: Vcpu, stage: u32, sptep: usize, level: u32): u32 {
   return NEED_PAGE;
 }
 
+/** In direct tables that stand for no second stage 6.1 does not note where a huge page was forbidden. */
+function notes(vm: Vm, shadows: bool): bool {
+  return shadows || vm.tdp != 0 || (vm.rules & KERNEL_RULE_NX_EVERY_PAGE) != 0;
+}
+
 /** Tables that the guest does not have: below a guest's large page, or in a direct context. Then the leaf. */
 function fetchDirect(
   vcpu: Vcpu,
@@ -60,7 +72,7 @@ function fetchDirect(
     if (resumed) {
       sp = vcpu.reqPage;
       linkPage(vm, sptep, sp);
-      if (vcpu.fNoHuge != 0 && vcpu.fReqLevel >= level) noteForbidden(vm, sp);
+      if (vcpu.fNoHuge != 0 && notes(vm, shadows)) noteForbidden(vm, sp, vcpu.fReqLevel >= level);
       resumed = false;
     } else {
       if (shadows) parent.flood = 0;

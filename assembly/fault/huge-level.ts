@@ -4,10 +4,11 @@
  */
 import { PFERR_I } from "../abi/bits";
 import { Vcpu } from "../abi/records";
-import { EV_SPTE_REQUESTED } from "../abi/shadow";
+import { EV_SPTE_REQUESTED, KERNEL_RULE_NX_OWN_TABLES } from "../abi/shadow";
 import { PFN_NO_SLOT } from "../abi/spte";
 import { emit, tracing } from "../pages/event";
 import { pagesOf } from "../pages/iterator";
+import { childOf } from "../pages/page";
 import { logsWrites, mappingLevel } from "../pages/slot";
 import { isLarge, isPresent } from "../spte/predicates";
 
@@ -31,6 +32,8 @@ export function adjustLevel(vcpu: Vcpu): void {
 /** A table of small pages made because of the mitigation must not be replaced by a huge page: go one level down. */
 export function keepSmall(vcpu: Vcpu, spte: u64, level: u32): void {
   if (level == 1 || level != vcpu.fGoalLevel || !isPresent(spte) || isLarge(spte)) return;
+  const vm = vcpu.vm;
+  if ((vm.rules & KERNEL_RULE_NX_OWN_TABLES) != 0 && childOf(vm, spte).forbidden == 0) return;
   const mask = (pagesOf(level) - pagesOf(level - 1)) << 12;
   vcpu.fPfn |= (vcpu.fGfn << 12) & mask;
   vcpu.fGoalLevel = level - 1;

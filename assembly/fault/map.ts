@@ -2,7 +2,7 @@
 import { PFERR_W } from "../abi/bits";
 import { Vcpu } from "../abi/records";
 import { ROLE_LEVEL } from "../abi/role";
-import { RET_PF_EMULATE, RET_PF_FIXED, RET_PF_RETRY, RET_PF_SPURIOUS } from "../abi/shadow";
+import { KERNEL_RULE_SPLIT_ON_FAULT, RET_PF_EMULATE, RET_PF_FIXED, RET_PF_RETRY, RET_PF_SPURIOUS } from "../abi/shadow";
 import { ACC_WRITE } from "../abi/spte";
 import { directRights } from "../pages/alias";
 import { noteForbidden } from "../pages/counters";
@@ -11,10 +11,11 @@ import { flushGfns } from "../pages/flush";
 import { nextEntry, pagesOf, rootEntry } from "../pages/iterator";
 import { levelOf, pageOf, spaceOf, spteAddress } from "../pages/page";
 import { slotGeneration } from "../pages/slot";
-import { makeSpte } from "../shadow/leaf";
+import { makeSpte, writeProtected } from "../shadow/leaf";
 import { mmioSpte } from "../spte/make";
 import { isLarge, isLast, isPresent, isWritable } from "../spte/predicates";
 import { SHARED, changeEntry, linkTable, zapShared } from "../tdp/change";
+import { splitInto } from "../tdp/huge";
 import { takePage } from "../tdp/page";
 import { adjustLevel, keepSmall, requested } from "./huge-level";
 
@@ -45,7 +46,7 @@ function installTarget(vcpu: Vcpu, sptep: usize, gfn: u64): u32 {
   }
   if (tracing(vm)) emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
   const protectedNow = hostWritable && (rights & ACC_WRITE) != 0 && !isWritable(spte);
-  return protectedNow && (vcpu.fError & PFERR_W) != 0 ? RET_PF_EMULATE : result;
+  return protectedNow && (vcpu.fError & PFERR_W) != 0 ? writeProtected(vm) : result;
 }
 
 /**
@@ -56,8 +57,11 @@ function makeTable(vcpu: Vcpu, sptep: usize, gfn: u64, level: u32): void {
   const vm = vcpu.vm;
   const role = (pageOf(vm, sptep).role & ~ROLE_LEVEL) | (level - 1);
   const sp = takePage(vm, gfn, role, sptep);
-  linkTable(vm, sptep, gfn, level, sp);
-  if (vcpu.fNoHuge != 0 && vcpu.fReqLevel >= level) noteForbidden(vm, sp);
+  const old = load<u64>(sptep);
+  // Where it is a huge leaf its memory stays mapped.
+  if (isPresent(old)) splitInto(vm, sp, sptep, old, gfn, level);
+  else linkTable(vm, sptep, gfn, level, sp);
+  if (vcpu.fNoHuge != 0) noteForbidden(vm, sp, vcpu.fReqLevel >= level);
 }
 
 /** Maps the page of the fault in progress. */
@@ -75,8 +79,10 @@ export function mapTdp(vcpu: Vcpu): u32 {
     const base = gfn & ~(pagesOf(level) - 1);
     if (level == vcpu.fGoalLevel) return installTarget(vcpu, sptep, base);
     const spte = load<u64>(sptep);
-    if (isPresent(spte) && isLarge(spte)) zapShared(vm, spaceOf(root), sptep, base, level);
-    if (!isPresent(load<u64>(sptep))) makeTable(vcpu, sptep, (address >> 12) & ~(pagesOf(level) - 1), level);
+    const large = isPresent(spte) && isLarge(spte);
+    const split = (vm.rules & KERNEL_RULE_SPLIT_ON_FAULT) != 0;
+    if (large && !split) zapShared(vm, spaceOf(root), sptep, base, level);
+    if (large || !isPresent(spte)) makeTable(vcpu, sptep, (address >> 12) & ~(pagesOf(level) - 1), level);
   }
   return RET_PF_RETRY;
 }

@@ -86,7 +86,7 @@ import { planOf } from "../walk/plan";
   const place = sptep - index + neighbour;
   const entry = load<u64>(gpte - index + neighbour);
   if (!isPresent(load<u64>(place)) && (entry & (PTE_P | PTE_A)) != (PTE_P | PTE_A)) {
-    store<u64>(place, 0);
+    store<u64>(place, vcpu.vm.empty);
     return;
   }
   vcpu.setGwPteGpa(0, gpteGpa);
@@ -182,7 +182,8 @@ import { planOf } from "../walk/plan";
   const sptep = ((<usize>(<u32>spte2)) & ~0xfff) + <usize>((address >> 9) & 0xff8);
   const old = load<u64>(sptep);
   let spte = commonLeaf(vm, access) | (host & SPTE_ADDRESS);
-  if (old != 0) {
+  const mapped = old != vm.empty;
+  if (mapped) {
     // Right already; the dirty bit stays out where the old leaf was writable (make_spte).
     if (spte != old || (write && isTrackedInline(vm, memslot, gfn))) return RET_PF_INVALID;
   } else {
@@ -198,7 +199,7 @@ import { planOf } from "../walk/plan";
   page2.flood = 0;
   page1.flood = 0;
   const translation = page1.shadowed + <usize>((address >> 9) & 0xff8);
-  if (old != 0) {
+  if (mapped) {
     store<u64>(translation, (gfn << SHADOWED_GFN_SHIFT) | (<u64>access));
     return RET_PF_SPURIOUS;
   }

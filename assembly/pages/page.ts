@@ -11,7 +11,7 @@ import {
   ROLE_PAE_ROOT,
   ROLE_SMM,
 } from "../abi/role";
-import { LOW_LATCHED, SHADOWED_GFN_SHIFT } from "../abi/shadow";
+import { LOW_LATCHED, SHADOWED_ACCESS, SHADOWED_GFN_SHIFT } from "../abi/shadow";
 import { SPTE_ADDRESS } from "../abi/spte";
 import { plainGfn } from "./alias";
 
@@ -94,8 +94,14 @@ export function isAboveGuest(sp: ShadowPage): bool {
 
 /** What an unused entry of the page holds. */
 export function emptyEntry(vm: Vm, sp: ShadowPage): u64 {
-  if (vm.defaultPdpte == 0) return 0;
-  return sp.role & ROLE_PAE_ROOT ? vm.pdpteValue : 0;
+  if ((sp.role & ROLE_PAE_ROOT) == 0) return vm.empty;
+  return vm.defaultPdpte != 0 ? vm.pdpteValue : 0;
+}
+
+/** Makes every entry of a table `empty`. */
+export function clearTable(table: usize, empty: u64): void {
+  if (empty == 0) memory.fill(table, 0, 4096);
+  else for (let offset: usize = 0; offset < 4096; offset += 8) store<u64>(table + offset, empty);
 }
 
 /** gfn that entry `index` maps (leaf) or shadows. */
@@ -104,6 +110,11 @@ export function entryGfn(vm: Vm, sp: ShadowPage, index: u32): u64 {
   if (role & ROLE_LEVEL_PROMOTED) return sp.gfn;
   if (!(role & ROLE_DIRECT)) return load<u64>(sp.shadowed + ((<usize>index) << 3)) >> SHADOWED_GFN_SHIFT;
   return plainGfn(vm, sp.gfn + ((<u64>index) << (9 * ((role & ROLE_LEVEL) - 1))));
+}
+
+/** ACC_* bits that the guest's entry behind an SPTE gave, where the page has translations of its own. */
+export function entryAccess(sp: ShadowPage, index: u32): u32 {
+  return (<u32>load<u64>(sp.shadowed + ((<usize>index) << 3))) & SHADOWED_ACCESS;
 }
 
 export function setTranslation(sp: ShadowPage, index: u32, gfn: u64, access: u32): void {

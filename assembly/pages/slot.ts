@@ -80,6 +80,12 @@ export function slotGeneration(vcpu: Vcpu): u64 {
   return alias != 0 && slot != null && isInternal(slot);
 }
 
+/** The guest has memory at `gfn` (kvm_vcpu_is_visible_gfn). */
+export function isVisible(vcpu: Vcpu, gfn: u64): bool {
+  const slot = vcpuSlot(vcpu, gfn);
+  return slot != null && !isInvalid(slot) && !isInternal(slot);
+}
+
 /** The slot's pages have a memory type of their own (an MTRR's), which the guest's page-attribute table may refine. */
 // @ts-ignore: decorator
 @inline export function hasMemtype(slot: Memslot): bool {

@@ -1,7 +1,13 @@
 /** Making a leaf SPTE with everything that follows from its being writable (make_spte), and installing it (mmu_set_spte). */
 import { PFERR_W } from "../abi/bits";
 import { Memslot, Mmu, ShadowPage, Vcpu, Vm } from "../abi/records";
-import { RET_PF_EMULATE, RET_PF_FIXED, RET_PF_SPURIOUS } from "../abi/shadow";
+import {
+  KERNEL_RULE_WRITE_PROTECTED,
+  RET_PF_EMULATE,
+  RET_PF_FIXED,
+  RET_PF_SPURIOUS,
+  RET_PF_WRITE_PROTECTED,
+} from "../abi/shadow";
 import { ACC_WRITE, PFN_NO_SLOT, SPTE_PS, SPTE_W } from "../abi/spte";
 import { gpteUsable } from "../guest/gpte";
 import { broken } from "../pages/counters";
@@ -85,6 +91,11 @@ export function addLeaf(vm: Vm, slot: Memslot, sp: ShadowPage, sptep: usize, gfn
   }
 }
 
+/** How a fault ends that write protection of a table caused. */
+export function writeProtected(vm: Vm): u32 {
+  return vm.rules & KERNEL_RULE_WRITE_PROTECTED ? RET_PF_WRITE_PROTECTED : RET_PF_EMULATE;
+}
+
 /** Installs the leaf at entry `sptep` of `sp` for the fault in progress (`forFault`) or for a neighbour; a RET_PF code. */
 export function installLeaf(
   vcpu: Vcpu,
@@ -126,7 +137,7 @@ export function installLeaf(
     if (tracing(vm)) emitSetSpte(vm, level, gfn, spte, spteAddress(vm, sptep));
   }
   const protectedNow = (access & ACC_WRITE) != 0 && hostWritable && !isWritable(spte);
-  if (protectedNow && forFault && (vcpu.fError & PFERR_W) != 0) result = RET_PF_EMULATE;
+  if (protectedNow && forFault && (vcpu.fError & PFERR_W) != 0) result = writeProtected(vm);
   if (flush) flushGfns(vm, gfn, pagesOf(level));
   if (mapped) setAccess(vm, sp, indexOf(sptep), access);
   else addLeaf(vm, slot!, sp, sptep, gfn, access);

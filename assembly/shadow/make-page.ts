@@ -2,7 +2,7 @@
 import { PTE_P } from "../abi/bits";
 import { ShadowPage, Vcpu, Vm } from "../abi/records";
 import { ROLE_ACCESS, ROLE_DIRECT, ROLE_LEVEL, ROLE_LEVEL_PROMOTED, ROLE_PAE_ROOT } from "../abi/role";
-import { EV_GET_PAGE, LOW_LATCHED } from "../abi/shadow";
+import { EV_GET_PAGE, KERNEL_RULE_DUMMY_ROOT, LOW_LATCHED } from "../abi/shadow";
 import { ACC_ALL, SPTE_ADDRESS } from "../abi/spte";
 import { gfnOfAddress, lowOfAlias } from "../pages/alias";
 import { chainAdd } from "../pages/chain";
@@ -14,6 +14,7 @@ import { listAdd } from "../pages/list";
 import {
   adDisabled,
   childOf,
+  clearTable,
   emptyEntry,
   entryPointer,
   hasGptes,
@@ -25,7 +26,7 @@ import {
   parentsOf,
   spaceOf,
 } from "../pages/page";
-import { changeLpage, changeTrack, findSlot, ramOf } from "../pages/slot";
+import { changeLpage, changeTrack, findSlot, isVisible, ramOf } from "../pages/slot";
 import { pdpteSpte, tableSpte } from "../spte/make";
 import { isLarge, isPresent } from "../spte/predicates";
 import { rmapAdd } from "./rmap";
@@ -86,6 +87,7 @@ export function requestRootChild(vcpu: Vcpu, sp: ShadowPage, index: u32): u32 {
     const pdpte = pdpteOf(vcpu, sp, index);
     if (!(pdpte & PTE_P)) return 0;
     gfn = gfnOfAddress(vm, pdpte & SPTE_ADDRESS);
+    if ((vm.rules & KERNEL_RULE_DUMMY_ROOT) != 0 && !isVisible(vcpu, gfn)) return 0;
   }
   const child = linkedChild(vcpu, sp, sptep, gfn, 0, direct, ACC_ALL);
   if (child == null) return 1;
@@ -133,6 +135,7 @@ export function createPage(vcpu: Vcpu, sp: ShadowPage): void {
   sp.parents = 0;
   sp.chain = null;
   sp.low = low;
+  sp.forbidden = 0;
   sp.noHuge = 0;
   sp.current = 0;
   sp.gap = 0;
@@ -140,11 +143,12 @@ export function createPage(vcpu: Vcpu, sp: ShadowPage): void {
   memory.fill(sp.unsyncBitmapAddress, 0, 64);
   if (low & LOW_LATCHED) latch(vcpu, sp);
   const table = sp.spt;
-  memory.fill(table, 0, 4096);
+  const isPaeRoot = (sp.role & ROLE_PAE_ROOT) != 0;
+  clearTable(table, isPaeRoot ? 0 : vm.empty);
   const translations = sp.shadowed;
   if (translations != 0) memory.fill(translations, 0, 4096);
   const empty = emptyEntry(vm, sp);
-  if (empty != 0) for (let i: usize = 0; i < 4; i++) store<u64>(table + (i << 3), empty);
+  if (isPaeRoot) for (let i: usize = 0; i < 4; i++) store<u64>(table + (i << 3), empty);
   listAdd(sp.link, vm.active);
   if (!isAboveGuest(sp)) vm.used++;
   chainAdd(vm, sp);

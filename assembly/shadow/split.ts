@@ -11,7 +11,7 @@ import {
   ROLE_HAS_4_BYTE_GPTE,
   ROLE_INVALID,
 } from "../abi/role";
-import { EV_SPLIT_HUGE, SHADOWED_ACCESS } from "../abi/shadow";
+import { EV_SPLIT_HUGE } from "../abi/shadow";
 import { aliasBits, aliasOf, lowOfAlias } from "../pages/alias";
 import { childRole } from "../pages/child-role";
 import { emit, tracing } from "../pages/event";
@@ -19,6 +19,7 @@ import { flushGfns } from "../pages/flush";
 import { pagesOf } from "../pages/iterator";
 import {
   adDisabled,
+  entryAccess,
   entryGfn,
   entryPointer,
   hostAddress,
@@ -92,7 +93,7 @@ function aliasBehind(vm: Vm, sp: ShadowPage, index: u32): u64 {
 /** Rights (ACC_* bits) that the guest's entry behind a leaf gave (kvm_mmu_page_get_access). */
 function accessOf(sp: ShadowPage, index: u32): u32 {
   if (sp.role & ROLE_DIRECT) return (sp.role & ROLE_ACCESS) >> ROLE_ACCESS_SHIFT;
-  return (<u32>load<u64>(sp.shadowed + ((<usize>index) << 3))) & SHADOWED_ACCESS;
+  return entryAccess(sp, index);
 }
 
 /** Replaces a huge SPTE by the page that was asked for, whose missing entries map the same memory. */

@@ -10,11 +10,11 @@ import {
   ROLE_QUADRANT,
   ROLE_QUADRANT_SHIFT,
 } from "../abi/role";
-import { FORMAT_32 } from "../abi/shadow";
+import { FORMAT_32, KERNEL_RULE_SYNC_KEEPS } from "../abi/shadow";
 import { gpteAccess, gpteAlias, gpteBytes, gpteGfn, protectClean, readGpte } from "../guest/gpte";
 import { firstInChain, nextInChain } from "../pages/chain";
 import { flushRemote } from "../pages/flush";
-import { entryGfn, entryPointer, isObsolete, setAccess } from "../pages/page";
+import { entryAccess, entryGfn, entryPointer, isObsolete, setAccess } from "../pages/page";
 import { isHidden, isInternal, ramOf, vcpuSlot } from "../pages/slot";
 import { mmioGfn } from "../spte/make";
 import { addressOf, isMmio } from "../spte/predicates";
@@ -37,6 +37,42 @@ export function firstGpte(vcpu: Vcpu, mmu: Mmu, sp: ShadowPage): usize {
 }
 
 /**
+ * Brings one entry of a level-1 page up to date with the guest's, the first of which is at `first` (0: the table is gone).
+ * Returns as syncPage does.
+ */
+export function syncEntry(vcpu: Vcpu, sp: ShadowPage, index: u32, first: usize): i32 {
+  const vm = vcpu.vm;
+  const mmu = vcpu.mmu;
+  const sptep = entryPointer(sp, index);
+  const old = load<u64>(sptep);
+  if (old == vm.empty) return 0;
+  if (first == 0) return -1;
+  const gpte = readGpte(mmu, first + <usize>index * <usize>gpteBytes(mmu));
+  if (dropInvalid(vcpu, sptep, gpte)) return 1;
+  const gfn = gpteGfn(mmu, gpte);
+  const access = protectClean(mmu, ((sp.role & ROLE_ACCESS) >> 8) & gpteAccess(mmu, gpte), gpte);
+  const slot = vcpuSlot(vcpu, gfn);
+  const hidden = isHidden(slot, gpteAlias(vm, mmu, gpte));
+  if (isMmio(vm, old)) {
+    // An alias led nowhere; the plain address leads to the VM's own page.
+    const appears = slot != null && isInternal(slot) && !hidden;
+    if (gfn != mmioGfn(vm, old) || appears) clearSpte(vm, sptep);
+    else markMmio(vcpu, sptep, gfn, access);
+    return 0;
+  }
+  // Without rights, and without a bit of its own for "present", it would be as good as empty.
+  if (((<u64>access) | vm.present) == vm.empty || gfn != entryGfn(vm, sp, index) || hidden) {
+    dropSpte(vm, sptep);
+    return 1;
+  }
+  if ((vm.rules & KERNEL_RULE_SYNC_KEEPS) != 0 && entryAccess(sp, index) == access) return 0;
+  setAccess(vm, sp, index, access);
+  const hostWritable = (old & vm.hostWritable) != 0;
+  const spte = makeSpte(vcpu, sp, slot, access, gfn, addressOf(vm, old), old, true, false, hostWritable);
+  return updateSpte(vm, sptep, spte) ? 1 : 0;
+}
+
+/**
  * Brings a level-1 page up to date. Returns 1 where TLBs have to be flushed, 0 where not, -1 where the page has to be zapped.
  * That the role fits the context is an assertion, not a filter: only a wrong role makes it fire.
  */
@@ -48,40 +84,12 @@ export function syncPage(vcpu: Vcpu, sp: ShadowPage): i32 {
     vm.syncMismatch++;
     return -1;
   }
-  const bytes = <usize>gpteBytes(mmu);
   const first = firstGpte(vcpu, mmu, sp);
-  const pageAccess = (role & ROLE_ACCESS) >> 8;
   let flush = false;
   for (let index: u32 = 0; index < 512; index++) {
-    const sptep = entryPointer(sp, index);
-    const old = load<u64>(sptep);
-    if (old == 0) continue;
-    if (first == 0) return -1;
-    const gpte = readGpte(mmu, first + <usize>index * bytes);
-    if (dropInvalid(vcpu, sptep, gpte)) {
-      flush = true;
-      continue;
-    }
-    const gfn = gpteGfn(mmu, gpte);
-    const access = protectClean(mmu, pageAccess & gpteAccess(mmu, gpte), gpte);
-    const slot = vcpuSlot(vcpu, gfn);
-    const hidden = isHidden(slot, gpteAlias(vm, mmu, gpte));
-    if (isMmio(vm, old)) {
-      // An alias led nowhere; the plain address leads to the VM's own page.
-      const appears = slot != null && isInternal(slot) && !hidden;
-      if (gfn != mmioGfn(vm, old) || appears) clearSpte(vm, sptep);
-      else markMmio(vcpu, sptep, gfn, access);
-      continue;
-    }
-    if ((access == 0 && vm.present == 0) || gfn != entryGfn(vm, sp, index) || hidden) {
-      dropSpte(vm, sptep);
-      flush = true;
-      continue;
-    }
-    setAccess(vm, sp, index, access);
-    const hostWritable = (old & vm.hostWritable) != 0;
-    const spte = makeSpte(vcpu, sp, slot, access, gfn, addressOf(vm, old), old, true, false, hostWritable);
-    if (updateSpte(vm, sptep, spte)) flush = true;
+    const result = syncEntry(vcpu, sp, index, first);
+    if (result < 0) return -1;
+    if (result != 0) flush = true;
   }
   return flush ? 1 : 0;
 }

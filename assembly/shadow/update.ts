@@ -39,7 +39,7 @@ function rmapHeadOf(vm: Vm, sptep: usize): usize {
 /** Clears a leaf and takes it out of its rmap; MMIO and empty entries are cleared alike. */
 export function dropSpte(vm: Vm, sptep: usize): void {
   const old = load<u64>(sptep);
-  store<u64>(sptep, 0);
+  store<u64>(sptep, vm.empty);
   if (!isPresent(old)) return;
   const head = rmapHeadOf(vm, sptep);
   if (head == 0) broken(vm);
@@ -48,14 +48,14 @@ export function dropSpte(vm: Vm, sptep: usize): void {
 
 /** Clears one leaf of a known rmap. */
 export function zapOne(vm: Vm, head: usize, sptep: usize): void {
-  store<u64>(sptep, 0);
+  store<u64>(sptep, vm.empty);
   rmapRemove(vm, sptep, head);
 }
 
 /** Clears every leaf of an rmap; returns whether there was one. */
 export function zapRmap(vm: Vm, head: usize): bool {
   if (load<u32>(head) == 0) return false;
-  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) store<u64>(rmapSptep(cursor), 0);
+  for (let cursor = rmapFirst(head); cursor != 0; cursor = rmapNext(cursor)) store<u64>(rmapSptep(cursor), vm.empty);
   rmapClear(vm, head);
   return true;
 }

@@ -6,7 +6,7 @@
  * the removed-SPTE marker in all its entries, elsewhere only in those that are present.
  */
 import { ShadowPage, Vm } from "../abi/records";
-import { EV_PREPARE_ZAP, EV_TDP_CHANGED } from "../abi/shadow";
+import { EV_PREPARE_ZAP, EV_TDP_CHANGED, KERNEL_RULE_ZAP_AT_ONCE } from "../abi/shadow";
 import { SPTE_REMOVED } from "../abi/spte";
 import { plainGfn } from "../pages/alias";
 import { broken } from "../pages/counters";
@@ -29,6 +29,12 @@ import { freePage, tdpOf } from "./page";
 // @ts-ignore: decorator
 @inline export const EXCLUSIVE: bool = false;
 
+/** An entry whose table is being taken away, or that is about to be zapped. */
+// @ts-ignore: decorator
+@inline function frozen(vm: Vm): u64 {
+  return vm.empty | SPTE_REMOVED;
+}
+
 /** Takes a table apart that no entry leads to any more; tables below it too. */
 function removeTable(vm: Vm, table: usize, shared: bool): void {
   const sp = pageOf(vm, table);
@@ -40,8 +46,8 @@ function removeTable(vm: Vm, table: usize, shared: bool): void {
     const sptep = entryPointer(sp, index);
     const old = load<u64>(sptep);
     if (!shared && !isPresent(old)) continue;
-    store<u64>(sptep, SPTE_REMOVED);
-    changed(vm, space, gfn + <u64>index * pagesOf(level), level, old, SPTE_REMOVED, shared);
+    store<u64>(sptep, frozen(vm));
+    changed(vm, space, gfn + <u64>index * pagesOf(level), level, old, frozen(vm), shared);
   }
   freePage(vm, sp);
 }
@@ -54,7 +60,7 @@ function changed(vm: Vm, space: u32, gfn: u64, level: u32, old: u64, spte: u64, 
   const present = isPresent(spte);
   if (!wasPresent && !present) {
     // Nothing is mapped before or after: only MMIO entries and the marker may do that.
-    if (!isMmio(vm, old) && !isMmio(vm, spte) && spte != SPTE_REMOVED) broken(vm);
+    if (!isMmio(vm, old) && !isMmio(vm, spte) && spte != frozen(vm)) broken(vm);
     return;
   }
   const wasLeaf = wasPresent && isLast(old, level);
@@ -90,9 +96,16 @@ export function setLogged(vm: Vm, spte: u64): void {
 
 /** Zaps an entry while faults may be handled: the marker keeps it from becoming present before TLBs are flushed. */
 export function zapShared(vm: Vm, space: u32, sptep: usize, gfn: u64, level: u32): void {
-  changeEntry(vm, space, sptep, gfn, level, SPTE_REMOVED, SHARED);
+  if (vm.rules & KERNEL_RULE_ZAP_AT_ONCE) {
+    const old = load<u64>(sptep);
+    flushGfns(vm, plainGfn(vm, gfn), pagesOf(level));
+    store<u64>(sptep, vm.empty);
+    changed(vm, space, gfn, level, old, vm.empty, SHARED);
+    return;
+  }
+  changeEntry(vm, space, sptep, gfn, level, frozen(vm), SHARED);
   flushGfns(vm, plainGfn(vm, gfn), pagesOf(level));
-  store<u64>(sptep, 0);
+  store<u64>(sptep, vm.empty);
 }
 
 /** Lets an entry lead to the table of `sp`. */

@@ -49,8 +49,14 @@ function split(vm: Vm): void {
   const gfn = iterGfn(tdp);
   const sptep = iterSptep(tdp);
   const role = (pageOf(vm, sptep).role & ~ROLE_LEVEL) | (level - 1);
-  const sp = takePage(vm, iterIndex(tdp), role, sptep);
-  for (let index: u32 = 0; index < 512; index++) store<u64>(entryPointer(sp, index), splitSpte(vm, huge, role, index));
+  splitInto(vm, takePage(vm, iterIndex(tdp), role, sptep), sptep, huge, gfn, level);
+}
+
+/** Puts a table in the place of a huge leaf of `level` that maps `gfn` and up; it maps the same memory with the same rights. */
+export function splitInto(vm: Vm, sp: ShadowPage, sptep: usize, huge: u64, gfn: u64, level: u32): void {
+  for (let index: u32 = 0; index < 512; index++) {
+    store<u64>(entryPointer(sp, index), splitSpte(vm, huge, sp.role, index));
+  }
   linkTable(vm, sptep, gfn, level, sp);
   if (tracing(vm)) emit(vm, EV_SPLIT_HUGE, level, 0, 0, gfn, huge, 0);
 }
@@ -84,5 +90,5 @@ export function collapseTables(vm: Vm, space: u32, slot: Memslot): void {
 
 /** Gives a table up, and the tables below it. */
 export function recoverTable(vm: Vm, sp: ShadowPage): void {
-  changeEntry(vm, spaceOf(sp), sp.sptep, sp.gfn, levelOf(sp) + 1, 0, EXCLUSIVE);
+  changeEntry(vm, spaceOf(sp), sp.sptep, sp.gfn, levelOf(sp) + 1, vm.empty, EXCLUSIVE);
 }

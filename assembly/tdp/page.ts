@@ -4,6 +4,7 @@ import { EV_GET_PAGE, TDP_PAGE_OWN } from "../abi/shadow";
 import { aliasBits, lowOfAlias, plainGfn } from "../pages/alias";
 import { emitPage } from "../pages/event";
 import { listDelete, nextFree, setNextFree } from "../pages/list";
+import { clearTable } from "../pages/page";
 
 /** Direct roots are the TDP MMU's. */
 // @ts-ignore: decorator
@@ -34,7 +35,7 @@ export function takePage(vm: Vm, gfn: u64, role: u32, sptep: usize): ShadowPage 
   tdp.poolCount--;
   tdp.pageCount++;
   memory.fill(changetype<usize>(sp), 0, ShadowPage.SIZE);
-  memory.fill(table, 0, 4096);
+  clearTable(table, vm.empty);
   sp.spt = table;
   sp.gfn = plainGfn(vm, gfn);
   sp.low = lowOfAlias(aliasBits(vm, gfn));

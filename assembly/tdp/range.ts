@@ -14,7 +14,7 @@ export function zapLeaves(vm: Vm, space: u32, start: u64, end: u64): bool {
   for (let root = firstRoot(tdp, space, true); root != null; root = nextRoot(tdp, root!, space, true)) {
     for (iterStart(vm, root, 1, start, end); iterValid(tdp); iterNext(tdp)) {
       if (!iterIsLeaf(tdp)) continue;
-      setLogged(vm, 0);
+      setLogged(vm, vm.empty);
       flush = true;
     }
   }
@@ -49,7 +49,7 @@ export function changeLeaf(vm: Vm, space: u32, gfn: u64, page: u64, writable: bo
       if (!iterIsLeaf(tdp)) continue;
       const spte = iterOld(tdp);
       const level = iterLevel(tdp);
-      setLogged(vm, 0);
+      setLogged(vm, vm.empty);
       if (!writable && level == 1) setIterated(vm, changedPageSpte(vm, spte, page), EXCLUSIVE);
       found = max<u32>(found, level);
     }

@@ -4,7 +4,7 @@
  */
 import { Link, ShadowPage, Tdp, Vm } from "../abi/records";
 import { ROLE_INVALID } from "../abi/role";
-import { TDP_PAGE_OWN, TDP_PAGE_ZAP_SCHEDULED } from "../abi/shadow";
+import { KERNEL_RULE_ZAP_PASSES, TDP_PAGE_OWN, TDP_PAGE_ZAP_SCHEDULED } from "../abi/shadow";
 import { broken } from "../pages/counters";
 import { listAdd, pageOfLink } from "../pages/list";
 import { levelOf, spaceOf } from "../pages/page";
@@ -13,7 +13,7 @@ import { SHARED, setIterated } from "./change";
 import { iterAll, iterLevel, iterNext, iterOld, iterValid } from "./iterator";
 import { freePage, takePage, tdpOf } from "./page";
 
-/** Level at which a root is taken apart first. */
+/** Level at which a root is taken apart before the whole of it is. */
 // @ts-ignore: decorator
 @inline const ONE_GIB: u32 = 3;
 
@@ -90,11 +90,11 @@ export function invalidateRoots(vm: Vm): void {
 function zapLevel(vm: Vm, root: ShadowPage, level: u32): void {
   const tdp = tdpOf(vm);
   for (iterAll(vm, root, level); iterValid(tdp); iterNext(tdp)) {
-    if (isPresent(iterOld(tdp)) && iterLevel(tdp) <= level) setIterated(vm, 0, SHARED);
+    if (isPresent(iterOld(tdp)) && iterLevel(tdp) <= level) setIterated(vm, vm.empty, SHARED);
   }
 }
 
-/** Empties the roots that were invalidated, in two rounds so that neither takes apart too many tables at once. */
+/** Empties the roots that were invalidated, in rounds so that none takes apart too many tables at once. */
 export function zapInvalidRoots(vm: Vm): void {
   const head = tdpOf(vm).roots;
   for (let link = head.next; link != head;) {
@@ -102,6 +102,7 @@ export function zapInvalidRoots(vm: Vm): void {
     link = link.next;
     if ((root.tdp & TDP_PAGE_ZAP_SCHEDULED) == 0) continue;
     root.tdp = TDP_PAGE_OWN;
+    if (vm.rules & KERNEL_RULE_ZAP_PASSES) for (let level: u32 = 1; level < ONE_GIB; level++) zapLevel(vm, root, level);
     zapLevel(vm, root, ONE_GIB);
     zapLevel(vm, root, levelOf(root));
     putTdpRoot(vm, root);

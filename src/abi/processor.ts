@@ -48,8 +48,15 @@ export const EVENT_INFO: BitLayout = {
   prefix: "EVENT_INFO",
   title: "Event that is delivered",
   source: 'SDM vol. 3, "VM-Entry Controls for Event Injection"; APM vol. 2, "Event Injection"',
-  fields: [{ name: "VALID", low: 31, meaning: "there is one" }],
+  fields: [
+    { name: "VECTOR", low: 0, width: 8, meaning: "its vector" },
+    { name: "TYPE", low: 8, width: 3, meaning: "3: an exception" },
+    { name: "VALID", low: 31, meaning: "there is one" },
+  ],
 };
+
+/** EVENT_INFO.TYPE of an exception. */
+export const EVENT_EXCEPTION = 3;
 
 /** Exit reasons (SDM vol. 3, "VMX Basic Exit Reasons"; APM vol. 2, "SVM Intercept Exit Codes"). */
 export const EXIT = {

@@ -3,6 +3,8 @@ import { type BitLayout, bitOf, flagOf } from "./bits.js";
 import type { RecordLayout } from "./layout.js";
 import { TDP } from "./tdp.js";
 
+export { KERNEL_RULE } from "./kernel-rules.js";
+
 /** One virtual machine. The masks are KVM's shadow_*_mask variables. */
 export const VM: RecordLayout = {
   prefix: "VM",
@@ -27,12 +29,14 @@ export const VM: RecordLayout = {
     { name: "ACC_TRACK", type: "u64", meaning: "bits cleared in an access-tracked SPTE" },
     { name: "NONPRESENT_OR_RSVD", type: "u64", meaning: "bits set in every non-present SPTE against L1TF" },
     { name: "LOWER_GFN", type: "u64", meaning: "address bits of an MMIO SPTE that lie in place" },
+    { name: "EMPTY", type: "u64", meaning: "an SPTE that stands for nothing; 0 in a pae_root" },
     { name: "ALIAS_MASK", type: "u64", meaning: "gfn bits that tell aliases of one page apart" },
     { name: "EXECUTE_ONLY", type: "u64", meaning: "of them: bits whose alias only grants execution" },
     { name: "MAX_GFN", type: "u64", meaning: "most that a gfn can be, alias bits apart; above it nothing is mapped" },
     { name: "INVALIDATE_START", type: "u64", meaning: "first hva of the invalidations in progress" },
     { name: "INVALIDATE_END", type: "u64", meaning: "hva after them" },
     { name: "NORMAL_ZONE", type: "u64", meaning: "host-physical address of linear address 0 in the normal zone" },
+    { name: "RULES", type: "u32", meaning: "KERNEL_RULE_* bits" },
     { name: "INVALIDATE_SEQ", type: "u32", meaning: "number of invalidations completed" },
     { name: "INVALIDATE_IN_PROGRESS", type: "u32", meaning: "number of invalidations in progress" },
     { name: "MMIO_CACHING", type: "u32", meaning: "1: MMIO SPTEs are made" },
@@ -234,6 +238,7 @@ export const SP: RecordLayout = {
       type: "u32",
       meaning: "more of the name: CR3 bits 11:5 of a PAE root; 31:12 a direct page's alias, GPA bits 51:32",
     },
+    { name: "FORBIDDEN", type: "u32", meaning: "1: made where the NX mitigation forbade a huge page" },
     {
       name: "NO_HUGE",
       type: "u32",
@@ -288,6 +293,7 @@ export const MMU: RecordLayout = {
     { name: "GUEST_LEVEL", type: "u32", meaning: "level of the guest's root table, 0 without paging" },
     { name: "HAVE_AD", type: "u32", meaning: "1: the guest's tables have accessed and dirty bits" },
     { name: "FLAGS", type: "u32", meaning: "MMU_* bits" },
+    { name: "DUMMY", type: "u32", meaning: "1: the root table lies in no slot; ROOT is 0" },
     { name: "SHADOW_BAD_MT_XWR", type: "u64", meaning: "EPT: bad values of bits 5:0" },
     { name: "PREVIOUS", type: "u32", count: 3, to: "SP", optional: true, meaning: "previous roots' SPs, 0 for none" },
     { name: "PREVIOUS_PGD", type: "u64", count: 3, meaning: "their guest pgds" },
@@ -513,6 +519,8 @@ export const SHADOW_CODES = {
   RET_PF_SPURIOUS: 5,
   /** The guest gets the fault in GW_ERROR. */
   RET_PF_INJECT: 6,
+  /** Write protection of a table caused it (KERNEL_RULE_WRITE_PROTECTED); 7 is the host side's own. */
+  RET_PF_WRITE_PROTECTED: 8,
   NEED_HOST_PAGE: 16,
   NEED_PAGE: 17,
   /** The page limit leaves no page free. */

@@ -92,6 +92,9 @@ export const ACC: BitLayout = {
 /** A non-present value that marks a TDP entry whose change is under way; it sets no right and no address. */
 export const REMOVED_SPTE = 0x5a0n;
 
+/** An entry that stands for nothing, since Linux 6.10; the marker above has the bit too then. */
+export const EMPTY_BIT_63 = bitOf(SPTE_EPT, "SVE");
+
 /** Bits of `shadow_nonpresent_or_rsvd_mask`: an MMIO entry's address bits under it move up by this many. */
 export const NONPRESENT_OR_RSVD_BITS = 5;
 

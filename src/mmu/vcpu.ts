@@ -16,6 +16,7 @@ import type { SecondStage } from "./config/config.js";
 import { ROOTS } from "./context/root-cache.js";
 import { VcpuFaults } from "./faults/faults.js";
 import type { AsyncFault, FaultOptions, FaultOutcome, WalkOutcome } from "./faults/outcome.js";
+import { type PreFaulted, preFaultMemory } from "./faults/pre-fault-memory.js";
 import { prefault } from "./faults/prefault.js";
 import type { Cpu } from "./machine/cpu.js";
 import type { Machine } from "./machine/machine.js";
@@ -110,6 +111,33 @@ export class Vcpu {
     const missing = prefault(this.#faults, addresses, results, errorCode);
     this.#end();
     return missing;
+  }
+
+  /**
+   * Maps guest-physical memory ahead of the guest, [gpa, gpa + size) in bytes (KVM_PRE_FAULT_MEMORY): what the TDP can map is
+   * there afterwards. Says how far it came, and where nothing was done why. Throws ConfigError for what is no address.
+   */
+  preFaultMemory(gpa: bigint, size: bigint): PreFaulted {
+    this.#begin();
+    checkBigint(gpa, "guest-physical address");
+    checkBigint(size, "size");
+    const left = preFaultMemory(this.#faults, gpa, size);
+    this.#end();
+    return left;
+  }
+
+  /**
+   * The instruction that a fault at `address` interrupted writes no table, or cannot be emulated: the table that it hit is
+   * given up, and the guest makes the access itself (kvm_mmu_unprotect_gfn_and_retry). Returns whether there was one; with
+   * `always` it counts as given up all the same.
+   */
+  unprotectAndRetry(address: bigint, options: Pick<FaultOptions, "rip" | "cpl"> = {}, always = false): boolean {
+    this.#begin();
+    checkBigint(address, "address");
+    checkFlag(always, "always");
+    const found = this.#faults.unprotectAndRetry(address, options, always);
+    this.#end();
+    return found;
   }
 
   /**

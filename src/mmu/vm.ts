@@ -121,6 +121,14 @@ export class VirtualMachine {
     vm.collectEvents();
   }
 
+  /**
+   * From here on deleting or moving a slot zaps only what maps it, and the shadow pages of tables in it
+   * (KVM_X86_QUIRK_SLOT_ZAP_ALL is disabled, which Linux can since 6.12); else it zaps everything.
+   */
+  zapSlotsAlone(): void {
+    this.#begin().zapsAll = false;
+  }
+
   /** Pages written since the last call, relative to the slot, ascending; without manual protection the log begins anew. */
   getDirtyLog(id: number, space = 0): number[] {
     const vm = this.#begin();

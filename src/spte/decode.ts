@@ -1,15 +1,25 @@
 /** What a shadow page-table entry says, from its value and its VM's masks. */
 import { type BitLayout, bitOf, type DecodedField, decodeFields, fieldOf, maskOf, valueIn } from "../abi/bits.js";
-import { NONPRESENT_OR_RSVD_BITS, REMOVED_SPTE, SPTE, SPTE_AD, SPTE_EPT, SPTE_LEGACY, SPTE_MMIO } from "../abi/spte.js";
+import { hasRule, type Kernel } from "../abi/kernel-rules.js";
+import {
+  EMPTY_BIT_63,
+  NONPRESENT_OR_RSVD_BITS,
+  REMOVED_SPTE,
+  SPTE,
+  SPTE_AD,
+  SPTE_EPT,
+  SPTE_LEGACY,
+  SPTE_MMIO,
+} from "../abi/spte.js";
 import { ConfigError } from "../errors.js";
 import { bitRange, eptMasks, legacyMasks, type SpteFormat, type SpteMasks } from "./masks.js";
 
 export type SpteKind =
-  /** All zero. */
+  /** Stands for nothing: all zero, in Linux 6.12 bit 63 alone. */
   | "none"
   /** No memory behind the address: every access is emulated. */
   | "mmio"
-  /** A TDP entry whose change is under way. */
+  /** A TDP entry whose change is under way; Linux 6.12 calls it frozen. */
   | "removed"
   /** A leaf whose rights are taken away until the next access. */
   | "access-tracked"
@@ -56,6 +66,8 @@ export interface MmioSpte {
 }
 
 export interface DecodeOptions {
+  /** Whose entry it is. Default "6.1". */
+  readonly kernel?: Kernel;
   readonly format: SpteFormat;
   /** The VM's masks. Default: those of a host with 46 address bits, A/D bits and no L1TF bug. */
   readonly masks?: SpteMasks;
@@ -84,8 +96,8 @@ const GEN_HIGH = fieldOf(SPTE_MMIO, "GEN_HIGH");
 const GEN = maskOf(GEN_LOW) | maskOf(GEN_HIGH);
 
 /** The masks that a format has where nothing else is known. */
-export function defaultMasks(format: SpteFormat): SpteMasks {
-  return format === "ept" ? eptMasks({ physBits: 46 }) : legacyMasks({ physBits: 46 });
+export function defaultMasks(format: SpteFormat, suppressVe = false): SpteMasks {
+  return format === "ept" ? eptMasks({ physBits: 46, suppressVe }) : legacyMasks({ physBits: 46 });
 }
 
 /** Whether the entry is backed by memory (is_shadow_present_pte). */
@@ -125,9 +137,10 @@ export function mmioGenerationOf(spte: bigint): number {
  */
 export function decodeSpte(word: bigint, options: DecodeOptions): DecodedSpte {
   if (word < 0n || word >= 1n << 64n) throw new ConfigError(`SPTE ${word} is not an unsigned 64-bit value`);
-  const masks = options.masks ?? defaultMasks(options.format);
-  if (word === 0n) return { word, kind: "none", fields: [], unknown: 0n };
-  if (word === REMOVED_SPTE) return { word, kind: "removed", fields: [], unknown: 0n };
+  const empty = hasRule(options.kernel ?? "6.1", "empty-bit-63") ? EMPTY_BIT_63 : 0n;
+  const masks = options.masks ?? defaultMasks(options.format, empty !== 0n);
+  if (word === 0n || word === empty) return { word, kind: "none", fields: [], unknown: 0n };
+  if (word === (REMOVED_SPTE | empty)) return { word, kind: "removed", fields: [], unknown: 0n };
   if (!isPresent(word) && isMmio(word, masks)) return decodeMmio(word, masks);
 
   const layout = layoutFor(options.format);

@@ -21,7 +21,7 @@ export interface SpteMasks {
   readonly nx: bigint;
   /** Set to allow execution, 0n in the legacy format. */
   readonly x: bigint;
-  /** Set in every present entry; 0n where execute-only entries are supported. */
+  /** Set in every present entry: no right where execute-only entries are supported. */
   readonly present: bigint;
   /** All bits that may be used for memory encryption. */
   readonly me: bigint;
@@ -67,6 +67,8 @@ export interface EptMaskOptions extends MaskOptions {
   readonly accessedDirty?: boolean;
   /** Execute-only entries are supported. Default true. */
   readonly executeOnly?: boolean;
+  /** Entries have bit 63 set, so that no access becomes a #VE (Linux 6.10 and later). Default false. */
+  readonly suppressVe?: boolean;
 }
 
 const ADDRESS_BITS = 52;
@@ -134,21 +136,22 @@ export function legacyMasks(options: MaskOptions): SpteMasks {
  * @throws ConfigError for values out of range.
  */
 export function eptMasks(options: EptMaskOptions): SpteMasks {
-  const { accessedDirty = true, executeOnly = true } = options;
+  const { accessedDirty = true, executeOnly = true, suppressVe = false } = options;
+  const sve = suppressVe ? ept("SVE") : 0n;
   return {
     user: ept("R"),
     accessed: accessedDirty ? ept("A") : 0n,
     dirty: accessedDirty ? ept("D") : 0n,
     nx: 0n,
     x: ept("X"),
-    present: executeOnly ? 0n : ept("R"),
+    present: (executeOnly ? 0n : ept("R")) | sve,
     ...encryptionMasks(options),
     memtype: ept("MEMTYPE") | ept("IPAT"),
     accTrack: EPT_RWX,
     hostWritable: ept("HOST_WRITABLE"),
     mmuWritable: ept("MMU_WRITABLE"),
     // Writable but not readable: an EPT misconfiguration, which exits at once.
-    mmio: EPT_RWX,
+    mmio: EPT_RWX | sve,
     mmioValue: options.mmioCaching === false ? 0n : ept("W") | ept("X"),
     mmioAccess: 0n,
     ...l1tfMasks(options),

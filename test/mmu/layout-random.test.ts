@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { countAllocated } from "./allocated.js";
 import { core } from "./guest.js";
+import { anyKernel } from "./machines/kernels.js";
 import { KINDS } from "./machines/kinds.js";
 import { LAYOUTS, type LayoutKind, LayoutMachine } from "./machines/layout-machine.js";
 import { OPERATIONS, runMachine, runOf, SEQUENCES } from "./machines/run-machine.js";
@@ -19,6 +20,7 @@ const steps = fc.array(fc.tuple(fc.nat(99), fc.nat(1023), fc.nat(65535)), {
 
 const kindOf = (tdp: boolean): fc.Arbitrary<LayoutKind> =>
   fc.record({
+    kernel: anyKernel,
     tdpMmu: tdp ? fc.boolean() : fc.constant(false),
     layout: fc.nat(LAYOUTS.length - 1),
     manualDirtyLog: fc.constantFrom(0 as const, 1 as const, 3 as const),

@@ -7,6 +7,7 @@
  */
 import fc from "fast-check";
 import { describe, it } from "vitest";
+import { anyKernel } from "./machines/kernels.js";
 import { KINDS, type MachineKind } from "./machines/kinds.js";
 import { type NestedKind, NestedMachine } from "./machines/nested-machine.js";
 import type { SecondFormat } from "./machines/nested-tables.js";
@@ -22,6 +23,7 @@ function formatsOf({ format, level }: MachineKind): readonly SecondFormat[] {
 
 const kindOf = (machine: MachineKind): fc.Arbitrary<NestedKind> =>
   fc.record({
+    kernel: anyKernel,
     tdpMmu: machine.level === 3 ? fc.constant(false) : fc.boolean(),
     format: fc.constantFrom(...formatsOf(machine)),
     pse: fc.boolean(),

@@ -6,11 +6,13 @@
  */
 import fc from "fast-check";
 import { describe, it } from "vitest";
+import { anyKernel } from "./machines/kernels.js";
 import { OPERATIONS, runMachine, runOf, SEQUENCES } from "./machines/run-machine.js";
 import { ShadowMachine } from "./machines/shadow-machine.js";
 
 const sequence = fc.record({
   kind: fc.record({
+    kernel: anyKernel,
     mode: fc.constantFrom("nopg" as const, "32" as const, "pae" as const, "4level" as const, "5level" as const),
     minimumRootLevel: fc.constantFrom(3 as const, 4 as const, 5 as const),
     wp: fc.boolean(),

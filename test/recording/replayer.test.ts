@@ -30,7 +30,7 @@ describe("inputs", () => {
     expect(calls.slice(0, 4)).toEqual([
       ["createVcpu", 0, { cr0: 0x80010031n, cr3: 0x100000n, cr4: 0x20n, efer: 0xd00n }],
       ["enterGuest", 0],
-      ["pageFault", 0, { address: 0x2220n, errorCode: 0x10n, eventDelivery: false }],
+      ["pageFault", 0, { address: 0x2220n, errorCode: 0x10n, eventDelivery: false, rip: 0x2220n }],
       ["enterGuest", 0],
     ]);
   });
@@ -39,9 +39,9 @@ describe("inputs", () => {
     const walks = callsOf("e1_lm4_mmio_slots/npt0", ["pageFault", "guestWalk"]);
     // Step 3 faults on MMIO for the first time: the handler walks itself, then the instruction is fetched.
     expect(walks.slice(1, 4)).toEqual([
-      ["pageFault", 0, { address: 0x10000000100n, errorCode: 0n, eventDelivery: false }],
+      ["pageFault", 0, { address: 0x10000000100n, errorCode: 0n, eventDelivery: false, rip: 0x2000n }],
       ["guestWalk", 0, 0x2000n, 0x10],
-      ["pageFault", 0, { address: 0x10000000100n, errorCode: 8n, eventDelivery: false }],
+      ["pageFault", 0, { address: 0x10000000100n, errorCode: 8n, eventDelivery: false, rip: 0x2000n }],
     ]);
   });
 
@@ -93,7 +93,7 @@ describe("inputs", () => {
     expect(faults[0]).toEqual([
       "pageFault",
       0,
-      { address: 0x100000n, errorCode: 0x200000002n, exitQualification: 0x82n, eventDelivery: false },
+      { address: 0x100000n, errorCode: 0x200000002n, exitQualification: 0x82n, eventDelivery: false, rip: 0x2220n },
     ]);
     const fetches = faults
       .map(([, , fault]) => fault as FaultInput)
@@ -318,23 +318,44 @@ it("finds an emulated write to another page than the walk before it led to", () 
 describe("hardware's accessed and dirty bits", () => {
   const recording = recordingOf("e1_lm4_mmio_slots/npt0");
 
+  /** Level-1 pages of step 1, with other entries. */
+  function changed<P extends { readonly role: number; readonly entries: ReadonlyMap<number, bigint> }>(
+    pages: readonly P[],
+    change: (spte: bigint) => bigint,
+  ): P[] {
+    return pages.map((page) =>
+      page.role === 0x3701
+        ? { ...page, entries: new Map([...page.entries].map(([index, spte]) => [index, change(spte)])) }
+        : page,
+    );
+  }
+
   it("may be missing here, are counted, and are given to the target", () => {
-    const { factory, calls } = playback(recording, {
-      changeState: (state, step) => ({
-        ...state,
-        pages: state.pages.map((page) =>
-          step === 1 && page.role === 0x3701
-            ? { ...page, entries: new Map([...page.entries].map(([index, spte]) => [index, spte & ~0x60n])) }
-            : page,
-        ),
-      }),
+    // Nothing but hardware sets D in the SPTE of a page that was read.
+    const steps = recording.steps.map((step) => {
+      const pages = changed(step.snapshot.pages, (spte) => spte | 0x40n);
+      return step.n === 1 ? { ...step, snapshot: { ...step.snapshot, pages } } : step;
     });
-    const report = replay(recording, factory);
+    const dirtied = { ...recording, steps };
+    const { factory, calls } = playback(dirtied, {
+      changeState: (state, step) =>
+        step === 1 ? { ...state, pages: changed(state.pages, (spte) => spte & ~0x40n) } : state,
+    });
+    const report = replay(dirtied, factory);
     expect(report.differences).toEqual([]);
     expect(report.rules.get("hardware-ad-spte")).toBe(1);
     expect(calls.filter(([name]) => name === "setHardwareBits")).toEqual([
-      ["setHardwareBits", expect.any(BigInt), 2, 0x20n],
+      ["setHardwareBits", expect.any(BigInt), 2, 0x40n],
     ]);
+  });
+
+  it("may not be lost here: the kernel has stored the SPTE with them", () => {
+    const { factory } = playback(recording, {
+      changeState: (state, step) =>
+        step === 1 ? { ...state, pages: changed(state.pages, (spte) => spte & ~0x20n) } : state,
+    });
+    const differences = replay(recording, factory).differences.map(({ difference }) => difference);
+    expect(differences).toEqual([expect.objectContaining({ kind: "state", where: "page gfn 103 role 3701 [2] lost" })]);
   });
 
   it("may not be set here where the recording has them clear", () => {

@@ -128,10 +128,21 @@ describe("event values", () => {
 
   it("allow hardware's accessed and dirty bits on the recorded side only", () => {
     const rules = new RuleCounts();
-    expect(compare(setSpte(0x861n, 0x1000n), setSpte(0x801n, 0x1000n), { rules })).toEqual([]);
-    expect(rules.get("hardware-ad-event")).toBe(1);
-    expect(compare(setSpte(0x801n, 0x1000n), setSpte(0x861n, 0x1000n))).toHaveLength(1);
-    expect(compare(setSpte(0x863n, 0x1000n), setSpte(0x801n, 0x1000n))).toHaveLength(1);
+    const change = (old: bigint, spte: bigint) => {
+      return { ev: "kvm_tdp_mmu_spte_changed", gfn: 2n, old_spte: old, new_spte: spte, level: 1, as_id: 0 };
+    };
+    expect(compare(change(0x861n, 0x861n), change(0x801n, 0x801n), { rules })).toEqual([]);
+    expect(rules.get("hardware-ad-event")).toBe(2);
+    expect(compare(change(0x801n, 0x801n), change(0x861n, 0x861n))).toHaveLength(1);
+    expect(compare(change(0x863n, 0x863n), change(0x801n, 0x801n))).toHaveLength(1);
+  });
+
+  it("allow none that the change itself has set, nor in an SPTE that the kernel makes", () => {
+    const change = (spte: bigint) => {
+      return { ev: "kvm_tdp_mmu_spte_changed", gfn: 2n, old_spte: 0n, new_spte: spte, level: 1, as_id: 0 };
+    };
+    expect(compare(change(0x861n), change(0x801n))).toHaveLength(1);
+    expect(compare(setSpte(0x861n, 0x1000n), setSpte(0x801n, 0x1000n))).toHaveLength(1);
   });
 
   it("drop a cleared SPTE that was empty, and only that", () => {
@@ -169,7 +180,7 @@ describe("the state of special roots", () => {
 
   function compare(state: MmuState, of = snapshot) {
     const rules = new RuleCounts();
-    return { rules, differences: compareStates(of, state, { hardwareBits: 0x60n, rules }) };
+    return { rules, differences: compareStates(of, state, { emptySpte: 0n, hardwareBits: 0x60n, rules }) };
   }
 
   it("may have promoted and pae_root pages, other used pages, root counts and previous roots, each counted", () => {

@@ -1,5 +1,6 @@
 /** `x86-paging replay`: replays KVM recordings and compares events and state after each step. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { KERNELS, type Kernel } from "../../abi/kernel-rules.js";
 import type { PagingEngine } from "../../api.js";
 import {
   Describer,
@@ -15,6 +16,7 @@ import {
   replay,
   type WalkReport,
 } from "../../recording/index.js";
+import { type AgainstReport, replayAgainst } from "../../recording/replay/against.js";
 import { engineTarget } from "../../recording/replay/engine-target.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { ExitCode } from "../errors.js";
@@ -34,6 +36,7 @@ interface ReplayCliOptions {
   show: number;
   walks?: boolean;
   events: boolean;
+  against?: Kernel;
   engine: EngineName;
 }
 
@@ -53,6 +56,12 @@ export function registerReplay(program: Command, frame: ReplayFrame, target: Rep
       new Option("--show <n>", "differences printed per recording").argParser(parseCount).default(DEFAULT_SHOW),
     )
     .option("--no-events", "compare results and state only, with the engine's events off as in ordinary use")
+    .addOption(
+      new Option(
+        "--against <kernel>",
+        "replay with another kernel's rules, and say which rule explains each difference",
+      ).choices([...KERNELS]),
+    )
     .option("--walks", "only do the guest walks of the recordings again, without an MMU")
     .addOption(
       new Option("--engine <name>", "what walks the tables with --walks").choices(ENGINE_NAMES).default("wasm"),
@@ -60,7 +69,8 @@ export function registerReplay(program: Command, frame: ReplayFrame, target: Rep
     .addHelpText(
       "after",
       "\nExamples:\n  x86-paging replay recordings/a1_lm4_wp1/npt0\n  x86-paging replay recordings --summary\n" +
-        "  x86-paging replay recordings --walks --engine reference --json",
+        "  x86-paging replay recordings --walks --engine reference --json\n" +
+        "  x86-paging replay recordings/d1_lm4_ptedit/npt0 --against 6.1",
     )
     .action((folders: string[], options: ReplayCliOptions) => run(frame, folders, options, target));
 }
@@ -71,20 +81,96 @@ async function run(
   options: ReplayCliOptions,
   target: ReplayTargetFactory,
 ): Promise<void> {
-  const paths = folders.flatMap(findRecordings);
-  if (options.walks) {
+  const paths: string[] = [];
+  let missing = 0;
+  for (const folder of folders) {
+    const found = await attempt(frame, folder, folders.length, options, () => findRecordings(folder));
+    if (found === undefined) missing++;
+    else paths.push(...found);
+  }
+  if (options.against !== undefined) await replayAllAgainst(frame, paths, options, target, options.against);
+  else if (options.walks) {
     const engine = await frame.engine(options.engine);
-    await judgeAll(frame, paths, options, engine);
-  } else await replayAll(frame, paths, options, target);
+    await judgeAll(frame, paths, missing, options, engine);
+  } else await replayAll(frame, paths, missing, options, target);
+}
+
+/** With another kernel's rules: each difference, and the rule behind it. */
+async function replayAllAgainst(
+  frame: ReplayFrame,
+  paths: readonly string[],
+  options: ReplayCliOptions,
+  target: ReplayTargetFactory,
+  kernel: Kernel,
+): Promise<void> {
+  const counts = new Map<string, number>();
+  let unreadable = 0;
+  for (const path of paths) {
+    const report = await attempt(frame, path, paths.length, options, () =>
+      replayAgainst(readRecording(path), target, kernel, { limit: DIFFERENCE_LIMIT, events: options.events }),
+    );
+    if (report === undefined) {
+      unreadable++;
+      continue;
+    }
+    for (const { rules } of report.differences) {
+      const name = ruleText(rules);
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+    }
+    if (options.json) await frame.out.line(JSON.stringify(againstJson(report, options.show)));
+    else for (const line of againstLines(report, options.show)) await frame.out.line(line);
+  }
+  const sorted = [...counts].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
+  if (options.json) await frame.out.line(JSON.stringify({ kernel, explained: Object.fromEntries(sorted), unreadable }));
+  else for (const [name, count] of sorted) await frame.out.line(`${String(count).padStart(8)}  ${name}`);
+  frame.exitCode = exitCodeOf(counts.get(UNEXPLAINED) ?? 0, unreadable);
+}
+
+const UNEXPLAINED = "unexplained";
+
+function ruleText(rules: AgainstReport["differences"][number]["rules"]): string {
+  return rules === undefined ? UNEXPLAINED : rules.join(" + ");
+}
+
+function* againstLines(report: AgainstReport, show: number): IterableIterator<string> {
+  const { recording, kernel, differences, failure } = report;
+  const stop = failure === undefined ? "" : `, stopped in step ${failure.step}: ${messageOf(failure.error)}`;
+  yield `${recording.path}: Linux ${recording.config.kernel} against ${kernel}, ${differences.length} differences${stop}`;
+  const describer = new Describer(recording.config);
+  for (const { difference, rules } of differences.slice(0, show)) {
+    const { step, op, what, recorded, replayed } = describer.describe(difference);
+    yield `  step ${step} (${op}): ${what}`;
+    yield `    recorded  ${recorded}`;
+    yield `    replayed  ${replayed}`;
+    yield `    rule      ${ruleText(rules)}`;
+  }
+}
+
+function againstJson(report: AgainstReport, show: number): Record<string, unknown> {
+  const { recording, kernel, differences, failure } = report;
+  const describer = new Describer(recording.config);
+  return {
+    recording: recording.path,
+    recordedKernel: recording.config.kernel,
+    kernel,
+    differences: differences.length,
+    first: differences.slice(0, show).map(({ difference, rules }) => ({
+      ...describer.describe(difference),
+      rules: rules ?? null,
+    })),
+    ...(failure === undefined ? {} : { failure: { step: failure.step, message: messageOf(failure.error) } }),
+  };
 }
 
 async function replayAll(
   frame: ReplayFrame,
   paths: readonly string[],
+  missing: number,
   options: ReplayCliOptions,
   target: ReplayTargetFactory,
 ): Promise<void> {
   const summary = new ReplaySummary();
+  for (let folder = 0; folder < missing; folder++) summary.addUnreadable();
   for (const path of paths) {
     const report = await attempt(frame, path, paths.length, options, () =>
       replay(readRecording(path), target, { limit: DIFFERENCE_LIMIT, events: options.events }),
@@ -167,13 +253,14 @@ function reportJson(report: ReplayReport, show: number): Record<string, unknown>
 async function judgeAll(
   frame: ReplayFrame,
   paths: readonly string[],
+  missing: number,
   options: ReplayCliOptions,
   engine: PagingEngine,
 ): Promise<void> {
   let passed = 0;
   let walks = 0;
   let matched = 0;
-  let unreadable = 0;
+  let unreadable = missing;
   for (const path of paths) {
     const judged = await attempt(frame, path, paths.length, options, () => {
       const recording = readRecording(path);
@@ -190,9 +277,9 @@ async function judgeAll(
     if (options.json) await frame.out.line(JSON.stringify(walkJson(recording, report, options.show)));
     else for (const line of walkLines(recording, report, options.show)) await frame.out.line(line);
   }
-  const failed = paths.length - passed;
-  if (options.json)
-    await frame.out.line(JSON.stringify({ recordings: paths.length, passed, failed, unreadable, walks, matched }));
+  const recordings = paths.length + missing;
+  const failed = recordings - passed;
+  if (options.json) await frame.out.line(JSON.stringify({ recordings, passed, failed, unreadable, walks, matched }));
   else {
     if (options.summary) await frame.out.line(`${matched} of ${walks} guest walks equal`);
     await frame.out.line(`${passed} passed, ${failed} failed`);

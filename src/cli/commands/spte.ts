@@ -1,5 +1,6 @@
 /** `x86-paging spte`: decodes shadow page-table entries. */
 import { type Command, Option } from "commander";
+import { hasRule, KERNELS, type Kernel } from "../../abi/kernel-rules.js";
 import {
   brokenInvariants,
   type DecodedSpte,
@@ -14,6 +15,7 @@ import type { CliContext } from "../context.js";
 import { hex, parseHex, parseHexList, parseInteger } from "../values.js";
 
 interface SpteOptions {
+  kernel: Kernel;
   format: SpteFormat;
   level?: number;
   pdpte?: boolean;
@@ -32,13 +34,14 @@ interface SpteOptions {
 export function registerSpte(program: Command, context: CliContext): void {
   program
     .command("spte")
-    .description("decode shadow page-table entries of KVM (Linux 6.1)")
+    .description("decode shadow page-table entries of KVM (Linux 6.1 or 6.12)")
     .argument("<word...>", "entries in hexadecimal", parseHexList)
     .addOption(
       new Option("--format <format>", "what the tables are: shadow paging, NPT or EPT")
         .choices(["shadow", "npt", "ept"])
         .makeOptionMandatory(),
     )
+    .addOption(new Option("--kernel <name>", "kernel that made the entries").choices([...KERNELS]).default("6.1"))
     .option("--level <n>", "level of the table that holds the entry, 1 to 5", parseInteger(1, 5))
     .option("--pdpte", "the entry is one of a PAE root's four")
     .option("--maxphyaddr <bits>", "the host's MAXPHYADDR, 32 to 52", parseInteger(32, 52), 46)
@@ -53,11 +56,13 @@ export function registerSpte(program: Command, context: CliContext): void {
     .addHelpText(
       "after",
       "\nExamples:\n  x86-paging spte 0x8ab3827 --format shadow\n  x86-paging spte 0600000000200bf7 --format ept\n" +
-        "  x86-paging spte 0xf880000036 --format ept --l1tf 40 --maxphyaddr 40",
+        "  x86-paging spte 0xf880000036 --format ept --l1tf 40 --maxphyaddr 40\n" +
+        "  x86-paging spte 0x80000000000005a0 --format ept --kernel 6.12",
     )
     .action((words: bigint[], options: SpteOptions) => {
       const masks = masksOf(options);
       const decodeOptions = {
+        kernel: options.kernel,
         format: options.format,
         masks,
         ...(options.level !== undefined && { level: options.level }),
@@ -77,9 +82,10 @@ function masksOf(options: SpteOptions): SpteMasks {
     ...(l1tf !== undefined && { l1tfCacheBits: l1tf }),
     ...(encryption !== undefined && { encryption: { mask: encryption, value: encryption } }),
   };
+  const suppressVe = hasRule(options.kernel, "empty-bit-63");
   const masks =
     options.format === "ept"
-      ? eptMasks({ ...common, accessedDirty: options.ad, executeOnly: options.execOnly })
+      ? eptMasks({ ...common, accessedDirty: options.ad, executeOnly: options.execOnly, suppressVe })
       : legacyMasks(common);
   const guard =
     nonpresentMask === undefined
@@ -96,9 +102,9 @@ function lowestBit(mask: bigint): bigint {
 }
 
 const KINDS: Readonly<Record<DecodedSpte["kind"], string>> = {
-  none: "not present",
+  none: "empty: not present",
   mmio: "MMIO",
-  removed: "removed: a change of a TDP entry is under way",
+  removed: "removed, or frozen: a change of a TDP entry is under way",
   "access-tracked": "leaf, rights taken away until the next access",
   leaf: "leaf",
   "non-leaf": "leads to a table",

@@ -21,69 +21,71 @@ export const VM_OFFSET = {
   accTrack: 120,
   nonpresentOrRsvd: 128,
   lowerGfn: 136,
-  aliasMask: 144,
-  executeOnly: 152,
-  maxGfn: 160,
-  invalidateStart: 168,
-  invalidateEnd: 176,
-  normalZone: 184,
-  invalidateSeq: 192,
-  invalidateInProgress: 196,
-  mmioCaching: 200,
-  cpuDirtyLog: 204,
-  nxHuge: 208,
-  maxHugeLevel: 212,
-  tdp: 216,
-  defaultPdpte: 220,
-  pdpteValue: 224,
-  askHost: 232,
-  validGen: 236,
-  used: 240,
-  max: 244,
-  indirect: 248,
-  rootRequest: 252,
-  flushes: 256,
-  rangedFlush: 260,
-  flushAll: 264,
-  flushCount: 268,
-  descFree: 272,
-  descCount: 276,
-  freed: 280,
-  pageMap: 284,
-  chains: 288,
-  chainShift: 292,
-  events: 296,
-  eventCapacity: 300,
-  eventCount: 304,
-  eventLost: 308,
-  pfTaken: 312,
-  pfFixed: 316,
-  pfSpurious: 320,
-  pfEmulate: 324,
-  zapped: 328,
-  flooded: 332,
-  noHugeCount: 336,
-  recycled: 340,
-  pteWrites: 344,
-  unsync: 348,
-  syncMismatch: 352,
-  broken: 356,
-  tdpMmu: 360,
-  walkCount: 364,
-  leaf: 368,
-  flushRanges: 432,
-  slots: 688,
-  active: 696,
-  invalid: 704,
-  walkPages: 712,
-  pathParent: 840,
-  pathIndex: 864,
+  empty: 144,
+  aliasMask: 152,
+  executeOnly: 160,
+  maxGfn: 168,
+  invalidateStart: 176,
+  invalidateEnd: 184,
+  normalZone: 192,
+  rules: 200,
+  invalidateSeq: 204,
+  invalidateInProgress: 208,
+  mmioCaching: 212,
+  cpuDirtyLog: 216,
+  nxHuge: 220,
+  maxHugeLevel: 224,
+  tdp: 228,
+  defaultPdpte: 232,
+  pdpteValue: 240,
+  askHost: 248,
+  validGen: 252,
+  used: 256,
+  max: 260,
+  indirect: 264,
+  rootRequest: 268,
+  flushes: 272,
+  rangedFlush: 276,
+  flushAll: 280,
+  flushCount: 284,
+  descFree: 288,
+  descCount: 292,
+  freed: 296,
+  pageMap: 300,
+  chains: 304,
+  chainShift: 308,
+  events: 312,
+  eventCapacity: 316,
+  eventCount: 320,
+  eventLost: 324,
+  pfTaken: 328,
+  pfFixed: 332,
+  pfSpurious: 336,
+  pfEmulate: 340,
+  zapped: 344,
+  flooded: 348,
+  noHugeCount: 352,
+  recycled: 356,
+  pteWrites: 360,
+  unsync: 364,
+  syncMismatch: 368,
+  broken: 372,
+  tdpMmu: 376,
+  walkCount: 380,
+  leaf: 384,
+  flushRanges: 448,
+  slots: 704,
+  active: 712,
+  invalid: 720,
+  walkPages: 728,
+  pathParent: 856,
+  pathIndex: 880,
 } as const;
 
 /** Virtual machine. */
 export class VmRecord {
   /** Bytes. */
-  static readonly SIZE = 888;
+  static readonly SIZE = 904;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -256,517 +258,535 @@ export class VmRecord {
     this.#linear.u64[(this.at + 136) >>> 3] = value;
   }
 
-  /** gfn bits that tell aliases of one page apart */
-  get aliasMask(): bigint {
+  /** an SPTE that stands for nothing; 0 in a pae_root */
+  get empty(): bigint {
     return this.#linear.u64[(this.at + 144) >>> 3]!;
   }
 
-  set aliasMask(value: bigint) {
+  set empty(value: bigint) {
     this.#linear.u64[(this.at + 144) >>> 3] = value;
+  }
+
+  /** gfn bits that tell aliases of one page apart */
+  get aliasMask(): bigint {
+    return this.#linear.u64[(this.at + 152) >>> 3]!;
+  }
+
+  set aliasMask(value: bigint) {
+    this.#linear.u64[(this.at + 152) >>> 3] = value;
   }
 
   /** of them: bits whose alias only grants execution */
   get executeOnly(): bigint {
-    return this.#linear.u64[(this.at + 152) >>> 3]!;
+    return this.#linear.u64[(this.at + 160) >>> 3]!;
   }
 
   set executeOnly(value: bigint) {
-    this.#linear.u64[(this.at + 152) >>> 3] = value;
+    this.#linear.u64[(this.at + 160) >>> 3] = value;
   }
 
   /** most that a gfn can be, alias bits apart; above it nothing is mapped */
   get maxGfn(): bigint {
-    return this.#linear.u64[(this.at + 160) >>> 3]!;
+    return this.#linear.u64[(this.at + 168) >>> 3]!;
   }
 
   set maxGfn(value: bigint) {
-    this.#linear.u64[(this.at + 160) >>> 3] = value;
+    this.#linear.u64[(this.at + 168) >>> 3] = value;
   }
 
   /** first hva of the invalidations in progress */
   get invalidateStart(): bigint {
-    return this.#linear.u64[(this.at + 168) >>> 3]!;
+    return this.#linear.u64[(this.at + 176) >>> 3]!;
   }
 
   set invalidateStart(value: bigint) {
-    this.#linear.u64[(this.at + 168) >>> 3] = value;
+    this.#linear.u64[(this.at + 176) >>> 3] = value;
   }
 
   /** hva after them */
   get invalidateEnd(): bigint {
-    return this.#linear.u64[(this.at + 176) >>> 3]!;
+    return this.#linear.u64[(this.at + 184) >>> 3]!;
   }
 
   set invalidateEnd(value: bigint) {
-    this.#linear.u64[(this.at + 176) >>> 3] = value;
+    this.#linear.u64[(this.at + 184) >>> 3] = value;
   }
 
   /** host-physical address of linear address 0 in the normal zone */
   get normalZone(): bigint {
-    return this.#linear.u64[(this.at + 184) >>> 3]!;
+    return this.#linear.u64[(this.at + 192) >>> 3]!;
   }
 
   set normalZone(value: bigint) {
-    this.#linear.u64[(this.at + 184) >>> 3] = value;
+    this.#linear.u64[(this.at + 192) >>> 3] = value;
+  }
+
+  /** KERNEL_RULE_* bits */
+  get rules(): number {
+    return this.#linear.u32[(this.at + 200) >>> 2]!;
+  }
+
+  set rules(value: number) {
+    this.#linear.u32[(this.at + 200) >>> 2] = value;
   }
 
   /** number of invalidations completed */
   get invalidateSeq(): number {
-    return this.#linear.u32[(this.at + 192) >>> 2]!;
+    return this.#linear.u32[(this.at + 204) >>> 2]!;
   }
 
   set invalidateSeq(value: number) {
-    this.#linear.u32[(this.at + 192) >>> 2] = value;
+    this.#linear.u32[(this.at + 204) >>> 2] = value;
   }
 
   /** number of invalidations in progress */
   get invalidateInProgress(): number {
-    return this.#linear.u32[(this.at + 196) >>> 2]!;
+    return this.#linear.u32[(this.at + 208) >>> 2]!;
   }
 
   set invalidateInProgress(value: number) {
-    this.#linear.u32[(this.at + 196) >>> 2] = value;
+    this.#linear.u32[(this.at + 208) >>> 2] = value;
   }
 
   /** 1: MMIO SPTEs are made */
   get mmioCaching(): number {
-    return this.#linear.u32[(this.at + 200) >>> 2]!;
+    return this.#linear.u32[(this.at + 212) >>> 2]!;
   }
 
   set mmioCaching(value: number) {
-    this.#linear.u32[(this.at + 200) >>> 2] = value;
+    this.#linear.u32[(this.at + 212) >>> 2] = value;
   }
 
   /** 1: the processor logs dirty pages (PML) */
   get cpuDirtyLog(): number {
-    return this.#linear.u32[(this.at + 204) >>> 2]!;
+    return this.#linear.u32[(this.at + 216) >>> 2]!;
   }
 
   set cpuDirtyLog(value: number) {
-    this.#linear.u32[(this.at + 204) >>> 2] = value;
+    this.#linear.u32[(this.at + 216) >>> 2] = value;
   }
 
   /** 1: huge pages are not executable */
   get nxHuge(): number {
-    return this.#linear.u32[(this.at + 208) >>> 2]!;
+    return this.#linear.u32[(this.at + 220) >>> 2]!;
   }
 
   set nxHuge(value: number) {
-    this.#linear.u32[(this.at + 208) >>> 2] = value;
+    this.#linear.u32[(this.at + 220) >>> 2] = value;
   }
 
   /** largest level that a leaf may have */
   get maxHugeLevel(): number {
-    return this.#linear.u32[(this.at + 212) >>> 2]!;
+    return this.#linear.u32[(this.at + 224) >>> 2]!;
   }
 
   set maxHugeLevel(value: number) {
-    this.#linear.u32[(this.at + 212) >>> 2] = value;
+    this.#linear.u32[(this.at + 224) >>> 2] = value;
   }
 
   /** 1: two-dimensional paging */
   get tdp(): number {
-    return this.#linear.u32[(this.at + 216) >>> 2]!;
+    return this.#linear.u32[(this.at + 228) >>> 2]!;
   }
 
   set tdp(value: number) {
-    this.#linear.u32[(this.at + 216) >>> 2] = value;
+    this.#linear.u32[(this.at + 228) >>> 2] = value;
   }
 
   /** 1: unused entries of a pae_root hold PDPTE_VALUE */
   get defaultPdpte(): number {
-    return this.#linear.u32[(this.at + 220) >>> 2]!;
+    return this.#linear.u32[(this.at + 232) >>> 2]!;
   }
 
   set defaultPdpte(value: number) {
-    this.#linear.u32[(this.at + 220) >>> 2] = value;
+    this.#linear.u32[(this.at + 232) >>> 2] = value;
   }
 
   /** that value */
   get pdpteValue(): bigint {
-    return this.#linear.u64[(this.at + 224) >>> 3]!;
+    return this.#linear.u64[(this.at + 240) >>> 3]!;
   }
 
   set pdpteValue(value: bigint) {
-    this.#linear.u64[(this.at + 224) >>> 3] = value;
+    this.#linear.u64[(this.at + 240) >>> 3] = value;
   }
 
   /** 1: every fault asks the host for its page */
   get askHost(): number {
-    return this.#linear.u32[(this.at + 232) >>> 2]!;
+    return this.#linear.u32[(this.at + 248) >>> 2]!;
   }
 
   set askHost(value: number) {
-    this.#linear.u32[(this.at + 232) >>> 2] = value;
+    this.#linear.u32[(this.at + 248) >>> 2] = value;
   }
 
   /** generation of valid shadow pages, 0 or 1 */
   get validGen(): number {
-    return this.#linear.u32[(this.at + 236) >>> 2]!;
+    return this.#linear.u32[(this.at + 252) >>> 2]!;
   }
 
   set validGen(value: number) {
-    this.#linear.u32[(this.at + 236) >>> 2] = value;
+    this.#linear.u32[(this.at + 252) >>> 2] = value;
   }
 
   /** shadow pages in use, without those above the guest's own tables */
   get used(): number {
-    return this.#linear.u32[(this.at + 240) >>> 2]!;
+    return this.#linear.u32[(this.at + 256) >>> 2]!;
   }
 
   set used(value: number) {
-    this.#linear.u32[(this.at + 240) >>> 2] = value;
+    this.#linear.u32[(this.at + 256) >>> 2] = value;
   }
 
   /** limit on them */
   get max(): number {
-    return this.#linear.u32[(this.at + 244) >>> 2]!;
+    return this.#linear.u32[(this.at + 260) >>> 2]!;
   }
 
   set max(value: number) {
-    this.#linear.u32[(this.at + 244) >>> 2] = value;
+    this.#linear.u32[(this.at + 260) >>> 2] = value;
   }
 
   /** shadow pages that shadow guest tables */
   get indirect(): number {
-    return this.#linear.u32[(this.at + 248) >>> 2]!;
+    return this.#linear.u32[(this.at + 264) >>> 2]!;
   }
 
   set indirect(value: number) {
-    this.#linear.u32[(this.at + 248) >>> 2] = value;
+    this.#linear.u32[(this.at + 264) >>> 2] = value;
   }
 
   /** ROOT_REQUEST_* bits */
   get rootRequest(): number {
-    return this.#linear.u32[(this.at + 252) >>> 2]!;
+    return this.#linear.u32[(this.at + 268) >>> 2]!;
   }
 
   set rootRequest(value: number) {
-    this.#linear.u32[(this.at + 252) >>> 2] = value;
+    this.#linear.u32[(this.at + 268) >>> 2] = value;
   }
 
   /** remote TLB flushes */
   get flushes(): number {
-    return this.#linear.u32[(this.at + 256) >>> 2]!;
+    return this.#linear.u32[(this.at + 272) >>> 2]!;
   }
 
   set flushes(value: number) {
-    this.#linear.u32[(this.at + 256) >>> 2] = value;
+    this.#linear.u32[(this.at + 272) >>> 2] = value;
   }
 
   /** 1: a flush can be limited to ranges of gfns */
   get rangedFlush(): number {
-    return this.#linear.u32[(this.at + 260) >>> 2]!;
+    return this.#linear.u32[(this.at + 276) >>> 2]!;
   }
 
   set rangedFlush(value: number) {
-    this.#linear.u32[(this.at + 260) >>> 2] = value;
+    this.#linear.u32[(this.at + 276) >>> 2] = value;
   }
 
   /** 1: everything has to be flushed */
   get flushAll(): number {
-    return this.#linear.u32[(this.at + 264) >>> 2]!;
+    return this.#linear.u32[(this.at + 280) >>> 2]!;
   }
 
   set flushAll(value: number) {
-    this.#linear.u32[(this.at + 264) >>> 2] = value;
+    this.#linear.u32[(this.at + 280) >>> 2] = value;
   }
 
   /** entries of FLUSH_RANGES */
   get flushCount(): number {
-    return this.#linear.u32[(this.at + 268) >>> 2]!;
+    return this.#linear.u32[(this.at + 284) >>> 2]!;
   }
 
   set flushCount(value: number) {
-    this.#linear.u32[(this.at + 268) >>> 2] = value;
+    this.#linear.u32[(this.at + 284) >>> 2] = value;
   }
 
   /** free list of DESC records */
   get descFree(): number {
-    return this.#linear.u32[(this.at + 272) >>> 2]!;
+    return this.#linear.u32[(this.at + 288) >>> 2]!;
   }
 
   set descFree(value: number) {
-    this.#linear.u32[(this.at + 272) >>> 2] = value;
+    this.#linear.u32[(this.at + 288) >>> 2] = value;
   }
 
   /** its length */
   get descCount(): number {
-    return this.#linear.u32[(this.at + 276) >>> 2]!;
+    return this.#linear.u32[(this.at + 292) >>> 2]!;
   }
 
   set descCount(value: number) {
-    this.#linear.u32[(this.at + 276) >>> 2] = value;
+    this.#linear.u32[(this.at + 292) >>> 2] = value;
   }
 
   /** list of freed pages that the host has not collected */
   get freed(): number {
-    return this.#linear.u32[(this.at + 280) >>> 2]!;
+    return this.#linear.u32[(this.at + 296) >>> 2]!;
   }
 
   set freed(value: number) {
-    this.#linear.u32[(this.at + 280) >>> 2] = value;
+    this.#linear.u32[(this.at + 296) >>> 2] = value;
   }
 
   /** pointer to u32 headers by linear page number */
   get pageMap(): number {
-    return this.#linear.u32[(this.at + 284) >>> 2]!;
+    return this.#linear.u32[(this.at + 300) >>> 2]!;
   }
 
   set pageMap(value: number) {
-    this.#linear.u32[(this.at + 284) >>> 2] = value;
+    this.#linear.u32[(this.at + 300) >>> 2] = value;
   }
 
   /** pointer to the buckets of pages by gfn */
   get chains(): number {
-    return this.#linear.u32[(this.at + 288) >>> 2]!;
+    return this.#linear.u32[(this.at + 304) >>> 2]!;
   }
 
   set chains(value: number) {
-    this.#linear.u32[(this.at + 288) >>> 2] = value;
+    this.#linear.u32[(this.at + 304) >>> 2] = value;
   }
 
   /** 64 less the bits of a bucket's number */
   get chainShift(): number {
-    return this.#linear.u32[(this.at + 292) >>> 2]!;
+    return this.#linear.u32[(this.at + 308) >>> 2]!;
   }
 
   set chainShift(value: number) {
-    this.#linear.u32[(this.at + 292) >>> 2] = value;
+    this.#linear.u32[(this.at + 308) >>> 2] = value;
   }
 
   /** pointer to EVENT records, 0: events are off */
   get events(): number {
-    return this.#linear.u32[(this.at + 296) >>> 2]!;
+    return this.#linear.u32[(this.at + 312) >>> 2]!;
   }
 
   set events(value: number) {
-    this.#linear.u32[(this.at + 296) >>> 2] = value;
+    this.#linear.u32[(this.at + 312) >>> 2] = value;
   }
 
   /** number of records */
   get eventCapacity(): number {
-    return this.#linear.u32[(this.at + 300) >>> 2]!;
+    return this.#linear.u32[(this.at + 316) >>> 2]!;
   }
 
   set eventCapacity(value: number) {
-    this.#linear.u32[(this.at + 300) >>> 2] = value;
+    this.#linear.u32[(this.at + 316) >>> 2] = value;
   }
 
   /** records not yet drained */
   get eventCount(): number {
-    return this.#linear.u32[(this.at + 304) >>> 2]!;
+    return this.#linear.u32[(this.at + 320) >>> 2]!;
   }
 
   set eventCount(value: number) {
-    this.#linear.u32[(this.at + 304) >>> 2] = value;
+    this.#linear.u32[(this.at + 320) >>> 2] = value;
   }
 
   /** records that did not fit */
   get eventLost(): number {
-    return this.#linear.u32[(this.at + 308) >>> 2]!;
+    return this.#linear.u32[(this.at + 324) >>> 2]!;
   }
 
   set eventLost(value: number) {
-    this.#linear.u32[(this.at + 308) >>> 2] = value;
+    this.#linear.u32[(this.at + 324) >>> 2] = value;
   }
 
   /** page faults */
   get pfTaken(): number {
-    return this.#linear.u32[(this.at + 312) >>> 2]!;
+    return this.#linear.u32[(this.at + 328) >>> 2]!;
   }
 
   set pfTaken(value: number) {
-    this.#linear.u32[(this.at + 312) >>> 2] = value;
+    this.#linear.u32[(this.at + 328) >>> 2] = value;
   }
 
   /** of them fixed */
   get pfFixed(): number {
-    return this.#linear.u32[(this.at + 316) >>> 2]!;
+    return this.#linear.u32[(this.at + 332) >>> 2]!;
   }
 
   set pfFixed(value: number) {
-    this.#linear.u32[(this.at + 316) >>> 2] = value;
+    this.#linear.u32[(this.at + 332) >>> 2] = value;
   }
 
   /** of them spurious */
   get pfSpurious(): number {
-    return this.#linear.u32[(this.at + 320) >>> 2]!;
+    return this.#linear.u32[(this.at + 336) >>> 2]!;
   }
 
   set pfSpurious(value: number) {
-    this.#linear.u32[(this.at + 320) >>> 2] = value;
+    this.#linear.u32[(this.at + 336) >>> 2] = value;
   }
 
   /** of them to be emulated */
   get pfEmulate(): number {
-    return this.#linear.u32[(this.at + 324) >>> 2]!;
+    return this.#linear.u32[(this.at + 340) >>> 2]!;
   }
 
   set pfEmulate(value: number) {
-    this.#linear.u32[(this.at + 324) >>> 2] = value;
+    this.#linear.u32[(this.at + 340) >>> 2] = value;
   }
 
   /** shadow pages zapped */
   get zapped(): number {
-    return this.#linear.u32[(this.at + 328) >>> 2]!;
+    return this.#linear.u32[(this.at + 344) >>> 2]!;
   }
 
   set zapped(value: number) {
-    this.#linear.u32[(this.at + 328) >>> 2] = value;
+    this.#linear.u32[(this.at + 344) >>> 2] = value;
   }
 
   /** of them because of write flooding or misaligned writes */
   get flooded(): number {
-    return this.#linear.u32[(this.at + 332) >>> 2]!;
+    return this.#linear.u32[(this.at + 348) >>> 2]!;
   }
 
   set flooded(value: number) {
-    this.#linear.u32[(this.at + 332) >>> 2] = value;
+    this.#linear.u32[(this.at + 348) >>> 2] = value;
   }
 
   /** how often NO_HUGE was set */
   get noHugeCount(): number {
-    return this.#linear.u32[(this.at + 336) >>> 2]!;
+    return this.#linear.u32[(this.at + 352) >>> 2]!;
   }
 
   set noHugeCount(value: number) {
-    this.#linear.u32[(this.at + 336) >>> 2] = value;
+    this.#linear.u32[(this.at + 352) >>> 2] = value;
   }
 
   /** of them because of the page limit */
   get recycled(): number {
-    return this.#linear.u32[(this.at + 340) >>> 2]!;
+    return this.#linear.u32[(this.at + 356) >>> 2]!;
   }
 
   set recycled(value: number) {
-    this.#linear.u32[(this.at + 340) >>> 2] = value;
+    this.#linear.u32[(this.at + 356) >>> 2] = value;
   }
 
   /** emulated writes to shadowed pages */
   get pteWrites(): number {
-    return this.#linear.u32[(this.at + 344) >>> 2]!;
+    return this.#linear.u32[(this.at + 360) >>> 2]!;
   }
 
   set pteWrites(value: number) {
-    this.#linear.u32[(this.at + 344) >>> 2] = value;
+    this.#linear.u32[(this.at + 360) >>> 2] = value;
   }
 
   /** pages that are unsync */
   get unsync(): number {
-    return this.#linear.u32[(this.at + 348) >>> 2]!;
+    return this.#linear.u32[(this.at + 364) >>> 2]!;
   }
 
   set unsync(value: number) {
-    this.#linear.u32[(this.at + 348) >>> 2] = value;
+    this.#linear.u32[(this.at + 364) >>> 2] = value;
   }
 
   /** pages refused by the assertion on the role in sync */
   get syncMismatch(): number {
-    return this.#linear.u32[(this.at + 352) >>> 2]!;
+    return this.#linear.u32[(this.at + 368) >>> 2]!;
   }
 
   set syncMismatch(value: number) {
-    this.#linear.u32[(this.at + 352) >>> 2] = value;
+    this.#linear.u32[(this.at + 368) >>> 2] = value;
   }
 
   /** internal assertions that failed */
   get broken(): number {
-    return this.#linear.u32[(this.at + 356) >>> 2]!;
+    return this.#linear.u32[(this.at + 372) >>> 2]!;
   }
 
   set broken(value: number) {
-    this.#linear.u32[(this.at + 356) >>> 2] = value;
+    this.#linear.u32[(this.at + 372) >>> 2] = value;
   }
 
   /** pointer to the TDP record, 0: direct roots are classic ones */
   get tdpMmu(): number {
-    return this.#linear.u32[(this.at + 360) >>> 2]!;
+    return this.#linear.u32[(this.at + 376) >>> 2]!;
   }
 
   set tdpMmu(value: number) {
-    this.#linear.u32[(this.at + 360) >>> 2] = value;
+    this.#linear.u32[(this.at + 376) >>> 2] = value;
   }
 
   /** scratch: entries of WALK_PAGES */
   get walkCount(): number {
-    return this.#linear.u32[(this.at + 364) >>> 2]!;
+    return this.#linear.u32[(this.at + 380) >>> 2]!;
   }
 
   set walkCount(value: number) {
-    this.#linear.u32[(this.at + 364) >>> 2] = value;
+    this.#linear.u32[(this.at + 380) >>> 2] = value;
   }
 
   /** by rights: level-1 SPTE of an accessed page, writable where they say so, less address and dirty bit */
   leaf(index: number): bigint {
-    return this.#linear.u64[((this.at + 368) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 384) >>> 3) + index]!;
   }
 
   setLeaf(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 368) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 384) >>> 3) + index] = value;
   }
 
   /** ranges that have to be flushed: (gfn with alias bits, pages) */
   flushRanges(index: number): bigint {
-    return this.#linear.u64[((this.at + 432) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 448) >>> 3) + index]!;
   }
 
   setFlushRanges(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 432) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 448) >>> 3) + index] = value;
   }
 
   /** pointers to SLOTSET records: normal and SMM */
   slots(index: number): number {
-    return this.#linear.u32[((this.at + 688) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 704) >>> 2) + index]!;
   }
 
   setSlots(index: number, value: number): void {
-    this.#linear.u32[((this.at + 688) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 704) >>> 2) + index] = value;
   }
 
   /** list head (next, previous) of the active pages */
   active(index: number): number {
-    return this.#linear.u32[((this.at + 696) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 712) >>> 2) + index]!;
   }
 
   setActive(index: number, value: number): void {
-    this.#linear.u32[((this.at + 696) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 712) >>> 2) + index] = value;
   }
 
   /** list head of the pages being zapped */
   invalid(index: number): number {
-    return this.#linear.u32[((this.at + 704) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 720) >>> 2) + index]!;
   }
 
   setInvalid(index: number, value: number): void {
-    this.#linear.u32[((this.at + 704) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 720) >>> 2) + index] = value;
   }
 
   /** scratch: unsync pages found, (page, index) */
   walkPages(index: number): number {
-    return this.#linear.u32[((this.at + 712) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 728) >>> 2) + index]!;
   }
 
   setWalkPages(index: number, value: number): void {
-    this.#linear.u32[((this.at + 712) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 728) >>> 2) + index] = value;
   }
 
   /** scratch: parents of the page being handled */
   pathParent(index: number): number {
-    return this.#linear.u32[((this.at + 840) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 856) >>> 2) + index]!;
   }
 
   setPathParent(index: number, value: number): void {
-    this.#linear.u32[((this.at + 840) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 856) >>> 2) + index] = value;
   }
 
   /** scratch: indices in them */
   pathIndex(index: number): number {
-    return this.#linear.u32[((this.at + 864) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 880) >>> 2) + index]!;
   }
 
   setPathIndex(index: number, value: number): void {
-    this.#linear.u32[((this.at + 864) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 880) >>> 2) + index] = value;
   }
 }
 
@@ -1099,20 +1119,21 @@ export const SP_OFFSET = {
   parents: 40,
   chain: 44,
   low: 48,
-  noHuge: 52,
-  current: 56,
-  gap: 60,
-  tdp: 64,
-  sptep: 68,
-  link: 72,
-  pdptes: 80,
-  unsyncBitmap: 112,
+  forbidden: 52,
+  noHuge: 56,
+  current: 60,
+  gap: 64,
+  tdp: 68,
+  sptep: 72,
+  link: 76,
+  pdptes: 88,
+  unsyncBitmap: 120,
 } as const;
 
 /** Shadow page. */
 export class SpRecord {
   /** Bytes. */
-  static readonly SIZE = 176;
+  static readonly SIZE = 184;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -1231,76 +1252,85 @@ export class SpRecord {
     this.#linear.u32[(this.at + 48) >>> 2] = value;
   }
 
-  /** stands where a huge page was forbidden: counts up in the order of that; else 0 */
-  get noHuge(): number {
+  /** 1: made where the NX mitigation forbade a huge page */
+  get forbidden(): number {
     return this.#linear.u32[(this.at + 52) >>> 2]!;
   }
 
-  set noHuge(value: number) {
+  set forbidden(value: number) {
     this.#linear.u32[(this.at + 52) >>> 2] = value;
+  }
+
+  /** stands where a huge page was forbidden: counts up in the order of that; else 0 */
+  get noHuge(): number {
+    return this.#linear.u32[(this.at + 56) >>> 2]!;
+  }
+
+  set noHuge(value: number) {
+    this.#linear.u32[(this.at + 56) >>> 2] = value;
   }
 
   /** contexts whose current root it is */
   get current(): number {
-    return this.#linear.u32[(this.at + 56) >>> 2]!;
+    return this.#linear.u32[(this.at + 60) >>> 2]!;
   }
 
   set current(value: number) {
-    this.#linear.u32[(this.at + 56) >>> 2] = value;
+    this.#linear.u32[(this.at + 60) >>> 2] = value;
   }
 
   /** 1: a pae_root lost a table below it and has to be filled */
   get gap(): number {
-    return this.#linear.u32[(this.at + 60) >>> 2]!;
+    return this.#linear.u32[(this.at + 64) >>> 2]!;
   }
 
   set gap(value: number) {
-    this.#linear.u32[(this.at + 60) >>> 2] = value;
+    this.#linear.u32[(this.at + 64) >>> 2] = value;
   }
 
   /** not 0: belongs to the TDP MMU; TDP_PAGE_* bits */
   get tdp(): number {
-    return this.#linear.u32[(this.at + 64) >>> 2]!;
+    return this.#linear.u32[(this.at + 68) >>> 2]!;
   }
 
   set tdp(value: number) {
-    this.#linear.u32[(this.at + 64) >>> 2] = value;
+    this.#linear.u32[(this.at + 68) >>> 2] = value;
   }
 
   /** TDP MMU: the entry that leads here, 0 for a root */
   get sptep(): number {
-    return this.#linear.u32[(this.at + 68) >>> 2]!;
+    return this.#linear.u32[(this.at + 72) >>> 2]!;
   }
 
   set sptep(value: number) {
-    this.#linear.u32[(this.at + 68) >>> 2] = value;
+    this.#linear.u32[(this.at + 72) >>> 2] = value;
   }
 
   /** list node (next, previous) */
   link(index: number): number {
-    return this.#linear.u32[((this.at + 72) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 76) >>> 2) + index]!;
   }
 
   setLink(index: number, value: number): void {
-    this.#linear.u32[((this.at + 72) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 76) >>> 2) + index] = value;
   }
 
   /** latched PDPTEs of a PAE root */
   pdptes(index: number): bigint {
-    return this.#linear.u64[((this.at + 80) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 88) >>> 3) + index]!;
   }
 
   setPdptes(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 80) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 88) >>> 3) + index] = value;
   }
 
   /** entries below which a page is unsync */
   unsyncBitmap(index: number): bigint {
-    return this.#linear.u64[((this.at + 112) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 120) >>> 3) + index]!;
   }
 
   setUnsyncBitmap(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 112) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 120) >>> 3) + index] = value;
   }
 }
 
@@ -1365,16 +1395,17 @@ export const MMU_OFFSET = {
   guestLevel: 36,
   haveAd: 40,
   flags: 44,
-  shadowBadMtXwr: 48,
-  previous: 56,
-  previousPgd: 72,
-  shadowReserved: 96,
+  dummy: 48,
+  shadowBadMtXwr: 56,
+  previous: 64,
+  previousPgd: 80,
+  shadowReserved: 104,
 } as const;
 
 /** Paging context. */
 export class MmuRecord {
   /** Bytes. */
-  static readonly SIZE = 176;
+  static readonly SIZE = 184;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -1475,40 +1506,49 @@ export class MmuRecord {
     this.#linear.u32[(this.at + 44) >>> 2] = value;
   }
 
+  /** 1: the root table lies in no slot; ROOT is 0 */
+  get dummy(): number {
+    return this.#linear.u32[(this.at + 48) >>> 2]!;
+  }
+
+  set dummy(value: number) {
+    this.#linear.u32[(this.at + 48) >>> 2] = value;
+  }
+
   /** EPT: bad values of bits 5:0 */
   get shadowBadMtXwr(): bigint {
-    return this.#linear.u64[(this.at + 48) >>> 3]!;
+    return this.#linear.u64[(this.at + 56) >>> 3]!;
   }
 
   set shadowBadMtXwr(value: bigint) {
-    this.#linear.u64[(this.at + 48) >>> 3] = value;
+    this.#linear.u64[(this.at + 56) >>> 3] = value;
   }
 
   /** previous roots' SPs, 0 for none */
   previous(index: number): number {
-    return this.#linear.u32[((this.at + 56) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 64) >>> 2) + index]!;
   }
 
   setPrevious(index: number, value: number): void {
-    this.#linear.u32[((this.at + 56) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 64) >>> 2) + index] = value;
   }
 
   /** their guest pgds */
   previousPgd(index: number): bigint {
-    return this.#linear.u64[((this.at + 72) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 80) >>> 3) + index]!;
   }
 
   setPreviousPgd(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 72) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 80) >>> 3) + index] = value;
   }
 
   /** reserved bits of SPTEs, [bit 7][level - 1] */
   shadowReserved(index: number): bigint {
-    return this.#linear.u64[((this.at + 96) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 104) >>> 3) + index]!;
   }
 
   setShadowReserved(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 96) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 104) >>> 3) + index] = value;
   }
 }
 

@@ -11,9 +11,10 @@ function relog(vm: Machine, slot: Memslot, offset: number, mask: bigint): void {
     // Large pages were not write-protected when logging began, because everything counted as dirty.
     const first = slot.base + BigInt(offset + lowestBit(mask));
     const last = slot.base + BigInt(offset + mask.toString(2).length - 1);
-    // The kernel's range ends before the last page; that page's rmap is looked at all the same.
-    splitNestedHugePages(vm, slot, first, last > first ? last : first + 1n);
-    vm.tdpMmu?.split(slot, first, last);
+    // The range of 6.1 ends before the last page; that page's rmap is looked at all the same.
+    const end = vm.has("split-last") ? last + 1n : last;
+    splitNestedHugePages(vm, slot, first, end > first ? end : first + 1n);
+    vm.tdpMmu?.split(slot, first, end);
     vm.core.protectHuge(slot.core, first);
     if (first >> 9n !== last >> 9n) vm.core.protectHuge(slot.core, last);
   }

@@ -7,6 +7,8 @@ import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
 
 const { RANGE_ZAP } = SHADOW_CODES;
+const PAGE_BYTES = 4096n;
+const PAGE_MASK = ~(PAGE_BYTES - 1n);
 
 /** Calls `each` for the part of every slot that lies in the host-virtual range. */
 function inRange(
@@ -16,8 +18,10 @@ function inRange(
   each: (slot: Memslot, from: bigint, to: bigint) => void,
 ): boolean {
   let found = false;
+  // The kernel finds them in the order of their addresses (kvm_for_each_memslot_in_hva_range).
+  const slots = [...vm.slots.slots].sort((a, b) => (a.hva < b.hva ? -1 : a.hva > b.hva ? 1 : 0));
   for (const space of [0, 1]) {
-    for (const slot of vm.slots.slots) {
+    for (const slot of slots) {
       if (slot.addressSpace !== space) continue;
       const slotEnd = slot.hva + (BigInt(slot.pages) << 12n);
       const low = start > slot.hva ? start : slot.hva;
@@ -53,6 +57,12 @@ function endInvalidation(vm: Machine): void {
 export function changePage(vm: Machine, hva: bigint, page: HostPage): void {
   vm.hostPages.check(page, hva);
   if (page.level !== 1) throw new ConfigError(`the changed page has level ${page.level}, expected 1; unmap huge ones`);
+  if (vm.has("unmap-only")) {
+    const start = hva & PAGE_MASK;
+    unmapRange(vm, start, start + PAGE_BYTES);
+    inRange(vm, hva, hva + 1n, (slot, gfn) => vm.hostPages.change(slot, gfn, page));
+    return;
+  }
   const found = inRange(vm, hva, hva + 1n, (slot, gfn) => {
     const level = vm.core.changePage(slot.core, gfn, page.pfn << 12n, page.writable);
     // Of a large page that goes a TLB may hold any part.

@@ -10,8 +10,8 @@ import { splitNestedHugePages } from "./split-huge.js";
 /** Least limit on shadow pages, and guest pages that allow one more. */
 export const MIN_PAGES = 64;
 const PAGES_PER_SHADOW_PAGE = 50;
-const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID, RANGE_CLEAR_DIRTY, RANGE_COLLAPSE, RANGE_PROTECT } =
-  SHADOW_CODES;
+const { MEMSLOT_LOG, MEMSLOT_READONLY, MEMSLOT_INVALID } = SHADOW_CODES;
+const { RANGE_CLEAR_DIRTY, RANGE_COLLAPSE, RANGE_PROTECT, RANGE_ZAP } = SHADOW_CODES;
 
 /** Throws ConfigError or OutOfMemoryError with nothing changed. */
 export function changeSlot(vm: Machine, config: SlotConfig): void {
@@ -33,7 +33,8 @@ export function changeSlot(vm: Machine, config: SlotConfig): void {
     vm.slots.setFlags(old!, old!.flags | MEMSLOT_INVALID);
     swap(vm, space);
     // No shadow page and no SPTE for the slot may be left.
-    vm.core.zapAllFast();
+    if (vm.zapsAll) vm.core.zapAllFast();
+    else zapSlot(vm, old!);
     vm.settle();
     vm.slots.remove(old!);
     vm.hostPages.forget(old!);
@@ -58,6 +59,15 @@ function lookAt(vm: Machine, fresh: Memslot): Map<bigint, HostPage> {
     vm.slots.release(fresh);
     throw error;
   }
+}
+
+/** Only what maps the slot, and the shadow pages of tables in it (kvm_mmu_zap_memslot_pages_and_flush). */
+function zapSlot(vm: Machine, slot: Memslot): void {
+  const end = slot.base + BigInt(slot.pages);
+  if (vm.core.forRange(slot.core, slot.base, end, 1, 3, RANGE_ZAP) !== 0) vm.core.flushRemote();
+  const gfns = new Set(vm.pages.active().map((page) => vm.core.pages.header(page).gfn));
+  const inside = [...gfns].filter((gfn) => gfn >= slot.base && gfn < end).sort((a, b) => (a < b ? -1 : 1));
+  for (const gfn of inside) vm.unprotect(gfn);
 }
 
 function swap(vm: Machine, space: number): void {

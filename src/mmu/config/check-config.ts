@@ -15,8 +15,11 @@ import type { ControlRegisters } from "../../registers/control-registers.js";
 import { checkMode } from "../../registers/mode.js";
 import type { SpteMasks } from "../../spte/index.js";
 import type { AliasConfig, SecondStage, SlotConfig, VirtualMachineConfig, VmMasks } from "./config.js";
+import { checkKernel } from "./kernel.js";
 
 const VM_OPTIONS: OptionNames<VirtualMachineConfig> = {
+  kernel: true,
+  kernelRules: true,
   masks: true,
   paging: true,
   tdpMmu: true,
@@ -110,6 +113,7 @@ const U64_END = 1n << 64n;
 /** Throws ConfigError for an option that is unknown, of another type or out of range. */
 export function checkVmConfig(config: VirtualMachineConfig): void {
   checkOptions(config, VM_OPTIONS, "the virtual machine's configuration");
+  checkKernel(config);
   for (const name of FLAGS) checkFlag(config[name], name);
   checkChoice(config.paging ?? "shadow", ["shadow", "npt", "ept"], "paging");
   checkChoice(config.virtualization ?? "svm", ["svm", "vmx"], "virtualization");

@@ -1,5 +1,6 @@
 /** What a virtual machine, its slots and its nested guests are made of: the types that its users write. */
 import type { SpteMasks } from "../../spte/index.js";
+import type { KernelConfig } from "./kernel.js";
 
 /** What the host has behind a page: page frame number, whether it may be written, and at which level it is mapped. */
 export interface HostPage {
@@ -49,7 +50,7 @@ export interface AliasConfig {
 /** The SPTE masks of a VM; its physical bits are a setting of their own (`hostPhysicalBits`). */
 export type VmMasks = Omit<SpteMasks, "physBits">;
 
-export interface VirtualMachineConfig {
+export interface VirtualMachineConfig extends KernelConfig {
   /** Default: those of the format for the host's physical bits; for EPT with accessed and dirty bits and execute-only. */
   readonly masks?: VmMasks;
   /** How guests' memory is virtualised: shadow paging, nested page tables or extended ones. Default "shadow". */

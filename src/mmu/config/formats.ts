@@ -1,8 +1,11 @@
 /** Which formats a VM's tables and its guests' have: what its configuration implies, checked. */
+
+import { RULE_BITS } from "../../abi/kernel-rules.js";
 import { ConfigError } from "../../errors.js";
 import { tdpLevel } from "../../role/index.js";
 import { eptMasks, legacyMasks } from "../../spte/index.js";
 import type { VirtualMachineConfig, VmMasks } from "./config.js";
+import { type KernelConfig, rulesOf } from "./kernel.js";
 
 /** What the vCPU's CPUID and the host say about reserved bits. */
 export interface FormatLimits {
@@ -31,7 +34,12 @@ const ADDRESS_BITS = 52;
 export function masksOf(config: VirtualMachineConfig): VmMasks {
   if (config.masks !== undefined) return config.masks;
   const physBits = config.hostPhysicalBits ?? DEFAULT_PHYSICAL_BITS;
-  return config.paging === "ept" ? eptMasks({ physBits }) : legacyMasks({ physBits });
+  return config.paging === "ept" ? eptMasks({ physBits, suppressVe: hasBit63(config) }) : legacyMasks({ physBits });
+}
+
+/** SPTEs that stand for nothing, and those of EPT, have bit 63. */
+export function hasBit63(config: KernelConfig): boolean {
+  return (rulesOf(config) & RULE_BITS["empty-bit-63"].bit) !== 0;
 }
 
 /** Two-dimensional paging of a VM. */

@@ -69,6 +69,6 @@ export function setNestedRoles(vm: VmFormats, context: PagingContext, stage: Sec
 
 /** The context that walks L2's own tables. */
 export function setL2Roles(vm: VmFormats, context: PagingContext, registers: PagingRegisters, mode: RoleMode): void {
-  context.setRoles(cpuRole(registers, mode), 0, vm.limits, registers, "none");
+  context.setRoles(cpuRole(registers, mode), context.rootRole, vm.limits, registers, "none");
   context.pgd = registers.cr3;
 }

@@ -14,6 +14,7 @@ import {
   ROLE_AD_DISABLED,
   ROLE_CR0_WP,
   ROLE_EFER_NX,
+  ROLE_INVALID,
   roleLevel,
 } from "../../role/index.js";
 import { bitRange } from "../../spte/masks.js";
@@ -139,6 +140,12 @@ export class PagingContext {
     });
     this.#keyMask = 0;
     this.#setEptMasks(limits, executeOnly);
+  }
+
+  /** Its root role is invalid until it is used for the first time. */
+  markUnused(): void {
+    this.#root = ROLE_INVALID;
+    this.core.mmu.rootRole = ROLE_INVALID;
   }
 
   /** What the formats are derived from has changed: the next roles are taken even if they are the same. */

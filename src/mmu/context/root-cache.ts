@@ -63,6 +63,25 @@ export class RootCache {
     return this.core.mmu.root;
   }
 
+  /** There is a current root, be it a dummy one. */
+  get hasCurrent(): boolean {
+    return this.currentPage !== 0 || this.isDummy;
+  }
+
+  /** The current root stands for a table that lies in no slot; it has no page, and its pgd is that of before. */
+  get isDummy(): boolean {
+    return this.core.mmu.dummy !== 0;
+  }
+
+  setDummy(): void {
+    this.core.mmu.dummy = 1;
+  }
+
+  #dropDummy(): void {
+    this.core.mmu.dummy = 0;
+    this.core.mmu.rootPgd = 0n;
+  }
+
   previous(index: number): Root {
     const { mmu } = this.core;
     return { page: mmu.previous(index), pgd: mmu.previousPgd(index) };
@@ -93,6 +112,7 @@ export class RootCache {
    * loaded. `low` and the context's PDPTEs name a PAE guest's table. Returns whether it was cached.
    */
   switchTo(pgd: bigint, role: number, low: number): boolean {
+    if (this.isDummy) this.#dropDummy();
     const found = this.current.page !== 0 ? this.#keepingCurrent(pgd, role, low) : this.#withoutCurrent(pgd, role, low);
     if (found) this.hits++;
     else this.misses++;
@@ -143,6 +163,7 @@ export class RootCache {
       this.#setPrevious(i, { page: 0, pgd: root.pgd });
       this.users.put(root.page);
     }
+    if ((which & ROOTS.current) !== 0 && this.isDummy) this.#dropDummy();
     if (freesCurrent) {
       this.setCurrent({ page: 0, pgd: 0n });
       this.users.put(current.page);
@@ -155,6 +176,8 @@ export class RootCache {
     let which = 0;
     const { page, pgd } = this.current;
     if (withCurrent && page !== 0 && obsolete(page, pgd)) which |= ROOTS.current;
+    // Nothing tells whether its table lies in a slot by now.
+    if (withCurrent && this.isDummy) this.#dropDummy();
     for (let i = 0; i < PREVIOUS_ROOTS; i++) {
       const root = this.previous(i);
       if (root.page !== 0 && obsolete(root.page, root.pgd)) which |= ROOTS.previous(i);

@@ -19,6 +19,7 @@ import {
   type InjectedFault,
   type WalkOutcome,
 } from "./outcome.js";
+import { WriteProtectedFaults } from "./write-protected.js";
 
 const PFERR = {
   p: flagOf(PFERR_TABLE, "P"),
@@ -32,7 +33,14 @@ const GUEST_PAGE = bitOf(PFERR_TABLE, "GUEST_PAGE");
 const GVA_VALID = bitOf(EPT_QUAL, "GVA_VALID");
 const GVA_FINAL = bitOf(EPT_QUAL, "GVA_FINAL");
 const ADVANCED = bitOf(EPT_QUAL, "ADVANCED");
-const { RET_PF_INJECT, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, TOO_WIDE, ATTEND } = SHADOW_CODES;
+const { RET_PF_INJECT, RET_PF_WRITE_PROTECTED, NEED_HOST_PAGE, NEED_PAGE, NO_SPACE, NEED_STOCK, TOO_WIDE, ATTEND } =
+  SHADOW_CODES;
+
+/** Bits 63:32 of the error code, as two-dimensional paging gives them. */
+function errorHigh(options: FaultOptions | undefined): bigint {
+  if (options?.guestTable) return GUEST_PAGE;
+  return options?.guestFinal ? GUEST_FINAL : 0n;
+}
 
 /** What most faults end with: the same objects for all. */
 const OUTCOMES: readonly (FaultOutcome | undefined)[] = Object.assign(new Array(RET_PF_INJECT + 1).fill(undefined), {
@@ -46,6 +54,7 @@ const EMULATE: FaultOutcome = Object.freeze({ result: "emulate" });
 export class VcpuFaults {
   readonly #core: VcpuCore;
   readonly #async: AsyncFaults;
+  readonly #writeProtected: WriteProtectedFaults;
 
   constructor(
     readonly vm: Machine,
@@ -53,11 +62,16 @@ export class VcpuFaults {
   ) {
     this.#core = cpu.core;
     this.#async = new AsyncFaults(cpu);
+    this.#writeProtected = new WriteProtectedFaults(vm, cpu, (address, code) => this.walk(address, code));
   }
+
+  /** Of the fault in progress: bits 63:32 of its error code, for its events. */
+  #high = 0n;
 
   /** See Vcpu.pageFault. */
   pageFault(address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
-    if (options?.eventDelivery && this.vm.tdp === undefined) {
+    this.#high = errorHigh(options);
+    if (options?.eventDelivery && this.vm.tdp === undefined && !this.vm.has("late-unprotect")) {
       const walk = this.walk(address, options.cpl === 3 ? PFERR.u : 0);
       // A failed walk leaves the kernel with an all-ones address: no table lies there.
       if (walk.ok) this.vm.unprotect(this.vm.guest.gfnOf(walk.gpa));
@@ -75,7 +89,36 @@ export class VcpuFaults {
     const { vm } = this;
     if (!vm.pages.caches.stocked) this.stock();
     const code = this.#core.faultAt(high, low, errorCode);
-    return code < NEED_HOST_PAGE ? code : this.attend(code);
+    return code < RET_PF_WRITE_PROTECTED ? code : this.#endFault(code, high, low, errorCode);
+  }
+
+  #endFault(code: number, high: number, low: number, errorCode: number): number {
+    const end = code >= NEED_HOST_PAGE ? this.attend(code) : code;
+    if (end !== RET_PF_WRITE_PROTECTED) return end;
+    const address = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+    return this.retriesWrite(address, errorCode, {}) ? FAULT_CODE.retry : FAULT_CODE.emulate;
+  }
+
+  /** Whether an access that write protection of a table stopped can be made again: the table was given up for it. */
+  retriesWrite(address: bigint, errorCode: number, options: FaultOptions): boolean {
+    const retries = this.#writeProtected.handle(address, errorCode, options);
+    // The core has counted it as to be emulated.
+    if (retries) this.vm.core.vm.pfEmulate--;
+    return retries;
+  }
+
+  /** See Vcpu.unprotectAndRetry. */
+  unprotectAndRetry(address: bigint, options: FaultOptions, always: boolean): boolean {
+    return this.#writeProtected.unprotect(address, options, always);
+  }
+
+  /** A fault that no access of the guest stands behind, at a guest-physical address; a code of FAULT_CODE or RET_PF_*. */
+  ahead(address: bigint): number {
+    if (!this.vm.pages.caches.stocked) this.stock();
+    this.#high = PFERR_GUEST_FINAL;
+    const code = this.attend(this.#core.fault(address, 0, 1));
+    this.vm.events.collect(this.cpu.id, this.#high);
+    return code;
   }
 
   /** Before a fault where not enough pages are in stock. Throws DisposedError and BusyError, see Vcpu.begin. */
@@ -111,7 +154,7 @@ export class VcpuFaults {
     }
     if (code >= ATTEND) {
       vm.settle();
-      vm.events.collect(this.cpu.id);
+      vm.events.collect(this.cpu.id, this.#high);
     }
     return code & ~ATTEND;
   }
@@ -137,6 +180,9 @@ export class VcpuFaults {
       const fault = { errorCode: this.injectedCode, address, nested, ...(exitInfo === undefined ? {} : { exitInfo }) };
       this.inject(fault);
       outcome = { result: "inject", ...fault };
+    } else if (code === RET_PF_WRITE_PROTECTED) {
+      const retries = this.retriesWrite(address, errorCode, options ?? {});
+      outcome = retries ? { result: "retry", writeProtected: true } : { result: "emulate", writeProtected: true };
     } else if (code === FAULT_CODE.wait) outcome = { result: "retry", ...this.#async.add() };
     else {
       const mmio = this.#core.mmioHit(address);
@@ -147,7 +193,7 @@ export class VcpuFaults {
         outcome = { result: "emulate", unprotected: true };
       }
     }
-    this.vm.events.collect(this.cpu.id);
+    this.vm.events.collect(this.cpu.id, this.#high);
     return outcome;
   }
 

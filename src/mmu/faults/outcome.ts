@@ -57,12 +57,14 @@ export interface InjectedFault {
 /**
  * How a fault ended. `inject`: the guest gets it. `retry` with `waits`: the host has to fetch the page, and the guest is
  * to be told to wait for it, unless an earlier fault (`first` false) said so. `emulate` with `unprotected`: a table of the
- * guest was given up instead, so the guest can run on.
+ * guest was given up instead, so the guest can run on. `writeProtected`: write protection of a table caused it, as kernels
+ * say that tell this apart; `retry`: the table was given up.
  */
 export type FaultOutcome =
   | { readonly result: "fixed" | "spurious" | "mmio" | "retry" }
   | { readonly result: "retry"; readonly waits: AsyncFault; readonly first: boolean }
-  | { readonly result: "emulate"; readonly unprotected?: boolean }
+  | { readonly result: "retry"; readonly writeProtected: true }
+  | { readonly result: "emulate"; readonly unprotected?: boolean; readonly writeProtected?: true }
   | ({ readonly result: "inject" } & InjectedFault);
 
 export type WalkOutcome = { readonly ok: true; readonly gpa: bigint } | ({ readonly ok: false } & InjectedFault);
@@ -80,4 +82,8 @@ export interface FaultOptions {
    * a table or to its end is `guestTable`'s.
    */
   readonly exitQualification?: bigint;
+  /** It was the guest's, to the address that its tables lead to (bit 32). Only events show it. Default false. */
+  readonly guestFinal?: boolean;
+  /** Where the guest's instruction is: a table is given up only once for it and an address. Default: none is known. */
+  readonly rip?: bigint;
 }

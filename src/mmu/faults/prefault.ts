@@ -5,7 +5,8 @@ import { FaultLanes } from "../../core/mmu/fault-lanes.js";
 import { enterGuest } from "../roots/root-requests.js";
 import type { VcpuFaults } from "./faults.js";
 
-const { NEED_HOST_PAGE, RET_PF_RETRY, RET_PF_FIXED, RET_PF_SPURIOUS, RET_PF_INJECT } = SHADOW_CODES;
+const { NEED_HOST_PAGE, RET_PF_RETRY, RET_PF_EMULATE, RET_PF_WRITE_PROTECTED } = SHADOW_CODES;
+const { RET_PF_FIXED, RET_PF_SPURIOUS, RET_PF_INJECT } = SHADOW_CODES;
 /** Addresses that one call of the core gets. */
 const LANES = 512;
 
@@ -70,6 +71,8 @@ function faultLanes(faults: VcpuFaults, lanes: FaultLanes, count: number, errorC
       enterGuest(faults.vm, faults.cpu);
       code = faults.fault(lanes.low(next), lanes.high(next), errorCode);
     }
+    // No access stands behind it that could be made again.
+    if (code === RET_PF_WRITE_PROTECTED) code = RET_PF_EMULATE;
     lanes.setResult(next, code === RET_PF_INJECT ? code | (faults.injectedCode << 8) : code);
   }
 }

@@ -28,7 +28,7 @@ export interface ShadowPage {
   readonly low: number;
   /** Of a direct page: the alias bits of the gfns that it maps. */
   readonly alias: bigint;
-  /** Non-zero SPTEs by index. */
+  /** SPTEs that stand for something, by index. */
   readonly entries: ReadonlyMap<number, bigint>;
   /**
    * gfn << 12 | access that stands, or last stood, behind each SPTE; empty where the page has no translations of its own.
@@ -49,7 +49,7 @@ export function readPage(vm: Machine, pointer: number): ShadowPage {
   const shadowed = new Map<number, bigint>();
   for (let index = 0; index < ENTRIES; index++) {
     const spte = pages.spte(pointer, index);
-    if (spte !== 0n) entries.set(index, spte);
+    if (spte !== 0n && spte !== record.empty) entries.set(index, spte);
     const translation = pages.shadowed(pointer, index);
     if (translation !== 0n) shadowed.set(index, translation);
   }
@@ -64,7 +64,7 @@ export function readPage(vm: Machine, pointer: number): ShadowPage {
     unsync: header.unsync !== 0,
     unsyncChildren: header.unsyncChildren,
     writeFlooding: header.flood,
-    noHugePage: header.noHuge !== 0,
+    noHugePage: header.forbidden !== 0,
     tdp: header.tdp !== 0,
     low: low & ~Number(maskOf(ALIAS)),
     alias: BigInt(low >>> ALIAS.low) << ALIAS_IN_GFN,

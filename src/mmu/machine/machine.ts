@@ -1,5 +1,6 @@
 /** A virtual machine as data: its memory, its pages, its vCPUs, and what every operation on them asks first and does last. */
 import { flagOf } from "../../abi/bits.js";
+import { type KernelRuleName, RULE_BITS } from "../../abi/kernel-rules.js";
 import { MANUAL_DIRTY_LOG } from "../../abi/kvm.js";
 import type { Core } from "../../core/core.js";
 import { MmuCore } from "../../core/mmu/mmu-core.js";
@@ -65,6 +66,8 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
   readonly stats = { hostCalls: 0 };
   /** Limit on shadow pages set by the user; 0: it follows the slots. */
   requestedPages = 0;
+  /** Deleting or moving a slot zaps every shadow page, not only what has to do with it. */
+  zapsAll = true;
   /** SPTEs can grant execution without reading. */
   readonly #executeOnly: boolean;
   #disposed = false;
@@ -76,7 +79,7 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     const masks = masksOf(config);
     this.limits = limitsOf(config, masks);
     this.tdp = tdpOf(config, masks, this.limits);
-    this.#executeOnly = config.paging === "ept" && masks.present === 0n;
+    this.#executeOnly = config.paging === "ept" && (masks.present & masks.user) === 0n;
     const aliases = this.checkAliases(config.aliases ?? NO_ALIASES);
     this.pdpteAccessed = config.pdpteAccessed ?? false;
     this.advancedExitInformation = config.advancedExitInformation ?? false;
@@ -96,8 +99,8 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     }));
     this.slots = built.slots;
     this.pages = built.pages;
-    this.events = new EventBuffer(this.core.events, masks);
     writeMasks(this.core.vm, config, masks, zeroPage);
+    this.events = new EventBuffer(this.core.events, masks, this.has("write-protected"));
     this.slots.maxGfn = maxGfn(this.tdp, this.limits);
     this.core.vm.maxGfn = this.slots.maxGfn;
     this.guest = new GuestMemory(this.core, this.slots);
@@ -110,6 +113,8 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
   /** A vCPU without registers. Throws OutOfMemoryError. */
   addCpu(): Cpu {
     const cpu = new Cpu(this, this.cpus.length);
+    if (this.has("flush-first")) cpu.requests |= REQUEST.flushGuest;
+    if (this.has("fresh-invalid")) for (const context of cpu.contexts) context.markUnused();
     this.cpus.push(cpu);
     return cpu;
   }
@@ -157,6 +162,11 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
 
   letGo(): void {
     this.pages.caches.letGo();
+  }
+
+  /** Whether its kernel has a rule. */
+  has(rule: KernelRuleName): boolean {
+    return (this.core.vm.rules & RULE_BITS[rule].bit) !== 0;
   }
 
   // ---------------------------------------------------------------- what the core asks for, and leaves

@@ -1,7 +1,10 @@
 /** How the configuration of a virtual machine is written into its VM record. */
 import { bitOf, EPT, PTE, placed } from "../../abi/index.js";
+import { EMPTY_BIT_63 } from "../../abi/spte.js";
 import type { VmRecord } from "../../core/records/mmu.js";
 import type { VirtualMachineConfig, VmMasks } from "../config/config.js";
+import { hasBit63 } from "../config/formats.js";
+import { rulesOf } from "../config/kernel.js";
 
 /** Shadow tables outside the low zone lie at this host-physical address plus their linear address. */
 const NORMAL_ZONE = 1n << 32n;
@@ -30,6 +33,8 @@ export function writeMasks(vm: VmRecord, config: VirtualMachineConfig, masks: Vm
   vm.accTrack = masks.accTrack;
   vm.nonpresentOrRsvd = masks.nonpresentOrRsvd;
   vm.lowerGfn = masks.lowerGfn;
+  vm.rules = rulesOf(config);
+  vm.empty = hasBit63(config) ? EMPTY_BIT_63 : 0n;
   vm.normalZone = NORMAL_ZONE;
   // Present for the processor, but neither MMU-present nor MMIO: a table without entries stands behind it.
   vm.pdpteValue = BigInt(zeroPage) | bitOf(PTE, "P") | masks.meValue;

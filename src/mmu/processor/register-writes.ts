@@ -91,7 +91,9 @@ export function setRegisters(vm: Machine, cpu: Cpu, registers: ControlRegisters)
   const before = cpu.controlRegisters;
   loadRegisters(vm, cpu, numbersOf(registers));
   const same = (["cr0", "cr3", "cr4", "efer"] as const).every((name) => before[name] === registers[name]);
-  if (!same || isPaePaging(cpu.registers)) resetContext(vm, cpu);
+  if (same && !isPaePaging(cpu.registers)) return;
+  resetContext(vm, cpu);
+  if (vm.has("flush-first")) cpu.requests |= REQUEST.flushGuest;
 }
 
 /** Registers that the guest changed without an exit. Throws ConfigError where CR3 has alias bits. */

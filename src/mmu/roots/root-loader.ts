@@ -44,7 +44,11 @@ export function loadRoot(vm: Machine, cpu: Cpu, context: PagingContext): boolean
     context.roots.setCurrent({ page: vm.tdpMmu.root(role), pgd: 0n });
     return true;
   }
-  if (!direct && !isVisible(vm, cpu, context, gfn)) return false;
+  if (!direct && !isVisible(vm, cpu, context, gfn)) {
+    if (!vm.has("dummy-root")) return false;
+    context.roots.setDummy();
+    return true;
+  }
   if (!vm.core.makeRoom()) {
     throw new OutOfMemoryError("the limit on shadow pages leaves none for a root");
   }
@@ -56,9 +60,12 @@ export function loadRoot(vm: Machine, cpu: Cpu, context: PagingContext): boolean
   return true;
 }
 
-/** The root table, and for a PAE guest each directory, is memory that the guest has (mmu_check_root). */
+/**
+ * The root table, and for a PAE guest each directory, is memory that the guest has (mmu_check_root). With dummy roots a
+ * directory that is not is an entry of the root's that stays empty.
+ */
 function isVisible(vm: Machine, cpu: Cpu, context: PagingContext, root: bigint): boolean {
-  const latched = context.guestLevel === 3 && latches(vm, context);
+  const latched = context.guestLevel === 3 && latches(vm, context) && !vm.has("dummy-root");
   const pdptes = latched ? context.pdptes.filter((pdpte) => pdpte & PRESENT) : [];
   const gfns = [root, ...pdptes.map((pdpte) => vm.guest.gfnOf(pdpte & ADDRESS))];
   return gfns.every((gfn) => vm.slots.visible(cpu.space, gfn) !== undefined);

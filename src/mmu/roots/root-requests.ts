@@ -19,7 +19,7 @@ export function enterGuest(vm: Machine, cpu: Cpu): boolean {
 
 function serveRequests(vm: Machine, cpu: Cpu): boolean {
   const { mmu, requests } = cpu;
-  if (requests !== 0 || mmu.roots.currentPage === 0) {
+  if (requests !== 0 || !mmu.roots.hasCurrent) {
     // The only thing that can fail for want of memory, before anything has changed.
     vm.pages.caches.topUp((mmu.rootRole & ROLE_PAE_ROOT) !== 0);
     cpu.requests = 0;
@@ -31,7 +31,7 @@ function serveRequests(vm: Machine, cpu: Cpu): boolean {
     }
   }
   checkPaeRoot(vm, mmu);
-  return mmu.roots.currentPage !== 0;
+  return mmu.roots.hasCurrent;
 }
 
 function serve(vm: Machine, cpu: Cpu, requests: number): void {
@@ -41,7 +41,7 @@ function serve(vm: Machine, cpu: Cpu, requests: number): void {
   if (requests & REQUEST.fillRoot && roots.currentPage !== 0) fillRoot(vm, cpu, roots.currentPage);
   if (requests & REQUEST.sync) syncRoots(vm, cpu);
   if (requests & REQUEST.flushGuest) flushGuest(vm, cpu);
-  if (roots.currentPage === 0 && loadRoot(vm, cpu, mmu)) syncRoots(vm, cpu);
+  if (!roots.hasCurrent && loadRoot(vm, cpu, mmu)) syncRoots(vm, cpu);
 }
 
 /** The guest's whole TLB goes: nothing of the tables under two-dimensional paging, which hold no linear address. */

@@ -10,14 +10,17 @@ export class EventBuffer {
   sink: ((event: MmuTraceEvent) => void) | undefined;
   readonly #ring: EventRing;
   readonly #masks: EventMasks;
+  /** See FaultInfo. */
+  readonly #writeProtected: boolean;
   /** Decoded and not passed on yet. */
   #waiting: MmuTraceEvent[] = [];
   #passingOn = false;
   #lost = 0;
 
-  constructor(ring: EventRing, masks: EventMasks) {
+  constructor(ring: EventRing, masks: EventMasks, writeProtected: boolean) {
     this.#ring = ring;
     this.#masks = masks;
+    this.#writeProtected = writeProtected;
   }
 
   /** Events that found no room in the buffer since the VM was made. Each operation that lost some ends with `lost_events`. */
@@ -25,16 +28,17 @@ export class EventBuffer {
     return this.#lost;
   }
 
-  /** Passes on what has been recorded since the last call. */
-  collect(vcpuId: number): void {
-    if (this.#ring.count !== 0) this.#take(vcpuId);
+  /** Passes on what has been recorded since the last call; of a fault, whose error code has `high` above bit 31. */
+  collect(vcpuId: number, high = 0n): void {
+    if (this.#ring.count !== 0) this.#take(vcpuId, high);
     // The sink may itself use the VM: what that records comes after what is being passed on.
     if (this.#waiting.length !== 0 && !this.#passingOn) this.#passOn();
   }
 
-  #take(vcpuId: number): void {
+  #take(vcpuId: number, high: bigint): void {
     const events: MmuTraceEvent[] = [];
-    const lost = this.#ring.take((event) => events.push(decodeEvent(event, this.#masks, vcpuId)));
+    const fault = { vcpuId, high, writeProtected: this.#writeProtected };
+    const lost = this.#ring.take((event) => events.push(decodeEvent(event, this.#masks, fault)));
     this.#lost += lost;
     if (this.sink === undefined) return;
     this.#waiting.push(...events);

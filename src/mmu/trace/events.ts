@@ -35,7 +35,7 @@ export type MmuTraceEvent =
       readonly ev: "fast_page_fault";
       readonly vcpu_id: number;
       readonly cr2_or_gpa: bigint;
-      readonly error_code: number;
+      readonly error_code: bigint;
       readonly sptep: bigint;
       readonly old_spte: bigint;
       readonly new_spte: bigint;
@@ -91,8 +91,22 @@ const UNSYNC = flagOf(EVENT_PAGE, "UNSYNC");
 const CREATED = flagOf(EVENT_PAGE, "CREATED");
 const PRESENT = bitOf(SPTE_LEGACY, "P");
 
+/** What events of a fault need to know besides their record. */
+export interface FaultInfo {
+  readonly vcpuId: number;
+  /** Bits 63:32 of the error code, where the kernel traces them. */
+  readonly high: bigint;
+  /** The kernel has RET_PF_WRITE_PROTECTED, and the results behind it are one more. */
+  readonly writeProtected: boolean;
+}
+
+/** A RET_PF code of this project as the kernel's enumeration numbers it. */
+function resultNumber(code: number, writeProtected: boolean): number {
+  return writeProtected && code >= SHADOW_CODES.RET_PF_INVALID ? code + 1 : code;
+}
+
 /** What a record says. Throws RangeError for a type that is none. */
-export function decodeEvent(event: EventRecord, masks: EventMasks, vcpuId: number): MmuTraceEvent {
+export function decodeEvent(event: EventRecord, masks: EventMasks, fault: FaultInfo): MmuTraceEvent {
   const { type, a, b, c, x, y, z } = event;
   const page = (): PageFields => ({
     mmu_valid_gen: c >>> GENERATION.low,
@@ -125,13 +139,13 @@ export function decodeEvent(event: EventRecord, masks: EventMasks, vcpuId: numbe
     case SHADOW_CODES.EV_FAST_PAGE_FAULT:
       return {
         ev: "fast_page_fault",
-        vcpu_id: vcpuId,
+        vcpu_id: fault.vcpuId,
         cr2_or_gpa: x,
-        error_code: a,
+        error_code: BigInt(a) | (fault.writeProtected ? fault.high : 0n),
         sptep: (BigInt(b >>> 8) << 32n) | BigInt(c),
         old_spte: y,
         new_spte: z,
-        ret: b & 0xff,
+        ret: resultNumber(b & 0xff, fault.writeProtected),
       };
     case SHADOW_CODES.EV_ZAP_ALL_FAST:
       return { ev: "kvm_mmu_zap_all_fast", mmu_valid_gen: b, mmu_used_pages: c };

@@ -98,10 +98,28 @@ function differingFields(
 ): string[] {
   const kinds: Readonly<Record<string, FieldKind>> = EVENTS[recorded.ev as keyof typeof EVENTS];
   const level = typeof recorded.level === "number" ? recorded.level : undefined;
+  const allowed = hardwareBitsOf(recorded, replayed, context);
   return Object.entries(kinds)
-    .filter(([field, kind]) => !sameField(kind, field, recorded[field], replayed[field], level, context))
+    .filter(([field, kind]) => {
+      return !sameField(kind, field, recorded[field], replayed[field], level, { ...context, hardwareBits: allowed });
+    })
     .filter(([field]) => !usedPages(field, context))
     .map(([field]) => field);
+}
+
+/**
+ * Bits that hardware may have set in the SPTE of an event: those that it has on the recorded side before the change already,
+ * where the event says what it was. A new SPTE is made by the kernel alone.
+ */
+function hardwareBitsOf(
+  recorded: TaggedEvent["event"],
+  replayed: TaggedEvent["event"],
+  { hardwareBits }: EventContext,
+): bigint {
+  if (recorded.ev === "kvm_mmu_set_spte") return 0n;
+  const [before, after] = [recorded.old_spte, replayed.old_spte];
+  if (typeof before !== "bigint" || typeof after !== "bigint") return hardwareBits;
+  return hardwareBits & before & ~after;
 }
 
 /** Number of shadow pages, of which this project has others where the recorded kernel has special roots. */

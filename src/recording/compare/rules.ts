@@ -6,8 +6,9 @@
 export const RULES = {
   "table-address": "addresses of shadow pages are compared by (gfn, role)",
   "short-lived-page": "an SPTE's address in a page that no snapshot holds is compared by its index only",
-  "hardware-ad-spte": "the recorded SPTE has accessed or dirty bits that hardware set",
-  "hardware-ad-event": "an event's SPTE has accessed or dirty bits that hardware set before",
+  "hardware-ad-spte":
+    "the recorded SPTE has accessed or dirty bits that hardware set in the step, and that it had not before",
+  "hardware-ad-event": "an event's SPTE, before and after the change, has accessed or dirty bits that hardware had set",
   "spte-clear-zero": "spte_clear of an empty entry",
   "not-emitted": "a probe that the target does not emit",
   "role-layout": "level_promoted pages and the fields pae_root and guest level of this project's roles",

@@ -10,6 +10,7 @@ import {
 } from "../../role/index.js";
 import type { RecordedContext, RecordedPage, Snapshot } from "../format/recording.js";
 import type { MmuContextState, MmuState, ShadowPageState } from "../format/state.js";
+import type { AdHistory } from "./ad-history.js";
 import { PageNames, pageKey } from "./page-names.js";
 import type { RuleCounts } from "./rules.js";
 
@@ -24,13 +25,24 @@ export interface StateDifference {
 }
 
 export interface StateContext {
+  /** An SPTE of the recorded kernel that stands for nothing. */
+  readonly emptySpte: bigint;
   /** Accessed and dirty bits of SPTEs. */
   readonly hardwareBits: bigint;
+  /** Tells them from those that were there before. */
+  readonly history?: AdHistory;
   readonly rules: RuleCounts;
   /** Special roots were in use before: their pages may still be there. */
   readonly specialSeen?: boolean;
   /** Told of each SPTE in which hardware set bits behind KVM's back. */
   readonly onHardwareBits?: (hpa: bigint, index: number, bits: bigint) => void;
+}
+
+/** An entry on both sides. */
+interface Place {
+  readonly recorded: RecordedPage;
+  readonly replayed: ShadowPageState;
+  readonly index: number;
 }
 
 const INVALID = 0xffffffffffffffffn;
@@ -88,7 +100,11 @@ class StateComparator {
       this.#equal(`mmio cache ${field}`, snapshot.mmio[field], state.mmio[field]);
     if (this.#leftovers) {
       if (snapshot.usedPages !== state.usedPages) this.#context.rules.use("special-root-used");
-    } else this.#equal("used pages", snapshot.usedPages, state.usedPages);
+    } else {
+      this.#equal("used pages", snapshot.usedPages, state.usedPages);
+      this.#counted("indirect pages", snapshot.indirectPages, state.indirectPages);
+      this.#counted("TDP pages", snapshot.tdpPages, state.tdpPages);
+    }
     this.#mmu("root_mmu", snapshot.rootMmu, state.rootMmu);
     this.#mmu("guest_mmu", snapshot.guestMmu, state.guestMmu);
     this.#mmu("nested_mmu", snapshot.nestedMmu, state.nestedMmu);
@@ -98,6 +114,11 @@ class StateComparator {
 
   #equal<T extends bigint | number | string | boolean>(where: string, recorded: T, replayed: T): void {
     if (recorded !== replayed) this.#differences.push({ kind: "state", where, recorded, replayed });
+  }
+
+  /** A counter that not every recorder looks at. */
+  #counted(where: string, recorded: number | undefined, replayed: number): void {
+    if (recorded !== undefined) this.#equal(where, recorded, replayed);
   }
 
   #mmu(name: string, recorded: RecordedContext | undefined, replayed: MmuContextState | undefined): void {
@@ -205,11 +226,10 @@ class StateComparator {
     for (const index of new Set([...recorded.entries.keys(), ...replayed.entries.keys()])) {
       this.#spte(
         at(`[${index}]`),
-        recorded.entries.get(index) ?? 0n,
-        replayed.entries.get(index) ?? 0n,
+        recorded.entries.get(index) ?? this.#context.emptySpte,
+        replayed.entries.get(index) ?? this.#state.emptySpte,
         level,
-        replayed,
-        index,
+        { recorded, replayed, index },
       );
     }
     if (recorded.shadowed === undefined) return;
@@ -218,9 +238,9 @@ class StateComparator {
     }
   }
 
-  #spte(where: string, recorded: bigint, replayed: bigint, level: number, page: ShadowPageState, index: number): void {
+  #spte(where: string, recorded: bigint, replayed: bigint, level: number, place: Place): void {
     if (recorded === replayed && !PageNames.isTable(recorded, level)) return;
-    const { hardwareBits, rules, onHardwareBits } = this.#context;
+    const { hardwareBits, history, rules, onHardwareBits } = this.#context;
     let a = recorded;
     let b = replayed;
     if (PageNames.isTable(recorded, level) && PageNames.isTable(replayed, level)) {
@@ -236,8 +256,14 @@ class StateComparator {
     }
     if (a === b) return;
     if ((a & ~hardwareBits) === (b & ~hardwareBits) && (b & ~a) === 0n) {
-      rules.use("hardware-ad-spte");
-      onHardwareBits?.(page.hpa, index, a & ~b);
+      const table = PageNames.isTable(recorded, level);
+      const lost = table ? 0n : (history?.kept(place.recorded, place.index, a & ~b) ?? 0n);
+      if (lost === 0n) {
+        rules.use("hardware-ad-spte");
+        onHardwareBits?.(place.replayed.hpa, place.index, a & ~b);
+        return;
+      }
+      this.#differences.push({ kind: "state", where: `${where} lost`, recorded, replayed, spteLevel: level });
       return;
     }
     this.#differences.push({ kind: "state", where, recorded, replayed, spteLevel: level });

@@ -1,4 +1,6 @@
 /** Reading a recording's configuration: the host, the guest, and KVM's SPTE masks. */
+import { hasRule, KERNELS, type Kernel } from "../../abi/kernel-rules.js";
+import { EMPTY_BIT_63 } from "../../abi/spte.js";
 import type { JsonField } from "./json-field.js";
 import type { RecordingConfig } from "./recording.js";
 import { readRegisters } from "./snapshot-reader.js";
@@ -33,10 +35,31 @@ function readMasks(field: JsonField): RecordedMasks {
   };
 }
 
+/** Release of the recorded kernel, as uname gives it; recordings of 6.1 need not say it. */
+function readKernel(field: JsonField): Kernel {
+  const release = field.get("kernel").maybe((item) => item.text());
+  if (release === undefined) return "6.1";
+  const kernel = KERNELS.find(
+    (known) => release === known || (/^[.-]/.test(release.slice(known.length)) && release.startsWith(known)),
+  );
+  return kernel ?? field.get("kernel").fail(`a release of Linux ${KERNELS.join(" or ")}`);
+}
+
+/** What an unused SPTE holds. */
+function readEmpty(field: JsonField, kernel: Kernel): bigint {
+  const expected = hasRule(kernel, "empty-bit-63") ? EMPTY_BIT_63 : 0n;
+  const empty = field.get("empty_spte").maybe((item) => item.u64()) ?? expected;
+  if (empty !== expected) field.get("empty_spte").fail(`0x${expected.toString(16)}, as Linux ${kernel} has it`);
+  return empty;
+}
+
 export function readConfig(field: JsonField): RecordingConfig {
   const optionalFlag = (name: string): boolean => field.get(name).maybe((item) => item.flag()) ?? false;
   const npt = field.get("npt").flag();
+  const kernel = readKernel(field);
   return {
+    kernel,
+    emptySpte: readEmpty(field, kernel),
     scenario: field.get("scenario").text(),
     cfg: field.get("cfg").text(),
     npt,

@@ -1,5 +1,5 @@
 /**
- * The events of a recording: the kvm and kvmmmu tracepoints of Linux 6.1 (arch/x86/kvm/trace.h,
+ * The events of a recording: the kvm and kvmmmu tracepoints of Linux 6.1 and 6.12 (arch/x86/kvm/trace.h,
  * arch/x86/kvm/mmu/mmutrace.h) and the probes ("kp") that recordings add on KVM's functions.
  * One table declares every kind and its fields; the types, the reader, the printer and the comparator follow it.
  */
@@ -18,6 +18,7 @@ type Fields = { readonly [field: string]: FieldKind };
 const PAGE = { mmu_valid_gen: "u32", gfn: "u64", role: "u32", root_count: "u32", unsync: "u32" } as const;
 const RETURN = { ret: "u32" } as const;
 const VCPU = { vcpu: "pointer" } as const;
+const ENTRY = { sp: "pointer", i: "u32" } as const;
 
 /** Tracepoints of the kvmmmu system. */
 export const TRACE_EVENTS = {
@@ -35,7 +36,7 @@ export const TRACE_EVENTS = {
   fast_page_fault: {
     vcpu_id: "u32",
     cr2_or_gpa: "u64",
-    error_code: "u32",
+    error_code: "u64",
     sptep: "sptep",
     old_spte: "spte",
     new_spte: "spte",
@@ -66,6 +67,18 @@ export const PROBE_EVENTS = {
   new_pgd: { vcpu: "pointer", pgd: "u64" },
   free_roots: { mmu: "pointer", roots: "u64" },
   invalidate_gva: { mmu: "pointer", gva: "u64", root: "rootHpa" },
+  /** Linux 6.12; bit 0 of `roots` is the current root, the previous ones follow. */
+  invalidate_addr: { mmu: "pointer", addr: "u64", roots: "u64" },
+  unprotect_gfn_and_retry: { cr2_or_gpa: "u64", always_retry: "u32" },
+  unprotect_gfn_and_retry_ret: RETURN,
+  sync_spte: ENTRY,
+  sync_spte_ret: RETURN,
+  sync_spte32: ENTRY,
+  sync_spte32_ret: RETURN,
+  ept_sync_spte: ENTRY,
+  ept_sync_spte_ret: RETURN,
+  tdp_pf_ret: RETURN,
+  /** Linux 6.1. */
   ept_invlpg: { gva: "u64" },
   invlpg: { gva: "u64" },
   age_gfn: { start: "u64", end: "u64" },

@@ -1,5 +1,6 @@
 /** A recording in memory: what reader.ts makes of a folder. Field names that are the kernel's are explained in docs/replay.md. */
 
+import type { Kernel } from "../../abi/kernel-rules.js";
 import type { RecordedEvent } from "./events.js";
 import type { MemoryImage } from "./memory-image.js";
 import type { ControlRegisters, MmuContextState, RecordedMasks, SlotInput } from "./state.js";
@@ -16,6 +17,10 @@ export interface CpuidEdit {
 }
 
 export interface RecordingConfig {
+  /** The recorded kernel. */
+  readonly kernel: Kernel;
+  /** An SPTE that stands for nothing: pages leave such entries out. */
+  readonly emptySpte: bigint;
   readonly scenario: string;
   /** Configuration of the host, `npt0` or `ept-tdp1-nx` say. */
   readonly cfg: string;
@@ -63,12 +68,17 @@ export type VmmInput =
   | { readonly kind: "clearDirtyLog"; readonly slot: number; readonly first: number; readonly count: number }
   | { readonly kind: "smi" }
   | { readonly kind: "setMmuPages"; readonly count: number }
-  | { readonly kind: "setSregs"; readonly registers: ControlRegisters };
+  | { readonly kind: "setSregs"; readonly registers: ControlRegisters }
+  /** KVM_X86_QUIRK_SLOT_ZAP_ALL is disabled. */
+  | { readonly kind: "zapSlotsAlone" }
+  | { readonly kind: "preFault"; readonly gpa: bigint; readonly size: bigint };
 
 /** What the VMM, or L1, was told. */
 export type StepAnswer =
   | { readonly kind: "dirtyLog"; readonly slot: number; readonly gfns: readonly bigint[] }
   | { readonly kind: "status"; readonly rc: number }
+  /** What was left, and the error number (0: none) where nothing was done. */
+  | { readonly kind: "preFault"; readonly gpa: bigint; readonly size: bigint; readonly errno: number }
   | { readonly kind: "nestedExit"; readonly rip: bigint; readonly fields: Readonly<Record<string, bigint>> };
 
 interface StepBase {
@@ -105,7 +115,7 @@ export interface GuestStep extends StepBase {
   readonly rflags: bigint;
   readonly pre: ControlRegisters;
   readonly post: ControlRegisters;
-  readonly result: "ok" | "exception" | "internal-error";
+  readonly result: "ok" | "exception" | "internal-error" | "shutdown";
   /** The exception that the guest saw. */
   readonly exception: { readonly vector: number; readonly errorCode: number; readonly cr2: bigint } | undefined;
   readonly memoryChanges: readonly MemoryChange[];
@@ -164,6 +174,9 @@ export interface Snapshot {
   readonly guestMmu: RecordedContext | undefined;
   readonly nestedMmu: RecordedContext | undefined;
   readonly pages: readonly RecordedPage[];
+  /** Pages that shadow guest tables, and pages of the TDP MMU but its roots; undefined where the recorder did not look. */
+  readonly indirectPages: number | undefined;
+  readonly tdpPages: number | undefined;
 }
 
 export interface Recording {

@@ -70,6 +70,15 @@ function readPage(field: JsonField): RecordedPage {
   };
 }
 
+/** The kernel's counter of TDP pages, which has to be what the recorder found by walking. */
+function readTdpPages(field: JsonField): number | undefined {
+  const counted = field.get("tdp_mmu_pages").maybe((item) => item.int());
+  const walked = field.get("tdp_walked").maybe((item) => item.int());
+  if (counted !== walked) field.get("tdp_walked").fail(`tdp_mmu_pages, ${counted}`);
+  field.get("shadow_root_allocated").maybe((item) => item.flag());
+  return counted;
+}
+
 /** The `snap` of a step. */
 export function readSnapshot(field: JsonField): Snapshot {
   const mmio = field.get("mmio").array();
@@ -87,5 +96,7 @@ export function readSnapshot(field: JsonField): Snapshot {
     guestMmu: field.get("guest_mmu").maybe(readContext),
     nestedMmu: field.get("nested_mmu").maybe(readContext),
     pages: field.get("sps").map(readPage),
+    indirectPages: field.get("indirect").maybe((item) => item.int()),
+    tdpPages: readTdpPages(field),
   };
 }

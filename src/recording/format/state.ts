@@ -58,11 +58,13 @@ export interface FaultInput {
   readonly exitQualification?: bigint;
   /** The exit interrupted the delivery of an event (kvm_event_needs_reinjection): see kvm_handle_page_fault. */
   readonly eventDelivery: boolean;
+  /** Where the guest's instruction is. */
+  readonly rip?: bigint;
 }
 
 /** RET_PF_* of the handler, and what it did to the guest where it did something. */
 export type FaultOutcome =
-  | { readonly result: "fixed" | "spurious" | "retry" | "emulate" | "mmio" }
+  | { readonly result: "fixed" | "spurious" | "retry" | "emulate" | "mmio"; readonly writeProtected?: true }
   | {
       readonly result: "inject";
       readonly errorCode: number;
@@ -135,6 +137,13 @@ export interface ReplayHost {
   injectPageFault(vcpu: number, fault: { readonly errorCode: number; readonly address: bigint }): void;
 }
 
+/** What KVM_PRE_FAULT_MEMORY left, and the error number (0: none) where it did nothing. */
+export interface PreFaultOutcome {
+  readonly gpa: bigint;
+  readonly size: bigint;
+  readonly errno: number;
+}
+
 /** One shadow page, in the order of the VM's list of active pages. */
 export interface ShadowPageState {
   /** Host-physical address of the table: names the page among those of one snapshot. */
@@ -154,7 +163,7 @@ export interface ShadowPageState {
   readonly nxHugePageDisallowed: boolean;
   /** A page of the TDP MMU. */
   readonly tdp: boolean;
-  /** Non-zero SPTEs by index. */
+  /** SPTEs that stand for something, by index. */
   readonly entries: ReadonlyMap<number, bigint>;
   /** Per index: shadowed gfn << 12 | access; empty for direct pages. Only indices with a leaf matter. */
   readonly shadowed: ReadonlyMap<number, bigint>;
@@ -192,4 +201,10 @@ export interface MmuState {
   /** The vCPU's last MMIO access: mmio_gva, mmio_gfn, mmio_access, mmio_gen. */
   readonly mmio: { readonly gva: bigint; readonly gfn: bigint; readonly access: number; readonly gen: bigint };
   readonly pages: readonly ShadowPageState[];
+  /** An SPTE that stands for nothing. */
+  readonly emptySpte: bigint;
+  /** Pages that shadow guest tables. */
+  readonly indirectPages: number;
+  /** Pages of the TDP MMU, roots apart. */
+  readonly tdpPages: number;
 }

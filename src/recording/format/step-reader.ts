@@ -1,4 +1,6 @@
 /** Reading the steps of a recording: what the guest or the VMM does, and what came of it. */
+import { bitOf } from "../../abi/bits.js";
+import { QUIRK } from "../../abi/kvm.js";
 import { readEvents } from "./event-reader.js";
 import type { JsonField } from "./json-field.js";
 import { MAX_MEMORY } from "./maxima.js";
@@ -66,14 +68,29 @@ function readInput(field: JsonField): VmmInput {
   }
 }
 
+const SLOT_ZAP_ALL = bitOf(QUIRK, "SLOT_ZAP_ALL");
 const NESTED_EXITS = ["vmcb", "vmcs12"] as const;
 
 /** One element of `extra`: a slot is an input, the others are answers. */
 function readExtra(field: JsonField, inputs: VmmInput[], answers: StepAnswer[]): void {
-  const kind = field.get("t").oneOf("slot", "dirtylog", "clearlog", "note", ...NESTED_EXITS);
+  const kind = field.get("t").oneOf("slot", "quirk", "prefault", "dirtylog", "clearlog", "note", ...NESTED_EXITS);
   switch (kind) {
     case "slot":
       inputs.push({ kind: "slot", slot: readSlot(field) });
+      return;
+    case "quirk":
+      if (field.get("disable").u64() !== SLOT_ZAP_ALL) field.get("disable").fail("0x80, KVM_X86_QUIRK_SLOT_ZAP_ALL");
+      answers.push({ kind: "status", rc: field.get("rc").int() });
+      if (field.get("rc").int() === 0) inputs.push({ kind: "zapSlotsAlone" });
+      return;
+    case "prefault":
+      inputs.push({ kind: "preFault", gpa: field.get("gpa").u64(), size: field.get("size").u64() });
+      answers.push({
+        kind: "preFault",
+        gpa: field.get("left_gpa").u64(),
+        size: field.get("left").u64(),
+        errno: field.get("rc").int() === 0 ? 0 : field.get("errno").int(),
+      });
       return;
     case "dirtylog":
       answers.push({
@@ -142,7 +159,7 @@ export function readStep(field: JsonField, unknown: Map<string, number>): Step {
     snapshot: readSnapshot(field.get("snap")),
   };
   if (field.get("kind").oneOf("guest", "vmm") === "vmm") return { kind: "vmm", ...base };
-  const result = field.get("res").oneOf("ok", "exception", "internal-error");
+  const result = field.get("res").oneOf("ok", "exception", "internal-error", "shutdown");
   const guest: GuestStep = {
     kind: "guest",
     ...base,

@@ -1,9 +1,11 @@
 /** The shadow MMU as the target of a replay. */
 import { bitOf, flagOf } from "../../abi/bits.js";
 import { PFERR } from "../../abi/faults.js";
+import { hasRule } from "../../abi/kernel-rules.js";
 import { MEM_FLAGS } from "../../abi/kvm.js";
 import { RFLAGS } from "../../abi/processor.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
+import { EMPTY_BIT_63 } from "../../abi/spte.js";
 import { loadSync } from "../../core/index.js";
 import { ConfigError, UnsupportedError } from "../../errors.js";
 import {
@@ -30,7 +32,7 @@ import type {
   MmuState,
   NestedEntry,
   HostPage as PinnedPage,
-  RecordedMasks,
+  PreFaultOutcome,
   ReplayHost,
   ShadowPageState,
   SlotInput,
@@ -61,6 +63,9 @@ const EMITTED: ReadonlySet<string> = new Set([
 
 /** Events of the largest operation: a fast zap, which tells of all 512 entries of each TDP page. */
 const EVENT_CAPACITY = 65536;
+/** Linux's error numbers. */
+const ERRNO = { ENOENT: 2, EAGAIN: 11, EINVAL: 22, EOPNOTSUPP: 95 } as const;
+const PFERR_GUEST_FINAL = bitOf(PFERR, "GUEST_FINAL");
 /** PFERR: the access was the processor's own, to a table of the guest. */
 const PFERR_GUEST_PAGE = bitOf(PFERR, "GUEST_PAGE");
 const RFLAGS_AC = bitOf(RFLAGS, "AC");
@@ -71,12 +76,16 @@ interface Range {
   readonly ram: number;
 }
 
-function vmMasks(masks: RecordedMasks): VmMasks {
-  const { hostWritable, mmuWritable, nx, x, user, accessed, dirty, present, memtype, me, meValue, accTrack } = masks;
-  const { mmioMask: mmio, mmioValue, mmioAccess, nonpresentOrRsvd, nonpresentOrRsvdLowerGfn: lowerGfn } = masks;
+/** The recorded masks, as the kernel whose rules the VM has would set them. */
+function vmMasks({ masks, paging, kernel, kernelRules }: ReplayVmConfig): VmMasks {
+  const { hostWritable, mmuWritable, nx, x, user, accessed, dirty, memtype, me, meValue, accTrack } = masks;
+  const { mmioValue, mmioAccess, nonpresentOrRsvd, nonpresentOrRsvdLowerGfn: lowerGfn } = masks;
+  const bit63 = kernelRules?.["empty-bit-63"] ?? hasRule(kernel, "empty-bit-63");
+  const withBit = (mask: bigint): bigint => (bit63 ? mask | EMPTY_BIT_63 : mask & ~EMPTY_BIT_63);
+  const [present, mmio] = [masks.present, masks.mmioMask].map((mask) => (paging === "ept" ? withBit(mask) : mask));
   return {
-    ...{ hostWritable, mmuWritable, nx, x, user, accessed, dirty, present, memtype, me, meValue, accTrack },
-    ...{ mmio, mmioValue, mmioAccess, nonpresentOrRsvd, lowerGfn },
+    ...{ hostWritable, mmuWritable, nx, x, user, accessed, dirty, present: present!, memtype, me, meValue, accTrack },
+    ...{ mmio: mmio!, mmioValue, mmioAccess, nonpresentOrRsvd, lowerGfn },
   };
 }
 
@@ -105,7 +114,9 @@ class EngineTarget implements ReplayTarget {
   constructor(config: ReplayVmConfig, host: ReplayHost, sink?: (event: MmuEvent) => void) {
     const { masks } = config;
     this.vm = new VirtualMachine(loadSync(), {
-      masks: vmMasks(masks),
+      kernel: config.kernel,
+      ...(config.kernelRules === undefined ? {} : { kernelRules: config.kernelRules }),
+      masks: vmMasks(config),
       paging: config.paging,
       tdpMmu: config.paging !== "shadow" && config.tdpMmu,
       tdpLevels: { forced: levelsOf(masks.tdpRootLevel, 0), max: levelsOf(masks.maxTdpLevel, 4) },
@@ -190,7 +201,12 @@ class EngineTarget implements ReplayTarget {
   pageFault(vcpu: number, fault: FaultInput): FaultOutcome {
     const code = Number(fault.errorCode & 0xffff_ffffn);
     const guestTable = (fault.errorCode & PFERR_GUEST_PAGE) !== 0n;
-    return this.#vcpu(vcpu).pageFault(fault.address, code, { eventDelivery: fault.eventDelivery, guestTable });
+    return this.#vcpu(vcpu).pageFault(fault.address, code, {
+      eventDelivery: fault.eventDelivery,
+      guestTable,
+      guestFinal: (fault.errorCode & PFERR_GUEST_FINAL) !== 0n,
+      ...(fault.rip === undefined ? {} : { rip: fault.rip }),
+    });
   }
 
   guestWalk(vcpu: number, address: bigint, errorCode: number): GuestWalkOutcome {
@@ -270,6 +286,15 @@ class EngineTarget implements ReplayTarget {
     this.vm.clearDirtyLog(slot, first, count, pages, addressSpace);
   }
 
+  zapSlotsAlone(): void {
+    this.vm.zapSlotsAlone();
+  }
+
+  preFault(vcpu: number, gpa: bigint, size: bigint): PreFaultOutcome {
+    const { error, ...left } = this.#vcpu(vcpu).preFaultMemory(gpa, size);
+    return { ...left, errno: error === undefined ? 0 : ERRNO[error] };
+  }
+
   setMmuPages(count: number): void {
     this.vm.setPageLimit(count);
   }
@@ -304,6 +329,9 @@ class EngineTarget implements ReplayTarget {
     const addresses = new Map(this.vm.allPages().map((page) => [page.pointer, page.hostAddress]));
     const { mmioInfo: mmio, mmu, guestMmu, walksNested } = vcpu.state;
     return {
+      emptySpte: this.vm.state.core.vm.empty,
+      indirectPages: this.vm.counter("INDIRECT"),
+      tdpPages: pages.filter(({ tdp, rootCount }) => tdp && rootCount === 0).length,
       rootMmu: contextState(vcpu.state.rootMmu, addresses),
       guestMmu: contextState(vcpu.state.guestMmu, addresses),
       nestedMmu: contextState(vcpu.state.nestedMmu, addresses),
@@ -316,6 +344,9 @@ class EngineTarget implements ReplayTarget {
     };
   }
 }
+
+/** Where a dummy root is: at the zero page, in which no table lies. */
+const DUMMY_ROOT = 0n;
 
 /** Levels of two-dimensional tables as KVM's variables have them; 0 for none. */
 function levelsOf<None extends number>(level: number, none: None): 3 | 4 | 5 | None {
@@ -333,7 +364,7 @@ function contextState(context: PagingContext, addresses: ReadonlyMap<number, big
   const address = (page: number) => addresses.get(page) ?? INVALID_ROOT;
   return {
     rootPgd: state.rootPgd,
-    rootHpa: address(state.root),
+    rootHpa: context.roots.isDummy ? DUMMY_ROOT : address(state.root),
     previousRoots: state.previous.map(({ page, pgd }) => ({ pgd, hpa: address(page) })),
     cpuRole: state.cpuRole,
     rootRole: recordedRootRole(state.rootRole),

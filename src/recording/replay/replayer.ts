@@ -1,4 +1,5 @@
 /** Replaying a recording: plays each step to a target and compares events, results and state. */
+import { AdHistory } from "../compare/ad-history.js";
 import {
   comparedEvents,
   compareEvents,
@@ -13,7 +14,7 @@ import { compareStates, type StateDifference, usesSpecialRoots } from "../compar
 import { isProbeEvent, isTraceEvent, type MmuEvent } from "../format/events.js";
 import type { GuestStep, Recording, Snapshot, Step, VmmStep } from "../format/recording.js";
 import { refuseRecording } from "../format/refuse.js";
-import type { MmuState } from "../format/state.js";
+import type { MmuState, PreFaultOutcome } from "../format/state.js";
 import { CpuTracker } from "../world/cpu-tracker.js";
 import { RESULT_EVENTS, type ResultPair } from "../world/fault-result.js";
 import { GuestMemoryTracker } from "../world/guest-memory.js";
@@ -289,6 +290,12 @@ class Replayer {
         case "setMmuPages":
           this.#target.setMmuPages(input.count);
           break;
+        case "zapSlotsAlone":
+          this.#target.zapSlotsAlone();
+          break;
+        case "preFault":
+          this.#preFault(step, input.gpa, input.size);
+          break;
         case "setSregs":
           this.#target.setSregs(step.snapshot.vcpu, input.registers);
           break;
@@ -318,6 +325,15 @@ class Replayer {
     this.#result(step, { kind: "ageing", recorded: text(recorded), replayed: text(young) });
   }
 
+  #preFault(step: VmmStep, gpa: bigint, size: bigint): void {
+    const answer = step.answers.find((item) => item.kind === "preFault");
+    const left = this.#target.preFault(step.snapshot.vcpu, gpa, size);
+    const text = ({ gpa: at, size: bytes, errno }: PreFaultOutcome): string =>
+      `0x${bytes.toString(16)} bytes left from 0x${at.toString(16)}, error ${errno}`;
+    if (answer?.kind !== "preFault") return;
+    this.#result(step, { kind: "pre-fault", recorded: text(answer), replayed: text(left) });
+  }
+
   #dirtyLog(step: Step, recorded: readonly bigint[], replayed: readonly bigint[]): void {
     const text = (gfns: readonly bigint[]): string => gfns.map((gfn) => gfn.toString(16)).join(" ");
     this.#result(step, { kind: "dirty log", recorded: text(recorded), replayed: text(replayed) });
@@ -336,7 +352,7 @@ class Replayer {
   #end(step: Step): void {
     const { vcpu } = step.snapshot;
     const state = this.#target.state(vcpu);
-    const { masks, pageOffset } = this.#recording.config;
+    const { masks, pageOffset, emptySpte } = this.#recording.config;
     const hardwareBits = masks.accessed | masks.dirty;
     this.#specialSeen ||= this.#modes.some(({ special }) => special);
     const nestedMmus = [this.#lastSnapshot?.guestMmu, step.snapshot.guestMmu];
@@ -353,7 +369,14 @@ class Replayer {
     if (this.#options.events !== false) this.#compareStepEvents(step, context);
     const hardware: (readonly [bigint, number, bigint])[] = [];
     const found = compareStates(step.snapshot, state, {
+      emptySpte,
       hardwareBits,
+      history: new AdHistory({
+        events: step.events,
+        before: this.#lastSnapshot?.pages ?? [],
+        pageOffset,
+        accessed: masks.accessed,
+      }),
       rules: this.#rules,
       specialSeen: this.#specialSeen,
       onHardwareBits: (hpa, index, bits) => hardware.push([hpa, index, bits]),

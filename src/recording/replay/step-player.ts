@@ -1,8 +1,9 @@
 /** Feeds the inputs of one guest step to a target, in the order in which the recording has them. */
 
-import { bitOf, flagOf } from "../../abi/bits.js";
+import { bitOf, fieldOf, flagOf, valueIn } from "../../abi/bits.js";
 import { PFERR } from "../../abi/faults.js";
-import { EVENT_INFO, EXIT, MSR_EFER } from "../../abi/processor.js";
+import { hasRule } from "../../abi/kernel-rules.js";
+import { EVENT_EXCEPTION, EVENT_INFO, EXIT, MSR_EFER } from "../../abi/processor.js";
 import type { EventOf, RecordedEvent } from "../format/events.js";
 import type { GuestStep, Recording } from "../format/recording.js";
 import type { GuestWalkOutcome } from "../format/state.js";
@@ -11,7 +12,7 @@ import { RSM_INSTRUCTION } from "../world/cpu-tracker.js";
 import { pferrOfQualification } from "../world/error-code.js";
 import { faultResults, HANDLER_RETURNS, type ResultPair } from "../world/fault-result.js";
 import type { GuestMemoryTracker } from "../world/guest-memory.js";
-import { invalidatedPcid, misconfiguredAddress } from "../world/hidden-operands.js";
+import { invalidatedAddress, invalidatedPcid, misconfiguredAddress } from "../world/hidden-operands.js";
 import { toBytes } from "../world/host-memory.js";
 import type { RecordedHost } from "../world/recorded-host.js";
 import { walkLength } from "../world/walk-events.js";
@@ -19,6 +20,8 @@ import { notify } from "./notifier.js";
 import type { ReplayTarget } from "./target.js";
 
 const EVENT_VALID = flagOf(EVENT_INFO, "VALID");
+const EVENT_TYPE = fieldOf(EVENT_INFO, "TYPE");
+const EVENT_VECTOR = fieldOf(EVENT_INFO, "VECTOR");
 const PFERR_WRITE = flagOf(PFERR, "W");
 const PFERR_RSVD = bitOf(PFERR, "RSVD");
 
@@ -124,7 +127,7 @@ export class StepPlayer {
         this.#exit(event, index);
         break;
       case "kvm_page_fault":
-        this.#pageFault(index, event.fault_address, event.error_code);
+        this.#pageFault(index, event.fault_address, event.error_code, event.guest_rip);
         break;
       case "kvm_entry":
         this.#leavingSmm = false;
@@ -189,10 +192,20 @@ export class StepPlayer {
    * the tracepoint gives as info2 (its intr_info is the exit's own exception).
    */
   #isEventDelivery(): boolean {
-    if (this.#lastExit === undefined) return false;
+    return (this.#deliveryInfo() & EVENT_VALID) !== 0;
+  }
+
+  #deliveryInfo(): number {
+    if (this.#lastExit === undefined) return 0;
     const { intel } = this.#recording.config;
-    const info = intel ? Number(this.#lastExit.info2 & 0xffffffffn) : this.#lastExit.intr_info;
-    return (info & EVENT_VALID) !== 0;
+    return intel ? Number(this.#lastExit.info2 & 0xffffffffn) : this.#lastExit.intr_info;
+  }
+
+  /** Vector of the exception whose delivery the last exit interrupted. */
+  #deliveredException(): number | undefined {
+    const info = BigInt(this.#deliveryInfo() >>> 0);
+    const isException = this.#isEventDelivery() && valueIn(EVENT_TYPE, info) === BigInt(EVENT_EXCEPTION);
+    return isException ? Number(valueIn(EVENT_VECTOR, info)) : undefined;
   }
 
   #exitNested(): void {
@@ -243,7 +256,11 @@ export class StepPlayer {
    */
   #invpcid(rest: readonly RecordedEvent[]): void {
     const type = Number(this.#step.value);
-    if (type === 0) {
+    if (type === 0 && hasRule(this.#recording.config.kernel, "invalidate-syncs")) {
+      const { previousRoots } = this.#target.state(this.#vcpu).rootMmu;
+      const operand = invalidatedAddress(rest, previousRoots, this.#cpu.effective(this.#vcpu).cr3);
+      if (operand !== undefined) this.#target.invpcid(this.#vcpu, type, operand.pcid, operand.address);
+    } else if (type === 0) {
       const event = rest.find((later) => later.ev === "invpcid_gva");
       if (event?.ev === "invpcid_gva") this.#target.invpcid(this.#vcpu, type, Number(event.pcid), event.gva);
     } else if (type === 1) {
@@ -266,8 +283,8 @@ export class StepPlayer {
     return this.#events.slice(index, end === -1 ? undefined : end);
   }
 
-  #pageFault(index: number, address: bigint, errorCode: bigint): void {
-    const { ept } = this.#recording.config;
+  #pageFault(index: number, address: bigint, errorCode: bigint, rip?: bigint): void {
+    const { ept, kernel } = this.#recording.config;
     const misconfiguration = this.#events[index]!.ev === "kvm_exit";
     const rest = this.#events.slice(index + 1);
     const returned = rest.findIndex((event) => HANDLER_RETURNS.has(event.ev) || event.ev === "page_fault_ret");
@@ -279,16 +296,18 @@ export class StepPlayer {
     this.#fault = { start: index + 1, end };
     const outcome = this.#target.pageFault(this.#vcpu, {
       address,
-      errorCode: ept && !misconfiguration ? pferrOfQualification(errorCode) : errorCode,
+      errorCode: ept && !misconfiguration ? pferrOfQualification(errorCode, kernel) : errorCode,
       ...(ept && !misconfiguration ? { exitQualification: errorCode } : {}),
       eventDelivery: this.#isEventDelivery(),
+      ...(rip === undefined ? {} : { rip }),
     });
     // What the target's callbacks have not asked for happens at the latest now.
     this.notifierInFault();
     this.injectPageFault();
     this.#fault = undefined;
     this.#consumed = Math.max(this.#consumed, end);
-    for (const pair of faultResults(outcome, this.#untilEntry(index + 1))) this.#hooks.result(pair);
+    const context = { kernel, delivering: this.#deliveredException() };
+    for (const pair of faultResults(outcome, this.#untilEntry(index + 1), context)) this.#hooks.result(pair);
   }
 
   /** A walk that is no part of a page fault: of instruction emulation or event delivery. */
@@ -323,7 +342,8 @@ export class StepPlayer {
   #faultInjected(index: number): boolean {
     for (const event of this.#untilEntry(index)) {
       if (event.ev === "kvm_mmu_pagetable_walk") return false;
-      if (event.ev === "invalidate_gva" || event.ev === "kvm_nested_vmexit_inject") return true;
+      if (event.ev === "invalidate_gva" || event.ev === "invalidate_addr" || event.ev === "kvm_nested_vmexit_inject")
+        return true;
       if (event.ev === "kvm_inj_exception" && event.exception === 14 && event.reinjected === 0) return true;
     }
     return false;

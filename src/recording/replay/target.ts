@@ -6,6 +6,7 @@
  * gfn and pfn the page frame numbers of a gpa and an hpa. All 64-bit values are bigint.
  */
 
+import type { Kernel, KernelRuleName } from "../../abi/kernel-rules.js";
 import type { MmuEvent } from "../format/events.js";
 import type {
   ControlRegisters,
@@ -15,12 +16,16 @@ import type {
   HostPage,
   MmuState,
   NestedEntry,
+  PreFaultOutcome,
   RecordedMasks,
   ReplayHost,
   SlotInput,
 } from "../format/state.js";
 
 export interface ReplayVmConfig {
+  /** Whose rules the VM has, and rules that differ from that kernel's. */
+  readonly kernel: Kernel;
+  readonly kernelRules?: Partial<Readonly<Record<KernelRuleName, boolean>>>;
   /** How the VM's memory is virtualised: shadow paging, nested page tables (AMD) or extended ones (Intel). */
   readonly paging: "shadow" | "npt" | "ept";
   readonly vendor: "amd" | "intel";
@@ -110,6 +115,10 @@ export interface ReplayTarget {
   /** Clears `count` pages from `first` (relative to the slot) whose bit in `bitmap` is set. */
   clearDirtyLog(addressSpace: number, slot: number, first: number, count: number, bitmap: "ones"): void;
   setMmuPages(count: number): void;
+  /** KVM_X86_QUIRK_SLOT_ZAP_ALL is disabled. */
+  zapSlotsAlone(): void;
+  /** KVM_PRE_FAULT_MEMORY. */
+  preFault(vcpu: number, gpa: bigint, size: bigint): PreFaultOutcome;
 
   // What the host kernel does (mmu notifier); hva ranges are half-open and page-aligned
   unmapRange(start: bigint, end: bigint): void;

@@ -16,6 +16,7 @@ export function vmConfigOf(recording: Recording): ReplayVmConfig {
     .filter((edit) => edit.fn === CPUID_EXTENDED && edit.register === EDX)
     .reduce((bits, edit) => bits | (edit.clear & ~edit.set), 0);
   return {
+    kernel: config.kernel,
     paging: config.ept ? "ept" : config.npt ? "npt" : "shadow",
     vendor: config.intel ? "intel" : "amd",
     tdpMmu: config.tdpMmu,

@@ -26,13 +26,13 @@ export class Describer {
 
   constructor(config: RecordingConfig) {
     const format: SpteFormat = config.ept ? "ept" : config.npt ? "npt" : "shadow";
-    const { masks } = config;
+    const { masks, kernel } = config;
     const spteMasks: SpteMasks = {
       ...masks,
       mmio: masks.mmioMask,
       lowerGfn: masks.nonpresentOrRsvdLowerGfn,
     };
-    this.#options = { format, masks: spteMasks };
+    this.#options = { kernel, format, masks: spteMasks };
   }
 
   describe({ step, op, difference }: StepDifference): DescribedDifference {

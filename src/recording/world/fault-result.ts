@@ -1,19 +1,23 @@
 /** What a page fault's handler returned and did to the guest, compared with what the recording shows of it. */
 
+import { hasRule, type Kernel } from "../../abi/kernel-rules.js";
 import type { RecordedEvent } from "../format/events.js";
 import type { FaultOutcome } from "../format/state.js";
 
-/** RET_PF_* of Linux 6.1 (mmu_internal.h) for each outcome; an injected fault returns as a retry. */
-const RET_PF: Readonly<Record<FaultOutcome["result"], number>> = {
-  retry: 1,
-  inject: 1,
-  emulate: 2,
-  mmio: 2,
-  fixed: 4,
-  spurious: 5,
+/** RET_PF_* (mmu_internal.h) by number: those of kernels without RET_PF_WRITE_PROTECTED, and with it. */
+const OLD_NAMES = ["continue", "retry", "emulate", "invalid", "fixed", "spurious"] as const;
+const NEW_NAMES = ["continue", "retry", "emulate", "write-protected", "invalid", "fixed", "spurious"] as const;
+/** What a handler returns for each outcome; an injected fault is a retry. */
+const RETURNED: Readonly<Record<FaultOutcome["result"], string>> = {
+  retry: "retry",
+  inject: "retry",
+  emulate: "emulate",
+  mmio: "emulate",
+  fixed: "fixed",
+  spurious: "spurious",
 };
-const NAMES: Readonly<Record<number, string>> = { 1: "retry", 2: "emulate", 3: "invalid", 4: "fixed", 5: "spurious" };
 const PAGE_FAULT_VECTOR = 14;
+const DOUBLE_FAULT_VECTOR = 8;
 
 /** One result, on both sides. */
 export interface ResultPair {
@@ -32,7 +36,8 @@ export type ResultKind =
   | "emulated write"
   | "guest memory"
   | "dirty log"
-  | "ageing";
+  | "ageing"
+  | "pre-fault";
 
 /** Recorded answers that are compared as results, not as events. */
 export const RESULT_EVENTS: ReadonlySet<string> = new Set([
@@ -41,6 +46,7 @@ export const RESULT_EVENTS: ReadonlySet<string> = new Set([
   "ept_pf_ret",
   "direct_pf_ret",
   "nonpaging_pf_ret",
+  "tdp_pf_ret",
   "age_gfn_ret",
   "test_age_gfn_ret",
 ]);
@@ -52,24 +58,37 @@ export const HANDLER_RETURNS: ReadonlySet<string> = new Set([
   "ept_pf_ret",
   "direct_pf_ret",
   "nonpaging_pf_ret",
+  "tdp_pf_ret",
 ]);
 
+/** What surrounds a fault in its recording. */
+export interface FaultContext {
+  readonly kernel: Kernel;
+  /** Vector of the exception whose delivery it interrupted. */
+  readonly delivering: number | undefined;
+}
+
 /** `rest`: the recorded events from the fault to before the next guest entry. */
-export function faultResults(outcome: FaultOutcome, rest: readonly RecordedEvent[]): ResultPair[] {
+export function faultResults(
+  outcome: FaultOutcome,
+  rest: readonly RecordedEvent[],
+  { kernel, delivering }: FaultContext,
+): ResultPair[] {
   const handler = rest.find((event) => HANDLER_RETURNS.has(event.ev));
+  const names: readonly string[] = hasRule(kernel, "write-protected") ? NEW_NAMES : OLD_NAMES;
   // Without a handler's return the access was to an MMIO SPTE: handle_mmio_page_fault asked for emulation.
-  const recorded = handler === undefined ? RET_PF.mmio : "ret" in handler ? Number(handler.ret) : 0;
-  const name = (code: number): string => NAMES[code] ?? String(code);
-  const returned = name(RET_PF[outcome.result]);
-  const pairs: ResultPair[] = [{ kind: "page fault result", recorded: name(recorded), replayed: returned }];
-  if (recorded !== RET_PF.retry) return pairs;
+  const code = handler !== undefined && "ret" in handler ? Number(handler.ret) : undefined;
+  const recorded = code === undefined ? RETURNED.mmio : (names[code] ?? String(code));
+  const protectedWrite = "writeProtected" in outcome && outcome.writeProtected === true;
+  const returned = protectedWrite ? "write-protected" : RETURNED[outcome.result];
+  const pairs: ResultPair[] = [{ kind: "page fault result", recorded, replayed: returned }];
+  if (recorded !== RETURNED.retry) return pairs;
   const injected = injectedFault(rest);
-  const replayed = outcome.result === "inject" ? outcome.errorCode : undefined;
-  const text = (code: number | undefined): string => (code === undefined ? "none" : `#PF(0x${code.toString(16)})`);
+  const replayed = outcome.result === "inject" ? exceptionOf(outcome.errorCode, delivering) : "none";
   // Where L1 intercepts the fault its exit does not show the error code.
-  if (injected !== "by L1") pairs.push({ kind: "injected fault", recorded: text(injected), replayed: text(replayed) });
+  if (injected !== "by L1") pairs.push({ kind: "injected fault", recorded: injected, replayed });
   else {
-    const intercepted = replayed === undefined ? "none" : "intercepted by L1";
+    const intercepted = replayed === "none" ? "none" : "intercepted by L1";
     pairs.push({ kind: "injected fault", recorded: "intercepted by L1", replayed: intercepted });
     pairs.push(...exitPairs(outcome, rest));
   }
@@ -90,12 +109,23 @@ function exitPairs(outcome: FaultOutcome, rest: readonly RecordedEvent[]): Resul
   return [{ kind: "exit to L1", recorded: text(recorded), replayed: text(outcome.exitInfo) }];
 }
 
-/** Error code of the #PF that follows; "by L1" where L1 gets a VM exit instead. */
-function injectedFault(rest: readonly RecordedEvent[]): number | "by L1" | undefined {
+/** The exception that a #PF becomes while another is delivered: none where the processor shuts down (kvm_multiple_exception). */
+function exceptionOf(errorCode: number, delivering: number | undefined): string {
+  if (delivering === DOUBLE_FAULT_VECTOR) return "none";
+  return delivering === PAGE_FAULT_VECTOR ? "#DF" : pageFault(errorCode);
+}
+
+function pageFault(errorCode: number): string {
+  return `#PF(0x${errorCode.toString(16)})`;
+}
+
+/** The exception that follows; "by L1" where L1 gets a VM exit instead. */
+function injectedFault(rest: readonly RecordedEvent[]): string {
   for (const event of rest) {
     if (event.ev === "kvm_nested_vmexit_inject") return "by L1";
-    if (event.ev === "kvm_inj_exception" && event.exception === PAGE_FAULT_VECTOR && event.reinjected === 0)
-      return event.error_code;
+    if (event.ev !== "kvm_inj_exception" || event.reinjected !== 0) continue;
+    if (event.exception === PAGE_FAULT_VECTOR) return pageFault(event.error_code);
+    if (event.exception === DOUBLE_FAULT_VECTOR) return "#DF";
   }
-  return undefined;
+  return "none";
 }

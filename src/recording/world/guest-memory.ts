@@ -8,7 +8,7 @@ import type { ControlRegisters, SlotInput } from "../format/state.js";
 import { fromBytes, HostMemory, toBytes } from "./host-memory.js";
 import { locate } from "./locate.js";
 import { SlotTable } from "./slot-table.js";
-import { recoverTables } from "./table-recovery.js";
+import { laterSlots, recoverTables } from "./table-recovery.js";
 
 /** The first bytes of a data page before the guest writes to it: mov-immediate code that a jump there would run. */
 const FIRST_BYTES = Uint8Array.of(0xcd, 0x40, 0xeb, 0xfe);
@@ -75,8 +75,10 @@ export class GuestMemoryTracker {
       const hva = this.slots.hva(gpa);
       if (hva !== undefined) this.#memory.write(hva, page);
     }
+    const later = laterSlots(this.#recording);
     for (const [gpa, entry] of recoverTables(this.#recording)) {
-      const hva = this.slots.hva(gpa);
+      const slot = later.find((one) => gpa >= one.gpa && gpa < one.gpa + one.size);
+      const hva = this.slots.hva(gpa) ?? (slot && slot.hva + (gpa - slot.gpa));
       if (hva !== undefined) this.#memory.write(hva, toBytes(entry.value, entry.size));
     }
   }

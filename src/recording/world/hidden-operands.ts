@@ -1,6 +1,7 @@
 /** Operands that no event of an exit has, recovered from what the events after it show. */
-import { bitOf } from "../../abi/bits.js";
+import { bitOf, fieldOf, valueIn } from "../../abi/bits.js";
 import { PTE } from "../../abi/entries.js";
+import { MMU_ROOT } from "../../abi/kvm.js";
 import { CR3 } from "../../abi/registers.js";
 import type { RecordedEvent } from "../format/events.js";
 import type { GuestStep } from "../format/recording.js";
@@ -52,4 +53,21 @@ export function invalidatedPcid(
     if (root !== undefined) return Number(root.pgd & PCID);
   }
   return rest.some((event) => event.ev === "sync_roots") ? Number(cr3 & PCID) : undefined;
+}
+
+/**
+ * Address and PCID of an INVPCID of type 0 where no event has the PCID (Linux 6.12): it is that of the roots that were looked
+ * at. undefined where none was.
+ */
+export function invalidatedAddress(
+  rest: readonly RecordedEvent[],
+  previous: readonly { readonly pgd: bigint }[],
+  cr3: bigint,
+): { readonly address: bigint; readonly pcid: number } | undefined {
+  const event = rest.find((later) => later.ev === "invalidate_addr");
+  if (event?.ev !== "invalidate_addr") return undefined;
+  const older = valueIn(fieldOf(MMU_ROOT, "PREVIOUS"), event.roots);
+  const root = previous.find((_, index) => (older & (1n << BigInt(index))) !== 0n);
+  const pgd = (event.roots & bitOf(MMU_ROOT, "CURRENT")) !== 0n ? cr3 : root?.pgd;
+  return pgd === undefined ? undefined : { address: event.addr, pcid: Number(pgd & PCID) };
 }

@@ -1,4 +1,5 @@
 /** The host of a replay: answers look-ups of pages from the recording. */
+import { hasRule } from "../../abi/kernel-rules.js";
 import type { RecordedEvent } from "../format/events.js";
 import type { HostRange } from "../format/ranges.js";
 import type { PfnRun, Recording, Step } from "../format/recording.js";
@@ -7,6 +8,7 @@ import { hostRanges } from "./guest-memory.js";
 import { pagesBetween, type SlotTable } from "./slot-table.js";
 
 const PAGE_SHIFT = 12n;
+const PAGE = 0x1000n;
 const PAGE_MASK = ~0xfffn;
 const LARGE_PAGE = 1n << 21n;
 const HUGE_PAGE = 1n << 30n;
@@ -35,6 +37,7 @@ export class RecordedHost implements ReplayHost {
 
   /** Where pages may ever be: what a notifier says of others concerns nobody. */
   readonly #ranges: readonly HostRange[];
+  readonly #unmapsOnly: boolean;
   readonly #recording: Recording;
   readonly #slots: SlotTable;
   readonly #actions: HostActions;
@@ -44,6 +47,7 @@ export class RecordedHost implements ReplayHost {
     this.#slots = slots;
     this.#actions = actions;
     this.#ranges = hostRanges(recording);
+    this.#unmapsOnly = hasRule(recording.config.kernel, "unmap-only");
     this.#readMap(recording.pfnMap);
   }
 
@@ -152,9 +156,12 @@ export class RecordedHost implements ReplayHost {
   /** A later write of this step makes the host copy the page: until then it was read-only. */
   #copiedLater(hva: bigint): boolean {
     const page = hva & PAGE_MASK;
-    return this.#events
-      .slice(this.#position)
-      .some((event) => event.ev === "kvm_set_spte_hva" && (event.hva & PAGE_MASK) === page);
+    return this.#events.slice(this.#position).some((event) => {
+      // Linux 6.12 has no notice of another page: the old one is taken away.
+      if (event.ev === "kvm_unmap_hva_range")
+        return this.#unmapsOnly && event.start === page && event.end === page + PAGE;
+      return event.ev === "kvm_set_spte_hva" && (event.hva & PAGE_MASK) === page;
+    });
   }
 
   pin(hva: bigint, write: boolean): HostPage | undefined {

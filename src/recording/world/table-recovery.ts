@@ -3,6 +3,7 @@ import { bitOf } from "../../abi/bits.js";
 import { PTE } from "../../abi/entries.js";
 import { ACC } from "../../abi/spte.js";
 import type { Recording } from "../format/recording.js";
+import type { SlotInput } from "../format/state.js";
 
 export interface RecoveredEntry {
   readonly value: bigint;
@@ -18,6 +19,13 @@ const DIRTY = bitOf(PTE, "D");
 const ACCESS_WRITE = bitOf(ACC, "WRITE");
 const ACCESS_USER = bitOf(ACC, "USER");
 
+/** Slots that steps add: nothing says what memory they bring. */
+export function laterSlots(recording: Recording): SlotInput[] {
+  return recording.steps.flatMap((step) => {
+    return step.inputs.flatMap((input) => (input.kind === "slot" && input.slot.size !== 0n ? [input.slot] : []));
+  });
+}
+
 /**
  * Entries of guest tables outside slot 0, whose memory a recording does not hold: as the first walk that read
  * them saw them, or, where none did, as the shadow page of that table says (`st`: gfn and rights).
@@ -29,16 +37,20 @@ export function recoverTables(recording: Recording): Map<bigint, RecoveredEntry>
   const entrySize = recording.config.guestMode === "32" || recording.config.guestMode === "32pse" ? 4 : 8;
   const indexBits = entrySize === 4 ? 10n : 9n;
   const foreign = (gpa: bigint): boolean => gpa >= limit;
+  const later = laterSlots(recording);
   const inSlot = (gpa: bigint): boolean =>
-    recording.slots.some((slot) => slot.id !== 0 && gpa >= slot.gpa && gpa < slot.gpa + slot.size);
+    [...recording.slots, ...later].some((slot) => slot.id !== 0 && gpa >= slot.gpa && gpa < slot.gpa + slot.size);
   const tables = new Set<bigint>();
   for (const step of recording.steps) {
+    // A root table that came with a slot: walks begin in it.
+    const cr3 = step.kind === "guest" && step.nested === undefined ? step.pre.cr3 & ADDRESS_MASK : 0n;
+    const root = later.some((slot) => cr3 >= slot.gpa && cr3 < slot.gpa + slot.size) ? cr3 : undefined;
     let address = 0n;
     let table: bigint | undefined;
     for (const event of step.events) {
       if (event.ev === "kvm_mmu_pagetable_walk") {
         address = event.addr;
-        table = undefined;
+        table = root;
       } else if (event.ev === "kvm_mmu_paging_element") {
         if (table !== undefined && foreign(table) && inSlot(table)) {
           tables.add(table);

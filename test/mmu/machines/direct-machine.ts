@@ -2,6 +2,7 @@
  * A VM whose guest runs on direct tables, with the host and the VMM around it. Whatever happens, the tables lead to the
  * host's page behind the guest-physical address and give no right that the slot, the host's page or the mitigation forbids.
  */
+import type { Kernel } from "../../../src/abi/kernel-rules.js";
 import { type AddressSpace, Access as Flag, Status, type Translation } from "../../../src/index.js";
 import { type Vcpu, VirtualMachine } from "../../../src/mmu/index.js";
 import type { Memslot } from "../../../src/mmu/memory/memslots.js";
@@ -9,6 +10,7 @@ import { core } from "../guest.js";
 import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge } from "./judge.js";
+import { onKernel } from "./kernels.js";
 import type { MachineKind } from "./kinds.js";
 import { Tlbs } from "./tlb.js";
 
@@ -54,9 +56,15 @@ export class DirectMachine {
     readonly kind: MachineKind,
     readonly tdpMmu: boolean,
     readonly manualDirtyLog: 0 | 1 | 3,
+    kernel: Kernel = "6.1",
   ) {
     const { host } = this;
-    this.vm = new VirtualMachine(core(), { ...kind.config, tdpMmu, manualDirtyLog, hostMemory: host });
+    this.vm = new VirtualMachine(core(), {
+      ...onKernel(kind.config, kernel),
+      tdpMmu,
+      manualDirtyLog,
+      hostMemory: host,
+    });
     this.judge = new Judge(this.vm, host, kind.format);
     this.#logs = new DirtyLogs(this.vm, manualDirtyLog, (id) => (id === 0 ? [0, 1] : [0]));
     this.#tlbs = new Tlbs(this.vm, host);

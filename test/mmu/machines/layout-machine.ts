@@ -3,6 +3,7 @@
  * same host memory, slots up to the last address. Whatever happens, every page that the tables map leads to the host's page
  * with the rights that there are; an operation takes no more away than it has to, and flushes what it takes and nothing else.
  */
+import type { Kernel } from "../../../src/abi/kernel-rules.js";
 import { Access as Flag, Status } from "../../../src/index.js";
 import { type Vcpu, VirtualMachine } from "../../../src/mmu/index.js";
 import type { Memslot } from "../../../src/mmu/memory/memslots.js";
@@ -11,6 +12,7 @@ import { ACCESSES, faultCode } from "./direct-machine.js";
 import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge } from "./judge.js";
+import { onKernel } from "./kernels.js";
 import type { MachineKind } from "./kinds.js";
 import { anyGone, LeafMap, SPACE, uncovered } from "./leaf-map.js";
 
@@ -52,6 +54,7 @@ export const LAYOUTS: readonly ((last: number) => readonly Window[])[] = [
 ];
 
 export interface LayoutKind {
+  readonly kernel: Kernel;
   readonly tdpMmu: boolean;
   readonly layout: number;
   readonly manualDirtyLog: 0 | 1 | 3;
@@ -81,7 +84,11 @@ export class LayoutMachine {
   ) {
     const { tdpMmu, manualDirtyLog, rangedFlush, maxHugeLevel, mmioCaching } = kind;
     const options = { tdpMmu, manualDirtyLog, rangedFlush, maxHugeLevel, mmioCaching };
-    this.vm = new VirtualMachine(core(), { ...machine.config, ...options, hostMemory: this.host });
+    this.vm = new VirtualMachine(core(), {
+      ...onKernel(machine.config, kind.kernel),
+      ...options,
+      hostMemory: this.host,
+    });
     const width =
       machine.level === 3 ? 32 : Math.min(12 + 9 * machine.level, this.vm.state.slots.maxGfn.toString(2).length + 12);
     this.#last = 2 ** (width - 12) - 1;

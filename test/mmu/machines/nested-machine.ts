@@ -2,6 +2,7 @@
  * An L1 hypervisor with its nested guest, the VMM and the host around them. L2 reaches what L2's own tables, L1's second
  * stage, the memslots and the host allow, now or at some time since the last flush that L1 made: never more.
  */
+import type { Kernel } from "../../../src/abi/kernel-rules.js";
 import { Access, type AddressSpace, GeneralProtectionError, Status, type Translation } from "../../../src/index.js";
 import type { FaultOutcome, SecondStage, Vcpu } from "../../../src/mmu/index.js";
 import {
@@ -20,12 +21,14 @@ import { faultCode, sameResult } from "./direct-machine.js";
 import { DirtyLogs } from "./dirty-truth.js";
 import { Host } from "./host.js";
 import { Judge, type Root } from "./judge.js";
+import { onKernel } from "./kernels.js";
 import type { MachineKind } from "./kinds.js";
 import { addNeighbours } from "./neighbours.js";
 import { DATA, L2_GPAS, L2_GVAS, L2_SHIFT, NestedTables, READ_ONLY_GPA, type SecondFormat } from "./nested-tables.js";
 import { Tlbs } from "./tlb.js";
 
 export interface NestedKind {
+  readonly kernel: Kernel;
   readonly tdpMmu: boolean;
   /** L1's second stage; under NPT also L1's own paging mode. */
   readonly format: SecondFormat;
@@ -84,8 +87,8 @@ export class NestedMachine {
     readonly machine: MachineKind,
     readonly kind: NestedKind,
   ) {
-    const { tdpMmu, manualDirtyLog } = kind;
-    this.guest = new Guest({ ...machine.config, tdpMmu, manualDirtyLog, host: this.host });
+    const { tdpMmu, manualDirtyLog, kernel } = kind;
+    this.guest = new Guest({ ...onKernel(machine.config, kernel), tdpMmu, manualDirtyLog, host: this.host });
     const { vm } = this.guest;
     this.judge = new Judge(vm, this.host, machine.format);
     this.#tlbs = new Tlbs(vm, this.host);

@@ -3,6 +3,7 @@
  * shadow tables is what the guest's own tables, the memslots and the host allow, now or at some time since the last flush
  * that the guest made for that address: never more.
  */
+import type { Kernel } from "../../../src/abi/kernel-rules.js";
 import { Access, type AddressSpace } from "../../../src/index.js";
 import type { ControlRegisters, Vcpu } from "../../../src/mmu/index.js";
 import { legacyMasks } from "../../../src/spte/index.js";
@@ -28,6 +29,7 @@ import { addNeighbours, NEIGHBOURS } from "./neighbours.js";
 import { Tlbs } from "./tlb.js";
 
 export interface ShadowKind {
+  readonly kernel: Kernel;
   readonly mode: Mode;
   readonly minimumRootLevel: 3 | 4 | 5;
   readonly wp: boolean;

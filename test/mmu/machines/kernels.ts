@@ -1,0 +1,15 @@
+/** Random guests run under the rules of each kernel. */
+import fc from "fast-check";
+import { KERNELS, type Kernel } from "../../../src/abi/kernel-rules.js";
+import { EMPTY_BIT_63 } from "../../../src/abi/spte.js";
+import type { VirtualMachineConfig } from "../../../src/mmu/index.js";
+
+export const anyKernel: fc.Arbitrary<Kernel> = fc.constantFrom(...KERNELS);
+
+/** The configuration under a kernel's rules, with the EPT masks that it sets. */
+export function onKernel<C extends Partial<VirtualMachineConfig>>(config: C, kernel: Kernel): C & { kernel: Kernel } {
+  const { masks, paging } = config;
+  if (masks === undefined || paging !== "ept" || kernel === "6.1") return { ...config, kernel };
+  const { present, mmio } = masks;
+  return { ...config, kernel, masks: { ...masks, present: present | EMPTY_BIT_63, mmio: mmio | EMPTY_BIT_63 } };
+}
