@@ -115,7 +115,7 @@ export class VcpuFaults {
   /** A fault that no access of the guest stands behind, at a guest-physical address; a code of FAULT_CODE or RET_PF_*. */
   ahead(address: bigint): number {
     if (!this.vm.pages.caches.stocked) this.stock();
-    this.#high = PFERR_GUEST_FINAL;
+    this.#high = GUEST_FINAL;
     const code = this.attend(this.#core.fault(address, 0, 1));
     this.vm.events.collect(this.cpu.id, this.#high);
     return code;
