@@ -86,7 +86,10 @@ export function syncPage(vcpu: Vcpu, sp: ShadowPage): i32 {
   }
   const first = firstGpte(vcpu, mmu, sp);
   let flush = false;
+  const empty = vm.empty;
   for (let index: u32 = 0; index < 512; index++) {
+    // Most entries: not worth a call.
+    if (load<u64>(entryPointer(sp, index)) == empty) continue;
     const result = syncEntry(vcpu, sp, index, first);
     if (result < 0) return -1;
     if (result != 0) flush = true;

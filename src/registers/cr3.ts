@@ -3,6 +3,10 @@ import { bitOf, CR3, CR4 } from "../abi/index.js";
 import type { RegisterLoad } from "../api.js";
 import { GeneralProtectionError, VmEntryError } from "../errors.js";
 
+const PCIDE = bitOf(CR4, "PCIDE");
+const NO_FLUSH = bitOf(CR3, "NOFLUSH");
+const MASKING = bitOf(CR3, "LAM_U48") | bitOf(CR3, "LAM_U57");
+
 /** What the processor has. */
 export interface Cr3Processor {
   readonly maxPhysAddr: number;
@@ -28,10 +32,11 @@ export function reservedCr3Bits(
   { maxPhysAddr, lam }: Cr3Processor,
 ): bigint {
   if (loadedBy === "mov" && !longMode) return 0n;
-  const address = (1n << BigInt(maxPhysAddr)) - 1n;
-  const masking = lam ? bitOf(CR3, "LAM_U48") | bitOf(CR3, "LAM_U57") : 0n;
-  const order = loadedBy === "mov" && (cr4 & bitOf(CR4, "PCIDE")) !== 0n ? bitOf(CR3, "NOFLUSH") : 0n;
-  return cr3 & ~(address | masking | order);
+  const above = (cr3 >> BigInt(maxPhysAddr)) << BigInt(maxPhysAddr);
+  // Nearly every CR3: a guest writes it at each switch of processes.
+  if (above === 0n) return 0n;
+  const order = loadedBy === "mov" && (cr4 & PCIDE) !== 0n ? NO_FLUSH : 0n;
+  return above & ~((lam ? MASKING : 0n) | order);
 }
 
 /** Throws GeneralProtectionError, or VmEntryError, where the load refuses `cr3`. */

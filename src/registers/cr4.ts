@@ -2,6 +2,9 @@
 import { bitOf, CR4 } from "../abi/index.js";
 import { GeneralProtectionError } from "../errors.js";
 
+const LAM_SUP = bitOf(CR4, "LAM_SUP");
+const LA57 = bitOf(CR4, "LA57");
+
 export interface Cr4Processor {
   /** Linear-address masking (LAM). */
   readonly lam: boolean;
@@ -11,7 +14,7 @@ export interface Cr4Processor {
 
 /** Throws GeneralProtectionError where `cr4` has a bit that is reserved on this processor (SDM vol. 3, "Control Registers"). */
 export function checkCr4(cr4: bigint, { lam, la57 }: Cr4Processor): void {
-  const has = (name: string) => (cr4 & bitOf(CR4, name)) !== 0n;
-  if (!lam && has("LAM_SUP")) throw new GeneralProtectionError("CR4.LAM_SUP is set on a processor without LAM");
-  if (!la57 && has("LA57")) throw new GeneralProtectionError("CR4.LA57 is set on a processor without 5-level paging");
+  if (!lam && (cr4 & LAM_SUP) !== 0n) throw new GeneralProtectionError("CR4.LAM_SUP is set on a processor without LAM");
+  if (!la57 && (cr4 & LA57) !== 0n)
+    throw new GeneralProtectionError("CR4.LA57 is set on a processor without 5-level paging");
 }

@@ -55,17 +55,29 @@ export class GuestMemory {
 
   /** Writes memory and its dirty log, without telling the MMU. Throws MemoryRangeError before anything changes. */
   write(gpa: bigint, bytes: Uint8Array, space: number): void {
-    if (this.read(gpa, bytes.length, space) === undefined) {
-      throw new MemoryRangeError(`guest-physical range 0x${gpa.toString(16)} lies in no slot`);
-    }
-    for (let done = 0; done < bytes.length; ) {
+    const { length } = bytes;
+    const first = 4096 - Number(gpa & 0xfffn);
+    const slot = length === 0 ? undefined : this.#backed(gpa, space);
+    // What lies behind the first page is there before that one changes.
+    for (let done = first; done < length; done += 4096) this.#backed(gpa + BigInt(done), space);
+    if (slot === undefined) return;
+    this.#writePage(slot, gpa, length <= first ? bytes : bytes.subarray(0, first));
+    for (let done = first; done < length; done += 4096) {
       const at = gpa + BigInt(done);
-      const slot = this.#slotAt(at, space)!;
-      const size = Math.min(bytes.length - done, 4096 - Number(at & 0xfffn));
-      slot.core.write(this.#offsetOf(slot, at), bytes.subarray(done, done + size));
-      this.core.markDirty(slot.core, this.gfnOf(at));
-      done += size;
+      this.#writePage(this.#backed(at, space), at, bytes.subarray(done, Math.min(done + 4096, length)));
     }
+  }
+
+  #writePage(slot: Memslot, gpa: bigint, bytes: Uint8Array): void {
+    slot.core.write(this.#offsetOf(slot, gpa), bytes);
+    this.core.markDirty(slot.core, this.gfnOf(gpa));
+  }
+
+  /** The slot whose RAM is behind a guest-physical address. Throws MemoryRangeError. */
+  #backed(gpa: bigint, space: number): Memslot {
+    const slot = this.#slotAt(gpa, space);
+    if (slot !== undefined) return slot;
+    throw new MemoryRangeError(`guest-physical address 0x${gpa.toString(16)} lies in no slot`);
   }
 
   /** A page was written by something other than a vCPU's own access. */
