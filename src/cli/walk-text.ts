@@ -105,6 +105,12 @@ function outcome(walk: Walk, style: Styler, explanation?: Explanation): string {
   return `${style("green", `gpa ${hex(result.pa)}`)}  ${words.join(", ")}`;
 }
 
+/** Whether rights refuse the access: which of them, an explanation says. */
+export function isDenied({ result }: Walk): boolean {
+  if (result.ok || result.status !== Status.PageFault) return false;
+  return (result.errorCode & (PFERR_P | PFERR_RSVD)) === PFERR_P;
+}
+
 /** Why an address is not mapped, or not accessible; with an explanation, which bits decide it. */
 export function faultReason(walk: Walk, explanation?: Explanation): string {
   const { result } = walk;

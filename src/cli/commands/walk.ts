@@ -11,7 +11,7 @@ import type { CliContext } from "../context.js";
 import { addDumpOptions, type DumpOptions, openSpace } from "../dump-options.js";
 import { CliError, ExitCode } from "../errors.js";
 import { hex, hex16, parseHex } from "../values.js";
-import { faultReason, walkJson, walkLines } from "../walk-text.js";
+import { faultReason, isDenied, walkJson, walkLines } from "../walk-text.js";
 
 interface WalkOptions extends DumpOptions {
   from?: string;
@@ -73,7 +73,7 @@ async function walk(context: CliContext, file: string, gvas: string[], options: 
     const how = { mode, pse: (registers.cr4 & bitOf(CR4, "PSE")) !== 0n, explain: options.explain === true };
     const lines = (result: Walk, address: bigint): readonly string[] => {
       if (options.format === "gva2gpa") return [gva2gpaLine(address, result)];
-      const explained = how.explain || !result.result.ok ? explain(space, address, access) : undefined;
+      const explained = how.explain || isDenied(result) ? explain(space, address, access) : undefined;
       return options.json ? [walkJson(result, how, explained)] : walkLines(result, how, context.style, explained);
     };
     let walked = 0;
