@@ -227,7 +227,7 @@ export const PLACES: readonly Place[] = [
   { place: "test", mayImport: ["src/*"] },
   { place: "test/browser", mayImport: ["src/*", "scripts", "test/browser/site", "test/package"] },
   { place: "test/browser/site", mayImport: ["src/*"] },
-  { place: "test/cli", mayImport: ["src/*", "test", "test/dump"] },
+  { place: "test/cli", mayImport: ["src/*", "test", "test/dump", "test/mmu/machines"] },
   { place: "test/conform", mayImport: ["src/*", "test"] },
   { place: "test/core", mayImport: ["src/*", "scripts/generate", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test"] },

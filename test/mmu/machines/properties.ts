@@ -4,8 +4,8 @@
  */
 import fc from "fast-check";
 import type { Kernel } from "../../../src/abi/kernel-rules.js";
-import { countAllocated } from "../allocated.js";
 import { core } from "../guest.js";
+import { countAllocated } from "./allocated.js";
 import { DirectMachine } from "./direct-machine.js";
 import { KINDS, type MachineKind } from "./kinds.js";
 import { LAYOUTS, LayoutMachine } from "./layout-machine.js";
