@@ -158,6 +158,10 @@ export const PLACES: readonly Place[] = [
   { place: "src/recording/world", mayImport: [...HOST, "src/recording/format"] },
   { place: "src/recording/compare", mayImport: [...HOST, "src/recording/format", "src/recording/world"] },
   {
+    place: "src/recording/diff",
+    mayImport: [...HOST, "src/recording/format", "src/recording/world", "src/recording/compare"],
+  },
+  {
     place: "src/recording/replay",
     mayImport: [...HOST, ...["src/mmu/*", "src/recording/format", "src/recording/world", "src/recording/compare"]],
   },
