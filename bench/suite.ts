@@ -9,6 +9,7 @@ import type { Benchmarks, BenchmarkUnit } from "../src/cli/benchmarks.js";
 import { measureEnumeration } from "./enumerate.js";
 import { FULL_GROWTH, growthSteps, QUICK_GROWTH } from "./growth.js";
 import { loadNative, type Native } from "./native.js";
+import { measureRegisters } from "./registers.js";
 import { curveMarkdown, markdown } from "./report.js";
 import type { RoundOptions } from "./rounds.js";
 import { SHADOW_UNITS } from "./shadow.js";
@@ -52,6 +53,7 @@ export const benchmarks: Benchmarks = {
       run: () => ({ sections: [measureCase(one, nativeOrNone(), options)] }),
     }));
     units.push({ title: "Software TLB", run: () => ({ sections: [measureTlb(nativeOrNone(), options)] }) });
+    units.push({ title: "Registers", run: () => ({ sections: measureRegisters(options) }) });
     units.push({ title: "Enumeration", run: () => ({ sections: measureEnumeration(nativeOrNone(), options) }) });
     if (v86IsInstalled()) units.push({ title: "v86", run: () => ({ sections: measureV86(options) }) });
     else if (isWanted("v86")) notes.push("no comparison with v86: it is not installed");

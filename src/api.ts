@@ -83,7 +83,10 @@ export interface CpuFeatures {
  */
 export type RegisterLoad = "mov" | "vm-entry";
 
-/** Registers and options of a space that translates guest linear addresses. */
+/**
+ * Registers and options of a space that translates guest linear addresses. A register may also be a signed integer of 32
+ * bits, as emulators hold them.
+ */
 export interface AddressSpaceConfig {
   readonly cr0: U64;
   readonly cr3: U64;

@@ -49,3 +49,18 @@ export const NPT_OPTIONS: OptionNames<NptConfig> = {
   encryptionMask: true,
   rules: true,
 };
+
+/** Registers that emulators hold as signed integers of 32 bits. */
+const REGISTERS = ["cr0", "cr3", "cr4", "efer", "pkru", "pkrs"] as const;
+
+/** The same registers, those that are negative integers of 32 bits as the unsigned ones of the same bits. */
+export function withUnsignedRegisters<T extends Partial<AddressSpaceConfig>>(config: T): T {
+  let changed: Record<string, number> | undefined;
+  for (const name of REGISTERS) {
+    const value = config?.[name];
+    if (typeof value !== "number" || !(value < 0) || !Number.isInteger(value) || value < -0x8000_0000) continue;
+    changed ??= {};
+    changed[name] = value >>> 0;
+  }
+  return changed === undefined ? config : { ...config, ...changed };
+}

@@ -269,6 +269,22 @@
 // @ts-ignore: decorator
 @inline export const LARGE_LEVEL_3: u32 = 0x8;
 
+// Mark of a line of the software TLB (x86-paging)
+/** the line is one */
+// @ts-ignore: decorator
+@inline export const LINE_VALID: u32 = 0x1;
+/** bit 0 of its context's tag */
+// @ts-ignore: decorator
+@inline export const LINE_TAG_LOW: u32 = 0x8;
+/** bits 3:1 of it */
+// @ts-ignore: decorator
+@inline export const LINE_TAG_MIDDLE: u32 = 0xe0;
+// @ts-ignore: decorator
+@inline export const LINE_TAG_MIDDLE_SHIFT: u32 = 5;
+/** bit 4 of it */
+// @ts-ignore: decorator
+@inline export const LINE_TAG_HIGH: u32 = 0x800;
+
 // Linear address of 64 bits (SDM vol. 3, "Linear-Address Masking")
 /** a supervisor's address: its setting of linear-address masking applies */
 // @ts-ignore: decorator
@@ -370,6 +386,14 @@
 // @ts-ignore: decorator
 @inline export const PFERR_GUEST_PAGE: u64 = 0x200000000;
 
+// BLOCK of a plan (x86-paging)
+/** what the access needs is no set of bits to be asked for */
+// @ts-ignore: decorator
+@inline export const PLAN_BLOCK_RIGHTS: u32 = 0x1;
+/** protection key 0 denies the access */
+// @ts-ignore: decorator
+@inline export const PLAN_BLOCK_KEY: u32 = 0x2;
+
 // Paging-structure entry (8 bytes) (SDM vol. 3, "4-Level Paging and 5-Level Paging" and "PAE Paging"; APM vol. 2, "Long-Mode Page Translation")
 /** present */
 // @ts-ignore: decorator
@@ -446,12 +470,24 @@
 // @ts-ignore: decorator
 @inline export const PTE32_ADDRESS_SHIFT: u32 = 12;
 
+// Name of a PCID's context (x86-paging)
+/** its number, 0: there is none */
+// @ts-ignore: decorator
+@inline export const TLB_NAME_CONTEXT: u32 = 0xfff;
+// @ts-ignore: decorator
+@inline export const TLB_NAME_CONTEXT_SHIFT: u32 = 0;
+/** tag of its lines, where OWNERS says that it still has it */
+// @ts-ignore: decorator
+@inline export const TLB_NAME_TAG: u32 = 0x1f000;
+// @ts-ignore: decorator
+@inline export const TLB_NAME_TAG_SHIFT: u32 = 12;
+
 // Tag of the software TLB (x86-paging)
-/** process-context identifier, 0 in a global entry */
+/** number of the context (TLB_NAMES), or of the global entries */
 // @ts-ignore: decorator
-@inline export const TLB_TAG_PCID: u64 = 0xfff;
+@inline export const TLB_TAG_CONTEXT: u64 = 0xfff;
 // @ts-ignore: decorator
-@inline export const TLB_TAG_PCID_SHIFT: u64 = 0;
+@inline export const TLB_TAG_CONTEXT_SHIFT: u64 = 0;
 /** the page, with GLOBAL inverted in a global entry */
 // @ts-ignore: decorator
 @inline export const TLB_TAG_PAGE: u64 = 0xfffffffffffff000;

@@ -69,9 +69,15 @@
 // @ts-ignore: decorator
 @inline export const TLB_PCID: u32 = 2;
 // @ts-ignore: decorator
-@inline export const LINE_VALID: u32 = 1;
+@inline export const TLB_CONTEXTS: u32 = 4096;
+// @ts-ignore: decorator
+@inline export const LINE_TAGS: u32 = 32;
 // @ts-ignore: decorator
 @inline export const LINE_HASH: u32 = 2654435761;
+// @ts-ignore: decorator
+@inline export const REGISTER_DONE: u32 = 1;
+// @ts-ignore: decorator
+@inline export const REGISTER_REFUSED: u32 = 0;
 // @ts-ignore: decorator
 @inline export const WALK_PROBE: u32 = 1;
 // @ts-ignore: decorator

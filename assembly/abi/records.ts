@@ -49,7 +49,7 @@ export class SourcePage {
 @unmanaged
 export class Space {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 1384;
+  @inline static readonly SIZE: u32 = 1408;
   /** KIND_GUEST, KIND_EPT or KIND_NPT */
   kind: u32;
   /** FEATURE_* bits */
@@ -118,68 +118,76 @@ export class Space {
   half: u64;
   /** derived: see HALF */
   high: u64;
+  /** bits of CR3 that `writeCr3` leaves to the host; all in EPT and NPT */
+  cr3Refused: u64;
   /** pointer to TLB_ENTRY records, 0 for no software TLB */
   tlb: usize;
   /** their number, a power of two, minus 1 */
   tlbMask: u32;
+  /** number of the current context in the tags of entries */
+  tlbContext: u64;
+  /** the mark and number in the tags of global entries; 0: there are none */
+  tlbGlobal: u64;
   /** bit n set: a piece of a level-n page was entered since the last full flush */
   tlbLarge: u32;
-  /** pointer to as many TLB_LINE records */
+  /** pointer to TLB_LINE records */
   tlbLines: usize;
-  /** 0: no line is valid */
-  tlbLinesUsed: u32;
+  /** their number, a power of two, minus 1 */
+  tlbLineMask: u32;
+  /** pointer to the TLB_NAMES record */
+  tlbNames: TlbNames;
   /** derived: the current PCID, 0 with CR4.PCIDE=0 */
-  pcid: u64;
+  pcid: u32;
 
   /** Where `plans` begins. */
-  @inline static readonly PLANS: usize = 216;
+  @inline static readonly PLANS: usize = 240;
 
   /** derived: PLAN records by error-code bits 4:1 of the access */
   @inline
   plans(i: u32): Plan {
-    return changetype<Plan>(changetype<usize>(this) + 216 + i * 64);
+    return changetype<Plan>(changetype<usize>(this) + 240 + i * 64);
   }
 
   /** derived: must-be-zero bits, [bit 7][level - 1] */
   @inline
   reserved(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 1240);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 1264);
   }
 
   /** Sets `reserved(i)`. */
   @inline
   setReserved(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 1240);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 1264);
   }
 
   /** derived: denied rights combinations by error-code bits 4:1 */
   @inline
   permissions(i: u32): u16 {
-    return load<u16>(changetype<usize>(this) + ((<usize>i) << 1), 1320);
+    return load<u16>(changetype<usize>(this) + ((<usize>i) << 1), 1344);
   }
 
   /** Sets `permissions(i)`. */
   @inline
   setPermissions(i: u32, value: u16): void {
-    store<u16>(changetype<usize>(this) + ((<usize>i) << 1), value, 1320);
+    store<u16>(changetype<usize>(this) + ((<usize>i) << 1), value, 1344);
   }
 
   /** latched PAE PDPTEs */
   @inline
   pdptes(i: u32): u64 {
-    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 1352);
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 1376);
   }
 
   /** Sets `pdptes(i)`. */
   @inline
   setPdptes(i: u32, value: u64): void {
-    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 1352);
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 1376);
   }
 
   /** Address of `pdptes(0)`. */
   @inline
   get pdptesAddress(): usize {
-    return changetype<usize>(this) + 1352;
+    return changetype<usize>(this) + 1376;
   }
 }
 
@@ -206,12 +214,112 @@ export class Plan {
   checkTlb: u64;
 }
 
+/** A paging mode that a space was in. */
+@unmanaged
+export class SavedMode {
+  /** Bytes of a record. */
+  @inline static readonly SIZE: u32 = 1288;
+  /** CR0 */
+  cr0: u32;
+  /** CR4, low half */
+  cr4: u32;
+  /** IA32_EFER, low half */
+  efer: u32;
+
+  /** the fields */
+  @inline
+  fields(i: u32): u64 {
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 16);
+  }
+
+  /** Sets `fields(i)`. */
+  @inline
+  setFields(i: u32, value: u64): void {
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 16);
+  }
+
+  /** Address of `fields(0)`. */
+  @inline
+  get fieldsAddress(): usize {
+    return changetype<usize>(this) + 16;
+  }
+
+  /** the arrays */
+  @inline
+  arrays(i: u32): u64 {
+    return load<u64>(changetype<usize>(this) + ((<usize>i) << 3), 152);
+  }
+
+  /** Sets `arrays(i)`. */
+  @inline
+  setArrays(i: u32, value: u64): void {
+    store<u64>(changetype<usize>(this) + ((<usize>i) << 3), value, 152);
+  }
+
+  /** Address of `arrays(0)`. */
+  @inline
+  get arraysAddress(): usize {
+    return changetype<usize>(this) + 152;
+  }
+}
+
+/** Names of a software TLB's contexts. */
+@unmanaged
+export class TlbNames {
+  /** Bytes of a record. */
+  @inline static readonly SIZE: u32 = 16528;
+  /** number that the next new context gets */
+  nextContext: u32;
+  /** tag that the next context gets whose lines are kept */
+  nextTag: u32;
+  /** bit t set: lines of tag t may be found */
+  liveTags: u32;
+  /** 1 + the highest PCID that has a context */
+  pcids: u32;
+
+  /** by tag: the context that has it, 0 none */
+  @inline
+  owners(i: u32): u32 {
+    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 16);
+  }
+
+  /** Sets `owners(i)`. */
+  @inline
+  setOwners(i: u32, value: u32): void {
+    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 16);
+  }
+
+  /** Address of `owners(0)`. */
+  @inline
+  get ownersAddress(): usize {
+    return changetype<usize>(this) + 16;
+  }
+
+  /** by PCID: its context, and from bit 12 up the tag that it was given */
+  @inline
+  contexts(i: u32): u32 {
+    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 144);
+  }
+
+  /** Sets `contexts(i)`. */
+  @inline
+  setContexts(i: u32, value: u32): void {
+    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 144);
+  }
+
+  /** Address of `contexts(0)`. */
+  @inline
+  get contextsAddress(): usize {
+    return changetype<usize>(this) + 144;
+  }
+}
+
 /** One translation of the software TLB. */
 @unmanaged
 export class TlbEntry {
   /** Bytes of a record. */
   @inline static readonly SIZE: u32 = 16;
-  /** address of the page with the PCID, or the mark of a global entry */
+  /** address of the page with its context's number, a global entry's with its mark */
   tag: u64;
   /** what it maps to, laid out like a leaf entry; P clear: not valid */
   data: u64;
@@ -222,14 +330,14 @@ export class TlbEntry {
 export class TlbLine {
   /** Bytes of a record. */
   @inline static readonly SIZE: u32 = 16;
-  /** bits 31:12 of the page, the access and LINE_VALID; 0 where it is not valid */
+  /** bits 31:12 of the page, the access and LINE bits; 0 where it is not valid */
   low: u32;
   /** bits 63:32 of the page */
   high: u32;
   /** page frame number of what it maps to, 31 bits */
   frame: u32;
-  /** unused */
-  pad: u32;
+  /** of the first line: LINE bits of the current context; unused in others */
+  tag: u32;
 }
 
 /** Results of a walk. */

@@ -10,9 +10,13 @@ import {
   ACCESS_WRITE,
   CODE_INDEX,
   CODE_INDEX_SHIFT,
+  CR4_PKE,
+  CR4_PKS,
   PDE4M_ADDRESS_HIGH,
   PFERR_I,
   PFERR_W,
+  PLAN_BLOCK_KEY,
+  PLAN_BLOCK_RIGHTS,
   PTE_A,
   PTE_D,
   PTE_P,
@@ -80,8 +84,8 @@ function setPlan(space: Space, mode: u32, code: u32): void {
   const table: u64 = (required & RIGHT_WRITE ? PTE_RW : 0) | (required & RIGHT_USER ? PTE_US : 0);
   const xd = required & RIGHT_EXECUTE ? space.xdMask : 0;
   const dirty: u64 = code & PFERR_W ? PTE_D : 0;
-  const keys = space.keysUser | space.keysSupervisor;
-  const key: u64 = keys != 0 && !(code & PFERR_I) ? PTE_PKEY : 0;
+  // Whatever the keys are now: other keys than 0 are left to the full walk where keys can deny anything.
+  const key: u64 = hasKeys(space, mode) && !(code & PFERR_I) ? PTE_PKEY : 0;
   const present: u64 = PTE_P | PTE_A;
   const leaf: u64 = table | xd | dirty | key | (forbidden & RIGHT_USER ? PTE_US : 0);
 
@@ -95,11 +99,26 @@ function setPlan(space: Space, mode: u32, code: u32): void {
   plan.checkLarge2 = present | leaf | reservedAt(space, 2, 5) | high;
   plan.checkLarge3 = present | leaf | reservedAt(space, 3, 5);
   plan.checkTlb = present | leaf;
-  const blocked =
-    !isExact(denied, required, forbidden) ||
-    keyDenial(space, code, 0, 0) != 0 ||
-    keyDenial(space, code, RIGHT_USER, 0) != 0;
-  plan.block = blocked ? 1 : 0;
+  plan.block = isExact(denied, required, forbidden) ? 0 : PLAN_BLOCK_RIGHTS;
+  setKeyBlock(space, plan, code);
+}
+
+function setKeyBlock(space: Space, plan: Plan, code: u32): void {
+  const denied = keyDenial(space, code, 0, 0) | keyDenial(space, code, RIGHT_USER, 0);
+  plan.block = (plan.block & PLAN_BLOCK_RIGHTS) | (denied ? PLAN_BLOCK_KEY : 0);
+}
+
+/** Other keys: plans ask for key 0, so that its rights alone count. */
+export function setKeyBlocks(space: Space): void {
+  for (let code: u32 = 0; code <= CODE_INDEX; code += 1 << CODE_INDEX_SHIFT) {
+    setKeyBlock(space, planOf(space, code), code);
+  }
+}
+
+/** Protection keys exist in long mode only, and not at the nested level (SDM "Protection Keys"). */
+// @ts-ignore: decorator
+@inline export function hasKeys(space: Space, mode: u32): bool {
+  return space.kind == KIND_GUEST && mode >= MODE_4LEVEL && (space.cr4 & (CR4_PKE | CR4_PKS)) != 0;
 }
 
 /** Whether exactly the rights that have all of `required` and none of `forbidden` are allowed. */
@@ -141,7 +160,7 @@ function isWindow(space: Space): bool {
 }
 
 /** Canonical addresses that masking would leave as they are: canonical for the narrowest width in force. */
-function setCanonical(space: Space, mode: u32): void {
+export function setCanonical(space: Space, mode: u32): void {
   let width = space.width;
   const user = space.lamUser;
   const supervisor = space.lamSupervisor;

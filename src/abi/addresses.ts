@@ -28,9 +28,44 @@ export const TLB_TAG: BitLayout = {
   title: "Tag of the software TLB",
   source: "x86-paging",
   fields: [
-    { name: "PCID", low: 0, width: 12, meaning: "process-context identifier, 0 in a global entry" },
+    { name: "CONTEXT", low: 0, width: 12, meaning: "number of the context (TLB_NAMES), or of the global entries" },
     { name: "PAGE", low: 12, width: 52, meaning: "the page, with GLOBAL inverted in a global entry" },
     { name: "GLOBAL", low: 62, meaning: "inverted: the entry is global", shares: ["PAGE"] },
+  ],
+};
+
+/** Why a PLAN is blocked. */
+export const PLAN_BLOCK: BitLayout = {
+  prefix: "PLAN_BLOCK",
+  title: "BLOCK of a plan",
+  source: "x86-paging",
+  fields: [
+    { name: "RIGHTS", low: 0, meaning: "what the access needs is no set of bits to be asked for" },
+    { name: "KEY", low: 1, meaning: "protection key 0 denies the access" },
+  ],
+};
+
+/** The low bits of a TLB_LINE that are neither the page's nor an access's. */
+export const LINE: BitLayout = {
+  prefix: "LINE",
+  title: "Mark of a line of the software TLB",
+  source: "x86-paging",
+  fields: [
+    { name: "VALID", low: 0, meaning: "the line is one" },
+    { name: "TAG_LOW", low: 3, meaning: "bit 0 of its context's tag" },
+    { name: "TAG_MIDDLE", low: 5, width: 3, meaning: "bits 3:1 of it" },
+    { name: "TAG_HIGH", low: 11, meaning: "bit 4 of it" },
+  ],
+};
+
+/** What `TLB_NAMES.CONTEXTS` has for a PCID. */
+export const TLB_NAME: BitLayout = {
+  prefix: "TLB_NAME",
+  title: "Name of a PCID's context",
+  source: "x86-paging",
+  fields: [
+    { name: "CONTEXT", low: 0, width: 12, meaning: "its number, 0: there is none" },
+    { name: "TAG", low: 12, width: 5, meaning: "tag of its lines, where OWNERS says that it still has it" },
   ],
 };
 

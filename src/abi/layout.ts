@@ -132,16 +132,24 @@ export const SPACE: RecordLayout = {
     { name: "QUICK", type: "u32", meaning: "derived: MODE_* where single calls may try the quick walk, else 0" },
     { name: "HALF", type: "u64", meaning: "derived: (address + HALF) & HIGH is 0 where an address needs no untagging" },
     { name: "HIGH", type: "u64", meaning: "derived: see HALF" },
+    { name: "CR3_REFUSED", type: "u64", meaning: "bits of CR3 that `writeCr3` leaves to the host; all in EPT and NPT" },
     { name: "TLB", type: "u32", to: "TLB_ENTRY[]", meaning: "pointer to TLB_ENTRY records, 0 for no software TLB" },
     { name: "TLB_MASK", type: "u32", meaning: "their number, a power of two, minus 1" },
+    { name: "TLB_CONTEXT", type: "u64", meaning: "number of the current context in the tags of entries" },
+    {
+      name: "TLB_GLOBAL",
+      type: "u64",
+      meaning: "the mark and number in the tags of global entries; 0: there are none",
+    },
     {
       name: "TLB_LARGE",
       type: "u32",
       meaning: "bit n set: a piece of a level-n page was entered since the last full flush",
     },
-    { name: "TLB_LINES", type: "u32", to: "TLB_LINE[]", meaning: "pointer to as many TLB_LINE records" },
-    { name: "TLB_LINES_USED", type: "u32", meaning: "0: no line is valid" },
-    { name: "PCID", type: "u64", meaning: "derived: the current PCID, 0 with CR4.PCIDE=0" },
+    { name: "TLB_LINES", type: "u32", to: "TLB_LINE[]", meaning: "pointer to TLB_LINE records" },
+    { name: "TLB_LINE_MASK", type: "u32", meaning: "their number, a power of two, minus 1" },
+    { name: "TLB_NAMES", type: "u32", to: "TLB_NAMES", meaning: "pointer to the TLB_NAMES record" },
+    { name: "PCID", type: "u32", meaning: "derived: the current PCID, 0 with CR4.PCIDE=0" },
     {
       name: "PLANS",
       type: "u64",
@@ -181,12 +189,71 @@ export const PLAN: RecordLayout = {
   ],
 };
 
+const SPACE_OFFSETS = offsetsOf(SPACE).offsets;
+const between = (from: string, to: string) => (SPACE_OFFSETS[to]! - SPACE_OFFSETS[from]!) / 8;
+
+/**
+ * What `configure` derived for one setting of CR0, CR4 and EFER: the SPACE record's fields from MODE to before TLB, and its
+ * arrays from PLANS to before PDPTES. What depends on CR3 and on the keys is derived again.
+ */
+export const SAVED_MODE: RecordLayout = {
+  prefix: "SAVED_MODE",
+  className: "SavedMode",
+  title: "A paging mode that a space was in",
+  fields: [
+    { name: "CR0", type: "u32", meaning: "CR0" },
+    { name: "CR4", type: "u32", meaning: "CR4, low half" },
+    { name: "EFER", type: "u32", meaning: "IA32_EFER, low half" },
+    { name: "FIELDS", type: "u64", count: between("MODE", "TLB"), address: true, meaning: "the fields" },
+    { name: "ARRAYS", type: "u64", count: between("PLANS", "PDPTES"), address: true, meaning: "the arrays" },
+  ],
+};
+
+/** Line tags, and numbers of contexts: those of a tag's 12 bits, of which 0 is none. */
+const LINE_TAGS = 32;
+const TLB_CONTEXTS = 4096;
+const PCIDS = 4096;
+
+/**
+ * How the software TLB names what it holds: a context of a PCID has a number, and lines a tag. A flush gives the context
+ * another number, so that nothing has to be looked through; when numbers or tags run out, everything goes.
+ */
+export const TLB_NAMES: RecordLayout = {
+  prefix: "TLB_NAMES",
+  className: "TlbNames",
+  title: "Names of a software TLB's contexts",
+  fields: [
+    { name: "NEXT_CONTEXT", type: "u32", meaning: "number that the next new context gets" },
+    { name: "NEXT_TAG", type: "u32", meaning: "tag that the next context gets whose lines are kept" },
+    { name: "LIVE_TAGS", type: "u32", meaning: "bit t set: lines of tag t may be found" },
+    { name: "PCIDS", type: "u32", meaning: "1 + the highest PCID that has a context" },
+    {
+      name: "OWNERS",
+      type: "u32",
+      count: LINE_TAGS,
+      address: true,
+      meaning: "by tag: the context that has it, 0 none",
+    },
+    {
+      name: "CONTEXTS",
+      type: "u32",
+      count: PCIDS,
+      address: true,
+      meaning: "by PCID: its context, and from bit 12 up the tag that it was given",
+    },
+  ],
+};
+
 export const TLB_ENTRY: RecordLayout = {
   prefix: "TLB_ENTRY",
   className: "TlbEntry",
   title: "One translation of the software TLB",
   fields: [
-    { name: "TAG", type: "u64", meaning: "address of the page with the PCID, or the mark of a global entry" },
+    {
+      name: "TAG",
+      type: "u64",
+      meaning: "address of the page with its context's number, a global entry's with its mark",
+    },
     { name: "DATA", type: "u64", meaning: "what it maps to, laid out like a leaf entry; P clear: not valid" },
   ],
 };
@@ -197,10 +264,10 @@ export const TLB_LINE: RecordLayout = {
   className: "TlbLine",
   title: "One line of the software TLB's first level",
   fields: [
-    { name: "LOW", type: "u32", meaning: "bits 31:12 of the page, the access and LINE_VALID; 0 where it is not valid" },
+    { name: "LOW", type: "u32", meaning: "bits 31:12 of the page, the access and LINE bits; 0 where it is not valid" },
     { name: "HIGH", type: "u32", meaning: "bits 63:32 of the page" },
     { name: "FRAME", type: "u32", meaning: "page frame number of what it maps to, 31 bits" },
-    { name: "PAD", type: "u32", meaning: "unused" },
+    { name: "TAG", type: "u32", meaning: "of the first line: LINE bits of the current context; unused in others" },
   ],
 };
 
@@ -312,6 +379,8 @@ export const RECORDS: readonly RecordLayout[] = [
   PAGE,
   SPACE,
   PLAN,
+  SAVED_MODE,
+  TLB_NAMES,
   TLB_ENTRY,
   TLB_LINE,
   WORK,
@@ -377,10 +446,15 @@ export const CODES = {
   TLB_NON_GLOBAL: 1,
   TLB_PCID: 2,
 
-  /** A line's mark, in a bit that neither pages nor accesses have; its place is
-   * ((low ^ (high + access) * LINE_HASH) >> 12) & TLB_MASK, which spreads pages that differ in their high halves. */
-  LINE_VALID: 1 << 0,
+  TLB_CONTEXTS,
+  LINE_TAGS,
+  /** A line's place is ((low ^ (high + kind) * LINE_HASH) >> 12) & TLB_LINE_MASK, kind being the access and the context's LINE
+   * bits: it spreads pages that differ in their high halves. */
   LINE_HASH: 0x9e3779b1,
+
+  /** `writeCr3`, `recallMode`: done, or left to the host with nothing changed. */
+  REGISTER_DONE: 1,
+  REGISTER_REFUSED: 0,
 
   WALK_PROBE: 1 << 0,
   WALK_TRACE: 1 << 1,

@@ -1,4 +1,5 @@
 /** The Wasm core: one instance over one linear memory, with any number of memories and address spaces in it. */
+
 import type {
   AddressSpaceConfig,
   EptConfig,
@@ -9,6 +10,7 @@ import type {
 } from "../api.js";
 import { checkOptions, show } from "../checks.js";
 import { ConfigError } from "../errors.js";
+import { withUnsignedRegisters } from "../options.js";
 import { LinearMemory, type Region } from "./linear/linear-memory.js";
 import { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
 import { WorkRecord } from "./records/walk.js";
@@ -71,7 +73,8 @@ export class Core implements PagingEngine {
 
   /** A space that translates guest linear addresses. */
   createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): CoreSpace {
-    return this.#space(memory, guestFields(config), { kind: "guest", config });
+    const unsigned = withUnsignedRegisters(config);
+    return this.#space(memory, guestFields(unsigned), { kind: "guest", config: unsigned });
   }
 
   /** A space that translates guest-physical addresses by EPT. */

@@ -13,7 +13,7 @@ import type {
 } from "../api.js";
 import { checkOptions } from "../checks.js";
 import { ConfigError } from "../errors.js";
-import { EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../options.js";
+import { EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS, withUnsignedRegisters } from "../options.js";
 import { readEptConfig } from "./ept-format.js";
 import { EptStage } from "./ept-walk.js";
 import { formatOf } from "./formats.js";
@@ -40,7 +40,8 @@ class ReferenceEngine implements PagingEngine {
     return memory;
   }
 
-  createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): AddressSpace {
+  createAddressSpace(memory: GuestMemory, given: AddressSpaceConfig): AddressSpace {
+    const config = withUnsignedRegisters(given);
     checkOptions(config, GUEST_OPTIONS, "the address space's configuration");
     const physical = this.#own(memory);
     const registers = readRegisters(config);

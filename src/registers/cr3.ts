@@ -48,3 +48,20 @@ export function checkCr3(cr3: bigint, loadedBy: RegisterLoad, state: Cr3State, p
     `(MAXPHYADDR ${processor.maxPhysAddr}${processor.lam ? "" : ", no LAM"})`;
   throw loadedBy === "mov" ? new GeneralProtectionError(message) : new VmEntryError(message);
 }
+
+const ALL = (1n << 64n) - 1n;
+
+/** Bits that MOV to CR3 refuses in this state, whatever the others are: bit 63 as an order needs CR4.PCIDE. */
+export function refusedByMov(state: Cr3State, processor: Cr3Processor): bigint {
+  const order = (state.cr4 & PCIDE) === 0n ? NO_FLUSH : 0n;
+  return reservedCr3Bits(ALL, "mov", state, processor) | order;
+}
+
+/** MOV to CR3's operand: bit 63 is no part of CR3, and reserved without PCIDs (SDM "MOV-Move to/from Control Registers"). */
+export function splitCr3(value: bigint, cr4: bigint): { cr3: bigint; keep: boolean } {
+  const keep = (value & NO_FLUSH) !== 0n;
+  if (keep && (cr4 & PCIDE) === 0n) {
+    throw new GeneralProtectionError(`CR3 0x${value.toString(16)} has bit 63 set with CR4.PCIDE=0`);
+  }
+  return { cr3: value & ~NO_FLUSH, keep };
+}

@@ -42,7 +42,7 @@ import { Space } from "../../abi/records";
 import { setPermissions } from "../permissions";
 import { setFast, setPlans, setTables } from "../plan";
 import { setEptReserved, setLegacyReserved } from "../reserved";
-import { clearLines } from "../tlb/tlb-lines";
+import { enterContext, renameLines } from "../tlb/tlb-names";
 
 /** Fills the derived fields of `space`, whose registers the processor takes: the host has checked that. */
 export function configure(space: Space): void {
@@ -83,7 +83,10 @@ function configureLegacy(space: Space, mode: u32): void {
   setTables(space);
   setPlans(space, mode);
   setPcid(space);
-  clearLines(space);
+  if (space.tlb != 0) {
+    enterContext(space);
+    renameLines(space);
+  }
 }
 
 function configureEpt(space: Space): void {
@@ -120,21 +123,20 @@ function largeLevelsOf(mode: u32, pse: bool, features: u32): u32 {
 
 /** Another CR3 in the same mode: only the root follows. */
 export function setRoot(space: Space, cr3: u64): void {
+  const mode = space.mode;
   space.cr3 = cr3;
-  space.root = rootOf(cr3, space.mode, space.addressMask);
+  space.root = rootOf(cr3, mode, space.addressMask);
   const base = space.tablesBase;
   const size = space.tablesSize;
   setTables(space);
   // Plans of 32-bit paging tell the slot of the tables from others.
-  const same = base == space.tablesBase && size == space.tablesSize;
-  if (!same) setPlans(space, space.mode);
+  if (mode == MODE_32BIT && (base != space.tablesBase || size != space.tablesSize)) setPlans(space, mode);
   setPcid(space);
-  clearLines(space);
 }
 
-function setPcid(space: Space): void {
-  const pcide = (space.cr4 & CR4_PCIDE) != 0;
-  space.pcid = pcide ? space.cr3 & CR3_PCID : 0;
+/** The PCID that CR3 names. */
+export function setPcid(space: Space): void {
+  space.pcid = space.cr4 & CR4_PCIDE ? <u32>(space.cr3 & CR3_PCID) : 0;
 }
 
 /** CR3's address bits: 31:12 in 32-bit paging, 31:5 in PAE, MAXPHYADDR-1:12 in long mode. */
@@ -163,7 +165,7 @@ function fetchCode(space: Space, mode: u32): u32 {
 }
 
 /** Protection keys exist in long mode only, and not at the nested level (SDM "Protection Keys"). */
-function setKeys(space: Space, mode: u32): void {
+export function setKeys(space: Space, mode: u32): void {
   const guestLong = space.kind == KIND_GUEST && mode >= MODE_4LEVEL;
   const cr4 = space.cr4;
   space.keysUser = guestLong && (cr4 & CR4_PKE) != 0 ? space.pkru : 0;
@@ -171,7 +173,7 @@ function setKeys(space: Space, mode: u32): void {
 }
 
 /** SDM "Linear-Address Masking": LAM_U57 wins over LAM_U48; CR4.LAM_SUP follows the paging mode. */
-function setMasking(space: Space, mode: u32): void {
+export function setMasking(space: Space, mode: u32): void {
   const guestLong = space.kind == KIND_GUEST && mode >= MODE_4LEVEL;
   const cr3 = space.cr3;
   let user: u32 = 0;

@@ -2,7 +2,8 @@
  * The software TLB of an address space: direct-mapped, 4 KiB entries, larger pages as pieces of 4 KiB. In front of it
  * are the lines of tlb-lines.ts, which the host reads itself.
  *
- * A tag is the address of the page with the PCID in bits 11:0, or for a global entry with TLB_TAG_GLOBAL in place of it.
+ * A tag is the address of the page with the number of its context in bits 11:0 (tlb-names.ts), of a global entry with the
+ * mark and the number of global ones; both say where the entry lies, so that one page can be there in several contexts.
  * The data are laid out like a leaf entry: frame, P where the entry is valid, R/W and U/S ANDed and XD ORed over the
  * levels, D and the protection key of the leaf, PS for a piece of a larger page. So a hit is checked by the same plan as
  * a leaf of the fast walk: CPL, AC, WP and PKRU are applied at the hit, and what the plan refuses is walked.
@@ -22,19 +23,24 @@ import {
   PTE_RW,
   PTE_US,
   PTE_XD,
-  TLB_TAG_GLOBAL,
+  TLB_TAG_CONTEXT,
   TLB_TAG_PAGE,
-  TLB_TAG_PCID,
 } from "../../abi/bits";
-import { MODE_32BIT, MODE_PAE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, TLB_ALL, TLB_NON_GLOBAL } from "../../abi/codes";
+import { MODE_32BIT, MODE_PAE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, TLB_ALL, TLB_PCID } from "../../abi/codes";
 import { Space, TlbEntry, Work } from "../../abi/records";
 import { NOT_FAST, planFor } from "../plan";
-import { clearLines, dropLines } from "./tlb-lines";
+import { dropLines } from "./tlb-lines";
+import { contextOf, globalMark, renameAll, renameContext, renameLines } from "./tlb-names";
 
-/** Multiplicative (Fibonacci) hash of the page: regions that begin at round addresses do not share places. */
+/** Bits of a name that move its entries elsewhere: out of the way of the low bits, by which pages lie side by side. */
 // @ts-ignore: decorator
-@inline function entryOf(tlb: usize, mask: u32, address: u64): TlbEntry {
-  const number = (<u32>(((address >> 12) * 0x9e3779b97f4a7c15) >> 40)) & mask;
+@inline const NAME_SHIFT: u64 = 44;
+
+/** Multiplicative (Fibonacci) hash of the page and the name: regions that begin at round addresses do not share places. */
+// @ts-ignore: decorator
+@inline function entryOf(tlb: usize, mask: u32, address: u64, name: u64): TlbEntry {
+  const page = (address >> 12) ^ (name << NAME_SHIFT);
+  const number = (<u32>((page * 0x9e3779b97f4a7c15) >> 40)) & mask;
   return changetype<TlbEntry>(tlb + number * TlbEntry.SIZE);
 }
 
@@ -45,10 +51,15 @@ import { clearLines, dropLines } from "./tlb-lines";
   // Tags tell canonical addresses apart, no others.
   if ((address + space.half) & space.high) return NOT_FAST;
   const plan = planFor(space, access);
-  const entry = entryOf(tlb, space.tlbMask, address);
+  const page = address & TLB_TAG_PAGE;
+  const context = space.tlbContext;
+  let entry = entryOf(tlb, space.tlbMask, address, context);
+  if (entry.tag != (page ^ context)) {
+    const mark = space.tlbGlobal;
+    entry = entryOf(tlb, space.tlbMask, address, mark);
+    if (mark == 0 || entry.tag != (page ^ mark)) return NOT_FAST;
+  }
   const data = entry.data;
-  const tag = entry.tag ^ (address & TLB_TAG_PAGE);
-  if (tag != space.pcid && tag != TLB_TAG_GLOBAL) return NOT_FAST;
   const wrong = (data ^ plan.needLeaf) & plan.checkTlb;
   if (wrong | plan.block) return NOT_FAST;
   return (data & PTE_ADDRESS) | (address & 0xfff);
@@ -63,7 +74,7 @@ export function enterWork(space: Space, work: Work, address: u64): void {
   let bits: u64 = rights & RIGHT_WRITE ? PTE_RW : 0;
   if (rights & RIGHT_USER) bits |= PTE_US;
   if (!(rights & RIGHT_EXECUTE)) bits |= PTE_XD;
-  dropLines(space, address);
+  dropLines(space, address, space.pcid, space.tlbGlobal != 0);
   enter(space, address, work.pa, leaf, bits, level);
 }
 
@@ -99,9 +110,10 @@ export function enterFast(space: Space, address: u64, pa: u64): void {
   }
 }
 
-/** `bits`: R/W, U/S and XD over all levels. */
+/** `bits`: R/W, U/S and XD over all levels. What is there of the page under the other name is no longer true. */
 function enter(space: Space, address: u64, pa: u64, leaf: u64, bits: u64, level: u32): void {
   const tlb = space.tlb;
+  const mask = space.tlbMask;
   const global = (leaf & PTE_G) != 0 && (space.cr4 & CR4_PGE) != 0;
   const key = space.mode > MODE_PAE ? leaf & PTE_PKEY : 0;
   let data = (pa & PTE_ADDRESS) | bits | PTE_P | PTE_A | (leaf & PTE_D) | key;
@@ -109,14 +121,24 @@ function enter(space: Space, address: u64, pa: u64, leaf: u64, bits: u64, level:
     data |= PTE_PS;
     space.tlbLarge |= (<u32>1) << level;
   }
-  const entry = entryOf(tlb, space.tlbMask, address);
-  entry.tag = (address & TLB_TAG_PAGE) ^ (global ? TLB_TAG_GLOBAL : space.pcid);
+  const page = address & TLB_TAG_PAGE;
+  const name = global ? globalMark(space) : space.tlbContext;
+  const other = global ? space.tlbContext : space.tlbGlobal;
+  if (other != 0) dropTag(tlb, mask, address, page ^ other, other);
+  const entry = entryOf(tlb, mask, address, name);
+  entry.tag = page ^ name;
   entry.data = data;
+}
+
+// @ts-ignore: decorator
+@inline function dropTag(tlb: usize, mask: u32, address: u64, tag: u64, name: u64): void {
+  const entry = entryOf(tlb, mask, address, name);
+  if (entry.tag == tag) entry.tag = 0;
 }
 
 /** A fault at canonical, untagged `address` drops what the TLB holds for it (SDM "Operations that Invalidate TLBs"). */
 export function dropFaulted(space: Space, address: u64): void {
-  tlbDropPage(space, address, <u32>space.pcid, 1);
+  tlbDropPage(space, address, space.pcid, 1);
 }
 
 /**
@@ -128,17 +150,24 @@ export function tlbDropPage(space: Space, address: u64, pcid: u32, global: u32):
   const tlb = space.tlb;
   if (tlb == 0) return;
   const mask = space.tlbMask;
+  const context = contextOf(space, pcid);
+  const mark = global != 0 ? space.tlbGlobal : 0;
+  const page = address & TLB_TAG_PAGE;
   const large = space.tlbLarge;
-  dropIf(entryOf(tlb, mask, address), address, TLB_TAG_PAGE, pcid, global);
+  if (context != 0) dropTag(tlb, mask, address, page ^ context, context);
+  if (mark != 0) dropTag(tlb, mask, address, page ^ mark, mark);
   if (large == 0) {
-    dropLines(space, address);
+    dropLines(space, address, pcid, mark != 0);
     return;
   }
-  clearLines(space);
-  const same = ~reachOf(space.mode, 31 - clz<u32>(large));
+  renameLines(space);
+  const same = ~reachOf(space.mode, 31 - clz<u32>(large)) | TLB_TAG_CONTEXT;
   for (let i: u32 = 0; i <= mask; i++) {
     const entry = changetype<TlbEntry>(tlb + i * TlbEntry.SIZE);
-    if (entry.data & PTE_PS) dropIf(entry, address, same, pcid, global);
+    if (!(entry.data & PTE_PS)) continue;
+    const tag = entry.tag;
+    const inContext = context != 0 && ((tag ^ page ^ context) & same) == 0;
+    if (inContext || (mark != 0 && ((tag ^ page ^ mark) & same) == 0)) entry.tag = 0;
   }
 }
 
@@ -148,37 +177,9 @@ function reachOf(mode: u32, level: u32): u64 {
   return ((<u64>1) << shift) - 1;
 }
 
-/** Drops `entry` where its page agrees with `address` in the bits of `same` and it is of `pcid`, or global. */
-// @ts-ignore: decorator
-@inline function dropIf(entry: TlbEntry, address: u64, same: u64, pcid: u32, global: u32): void {
-  const tag = entry.tag;
-  const marked = isGlobal(tag);
-  const page = marked ? tag ^ TLB_TAG_GLOBAL : tag & TLB_TAG_PAGE;
-  if ((page ^ address) & same) return;
-  if (marked ? global != 0 : <u32>(tag & TLB_TAG_PCID) == pcid) entry.data = 0;
-}
-
 /** Drops entries: TLB_ALL, TLB_NON_GLOBAL, or TLB_PCID those of `pcid` that are not global. */
 export function tlbFlush(space: Space, which: u32, pcid: u32): void {
-  const tlb = space.tlb;
-  if (tlb == 0) return;
-  const mask = space.tlbMask;
-  clearLines(space);
-  if (which == TLB_ALL) {
-    memory.fill(tlb, 0, (<usize>mask + 1) << 4);
-    space.tlbLarge = 0;
-    return;
-  }
-  for (let i: u32 = 0; i <= mask; i++) {
-    const entry = changetype<TlbEntry>(tlb + i * TlbEntry.SIZE);
-    const tag = entry.tag;
-    if (isGlobal(tag)) continue;
-    if (which == TLB_NON_GLOBAL || <u32>(tag & TLB_TAG_PCID) == pcid) entry.data = 0;
-  }
-}
-
-/** Bits 63 and 62 of a canonical address are equal; the mark of a global entry makes them differ. */
-// @ts-ignore: decorator
-@inline function isGlobal(tag: u64): bool {
-  return (tag ^ (tag << 1)) >> 63 != 0;
+  if (space.tlb == 0) return;
+  if (which == TLB_PCID) renameContext(space, pcid);
+  else renameAll(space, which == TLB_ALL);
 }

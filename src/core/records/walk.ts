@@ -204,22 +204,26 @@ export const SPACE_OFFSET = {
   quick: 160,
   half: 168,
   high: 176,
-  tlb: 184,
-  tlbMask: 188,
-  tlbLarge: 192,
-  tlbLines: 196,
-  tlbLinesUsed: 200,
-  pcid: 208,
-  plans: 216,
-  reserved: 1240,
-  permissions: 1320,
-  pdptes: 1352,
+  cr3Refused: 184,
+  tlb: 192,
+  tlbMask: 196,
+  tlbContext: 200,
+  tlbGlobal: 208,
+  tlbLarge: 216,
+  tlbLines: 220,
+  tlbLineMask: 224,
+  tlbNames: 228,
+  pcid: 232,
+  plans: 240,
+  reserved: 1264,
+  permissions: 1344,
+  pdptes: 1376,
 } as const;
 
 /** Address space. */
 export class SpaceRecord {
   /** Bytes. */
-  static readonly SIZE = 1384;
+  static readonly SIZE = 1408;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -452,90 +456,126 @@ export class SpaceRecord {
     return this.#linear.u64[(this.at + 176) >>> 3]!;
   }
 
+  /** bits of CR3 that `writeCr3` leaves to the host; all in EPT and NPT */
+  get cr3Refused(): bigint {
+    return this.#linear.u64[(this.at + 184) >>> 3]!;
+  }
+
+  set cr3Refused(value: bigint) {
+    this.#linear.u64[(this.at + 184) >>> 3] = value;
+  }
+
   /** pointer to TLB_ENTRY records, 0 for no software TLB */
   get tlb(): number {
-    return this.#linear.u32[(this.at + 184) >>> 2]!;
+    return this.#linear.u32[(this.at + 192) >>> 2]!;
   }
 
   set tlb(value: number) {
-    this.#linear.u32[(this.at + 184) >>> 2] = value;
+    this.#linear.u32[(this.at + 192) >>> 2] = value;
   }
 
   /** their number, a power of two, minus 1 */
   get tlbMask(): number {
-    return this.#linear.u32[(this.at + 188) >>> 2]!;
+    return this.#linear.u32[(this.at + 196) >>> 2]!;
   }
 
   set tlbMask(value: number) {
-    this.#linear.u32[(this.at + 188) >>> 2] = value;
+    this.#linear.u32[(this.at + 196) >>> 2] = value;
+  }
+
+  /** number of the current context in the tags of entries */
+  get tlbContext(): bigint {
+    return this.#linear.u64[(this.at + 200) >>> 3]!;
+  }
+
+  set tlbContext(value: bigint) {
+    this.#linear.u64[(this.at + 200) >>> 3] = value;
+  }
+
+  /** the mark and number in the tags of global entries; 0: there are none */
+  get tlbGlobal(): bigint {
+    return this.#linear.u64[(this.at + 208) >>> 3]!;
+  }
+
+  set tlbGlobal(value: bigint) {
+    this.#linear.u64[(this.at + 208) >>> 3] = value;
   }
 
   /** bit n set: a piece of a level-n page was entered since the last full flush */
   get tlbLarge(): number {
-    return this.#linear.u32[(this.at + 192) >>> 2]!;
+    return this.#linear.u32[(this.at + 216) >>> 2]!;
   }
 
   set tlbLarge(value: number) {
-    this.#linear.u32[(this.at + 192) >>> 2] = value;
+    this.#linear.u32[(this.at + 216) >>> 2] = value;
   }
 
-  /** pointer to as many TLB_LINE records */
+  /** pointer to TLB_LINE records */
   get tlbLines(): number {
-    return this.#linear.u32[(this.at + 196) >>> 2]!;
+    return this.#linear.u32[(this.at + 220) >>> 2]!;
   }
 
   set tlbLines(value: number) {
-    this.#linear.u32[(this.at + 196) >>> 2] = value;
+    this.#linear.u32[(this.at + 220) >>> 2] = value;
   }
 
-  /** 0: no line is valid */
-  get tlbLinesUsed(): number {
-    return this.#linear.u32[(this.at + 200) >>> 2]!;
+  /** their number, a power of two, minus 1 */
+  get tlbLineMask(): number {
+    return this.#linear.u32[(this.at + 224) >>> 2]!;
   }
 
-  set tlbLinesUsed(value: number) {
-    this.#linear.u32[(this.at + 200) >>> 2] = value;
+  set tlbLineMask(value: number) {
+    this.#linear.u32[(this.at + 224) >>> 2] = value;
+  }
+
+  /** pointer to the TLB_NAMES record */
+  get tlbNames(): number {
+    return this.#linear.u32[(this.at + 228) >>> 2]!;
+  }
+
+  set tlbNames(value: number) {
+    this.#linear.u32[(this.at + 228) >>> 2] = value;
   }
 
   /** derived: the current PCID, 0 with CR4.PCIDE=0 */
-  get pcid(): bigint {
-    return this.#linear.u64[(this.at + 208) >>> 3]!;
+  get pcid(): number {
+    return this.#linear.u32[(this.at + 232) >>> 2]!;
   }
 
   /** derived: PLAN records by error-code bits 4:1 of the access */
   plans(index: number): bigint {
-    return this.#linear.u64[((this.at + 216) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 240) >>> 3) + index]!;
   }
 
   setPlans(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 216) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 240) >>> 3) + index] = value;
   }
 
   /** derived: must-be-zero bits, [bit 7][level - 1] */
   reserved(index: number): bigint {
-    return this.#linear.u64[((this.at + 1240) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 1264) >>> 3) + index]!;
   }
 
   setReserved(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 1240) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 1264) >>> 3) + index] = value;
   }
 
   /** derived: denied rights combinations by error-code bits 4:1 */
   permissions(index: number): number {
-    return this.#linear.u16[((this.at + 1320) >>> 1) + index]!;
+    return this.#linear.u16[((this.at + 1344) >>> 1) + index]!;
   }
 
   setPermissions(index: number, value: number): void {
-    this.#linear.u16[((this.at + 1320) >>> 1) + index] = value;
+    this.#linear.u16[((this.at + 1344) >>> 1) + index] = value;
   }
 
   /** latched PAE PDPTEs */
   pdptes(index: number): bigint {
-    return this.#linear.u64[((this.at + 1352) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 1376) >>> 3) + index]!;
   }
 
   setPdptes(index: number, value: bigint): void {
-    this.#linear.u64[((this.at + 1352) >>> 3) + index] = value;
+    this.#linear.u64[((this.at + 1376) >>> 3) + index] = value;
   }
 }
 
@@ -606,6 +646,154 @@ export class PlanRecord {
   }
 }
 
+/** Where the fields of SavedModeRecord begin, in bytes. */
+export const SAVED_MODE_OFFSET = {
+  cr0: 0,
+  cr4: 4,
+  efer: 8,
+  fields: 16,
+  arrays: 152,
+} as const;
+
+/** A paging mode that a space was in. */
+export class SavedModeRecord {
+  /** Bytes. */
+  static readonly SIZE = 1288;
+  readonly #linear: LinearMemory;
+
+  /** `at` is the record's linear address; with another one the object stands for another record. */
+  constructor(
+    linear: LinearMemory,
+    public at: number,
+  ) {
+    this.#linear = linear;
+  }
+
+  /** CR0 */
+  get cr0(): number {
+    return this.#linear.u32[this.at >>> 2]!;
+  }
+
+  set cr0(value: number) {
+    this.#linear.u32[this.at >>> 2] = value;
+  }
+
+  /** CR4, low half */
+  get cr4(): number {
+    return this.#linear.u32[(this.at + 4) >>> 2]!;
+  }
+
+  set cr4(value: number) {
+    this.#linear.u32[(this.at + 4) >>> 2] = value;
+  }
+
+  /** IA32_EFER, low half */
+  get efer(): number {
+    return this.#linear.u32[(this.at + 8) >>> 2]!;
+  }
+
+  set efer(value: number) {
+    this.#linear.u32[(this.at + 8) >>> 2] = value;
+  }
+
+  /** the fields */
+  fields(index: number): bigint {
+    return this.#linear.u64[((this.at + 16) >>> 3) + index]!;
+  }
+
+  setFields(index: number, value: bigint): void {
+    this.#linear.u64[((this.at + 16) >>> 3) + index] = value;
+  }
+
+  /** the arrays */
+  arrays(index: number): bigint {
+    return this.#linear.u64[((this.at + 152) >>> 3) + index]!;
+  }
+
+  setArrays(index: number, value: bigint): void {
+    this.#linear.u64[((this.at + 152) >>> 3) + index] = value;
+  }
+}
+
+/** Where the fields of TlbNamesRecord begin, in bytes. */
+export const TLB_NAMES_OFFSET = {
+  nextContext: 0,
+  nextTag: 4,
+  liveTags: 8,
+  pcids: 12,
+  owners: 16,
+  contexts: 144,
+} as const;
+
+/** Names of a software TLB's contexts. */
+export class TlbNamesRecord {
+  /** Bytes. */
+  static readonly SIZE = 16528;
+  readonly #linear: LinearMemory;
+
+  /** `at` is the record's linear address; with another one the object stands for another record. */
+  constructor(
+    linear: LinearMemory,
+    public at: number,
+  ) {
+    this.#linear = linear;
+  }
+
+  /** number that the next new context gets */
+  get nextContext(): number {
+    return this.#linear.u32[this.at >>> 2]!;
+  }
+
+  set nextContext(value: number) {
+    this.#linear.u32[this.at >>> 2] = value;
+  }
+
+  /** tag that the next context gets whose lines are kept */
+  get nextTag(): number {
+    return this.#linear.u32[(this.at + 4) >>> 2]!;
+  }
+
+  set nextTag(value: number) {
+    this.#linear.u32[(this.at + 4) >>> 2] = value;
+  }
+
+  /** bit t set: lines of tag t may be found */
+  get liveTags(): number {
+    return this.#linear.u32[(this.at + 8) >>> 2]!;
+  }
+
+  set liveTags(value: number) {
+    this.#linear.u32[(this.at + 8) >>> 2] = value;
+  }
+
+  /** 1 + the highest PCID that has a context */
+  get pcids(): number {
+    return this.#linear.u32[(this.at + 12) >>> 2]!;
+  }
+
+  set pcids(value: number) {
+    this.#linear.u32[(this.at + 12) >>> 2] = value;
+  }
+
+  /** by tag: the context that has it, 0 none */
+  owners(index: number): number {
+    return this.#linear.u32[((this.at + 16) >>> 2) + index]!;
+  }
+
+  setOwners(index: number, value: number): void {
+    this.#linear.u32[((this.at + 16) >>> 2) + index] = value;
+  }
+
+  /** by PCID: its context, and from bit 12 up the tag that it was given */
+  contexts(index: number): number {
+    return this.#linear.u32[((this.at + 144) >>> 2) + index]!;
+  }
+
+  setContexts(index: number, value: number): void {
+    this.#linear.u32[((this.at + 144) >>> 2) + index] = value;
+  }
+}
+
 /** Where the fields of TlbEntryRecord begin, in bytes. */
 export const TLB_ENTRY_OFFSET = {
   tag: 0,
@@ -626,7 +814,7 @@ export class TlbEntryRecord {
     this.#linear = linear;
   }
 
-  /** address of the page with the PCID, or the mark of a global entry */
+  /** address of the page with its context's number, a global entry's with its mark */
   get tag(): bigint {
     return this.#linear.u64[this.at >>> 3]!;
   }
@@ -642,6 +830,7 @@ export const TLB_LINE_OFFSET = {
   low: 0,
   high: 4,
   frame: 8,
+  tag: 12,
 } as const;
 
 /** One line of the software TLB's first level. */
@@ -658,7 +847,7 @@ export class TlbLineRecord {
     this.#linear = linear;
   }
 
-  /** bits 31:12 of the page, the access and LINE_VALID; 0 where it is not valid */
+  /** bits 31:12 of the page, the access and LINE bits; 0 where it is not valid */
   get low(): number {
     return this.#linear.u32[this.at >>> 2]!;
   }
@@ -671,6 +860,11 @@ export class TlbLineRecord {
   /** page frame number of what it maps to, 31 bits */
   get frame(): number {
     return this.#linear.u32[(this.at + 8) >>> 2]!;
+  }
+
+  /** of the first line: LINE bits of the current context; unused in others */
+  get tag(): number {
+    return this.#linear.u32[(this.at + 12) >>> 2]!;
   }
 }
 

@@ -4,7 +4,7 @@ import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RegisterLoa
 import { checkChoice, checkFlag, checkInteger, checkOptions, show } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
 import { CPU_OPTIONS, EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../../options.js";
-import { checkChange, isLongMode, numbersOf } from "../../registers/control-registers.js";
+import { checkChange, isLongMode, numbersOf, type PagingRegisters } from "../../registers/control-registers.js";
 import { checkCr3 } from "../../registers/cr3.js";
 import { checkCr4 } from "../../registers/cr4.js";
 import { eptpProblem } from "../../registers/eptp.js";
@@ -57,6 +57,11 @@ export function guestFields(config: AddressSpaceConfig, before?: SpaceFields): S
   if (before !== undefined) checkChange(numbersOf(before), numbersOf(fields));
   checkMode(fields);
   return processorFields(fields, config.cpu, loadedBy);
+}
+
+/** The registers that the mode depends on, as unsigned numbers. */
+export function registersOf(fields: SpaceFields): PagingRegisters {
+  return numbersOf(fields);
 }
 
 const LAM_USER = bitOf(CR3, "LAM_U48") | bitOf(CR3, "LAM_U57");

@@ -1,4 +1,5 @@
 /** An address space of the Wasm core. */
+
 import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../../abi/index.js";
 import type {
   AddressSpace,
@@ -12,6 +13,8 @@ import type {
 } from "../../api.js";
 import { checkArray, checkInteger, show } from "../../checks.js";
 import { ConfigError, DisposedError, UnsupportedError } from "../../errors.js";
+import { withUnsignedRegisters } from "../../options.js";
+import { splitCr3 } from "../../registers/cr3.js";
 import { checkInvpcid } from "../../registers/invpcid.js";
 import { checkLinear } from "../../registers/linear-address.js";
 import { mergeRuns, type Run } from "../../runs.js";
@@ -26,9 +29,11 @@ import { throwBadPdptes } from "./pdpte-errors.js";
 import { MODES, readSteps, readTranslation } from "./results.js";
 import { guestFields, type SpaceFields, writeFields } from "./space-config.js";
 import { enumerateLeaves } from "./space-leaves.js";
-import { SpaceTlb, splitCr3 } from "./space-tlb.js";
+import { SpaceRegisters } from "./space-registers.js";
+import { SpaceTlb } from "./space-tlb.js";
 
 const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
+const ALL_BITS = 0xffff_ffff_ffff_ffffn;
 /** Empty, as the lines of a memory that has grown are. */
 const NO_LINES = new Int32Array(0);
 /** `translate` gives this for a page that has to be read first; no error code comes with it. */
@@ -57,9 +62,8 @@ export class CoreSpace implements AddressSpace {
   /** Spaces whose second stage this is: they end with it. */
   readonly #firstStages = new Set<CoreSpace>();
   readonly #made: SpaceConfiguration;
-  /** A guest's configuration as it is now. */
-  #config: AddressSpaceConfig | undefined;
-  #fields: SpaceFields;
+  /** Of a guest's space. */
+  readonly #registers: SpaceRegisters | undefined;
   #mode: PagingMode;
   #tlb: SpaceTlb | undefined;
   /** The first level of the software TLB, if there is one: TLB_LINE records. */
@@ -83,7 +87,7 @@ export class CoreSpace implements AddressSpace {
   ) {
     const config = configuration.kind === "guest" ? configuration.config : undefined;
     const second = config?.secondStage;
-    if (second !== undefined && !(second instanceof CoreSpace && second.#config === undefined)) {
+    if (second !== undefined && !(second instanceof CoreSpace && second.#registers === undefined)) {
       throw new ConfigError("secondStage is not an EPT or NPT space of this core");
     }
     if (second !== undefined && second.memory !== memory) {
@@ -95,8 +99,6 @@ export class CoreSpace implements AddressSpace {
     this.#linear = memory.linear;
     this.#work = work;
     this.#made = configuration;
-    this.#config = config;
-    this.#fields = fields;
     this.#second = second;
     if (second !== undefined) second.#requireLive();
     memory.requireLive();
@@ -109,12 +111,15 @@ export class CoreSpace implements AddressSpace {
       this.#record.second = second?.pointer ?? 0;
       this.#record.work = work.at;
       this.#tlb = config?.tlbEntries ? new SpaceTlb(exports, this.#linear, this.#record, config) : undefined;
+      this.#registers = config && new SpaceRegisters(exports, this.#linear, this.#record, config, fields);
       let missing = this.#apply(fields);
       while (missing !== undefined) {
         this.#supply(missing);
         missing = this.#apply(fields);
       }
       this.#mode = this.#modeNow();
+      if (config !== undefined) this.#registers!.replace(config, fields);
+      else this.#record.cr3Refused = ALL_BITS;
       this.#viewLines();
     } catch (error) {
       this.dispose();
@@ -127,7 +132,7 @@ export class CoreSpace implements AddressSpace {
   }
 
   get configuration(): SpaceConfiguration {
-    return this.#config === undefined ? this.#made : { kind: "guest", config: this.#config };
+    return this.#registers === undefined ? this.#made : { kind: "guest", config: this.#registers.config };
   }
 
   /**
@@ -139,8 +144,12 @@ export class CoreSpace implements AddressSpace {
     if (typeof changes !== "object" || changes === null) {
       throw new ConfigError(`the changes are ${show(changes)}, expected an object`);
     }
-    const before = this.#change(changes);
-    this.#tlb?.afterUpdate(before, this.#config!, "cr3" in changes);
+    this.#requireLive();
+    if (this.#registers?.tryWrite(changes)) this.#followMode();
+    else {
+      const before = this.#change(withUnsignedRegisters(changes));
+      this.#tlb?.afterUpdate(before, this.#registers!.config, "cr3" in changes);
+    }
   }
 
   /**
@@ -148,17 +157,36 @@ export class CoreSpace implements AddressSpace {
    * Throws GeneralProtectionError as the instruction would; nothing has changed then.
    */
   writeCr3(value: U64): void {
+    if (this.#disposed) throwDisposed();
+    if (this.#registers?.tryWriteCr3(value)) return;
     const config = this.#guestConfig("CR3 is");
-    const { cr3, keep } = splitCr3(toU64(value, "CR3"), BigInt(config.cr4));
+    const { cr3: written } = withUnsignedRegisters({ cr3: value });
+    const { cr3, keep } = splitCr3(toU64(written, "CR3"), BigInt(config.cr4));
     this.#change({ cr3, loadedBy: "mov" }, true);
-    if (!keep) this.#tlb?.flushContext(this.#config!, cr3);
+    if (!keep) this.#tlb?.flushContext();
+  }
+
+  /** WRPKRU. Throws RangeError for what has no 32 bits. */
+  setPkru(value: number): void {
+    this.#keys("PKRU is").writeKeys(toRegister32(value, "PKRU"), this.#record.pkrs);
+  }
+
+  /** WRMSR to IA32_PKRS. Throws RangeError for what has no 32 bits. */
+  setPkrs(value: number): void {
+    this.#keys("IA32_PKRS is").writeKeys(this.#record.pkru, toRegister32(value, "IA32_PKRS"));
+  }
+
+  #keys(what: string): SpaceRegisters {
+    this.#requireLive();
+    if (this.#registers === undefined) throw new UnsupportedError(`${what} not for EPT and NPT spaces`);
+    return this.#registers;
   }
 
   /** INVLPG: drops `address`'s page, whatever its size, in the current PCID and as a global page. */
   invlpg(address: U64): void {
-    const config = this.#guestConfig("INVLPG is");
+    this.#keys("INVLPG is");
     const at = this.#address(address);
-    this.#tlb?.dropPage(at, config);
+    this.#tlb?.dropPage(at);
   }
 
   /**
@@ -174,9 +202,7 @@ export class CoreSpace implements AddressSpace {
   }
 
   #guestConfig(what: string): AddressSpaceConfig {
-    this.#requireLive();
-    if (this.#config === undefined) throw new UnsupportedError(`${what} not for EPT and NPT spaces`);
-    return this.#config;
+    return this.#keys(what).config;
   }
 
   /** Returns the configuration before. */
@@ -205,7 +231,9 @@ export class CoreSpace implements AddressSpace {
     const config = { ...before, ...changes };
     // MOV to CR3 reads the PDPTEs, whatever values were given before.
     if (fromMemory) delete (config as { pdpteValues?: unknown }).pdpteValues;
-    const fields = guestFields(config, this.#fields);
+    const registers = this.#registers!;
+    const fields = guestFields(config, registers.fields);
+    if (config.cr0 !== before.cr0 || config.cr4 !== before.cr4 || config.efer !== before.efer) registers.remember();
     const record = this.#linear.u8.slice(this.pointer, this.pointer + SpaceRecord.SIZE);
     let done = false;
     try {
@@ -213,13 +241,24 @@ export class CoreSpace implements AddressSpace {
       done = missing === undefined;
       if (!done) return missing;
     } finally {
-      if (!done) this.#linear.u8.set(record, this.pointer);
+      if (!done) {
+        this.#linear.u8.set(record, this.pointer);
+        this.#tlb?.reenter();
+      }
     }
     this.#mode = this.#modeNow();
-    this.#config = config;
-    this.#fields = fields;
+    registers.replace(config, fields);
+    registers.remember();
     this.#viewLines();
     return undefined;
+  }
+
+  /** The mode may be another one than before the core changed registers. */
+  #followMode(): void {
+    const mode = this.#modeNow();
+    if (mode === this.#mode) return;
+    this.#mode = mode;
+    this.#viewLines();
   }
 
   translate(address: U64, access: number = Access.Read): Translation {
@@ -234,12 +273,12 @@ export class CoreSpace implements AddressSpace {
    */
   translateFast(high: number, low: number, access: number): number {
     const lines = this.#lines;
-    // CODES.LINE_HASH, LINE_VALID (added to an access, which has no bit there) and MISSING are written out: V8 would load
-    // what a module holds in each call.
+    // CODES.LINE_HASH and MISSING are written out: V8 would load what a module holds in each call. The fourth word of the
+    // first line has the LINE bits of the context, where no access has one.
     if (lines !== undefined) {
-      const kind = access & 0xfff;
+      const kind = (access & ACCESS_BITS) + lines[3]!;
       const at = ((low ^ Math.imul(high + kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
-      if (lines[at] === ((low & 0xfffff000) | (kind + 1)) && lines[at + 1] === (high | 0)) {
+      if (lines[at] === ((low & 0xfffff000) | kind) && lines[at + 1] === (high | 0)) {
         return lines[at + 2]! * 4096 + (low & 0xfff);
       }
       // Growing the memory empties its views: nothing is found in them.
@@ -255,9 +294,9 @@ export class CoreSpace implements AddressSpace {
   translateFast32(address: number, access: number): number {
     const lines = this.#lines32;
     if (lines !== undefined) {
-      const kind = access & 0xfff;
+      const kind = (access & ACCESS_BITS) + lines[3]!;
       const at = ((address ^ Math.imul(kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
-      if (lines[at] === ((address & 0xfffff000) | (kind + 1))) return lines[at + 2]! * 4096 + (address & 0xfff);
+      if (lines[at] === ((address & 0xfffff000) | kind)) return lines[at + 2]! * 4096 + (address & 0xfff);
       if (lines.length === 0) this.#viewLines();
     }
     const translate = this.#translate32;
@@ -385,6 +424,7 @@ export class CoreSpace implements AddressSpace {
     this.#lines = NO_LINES;
     this.#lines32 = NO_LINES;
     this.#tlb?.dispose();
+    this.#registers?.dispose();
     this.#linear.free(this.pointer, SpaceRecord.SIZE);
   }
 
@@ -428,7 +468,7 @@ export class CoreSpace implements AddressSpace {
   /** An address to translate; throws RangeError or, for a linear address that the mode does not have, ConfigError. */
   #address(address: U64): bigint {
     const at = toU64(address, "address");
-    if (this.#config !== undefined) checkLinear(at, isWide(this.#mode));
+    if (this.#registers !== undefined) checkLinear(at, isWide(this.#mode));
     return at;
   }
 
@@ -477,6 +517,11 @@ function throwDisposed(): never {
 /** Whether linear addresses may have more than 32 bits. */
 function isWide(mode: PagingMode): boolean {
   return mode === "4level" || mode === "5level";
+}
+
+/** A register of 32 bits, which emulators often hold as a signed integer. */
+function toRegister32(value: number, what: string): number {
+  return checkInteger(value, -0x8000_0000, 0xffff_ffff, what, RangeError) >>> 0;
 }
 
 function checkAccess(access: number): number {

@@ -5,8 +5,18 @@ import type { ShadowExports } from "./shadow-exports.js";
 export interface CoreExports extends ShadowExports {
   /** Registers a page of a sparse memory, `linear` being NO_MEMORY where the source has none; 0 where it was registered. */
   insertPage(memory: number, gfn: bigint, linear: number): number;
-  /** Derives a space's fields; 0 where CR3 has reserved bits set, and then nothing has changed. */
+  /** Derives a space's fields from its registers and options. */
   configure(space: number): void;
+  /** MOV to CR3; a CODES.REGISTER_* code, REGISTER_REFUSED with nothing changed where the host has to look. */
+  writeCr3(space: number, value: bigint): number;
+  /** Other protection-key rights. */
+  writeKeys(space: number, pkru: number, pkrs: number): void;
+  /** Keeps what CR0, CR4 and EFER made of a space in a SAVED_MODE record. */
+  saveMode(space: number, saved: number): void;
+  /** CR0, CR4 and EFER are what they were then; a CODES.REGISTER_* code. */
+  recallMode(space: number, saved: number): number;
+  /** What the software TLB loses where CR0, CR4 and EFER were these before. */
+  afterChange(space: number, cr0: number, cr4: number, efer: number): void;
   /** Latches PAE PDPTEs; a Status, PageFault meaning reserved bits. */
   loadPdptes(space: number): number;
   /** Checks PDPTEs that were given; a Status as `loadPdptes`. */
@@ -21,6 +31,8 @@ export interface CoreExports extends ShadowExports {
   translateBatch(space: number, input: number, output: number, count: number, access: number, kernel: number): number;
   /** Drops what the software TLB has for the page of `address` in `pcid`, with `global` 1 also a global entry. */
   tlbDropPage(space: number, address: bigint, pcid: number, global: number): void;
+  /** The context that the SPACE record's PCID names is the software TLB's current one. */
+  enterContext(space: number): void;
   /** Drops many entries; `which` is a TLB_* code. */
   tlbFlush(space: number, which: number, pcid: number): void;
   /** A Status; the entries read are in WORK_TRACE. */

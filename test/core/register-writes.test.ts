@@ -1,0 +1,287 @@
+/**
+ * Register writes that the core does by itself (CR3, modes that a space was in before, protection keys) against spaces that
+ * are made with the registers as they are then.
+ */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { Access, bitOf, CR3, CR4 } from "../../src/abi/index.js";
+import type { AddressSpaceConfig, Translation } from "../../src/api.js";
+import { type CoreMemory, type CoreSpace, loadSync } from "../../src/core/index.js";
+import { PagingError } from "../../src/errors.js";
+import { createReference } from "../../src/reference/index.js";
+
+const core = loadSync();
+const reference = createReference();
+const ALL = 0x67n;
+const NO_FLUSH = bitOf(CR3, "NOFLUSH");
+const cr4 = (...names: string[]) => names.reduce((value, name) => value | bitOf(CR4, name), 0n);
+
+/** Where the roots lie; the last in no slot. PAE's page-directory-pointer tables are in the same pages. */
+const ROOTS = [0x1000n, 0x2000n, 0x3020n, 0x9000n] as const;
+const USER = 4n;
+const KEY = 1n << 59n;
+
+/** Tables that say something else in each mode and under each root, with user, supervisor and keyed pages. */
+function fill(memory: { writeU64(gpa: bigint, value: bigint): void }): void {
+  ROOTS.slice(0, 3).forEach((root, i) => {
+    const table = BigInt(0x4000 + i * 0x1000);
+    for (let index = 0; index < 4; index++) {
+      // Entries of a root, and as PDPTEs: no bit that is reserved there.
+      memory.writeU64(root + BigInt(8 * index), table | 1n | (root === 0x3020n ? 0n : index % 2 ? ALL : 0x21n & 1n));
+    }
+    for (let index = 0; index < 512; index++) {
+      const leads = index < 4 ? table : BigInt(index + 16 * i) << 12n;
+      const user = index % 3 === 0 ? 0n : USER;
+      const key = index % 5 === 0 ? KEY : 0n;
+      memory.writeU64(table + BigInt(8 * index), leads | (ALL & ~USER) | user | (index < 4 ? USER : key));
+    }
+  });
+}
+
+const LONG = { cr0: 0x80010001n, cr3: ROOTS[0], cr4: cr4("PAE"), efer: 0xd00n } as const;
+const MODES: readonly Partial<AddressSpaceConfig>[] = [
+  { cr0: 0x80010001n, cr4: cr4("PAE"), efer: 0xd00n },
+  { cr0: 0x80000001n, cr4: cr4("PAE", "PKE"), efer: 0xd00n },
+  { cr0: 0x80010001n, cr4: cr4("PAE", "PCIDE", "SMEP"), efer: 0xd00n },
+  { cr0: 0x80010001n, cr4: cr4("PAE", "PCIDE", "PKE", "PKS", "SMAP"), efer: 0xd00n },
+  { cr0: 0x80010001n, cr4: cr4("PAE", "LAM_SUP"), efer: 0xd00n },
+  { cr0: 0x80010001n, cr4: cr4("PAE", "LA57"), efer: 0xd00n },
+  { cr0: 0x80010001n, cr4: cr4("PAE"), efer: 0x500n },
+  { cr0: 0x80010001n, cr4: cr4("PAE"), efer: 0x800n },
+  { cr0: 0x80010001n, cr4: cr4("PSE"), efer: 0n },
+  { cr0: 0x80010001n, cr4: 0n, efer: 0n },
+  { cr0: 1n, cr4: 0n, efer: 0n },
+];
+const ADDRESSES = [
+  0n,
+  0x5000n,
+  0xa000n,
+  0x3_f000n,
+  0x20_3000n,
+  0x4000_9000n,
+  0xffff_ffff_ffff_f000n,
+  0x4000_0000_0000_7000n,
+];
+const ACCESSES = [0, Access.User, Access.Write, Access.Write | Access.User, Access.Fetch, Access.Fetch | Access.User];
+
+const isLong = (config: AddressSpaceConfig) => (BigInt(config.efer) & 0x400n) !== 0n;
+
+function look(space: { translate(address: bigint, access: number): Translation }, config: AddressSpaceConfig) {
+  return ADDRESSES.filter((address) => isLong(config) || address >> 32n === 0n).flatMap((address) => {
+    return ACCESSES.map((access) => space.translate(address, access | Access.Probe));
+  });
+}
+
+function fast(space: CoreSpace, config: AddressSpaceConfig): number[] {
+  return ADDRESSES.filter((address) => isLong(config) || address >> 32n === 0n).flatMap((address) => {
+    return ACCESSES.map((access) => {
+      return space.translateFast(Number(address >> 32n), Number(address & 0xffff_ffffn), access | Access.Probe);
+    });
+  });
+}
+
+type Operation =
+  | { readonly kind: "cr3"; readonly root: number; readonly low: number; readonly high: number; readonly form: number }
+  | { readonly kind: "mode"; readonly mode: number }
+  | { readonly kind: "keys"; readonly pkru: number; readonly pkrs: number; readonly by: number };
+
+const key = fc.constantFrom(0, 0xc, 3, 1, 2, 0x5555_5554, 0xffff_fffc);
+const operation: fc.Arbitrary<Operation> = fc.oneof(
+  fc.record({
+    kind: fc.constant("cr3" as const),
+    root: fc.nat(ROOTS.length - 1),
+    low: fc.constantFrom(0, 0, 1, 2),
+    high: fc.constantFrom(0, 0, 0, 61, 62, 63, 50),
+    form: fc.nat(2),
+  }),
+  fc.record({ kind: fc.constant("mode" as const), mode: fc.nat(MODES.length - 1) }),
+  fc.record({ kind: fc.constant("keys" as const), pkru: key, pkrs: key, by: fc.nat(2) }),
+);
+
+/** Does it; returns whether the processor took it. */
+function write(space: CoreSpace, one: Operation): boolean {
+  try {
+    if (one.kind === "mode") space.update(MODES[one.mode]!);
+    else if (one.kind === "keys") {
+      if (one.by === 0) space.update({ pkru: one.pkru, pkrs: one.pkrs });
+      else {
+        space.setPkru(one.by === 1 ? one.pkru : one.pkru | 0);
+        space.setPkrs(one.pkrs);
+      }
+    } else {
+      const value = (ROOTS[one.root]! + BigInt(one.low)) | (one.high === 0 ? 0n : 1n << BigInt(one.high));
+      const isSmall = value >> 32n === 0n;
+      space.writeCr3(one.form === 0 || !isSmall ? value : one.form === 1 ? Number(value) : Number(value) | 0);
+    }
+    return true;
+  } catch (error) {
+    if (error instanceof PagingError) return false;
+    throw error;
+  }
+}
+
+function guest(config: Partial<AddressSpaceConfig> = {}): { memory: CoreMemory; space: CoreSpace } {
+  const memory = core.createMemory({ slots: [{ gpa: 0, size: 0x8000 }] });
+  fill(memory);
+  return { memory, space: core.createAddressSpace(memory, { ...LONG, ...config }) };
+}
+
+const configOf = (space: CoreSpace) => (space.configuration as { config: AddressSpaceConfig }).config;
+
+describe.each([0, 64])("a space with a TLB of %s entries", (tlbEntries) => {
+  it("is after any register writes what one made with these registers is", { timeout: 120_000 }, () => {
+    const options = fc.record({
+      maxPhysAddr: fc.constantFrom(40, 52),
+      lenient: fc.boolean(),
+      cpu: fc.record({ lam: fc.boolean() }),
+      pdptes: fc.constantFrom("latched" as const, "live" as const),
+      loadedBy: fc.constantFrom("mov" as const, "vm-entry" as const),
+    });
+    fc.assert(
+      fc.property(options, fc.array(operation, { minLength: 1, maxLength: 24 }), (chosen, operations) => {
+        const { memory, space } = guest({ ...chosen, tlbEntries });
+        const physical = reference.createMemory({ slots: [{ gpa: 0, size: 0x8000 }] });
+        fill(physical);
+        for (const one of operations) {
+          const before = configOf(space);
+          const taken = write(space, one);
+          const config = configOf(space);
+          if (!taken) expect(config).toEqual(before);
+          const { tlbEntries: _, ...plain } = config;
+          const fresh = core.createAddressSpace(memory, plain);
+          expect(space.mode).toBe(fresh.mode);
+          const seen = look(fresh, config);
+          expect(look(space, config)).toEqual(seen);
+          expect(fast(space, config)).toEqual(fast(fresh, config));
+          expect(look(reference.createAddressSpace(physical, plain), config)).toEqual(seen);
+          fresh.dispose();
+        }
+        memory.dispose();
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
+
+describe("registers as signed integers of 32 bits", () => {
+  it("mean the unsigned ones, when a space is made and when it changes", () => {
+    const { space } = guest({ cr0: 0x80010001 | 0, pkru: -4 });
+    expect(configOf(space)).toMatchObject({ cr0: 0x80010001, pkru: 0xffff_fffc });
+    space.update({ cr0: 0x80000001 | 0 });
+    expect(configOf(space).cr0).toBe(0x80000001);
+    space.update({ cr0: 0x80010001 | 0 });
+    space.setPkru(-1);
+    expect(configOf(space)).toMatchObject({ cr0: 0x80010001, pkru: 0xffff_ffff });
+  });
+
+  it.each([
+    [() => guest().space.setPkru(2 ** 32)],
+    [() => guest().space.setPkru(-(2 ** 31) - 1)],
+    [() => guest().space.setPkru(0.5)],
+    [() => guest().space.setPkrs("1" as never)],
+    [() => guest().space.writeCr3(-(2 ** 31) - 1)],
+    [() => guest().space.writeCr3(1n << 64n)],
+    [() => guest().space.writeCr3(-1n)],
+  ])("are refused beyond their width: %s", (action) => {
+    expect(action).toThrow(RangeError);
+  });
+});
+
+describe("names in the software TLB", () => {
+  const access = (space: CoreSpace, address: number) => space.translateFast(0, address, Access.Read);
+  const leaf = (page: number) => BigInt(0x4000 + 8 * page);
+  const map = (memory: CoreMemory, page: number, frame: number, bits = 0n) => {
+    memory.writeU64(leaf(page), (BigInt(frame) << 12n) | ALL | bits);
+  };
+
+  it("run out, and nothing that a flush took away comes back", () => {
+    const { memory, space } = guest({ tlbEntries: 16 });
+    for (let flush = 0; flush < 10_000; flush++) {
+      map(memory, 9, 0x100 + (flush % 7));
+      space.writeCr3(ROOTS[0]);
+      for (let again = 0; again < 2; again++) expect(access(space, 0x9000)).toBe((0x100 + (flush % 7)) * 4096);
+    }
+    memory.dispose();
+  });
+
+  it("run out under global pages, which a write to CR3 does not take away", () => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PGE") });
+    map(memory, 9, 0x100, 0x100n);
+    expect(access(space, 0x9000)).toBe(0x10_0000);
+    let kept = 0;
+    for (let flush = 0; flush < 9_000; flush++) {
+      map(memory, 10, 0x200 + (flush % 7));
+      map(memory, 9, 0x101 + flush, 0x100n);
+      space.writeCr3(ROOTS[0]);
+      expect(access(space, 0xa000)).toBe((0x200 + (flush % 7)) * 4096);
+      const found = access(space, 0x9000);
+      // When the numbers begin anew everything is gone, and the page is what it is now.
+      expect(found === (0x101 + flush) * 4096 || found < (0x101 + flush) * 4096).toBe(true);
+      if (found < (0x101 + flush) * 4096) kept++;
+    }
+    expect(kept).toBeGreaterThan(8_900);
+    memory.dispose();
+  });
+
+  it("keep a page of two PCIDs apart, and both", () => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PCIDE") });
+    for (const pcid of [1n, 2n]) {
+      space.writeCr3(ROOTS[0] | pcid);
+      for (let page = 8; page < 12; page++) {
+        map(memory, page, Number(pcid) * 0x100 + page);
+        expect(access(space, page * 4096)).toBe((Number(pcid) * 0x100 + page) * 4096);
+      }
+    }
+    for (let page = 8; page < 12; page++) map(memory, page, 0x300);
+    for (let round = 0; round < 3; round++) {
+      for (const pcid of [1n, 2n]) {
+        space.writeCr3(ROOTS[0] | pcid | NO_FLUSH);
+        for (let page = 8; page < 12; page++) {
+          expect(access(space, page * 4096)).toBe((Number(pcid) * 0x100 + page) * 4096);
+        }
+      }
+    }
+    // INVPCID of one leaves the other's.
+    space.invpcid(1, 1);
+    expect(access(space, 0x8000)).toBe(0x208 * 4096);
+    space.writeCr3(ROOTS[0] | 1n | NO_FLUSH);
+    expect(access(space, 0x8000)).toBe(0x300 * 4096);
+    memory.dispose();
+  });
+
+  it("are those of before where an update is refused", () => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PCIDE"), maxPhysAddr: 40 });
+    map(memory, 9, 0x111);
+    expect(access(space, 0x9000)).toBe(0x11_1000);
+    map(memory, 9, 0x222);
+    // PAE's tables at this CR3 have reserved bits.
+    memory.writeU64(0x7000n, 0x7fff_ffff_ffff_ffffn);
+    expect(() => space.update({ cr3: 0x7002n, cr4: cr4("PAE"), efer: 0x800n })).toThrow(PagingError);
+    expect(access(space, 0x9000)).toBe(0x11_1000);
+    space.writeCr3(ROOTS[0] | 2n);
+    expect(access(space, 0x9000)).toBe(0x22_2000);
+    map(memory, 9, 0x333);
+    space.writeCr3(ROOTS[0] | NO_FLUSH);
+    expect(access(space, 0x9000)).toBe(0x11_1000);
+    memory.dispose();
+  });
+
+  it("of a page that becomes global, or is none any more, are one at a time", () => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PGE") });
+    map(memory, 9, 0x111);
+    expect(access(space, 0x9000)).toBe(0x11_1000);
+    for (const [frame, bits] of [
+      [0x222, 0x100n],
+      [0x333, 0n],
+      [0x444, 0x100n],
+    ] as const) {
+      map(memory, 9, frame, bits);
+      // A write to a page that was not dirty in the TLB walks again, and what it finds replaces what was there.
+      space.translate(0x9000, Access.Write);
+      expect(access(space, 0x9000)).toBe(frame * 4096);
+      memory.writeU64(leaf(9), 0n);
+      expect(access(space, 0x9000)).toBe(frame * 4096);
+    }
+    memory.dispose();
+  });
+});
