@@ -340,6 +340,9 @@ describe("MMIO entries", () => {
     // 0x435 in 62:52; 0x25 in 10:3 (5.13) or 9:3 (7.2).
     expect(mmio("6.16", 0x4350_0000_8000_012en)).toEqual(read(0x80000n, 0x43525));
     expect(mmio("7.2", 0x4350_0000_8000_012en)).toEqual(read(0x80000n, 0x21aa5));
+    // Bit 10 is the user's right to execute: not the generation's.
+    expect(mmio("7.2", 0x4350_0000_8000_052en)).toEqual({ ...read(0x80000n, 0x21aa5), unknown: 0x400n });
+    expect(mmio("6.16", 0x4350_0000_8000_052en)).toEqual(read(0x80000n, 0x435a5));
   });
 
   it.each(SPTE_ERAS)("%s: generation, frame and rights come back", (era) => {
