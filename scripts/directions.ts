@@ -158,6 +158,10 @@ export const PLACES: readonly Place[] = [
   { place: "src/recording/world", mayImport: [...HOST, "src/recording/format"] },
   { place: "src/recording/compare", mayImport: [...HOST, "src/recording/format", "src/recording/world"] },
   {
+    place: "src/recording/diff",
+    mayImport: [...HOST, "src/recording/format", "src/recording/world", "src/recording/compare"],
+  },
+  {
     place: "src/recording/replay",
     mayImport: [...HOST, ...["src/mmu/*", "src/recording/format", "src/recording/world", "src/recording/compare"]],
   },
@@ -227,7 +231,7 @@ export const PLACES: readonly Place[] = [
   { place: "test", mayImport: ["src/*"] },
   { place: "test/browser", mayImport: ["src/*", "scripts", "test/browser/site", "test/package"] },
   { place: "test/browser/site", mayImport: ["src/*"] },
-  { place: "test/cli", mayImport: ["src/*", "test", "test/dump"] },
+  { place: "test/cli", mayImport: ["src/*", "test", "test/dump", "test/mmu/machines"] },
   { place: "test/conform", mayImport: ["src/*", "test"] },
   { place: "test/core", mayImport: ["src/*", "scripts/generate", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test"] },

@@ -29,6 +29,7 @@ import {
 import { changeLpage, changeTrack, findSlot, isVisible, ramOf } from "../pages/slot";
 import { pdpteSpte, tableSpte } from "../spte/make";
 import { isLarge, isPresent } from "../spte/predicates";
+import { reservedBits } from "../walk/reserved";
 import { rmapAdd } from "./rmap";
 import { markUnsync } from "./unsync";
 import { protectGfn } from "./write-protect";
@@ -85,7 +86,8 @@ export function requestRootChild(vcpu: Vcpu, sp: ShadowPage, index: u32): u32 {
   if (direct) gfn += (<u64>index) << 18;
   else if (!(role & ROLE_LEVEL_PROMOTED)) {
     const pdpte = pdpteOf(vcpu, sp, index);
-    if (!(pdpte & PTE_P)) return 0;
+    // What was latched is well-formed; a live one with reserved bits leads nowhere.
+    if (!(pdpte & PTE_P) || (pdpte & reservedBits(vcpu.mmu.space, 3, pdpte)) != 0) return 0;
     gfn = gfnOfAddress(vm, pdpte & SPTE_ADDRESS);
     if ((vm.rules & KERNEL_RULE_DUMMY_ROOT) != 0 && !isVisible(vcpu, gfn)) return 0;
   }

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerBench } from "./commands/bench.js";
 import { registerConform } from "./commands/conform.js";
+import { registerDiff } from "./commands/diff.js";
 import { registerFind } from "./commands/find.js";
 import { registerFuzz } from "./commands/fuzz.js";
 import { registerMaps } from "./commands/maps.js";
@@ -27,6 +28,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerConform,
   registerFuzz,
   registerReplay,
+  registerDiff,
   registerRole,
   registerSpte,
   registerBench,

@@ -285,8 +285,8 @@ export class Vcpu {
   }
 
   /**
-   * Registers that the guest changed without an exit: CR3 and, where it owns the bit, CR0.WP. Throws ConfigError where CR3
-   * has alias bits, which the processor refuses.
+   * Registers that the guest wrote without an exit: CR3 (the same value, too, loads a PAE guest's PDPTEs anew) and, where it
+   * owns the bit, CR0.WP. Throws ConfigError where CR3 has alias bits, which the processor refuses.
    */
   setGuestRegisters(changed: Partial<ControlRegisters>): void {
     followRegisters(this.#begin(), this.state, changed);

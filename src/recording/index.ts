@@ -1,6 +1,8 @@
 /** KVM recordings and kernel trace text: read, replay, compare. For Node: recordings are folders. */
 
 export { IGNORED_FIELDS, RULES, type Rule, RuleCounts } from "./compare/rules.js";
+export * from "./diff/diff.js";
+export type { StepLinesOptions } from "./diff/step-lines.js";
 export * from "./format/error.js";
 export * from "./format/events.js";
 export { findRecordings } from "./format/find-recordings.js";

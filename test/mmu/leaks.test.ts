@@ -1,8 +1,8 @@
 /** Whatever is done again and again takes no more memory than doing it a few times. */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
-import { countAllocated } from "./allocated.js";
 import { bytesOf, FULL, Guest, HIGH_SLOT, type Mode, RAM_HVA, registersOf } from "./guest.js";
+import { countAllocated } from "./machines/allocated.js";
 import { NestedEpt, NestedNpt, UNPAGED } from "./nested-guest.js";
 import { LARGE_GPA, TdpGuest } from "./tdp-guest.js";
 

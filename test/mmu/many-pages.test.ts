@@ -2,8 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { OutOfMemoryError } from "../../src/index.js";
 import { type ShadowPage, VirtualMachine } from "../../src/mmu/index.js";
-import { countAllocated } from "./allocated.js";
 import { core, MASKS } from "./guest.js";
+import { countAllocated } from "./machines/allocated.js";
 
 const PAGE = 4096;
 const LARGE = 0x20_0000;

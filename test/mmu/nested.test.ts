@@ -170,6 +170,30 @@ describe("PDPTEs of a PAE L1's NPT", () => {
     guest.dispose();
   });
 
+  it.each(["live", "loaded"] as const)("with reserved bits fault as such where they are live: %s", (nestedPdptes) => {
+    const guest = new NestedNpt(4, "pae", { nestedPdptes });
+    guest.map(guest.root, L2, PAGE);
+    guest.poke(guest.root, guest.read(guest.root) | 2n);
+    guest.enter();
+    const found = guest.touch(L2, Access.Read | Access.User);
+    // P | U | RSVD of L1's own walk; 6.1 does not look at the bits.
+    const refused = { result: "inject", errorCode: 0xd, nested: true };
+    if (nestedPdptes === "live") expect(found).toMatchObject(refused);
+    else expect(found).toBe(GFN);
+    // The tables behind another one that another root knows are not to be had through it, either.
+    const second = guest.table();
+    guest.poke(second, guest.read(guest.root) & ~2n);
+    guest.exit();
+    if (guest.stage.kind !== "npt") throw new RangeError("not NPT");
+    guest.enter(undefined, { ...guest.stage, ncr3: second });
+    expect(guest.touch(L2, Access.Read | Access.User)).toBe(GFN);
+    guest.exit();
+    guest.enter();
+    expect(guest.second(L2, Access.Read | Access.User).ok).toBe(nestedPdptes === "loaded");
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
   it("are read with the root, as Linux 6.1 does, where the VM says so", () => {
     const guest = new NestedNpt(4, "pae", { nestedPdptes: "loaded" });
     guest.map(guest.root, L2, PAGE);
@@ -556,6 +580,14 @@ describe("PDPTEs of a PAE nested guest under EPT", () => {
     // A write to the table shows only when CR3 is written again.
     guest.poke(roots[1] + 8n, 0n);
     expect(walk()).toBe(PAGE + 0x1000n);
+    guest.dispose();
+  });
+
+  it("are loaded anew where L2 writes the CR3 that it has", () => {
+    const { guest, roots, at, enter, walk } = started();
+    enter(roots[0], at(roots[1]));
+    guest.vcpu.setGuestRegisters({ cr3: roots[0] });
+    expect(walk()).toBe(PAGE);
     guest.dispose();
   });
 

@@ -116,6 +116,24 @@ describe("the package, installed in another project", () => {
     expect(expected).toHaveLength(3);
   });
 
+  it("brings the random guests", async () => {
+    const { code, stdout, stderr } = await run(
+      bin,
+      "fuzz",
+      "--vm",
+      "--seed",
+      "1",
+      "--runs",
+      "4",
+      "--workers",
+      "2",
+      "--json",
+    );
+    expect(stderr).toBe("");
+    expect(JSON.parse(stdout)).toEqual({ seed: 1, guests: 4, finding: null });
+    expect(code).toBe(0);
+  });
+
   it("brings the threads that fuzz", async () => {
     const { code, stdout, stderr } = await run(bin, "fuzz", "--seed", "1", "--runs", "50", "--workers", "2", "--json");
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });

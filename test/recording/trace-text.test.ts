@@ -75,6 +75,21 @@ describe("printing", () => {
     expect(text({ ...event, ret: 4 })).toBe(`${head} spurious 0 fixed 1`);
     expect(text({ ...event, ret: 5 })).toBe(`${head} spurious 1 fixed 0`);
     expect(text({ ...event, ret: 3 })).toBe(`${head} spurious 0 fixed 0`);
+    // RET_PF_WRITE_PROTECTED moved both numbers.
+    const later = (ret: number) => printEvent({ ...event, ret } as unknown as RecordedEvent, "6.12");
+    expect([4, 5, 6].map(later)).toEqual([
+      `${head} spurious 0 fixed 0`,
+      `${head} spurious 0 fixed 1`,
+      `${head} spurious 1 fixed 0`,
+    ]);
+    for (const ret of [5, 6]) expect(parseEvent("fast_page_fault", later(ret), "6.12")).toMatchObject({ ret });
+  });
+
+  it("prints and parses error codes of 64 bits", () => {
+    const event = { ev: "fast_page_fault", vcpu_id: 0, cr2_or_gpa: 0n, sptep: 0n, old_spte: 0n, new_spte: 0n, ret: 0 };
+    const line = text({ ...event, error_code: 0x1_0000_0007n });
+    expect(line).toContain("error_code P|W|U|0x100000000 sptep");
+    expect(parseEvent("fast_page_fault", line)).toMatchObject({ error_code: 0x1_0000_0007n });
   });
 
   it("refuses kinds that it has no format for", () => {

@@ -188,7 +188,7 @@ export class PagingContext {
     if (roleLevel(base) !== 0) this.#legacyWalks(limits, registers);
   }
 
-  /** Bits that a present PDPTE must not have when it is loaded; for walks that load them by themselves. */
+  /** Bits that a present PDPTE must not have; for walks that load PDPTEs, or read them live, by themselves. */
   set pdpteReserved(mask: bigint) {
     this.core.mmu.pdpteReserved = mask;
   }
@@ -196,8 +196,9 @@ export class PagingContext {
   #legacyWalks(limits: FormatLimits, registers: PagingRegisters): void {
     this.#configure(limits, registers);
     this.#keepReserved(this.guestLevel);
-    // PDPTEs are checked when they are loaded; walks ask for the present bit only (walk_addr_generic).
-    if (this.guestLevel === 3) for (const at of [2, 7]) this.core.space.setReserved(at, 0n);
+    // Latched PDPTEs were checked when they were loaded, live ones are in each walk (APM, "Nested Paging").
+    const live = this.livePdptes ? this.core.mmu.pdpteReserved & ~limits.aliasMask : 0n;
+    if (this.guestLevel === 3) for (const at of [2, 7]) this.core.space.setReserved(at, live);
     this.#keyMask = protectionKeyMask({ wp: this.writeProtect, pke: (this.#cpu.ext & EXT_CR4_PKE) !== 0 });
   }
 

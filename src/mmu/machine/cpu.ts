@@ -16,6 +16,7 @@ export interface CpuHome extends RootUsers {
   readonly slots: Memslots;
   readonly limits: FormatLimits;
   readonly pdpteAccessed: boolean;
+  readonly nestedPdptes: "live" | "loaded";
 }
 
 const CONTEXTS = ["root_mmu", "guest_mmu", "nested_mmu"] as const;
@@ -61,7 +62,10 @@ export class Cpu {
     this.guestMmu = guestMmu!;
     this.nestedMmu = nestedMmu!;
     this.nestedMmu.second = this.guestMmu;
-    this.nestedMmu.pdpteReserved = pdpteReservedBits(limits.guestPhysicalBits, home.pdpteAccessed);
+    const reserved = pdpteReservedBits(limits.guestPhysicalBits, home.pdpteAccessed);
+    this.nestedMmu.pdpteReserved = reserved;
+    // Linux 6.1 takes L1's PDPTEs as they are, wherever it reads them.
+    if (home.nestedPdptes === "live") this.guestMmu.pdpteReserved = reserved;
     this.mmu = this.rootMmu;
     this.walkMmu = this.rootMmu;
     this.use(this.rootMmu, this.rootMmu);

@@ -100,11 +100,11 @@ export function setRegisters(vm: Machine, cpu: Cpu, registers: ControlRegisters)
 export function followRegisters(vm: Machine, cpu: Cpu, changed: Partial<ControlRegisters>): void {
   checkChangedRegisters(changed, cpu.controlRegisters);
   checkAliasBits(vm, cpu, changed.cr3 ?? 0n);
-  const before = cpu.registers;
   cpu.registers = numbersOf({ ...cpu.controlRegisters, ...changed });
   const { registers } = cpu;
   cpu.walkMmu.pgd = registers.cr3;
-  if (before.cr3 !== registers.cr3 && isPaePaging(registers)) latchPdptes(vm, cpu, registers.cr3);
+  // MOV to CR3 loads the PDPTEs, whether or not the value is a new one (SDM, "PDPTE Registers").
+  if (changed.cr3 !== undefined && isPaePaging(registers)) latchPdptes(vm, cpu, registers.cr3);
 }
 
 /** Takes registers, and the PDPTEs that they name; roles and roots are up to the caller. */

@@ -1,25 +1,25 @@
 /**
  * The kernel's text of kvmmmu events and of kvm_page_fault: printing and parsing, from one table of formats.
- * Facts from TP_printk in Linux 6.1's arch/x86/kvm/mmu/mmutrace.h and arch/x86/kvm/trace.h.
+ * Facts from TP_printk in Linux 6.1's and 6.12's arch/x86/kvm/mmu/mmutrace.h and arch/x86/kvm/trace.h.
  */
 
-import { bitOf, flagOf } from "../../abi/bits.js";
+import { bitOf } from "../../abi/bits.js";
 import { PTE } from "../../abi/entries.js";
 import { PFERR } from "../../abi/faults.js";
+import type { Kernel } from "../../abi/kernel-rules.js";
 import { encodeWord, layoutOf, roleTraceText } from "../../role/index.js";
 import { EVENTS, type EventKind, type MmuEvent, type RecordedEvent } from "./events.js";
+import { faultReturnCode } from "./fault-return.js";
 
 /** Names of PFERR bits that the kernel prints (kvm_mmu_trace_pferr_flags); other bits print as one hex number. */
-const PFERR_NAMES: readonly (readonly [number, string])[] = [
-  [flagOf(PFERR, "P"), "P"],
-  [flagOf(PFERR, "W"), "W"],
-  [flagOf(PFERR, "U"), "U"],
-  [flagOf(PFERR, "RSVD"), "RSVD"],
-  [flagOf(PFERR, "I"), "F"],
+const PFERR_NAMES: readonly (readonly [bigint, string])[] = [
+  [bitOf(PFERR, "P"), "P"],
+  [bitOf(PFERR, "W"), "W"],
+  [bitOf(PFERR, "U"), "U"],
+  [bitOf(PFERR, "RSVD"), "RSVD"],
+  [bitOf(PFERR, "I"), "F"],
 ];
 
-const RET_PF_FIXED = 4;
-const RET_PF_SPURIOUS = 5;
 const PT_WRITABLE = bitOf(PTE, "RW");
 /** The layout of the role words that are printed. */
 const ROLE = layoutOf("5.19").base;
@@ -61,31 +61,31 @@ type Value = bigint | number | string;
 type Values = Readonly<Record<string, Value>>;
 
 interface Conversion {
-  print(value: Value, event: Values): string;
+  print(value: Value, event: Values, kernel: Kernel): string;
   /** The text this conversion accepts, and the value it stands for; absent for derived text. */
   readonly pattern: string;
   parse?(text: string): bigint;
 }
 
 /** __print_flags of a PFERR word. */
-function pferrNames(value: number): string {
+function pferrNames(value: bigint): string {
   const names: string[] = [];
-  let rest = value >>> 0;
+  let rest = value;
   for (const [bit, name] of PFERR_NAMES) {
-    if ((rest & bit) !== 0) names.push(name);
+    if ((rest & bit) !== 0n) names.push(name);
     rest &= ~bit;
   }
-  if (rest >>> 0 !== 0) names.push(`0x${(rest >>> 0).toString(16)}`);
+  if (rest !== 0n) names.push(`0x${rest.toString(16)}`);
   return names.join("|");
 }
 
 function parsePferrNames(text: string): bigint {
-  let value = 0;
+  let value = 0n;
   for (const name of text.split("|")) {
     const known = PFERR_NAMES.find(([, candidate]) => candidate === name);
-    value |= known === undefined ? Number(name) : known[0];
+    value |= known === undefined ? BigInt(name) : known[0];
   }
-  return BigInt(value >>> 0);
+  return value;
 }
 
 const ACCESS_NAMES = ["---", "--x", "w--", "w-x", "-u-", "-ux", "wu-", "wux"];
@@ -121,6 +121,14 @@ function either(set: string, clear: string): Conversion {
   };
 }
 
+/** Whether a fault's handler returned this. */
+function returned(name: "spurious" | "fixed"): Conversion {
+  return {
+    print: (value, _event, kernel) => (value === faultReturnCode(kernel, name) ? "1" : "0"),
+    pattern: "[01]",
+  };
+}
+
 const CONVERSIONS: Readonly<Record<string, Conversion>> = {
   x: { print: hex, pattern: "[0-9a-f]+", parse: parseHex },
   "016x": { print: (value) => hex(value).padStart(16, "0"), pattern: "[0-9a-f]{16}", parse: parseHex },
@@ -128,7 +136,7 @@ const CONVERSIONS: Readonly<Record<string, Conversion>> = {
   /** %p: the kernel prints a hash of the pointer, so only its form says anything. */
   p: { print: (value) => hex(value).padStart(16, "0"), pattern: "[0-9a-f]{16}", parse: parseHex },
   d: { print: (value) => String(value), pattern: String.raw`-?\d+`, parse: (text) => BigInt(text) },
-  pferr: { print: (value) => pferrNames(Number(value)), pattern: "[A-Z0-9a-fx|]*", parse: parsePferrNames },
+  pferr: { print: (value) => pferrNames(BigInt(value)), pattern: "[A-Z0-9a-fx|]*", parse: parsePferrNames },
   page: { print: (value) => roleTraceText(Number(value)), pattern: PAGE_ROLE_PATTERN, parse: parsePageRole },
   sync: either("unsync", "sync"),
   created: either("new", "existing"),
@@ -139,11 +147,11 @@ const CONVERSIONS: Readonly<Record<string, Conversion>> = {
     pattern: "[u-]?",
     parse: (text) => (text === "" ? -1n : text === "u" ? 1n : 0n),
   },
-  "=pferr": { print: (value) => pferrNames(Number(value)), pattern: "[A-Z0-9a-fx|]*" },
+  "=pferr": { print: (value) => pferrNames(BigInt(value)), pattern: "[A-Z0-9a-fx|]*" },
   "=w": { print: (value) => ((BigInt(value) & PT_WRITABLE) !== 0n ? "w" : "-"), pattern: "[w-]" },
   "=valid": { print: (value, event) => (value === event.kvm_gen ? "1" : "0"), pattern: "[01]" },
-  "=spurious": { print: (value) => (value === RET_PF_SPURIOUS ? "1" : "0"), pattern: "[01]" },
-  "=fixed": { print: (value) => (value === RET_PF_FIXED ? "1" : "0"), pattern: "[01]" },
+  "=spurious": returned("spurious"),
+  "=fixed": returned("fixed"),
 };
 
 interface Piece {
@@ -179,14 +187,14 @@ function compile(text: string): Format {
 
 const COMPILED = new Map(Object.entries(FORMATS).map(([kind, text]) => [kind, compile(text)]));
 
-/** The kernel's text after `kind: `. Throws a RangeError for a kind outside TEXT_KINDS. */
-export function printEvent(event: RecordedEvent | MmuEvent): string {
+/** The text after `kind: ` of the kernel that recorded it. Throws a RangeError for a kind outside TEXT_KINDS. */
+export function printEvent(event: RecordedEvent | MmuEvent, kernel: Kernel = "6.1"): string {
   const format = COMPILED.get(event.ev);
   if (format === undefined) throw new RangeError(`no text format for ${event.ev}`);
   const values = event as unknown as Values;
   let text = format.literals[0]!;
   format.pieces.forEach((piece, index) => {
-    text += piece.conversion.print(values[piece.field]!, values) + format.literals[index + 1]!;
+    text += piece.conversion.print(values[piece.field]!, values, kernel) + format.literals[index + 1]!;
   });
   return text;
 }
@@ -196,7 +204,7 @@ export function printEvent(event: RecordedEvent | MmuEvent): string {
  * of a role only level, entry size, quadrant, direct, access, invalid, efer_nx and ad_disabled; of a fast page
  * fault only whether `ret` is spurious or fixed (else 0); of a pointer only a hash.
  */
-export function parseEvent(kind: EventKind, text: string): RecordedEvent | undefined {
+export function parseEvent(kind: EventKind, text: string, kernel: Kernel = "6.1"): RecordedEvent | undefined {
   const format = COMPILED.get(kind);
   const match = format?.pattern.exec(text);
   if (format === undefined || match === null || match === undefined) return undefined;
@@ -208,10 +216,11 @@ export function parseEvent(kind: EventKind, text: string): RecordedEvent | undef
   });
   if (kind === "fast_page_fault") {
     const [spurious, fixed] = match.slice(-2);
-    event.ret = spurious === "1" ? RET_PF_SPURIOUS : fixed === "1" ? RET_PF_FIXED : 0;
+    const name = spurious === "1" ? "spurious" : fixed === "1" ? "fixed" : "continue";
+    event.ret = faultReturnCode(kernel, name);
   }
   const parsed = event as unknown as RecordedEvent;
-  return printEvent(parsed) === text ? parsed : undefined;
+  return printEvent(parsed, kernel) === text ? parsed : undefined;
 }
 
 /** One line of the kernel's trace buffer. */

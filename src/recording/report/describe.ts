@@ -1,5 +1,6 @@
 /** Differences in words: both sides, with role words and SPTEs decoded. */
 
+import type { Kernel } from "../../abi/kernel-rules.js";
 import { decodeRole, layoutOfKernel, roleTraceText, splitRole } from "../../role/index.js";
 import { type DecodeOptions, decodeSpte, type SpteFormat, type SpteMasks } from "../../spte/index.js";
 import type { TaggedEvent } from "../compare/event-comparator.js";
@@ -23,6 +24,7 @@ export interface DescribedDifference {
 /** Describes the differences of one recording. */
 export class Describer {
   readonly #options: DecodeOptions;
+  readonly #kernel: Kernel;
 
   constructor(config: RecordingConfig) {
     const format: SpteFormat = config.ept ? "ept" : config.npt ? "npt" : "shadow";
@@ -32,6 +34,7 @@ export class Describer {
       mmio: masks.mmioMask,
       lowerGfn: masks.nonpresentOrRsvdLowerGfn,
     };
+    this.#kernel = kernel;
     this.#options = { kernel, format, masks: spteMasks };
   }
 
@@ -64,7 +67,9 @@ export class Describer {
   /** The event as the kernel prints it, then what its role and SPTEs mean. */
   #event(event: TaggedEvent["event"] | undefined): string {
     if (event === undefined) return ABSENT;
-    const text = TEXT_KINDS.has(event.ev) ? printEvent(event as unknown as RecordedEvent) : fieldsText(event);
+    const text = TEXT_KINDS.has(event.ev)
+      ? printEvent(event as unknown as RecordedEvent, this.#kernel)
+      : fieldsText(event);
     const notes: string[] = [];
     if (isEventKind(event.ev)) {
       const kinds: Readonly<Record<string, FieldKind>> = EVENTS[event.ev];

@@ -1,14 +1,12 @@
 /** What a page fault's handler returned and did to the guest, compared with what the recording shows of it. */
 
-import { hasRule, type Kernel } from "../../abi/kernel-rules.js";
+import type { Kernel } from "../../abi/kernel-rules.js";
 import type { RecordedEvent } from "../format/events.js";
+import { type FaultReturn, faultReturnName } from "../format/fault-return.js";
 import type { FaultOutcome } from "../format/state.js";
 
-/** RET_PF_* (mmu_internal.h) by number: those of kernels without RET_PF_WRITE_PROTECTED, and with it. */
-const OLD_NAMES = ["continue", "retry", "emulate", "invalid", "fixed", "spurious"] as const;
-const NEW_NAMES = ["continue", "retry", "emulate", "write-protected", "invalid", "fixed", "spurious"] as const;
 /** What a handler returns for each outcome; an injected fault is a retry. */
-const RETURNED: Readonly<Record<FaultOutcome["result"], string>> = {
+const RETURNED: Readonly<Record<FaultOutcome["result"], FaultReturn>> = {
   retry: "retry",
   inject: "retry",
   emulate: "emulate",
@@ -75,10 +73,9 @@ export function faultResults(
   { kernel, delivering }: FaultContext,
 ): ResultPair[] {
   const handler = rest.find((event) => HANDLER_RETURNS.has(event.ev));
-  const names: readonly string[] = hasRule(kernel, "write-protected") ? NEW_NAMES : OLD_NAMES;
   // Without a handler's return the access was to an MMIO SPTE: handle_mmio_page_fault asked for emulation.
   const code = handler !== undefined && "ret" in handler ? Number(handler.ret) : undefined;
-  const recorded = code === undefined ? RETURNED.mmio : (names[code] ?? String(code));
+  const recorded = code === undefined ? RETURNED.mmio : (faultReturnName(kernel, code) ?? String(code));
   const protectedWrite = "writeProtected" in outcome && outcome.writeProtected === true;
   const returned = protectedWrite ? "write-protected" : RETURNED[outcome.result];
   const pairs: ResultPair[] = [{ kind: "page fault result", recorded, replayed: returned }];

@@ -1,10 +1,7 @@
-/** Random guests run under the rules of each kernel. */
-import fc from "fast-check";
-import { KERNELS, type Kernel } from "../../../src/abi/kernel-rules.js";
+/** The configuration of a random guest under the rules of a kernel. */
+import type { Kernel } from "../../../src/abi/kernel-rules.js";
 import { EMPTY_BIT_63 } from "../../../src/abi/spte.js";
 import type { VirtualMachineConfig } from "../../../src/mmu/index.js";
-
-export const anyKernel: fc.Arbitrary<Kernel> = fc.constantFrom(...KERNELS);
 
 /** The configuration under a kernel's rules, with the EPT masks that it sets. */
 export function onKernel<C extends Partial<VirtualMachineConfig>>(config: C, kernel: Kernel): C & { kernel: Kernel } {

@@ -364,7 +364,10 @@ export class NestedMachine {
     const slot = this.guest.vm.state.slots.visible(0, gpa >> 12n);
     if (slot === undefined || slot.flags & 2) return;
     if (emulated) vcpu.emulatedWrite(gpa, data);
-    else this.guest.vm.state.core.internals.linear.u8.set(data, slot.ram + Number(gpa - (slot.base << 12n)));
+    else {
+      if (this.tables.tables.some(({ address }) => address >> 12n === gpa >> 12n)) this.#stales();
+      this.guest.vm.state.core.internals.linear.u8.set(data, slot.ram + Number(gpa - (slot.base << 12n)));
+    }
   }
 
   // ---------------------------------------------------------------- what happens
@@ -432,8 +435,10 @@ export class NestedMachine {
     } else {
       const onTable = own.errorCode & (1n << 33n) || (this.tables.isEpt && !(own.errorCode & 0x100n));
       // The kernel asks for tables as a user's write, whether or not the processor does.
-      // A nested EPT's walk names no fetch, as its context has neither NXE nor SMEP (walk_addr_generic).
-      const mask = onTable ? 9 : this.tables.isEpt ? 0xf : 0x1f;
+      // A nested EPT's walk names no fetch, as its context has neither NXE nor SMEP (walk_addr_generic). Where L1's entries
+      // are present and together grant nothing, an EPT violation does not say that they are present.
+      const unsaid = this.tables.isEpt && (own.errorCode & 0x38n) === 0n ? 1 : 0;
+      const mask = (onTable ? 9 : this.tables.isEpt ? 0xf : 0x1f) & ~unsaid;
       const wanted = stageCode(own, access & ~User);
       if ((found.code & mask) !== (wanted & mask)) fail(`L1's fault with error code ${wanted.toString(16)}`);
       // What L1 sees of its exit is what a processor gives it, whole; of a table's access the kernel claims more.
@@ -451,6 +456,11 @@ export class NestedMachine {
     if (emulated && found.result !== "emulate")
       throw new Error(`L1's write of ${at.toString(16)} ends as ${found.result}`);
     this.#write(vcpu, at, bytesOf(entry, this.tables.entryBytes), emulated);
+    this.#stales();
+  }
+
+  /** L1's second stage was written, whoever did it: until it flushes, what was there may still be used. */
+  #stales(): void {
     for (const one of this.vcpus) for (const root of this.tables.roots.keys()) this.#stale.add(`${one.id} ${root}`);
   }
 

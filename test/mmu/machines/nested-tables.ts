@@ -24,6 +24,7 @@ const ADDRESS = 0x000f_ffff_ffff_f000n;
 const PS = 0x80n;
 const NX = 1n << 63n;
 const RESERVED_LEGACY = 1n << 50n;
+const RESERVED_PDPTE = 2n;
 /** Memory type 2 is none. */
 const BAD_TYPE = 2n << 3n;
 
@@ -214,7 +215,7 @@ export class NestedTables {
     const next = lower[(c >>> 6) % Math.max(lower.length, 1)];
     const flags = this.#flags(c >>> 10);
     if (level > 1 && next !== undefined && c % 4 !== 0) {
-      if (this.format === "pae" && level === 3) return next.address | 1n;
+      if (this.format === "pae" && level === 3) return next.address | ((c >>> 10) % 8 === 0 ? RESERVED_PDPTE : 0n) | 1n;
       return next.address | (this.isEpt ? flags & EPT_RWX : flags & ~0x40n);
     }
     if (level === 2 && c % 8 === 0 && this.#canBeLarge) return HIGH_SLOT | flags | PS;

@@ -1,5 +1,5 @@
 /** What a core's memory holds: an oracle for leaks. */
-import type { LinearMemory } from "../../src/core/linear/linear-memory.js";
+import type { LinearMemory } from "../../../src/core/linear/linear-memory.js";
 
 /** Counts the bytes that are allocated and freed from now on; `undo` ends it. */
 export function countAllocated({ linear }: { readonly linear: LinearMemory }): {
