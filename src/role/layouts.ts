@@ -4,6 +4,7 @@
  * "mainline" below is the KVM of Linux 7.2, of 2026.
  */
 import type { BitField, BitLayout } from "../abi/bits.js";
+import { parseRelease } from "../abi/release.js";
 import { ConfigError } from "../errors.js";
 import { roleField as f } from "./fields.js";
 
@@ -247,11 +248,11 @@ const LA57_RESTORED: readonly (readonly [number, number, number])[] = [
 export function layoutOfKernel(name: string): RoleLayout {
   if (name === "project") return layoutOf("project");
   if (name === "mainline") return layoutOf("7.2");
-  const match = /^(\d{1,3})\.(\d{1,3})(?:\.(\d{1,4}))?$/.exec(name);
-  if (match === null) {
+  const release = parseRelease(name);
+  if (release === undefined) {
     throw new ConfigError(`unknown kernel "${name}": expected project, mainline or a release from 5.0, such as 6.1`);
   }
-  const era = eraOfRelease(Number(match[1]), Number(match[2]), Number(match[3] ?? 0));
+  const era = eraOfRelease(...release);
   if (era === undefined) {
     throw new ConfigError(
       `no role layout is known for kernel ${name}: expected 5.0 to 6.16, or 7.2 and later (name 6.14 or 7.2 for those between)`,

@@ -1,7 +1,8 @@
 /** What is true of every SPTE that the engine stores; checked in debug builds and by the audit. */
 import { bitOf } from "../abi/bits.js";
-import { SPTE, SPTE_AD, SPTE_LEGACY } from "../abi/spte.js";
-import { adType, isAccessTracked, isMmio, isPresent } from "./decode.js";
+import { SPTE, SPTE_AD, SPTE_EPT, SPTE_LEGACY } from "../abi/spte.js";
+import { SPTE_6_1, type SpteLayout } from "../abi/spte-layout.js";
+import { adType, isAccessTracked, isMmio, isPresentIn, savedBits } from "./entry.js";
 import type { SpteMasks } from "./masks.js";
 import { type ReservedBits, reservedBitsSet } from "./reserved.js";
 
@@ -11,19 +12,22 @@ export interface SpteCheck {
   readonly level: number;
   /** The format's reserved bits; not checked if absent. */
   readonly reserved?: ReservedBits;
+  /** The kernel's layout, from `spteLayoutOfKernel`. Default that of Linux 6.1. */
+  readonly layout?: SpteLayout;
 }
 
 const W = bitOf(SPTE_LEGACY, "RW");
 const PS = bitOf(SPTE, "PS");
-const SAVED = bitOf(SPTE, "SAVED_R") | bitOf(SPTE, "SAVED_X");
+const X = bitOf(SPTE_EPT, "X");
 
 /**
  * The invariants that an entry breaks, in words; empty if none.
  * Host-writable and MMU-writable are those of leaves (check_spte_writable_invariants of Linux 6.1).
  */
-export function brokenInvariants(spte: bigint, { masks, level, reserved }: SpteCheck): string[] {
+export function brokenInvariants(spte: bigint, check: SpteCheck): string[] {
+  const { masks, level, reserved, layout = SPTE_6_1 } = check;
   const broken: string[] = [];
-  if (!isPresent(spte)) {
+  if (!isPresentIn(layout, spte, masks)) {
     // Only entries without memory carry the L1TF guard; anything else that is not present is 0 or removed.
     if (isMmio(spte, masks) && (spte & masks.nonpresentOrRsvd) !== masks.nonpresentOrRsvd) {
       broken.push("an MMIO entry lacks the L1TF guard bits");
@@ -38,14 +42,16 @@ export function brokenInvariants(spte: bigint, { masks, level, reserved }: SpteC
     }
     if ((spte & W) !== 0n && (spte & masks.mmuWritable) === 0n) broken.push("writable but not MMU-writable");
   }
-  const tracked = isAccessTracked(spte, masks);
-  if (!tracked && adType(spte) === SPTE_AD.Disabled && (spte & SAVED) !== 0n) {
+  const tracked = isAccessTracked(spte, masks, layout);
+  if (!tracked && adType(spte, layout) === SPTE_AD.Disabled && (spte & savedBits(layout)) !== 0n) {
     broken.push("saved rights in an entry that is not access-tracked");
   }
-  if (adType(spte) === 3) broken.push("A/D type 3 is not defined");
+  if (adType(spte, layout) === 3) broken.push("A/D type 3 is not defined");
   if (reserved !== undefined) {
     // Hardware sees an access-tracked entry as not present, so its rights cannot be bad.
-    const { bits, badRights } = reservedBitsSet(reserved, spte, level);
+    // To hardware either right to execute is one (__is_bad_mt_xwr of Linux 7.2).
+    const executable = (spte & (masks.xUser ?? 0n)) === 0n ? spte : spte | X;
+    const { bits, badRights } = reservedBitsSet(reserved, executable, level);
     if (bits !== 0n) broken.push(`reserved bits ${hex(bits)} are set`);
     if (badRights && !tracked) broken.push(`memory type and rights ${hex(spte & 0x3fn)} are a misconfiguration`);
   }

@@ -1,6 +1,7 @@
 /** The commands `role` and `spte`. */
 import { describe, expect, it } from "vitest";
 import { ERAS } from "../../src/role/index.js";
+import { spteEras } from "../../src/spte/index.js";
 import { run } from "./run-main.js";
 
 const role = (...args: string[]) => run(["role", ...args]);
@@ -146,7 +147,58 @@ describe("x86-paging spte", () => {
     expect([await kind(), await kind("--level", "2"), await kind("--pdpte")]).toEqual(["leaf", "non-leaf", "pdpte"]);
   });
 
+  it("decodes entries of the kernel that --kernel names, in its words", async () => {
+    const line = async (word: string, kernel: string) =>
+      (await spte(word, "--format", "ept", "--kernel", kernel)).stdout.split("\n")[0]!.slice(18);
+    expect([
+      await line("5a0", "5.15.85"),
+      await line("800000000000000", "5.12"),
+      await line("80000000000005a0", "6.10"),
+      await line("80000000000005a0", "6.12"),
+      await line("80000000000001a0", "mainline"),
+      await line("8000000000000000", "6.12"),
+    ]).toEqual([
+      ...new Array(3).fill("ept: removed: a change of a TDP entry is under way"),
+      ...new Array(2).fill("ept: frozen: a change of a TDP entry is under way"),
+      "ept: empty: not present",
+    ]);
+    expect((await spte("29cbc67", "--format", "shadow", "--kernel", "5.4.0")).stdout).toContain("shadow: leaf\n");
+    expect((await spte("80a0000000200f77", "--format", "ept", "--kernel", "7.2")).stdout).toContain("rights rwxu\n");
+    expect((await spte("80a0000000200b73", "--format", "ept", "--kernel", "7.2")).stdout).toContain("rights rw--\n");
+    const json = async (...args: string[]) => JSON.parse((await spte(...args, "--format", "ept", "--json")).stdout);
+    expect(await json("200f77", "--kernel", "5.9.16")).toMatchObject({ layout: "5.10", kind: "leaf", unknown: "0x0" });
+    expect(await json("600000000200b77")).toMatchObject({ layout: "5.13", kind: "leaf" });
+  });
+
+  it("takes the masks from the kernel: the L1TF guard, MMIO's mark, a TDX guest", async () => {
+    const json = async (...args: string[]) => JSON.parse((await spte(...args, "--json")).stdout);
+    const old = ["--format", "ept", "--kernel", "5.0"];
+    expect(await json("60003e008000001e", ...old)).toMatchObject({ mmio: { gfn: "0x80000", generation: 0x80006 } });
+    const unguarded = await json("600000008000001e", ...old, "--nonpresent-mask", "0");
+    expect(unguarded).toMatchObject({ mmio: { gfn: "0x80000", generation: 0x80006 }, brokenInvariants: [] });
+    expect((await json("600000008000001e", ...old)).brokenInvariants).toHaveLength(1);
+    const npt = ["--format", "npt", "--kernel", "5.10"];
+    expect(await json("30800000001007", ...npt, "--mmio-value", "800000000001")).toMatchObject({
+      mmio: { gfn: "0x1", access: 6 },
+      unknown: "0x0",
+    });
+    expect(await json("38000000001007", ...npt)).toMatchObject({ kind: "mmio", mmio: { gfn: "0x1", access: 6 } });
+    const tdx = ["--format", "ept", "--kernel", "6.17", "--tdx"];
+    expect(await json("80000028", ...tdx)).toMatchObject({ kind: "mmio", mmio: { gfn: "0x80000", generation: 5 } });
+    const tracked = await json("8650000000200b70", "--format", "ept", "--no-ad", "--kernel", "6.14");
+    expect(tracked).toMatchObject({ kind: "access-tracked", rights: { read: true, write: false, execute: false } });
+  });
+
+  it("lists the layouts in its help", async () => {
+    const { stdout } = await spte("--help");
+    for (const { era, layout } of spteEras()) expect(stdout).toContain(`  ${era.padEnd(8)} ${layout.kernels}\n`);
+  });
+
   it.each([
+    [["1", "--format", "ept", "--kernel", "5.5.7"], /no SPTE layout is known for kernel 5.5.7/],
+    [["1", "--format", "ept", "--kernel", "project"], /unknown kernel "project": expected mainline or a release/],
+    [["1", "--format", "ept", "--kernel", "6.1", "--tdx"], /has no TDX guests/],
+    [["1", "--format", "npt", "--kernel", "6.16", "--tdx"], /--tdx: expected --format ept/],
     [["0"], /--format <format>' not specified/],
     [["0", "--format", "pae"], /Allowed choices are shadow, npt, ept/],
     [["q", "--format", "ept"], /expected a hexadecimal number/],

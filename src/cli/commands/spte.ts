@@ -1,6 +1,6 @@
 /** `x86-paging spte`: decodes shadow page-table entries. */
 import { type Command, Option } from "commander";
-import { hasRule, KERNELS, type Kernel } from "../../abi/kernel-rules.js";
+import { ConfigError } from "../../errors.js";
 import {
   brokenInvariants,
   type DecodedSpte,
@@ -8,14 +8,17 @@ import {
   eptMasks,
   legacyMasks,
   type SpteFormat,
+  type SpteLayout,
   type SpteMasks,
+  spteEras,
+  spteLayoutOfKernel,
   withMmioMark,
 } from "../../spte/index.js";
 import type { CliContext } from "../context.js";
 import { hex, parseHex, parseHexList, parseInteger } from "../values.js";
 
 interface SpteOptions {
-  kernel: Kernel;
+  kernel: string;
   format: SpteFormat;
   level?: number;
   pdpte?: boolean;
@@ -23,6 +26,7 @@ interface SpteOptions {
   l1tf?: number;
   ad: boolean;
   execOnly: boolean;
+  tdx?: boolean;
   encryption?: bigint;
   mmioMask?: bigint;
   mmioValue?: bigint;
@@ -30,24 +34,31 @@ interface SpteOptions {
   json?: boolean;
 }
 
+/** An L1 data cache with so many address bits gets no L1TF guard, whatever the kernel. */
+const NO_GUARD = 52;
+const LAYOUT_LIST = spteEras()
+  .map(({ layout }) => `  ${layout.era.padEnd(8)} ${layout.kernels}`)
+  .join("\n");
+
 /** The `spte` command. Bad words and options are errors of type CommanderError or ConfigError: one line, exit code 2. */
 export function registerSpte(program: Command, context: CliContext): void {
   program
     .command("spte")
-    .description("decode shadow page-table entries of KVM (Linux 6.1 or 6.12)")
+    .description("decode shadow page-table entries of KVM")
     .argument("<word...>", "entries in hexadecimal", parseHexList)
     .addOption(
       new Option("--format <format>", "what the tables are: shadow paging, NPT or EPT")
         .choices(["shadow", "npt", "ept"])
         .makeOptionMandatory(),
     )
-    .addOption(new Option("--kernel <name>", "kernel that made the entries").choices([...KERNELS]).default("6.1"))
+    .option("--kernel <name>", "kernel that made the entries: mainline or a release from 4.19", "6.1")
     .option("--level <n>", "level of the table that holds the entry, 1 to 5", parseInteger(1, 5))
     .option("--pdpte", "the entry is one of a PAE root's four")
     .option("--maxphyaddr <bits>", "the host's MAXPHYADDR, 32 to 52", parseInteger(32, 52), 46)
     .option("--l1tf <bits>", "the host has the L1TF bug; address bits of its L1 data cache", parseInteger(36, 46))
     .option("--no-ad", "ept: the tables have no accessed and dirty bits")
     .option("--no-exec-only", "ept: the processor does not support execute-only entries")
+    .option("--tdx", "ept: the VM is a TDX guest (Linux 6.16 and later)")
     .option("--encryption <mask>", "memory-encryption bits", parseHex)
     .option("--mmio-mask <mask>", "shadow_mmio_mask, if not the format's own", parseHex)
     .option("--mmio-value <value>", "shadow_mmio_value; 0: MMIO is not cached", parseHex)
@@ -55,12 +66,16 @@ export function registerSpte(program: Command, context: CliContext): void {
     .option("--json", "one JSON object an entry")
     .addHelpText(
       "after",
-      "\nExamples:\n  x86-paging spte 0x8ab3827 --format shadow\n  x86-paging spte 0600000000200bf7 --format ept\n" +
+      `\nLayouts:\n${LAYOUT_LIST}\n` +
+        "\nExamples:\n  x86-paging spte 0x8ab3827 --format shadow\n  x86-paging spte 0600000000200bf7 --format ept\n" +
         "  x86-paging spte 0xf880000036 --format ept --l1tf 40 --maxphyaddr 40\n" +
-        "  x86-paging spte 0x80000000000005a0 --format ept --kernel 6.12",
+        "  x86-paging spte 0x80000000000005a0 --format ept --kernel 6.12\n" +
+        "  x86-paging spte 0x29cbc67 --format shadow --kernel 5.4\n" +
+        "  x86-paging spte 0x80a0000000200bf7 --format ept --kernel 7.2 --json",
     )
     .action((words: bigint[], options: SpteOptions) => {
-      const masks = masksOf(options);
+      const layout = spteLayoutOfKernel(options.kernel);
+      const masks = masksOf(options, layout);
       const decodeOptions = {
         kernel: options.kernel,
         format: options.format,
@@ -70,22 +85,24 @@ export function registerSpte(program: Command, context: CliContext): void {
       };
       for (const [index, word] of words.entries()) {
         if (index > 0 && !options.json) context.out.line("");
-        print(context, decodeSpte(word, decodeOptions), masks, options);
+        print(context, decodeSpte(word, decodeOptions), { masks, layout }, options);
       }
     });
 }
 
-function masksOf(options: SpteOptions): SpteMasks {
-  const { maxphyaddr: physBits, l1tf, encryption, mmioMask, mmioValue, nonpresentMask } = options;
+function masksOf(options: SpteOptions, layout: SpteLayout): SpteMasks {
+  const { maxphyaddr: physBits, encryption, mmioMask, mmioValue, nonpresentMask } = options;
+  const l1tf = nonpresentMask === undefined ? options.l1tf : NO_GUARD;
   const common = {
+    layout,
     physBits,
     ...(l1tf !== undefined && { l1tfCacheBits: l1tf }),
     ...(encryption !== undefined && { encryption: { mask: encryption, value: encryption } }),
   };
-  const suppressVe = hasRule(options.kernel, "empty-bit-63");
+  if (options.tdx && options.format !== "ept") throw new ConfigError("--tdx: expected --format ept");
   const masks =
     options.format === "ept"
-      ? eptMasks({ ...common, accessedDirty: options.ad, executeOnly: options.execOnly, suppressVe })
+      ? eptMasks({ ...common, accessedDirty: options.ad, executeOnly: options.execOnly, tdx: options.tdx === true })
       : legacyMasks(common);
   const guard =
     nonpresentMask === undefined
@@ -93,7 +110,9 @@ function masksOf(options: SpteOptions): SpteMasks {
       : { nonpresentOrRsvd: nonpresentMask, lowerGfn: masks.lowerGfn & (lowestBit(nonpresentMask) - 1n) };
   const guarded = { ...masks, ...guard };
   if (mmioMask === undefined && mmioValue === undefined) return guarded;
-  return withMmioMark(guarded, mmioMask ?? masks.mmio, mmioValue ?? mmioMask ?? masks.mmioValue);
+  // Where software bits alone tell MMIO entries, the kernel has a value and no mask.
+  const mask = mmioMask ?? (layout.mmioMark.alone ? mmioValue! : masks.mmio);
+  return withMmioMark(guarded, mask, mmioValue ?? mask, layout);
 }
 
 /** The lowest set bit; 2^64 for 0, so that nothing lies above it. */
@@ -101,10 +120,9 @@ function lowestBit(mask: bigint): bigint {
   return mask === 0n ? 1n << 64n : mask & -mask;
 }
 
-const KINDS: Readonly<Record<DecodedSpte["kind"], string>> = {
+const KINDS: Readonly<Record<Exclude<DecodedSpte["kind"], "removed">, string>> = {
   none: "empty: not present",
   mmio: "MMIO",
-  removed: "removed, or frozen: a change of a TDP entry is under way",
   "access-tracked": "leaf, rights taken away until the next access",
   leaf: "leaf",
   "non-leaf": "leads to a table",
@@ -113,15 +131,25 @@ const KINDS: Readonly<Record<DecodedSpte["kind"], string>> = {
   "not-present": "not present, and nothing that KVM stores",
 };
 
-function print(context: CliContext, decoded: DecodedSpte, masks: SpteMasks, options: SpteOptions): void {
+function kindText({ kind }: DecodedSpte, layout: SpteLayout): string {
+  return kind === "removed" ? `${layout.marker!.word}: a change of a TDP entry is under way` : KINDS[kind];
+}
+
+function print(
+  context: CliContext,
+  decoded: DecodedSpte,
+  { masks, layout }: { masks: SpteMasks; layout: SpteLayout },
+  options: SpteOptions,
+): void {
   const { word, kind, address, rights, mmio, fields, unknown } = decoded;
   // Without the level, small leaves are checked as 4 KiB ones; no invariant of theirs depends on the size.
   const level = options.level ?? (kind === "non-leaf" ? 2 : 1);
-  const broken = brokenInvariants(word, { masks, level });
+  const broken = brokenInvariants(word, { masks, level, layout });
   if (options.json) {
     context.out.line(
       JSON.stringify({
         word: hex(word),
+        layout: layout.era,
         format: options.format,
         kind,
         address: address === undefined ? null : hex(address),
@@ -134,7 +162,7 @@ function print(context: CliContext, decoded: DecodedSpte, masks: SpteMasks, opti
     );
     return;
   }
-  context.out.line(`${word.toString(16).padStart(16, "0")}  ${options.format}: ${KINDS[kind]}`);
+  context.out.line(`${word.toString(16).padStart(16, "0")}  ${options.format}: ${kindText(decoded, layout)}`);
   if (mmio) {
     context.out.line(
       `  gfn ${hex(mmio.gfn)} (gpa ${hex(mmio.gfn << 12n)}), access ${mmio.access}, generation ${mmio.generation}`,
@@ -151,7 +179,8 @@ function print(context: CliContext, decoded: DecodedSpte, masks: SpteMasks, opti
 }
 
 function rightsText({ rights }: DecodedSpte, format: SpteFormat): string {
-  const { read, write, execute, user } = rights!;
-  const letters = `${read ? "r" : "-"}${write ? "w" : "-"}${execute ? "x" : "-"}`;
+  const { read, write, execute, user, userExecute } = rights!;
+  const both = userExecute === undefined ? "" : userExecute ? "u" : "-";
+  const letters = `${read ? "r" : "-"}${write ? "w" : "-"}${execute ? "x" : "-"}${both}`;
   return format === "ept" ? letters : `${letters} ${user ? "user" : "supervisor"}`;
 }

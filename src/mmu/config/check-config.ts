@@ -134,7 +134,7 @@ export function checkVmConfig(config: VirtualMachineConfig): void {
   }
   if (config.masks !== undefined) {
     // What eptMasks and legacyMasks give has physBits too; here that is hostPhysicalBits.
-    checkOptions(config.masks as SpteMasks, { ...MASKS, physBits: true }, "masks");
+    checkOptions(config.masks as VmMasks & Pick<SpteMasks, "physBits">, { ...MASKS, physBits: true }, "masks");
     for (const name of Object.keys(MASKS) as (keyof VmMasks)[]) checkBigint(config.masks[name], `masks.${name}`);
   }
   if (config.hostMemory !== undefined) {

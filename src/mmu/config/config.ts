@@ -47,8 +47,8 @@ export interface AliasConfig {
   readonly executeOnly?: bigint;
 }
 
-/** The SPTE masks of a VM; its physical bits are a setting of their own (`hostPhysicalBits`). */
-export type VmMasks = Omit<SpteMasks, "physBits">;
+/** The SPTE masks of a VM, of a kernel that it can have; its physical bits are a setting of their own (`hostPhysicalBits`). */
+export type VmMasks = Omit<SpteMasks, "physBits" | "xUser" | "mmioStored" | "mmioZero">;
 
 export interface VirtualMachineConfig extends KernelConfig {
   /** Default: those of the format for the host's physical bits; for EPT with accessed and dirty bits and execute-only. */
