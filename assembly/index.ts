@@ -7,6 +7,7 @@ export { checkPdptes, loadPdptes } from "./walk/pdptes";
 export { translateBatch } from "./walk/fast/batch";
 export { tlbDropPage, tlbFlush } from "./walk/tlb/tlb";
 export { enterContext } from "./walk/tlb/tlb-names";
+export { translateLine } from "./walk/fast/line";
 export { explain, translate, translate32, translateWide } from "./walk/fast/translate";
 // The shadow MMU.
 export { fault, faultBatch, faultResume } from "./fault/fault";

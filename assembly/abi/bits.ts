@@ -290,6 +290,14 @@
 // @ts-ignore: decorator
 @inline export const LINEAR_SUPERVISOR: u64 = 0x8000000000000000;
 
+// Flags of a result line (x86-paging)
+/** the page outlives a write to CR3: its leaf has G, and CR4.PGE is set */
+// @ts-ignore: decorator
+@inline export const LINE_FLAG_GLOBAL: u32 = 0x1;
+/** every dirty flag of the leaf is set, or none is kept: writes need no walk to set one */
+// @ts-ignore: decorator
+@inline export const LINE_FLAG_DIRTY: u32 = 0x2;
+
 // Memory types (SDM vol. 3, "EPT Misconfigurations" and "Memory Types")
 /** uncacheable */
 // @ts-ignore: decorator

@@ -58,6 +58,21 @@ export const LINE: BitLayout = {
   ],
 };
 
+/** FLAGS of a RESULT_LINE. */
+export const LINE_FLAG: BitLayout = {
+  prefix: "LINE_FLAG",
+  title: "Flags of a result line",
+  source: "x86-paging",
+  fields: [
+    { name: "GLOBAL", low: 0, meaning: "the page outlives a write to CR3: its leaf has G, and CR4.PGE is set" },
+    {
+      name: "DIRTY",
+      low: 1,
+      meaning: "every dirty flag of the leaf is set, or none is kept: writes need no walk to set one",
+    },
+  ],
+};
+
 /** What `TLB_NAMES.CONTEXTS` has for a PCID. */
 export const TLB_NAME: BitLayout = {
   prefix: "TLB_NAME",

@@ -309,6 +309,7 @@ export const WORK: RecordLayout = {
     { name: "BLOCK_PRESENT", type: "u64", meaning: "batch: the bit that says so" },
     { name: "BLOCK_ABSENCE", type: "u64", meaning: "batch: what it is then; with a software TLB what it never is" },
     { name: "TRACE", type: "u64", count: 3 * 48, of: "STEP", meaning: "STEP records" },
+    { name: "RESULT", type: "u64", count: 9, of: "RESULT_LINE", meaning: "one RESULT_LINE record" },
     { name: "UPDATES", type: "u64", count: 4 * 48, of: "UPDATE", meaning: "UPDATE records" },
     {
       name: "LANES",
@@ -317,6 +318,41 @@ export const WORK: RecordLayout = {
       address: true,
       meaning: "batch: pointers to leaf entries, then indices of failed lanes",
     },
+  ],
+};
+
+/** What `translateLine` leaves for a host that has a TLB of its own: words, so that nothing needs a BigInt. */
+export const RESULT_LINE: RecordLayout = {
+  prefix: "RESULT_LINE",
+  className: "ResultLine",
+  title: "Result of an access, in words of 32 bits",
+  fields: [
+    { name: "STATUS", type: "u32", meaning: "a Status, 0 where the access is allowed" },
+    { name: "PA_LOW", type: "u32", meaning: "physical address, bits 31:0" },
+    { name: "PA_HIGH", type: "u32", meaning: "bits 63:32 of it" },
+    {
+      name: "GPA_LOW",
+      type: "u32",
+      meaning: "what the first stage gave; of a second stage's fault the address at fault",
+    },
+    { name: "GPA_HIGH", type: "u32", meaning: "bits 63:32 of it" },
+    {
+      name: "PAGE_SHIFT",
+      type: "u32",
+      meaning: "log2 of the bytes around the address that are mapped alike by every stage, 12 to 30",
+    },
+    { name: "RIGHTS", type: "u32", meaning: "RIGHT_* bits, ANDed over all levels of the first stage" },
+    { name: "SECOND_RIGHTS", type: "u32", meaning: "the same of the second stage; all where there is none" },
+    { name: "FLAGS", type: "u32", meaning: "LINE_FLAG bits" },
+    { name: "KEY", type: "u32", meaning: "protection key of the leaf, 0 where there is none" },
+    { name: "MEMORY_TYPE", type: "u32", meaning: "PAT index of the leaf, in EPT its memory type" },
+    { name: "LEVEL", type: "u32", meaning: "level of the leaf, or of the entry at fault; 0 where none was read" },
+    { name: "STAGE", type: "u32", meaning: "of a fault: 0 guest, 1 second" },
+    { name: "CODE_LOW", type: "u32", meaning: "error code, exit qualification or EXITINFO1, bits 31:0" },
+    { name: "CODE_HIGH", type: "u32", meaning: "bits 63:32 of it" },
+    { name: "LINEAR_LOW", type: "u32", meaning: "the address that was asked for, bits 31:0" },
+    { name: "LINEAR_HIGH", type: "u32", meaning: "bits 63:32 of it" },
+    { name: "PAD", type: "u32", meaning: "unused" },
   ],
 };
 
@@ -384,6 +420,7 @@ export const RECORDS: readonly RecordLayout[] = [
   TLB_ENTRY,
   TLB_LINE,
   WORK,
+  RESULT_LINE,
   STEP,
   UPDATE,
   CURSOR,

@@ -13,7 +13,7 @@ import { ConfigError } from "../errors.js";
 import { withUnsignedRegisters } from "../options.js";
 import { LinearMemory, type Region } from "./linear/linear-memory.js";
 import { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
-import { WorkRecord } from "./records/walk.js";
+import { ResultLineRecord, WORK_OFFSET, WorkRecord } from "./records/walk.js";
 import { BatchBuffer } from "./space/batch.js";
 import { CoreSpace } from "./space/space.js";
 import { eptFields, guestFields, nptFields, type SpaceFields } from "./space/space-config.js";
@@ -33,6 +33,7 @@ export class Core implements PagingEngine {
   readonly #exports: CoreExports;
   readonly #linear: LinearMemory;
   readonly #work: WorkRecord;
+  #line = new Int32Array(0);
 
   constructor(module: WebAssembly.Module, options: CoreOptions = {}) {
     checkOptions(options, { memory: true, region: true }, "the core's options");
@@ -46,6 +47,21 @@ export class Core implements PagingEngine {
     this.#linear = new LinearMemory(memory, options.region);
     this.#work = new WorkRecord(this.#linear, this.#linear.allocate(WorkRecord.SIZE));
     this.#exports = instantiate(module, memory);
+  }
+
+  /**
+   * What the last `translateLine` of any space of this core has left, by the numbers in `ResultLine`. A view, renewed after
+   * the memory has grown: take it from here again after anything that may have made it grow.
+   */
+  get resultLine(): Int32Array {
+    if (this.#line.length === 0) {
+      this.#line = new Int32Array(
+        this.#linear.memory.buffer,
+        this.#work.at + WORK_OFFSET.result,
+        ResultLineRecord.SIZE / 4,
+      );
+    }
+    return this.#line;
   }
 
   /** The linear memory that everything lives in. */

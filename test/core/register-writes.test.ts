@@ -26,8 +26,8 @@ function fill(memory: { writeU64(gpa: bigint, value: bigint): void }): void {
   ROOTS.slice(0, 3).forEach((root, i) => {
     const table = BigInt(0x4000 + i * 0x1000);
     for (let index = 0; index < 4; index++) {
-      // Entries of a root, and as PDPTEs: no bit that is reserved there.
-      memory.writeU64(root + BigInt(8 * index), table | 1n | (root === 0x3020n ? 0n : index % 2 ? ALL : 0x21n & 1n));
+      // PDPTEs have reserved bits where other entries grant rights: only those of one root can be loaded.
+      memory.writeU64(root + BigInt(8 * index), table | (root === 0x3020n ? 1n : ALL));
     }
     for (let index = 0; index < 512; index++) {
       const leads = index < 4 ? table : BigInt(index + 16 * i) << 12n;
@@ -53,6 +53,9 @@ const MODES: readonly Partial<AddressSpaceConfig>[] = [
   { cr0: 1n, cr4: 0n, efer: 0n },
 ];
 const ADDRESSES = [
+  // Canonical with 57 bits, and with LAM_U48 the same as 0x5000.
+  0x12_0000_0000_5000n,
+
   0n,
   0x5000n,
   0xa000n,
@@ -266,21 +269,54 @@ describe("names in the software TLB", () => {
     memory.dispose();
   });
 
+  it("of lines are those of the keys that page 0 has now", () => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PKE"), pkru: 0 });
+    map(memory, 8, 0x111);
+    const user = () => space.translateFast(0, 0x8000, Access.User);
+    for (let again = 0; again < 3; again++) expect(user()).toBe(0x11_1000);
+    space.setPkru(1);
+    expect(user()).toBeLessThan(0);
+    space.setPkru(0xc);
+    for (let again = 0; again < 3; again++) expect(user()).toBe(0x11_1000);
+    space.update({ pkru: 1 });
+    expect(user()).toBeLessThan(0);
+    memory.dispose();
+  });
+
+  it("of every context go with a global page", () => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PGE", "PCIDE") });
+    map(memory, 9, 0x111, 0x100n);
+    for (const pcid of [1n, 2n]) {
+      space.writeCr3(ROOTS[0] | pcid);
+      for (let again = 0; again < 3; again++) expect(access(space, 0x9000)).toBe(0x11_1000);
+    }
+    map(memory, 9, 0x222, 0x100n);
+    space.invlpg(0x9000);
+    for (const pcid of [1n, 2n]) {
+      space.writeCr3(ROOTS[0] | pcid | NO_FLUSH);
+      expect(access(space, 0x9000)).toBe(0x22_2000);
+    }
+    memory.dispose();
+  });
+
   it("of a page that becomes global, or is none any more, are one at a time", () => {
     const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PGE") });
-    map(memory, 9, 0x111);
-    expect(access(space, 0x9000)).toBe(0x11_1000);
-    for (const [frame, bits] of [
-      [0x222, 0x100n],
-      [0x333, 0n],
-      [0x444, 0x100n],
+    const clean = (frame: number, bits: bigint) => {
+      memory.writeU64(leaf(9), (BigInt(frame) << 12n) | (ALL & ~0x40n) | bits);
+    };
+    for (const [before, after] of [
+      [0n, 0x100n],
+      [0x100n, 0n],
     ] as const) {
-      map(memory, 9, frame, bits);
-      // A write to a page that was not dirty in the TLB walks again, and what it finds replaces what was there.
-      space.translate(0x9000, Access.Write);
-      expect(access(space, 0x9000)).toBe(frame * 4096);
-      memory.writeU64(leaf(9), 0n);
-      expect(access(space, 0x9000)).toBe(frame * 4096);
+      space.invlpg(0x9000);
+      clean(0x111, before);
+      expect(access(space, 0x9000)).toBe(0x11_1000);
+      // The page is not dirty where the TLB has it: a write walks again, and what that finds takes its place.
+      clean(0x222, after);
+      expect(space.translateFast(0, 0x9000, Access.Write)).toBe(0x22_2000);
+      expect(access(space, 0x9000)).toBe(0x22_2000);
+      space.writeCr3(ROOTS[0]);
+      expect(access(space, 0x9000)).toBe(0x22_2000);
     }
     memory.dispose();
   });

@@ -305,6 +305,28 @@ export class CoreSpace implements AddressSpace {
   }
 
   /**
+   * Translates `high:low` (two 32-bit halves, signed or not) for a word of Access flags, and leaves all that a TLB entry is
+   * made of in `Core.resultLine`: no BigInt, nothing allocated. Returns the Status. A/D flags are set as by `translate`;
+   * what a line allows later accesses is in docs/embedding.md. Throws ConfigError for an address that the mode does not have.
+   */
+  translateLine(high: number, low: number, access: number): number {
+    if (this.#disposed) throwDisposed();
+    if (high !== 0 && !isWide(this.#mode)) this.#address(wide(high, low));
+    const status = this.#exports.translateLine(this.pointer, high, low, access);
+    return status === Status.MissingPage ? this.#lineAgain(high, low, access) : status;
+  }
+
+  #lineAgain(high: number, low: number, access: number): number {
+    let status: number = Status.MissingPage;
+    while (status === Status.MissingPage) {
+      this.#supply(this.#missingGfn());
+      this.#address(wide(high, low));
+      status = this.#exports.translateLine(this.pointer, high, low, access);
+    }
+    return status;
+  }
+
+  /**
    * Translates `input` into `output`, which must be as long, and returns the number of faults.
    * An output is a physical address, or bit 63 | status << 16 | error code. `kernel` changes the time, not the results.
    */
@@ -508,6 +530,10 @@ export class CoreSpace implements AddressSpace {
     this.memory.supply(gfn);
     this.#requireLive();
   }
+}
+
+function wide(high: number, low: number): bigint {
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
 }
 
 function throwDisposed(): never {

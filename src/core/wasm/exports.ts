@@ -27,6 +27,8 @@ export interface CoreExports extends ShadowExports {
   translate32(space: number, low: number, access: number): number;
   /** The same for an address in one piece. */
   translateWide(space: number, address: bigint, access: number): number;
+  /** A Status; the result is in the RESULT_LINE record. */
+  translateLine(space: number, high: number, low: number, access: number): number;
   /** Number of addresses done; fewer than `count` where a page has to be read first. */
   translateBatch(space: number, input: number, output: number, count: number, access: number, kernel: number): number;
   /** Drops what the software TLB has for the page of `address` in `pcid`, with `global` 1 also a global entry. */
