@@ -10,8 +10,9 @@ import type {
   U64,
   Walk,
 } from "../../api.js";
-import { checkArray, checkInteger, show } from "../../checks.js";
+import { checkArray, checkInteger, checkOptions, isInstance, type OptionNames, show } from "../../checks.js";
 import { ConfigError, DisposedError, UnsupportedError } from "../../errors.js";
+import { GUEST_OPTIONS } from "../../options.js";
 import { checkInvpcid } from "../../registers/invpcid.js";
 import { checkLinear } from "../../registers/linear-address.js";
 import { mergeRuns, type Run } from "../../runs.js";
@@ -83,7 +84,7 @@ export class CoreSpace implements AddressSpace {
   ) {
     const config = configuration.kind === "guest" ? configuration.config : undefined;
     const second = config?.secondStage;
-    if (second !== undefined && !(second instanceof CoreSpace && second.#config === undefined)) {
+    if (second !== undefined && !(isInstance(second, CoreSpace) && second.#config === undefined)) {
       throw new ConfigError("secondStage is not an EPT or NPT space of this core");
     }
     if (second !== undefined && second.memory !== memory) {
@@ -136,9 +137,7 @@ export class CoreSpace implements AddressSpace {
    * Throws what creating the space would; nothing has changed then.
    */
   update(changes: Partial<AddressSpaceConfig>): void {
-    if (typeof changes !== "object" || changes === null) {
-      throw new ConfigError(`the changes are ${show(changes)}, expected an object`);
-    }
+    checkOptions(changes, GUEST_OPTIONS as OptionNames<Partial<AddressSpaceConfig>>, "the change");
     const before = this.#change(changes);
     this.#tlb?.afterUpdate(before, this.#config!, "cr3" in changes);
   }
@@ -310,7 +309,7 @@ export class CoreSpace implements AddressSpace {
   ): number {
     this.#requireLive();
     const code = kernelCode(kernel);
-    if (!(buffer instanceof BatchBuffer) || buffer.linear !== this.#linear)
+    if (!isInstance(buffer, BatchBuffer) || buffer.linear !== this.#linear)
       throw new ConfigError("the batch buffer was not allocated by this core");
     const wanted = checkInteger(count ?? buffer.length, 0, buffer.length, "count", RangeError);
     checkAccess(access);
@@ -482,7 +481,7 @@ function isWide(mode: PagingMode): boolean {
 function checkAccess(access: number): number {
   const exclusive = Access.Write | Access.Fetch;
   if (!Number.isInteger(access) || (access & ~ACCESS_BITS) !== 0 || (access & exclusive) === exclusive) {
-    throw new RangeError(`access is ${access}, expected Access flags without both Write and Fetch`);
+    throw new RangeError(`access is ${show(access)}, expected Access flags without both Write and Fetch`);
   }
   return access;
 }
