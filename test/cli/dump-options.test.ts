@@ -84,6 +84,23 @@ describe("an option", () => {
   });
 });
 
+it("walk --json has every attribute of the page", async () => {
+  const attributes = 0x101n | (0x19n << 0n) | (5n << 59n);
+  const path = file(
+    "attributes.elf",
+    coreOf({ ...tables, 4: table64({ 0: 0x5007n, 2: attributes | 0x6000n }) }, { cr4: 0xa0n }),
+  );
+  const [plain, global] = (await run(["walk", path, "0", "2000", "--json", "-q"])).stdout
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line).result);
+  expect(plain).toEqual({
+    ...{ mapped: true, gpa: "0x5000", pageSize: 4096, user: true, writable: true, executable: true },
+    ...{ protectionKey: 0, global: false, pat: 0 },
+  });
+  expect(global).toMatchObject({ mapped: true, gpa: "0x6000", user: false, writable: false, global: true, pat: 3 });
+});
+
 describe("what is said of the registers", () => {
   const said = async (...args: string[]) => (await run(args)).stderr;
   const efer =
