@@ -16,7 +16,18 @@ import { locate } from "../../src/recording/world/locate.js";
 import { RecordedHost } from "../../src/recording/world/recorded-host.js";
 import { SlotTable } from "../../src/recording/world/slot-table.js";
 import { createReference } from "../../src/reference/index.js";
-import { table32, table64 } from "../dump/builders.js";
+
+/** A page of 64-bit and one of 32-bit entries, by index. */
+function table64(entries: Readonly<Record<number, bigint>>): Uint8Array {
+  const words = new BigUint64Array(512);
+  for (const [index, entry] of Object.entries(entries)) words[Number(index)] = entry;
+  return new Uint8Array(words.buffer);
+}
+function table32(entries: Readonly<Record<number, number>>): Uint8Array {
+  const words = new Uint32Array(1024);
+  for (const [index, entry] of Object.entries(entries)) words[Number(index)] = entry;
+  return new Uint8Array(words.buffer);
+}
 
 const LONG = { cr0: 0x8000_0011n, cr3: 0x1000n, cr4: 0x20n, efer: 0xd00n };
 const events = (...list: object[]) => list as unknown as RecordedEvent[];
