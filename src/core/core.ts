@@ -8,7 +8,7 @@ import type {
   PagingEngine,
   SpaceConfiguration,
 } from "../api.js";
-import { checkOptions, show } from "../checks.js";
+import { checkOptions, isInstance, show, tagOf } from "../checks.js";
 import { ConfigError } from "../errors.js";
 import { withUnsignedRegisters } from "../options.js";
 import { LinearMemory, type Region } from "./linear/linear-memory.js";
@@ -104,7 +104,7 @@ export class Core implements PagingEngine {
   }
 
   #space(memory: GuestMemory, fields: SpaceFields, configuration: SpaceConfiguration): CoreSpace {
-    if (!(memory instanceof CoreMemory) || memory.linear !== this.#linear) {
+    if (!isInstance(memory, CoreMemory) || memory.linear !== this.#linear) {
       throw new ConfigError("the memory was not created by this core");
     }
     return new CoreSpace(this.#exports, this.#work, memory, fields, configuration);
@@ -113,5 +113,5 @@ export class Core implements PagingEngine {
 
 /** By its tag: a memory may come from another realm. */
 function isMemory(value: unknown): boolean {
-  return Object.prototype.toString.call(value) === "[object WebAssembly.Memory]";
+  return tagOf(value) === "[object WebAssembly.Memory]";
 }

@@ -33,7 +33,8 @@ function fill(memory: { writeU64(gpa: bigint, value: bigint): void }): void {
       const leads = index < 4 ? table : BigInt(index + 16 * i) << 12n;
       const user = index % 3 === 0 ? 0n : USER;
       const key = index % 5 === 0 ? KEY : 0n;
-      memory.writeU64(table + BigInt(8 * index), leads | (ALL & ~USER) | user | (index < 4 ? USER : key));
+      const far = index === 7 ? 1n << 41n : 0n;
+      memory.writeU64(table + BigInt(8 * index), far | leads | (ALL & ~USER) | user | (index < 4 ? USER : key));
     }
   });
 }
@@ -55,6 +56,8 @@ const MODES: readonly Partial<AddressSpaceConfig>[] = [
 const ADDRESSES = [
   // Canonical with 57 bits, and with LAM_U48 the same as 0x5000.
   0x12_0000_0000_5000n,
+  // Bit 41 is reserved with 40 physical-address bits.
+  0x7000n,
 
   0n,
   0x5000n,
@@ -86,6 +89,7 @@ function fast(space: CoreSpace, config: AddressSpaceConfig): number[] {
 type Operation =
   | { readonly kind: "cr3"; readonly root: number; readonly low: number; readonly high: number; readonly form: number }
   | { readonly kind: "mode"; readonly mode: number }
+  | { readonly kind: "options"; readonly maxPhysAddr: number; readonly lenient: boolean }
   | { readonly kind: "keys"; readonly pkru: number; readonly pkrs: number; readonly by: number };
 
 const key = fc.constantFrom(0, 0xc, 3, 1, 2, 0x5555_5554, 0xffff_fffc);
@@ -98,13 +102,19 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
     form: fc.nat(2),
   }),
   fc.record({ kind: fc.constant("mode" as const), mode: fc.nat(MODES.length - 1) }),
+  fc.record({
+    kind: fc.constant("options" as const),
+    maxPhysAddr: fc.constantFrom(40, 52),
+    lenient: fc.boolean(),
+  }),
   fc.record({ kind: fc.constant("keys" as const), pkru: key, pkrs: key, by: fc.nat(2) }),
 );
 
 /** Does it; returns whether the processor took it. */
 function write(space: CoreSpace, one: Operation): boolean {
   try {
-    if (one.kind === "mode") space.update(MODES[one.mode]!);
+    if (one.kind === "options") space.update({ maxPhysAddr: one.maxPhysAddr, lenient: one.lenient });
+    else if (one.kind === "mode") space.update(MODES[one.mode]!);
     else if (one.kind === "keys") {
       if (one.by === 0) space.update({ pkru: one.pkru, pkrs: one.pkrs });
       else {
@@ -141,7 +151,7 @@ describe.each([0, 64])("a space with a TLB of %s entries", (tlbEntries) => {
       loadedBy: fc.constantFrom("mov" as const, "vm-entry" as const),
     });
     fc.assert(
-      fc.property(options, fc.array(operation, { minLength: 1, maxLength: 24 }), (chosen, operations) => {
+      fc.property(options, fc.array(operation, { minLength: 1, maxLength: 30, size: "max" }), (chosen, operations) => {
         const { memory, space } = guest({ ...chosen, tlbEntries });
         const physical = reference.createMemory({ slots: [{ gpa: 0, size: 0x8000 }] });
         fill(physical);
@@ -161,7 +171,7 @@ describe.each([0, 64])("a space with a TLB of %s entries", (tlbEntries) => {
         }
         memory.dispose();
       }),
-      { numRuns: 150 },
+      { numRuns: 120 },
     );
   });
 });

@@ -1,6 +1,15 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
 import type { GuestMemory, PageSource, SlotConfig, U64 } from "../../api.js";
-import { checkFlag, checkInteger, checkMethod, checkOptions, type OptionNames, toBytes } from "../../checks.js";
+import {
+  checkFlag,
+  checkInteger,
+  checkMethod,
+  checkOptions,
+  isArray,
+  type OptionNames,
+  show,
+  toBytes,
+} from "../../checks.js";
 import { ConfigError, DisposedError, MemoryRangeError } from "../../errors.js";
 import { toU32, toU64 } from "../checks/numbers.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
@@ -244,7 +253,7 @@ const SLOT_OPTIONS: OptionNames<CoreSlotConfig> = {
 const END = 1n << 52n;
 
 function checkSlots(configs: readonly CoreSlotConfig[], linear: LinearMemory): CheckedSlot[] {
-  if (!Array.isArray(configs)) throw new ConfigError("slots is no array, expected an array of slots");
+  if (!isArray(configs)) throw new ConfigError(`slots is ${show(configs)}, expected an array of slots`);
   const slots = configs.map((config, index) => checkSlot(config, index, linear));
   slots.sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
   slots.forEach((slot, index) => {
@@ -264,7 +273,7 @@ function checkSlot(config: CoreSlotConfig, index: number, linear: LinearMemory):
   const name = `slot at 0x${gpa.toString(16)}`;
   if (gpa % BigInt(PAGE_BYTES) !== 0n) throw new ConfigError(`${name}: expected a multiple of 4096`);
   if (!Number.isSafeInteger(config.size) || config.size <= 0 || config.size % PAGE_BYTES !== 0) {
-    throw new ConfigError(`${name}: size is ${config.size}, expected a positive multiple of 4096`);
+    throw new ConfigError(`${name}: size is ${show(config.size)}, expected a positive multiple of 4096`);
   }
   if (gpa + BigInt(config.size) > END) {
     throw new ConfigError(`${name}: ends at 0x${(gpa + BigInt(config.size)).toString(16)}, expected at most 2^52`);
@@ -273,9 +282,14 @@ function checkSlot(config: CoreSlotConfig, index: number, linear: LinearMemory):
   const window = checkFlag(config.window, `${name}: window`) ?? false;
   if (window && config.linear === undefined) throw new ConfigError(`${name}: window without linear, expected both`);
   if (config.linear !== undefined) {
-    const inside = config.linear >= 0 && config.linear + config.size <= linear.memory.buffer.byteLength;
-    if (!Number.isInteger(config.linear) || config.linear % PAGE_BYTES !== 0 || !inside) {
-      throw new ConfigError(`${name}: linear is ${config.linear}, expected a multiple of 4096 inside the memory`);
+    const most = linear.memory.buffer.byteLength - config.size;
+    if (
+      !Number.isInteger(config.linear) ||
+      config.linear % PAGE_BYTES !== 0 ||
+      config.linear < 0 ||
+      config.linear > most
+    ) {
+      throw new ConfigError(`${name}: linear is ${show(config.linear)}, expected a multiple of 4096 inside the memory`);
     }
     if (!window && linear.keeps(config.linear, config.size)) {
       throw new ConfigError(`${name}: linear is ${config.linear}, where the core keeps its own records and tables`);

@@ -105,6 +105,15 @@ export class SpaceRegisters {
    * the change, with nothing changed.
    */
   tryWrite(changes: Partial<AddressSpaceConfig>): boolean {
+    try {
+      return this.#tryWrite(changes);
+    } catch {
+      // An object that throws when it is read: the space says what is wrong with it.
+      return false;
+    }
+  }
+
+  #tryWrite(changes: Partial<AddressSpaceConfig>): boolean {
     const now = this.#now;
     let { cr0, cr4, efer } = now;
     let pkru: number | undefined = this.#record.pkru;

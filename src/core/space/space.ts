@@ -11,9 +11,9 @@ import type {
   U64,
   Walk,
 } from "../../api.js";
-import { checkArray, checkInteger, show } from "../../checks.js";
+import { checkArray, checkInteger, checkOptions, isInstance, type OptionNames, show } from "../../checks.js";
 import { ConfigError, DisposedError, UnsupportedError } from "../../errors.js";
-import { withUnsignedRegisters } from "../../options.js";
+import { GUEST_OPTIONS, withUnsignedRegisters } from "../../options.js";
 import { splitCr3 } from "../../registers/cr3.js";
 import { checkInvpcid } from "../../registers/invpcid.js";
 import { checkLinear } from "../../registers/linear-address.js";
@@ -87,7 +87,7 @@ export class CoreSpace implements AddressSpace {
   ) {
     const config = configuration.kind === "guest" ? configuration.config : undefined;
     const second = config?.secondStage;
-    if (second !== undefined && !(second instanceof CoreSpace && second.#registers === undefined)) {
+    if (second !== undefined && !(isInstance(second, CoreSpace) && second.#registers === undefined)) {
       throw new ConfigError("secondStage is not an EPT or NPT space of this core");
     }
     if (second !== undefined && second.memory !== memory) {
@@ -141,15 +141,14 @@ export class CoreSpace implements AddressSpace {
    * Throws what creating the space would; nothing has changed then.
    */
   update(changes: Partial<AddressSpaceConfig>): void {
-    if (typeof changes !== "object" || changes === null) {
-      throw new ConfigError(`the changes are ${show(changes)}, expected an object`);
-    }
     this.#requireLive();
-    if (this.#registers?.tryWrite(changes)) this.#followMode();
-    else {
-      const before = this.#change(withUnsignedRegisters(changes));
-      this.#tlb?.afterUpdate(before, this.#registers!.config, "cr3" in changes);
+    if (isObject(changes) && this.#registers?.tryWrite(changes)) {
+      this.#followMode();
+      return;
     }
+    checkOptions(changes, GUEST_OPTIONS as OptionNames<Partial<AddressSpaceConfig>>, "the change");
+    const before = this.#change(withUnsignedRegisters(changes));
+    this.#tlb?.afterUpdate(before, this.#registers!.config, "cr3" in changes);
   }
 
   /**
@@ -371,7 +370,7 @@ export class CoreSpace implements AddressSpace {
   ): number {
     this.#requireLive();
     const code = kernelCode(kernel);
-    if (!(buffer instanceof BatchBuffer) || buffer.linear !== this.#linear)
+    if (!isInstance(buffer, BatchBuffer) || buffer.linear !== this.#linear)
       throw new ConfigError("the batch buffer was not allocated by this core");
     const wanted = checkInteger(count ?? buffer.length, 0, buffer.length, "count", RangeError);
     checkAccess(access);
@@ -540,6 +539,10 @@ function throwDisposed(): never {
   throw new DisposedError("the space was disposed of, or the memory or second stage that it needs");
 }
 
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
+}
+
 /** Whether linear addresses may have more than 32 bits. */
 function isWide(mode: PagingMode): boolean {
   return mode === "4level" || mode === "5level";
@@ -553,7 +556,7 @@ function toRegister32(value: number, what: string): number {
 function checkAccess(access: number): number {
   const exclusive = Access.Write | Access.Fetch;
   if (!Number.isInteger(access) || (access & ~ACCESS_BITS) !== 0 || (access & exclusive) === exclusive) {
-    throw new RangeError(`access is ${access}, expected Access flags without both Write and Fetch`);
+    throw new RangeError(`access is ${show(access)}, expected Access flags without both Write and Fetch`);
   }
   return access;
 }
