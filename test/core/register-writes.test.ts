@@ -94,20 +94,35 @@ type Operation =
 
 const key = fc.constantFrom(0, 0xc, 3, 1, 2, 0x5555_5554, 0xffff_fffc);
 const operation: fc.Arbitrary<Operation> = fc.oneof(
-  fc.record({
-    kind: fc.constant("cr3" as const),
-    root: fc.nat(ROOTS.length - 1),
-    low: fc.constantFrom(0, 0, 1, 2),
-    high: fc.constantFrom(0, 0, 0, 61, 62, 63, 50),
-    form: fc.nat(2),
-  }),
-  fc.record({ kind: fc.constant("mode" as const), mode: fc.nat(MODES.length - 1) }),
-  fc.record({
-    kind: fc.constant("options" as const),
-    maxPhysAddr: fc.constantFrom(40, 52),
-    lenient: fc.boolean(),
-  }),
-  fc.record({ kind: fc.constant("keys" as const), pkru: key, pkrs: key, by: fc.nat(2) }),
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("cr3" as const),
+      root: fc.nat(ROOTS.length - 1),
+      low: fc.constantFrom(0, 0, 1, 2),
+      high: fc.constantFrom(0, 0, 0, 61, 62, 63, 50),
+      form: fc.nat(2),
+    }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constant("mode" as const),
+      mode: fc.oneof(fc.nat(3), fc.nat(MODES.length - 1)),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant("options" as const),
+      maxPhysAddr: fc.constantFrom(40, 52),
+      lenient: fc.boolean(),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ kind: fc.constant("keys" as const), pkru: key, pkrs: key, by: fc.nat(2) }),
+  },
 );
 
 /** Does it; returns whether the processor took it. */
@@ -176,6 +191,20 @@ describe.each([0, 64])("a space with a TLB of %s entries", (tlbEntries) => {
   });
 });
 
+it("a write to CR3 begins and ends linear-address masking", () => {
+  const { memory, space } = guest({ cr4: cr4("PAE", "LA57") });
+  const tagged = 0x12_0000_0000_5000n;
+  const look57 = () => space.translateFast(Number(tagged >> 32n), Number(tagged & 0xffff_ffffn), Access.Probe);
+  const plain = space.translateFast(0, 0x5000, Access.Probe);
+  expect(plain).toBeGreaterThan(0);
+  expect(look57()).toBeLessThan(0);
+  space.writeCr3(ROOTS[0] | bitOf(CR3, "LAM_U48"));
+  expect(look57()).toBe(plain);
+  space.writeCr3(ROOTS[0] | bitOf(CR3, "LAM_U57"));
+  expect(look57()).toBeLessThan(0);
+  memory.dispose();
+});
+
 describe("registers as signed integers of 32 bits", () => {
   it("mean the unsigned ones, when a space is made and when it changes", () => {
     const { space } = guest({ cr0: 0x80010001 | 0, pkru: -4 });
@@ -208,11 +237,28 @@ describe("names in the software TLB", () => {
   };
 
   it("run out, and nothing that a flush took away comes back", () => {
-    const { memory, space } = guest({ tlbEntries: 16 });
+    // So large that an entry is there yet when its name is given again.
+    const { memory, space } = guest({ tlbEntries: 65536 });
     for (let flush = 0; flush < 10_000; flush++) {
-      map(memory, 9, 0x100 + (flush % 7));
+      map(memory, 9, 0x100 + (flush % 8));
       space.writeCr3(ROOTS[0]);
-      for (let again = 0; again < 2; again++) expect(access(space, 0x9000)).toBe((0x100 + (flush % 7)) * 4096);
+      for (let again = 0; again < 2; again++) expect(access(space, 0x9000)).toBe((0x100 + (flush % 8)) * 4096);
+    }
+    memory.dispose();
+  });
+
+  it.each([0, 1])("run out where a global page asks for one, and INVLPG still finds everything (%s)", (odd) => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PGE") });
+    map(memory, 9, 0x100, 0x100n);
+    if (odd) space.invpcid(2, 0);
+    for (let flush = 0; flush < 2_100; flush++) {
+      space.invpcid(2, 0);
+      expect(access(space, 0x9000)).toBe(0x10_0000);
+      map(memory, 10, 0x200);
+      for (let again = 0; again < 2; again++) expect(access(space, 0xa000)).toBe(0x20_0000);
+      map(memory, 10, 0x201);
+      space.invlpg(0xa000);
+      expect(access(space, 0xa000)).toBe(0x20_1000);
     }
     memory.dispose();
   });
@@ -263,18 +309,20 @@ describe("names in the software TLB", () => {
   });
 
   it("are those of before where an update is refused", () => {
-    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PCIDE"), maxPhysAddr: 40 });
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PCIDE"), cr3: ROOTS[0] | 5n, maxPhysAddr: 40 });
     map(memory, 9, 0x111);
     expect(access(space, 0x9000)).toBe(0x11_1000);
     map(memory, 9, 0x222);
     // PAE's tables at this CR3 have reserved bits.
     memory.writeU64(0x7000n, 0x7fff_ffff_ffff_ffffn);
-    expect(() => space.update({ cr3: 0x7002n, cr4: cr4("PAE"), efer: 0x800n })).toThrow(PagingError);
-    expect(access(space, 0x9000)).toBe(0x11_1000);
-    space.writeCr3(ROOTS[0] | 2n);
-    expect(access(space, 0x9000)).toBe(0x22_2000);
+    expect(() => space.update({ cr3: 0x7000n, cr4: cr4("PAE"), efer: 0x800n })).toThrow(PagingError);
+    for (let again = 0; again < 2; again++) expect(access(space, 0x9000)).toBe(0x11_1000);
+    for (const pcid of [0n, 2n]) {
+      space.writeCr3(ROOTS[0] | pcid | NO_FLUSH);
+      expect(access(space, 0x9000)).toBe(0x22_2000);
+    }
     map(memory, 9, 0x333);
-    space.writeCr3(ROOTS[0] | NO_FLUSH);
+    space.writeCr3(ROOTS[0] | 5n | NO_FLUSH);
     expect(access(space, 0x9000)).toBe(0x11_1000);
     memory.dispose();
   });
