@@ -1,7 +1,7 @@
 /** What the module exports. */
 export { insertPage } from "./memory/resolve";
 export { configure } from "./walk/space/configure";
-export { afterChange, recallMode, saveMode, writeCr3, writeKeys } from "./walk/space/registers";
+export { afterChange, recallMode, saveMode, slotsChanged, writeCr3, writeKeys } from "./walk/space/registers";
 export { enumerate, startEnumeration } from "./walk/list/enumerate";
 export { checkPdptes, loadPdptes } from "./walk/pdptes";
 export { translateBatch } from "./walk/fast/batch";

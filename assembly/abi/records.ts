@@ -4,11 +4,17 @@
 @unmanaged
 export class Memory {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 24;
+  @inline static readonly SIZE: u32 = 32;
   /** pointer to SLOT records in ascending order of address */
   slots: usize;
   /** number of slots */
   slotCount: u32;
+  /** pointer to SLOT_RANGE records by the key of an address, 0 where there are few slots */
+  index: usize;
+  /** their number: no slot is at a higher key */
+  indexKeys: u32;
+  /** bits of a page's number that tell keys of one magnitude apart */
+  indexBits: u32;
   /** pointer to the slot that was hit last */
   lastSlot: RamSlot;
   /** pointer to the open-addressing table of PAGE records, 0 without a source */
@@ -30,6 +36,17 @@ export class RamSlot {
   linear: u32;
   /** 1: accessed and dirty bits are never written */
   readOnly: u32;
+}
+
+/** Slots that meet the addresses of one key. */
+@unmanaged
+export class SlotRange {
+  /** Bytes of a record. */
+  @inline static readonly SIZE: u32 = 8;
+  /** number of the first */
+  first: u32;
+  /** number of the last, plus 1 */
+  end: u32;
 }
 
 /** Page that was read from a source. */

@@ -44,6 +44,14 @@ export const MEMORY: RecordLayout = {
   fields: [
     { name: "SLOTS", type: "u32", to: "SLOT[]", meaning: "pointer to SLOT records in ascending order of address" },
     { name: "SLOT_COUNT", type: "u32", meaning: "number of slots" },
+    {
+      name: "INDEX",
+      type: "u32",
+      to: "SLOT_RANGE[]",
+      meaning: "pointer to SLOT_RANGE records by the key of an address, 0 where there are few slots",
+    },
+    { name: "INDEX_KEYS", type: "u32", meaning: "their number: no slot is at a higher key" },
+    { name: "INDEX_BITS", type: "u32", meaning: "bits of a page's number that tell keys of one magnitude apart" },
     { name: "LAST_SLOT", type: "u32", to: "SLOT", meaning: "pointer to the slot that was hit last" },
     {
       name: "PAGES",
@@ -64,6 +72,20 @@ export const SLOT: RecordLayout = {
     { name: "SIZE", type: "u64", meaning: "bytes" },
     { name: "LINEAR", type: "u32", meaning: "linear address of the first byte" },
     { name: "READ_ONLY", type: "u32", meaning: "1: accessed and dirty bits are never written" },
+  ],
+};
+
+/**
+ * Which slots may hold an address of one key: (s << b) + (page >> s), page being the address's frame number, b INDEX_BITS and
+ * s what the frame number has more than b + 1 bits. So keys are as fine as addresses are small, and few.
+ */
+export const SLOT_RANGE: RecordLayout = {
+  prefix: "SLOT_RANGE",
+  className: "SlotRange",
+  title: "Slots that meet the addresses of one key",
+  fields: [
+    { name: "FIRST", type: "u32", meaning: "number of the first" },
+    { name: "END", type: "u32", meaning: "number of the last, plus 1" },
   ],
 };
 
@@ -412,6 +434,7 @@ export const LEAF: RecordLayout = {
 export const RECORDS: readonly RecordLayout[] = [
   MEMORY,
   SLOT,
+  SLOT_RANGE,
   PAGE,
   SPACE,
   PLAN,

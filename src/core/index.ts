@@ -3,7 +3,8 @@
 export { Core, type CoreOptions } from "./core.js";
 export type { Region } from "./linear/linear-memory.js";
 export { load, loadSync, type WasmSource, wasmBytes } from "./load.js";
-export { CoreMemory, type CoreMemoryConfig, type CoreSlotConfig } from "./memory/memory.js";
+export { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
+export type { CoreSlotConfig } from "./memory/slot-config.js";
 export { BatchBuffer, type BatchKernel } from "./space/batch.js";
 export { ResultFlag, ResultLine } from "./space/result-line.js";
 export { CoreSpace, decodeFault } from "./space/space.js";

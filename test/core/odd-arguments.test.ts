@@ -45,6 +45,8 @@ const CORE: Uses<Machine> = {
   ],
 };
 
+const slotted = (memory: unknown) => memory as CoreMemory;
+
 const MEMORY: Uses<Machine> = {
   ...MEMORY_USES,
   // For what lives in a memory.
@@ -53,6 +55,20 @@ const MEMORY: Uses<Machine> = {
   requireLive: [],
   supply: [],
   dispose: [],
+  addSlot: [
+    ({ memory }, odd) => slotted(memory).addSlot(odd),
+    ({ memory }, odd) => slotted(memory).addSlot({ gpa: odd, size: 4096 }),
+    ({ memory }, odd) => slotted(memory).addSlot({ gpa: 1 << 30, size: odd }),
+  ],
+  removeSlot: [({ memory }, odd) => slotted(memory).removeSlot(odd)],
+  changeSlot: [
+    ({ memory }, odd) => slotted(memory).changeSlot(odd, {}),
+    ({ memory }, odd) => slotted(memory).changeSlot(0, odd),
+    ({ memory }, odd) => slotted(memory).changeSlot(0, { gpa: odd }),
+    ({ memory }, odd) => slotted(memory).changeSlot(0, { readOnly: odd }),
+    ({ memory }, odd) => slotted(memory).changeSlot(0, { linear: odd }),
+  ],
+  invalidatePage: [({ memory }, odd) => slotted(memory).invalidatePage(odd)],
 };
 
 const SPACE: Uses<Machine> = {
@@ -64,6 +80,7 @@ const SPACE: Uses<Machine> = {
   leaves: [],
   mappings: [],
   dispose: [],
+  memoryChanged: [],
   update: [
     ({ tlb }, odd) => tlb.update(odd),
     ({ tlb }, odd) => tlb.update({ cr3: odd }),

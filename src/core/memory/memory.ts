@@ -1,39 +1,25 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
-import type { GuestMemory, PageSource, SlotConfig, U64 } from "../../api.js";
-import {
-  checkFlag,
-  checkInteger,
-  checkMethod,
-  checkOptions,
-  isArray,
-  type OptionNames,
-  show,
-  toBytes,
-} from "../../checks.js";
+import type { GuestMemory, PageSource, U64 } from "../../api.js";
+import { checkInteger, checkMethod, checkOptions, toBytes } from "../../checks.js";
 import { ConfigError, DisposedError, MemoryRangeError } from "../../errors.js";
 import { toU32, toU64 } from "../checks/numbers.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
-import { MemoryRecord, SlotRecord } from "../records/walk.js";
+import { MemoryRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
 import { PageCache } from "./page-cache.js";
+import {
+  type CheckedSlot,
+  type CoreSlotConfig,
+  checkSlot,
+  checkSlots,
+  PAGE_BYTES,
+  type Slot,
+  sortSlots,
+} from "./slot-config.js";
+import { SlotTable } from "./slot-table.js";
 
-const PAGE_BYTES = 4096;
 /** 32 MiB. */
 const DEFAULT_CACHED_PAGES = 8192;
-
-/** A slot whose RAM may already lie in the caller's own linear memory. */
-export interface CoreSlotConfig extends SlotConfig {
-  /**
-   * Linear address of RAM that is there already, a multiple of 4096; nothing is copied. It may not lie over what the core
-   * keeps in the linear memory. Absent: zeroed RAM is allocated.
-   */
-  readonly linear?: number;
-  /**
-   * The slot is a window on what the core keeps, after all: to walk the tables of a virtual machine as a processor does.
-   * Walks set accessed and dirty bits there, unless it is read-only; `write` refuses it. Default false.
-   */
-  readonly window?: boolean;
-}
 
 export interface CoreMemoryConfig {
   readonly slots?: readonly CoreSlotConfig[];
@@ -42,29 +28,23 @@ export interface CoreMemoryConfig {
   readonly cachedPages?: number;
 }
 
-interface Slot {
-  readonly gpa: bigint;
-  readonly size: number;
-  readonly linear: number;
-  readonly readOnly: boolean;
-  /** A window on what the core keeps. */
-  readonly window: boolean;
-}
-
-/** What cannot go on without a memory: spaces and virtual machines. */
+/** What cannot go on without a memory: spaces. */
 export interface Dependent {
   dispose(): void;
+  /** Slots, or what pages of the source hold, are others now. */
+  memoryChanged(): void;
 }
 
 /** RAM slots and, behind them, the pages of a source: a MEMORY record that the core walks through. */
 export class CoreMemory implements GuestMemory {
   /** Linear address of the MEMORY record. */
   readonly pointer: number;
-  readonly #slots: Slot[];
-  readonly #slotTable: number;
+  readonly #record: MemoryRecord;
+  #slots: readonly Slot[] = [];
+  #table: SlotTable | undefined;
+  /** Changes of slots so far. */
+  #version = 0;
   readonly #cache: PageCache | undefined;
-  /** What the memory holds, to be freed with it. */
-  readonly #owned: [address: number, size: number][] = [];
   readonly #dependents = new Set<Dependent>();
   #disposed = false;
 
@@ -77,23 +57,118 @@ export class CoreMemory implements GuestMemory {
     checkOptions(config, { slots: true, source: true, cachedPages: true }, "the memory's configuration");
     if (config.source !== undefined) checkMethod(config.source, "readPage", "source");
     const checked = checkSlots(config.slots ?? [], linear);
+    this.pointer = linear.allocate(MemoryRecord.SIZE);
+    this.#record = new MemoryRecord(linear, this.pointer);
     try {
-      this.pointer = this.#allocate(MemoryRecord.SIZE);
-      this.#slots = checked.map((slot) => ({
-        ...slot,
-        linear: slot.linear ?? this.#allocate(slot.size, PAGE_BYTES),
-      }));
-      // One record more than there are slots: an empty slot to start with where there is none.
-      this.#slotTable = this.#allocate(SlotRecord.SIZE * (checked.length + 1));
       if (config.source !== undefined) {
         const pages = config.cachedPages ?? DEFAULT_CACHED_PAGES;
         this.#cache = new PageCache(exports, linear, this.pointer, config.source, pages);
       }
+      this.#replace(checked);
     } catch (error) {
-      for (const [address, size] of this.#owned) linear.free(address, size);
+      this.#cache?.dispose();
+      linear.free(this.pointer, MemoryRecord.SIZE);
       throw error;
     }
-    this.#publish();
+  }
+
+  /** The slots, in ascending order of address; `linear` is where a slot's RAM lies. */
+  get slots(): readonly Required<CoreSlotConfig>[] {
+    return this.#slots.map(({ gpa, size, linear, readOnly, window }) => ({ gpa, size, linear, readOnly, window }));
+  }
+
+  /**
+   * Adds a slot, which spaces over this memory see at once. Throws ConfigError for a slot that cannot be or that overlaps
+   * another, OutOfMemoryError where it does not fit; nothing has changed then.
+   */
+  addSlot(config: CoreSlotConfig): void {
+    this.requireLive();
+    this.#replace([...this.#slots, checkSlot(config, "the slot", this.linear)]);
+  }
+
+  /** Removes the slot at `gpa`, and RAM that was allocated for it. Throws ConfigError where no slot begins there. */
+  removeSlot(gpa: U64): void {
+    const slot = this.#slotAt(gpa);
+    this.#replace(this.#slots.filter((one) => one !== slot));
+  }
+
+  /**
+   * Moves, resizes or protects the slot at `gpa`, or puts other RAM behind it: what is not named stays. RAM that was
+   * allocated for the slot keeps its bytes, and gets zeros where it grows. Throws as `addSlot` and `removeSlot`, with nothing
+   * changed.
+   */
+  changeSlot(gpa: U64, changes: Partial<CoreSlotConfig>): void {
+    const slot = this.#slotAt(gpa);
+    checkOptions(
+      changes,
+      { gpa: true, size: true, readOnly: true, linear: true, window: true },
+      "the change of a slot",
+    );
+    const { owned, ...now } = slot;
+    const { linear: place = owned ? undefined : now.linear, ...others } = { ...now, linear: undefined, ...changes };
+    const wanted = checkSlot({ ...others, ...(place !== undefined && { linear: place }) }, "the slot", this.linear);
+    const keeps = wanted.owned && wanted.size === slot.size;
+    this.#replace(
+      this.#slots.map((one) => (one !== slot ? one : keeps ? { ...wanted, linear: slot.linear } : wanted)),
+      slot,
+    );
+  }
+
+  /** Throws ConfigError where no slot begins. */
+  #slotAt(gpa: U64): Slot {
+    this.requireLive();
+    const at = toU64(gpa, "address of the slot", ConfigError);
+    const slot = this.#slots.find((one) => one.gpa === at);
+    if (slot === undefined) throw new ConfigError(`no slot begins at 0x${at.toString(16)}`);
+    return slot;
+  }
+
+  /** Takes other slots; of `resized` the bytes are kept. Throws ConfigError and OutOfMemoryError with nothing changed. */
+  #replace(wanted: readonly CheckedSlot[], resized?: Slot): void {
+    const fresh: Slot[] = [];
+    let table: SlotTable;
+    let slots: Slot[];
+    try {
+      slots = sortSlots([...wanted]).map((slot) => {
+        if (slot.linear !== undefined) return { ...slot, linear: slot.linear };
+        const made = { ...slot, linear: this.linear.allocate(slot.size, PAGE_BYTES) };
+        fresh.push(made);
+        return made;
+      });
+      table = new SlotTable(this.linear, slots);
+    } catch (error) {
+      for (const { linear, size } of fresh) this.linear.free(linear, size);
+      throw error;
+    }
+    const [grown] = fresh;
+    if (resized?.owned && grown !== undefined) {
+      const bytes = Math.min(resized.size, grown.size);
+      this.linear.u8.copyWithin(grown.linear, resized.linear, resized.linear + bytes);
+    }
+    const old = { slots: this.#slots, table: this.#table };
+    this.#slots = slots;
+    this.#table = table;
+    this.#version++;
+    table.publish(this.#record);
+    old.table?.dispose();
+    for (const { owned, linear, size } of old.slots) {
+      if (owned && !slots.some((slot) => slot.linear === linear)) this.linear.free(linear, size);
+    }
+    this.#tellDependents();
+  }
+
+  /**
+   * The source holds something else at frame `gfn` now (a live target's page): it is read again when it is needed, and the
+   * software TLBs of spaces over this memory are empty. Throws RangeError for what is no frame number.
+   */
+  invalidatePage(gfn: U64): void {
+    this.requireLive();
+    this.#cache?.invalidate(toU64(gfn, "frame number"));
+    this.#tellDependents();
+  }
+
+  #tellDependents(): void {
+    for (const dependent of this.#dependents) dependent.memoryChanged();
   }
 
   /**
@@ -137,9 +212,14 @@ export class CoreMemory implements GuestMemory {
    */
   read(gpa: U64, length: number): Uint8Array {
     checkInteger(length, 0, Number.MAX_SAFE_INTEGER, "length", RangeError);
-    const pieces = this.#pieces(gpa, length, true);
-    // Asking the source may have done anything.
-    this.requireLive();
+    let pieces: Piece[];
+    let version: number;
+    do {
+      version = this.#version;
+      pieces = this.#pieces(gpa, length, true);
+      // Asking the source may have done anything.
+      this.requireLive();
+    } while (version !== this.#version);
     const bytes = new Uint8Array(length);
     let at = 0;
     for (const piece of pieces) {
@@ -176,27 +256,9 @@ export class CoreMemory implements GuestMemory {
     this.#disposed = true;
     for (const dependent of this.#dependents) dependent.dispose();
     this.#cache?.dispose();
-    for (const [address, size] of this.#owned) this.linear.free(address, size);
-  }
-
-  #allocate(size: number, alignment?: number): number {
-    const address = this.linear.allocate(size, alignment);
-    this.#owned.push([address, size]);
-    return address;
-  }
-
-  #publish(): void {
-    this.#slots.forEach((slot, index) => {
-      const record = new SlotRecord(this.linear, this.#slotTable + index * SlotRecord.SIZE);
-      record.base = slot.gpa;
-      record.size = BigInt(slot.size);
-      record.linear = slot.linear;
-      record.readOnly = slot.readOnly ? 1 : 0;
-    });
-    const record = new MemoryRecord(this.linear, this.pointer);
-    record.slots = this.#slotTable;
-    record.slotCount = this.#slots.length;
-    record.lastSlot = this.#slotTable;
+    this.#table?.dispose();
+    for (const { owned, linear, size } of this.#slots) if (owned) this.linear.free(linear, size);
+    this.linear.free(this.pointer, MemoryRecord.SIZE);
   }
 
   /** Where the bytes of a guest-physical range are, page by page at most; every one is found before this returns. */
@@ -238,62 +300,4 @@ interface Piece {
   readonly linear: number;
   readonly length: number;
   readonly page: Uint8Array | undefined;
-}
-
-type CheckedSlot = Omit<Slot, "linear"> & { readonly linear: number | undefined };
-
-const SLOT_OPTIONS: OptionNames<CoreSlotConfig> = {
-  gpa: true,
-  size: true,
-  readOnly: true,
-  linear: true,
-  window: true,
-};
-/** First address beyond what an entry can name. */
-const END = 1n << 52n;
-
-function checkSlots(configs: readonly CoreSlotConfig[], linear: LinearMemory): CheckedSlot[] {
-  if (!isArray(configs)) throw new ConfigError(`slots is ${show(configs)}, expected an array of slots`);
-  const slots = configs.map((config, index) => checkSlot(config, index, linear));
-  slots.sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
-  slots.forEach((slot, index) => {
-    const next = slots[index + 1];
-    if (next !== undefined && slot.gpa + BigInt(slot.size) > next.gpa) {
-      throw new ConfigError(
-        `slots at 0x${slot.gpa.toString(16)} and 0x${next.gpa.toString(16)} overlap, expected disjoint slots`,
-      );
-    }
-  });
-  return slots;
-}
-
-function checkSlot(config: CoreSlotConfig, index: number, linear: LinearMemory): CheckedSlot {
-  checkOptions(config, SLOT_OPTIONS, `slot ${index}`);
-  const gpa = toU64(config.gpa, `address of slot ${index}`, ConfigError);
-  const name = `slot at 0x${gpa.toString(16)}`;
-  if (gpa % BigInt(PAGE_BYTES) !== 0n) throw new ConfigError(`${name}: expected a multiple of 4096`);
-  if (!Number.isSafeInteger(config.size) || config.size <= 0 || config.size % PAGE_BYTES !== 0) {
-    throw new ConfigError(`${name}: size is ${show(config.size)}, expected a positive multiple of 4096`);
-  }
-  if (gpa + BigInt(config.size) > END) {
-    throw new ConfigError(`${name}: ends at 0x${(gpa + BigInt(config.size)).toString(16)}, expected at most 2^52`);
-  }
-  const readOnly = checkFlag(config.readOnly, `${name}: readOnly`) ?? false;
-  const window = checkFlag(config.window, `${name}: window`) ?? false;
-  if (window && config.linear === undefined) throw new ConfigError(`${name}: window without linear, expected both`);
-  if (config.linear !== undefined) {
-    const most = linear.memory.buffer.byteLength - config.size;
-    if (
-      !Number.isInteger(config.linear) ||
-      config.linear % PAGE_BYTES !== 0 ||
-      config.linear < 0 ||
-      config.linear > most
-    ) {
-      throw new ConfigError(`${name}: linear is ${show(config.linear)}, expected a multiple of 4096 inside the memory`);
-    }
-    if (!window && linear.keeps(config.linear, config.size)) {
-      throw new ConfigError(`${name}: linear is ${config.linear}, where the core keeps its own records and tables`);
-    }
-  }
-  return { gpa, size: config.size, linear: config.linear, readOnly, window };
 }

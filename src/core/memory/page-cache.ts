@@ -23,6 +23,8 @@ export class PageCache {
   #table: number;
   #capacity = FIRST_CAPACITY;
   #disposed = false;
+  /** Frames in the table. */
+  readonly #held = new Set<bigint>();
   /** Frames that the source is being asked for: it may translate by this very memory, and so ask for others. */
   readonly #asked = new Set<bigint>();
   readonly #exports: CoreExports;
@@ -61,7 +63,13 @@ export class PageCache {
     }
     if (this.#exports.insertPage(this.#memory.at, gfn, address) === 0) return;
     if (present) this.#used++;
-    this.#entries++;
+    if (!this.#held.has(gfn)) this.#entries++;
+    this.#held.add(gfn);
+  }
+
+  /** The page is read again when it is needed; its buffer is used again when the cache is full. */
+  invalidate(gfn: bigint): void {
+    if (this.#held.has(gfn)) this.#exports.insertPage(this.#memory.at, gfn, CODES.NOT_READ);
   }
 
   /** Reads a page past the cache; false where the source has none. */
@@ -101,6 +109,7 @@ export class PageCache {
     this.#linear.u8.fill(0, this.#table, this.#table + this.#capacity * PageRecord.SIZE);
     this.#used = 0;
     this.#entries = 0;
+    this.#held.clear();
   }
 
   #rehash(capacity: number): void {

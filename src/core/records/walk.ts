@@ -5,15 +5,18 @@ import type { LinearMemory } from "../linear/linear-memory.js";
 export const MEMORY_OFFSET = {
   slots: 0,
   slotCount: 4,
-  lastSlot: 8,
-  pages: 12,
-  pageMask: 16,
+  index: 8,
+  indexKeys: 12,
+  indexBits: 16,
+  lastSlot: 20,
+  pages: 24,
+  pageMask: 28,
 } as const;
 
 /** Guest-physical memory. */
 export class MemoryRecord {
   /** Bytes. */
-  static readonly SIZE = 24;
+  static readonly SIZE = 32;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -42,31 +45,58 @@ export class MemoryRecord {
     this.#linear.u32[(this.at + 4) >>> 2] = value;
   }
 
-  /** pointer to the slot that was hit last */
-  get lastSlot(): number {
+  /** pointer to SLOT_RANGE records by the key of an address, 0 where there are few slots */
+  get index(): number {
     return this.#linear.u32[(this.at + 8) >>> 2]!;
   }
 
-  set lastSlot(value: number) {
+  set index(value: number) {
     this.#linear.u32[(this.at + 8) >>> 2] = value;
+  }
+
+  /** their number: no slot is at a higher key */
+  get indexKeys(): number {
+    return this.#linear.u32[(this.at + 12) >>> 2]!;
+  }
+
+  set indexKeys(value: number) {
+    this.#linear.u32[(this.at + 12) >>> 2] = value;
+  }
+
+  /** bits of a page's number that tell keys of one magnitude apart */
+  get indexBits(): number {
+    return this.#linear.u32[(this.at + 16) >>> 2]!;
+  }
+
+  set indexBits(value: number) {
+    this.#linear.u32[(this.at + 16) >>> 2] = value;
+  }
+
+  /** pointer to the slot that was hit last */
+  get lastSlot(): number {
+    return this.#linear.u32[(this.at + 20) >>> 2]!;
+  }
+
+  set lastSlot(value: number) {
+    this.#linear.u32[(this.at + 20) >>> 2] = value;
   }
 
   /** pointer to the open-addressing table of PAGE records, 0 without a source */
   get pages(): number {
-    return this.#linear.u32[(this.at + 12) >>> 2]!;
+    return this.#linear.u32[(this.at + 24) >>> 2]!;
   }
 
   set pages(value: number) {
-    this.#linear.u32[(this.at + 12) >>> 2] = value;
+    this.#linear.u32[(this.at + 24) >>> 2] = value;
   }
 
   /** capacity of that table minus 1 (a power of two minus 1) */
   get pageMask(): number {
-    return this.#linear.u32[(this.at + 16) >>> 2]!;
+    return this.#linear.u32[(this.at + 28) >>> 2]!;
   }
 
   set pageMask(value: number) {
-    this.#linear.u32[(this.at + 16) >>> 2] = value;
+    this.#linear.u32[(this.at + 28) >>> 2] = value;
   }
 }
 
@@ -126,6 +156,45 @@ export class SlotRecord {
 
   set readOnly(value: number) {
     this.#linear.u32[(this.at + 20) >>> 2] = value;
+  }
+}
+
+/** Where the fields of SlotRangeRecord begin, in bytes. */
+export const SLOT_RANGE_OFFSET = {
+  first: 0,
+  end: 4,
+} as const;
+
+/** Slots that meet the addresses of one key. */
+export class SlotRangeRecord {
+  /** Bytes. */
+  static readonly SIZE = 8;
+  readonly #linear: LinearMemory;
+
+  /** `at` is the record's linear address; with another one the object stands for another record. */
+  constructor(
+    linear: LinearMemory,
+    public at: number,
+  ) {
+    this.#linear = linear;
+  }
+
+  /** number of the first */
+  get first(): number {
+    return this.#linear.u32[this.at >>> 2]!;
+  }
+
+  set first(value: number) {
+    this.#linear.u32[this.at >>> 2] = value;
+  }
+
+  /** number of the last, plus 1 */
+  get end(): number {
+    return this.#linear.u32[(this.at + 4) >>> 2]!;
+  }
+
+  set end(value: number) {
+    this.#linear.u32[(this.at + 4) >>> 2] = value;
   }
 }
 

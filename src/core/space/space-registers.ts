@@ -151,7 +151,9 @@ export class SpaceRegisters {
     const { cr0, cr4, efer } = this.#now;
     const live = (this.#fields.features & CODES.FEATURE_LIVE_PDPTES) !== 0;
     const latches = this.#record.mode === CODES.MODE_PAE && !live;
-    if (latches || this.#find(cr0, cr4, efer) !== undefined) return;
+    // Without linear-address masking the record lacks bits that CR3 has, which another mode may refuse.
+    const { lam = true } = this.#config.cpu ?? {};
+    if (latches || !lam || this.#find(cr0, cr4, efer) !== undefined) return;
     let saved = this.#modes[this.#nextMode];
     if (saved === undefined) {
       const at = this.#allocate();

@@ -434,6 +434,11 @@ export class CoreSpace implements AddressSpace {
     return mergeRuns(this.leaves());
   }
 
+  /** @internal Slots or pages of the memory are others: what rests on where the tables lay is derived again. */
+  memoryChanged(): void {
+    this.#exports.slotsChanged(this.pointer);
+  }
+
   /** Frees the space. Idempotent. */
   dispose(): void {
     if (this.#disposed) return;

@@ -11,6 +11,8 @@ export interface CoreExports extends ShadowExports {
   writeCr3(space: number, value: bigint): number;
   /** Other protection-key rights. */
   writeKeys(space: number, pkru: number, pkrs: number): void;
+  /** The memory's slots are others: where the tables lie is looked up again, and the software TLB is empty. */
+  slotsChanged(space: number): void;
   /** Keeps what CR0, CR4 and EFER made of a space in a SAVED_MODE record. */
   saveMode(space: number, saved: number): void;
   /** CR0, CR4 and EFER are what they were then; a CODES.REGISTER_* code. */
