@@ -56,7 +56,7 @@ export function findSlot(memory: Memory, gpa: u64): RamSlot | null {
 // @ts-ignore: decorator
 @inline function keyOf(gpa: u64, bits: u32): u64 {
   const page = gpa >> 12;
-  const shift = max<i32>(63 - <i32>clz<u64>(page | 1) - <i32>bits, 0);
+  const shift = max<i32>(63 - <i32>clz<u64>(max<u64>(page, 1)) - <i32>bits, 0);
   return ((<u64>shift) << bits) + (page >> shift);
 }
 

@@ -211,8 +211,11 @@ export const PLAN: RecordLayout = {
   ],
 };
 
-const SPACE_OFFSETS = offsetsOf(SPACE).offsets;
-const between = (from: string, to: string) => (SPACE_OFFSETS[to]! - SPACE_OFFSETS[from]!) / 8;
+/** Words of 8 bytes from one field of the SPACE record to another. */
+function between(from: string, to: string): number {
+  const { offsets } = offsetsOf(SPACE);
+  return (offsets[to]! - offsets[from]!) / 8;
+}
 
 /**
  * What `configure` derived for one setting of CR0, CR4 and EFER: the SPACE record's fields from MODE to before TLB, and its
@@ -226,8 +229,20 @@ export const SAVED_MODE: RecordLayout = {
     { name: "CR0", type: "u32", meaning: "CR0" },
     { name: "CR4", type: "u32", meaning: "CR4, low half" },
     { name: "EFER", type: "u32", meaning: "IA32_EFER, low half" },
-    { name: "FIELDS", type: "u64", count: between("MODE", "TLB"), address: true, meaning: "the fields" },
-    { name: "ARRAYS", type: "u64", count: between("PLANS", "PDPTES"), address: true, meaning: "the arrays" },
+    {
+      name: "FIELDS",
+      type: "u64",
+      count: /* @__PURE__ */ between("MODE", "TLB"),
+      address: true,
+      meaning: "the fields",
+    },
+    {
+      name: "ARRAYS",
+      type: "u64",
+      count: /* @__PURE__ */ between("PLANS", "PDPTES"),
+      address: true,
+      meaning: "the arrays",
+    },
   ],
 };
 

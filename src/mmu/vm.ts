@@ -75,6 +75,11 @@ export class VirtualMachine {
     this.vcpus.length = 0;
   }
 
+  /** @internal For `using`; not in the types, which old compilers read. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
   // ---------------------------------------------------------------- memory and slots
 
   /**

@@ -36,6 +36,7 @@ const region = (odd: object) =>
 const CORE: Uses<Machine> = {
   ...ENGINE_USES,
   internals: [],
+  dispose: [],
   allocateBatch: [({ core }, odd) => core.allocateBatch(odd)],
   createMemory: [
     ...ENGINE_USES.createMemory!,

@@ -261,6 +261,11 @@ export class CoreMemory implements GuestMemory {
     this.linear.free(this.pointer, MemoryRecord.SIZE);
   }
 
+  /** @internal For `using`; not in the types, which old compilers read. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
   /** Where the bytes of a guest-physical range are, page by page at most; every one is found before this returns. */
   #pieces(gpa: U64, length: number, reading: boolean): Piece[] {
     this.requireLive();

@@ -73,6 +73,11 @@ export class BatchBuffer {
     this.linear.free(this.#address, this.length * 16);
   }
 
+  /** @internal For `using`; not in the types, which old compilers read. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
   #isOld(view: BigUint64Array | undefined): boolean {
     return this.#disposed || view?.buffer !== this.linear.memory.buffer;
   }

@@ -454,6 +454,11 @@ export class CoreSpace implements AddressSpace {
     this.#linear.free(this.pointer, SpaceRecord.SIZE);
   }
 
+  /** @internal For `using`; not in the types, which old compilers read. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
   #requireLive(): void {
     if (this.#disposed) throwDisposed();
   }
