@@ -126,6 +126,37 @@ describe("the lines of the software TLB", () => {
     expect(fast(space, 0n, Access.User | Access.Write)).toBe(0x300000);
   });
 
+  const PAGED = { ...LONG, cr4: 0x142_0020n, maxPhysAddr: 46 };
+  it.each<[string, (space: CoreSpace) => void]>([
+    ["a write to CR3", (space) => space.writeCr3(0x1001n)],
+    ["one that keeps", (space) => space.writeCr3(0x1002n | (1n << 63n))],
+    ["one that the host refuses", (space) => expect(() => space.writeCr3(1n << 50n)).toThrow()],
+    ["an update that makes a new mode", (space) => space.update({ cr4: 0x142_00a0n })],
+    ["an update that comes back to one", (space) => space.update({ cr0: LONG.cr0 })],
+    ["an update of options", (space) => space.update({ maxPhysAddr: 45 })],
+    ["an update that is refused", (space) => expect(() => space.update({ cr4: 0n })).toThrow()],
+    [
+      "an update whose PDPTEs are refused",
+      (space) => expect(() => space.update({ cr4: 0x20n, efer: 0x800n })).toThrow(),
+    ],
+    ["an update that loads CR3", (space) => space.update({ cr3: 0x1003n })],
+    ["PKRU", (space) => space.setPkru(2)],
+    ["IA32_PKRS", (space) => space.setPkrs(2)],
+    ["INVLPG", (space) => space.invlpg(0x1000)],
+    ["INVPCID", (space) => space.invpcid(2, 0)],
+    ["another slot", (space) => space.memory.addSlot({ gpa: 0x10_0000, size: 0x1000 })],
+  ])("are used again after %s", (_name, act) => {
+    const core = loadSync();
+    const memory = longGuest(core);
+    const space = core.createAddressSpace(memory, PAGED);
+    for (let again = 0; again < 3; again++) fast(space, 0x5000n);
+    act(space);
+    for (let again = 0; again < 3; again++) expect(fast(space, 0x5000n)).toBe(0x10_5000);
+    emptySecondLevel(core, space);
+    memory.writeU64(0x1000, 0n);
+    expect(fast(space, 0x5000n)).toBe(0x10_5000);
+  });
+
   it("hold frames of 31 bits, others come from the second level", () => {
     const { core, memory, space } = guest();
     for (const frame of [0x7fffffffn, 0x80000000n, 0xfffffffffn]) {

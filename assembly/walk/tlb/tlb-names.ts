@@ -24,7 +24,10 @@ import { Space, TlbEntry, TlbLine, TlbNames } from "../../abi/records";
   return low | middle | ((tag << 7) & LINE_TAG_HIGH) | LINE_VALID;
 }
 
-/** LINE bits of the current context: the host reads them at each look-up, beside the lines. */
+/**
+ * LINE bits of the current context, kept beside the lines. The host looks there after register writes and invalidations, and
+ * after nothing else: an access never changes them.
+ */
 // @ts-ignore: decorator
 @inline export function currentLineBits(space: Space): u32 {
   return changetype<TlbLine>(space.tlbLines).tag;
@@ -74,11 +77,28 @@ function enterLines(space: Space): void {
   const names = space.tlbNames;
   let tag = names.nextTag;
   if (tag == LINE_TAGS) {
-    memory.fill(space.tlbLines, 0, (space.tlbLineMask + 1) * TlbLine.SIZE);
+    fillLines(space);
     disownLines(names);
     tag = 0;
   }
   names.nextTag = tag + 1;
+  ownLines(space, tag);
+}
+
+function fillLines(space: Space): void {
+  memory.fill(space.tlbLines, 0, (space.tlbLineMask + 1) * TlbLine.SIZE);
+}
+
+/** Drops every line, whatever its tag; the current context keeps its own. */
+export function clearLines(space: Space): void {
+  const bits = currentLineBits(space);
+  fillLines(space);
+  changetype<TlbLine>(space.tlbLines).tag = bits;
+}
+
+/** The lines of a tag are the current context's. */
+function ownLines(space: Space, tag: u32): void {
+  const names = space.tlbNames;
   names.liveTags |= (<u32>1) << tag;
   const context = <u32>space.tlbContext;
   names.setOwners(tag, context);
@@ -118,13 +138,24 @@ function disownLines(names: TlbNames): void {
 export function globalMark(space: Space): u64 {
   let mark = space.tlbGlobal;
   if (mark == 0) {
+    const tag = tagOf(space, space.pcid);
     const number = takeContext(space);
-    // The numbers may have begun anew, and the current context's with them.
-    if (contextOf(space, space.pcid) == 0) enterContext(space);
+    // The numbers may have begun anew, and the current context's with them: what had its tag is gone, and it keeps that.
+    if (contextOf(space, space.pcid) == 0) renew(space, tag);
     mark = TLB_TAG_GLOBAL | (<u64>number);
     space.tlbGlobal = mark;
   }
   return mark;
+}
+
+/** The current context has lost its number in an access. */
+function renew(space: Space, tag: u32): void {
+  const names = space.tlbNames;
+  fillLines(space);
+  names.pcids = space.pcid + 1;
+  space.tlbContext = takeContext(space);
+  names.nextTag = tag + 1;
+  ownLines(space, tag);
 }
 
 /** What a PCID's context holds is not found any more. */

@@ -30,7 +30,7 @@ import { MODE_32BIT, MODE_PAE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, TLB_ALL, 
 import { Space, TlbEntry, Work } from "../../abi/records";
 import { NOT_FAST, planFor } from "../plan";
 import { dropLines } from "./tlb-lines";
-import { contextOf, globalMark, renameAll, renameContext, renameLines } from "./tlb-names";
+import { clearLines, contextOf, globalMark, renameAll, renameContext } from "./tlb-names";
 
 /** Bits of a name that move its entries elsewhere: out of the way of the low bits, by which pages lie side by side. */
 // @ts-ignore: decorator
@@ -160,7 +160,7 @@ export function tlbDropPage(space: Space, address: u64, pcid: u32, global: u32):
     dropLines(space, address, pcid, mark != 0);
     return;
   }
-  renameLines(space);
+  clearLines(space);
   const same = ~reachOf(space.mode, 31 - clz<u32>(large)) | TLB_TAG_CONTEXT;
   for (let i: u32 = 0; i <= mask; i++) {
     const entry = changetype<TlbEntry>(tlb + i * TlbEntry.SIZE);

@@ -72,6 +72,8 @@ export class CoreSpace implements AddressSpace {
   #lines32: Int32Array | undefined;
   /** Its words minus 4. */
   #lineMask = 0;
+  /** LINE bits of the current context, where no access has one. */
+  #lineTag = 0;
   #disposed = false;
 
   /**
@@ -149,6 +151,7 @@ export class CoreSpace implements AddressSpace {
     checkOptions(changes, GUEST_OPTIONS as OptionNames<Partial<AddressSpaceConfig>>, "the change");
     const before = this.#change(withUnsignedRegisters(changes));
     this.#tlb?.afterUpdate(before, this.#registers!.config, "cr3" in changes);
+    this.#followTag();
   }
 
   /**
@@ -157,22 +160,28 @@ export class CoreSpace implements AddressSpace {
    */
   writeCr3(value: U64): void {
     if (this.#disposed) throwDisposed();
-    if (this.#registers?.tryWriteCr3(value)) return;
+    if (this.#registers?.tryWriteCr3(value)) {
+      this.#followTag();
+      return;
+    }
     const config = this.#guestConfig("CR3 is");
     const { cr3: written } = withUnsignedRegisters({ cr3: value });
     const { cr3, keep } = splitCr3(toU64(written, "CR3"), BigInt(config.cr4));
     this.#change({ cr3, loadedBy: "mov" }, true);
     if (!keep) this.#tlb?.flushContext();
+    this.#followTag();
   }
 
   /** WRPKRU. Throws RangeError for what has no 32 bits. */
   setPkru(value: number): void {
     this.#keys("PKRU is").writeKeys(toRegister32(value, "PKRU"), this.#record.pkrs);
+    this.#followTag();
   }
 
   /** WRMSR to IA32_PKRS. Throws RangeError for what has no 32 bits. */
   setPkrs(value: number): void {
     this.#keys("IA32_PKRS is").writeKeys(this.#record.pkru, toRegister32(value, "IA32_PKRS"));
+    this.#followTag();
   }
 
   #keys(what: string): SpaceRegisters {
@@ -198,6 +207,7 @@ export class CoreSpace implements AddressSpace {
     const pcide = (BigInt(config.cr4) & bitOf(CR4, "PCIDE")) !== 0n;
     checkInvpcid(type, pcid, at, { pcide, longMode: isWide(this.#mode), la57: config.cpu?.la57 ?? true });
     this.#tlb?.invalidate(type, pcid, at);
+    this.#followTag();
   }
 
   #guestConfig(what: string): AddressSpaceConfig {
@@ -243,6 +253,7 @@ export class CoreSpace implements AddressSpace {
       if (!done) {
         this.#linear.u8.set(record, this.pointer);
         this.#tlb?.reenter();
+        this.#followTag();
       }
     }
     this.#mode = this.#modeNow();
@@ -254,6 +265,7 @@ export class CoreSpace implements AddressSpace {
 
   /** The mode may be another one than before the core changed registers. */
   #followMode(): void {
+    this.#followTag();
     const mode = this.#modeNow();
     if (mode === this.#mode) return;
     this.#mode = mode;
@@ -272,10 +284,9 @@ export class CoreSpace implements AddressSpace {
    */
   translateFast(high: number, low: number, access: number): number {
     const lines = this.#lines;
-    // CODES.LINE_HASH and MISSING are written out: V8 would load what a module holds in each call. The fourth word of the
-    // first line has the LINE bits of the context, where no access has one.
+    // CODES.LINE_HASH and MISSING are written out: V8 would load what a module holds in each call.
     if (lines !== undefined) {
-      const kind = (access & ACCESS_BITS) + lines[3]!;
+      const kind = (access & ACCESS_BITS) + this.#lineTag;
       const at = ((low ^ Math.imul(high + kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
       if (lines[at] === ((low & 0xfffff000) | kind) && lines[at + 1] === (high | 0)) {
         return lines[at + 2]! * 4096 + (low & 0xfff);
@@ -293,7 +304,7 @@ export class CoreSpace implements AddressSpace {
   translateFast32(address: number, access: number): number {
     const lines = this.#lines32;
     if (lines !== undefined) {
-      const kind = (access & ACCESS_BITS) + lines[3]!;
+      const kind = (access & ACCESS_BITS) + this.#lineTag;
       const at = ((address ^ Math.imul(kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
       if (lines[at] === ((address & 0xfffff000) | kind)) return lines[at + 2]! * 4096 + (address & 0xfff);
       if (lines.length === 0) this.#viewLines();
@@ -437,6 +448,7 @@ export class CoreSpace implements AddressSpace {
   /** @internal Slots or pages of the memory are others: what rests on where the tables lay is derived again. */
   memoryChanged(): void {
     this.#exports.slotsChanged(this.pointer);
+    this.#followTag();
   }
 
   /** Frees the space. Idempotent. */
@@ -527,6 +539,13 @@ export class CoreSpace implements AddressSpace {
     this.#lines = this.#tlb?.lines();
     this.#lineMask = (this.#lines?.length ?? 0) - 4;
     this.#lines32 = isWide(this.#mode) ? undefined : this.#lines;
+    this.#followTag();
+  }
+
+  /** The current context's lines may have another tag: the core keeps it in the fourth word of the first line. */
+  #followTag(): void {
+    const lines = this.#lines;
+    if (lines !== undefined) this.#lineTag = lines[3] ?? 0;
   }
 
   /** The page that the last call found missing; to be read before the source is asked. */
