@@ -33,7 +33,7 @@ export class OwnTlb {
 
   /** The physical address, or -1: the fault is in the core's result line then. */
   translate(high, low, access) {
-    const page = high * 2 ** 20 + (low >>> 12);
+    const page = (high >>> 0) * 2 ** 20 + (low >>> 12);
     const at = (page ^ (page >>> 10)) & (ENTRIES - 1);
     const found = this.#pages[at] === page && (this.#contexts[at] === GLOBAL || this.#contexts[at] === this.#pcid);
     if (found && this.#allows(this.#rights[at], access)) {
@@ -90,7 +90,7 @@ export class OwnTlb {
   /** INVLPG. A large page is here in pieces of 4 KiB, which all go: with any of them, everything does. */
   invlpg(high, low) {
     if (this.#hasLarge) this.flush(true);
-    const page = high * 2 ** 20 + (low >>> 12);
+    const page = (high >>> 0) * 2 ** 20 + (low >>> 12);
     const at = (page ^ (page >>> 10)) & (ENTRIES - 1);
     if (this.#pages[at] === page) this.#pages[at] = -1;
   }

@@ -117,7 +117,7 @@ import { planOf } from "../walk/plan";
     (root.generation ^ vm.validGen);
   if (unusual != 0 || !hasRoom(vm)) return RET_PF_INVALID;
 
-  // The guest's tables, by the plan of the access (assembly/walk/fast/plan.ts): nothing faults and no bit is to be set.
+  // The guest's tables, by the plan of the access (assembly/walk/plan.ts): nothing faults and no bit is to be set.
   const plan = planOf(space, accessKind(vcpu, error));
   const slot = space.memory.lastSlot;
   const base = slot.base;

@@ -171,7 +171,7 @@ export function setCanonical(space: Space, mode: u32): void {
   space.high = ~(((<u64>1) << width) - 1);
 }
 
-/** Notes where the slot of the root lies: slots stay where they are as long as the space lives. */
+/** Notes where the slot of the root lies: where slots change, the space is told (`slotsChanged`). */
 export function setTables(space: Space): void {
   const memory = space.memory;
   let slot: RamSlot | null = null;

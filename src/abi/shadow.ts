@@ -476,7 +476,7 @@ export const SHADOW_CODES = {
   LOW_PDPT: flagOf(SP_LOW, "PDPT"),
   /** and its four PDPTEs, which were latched with CR3, belong to its name: the guest may write the table. */
   LOW_LATCHED: flagOf(SP_LOW, "LATCHED"),
-  /** What `rangeApply` does to each rmap: take the leaves away, */
+  /** What `forRange` does to each rmap: take the leaves away, */
   RANGE_ZAP: 0,
   /** read and reset their accessed state, */
   RANGE_AGE: 1,

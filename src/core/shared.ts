@@ -2,6 +2,7 @@
  * x86-paging/shared: the core over a shared memory, for emulators whose vCPUs run in workers. The Wasm is a build of its own,
  * which imports a shared memory; it is a file of the package, not inlined.
  */
+import { checkOptions } from "../checks.js";
 import { compile, type WasmSource } from "./compile.js";
 import { Core } from "./core.js";
 import type { Region } from "./linear/linear-memory.js";
@@ -26,11 +27,6 @@ export interface SharedOptions {
   readonly region: Region;
 }
 
-/** Node's way to the file; nothing where there is none. */
-interface NodeProcess {
-  getBuiltinModule?(name: "node:fs"): { readFileSync(path: URL): Uint8Array<ArrayBuffer> } | undefined;
-}
-
 /**
  * A core for this thread. Its spaces and memories are this thread's own; RAM and the tables in it are shared, and accessed and
  * dirty flags are set by atomic compare-and-exchange, as processors do. `source` as of `load`: where many threads start, one
@@ -38,14 +34,20 @@ interface NodeProcess {
  * `load` does.
  */
 export async function loadShared(source: WasmSource | undefined, options: SharedOptions): Promise<Core> {
-  const module = await compile(source ?? packaged());
+  checkOptions(options, { memory: true, region: true }, "the options of the shared core");
+  const module = await compile(source ?? (await packaged()));
   return new Core(module, { memory: options.memory, region: options.region });
 }
 
+/** By a name that bundlers for browsers do not follow. */
+const NODE_FILES: string = "node:fs/promises";
+
 /** A URL to be fetched, or in Node, whose `fetch` does not take file: URLs, the bytes. */
-function packaged(): URL | Uint8Array<ArrayBuffer> {
+async function packaged(): Promise<URL | Uint8Array<ArrayBuffer>> {
   const url = new URL("../core.shared.wasm", import.meta.url);
-  const { process } = globalThis as { readonly process?: NodeProcess };
-  const fs = url.protocol === "file:" ? process?.getBuiltinModule?.("node:fs") : undefined;
-  return fs === undefined ? url : fs.readFileSync(url);
+  if (url.protocol !== "file:") return url;
+  const files = (await import(/* @vite-ignore */ NODE_FILES)) as {
+    readFile(path: URL): Promise<Uint8Array<ArrayBuffer>>;
+  };
+  return files.readFile(url);
 }

@@ -1,7 +1,7 @@
 /** Runs of mappings, as the core lists them. */
 import { describe, expect, it } from "vitest";
 import { loadSync } from "../../src/core/index.js";
-import { UnsupportedError } from "../../src/errors.js";
+import { ConfigError, UnsupportedError } from "../../src/errors.js";
 
 const core = loadSync();
 const memory = core.createMemory({ slots: [{ gpa: 0, size: 0x20000 }] });
@@ -15,6 +15,17 @@ put(0x2000, 0x3007n);
 put(0x3000, 0x4007n, 0x200087n, 0x400085n);
 put(0x4000, 0x10007n, 0x11007n, 0x13007n, 0n, 0x14007n, 0x15003n);
 const space = core.createAddressSpace(memory, { cr0: 0x80010001, cr3: 0x1000, cr4: 0x20, efer: 0xd00 });
+
+it("end where the paging mode changes under the one who lists", () => {
+  const own = core.createAddressSpace(memory, { cr0: 0x80010001, cr3: 0x1000, cr4: 0x20, efer: 0xd00 });
+  const leaves = own.leaves();
+  expect(leaves.next().done).toBe(false);
+  own.writeCr3(0x1000);
+  expect(leaves.next().done).toBe(false);
+  own.update({ cr0: 1, efer: 0 });
+  expect(() => leaves.next()).toThrow(ConfigError);
+  own.dispose();
+});
 
 describe("mappings", () => {
   it("join neighbours with the same distance, rights and page size, and nothing else", () => {

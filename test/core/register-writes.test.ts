@@ -204,6 +204,23 @@ it("an update that names CR0 loads a PAE guest's PDPTEs again, one of PKRU does 
   memory.dispose();
 });
 
+it.each([
+  ["linear-address masking", "LAM_SUP", "lam"],
+  ["5-level paging", "LA57", "la57"],
+] as const)("a mode that was seen is none for a processor without %s", (_name, bit, feature) => {
+  const { memory, space } = guest({ cr4: cr4("PAE", bit) });
+  const off = { cr0: 1n, efer: 0n };
+  space.update({ ...off, cr4: cr4("PAE") });
+  space.update({ cpu: { [feature]: false } });
+  expect(() => space.update({ cr0: LONG.cr0, efer: LONG.efer, cr4: cr4("PAE", bit) })).toThrow(PagingError);
+  expect(space.mode).toBe("none");
+  expect(configOf(space)).toMatchObject(off);
+  space.update({ cr0: LONG.cr0, efer: LONG.efer });
+  if (feature === "lam") expect(() => space.writeCr3(ROOTS[0] | bitOf(CR3, "LAM_U57"))).toThrow(PagingError);
+  expect(space.mode).toBe("4level");
+  memory.dispose();
+});
+
 it("a write to CR3 begins and ends linear-address masking", () => {
   const { memory, space } = guest({ cr4: cr4("PAE", "LA57") });
   // Without masking the address is another page's.
@@ -296,6 +313,21 @@ describe("names in the software TLB", () => {
       if (found < (0x101 + flush) * 4096) kept++;
     }
     expect(kept).toBeGreaterThan(8_900);
+    memory.dispose();
+  });
+
+  it("run out for a large page, which INVLPG still finds whole", () => {
+    const memory = core.createMemory({ slots: [{ gpa: 0, size: 0x8000 }] });
+    const large = (frame: bigint) => memory.writeU64(0x3008, (frame << 21n) | ALL | 0x180n);
+    memory.writeU64(0x1000, 0x2000n | ALL);
+    memory.writeU64(0x2000, 0x3000n | ALL);
+    large(1n);
+    const space = core.createAddressSpace(memory, { ...LONG, cr4: cr4("PAE", "PGE"), tlbEntries: 64 });
+    for (let flush = 0; flush < 4094; flush++) space.writeCr3(ROOTS[0]);
+    for (let again = 0; again < 2; again++) expect(access(space, 0x20_0000)).toBe(0x20_0000);
+    large(2n);
+    space.invlpg(0x20_1000);
+    expect(access(space, 0x20_0000)).toBe(0x40_0000);
     memory.dispose();
   });
 

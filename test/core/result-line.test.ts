@@ -174,6 +174,15 @@ describe("the result line", () => {
     memory.dispose();
   });
 
+  it("is dirty where the second stage pages nothing", () => {
+    const { memory } = guest(0x67n);
+    const second = core.createNpt(memory, { ncr3: 0, cr0: 1, cr4: 0, efer: 0 });
+    const space = core.createAddressSpace(memory, { ...LONG, secondStage: second });
+    expect(space.translateLine(0, 0x3000, Access.Read)).toBe(0);
+    expect([word("flags"), word("pageShift")]).toEqual([ResultFlag.dirty, 12]);
+    memory.dispose();
+  });
+
   it("fills the software TLB as the other calls do", () => {
     const { memory, space } = guest(0x67n, { tlbEntries: 64 });
     space.translateLine(0, 0x3000, Access.Read);

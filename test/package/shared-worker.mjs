@@ -2,7 +2,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 
 const { entry, module, memory, region, ram, job } = workerData;
-const { Access, loadShared } = await import(entry);
+const { Access, loadShared, ResultLine } = await import(entry);
 const core = await loadShared(module, { memory, region });
 const guest = core.createMemory({ slots: [{ gpa: 0, size: ram.size, linear: ram.linear }] });
 const space = core.createAddressSpace(guest, { cr0: 0x80010001, cr3: 0x1000, cr4: 0x20, efer: 0xd00 });
@@ -55,6 +55,47 @@ function remap() {
   return { lost, dirty };
 }
 
+/** The guest's kernel: one page is now one frame, read-only, now another, writable; so is the table above it. */
+function flip() {
+  const leaf = new BigUint64Array(memory.buffer, ram.linear + 0x4000, 1);
+  const table = new BigUint64Array(memory.buffer, ram.linear + 0x3000, 1);
+  const [near] = table;
+  for (let round = 0; round < job.frames; round++) {
+    Atomics.store(leaf, 0, round & 1 ? 0x11_1000n | 0x65n : 0x22_2000n | 0x67n);
+    // Now and then the tables lead out of RAM.
+    if (round % 16 === 0) Atomics.store(table, 0, 0x7fff_f000n | 0x67n);
+    else if (round % 16 === 1) Atomics.store(table, 0, near);
+    if (round % 255 === 0) Atomics.wait(passes, 0, Atomics.load(passes, 0), 1);
+  }
+  Atomics.store(table, 0, near);
+  Atomics.store(stop, 0, 1);
+  return {};
+}
+
+/** Looks at that page until told to stop: no frame with the rights of the other. */
+function inspect() {
+  const config = { cr0: 0x80010001, cr3: 0x1000, cr4: 0x20, efer: 0xd00, tlbEntries: 16 };
+  const cached = core.createAddressSpace(guest, config);
+  const seen = new Set();
+  let wrong = 0;
+  while (Atomics.load(stop, 0) === 0) {
+    for (let again = 0; again < 64; again++) {
+      cached.invlpg(0);
+      if (space.translateLine(0, 0, Access.Read) === 0) {
+        const line = core.resultLine;
+        const kind = `${line[ResultLine.paLow].toString(16)} ${line[ResultLine.rights] & 2}`;
+        seen.add(kind);
+      }
+      // What the TLB has kept of a read is asked for a write: of the read-only frame it must not be allowed.
+      if (cached.translateFast(0, 0, Access.Read) >= 0 && cached.translateFast(0, 0, Access.Write) === 0x11_1000)
+        wrong++;
+    }
+    Atomics.add(passes, 0, 1);
+    Atomics.notify(passes, 0);
+  }
+  return { wrong, seen: [...seen].sort() };
+}
+
 /** Translates a batch of every mapped page, and lists the space. */
 function list() {
   const input = BigUint64Array.from({ length: job.pages }, (_, page) => BigInt(page) << 12n);
@@ -68,4 +109,4 @@ function list() {
   return { wrong };
 }
 
-parentPort.postMessage({ writeAll, remap, list }[job.name]());
+parentPort.postMessage({ writeAll, remap, flip, inspect, list }[job.name]());

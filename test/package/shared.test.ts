@@ -82,6 +82,8 @@ describe("the core over a shared memory", () => {
     const memory = new WebAssembly.Memory({ initial: 4, maximum: 4 });
     const region = { base: 0, size: 0x1_0000 };
     await expect(loadShared(undefined, { memory, region })).rejects.toThrow(ConfigError);
+    await expect(loadShared(undefined, undefined as never)).rejects.toThrow(ConfigError);
+    await expect(loadShared(undefined, { memory: makeMemory(), region, tlb: 1 } as never)).rejects.toThrow(/tlb/);
   });
 
   it("loses no dirty flag, and no entry that the guest writes, while threads race", {
@@ -112,6 +114,23 @@ describe("the core over a shared memory", () => {
         const unnoticed = seen!.reduce((count, was, frame) => count + (was && !dirty![frame] ? 1 : 0), 0);
         expect(unnoticed).toBe(0);
       }
+    }
+  });
+
+  it("gives no page the rights of another that took its place", { timeout: 600_000 }, async () => {
+    const memory = makeMemory();
+    fill(memory, PAGES, 0);
+    // All but the leaf grant everything.
+    const words = new BigUint64Array(memory.buffer, RAM.linear, RAM.size / 8);
+    for (let level = 1; level < 4; level++) words[level * 512]! |= 0x47n;
+    const job = { pages: PAGES, frames: TRIES };
+    const [, ...inspectors] = await runAll<{ wrong: number; seen: string[] }>(memory, [
+      { name: "flip", ...job },
+      { name: "inspect", ...job },
+    ]);
+    for (const { wrong, seen } of inspectors) {
+      expect(wrong).toBe(0);
+      expect(seen).toEqual(["111000 0", "222000 2"]);
     }
   });
 

@@ -113,6 +113,24 @@ describe("what differs", () => {
     expect(again).not.toContain(found[0]!.state[0]!.text);
   });
 
+  it("is what the VMM asked for, but not where its memory lies", () => {
+    const at = A.steps.findIndex((step) => step.inputs.some((input) => input.kind === "slot"));
+    const asked = (change: { hva?: bigint; flags?: number }) =>
+      changed((step, index) => {
+        if (index !== at) return step;
+        const inputs = step.inputs.map((input) => {
+          return input.kind === "slot" ? { ...input, slot: { ...input.slot, ...change } } : input;
+        });
+        return { ...step, inputs };
+      });
+    expect(diffRecordings(A, asked({ hva: 0x1000n })).differing).toEqual([]);
+    const [step] = diffRecordings(A, asked({ flags: 77 })).differing;
+    expect(step!.answers.map(({ side, text }) => [side, text.includes('"flags":77')])).toEqual([
+      ["a", false],
+      ["b", true],
+    ]);
+  });
+
   it("is a step that one has not, and the others are still compared with their own", () => {
     const at = A.steps.findIndex((step) => step.kind === "vmm");
     const other = changed((step, index) => (index === at ? undefined : step));

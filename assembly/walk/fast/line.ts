@@ -21,19 +21,10 @@ import {
   PTE_PS,
   PTE_PWT,
 } from "../../abi/bits";
-import {
-  KIND_EPT,
-  KIND_GUEST,
-  MODE_32BIT,
-  MODE_4LEVEL,
-  MODE_5LEVEL,
-  MODE_EPT4,
-  MODE_PAE,
-  STATUS_OK,
-} from "../../abi/codes";
+import { KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_5LEVEL, MODE_EPT4, STATUS_OK } from "../../abi/codes";
 import { ResultLine, Space, Work } from "../../abi/records";
-import { isLeaf, rightsOf } from "../legacy";
 import { run } from "../space/run";
+import { readAgain } from "../tlb/read-again";
 import { enterFast } from "../tlb/tlb";
 import { walkFast } from "./fast";
 import { wide } from "./single";
@@ -49,9 +40,11 @@ export function translateLine(space: Space, high: u32, low: u32, access: u32): u
   line.linearLow = low;
   line.linearHigh = high;
   const fast = walkFast(space, address, access);
-  if (<i64>fast >= 0) {
+  if (<i64>fast >= 0 && readAgain(space, address, fast)) {
+    const work = space.work;
+    setAddresses(line, fast, fast);
+    setLeaf(space, line, work.entry, work.level, work.rights, ALL_RIGHTS, true, access);
     if (space.tlb != 0 && !(access & ACCESS_PROBE)) enterFast(space, address, fast);
-    fastLine(space, line, address, fast, access);
     return STATUS_OK;
   }
   const status = run(space, address, access, 0);
@@ -68,35 +61,6 @@ export function translateLine(space: Space, high: u32, low: u32, access: u32): u
   line.gpaHigh = <u32>(gpa >> 32);
 }
 
-/** What the fast walk of `address` has found: one stage, every entry good and in the root's slot, A set, D for a write. */
-function fastLine(space: Space, line: ResultLine, address: u64, pa: u64, access: u32): void {
-  const linear = space.tablesLinear - <u32>space.tablesBase;
-  const addressMask = space.addressMask;
-  const mode = space.mode;
-  const narrow = mode == MODE_32BIT;
-  const indexBits: u32 = narrow ? 10 : 9;
-  let level = space.rootLevel;
-  let table = space.root;
-  if (mode == MODE_PAE) {
-    level = 2;
-    table = space.pdptes((<u32>address) >> 30) & addressMask;
-  }
-  let rights: u32 = ALL_RIGHTS;
-  while (true) {
-    const index = (<u32>(address >> (<u64>(12 + (level - 1) * indexBits)))) & ((1 << indexBits) - 1);
-    const at = linear + <u32>table;
-    const entry = narrow ? <u64>load<u32>(at + (index << 2)) : load<u64>(at + (index << 3));
-    rights &= rightsOf(space, entry);
-    if (isLeaf(space, level, entry)) {
-      setAddresses(line, pa, pa);
-      setLeaf(space, line, entry, level, rights, ALL_RIGHTS, true, access);
-      return;
-    }
-    table = entry & addressMask;
-    level--;
-  }
-}
-
 /** What the full walk has left in the Work record. */
 function foundLine(space: Space, line: ResultLine, access: u32): void {
   const work = space.work;
@@ -104,7 +68,16 @@ function foundLine(space: Space, line: ResultLine, access: u32): void {
   const level = work.level;
   setAddresses(line, work.pa, work.gpa);
   if (second) {
-    setLeaf(space, line, work.entry, level, work.rights, work.secondRights, isDirty(second, work.secondEntry), access);
+    setLeaf(
+      space,
+      line,
+      work.entry,
+      level,
+      work.rights,
+      work.secondRights,
+      work.secondLevel == 0 || isDirty(second, work.secondEntry),
+      access,
+    );
     line.pageShift = min<u32>(shiftOf(space.mode, level), shiftOf(second.mode, work.secondLevel));
   } else {
     setLeaf(space, line, work.entry, level, work.rights, ALL_RIGHTS, true, access);

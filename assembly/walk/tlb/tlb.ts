@@ -29,6 +29,7 @@ import {
 import { MODE_32BIT, MODE_PAE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, TLB_ALL, TLB_PCID } from "../../abi/codes";
 import { Space, TlbEntry, Work } from "../../abi/records";
 import { NOT_FAST, planFor } from "../plan";
+import { readAgain } from "./read-again";
 import { dropLines } from "./tlb-lines";
 import { clearLines, contextOf, globalMark, renameAll, renameContext } from "./tlb-names";
 
@@ -70,44 +71,23 @@ export function enterWork(space: Space, work: Work, address: u64): void {
   const leaf = work.entry;
   const level = work.level;
   if (level == 0) return;
-  const rights = work.rights;
-  let bits: u64 = rights & RIGHT_WRITE ? PTE_RW : 0;
-  if (rights & RIGHT_USER) bits |= PTE_US;
-  if (!(rights & RIGHT_EXECUTE)) bits |= PTE_XD;
   dropLines(space, address, space.pcid, space.tlbGlobal != 0);
-  enter(space, address, work.pa, leaf, bits, level);
+  enter(space, address, work.pa, leaf, entryBits(work.rights), level);
 }
 
-/** Enters what the fast walk of `address` has just found at `pa`: every entry was good, and lies in the root's slot. */
+/** Enters what the fast walk of `address` has just found at `pa`, unless the tables say something else by now. */
 export function enterFast(space: Space, address: u64, pa: u64): void {
-  const linear = space.tablesLinear - <u32>space.tablesBase;
-  const addressMask = space.addressMask;
-  const mode = space.mode;
-  const large = space.largeLevels;
-  const narrow = mode == MODE_32BIT;
-  const indexBits: u32 = narrow ? 10 : 9;
-  let level = space.rootLevel;
-  let table = space.root;
-  if (mode == MODE_PAE) {
-    level = 2;
-    table = space.pdptes((<u32>address) >> 30) & addressMask;
-  }
-  let all: u64 = 0xffffffffffffffff;
-  let any: u64 = 0;
-  while (true) {
-    const index = (<u32>(address >> (<u64>(12 + (level - 1) * indexBits)))) & ((1 << indexBits) - 1);
-    const at = linear + <u32>table;
-    const entry = narrow ? <u64>load<u32>(at + (index << 2)) : load<u64>(at + (index << 3));
-    all &= entry;
-    any |= entry;
-    if (level == 1 || ((entry & PTE_PS) != 0 && ((large >> level) & 1) != 0)) {
-      const xd = any & space.xdMask;
-      enter(space, address, pa, entry, (all & (PTE_RW | PTE_US)) | xd, level);
-      return;
-    }
-    table = entry & addressMask;
-    level--;
-  }
+  if (!readAgain(space, address, pa)) return;
+  const work = space.work;
+  enter(space, address, pa, work.entry, entryBits(work.rights), work.level);
+}
+
+/** R/W, U/S and XD of an entry that grants these rights. */
+// @ts-ignore: decorator
+@inline function entryBits(rights: u32): u64 {
+  return (
+    (rights & RIGHT_WRITE ? PTE_RW : 0) | (rights & RIGHT_USER ? PTE_US : 0) | (rights & RIGHT_EXECUTE ? 0 : PTE_XD)
+  );
 }
 
 /** `bits`: R/W, U/S and XD over all levels. What is there of the page under the other name is no longer true. */
@@ -117,12 +97,13 @@ function enter(space: Space, address: u64, pa: u64, leaf: u64, bits: u64, level:
   const global = (leaf & PTE_G) != 0 && (space.cr4 & CR4_PGE) != 0;
   const key = space.mode > MODE_PAE ? leaf & PTE_PKEY : 0;
   let data = (pa & PTE_ADDRESS) | bits | PTE_P | PTE_A | (leaf & PTE_D) | key;
+  const page = address & TLB_TAG_PAGE;
+  // Giving a mark may empty the TLB.
+  const name = global ? globalMark(space) : space.tlbContext;
   if (level > 1) {
     data |= PTE_PS;
     space.tlbLarge |= (<u32>1) << level;
   }
-  const page = address & TLB_TAG_PAGE;
-  const name = global ? globalMark(space) : space.tlbContext;
   const other = global ? space.tlbContext : space.tlbGlobal;
   if (other != 0) dropTag(tlb, mask, address, page ^ other, other);
   const entry = entryOf(tlb, mask, address, name);

@@ -1,7 +1,7 @@
 /** Listing every leaf of a space. */
 import { Status } from "../../abi/index.js";
 import type { Leaf, PagingMode } from "../../api.js";
-import { MemoryRangeError } from "../../errors.js";
+import { ConfigError, MemoryRangeError } from "../../errors.js";
 import type { CoreMemory } from "../memory/memory.js";
 import { CursorRecord, LeafRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
@@ -12,15 +12,21 @@ const LEAF_BATCH = 1024;
 
 /**
  * The leaves of the space whose SPACE record is at `pointer`, in ascending order. `requireLive` throws where the space is
- * gone: whoever takes a leaf, and the memory's source, may dispose of it.
+ * gone: whoever takes a leaf, and the memory's source, may dispose of it. Throws ConfigError where they change its paging mode.
  */
 export function* enumerateLeaves(
   exports: CoreExports,
   memory: CoreMemory,
-  { pointer, mode }: { readonly pointer: number; readonly mode: PagingMode },
+  space: { readonly pointer: number; readonly mode: PagingMode },
   requireLive: () => void,
 ): IterableIterator<Leaf> {
   requireLive();
+  const { pointer, mode } = space;
+  // The cursor's levels are those of the mode.
+  const requireMode = () => {
+    requireLive();
+    if (space.mode !== mode) throw new ConfigError(`the mode became ${space.mode} while ${mode} tables were listed`);
+  };
   const { linear } = memory;
   const cursor = new CursorRecord(linear, linear.allocate(CursorRecord.SIZE));
   const output = linear.allocate(LEAF_BATCH * LeafRecord.SIZE);
@@ -33,13 +39,13 @@ export function* enumerateLeaves(
       for (let index = 0; index < count; index++) {
         leaf.at = output + index * LeafRecord.SIZE;
         yield readLeaf(leaf, mode);
-        requireLive();
+        requireMode();
       }
       // The table that the enumeration stands at.
       const address = cursor.table(cursor.level);
       if (status === Status.MissingPage) {
         memory.supply(address >> 12n);
-        requireLive();
+        requireMode();
       } else if (status !== Status.Ok) {
         throw new MemoryRangeError(
           `the level-${cursor.level} table at 0x${address.toString(16)} lies outside the memory`,

@@ -6,7 +6,6 @@
 import { bitOf, CODES, CR4 } from "../../abi/index.js";
 import type { AddressSpaceConfig, U64 } from "../../api.js";
 import { OutOfMemoryError } from "../../errors.js";
-import { withUnsignedRegisters } from "../../options.js";
 import { checkChange, isLongMode, type PagingRegisters } from "../../registers/control-registers.js";
 import { refusedByMov } from "../../registers/cr3.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
@@ -62,8 +61,14 @@ export class SpaceRegisters {
   /** Other registers or options are in the record, and derived. */
   replace(config: AddressSpaceConfig, fields: SpaceFields): void {
     const before = this.#fields;
-    const same = (["features", "maxPhysAddr", "encryption"] as const).every((name) => before[name] === fields[name]);
-    if (!same) this.#forget();
+    const sameFields = (["features", "maxPhysAddr", "encryption"] as const).every(
+      (name) => before[name] === fields[name],
+    );
+    // Bits of CR3 and CR4 that the processor does not have are in no field.
+    const sameProcessor = (["lam", "la57"] as const).every((name) => {
+      return (this.#config.cpu?.[name] ?? true) === (config.cpu?.[name] ?? true);
+    });
+    if (!sameFields || !sameProcessor) this.#forget();
     this.#config = config;
     this.#fields = fields;
     this.#now = registersOf(fields);
@@ -120,7 +125,8 @@ export class SpaceRegisters {
     let { cr0, cr4, efer } = now;
     let pkru: number | undefined = this.#record.pkru;
     let pkrs: number | undefined = this.#record.pkrs;
-    for (const name in changes) {
+    const written: Record<string, number> = {};
+    for (const name of Object.keys(changes)) {
       let value: number | undefined;
       if (name === "cr0") value = cr0 = low(changes.cr0);
       else if (name === "cr4") value = cr4 = low(changes.cr4);
@@ -130,6 +136,7 @@ export class SpaceRegisters {
       if (value === undefined || Number.isNaN(value)) return false;
       // MOV to a control register may load the PDPTEs.
       if (this.#latches && !name.startsWith("pk")) return false;
+      written[name] = value;
     }
     if (cr0 !== now.cr0 || cr4 !== now.cr4 || efer !== now.efer) {
       const saved = this.#find(cr0, cr4, efer);
@@ -141,13 +148,9 @@ export class SpaceRegisters {
     if (pkru !== this.#record.pkru || pkrs !== this.#record.pkrs) {
       this.#exports.writeKeys(this.#record.at, pkru, pkrs);
     }
-    this.#note(changes);
-    return true;
-  }
-
-  #note(changes: Partial<AddressSpaceConfig>): void {
     if (this.#written === NOTHING) this.#written = {};
-    Object.assign(this.#written, withUnsignedRegisters(changes));
+    Object.assign(this.#written, written);
+    return true;
   }
 
   /** PAE paging with PDPTEs in registers. */

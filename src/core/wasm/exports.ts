@@ -40,7 +40,7 @@ export interface CoreExports extends ShadowExports {
   enterContext(space: number): void;
   /** Drops many entries; `which` is a TLB_* code. */
   tlbFlush(space: number, which: number, pcid: number): void;
-  /** A Status; the entries read are in WORK_TRACE. */
+  /** A Status; the entries read are in the WORK record's TRACE. */
   explain(space: number, address: bigint, access: number): number;
   startEnumeration(space: number, cursor: number): void;
   /** Number of LEAF records written. */

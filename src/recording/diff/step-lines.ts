@@ -189,10 +189,17 @@ function nameOf(name: string, value: bigint): string {
   return value === 1n ? name : `${name}=${value}`;
 }
 
+function objectText(value: object): string {
+  return JSON.stringify(value, (name, item: unknown) => {
+    if (name === "hva") return undefined;
+    return typeof item === "bigint" ? hex(item) : item;
+  });
+}
+
 function* answerLines(step: Step): IterableIterator<string> {
-  for (const answer of step.answers) {
-    yield `${answer.kind} ${JSON.stringify(answer, (_, value: unknown) => (typeof value === "bigint" ? hex(value) : value))}`;
-  }
+  // What the VMM asked for belongs to the step's name only by its kind. Where its memory lies is another host's.
+  for (const input of step.inputs) yield `asked ${objectText(input)}`;
+  for (const answer of step.answers) yield `${answer.kind} ${objectText(answer)}`;
   if (step.kind === "vmm") return;
   const { result, exception, memoryChanges, mmio, post } = step;
   yield `ends as ${result}`;
