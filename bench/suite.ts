@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import type { Benchmarks, BenchmarkUnit } from "../src/cli/benchmarks.js";
+import { measureAccess } from "./access.js";
 import { measureEnumeration } from "./enumerate.js";
 import { FULL_GROWTH, growthSteps, QUICK_GROWTH } from "./growth.js";
 import { loadNative, type Native } from "./native.js";
@@ -54,6 +55,7 @@ export const benchmarks: Benchmarks = {
     }));
     units.push({ title: "Software TLB", run: () => ({ sections: [measureTlb(nativeOrNone(), options)] }) });
     units.push({ title: "Registers", run: () => ({ sections: measureRegisters(options) }) });
+    units.push({ title: "Memory access", run: () => ({ sections: measureAccess(options) }) });
     units.push({ title: "Enumeration", run: () => ({ sections: measureEnumeration(nativeOrNone(), options) }) });
     if (v86IsInstalled()) units.push({ title: "v86", run: () => ({ sections: measureV86(options) }) });
     else if (isWanted("v86")) notes.push("no comparison with v86: it is not installed");

@@ -1,8 +1,11 @@
 /** The Wasm core as the rest of the package imports it. */
 
+export * from "./access/index.js";
 export { Core, type CoreOptions } from "./core.js";
 export type { Region } from "./linear/linear-memory.js";
 export { load, loadSync, type WasmSource, wasmBytes } from "./load.js";
-export { CoreMemory, type CoreMemoryConfig, type CoreSlotConfig } from "./memory/memory.js";
+export { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
+export type { CoreSlotConfig } from "./memory/slots.js";
+export type { GuestText } from "./memory/text.js";
 export { BatchBuffer, type BatchKernel } from "./space/batch.js";
 export { CoreSpace, decodeFault } from "./space/space.js";

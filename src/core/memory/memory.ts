@@ -1,45 +1,37 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
-import type { GuestMemory, PageSource, SlotConfig, U64 } from "../../api.js";
-import { checkFlag, checkInteger, checkMethod, checkOptions, type OptionNames, toBytes } from "../../checks.js";
-import { ConfigError, DisposedError, MemoryRangeError } from "../../errors.js";
+import type { GuestMemory, PageSource, U64 } from "../../api.js";
+import { checkFlag, checkInteger, checkMethod, checkOptions, toBytes } from "../../checks.js";
+import { DisposedError, MemoryRangeError } from "../../errors.js";
 import { toU32, toU64 } from "../checks/numbers.js";
+import { lastingBytes } from "../linear/lasting.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
 import { MemoryRecord, SlotRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
 import { PageCache } from "./page-cache.js";
+import { Ram } from "./ram.js";
+import { type CoreSlotConfig, checkSlots, type Slot, withoutA20 } from "./slots.js";
+import { type GuestText, textOf } from "./text.js";
 
 const PAGE_BYTES = 4096;
+const A20 = 2 ** 20;
+/** Of a frame number. */
+const A20_FRAMES = BigInt(A20 / PAGE_BYTES);
 /** 32 MiB. */
 const DEFAULT_CACHED_PAGES = 8192;
-
-/** A slot whose RAM may already lie in the caller's own linear memory. */
-export interface CoreSlotConfig extends SlotConfig {
-  /**
-   * Linear address of RAM that is there already, a multiple of 4096; nothing is copied. It may not lie over what the core
-   * keeps in the linear memory. Absent: zeroed RAM is allocated.
-   */
-  readonly linear?: number;
-  /**
-   * The slot is a window on what the core keeps, after all: to walk the tables of a virtual machine as a processor does.
-   * Walks set accessed and dirty bits there, unless it is read-only; `write` refuses it. Default false.
-   */
-  readonly window?: boolean;
-}
+/** Longest string, in bytes. */
+const MOST_TEXT = 2 ** 20;
 
 export interface CoreMemoryConfig {
   readonly slots?: readonly CoreSlotConfig[];
   readonly source?: PageSource;
   /** Most pages of `source` that are kept at once, at least 64. Default 8192 (32 MiB). */
   readonly cachedPages?: number;
-}
-
-interface Slot {
-  readonly gpa: bigint;
-  readonly size: number;
-  readonly linear: number;
-  readonly readOnly: boolean;
-  /** A window on what the core keeps. */
-  readonly window: boolean;
+  /**
+   * Address line 20: false masks bit 20 of every physical address of walks and of accesses through a space, as a PC's gate
+   * does where A20M# is asserted: MiB 2n + 1 shows what MiB 2n holds. `read` and `write` of the memory itself are not masked.
+   * Default true.
+   */
+  readonly a20?: boolean;
 }
 
 /** What cannot go on without a memory: spaces and virtual machines. */
@@ -51,8 +43,10 @@ export interface Dependent {
 export class CoreMemory implements GuestMemory {
   /** Linear address of the MEMORY record. */
   readonly pointer: number;
+  /** Where RAM lies for the processor, `a20` applied. */
+  readonly ram: Ram;
   readonly #slots: Slot[];
-  readonly #slotTable: number;
+  readonly #a20: boolean;
   readonly #cache: PageCache | undefined;
   /** What the memory holds, to be freed with it. */
   readonly #owned: [address: number, size: number][] = [];
@@ -65,7 +59,8 @@ export class CoreMemory implements GuestMemory {
     readonly linear: LinearMemory,
     config: CoreMemoryConfig,
   ) {
-    checkOptions(config, { slots: true, source: true, cachedPages: true }, "the memory's configuration");
+    checkOptions(config, { slots: true, source: true, cachedPages: true, a20: true }, "the memory's configuration");
+    this.#a20 = checkFlag(config.a20, "a20") ?? true;
     if (config.source !== undefined) checkMethod(config.source, "readPage", "source");
     const checked = checkSlots(config.slots ?? [], linear);
     try {
@@ -74,17 +69,18 @@ export class CoreMemory implements GuestMemory {
         ...slot,
         linear: slot.linear ?? this.#allocate(slot.size, PAGE_BYTES),
       }));
-      // One record more than there are slots: an empty slot to start with where there is none.
-      this.#slotTable = this.#allocate(SlotRecord.SIZE * (checked.length + 1));
+      const mapped = this.#a20 ? this.#slots : withoutA20(this.#slots);
+      this.ram = new Ram(mapped);
+      this.#publish(mapped);
       if (config.source !== undefined) {
         const pages = config.cachedPages ?? DEFAULT_CACHED_PAGES;
-        this.#cache = new PageCache(exports, linear, this.pointer, config.source, pages);
+        const frames = this.#a20 ? (gfn: bigint) => gfn : (gfn: bigint) => gfn & ~A20_FRAMES;
+        this.#cache = new PageCache(exports, linear, this.pointer, config.source, pages, frames);
       }
     } catch (error) {
       for (const [address, size] of this.#owned) linear.free(address, size);
       throw error;
     }
-    this.#publish();
   }
 
   /**
@@ -132,13 +128,63 @@ export class CoreMemory implements GuestMemory {
     // Asking the source may have done anything.
     this.requireLive();
     const bytes = new Uint8Array(length);
-    let at = 0;
-    for (const piece of pieces) {
-      const from = piece.page ?? this.linear.u8.subarray(piece.linear, piece.linear + piece.length);
-      bytes.set(from, at);
-      at += piece.length;
-    }
+    this.#copy(pieces, bytes);
     return bytes;
+  }
+
+  /** Fills `into` from `gpa`; throws what `read` throws, with nothing copied. */
+  readInto(gpa: U64, into: Uint8Array | ArrayBufferView | ArrayBufferLike): void {
+    const bytes = toBytes(into, "into");
+    const target = lastingBytes(bytes, this.linear);
+    const pieces = this.#pieces(gpa, bytes.length, true);
+    this.requireLive();
+    this.#copy(pieces, target());
+  }
+
+  /**
+   * Copies the bytes from `gpa` up to a NUL, at most `maxLength`. Throws MemoryRangeError where the memory ends before,
+   * RangeError for a bad length.
+   */
+  readString(gpa: U64, maxLength: number): GuestText {
+    checkInteger(maxLength, 0, MOST_TEXT, "maxLength", RangeError);
+    const first = toU64(gpa, "guest-physical address");
+    let bytes = new Uint8Array(0);
+    while (bytes.length < maxLength) {
+      const at = first + BigInt(bytes.length);
+      const page = this.read(at, Math.min(PAGE_BYTES - Number(at & 0xfffn), maxLength - bytes.length));
+      const longer = new Uint8Array(bytes.length + page.length);
+      longer.set(bytes);
+      longer.set(page, bytes.length);
+      bytes = longer;
+      if (page.includes(0)) break;
+    }
+    return textOf(bytes);
+  }
+
+  /** 8 bits; this and the others throw what `read` and `write` throw, RangeError for a value that does not fit. */
+  readU8(gpa: U64): number {
+    return this.#view(gpa, 1).getUint8(0);
+  }
+
+  readU16(gpa: U64): number {
+    return this.#view(gpa, 2).getUint16(0, true);
+  }
+
+  readU32(gpa: U64): number {
+    return this.#view(gpa, 4).getUint32(0, true);
+  }
+
+  readU64(gpa: U64): bigint {
+    return this.#view(gpa, 8).getBigUint64(0, true);
+  }
+
+  writeU8(gpa: U64, value: number): void {
+    this.write(gpa, Uint8Array.of(checkInteger(value, 0, 0xff, "value", RangeError)));
+  }
+
+  writeU16(gpa: U64, value: number): void {
+    const checked = checkInteger(value, 0, 0xffff, "value", RangeError);
+    this.write(gpa, Uint8Array.of(checked, checked >> 8));
   }
 
   writeU32(gpa: U64, value: number): void {
@@ -153,12 +199,26 @@ export class CoreMemory implements GuestMemory {
     this.write(gpa, bytes);
   }
 
-  readU32(gpa: U64): number {
-    return new DataView(this.read(gpa, 4).buffer).getUint32(0, true);
+  /** Whether addresses outside the slots may have something to read: then finding out may call the source. */
+  get hasSource(): boolean {
+    return this.#cache !== undefined;
   }
 
-  readU64(gpa: U64): bigint {
-    return new DataView(this.read(gpa, 8).buffer).getBigUint64(0, true);
+  /** What the bus gets for physical address `pa`, an integer below 2^53: without bit 20 where `a20` is false. */
+  busAddress(pa: number): number {
+    return this.#a20 || Math.floor(pa / A20) % 2 === 0 ? pa : pa - A20;
+  }
+
+  /**
+   * The bytes of the source's page that holds `pa`, which no slot does; undefined where it has none. Throws what the source
+   * throws, DisposedError where it disposed of this memory.
+   */
+  sourcePage(pa: number): Uint8Array | undefined {
+    if (this.#cache === undefined) return undefined;
+    const page = new Uint8Array(PAGE_BYTES);
+    const present = this.#cache.read(BigInt(Math.floor(this.busAddress(pa) / PAGE_BYTES)), page);
+    this.requireLive();
+    return present ? page : undefined;
   }
 
   /** Frees what the memory holds, and disposes of the address spaces over it. Idempotent. */
@@ -170,24 +230,38 @@ export class CoreMemory implements GuestMemory {
     for (const [address, size] of this.#owned) this.linear.free(address, size);
   }
 
+  #view(gpa: U64, length: number): DataView {
+    return new DataView(this.read(gpa, length).buffer);
+  }
+
+  #copy(pieces: readonly Piece[], into: Uint8Array): void {
+    let at = 0;
+    for (const piece of pieces) {
+      into.set(piece.page ?? this.linear.u8.subarray(piece.linear, piece.linear + piece.length), at);
+      at += piece.length;
+    }
+  }
+
   #allocate(size: number, alignment?: number): number {
     const address = this.linear.allocate(size, alignment);
     this.#owned.push([address, size]);
     return address;
   }
 
-  #publish(): void {
-    this.#slots.forEach((slot, index) => {
-      const record = new SlotRecord(this.linear, this.#slotTable + index * SlotRecord.SIZE);
+  /** Writes the table of slots, in which there is one record more: an empty slot to start with where there is none. */
+  #publish(slots: readonly Slot[]): void {
+    const table = this.#allocate(SlotRecord.SIZE * (slots.length + 1));
+    slots.forEach((slot, index) => {
+      const record = new SlotRecord(this.linear, table + index * SlotRecord.SIZE);
       record.base = slot.gpa;
       record.size = BigInt(slot.size);
       record.linear = slot.linear;
       record.readOnly = slot.readOnly ? 1 : 0;
     });
     const record = new MemoryRecord(this.linear, this.pointer);
-    record.slots = this.#slotTable;
-    record.slotCount = this.#slots.length;
-    record.lastSlot = this.#slotTable;
+    record.slots = table;
+    record.slotCount = slots.length;
+    record.lastSlot = table;
   }
 
   /** Where the bytes of a guest-physical range are, page by page at most; every one is found before this returns. */
@@ -229,57 +303,4 @@ interface Piece {
   readonly linear: number;
   readonly length: number;
   readonly page: Uint8Array | undefined;
-}
-
-type CheckedSlot = Omit<Slot, "linear"> & { readonly linear: number | undefined };
-
-const SLOT_OPTIONS: OptionNames<CoreSlotConfig> = {
-  gpa: true,
-  size: true,
-  readOnly: true,
-  linear: true,
-  window: true,
-};
-/** First address beyond what an entry can name. */
-const END = 1n << 52n;
-
-function checkSlots(configs: readonly CoreSlotConfig[], linear: LinearMemory): CheckedSlot[] {
-  if (!Array.isArray(configs)) throw new ConfigError("slots is no array, expected an array of slots");
-  const slots = configs.map((config, index) => checkSlot(config, index, linear));
-  slots.sort((a, b) => (a.gpa < b.gpa ? -1 : 1));
-  slots.forEach((slot, index) => {
-    const next = slots[index + 1];
-    if (next !== undefined && slot.gpa + BigInt(slot.size) > next.gpa) {
-      throw new ConfigError(
-        `slots at 0x${slot.gpa.toString(16)} and 0x${next.gpa.toString(16)} overlap, expected disjoint slots`,
-      );
-    }
-  });
-  return slots;
-}
-
-function checkSlot(config: CoreSlotConfig, index: number, linear: LinearMemory): CheckedSlot {
-  checkOptions(config, SLOT_OPTIONS, `slot ${index}`);
-  const gpa = toU64(config.gpa, `address of slot ${index}`, ConfigError);
-  const name = `slot at 0x${gpa.toString(16)}`;
-  if (gpa % BigInt(PAGE_BYTES) !== 0n) throw new ConfigError(`${name}: expected a multiple of 4096`);
-  if (!Number.isSafeInteger(config.size) || config.size <= 0 || config.size % PAGE_BYTES !== 0) {
-    throw new ConfigError(`${name}: size is ${config.size}, expected a positive multiple of 4096`);
-  }
-  if (gpa + BigInt(config.size) > END) {
-    throw new ConfigError(`${name}: ends at 0x${(gpa + BigInt(config.size)).toString(16)}, expected at most 2^52`);
-  }
-  const readOnly = checkFlag(config.readOnly, `${name}: readOnly`) ?? false;
-  const window = checkFlag(config.window, `${name}: window`) ?? false;
-  if (window && config.linear === undefined) throw new ConfigError(`${name}: window without linear, expected both`);
-  if (config.linear !== undefined) {
-    const inside = config.linear >= 0 && config.linear + config.size <= linear.memory.buffer.byteLength;
-    if (!Number.isInteger(config.linear) || config.linear % PAGE_BYTES !== 0 || !inside) {
-      throw new ConfigError(`${name}: linear is ${config.linear}, expected a multiple of 4096 inside the memory`);
-    }
-    if (!window && linear.keeps(config.linear, config.size)) {
-      throw new ConfigError(`${name}: linear is ${config.linear}, where the core keeps its own records and tables`);
-    }
-  }
-  return { gpa, size: config.size, linear: config.linear, readOnly, window };
 }
