@@ -1,12 +1,13 @@
 /** What the module exports. */
 export { insertPage } from "./memory/resolve";
 export { configure } from "./walk/space/configure";
-export { afterChange, recallMode, saveMode, writeCr3, writeKeys } from "./walk/space/registers";
+export { afterChange, recallMode, saveMode, slotsChanged, writeCr3, writeKeys } from "./walk/space/registers";
 export { enumerate, startEnumeration } from "./walk/list/enumerate";
 export { checkPdptes, loadPdptes } from "./walk/pdptes";
 export { translateBatch } from "./walk/fast/batch";
 export { tlbDropPage, tlbFlush } from "./walk/tlb/tlb";
 export { enterContext } from "./walk/tlb/tlb-names";
+export { translateLine } from "./walk/fast/line";
 export { explain, translate, translate32, translateWide } from "./walk/fast/translate";
 // The shadow MMU.
 export { fault, faultBatch, faultResume } from "./fault/fault";

@@ -14,6 +14,7 @@ import { measureRegisters } from "./registers.js";
 import { curveMarkdown, markdown } from "./report.js";
 import type { RoundOptions } from "./rounds.js";
 import { SHADOW_UNITS } from "./shadow.js";
+import { measureSlots } from "./slots.js";
 import { measureV86 } from "./v86.js";
 import { CASES, measureCase, measureTlb } from "./walks.js";
 
@@ -56,6 +57,7 @@ export const benchmarks: Benchmarks = {
     units.push({ title: "Software TLB", run: () => ({ sections: [measureTlb(nativeOrNone(), options)] }) });
     units.push({ title: "Registers", run: () => ({ sections: measureRegisters(options) }) });
     units.push({ title: "Memory access", run: () => ({ sections: measureAccess(options) }) });
+    units.push({ title: "Slots", run: () => ({ sections: measureSlots(options) }) });
     units.push({ title: "Enumeration", run: () => ({ sections: measureEnumeration(nativeOrNone(), options) }) });
     if (v86IsInstalled()) units.push({ title: "v86", run: () => ({ sections: measureV86(options) }) });
     else if (isWanted("v86")) notes.push("no comparison with v86: it is not installed");

@@ -9,9 +9,45 @@ export function checkOptions<T extends object>(config: T, names: OptionNames<T>,
   if (typeof config !== "object" || config === null) {
     throw new ConfigError(`${what} is ${show(config)}, expected an object`);
   }
-  for (const name of Object.keys(config)) {
+  for (const name of namesIn(config, what)) {
     if (Object.hasOwn(names, name)) continue;
     throw new ConfigError(`${what} has an unknown option "${name}", expected ${Object.keys(names).join(", ")}`);
+  }
+}
+
+/** Names of the options that `config` has. Throws ConfigError for a proxy that does not say. */
+function namesIn(config: object, what: string): string[] {
+  try {
+    return Object.keys(config);
+  } catch {
+    throw new ConfigError(`${what} is ${show(config)}, expected an object whose properties can be listed`);
+  }
+}
+
+/** Like `instanceof`, and false for a proxy that does not say. */
+export function isInstance<T>(value: unknown, type: abstract new (...parameters: never[]) => T): value is T {
+  try {
+    return value instanceof type;
+  } catch {
+    return false;
+  }
+}
+
+/** Like `Array.isArray`, and false for a proxy that does not say. */
+export function isArray(value: unknown): value is unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
+/** By `Object.prototype.toString`, for what may come from another realm: "[object ArrayBuffer]" say. */
+export function tagOf(value: unknown): string {
+  try {
+    return Object.prototype.toString.call(value);
+  } catch {
+    return "";
   }
 }
 
@@ -39,25 +75,39 @@ export function checkChoice<T extends string>(value: T, choices: readonly T[], w
   throw new ConfigError(`${what} is ${show(value)}, expected ${choices.map((one) => `"${one}"`).join(" or ")}`);
 }
 
+/** `value` as it is; throws ConfigError where it cannot be iterated over. */
+export function checkIterable<T>(value: Iterable<T>, what: string): Iterable<T> {
+  if (value !== undefined && value !== null && hasMethod(value, Symbol.iterator)) return value;
+  throw new ConfigError(`${what} is ${show(value)}, expected something to iterate over`);
+}
+
 /** `value` as it is; throws ConfigError where it is not an object with the function `method`. */
 export function checkMethod<T extends object>(value: T, method: keyof T & string, what: string): T {
-  if (typeof value === "object" && value !== null && typeof value[method] === "function") return value;
+  if (typeof value === "object" && value !== null && hasMethod(value, method)) return value;
   throw new ConfigError(`${what} is ${show(value)}, expected an object with a function "${method}"`);
+}
+
+function hasMethod<T>(value: T, method: keyof T): boolean {
+  try {
+    return typeof value[method] === "function";
+  } catch {
+    return false;
+  }
 }
 
 /** Throws TypeError where `array` is no typed array of a kind. */
 export function checkArray(array: ArrayBufferView, kind: "BigUint64Array" | "Uint32Array", what: string): void {
-  if (kind === "Uint32Array" ? array instanceof Uint32Array : array instanceof BigUint64Array) return;
+  if (kind === "Uint32Array" ? isInstance(array, Uint32Array) : isInstance(array, BigUint64Array)) return;
   // Or by its tag, which takes microseconds: an array may come from another realm.
-  if (Object.prototype.toString.call(array) === `[object ${kind}]`) return;
+  if (ArrayBuffer.isView(array) && tagOf(array) === `[object ${kind}]`) return;
   throw new TypeError(`${what} is ${show(array)}, expected a ${kind}`);
 }
 
 /** Raw memory of a buffer or of any view of one, as bytes; nothing is copied. Throws TypeError for anything else. */
 export function toBytes(value: Uint8Array | ArrayBufferView | ArrayBufferLike, what = "bytes"): Uint8Array {
-  if (value instanceof Uint8Array) return value;
+  if (isInstance(value, Uint8Array)) return value;
   if (ArrayBuffer.isView(value)) return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-  const kind = Object.prototype.toString.call(value);
+  const kind = tagOf(value);
   if (kind === "[object ArrayBuffer]" || kind === "[object SharedArrayBuffer]") return new Uint8Array(value);
   throw new TypeError(`${what} is ${show(value)}, expected an ArrayBuffer or a view of one`);
 }
@@ -67,8 +117,17 @@ export function show(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return "a function";
-  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (isArray(value)) return `an array of ${value.length}`;
   if (typeof value !== "object" || value === null) return String(value);
-  const name = Object.getPrototypeOf(value)?.constructor?.name;
+  const name = classOf(value);
   return typeof name === "string" && name !== "Object" && name !== "" ? `a ${name}` : "an object";
+}
+
+/** Name of an object's class, whatever it says that it is; undefined where asking it throws. */
+function classOf(value: object): unknown {
+  try {
+    return Object.getPrototypeOf(value)?.constructor?.name;
+  } catch {
+    return undefined;
+  }
 }

@@ -53,14 +53,20 @@ export const NPT_OPTIONS: OptionNames<NptConfig> = {
 /** Registers that emulators hold as signed integers of 32 bits. */
 const REGISTERS = ["cr0", "cr3", "cr4", "efer", "pkru", "pkrs"] as const;
 
-/** The same registers, those that are negative integers of 32 bits as the unsigned ones of the same bits. */
+/**
+ * The same registers, those that are negative integers of 32 bits as the unsigned ones of the same bits. What is no object to
+ * read is left for the checks of options to name.
+ */
 export function withUnsignedRegisters<T extends Partial<AddressSpaceConfig>>(config: T): T {
-  let changed: Record<string, number> | undefined;
-  for (const name of REGISTERS) {
-    const value = config?.[name];
-    if (typeof value !== "number" || !(value < 0) || !Number.isInteger(value) || value < -0x8000_0000) continue;
-    changed ??= {};
-    changed[name] = value >>> 0;
+  try {
+    const negative = REGISTERS.filter((name) => isSigned(config[name]));
+    if (negative.length === 0) return config;
+    return { ...config, ...Object.fromEntries(negative.map((name) => [name, Number(config[name]) >>> 0])) };
+  } catch {
+    return config;
   }
-  return changed === undefined ? config : { ...config, ...changed };
+}
+
+function isSigned(value: unknown): boolean {
+  return typeof value === "number" && Number.isInteger(value) && value < 0 && value >= -0x8000_0000;
 }

@@ -253,6 +253,11 @@
 // @ts-ignore: decorator
 @inline export const EPT_QUAL_ADVANCED_SHIFT: u32 = 9;
 
+// Physical address behind the A20 gate (the processors' A20M# pin)
+/** 0 while the gate holds the line low */
+// @ts-ignore: decorator
+@inline export const GATE_A20: u32 = 0x100000;
+
 // Rights register of protection keys, the pair of one key (SDM vol. 3, "Protection Keys")
 /** no data accesses */
 // @ts-ignore: decorator
@@ -289,6 +294,14 @@
 /** a supervisor's address: its setting of linear-address masking applies */
 // @ts-ignore: decorator
 @inline export const LINEAR_SUPERVISOR: u64 = 0x8000000000000000;
+
+// Flags of a result line (x86-paging)
+/** the page outlives a write to CR3: its leaf has G, and CR4.PGE is set */
+// @ts-ignore: decorator
+@inline export const LINE_FLAG_GLOBAL: u32 = 0x1;
+/** every dirty flag of the leaf is set, or none is kept: writes need no walk to set one */
+// @ts-ignore: decorator
+@inline export const LINE_FLAG_DIRTY: u32 = 0x2;
 
 // Memory types (SDM vol. 3, "EPT Misconfigurations" and "Memory Types")
 /** uncacheable */

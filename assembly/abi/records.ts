@@ -4,11 +4,17 @@
 @unmanaged
 export class Memory {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 24;
+  @inline static readonly SIZE: u32 = 32;
   /** pointer to SLOT records in ascending order of address */
   slots: usize;
   /** number of slots */
   slotCount: u32;
+  /** pointer to SLOT_RANGE records by the key of an address, 0 where there are few slots */
+  index: usize;
+  /** their number: no slot is at a higher key */
+  indexKeys: u32;
+  /** bits of a page's number that tell keys of one magnitude apart */
+  indexBits: u32;
   /** pointer to the slot that was hit last */
   lastSlot: RamSlot;
   /** pointer to the open-addressing table of PAGE records, 0 without a source */
@@ -30,6 +36,17 @@ export class RamSlot {
   linear: u32;
   /** 1: accessed and dirty bits are never written */
   readOnly: u32;
+}
+
+/** Slots that meet the addresses of one key. */
+@unmanaged
+export class SlotRange {
+  /** Bytes of a record. */
+  @inline static readonly SIZE: u32 = 8;
+  /** number of the first */
+  first: u32;
+  /** number of the last, plus 1 */
+  end: u32;
 }
 
 /** Page that was read from a source. */
@@ -344,7 +361,7 @@ export class TlbLine {
 @unmanaged
 export class Work {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 3904;
+  @inline static readonly SIZE: u32 = 3976;
   /** physical address */
   pa: u64;
   /** what the first stage gave; equal to PA where there is only one stage */
@@ -406,29 +423,78 @@ export class Work {
     return changetype<Step>(changetype<usize>(this) + 192 + i * 24);
   }
 
+  /** one RESULT_LINE record */
+  @inline
+  get result(): ResultLine {
+    return changetype<ResultLine>(changetype<usize>(this) + 1344);
+  }
+
   /** UPDATE records */
   @inline
   updates(i: u32): Update {
-    return changetype<Update>(changetype<usize>(this) + 1344 + i * 32);
+    return changetype<Update>(changetype<usize>(this) + 1416 + i * 32);
   }
 
   /** batch: pointers to leaf entries, then indices of failed lanes */
   @inline
   lanes(i: u32): u32 {
-    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 2880);
+    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 2952);
   }
 
   /** Sets `lanes(i)`. */
   @inline
   setLanes(i: u32, value: u32): void {
-    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 2880);
+    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 2952);
   }
 
   /** Address of `lanes(0)`. */
   @inline
   get lanesAddress(): usize {
-    return changetype<usize>(this) + 2880;
+    return changetype<usize>(this) + 2952;
   }
+}
+
+/** Result of an access, in words of 32 bits. */
+@unmanaged
+export class ResultLine {
+  /** Bytes of a record. */
+  @inline static readonly SIZE: u32 = 72;
+  /** a Status, 0 where the access is allowed */
+  status: u32;
+  /** physical address, bits 31:0 */
+  paLow: u32;
+  /** bits 63:32 of it */
+  paHigh: u32;
+  /** what the first stage gave; of a second stage's fault the address at fault */
+  gpaLow: u32;
+  /** bits 63:32 of it */
+  gpaHigh: u32;
+  /** log2 of the bytes around the address that are mapped alike by every stage, 12 to 30 */
+  pageShift: u32;
+  /** RIGHT_* bits, ANDed over all levels of the first stage */
+  rights: u32;
+  /** the same of the second stage; all where there is none */
+  secondRights: u32;
+  /** LINE_FLAG bits */
+  flags: u32;
+  /** protection key of the leaf, 0 where there is none */
+  key: u32;
+  /** PAT index of the leaf, in EPT its memory type */
+  memoryType: u32;
+  /** level of the leaf, or of the entry at fault; 0 where none was read */
+  level: u32;
+  /** of a fault: 0 guest, 1 second */
+  stage: u32;
+  /** error code, exit qualification or EXITINFO1, bits 31:0 */
+  codeLow: u32;
+  /** bits 63:32 of it */
+  codeHigh: u32;
+  /** the address that was asked for, bits 31:0 */
+  linearLow: u32;
+  /** bits 63:32 of it */
+  linearHigh: u32;
+  /** unused */
+  pad: u32;
 }
 
 /** One entry that a walk read. */

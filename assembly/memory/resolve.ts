@@ -1,6 +1,6 @@
 /** Guest-physical to linear addresses. */
 import { NOT_READ, NO_MEMORY } from "../abi/codes";
-import { Memory, RamSlot, SourcePage } from "../abi/records";
+import { Memory, RamSlot, SlotRange, SourcePage } from "../abi/records";
 
 /**
  * The linear address of guest-physical `gpa`, NO_MEMORY where nothing is there, or
@@ -28,11 +28,19 @@ function resolveElsewhere(memory: Memory, gpa: u64): u32 {
   return slot.linear + <u32>(gpa - slot.base);
 }
 
-/** The slot that holds `gpa`, null for none: binary search, as slots are in ascending order. */
+/** The slot that holds `gpa`, null for none: binary search, as slots are in ascending order, among those of its key. */
 export function findSlot(memory: Memory, gpa: u64): RamSlot | null {
   const slots = memory.slots;
   let low: u32 = 0;
   let high = memory.slotCount;
+  const index = memory.index;
+  if (index != 0) {
+    const key = keyOf(gpa, memory.indexBits);
+    if (key >= memory.indexKeys) return null;
+    const range = changetype<SlotRange>(index + <usize>key * SlotRange.SIZE);
+    low = range.first;
+    high = range.end;
+  }
   while (low < high) {
     const middle = (low + high) >>> 1;
     const slot = changetype<RamSlot>(slots + middle * RamSlot.SIZE);
@@ -42,6 +50,14 @@ export function findSlot(memory: Memory, gpa: u64): RamSlot | null {
     else low = middle + 1;
   }
   return null;
+}
+
+/** The key of an address (SLOT_RANGE); one of 64 bits has a key beyond all slots. */
+// @ts-ignore: decorator
+@inline function keyOf(gpa: u64, bits: u32): u64 {
+  const page = gpa >> 12;
+  const shift = max<i32>(63 - <i32>clz<u64>(max<u64>(page, 1)) - <i32>bits, 0);
+  return ((<u64>shift) << bits) + (page >> shift);
 }
 
 /** Open addressing with linear probing; the host keeps the table at most half full. */
@@ -55,7 +71,7 @@ function findPage(memory: Memory, gpa: u64): u32 {
     const found = page.key;
     if (found == key) {
       const linear = page.linear;
-      return linear == NO_MEMORY ? NO_MEMORY : linear + ((<u32>gpa) & 0xfff);
+      return linear >= NOT_READ ? linear : linear + ((<u32>gpa) & 0xfff);
     }
     if (found == 0) return NOT_READ;
     place = (place + 1) & mask;
@@ -63,8 +79,8 @@ function findPage(memory: Memory, gpa: u64): u32 {
 }
 
 /**
- * Registers a page that the host has read to `linear` (NO_MEMORY: the source has none); 0 where the frame is registered
- * already. The table must have room.
+ * Registers a page that the host has read to `linear` (NO_MEMORY: the source has none; NOT_READ: it has to be read again).
+ * Returns 0 where the frame is registered already, and to be read no more. The table must have room.
  */
 export function insertPage(memory: Memory, gfn: u64, linear: u32): u32 {
   const key = gfn + 1;
@@ -74,7 +90,12 @@ export function insertPage(memory: Memory, gfn: u64, linear: u32): u32 {
   while (true) {
     const page = changetype<SourcePage>(pages + place * SourcePage.SIZE);
     const found = page.key;
-    if (found == key) return 0;
+    if (found == key) {
+      const known = page.linear;
+      if (known != NOT_READ && linear != NOT_READ) return 0;
+      page.linear = linear;
+      return known == NOT_READ ? 1 : 0;
+    }
     if (found == 0) {
       page.key = key;
       page.linear = linear;

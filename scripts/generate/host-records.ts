@@ -10,7 +10,17 @@ const VIEWS: Readonly<Record<FieldType, { readonly view: string; readonly shift:
 };
 
 /** What the core alone writes: the host has no setters for it, and a bundle less to carry. */
-const WRITTEN_BY_CORE = new Set(["WORK", "STEP", "UPDATE", "CURSOR", "LEAF", "PLAN", "TLB_ENTRY", "TLB_LINE"]);
+const WRITTEN_BY_CORE = new Set([
+  "WORK",
+  "RESULT_LINE",
+  "STEP",
+  "UPDATE",
+  "CURSOR",
+  "LEAF",
+  "PLAN",
+  "TLB_ENTRY",
+  "TLB_LINE",
+]);
 
 /** Files in src/core/records by name. */
 export function hostRecordFiles(header: string): readonly (readonly [name: string, text: string])[] {

@@ -22,6 +22,14 @@ export const PAE_LINEAR: BitLayout = {
   ],
 };
 
+/** The gate of a PC's address bus. */
+export const GATE: BitLayout = {
+  prefix: "GATE",
+  title: "Physical address behind the A20 gate",
+  source: "the processors' A20M# pin",
+  fields: [{ name: "A20", low: 20, meaning: "0 while the gate holds the line low" }],
+};
+
 /** The tag of a TLB_ENTRY. A canonical address has bits 63 and 62 equal, which GLOBAL makes differ. */
 export const TLB_TAG: BitLayout = {
   prefix: "TLB_TAG",
@@ -55,6 +63,21 @@ export const LINE: BitLayout = {
     { name: "TAG_LOW", low: 3, meaning: "bit 0 of its context's tag" },
     { name: "TAG_MIDDLE", low: 5, width: 3, meaning: "bits 3:1 of it" },
     { name: "TAG_HIGH", low: 11, meaning: "bit 4 of it" },
+  ],
+};
+
+/** FLAGS of a RESULT_LINE. */
+export const LINE_FLAG: BitLayout = {
+  prefix: "LINE_FLAG",
+  title: "Flags of a result line",
+  source: "x86-paging",
+  fields: [
+    { name: "GLOBAL", low: 0, meaning: "the page outlives a write to CR3: its leaf has G, and CR4.PGE is set" },
+    {
+      name: "DIRTY",
+      low: 1,
+      meaning: "every dirty flag of the leaf is set, or none is kept: writes need no walk to set one",
+    },
   ],
 };
 

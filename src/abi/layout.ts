@@ -44,6 +44,14 @@ export const MEMORY: RecordLayout = {
   fields: [
     { name: "SLOTS", type: "u32", to: "SLOT[]", meaning: "pointer to SLOT records in ascending order of address" },
     { name: "SLOT_COUNT", type: "u32", meaning: "number of slots" },
+    {
+      name: "INDEX",
+      type: "u32",
+      to: "SLOT_RANGE[]",
+      meaning: "pointer to SLOT_RANGE records by the key of an address, 0 where there are few slots",
+    },
+    { name: "INDEX_KEYS", type: "u32", meaning: "their number: no slot is at a higher key" },
+    { name: "INDEX_BITS", type: "u32", meaning: "bits of a page's number that tell keys of one magnitude apart" },
     { name: "LAST_SLOT", type: "u32", to: "SLOT", meaning: "pointer to the slot that was hit last" },
     {
       name: "PAGES",
@@ -64,6 +72,20 @@ export const SLOT: RecordLayout = {
     { name: "SIZE", type: "u64", meaning: "bytes" },
     { name: "LINEAR", type: "u32", meaning: "linear address of the first byte" },
     { name: "READ_ONLY", type: "u32", meaning: "1: accessed and dirty bits are never written" },
+  ],
+};
+
+/**
+ * Which slots may hold an address of one key: (s << b) + (page >> s), page being the address's frame number, b INDEX_BITS and
+ * s what the frame number has more than b + 1 bits. So keys are as fine as addresses are small, and few.
+ */
+export const SLOT_RANGE: RecordLayout = {
+  prefix: "SLOT_RANGE",
+  className: "SlotRange",
+  title: "Slots that meet the addresses of one key",
+  fields: [
+    { name: "FIRST", type: "u32", meaning: "number of the first" },
+    { name: "END", type: "u32", meaning: "number of the last, plus 1" },
   ],
 };
 
@@ -189,8 +211,11 @@ export const PLAN: RecordLayout = {
   ],
 };
 
-const SPACE_OFFSETS = offsetsOf(SPACE).offsets;
-const between = (from: string, to: string) => (SPACE_OFFSETS[to]! - SPACE_OFFSETS[from]!) / 8;
+/** Words of 8 bytes from one field of the SPACE record to another. */
+function between(from: string, to: string): number {
+  const { offsets } = offsetsOf(SPACE);
+  return (offsets[to]! - offsets[from]!) / 8;
+}
 
 /**
  * What `configure` derived for one setting of CR0, CR4 and EFER: the SPACE record's fields from MODE to before TLB, and its
@@ -204,8 +229,20 @@ export const SAVED_MODE: RecordLayout = {
     { name: "CR0", type: "u32", meaning: "CR0" },
     { name: "CR4", type: "u32", meaning: "CR4, low half" },
     { name: "EFER", type: "u32", meaning: "IA32_EFER, low half" },
-    { name: "FIELDS", type: "u64", count: between("MODE", "TLB"), address: true, meaning: "the fields" },
-    { name: "ARRAYS", type: "u64", count: between("PLANS", "PDPTES"), address: true, meaning: "the arrays" },
+    {
+      name: "FIELDS",
+      type: "u64",
+      count: /* @__PURE__ */ between("MODE", "TLB"),
+      address: true,
+      meaning: "the fields",
+    },
+    {
+      name: "ARRAYS",
+      type: "u64",
+      count: /* @__PURE__ */ between("PLANS", "PDPTES"),
+      address: true,
+      meaning: "the arrays",
+    },
   ],
 };
 
@@ -309,6 +346,7 @@ export const WORK: RecordLayout = {
     { name: "BLOCK_PRESENT", type: "u64", meaning: "batch: the bit that says so" },
     { name: "BLOCK_ABSENCE", type: "u64", meaning: "batch: what it is then; with a software TLB what it never is" },
     { name: "TRACE", type: "u64", count: 3 * 48, of: "STEP", meaning: "STEP records" },
+    { name: "RESULT", type: "u64", count: 9, of: "RESULT_LINE", meaning: "one RESULT_LINE record" },
     { name: "UPDATES", type: "u64", count: 4 * 48, of: "UPDATE", meaning: "UPDATE records" },
     {
       name: "LANES",
@@ -317,6 +355,41 @@ export const WORK: RecordLayout = {
       address: true,
       meaning: "batch: pointers to leaf entries, then indices of failed lanes",
     },
+  ],
+};
+
+/** What `translateLine` leaves for a host that has a TLB of its own: words, so that nothing needs a BigInt. */
+export const RESULT_LINE: RecordLayout = {
+  prefix: "RESULT_LINE",
+  className: "ResultLine",
+  title: "Result of an access, in words of 32 bits",
+  fields: [
+    { name: "STATUS", type: "u32", meaning: "a Status, 0 where the access is allowed" },
+    { name: "PA_LOW", type: "u32", meaning: "physical address, bits 31:0" },
+    { name: "PA_HIGH", type: "u32", meaning: "bits 63:32 of it" },
+    {
+      name: "GPA_LOW",
+      type: "u32",
+      meaning: "what the first stage gave; of a second stage's fault the address at fault",
+    },
+    { name: "GPA_HIGH", type: "u32", meaning: "bits 63:32 of it" },
+    {
+      name: "PAGE_SHIFT",
+      type: "u32",
+      meaning: "log2 of the bytes around the address that are mapped alike by every stage, 12 to 30",
+    },
+    { name: "RIGHTS", type: "u32", meaning: "RIGHT_* bits, ANDed over all levels of the first stage" },
+    { name: "SECOND_RIGHTS", type: "u32", meaning: "the same of the second stage; all where there is none" },
+    { name: "FLAGS", type: "u32", meaning: "LINE_FLAG bits" },
+    { name: "KEY", type: "u32", meaning: "protection key of the leaf, 0 where there is none" },
+    { name: "MEMORY_TYPE", type: "u32", meaning: "PAT index of the leaf, in EPT its memory type" },
+    { name: "LEVEL", type: "u32", meaning: "level of the leaf, or of the entry at fault; 0 where none was read" },
+    { name: "STAGE", type: "u32", meaning: "of a fault: 0 guest, 1 second" },
+    { name: "CODE_LOW", type: "u32", meaning: "error code, exit qualification or EXITINFO1, bits 31:0" },
+    { name: "CODE_HIGH", type: "u32", meaning: "bits 63:32 of it" },
+    { name: "LINEAR_LOW", type: "u32", meaning: "the address that was asked for, bits 31:0" },
+    { name: "LINEAR_HIGH", type: "u32", meaning: "bits 63:32 of it" },
+    { name: "PAD", type: "u32", meaning: "unused" },
   ],
 };
 
@@ -376,6 +449,7 @@ export const LEAF: RecordLayout = {
 export const RECORDS: readonly RecordLayout[] = [
   MEMORY,
   SLOT,
+  SLOT_RANGE,
   PAGE,
   SPACE,
   PLAN,
@@ -384,6 +458,7 @@ export const RECORDS: readonly RecordLayout[] = [
   TLB_ENTRY,
   TLB_LINE,
   WORK,
+  RESULT_LINE,
   STEP,
   UPDATE,
   CURSOR,

@@ -8,17 +8,20 @@ import type {
   PagingEngine,
   SpaceConfiguration,
 } from "../api.js";
-import { checkOptions, show } from "../checks.js";
-import { ConfigError } from "../errors.js";
+import { checkOptions, isInstance, show, tagOf } from "../checks.js";
+import { ConfigError, DisposedError } from "../errors.js";
 import { withUnsignedRegisters } from "../options.js";
-import { LinearMemory, type Region } from "./linear/linear-memory.js";
+import { LinearMemory, type Region, unclaim } from "./linear/linear-memory.js";
 import { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
-import { WorkRecord } from "./records/walk.js";
+import { WORK_OFFSET, WorkRecord } from "./records/walk.js";
 import { BatchBuffer } from "./space/batch.js";
+import { ResultLine } from "./space/result-line.js";
 import { CoreSpace } from "./space/space.js";
 import { eptFields, guestFields, nptFields, type SpaceFields } from "./space/space-config.js";
 import { type CoreExports, instantiate } from "./wasm/exports.js";
 
+/** Words of a result line. */
+const WORDS = Object.keys(ResultLine).length;
 /** 4 GiB, the most that 32-bit linear memory can be. */
 const MAXIMUM_PAGES = 65536;
 
@@ -33,6 +36,9 @@ export class Core implements PagingEngine {
   readonly #exports: CoreExports;
   readonly #linear: LinearMemory;
   readonly #work: WorkRecord;
+  #region: Region | undefined;
+  #disposed = false;
+  #line = new Int32Array(0);
 
   constructor(module: WebAssembly.Module, options: CoreOptions = {}) {
     checkOptions(options, { memory: true, region: true }, "the core's options");
@@ -43,9 +49,50 @@ export class Core implements PagingEngine {
       throw new ConfigError("memory and region go together: the region says which part of the memory the core may use");
     }
     const memory = options.memory ?? new WebAssembly.Memory({ initial: 4, maximum: MAXIMUM_PAGES });
-    this.#linear = new LinearMemory(memory, options.region);
-    this.#work = new WorkRecord(this.#linear, this.#linear.allocate(WorkRecord.SIZE));
+    // Before anything is claimed: a module or a memory of another kind is refused.
     this.#exports = instantiate(module, memory);
+    this.#linear = new LinearMemory(memory, options.region);
+    this.#region = options.region;
+    try {
+      this.#work = new WorkRecord(this.#linear, this.#linear.allocate(WorkRecord.SIZE));
+    } catch (error) {
+      this.#release();
+      throw error;
+    }
+  }
+
+  /**
+   * Gives the region back to its owner: another core may have it then. What was made with this core must be done with, and is
+   * refused afterwards where it is made (DisposedError). Idempotent.
+   */
+  dispose(): void {
+    this.#disposed = true;
+    this.#release();
+  }
+
+  /** @internal For `using`; not in the types, which old compilers read. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  #release(): void {
+    if (this.#region !== undefined) unclaim(this.#linear.memory, this.#region.base);
+    this.#region = undefined;
+  }
+
+  #requireLive(): void {
+    if (this.#disposed) throw new DisposedError("the core was disposed of");
+  }
+
+  /**
+   * What the last `translateLine` of any space of this core has left, by the numbers in `ResultLine`. A view, renewed after
+   * the memory has grown: take it from here again after anything that may have made it grow.
+   */
+  get resultLine(): Int32Array {
+    if (this.#line.length === 0) {
+      this.#line = new Int32Array(this.#linear.memory.buffer, this.#work.at + WORK_OFFSET.result, WORDS);
+    }
+    return this.#line;
   }
 
   /** The linear memory that everything lives in. */
@@ -63,11 +110,13 @@ export class Core implements PagingEngine {
    * for a bad length, OutOfMemoryError where there is no room; `dispose` gives the memory back.
    */
   allocateBatch(length: number): BatchBuffer {
+    this.#requireLive();
     return new BatchBuffer(this.#linear, length);
   }
 
   /** Guest-physical memory. Throws ConfigError for a bad layout, OutOfMemoryError where it does not fit. */
   createMemory(config: CoreMemoryConfig): CoreMemory {
+    this.#requireLive();
     return new CoreMemory(this.#exports, this.#linear, config);
   }
 
@@ -88,7 +137,8 @@ export class Core implements PagingEngine {
   }
 
   #space(memory: GuestMemory, fields: SpaceFields, configuration: SpaceConfiguration): CoreSpace {
-    if (!(memory instanceof CoreMemory) || memory.linear !== this.#linear) {
+    this.#requireLive();
+    if (!isInstance(memory, CoreMemory) || memory.linear !== this.#linear) {
       throw new ConfigError("the memory was not created by this core");
     }
     return new CoreSpace(this.#exports, this.#work, memory, fields, configuration);
@@ -97,5 +147,5 @@ export class Core implements PagingEngine {
 
 /** By its tag: a memory may come from another realm. */
 function isMemory(value: unknown): boolean {
-  return Object.prototype.toString.call(value) === "[object WebAssembly.Memory]";
+  return tagOf(value) === "[object WebAssembly.Memory]";
 }

@@ -1,4 +1,5 @@
 /** Loading the core. Nothing is compiled before one of these is called. */
+import { tagOf } from "../checks.js";
 import { LoadError } from "../errors.js";
 import { Core, type CoreOptions } from "./core.js";
 import { WASM_BASE64 } from "./wasm/wasm.generated.js";
@@ -16,8 +17,8 @@ export async function load(source?: WasmSource, options?: CoreOptions): Promise<
 
 /** The same without waiting; from the package's own copy, a module or bytes. */
 export function loadSync(source?: WebAssembly.Module | BufferSource, options?: CoreOptions): Core {
-  if (source instanceof WebAssembly.Module) return new Core(source, options);
-  return new Core(new WebAssembly.Module(source ?? wasmBytes()), options);
+  if (isModule(source)) return new Core(source, options);
+  return new Core(new WebAssembly.Module((source as BufferSource | undefined) ?? wasmBytes()), options);
 }
 
 /** The Wasm module that the package carries. */
@@ -28,9 +29,17 @@ export function wasmBytes(): Uint8Array<ArrayBuffer> {
 
 async function compile(source: WasmSource | undefined): Promise<WebAssembly.Module> {
   if (source === undefined) return WebAssembly.compile(wasmBytes());
-  if (source instanceof WebAssembly.Module) return source;
-  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) return WebAssembly.compile(source);
-  const response = await (typeof source === "string" || source instanceof URL ? fetch(source) : source);
+  if (isModule(source)) return source;
+  if (tagOf(source) === "[object ArrayBuffer]" || ArrayBuffer.isView(source)) {
+    return WebAssembly.compile(source as BufferSource);
+  }
+  const isUrl = typeof source === "string" || tagOf(source) === "[object URL]";
+  const response = await (isUrl ? fetch(source as string | URL) : (source as Response | PromiseLike<Response>));
   if (!response.ok) throw new LoadError(`${response.url}: expected the core's Wasm, found status ${response.status}`);
   return WebAssembly.compile(await response.arrayBuffer());
+}
+
+/** By its tag: a module may come from another realm. */
+function isModule(source: unknown): source is WebAssembly.Module {
+  return tagOf(source) === "[object WebAssembly.Module]";
 }

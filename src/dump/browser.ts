@@ -47,10 +47,11 @@ export class BlobByteSource implements ByteSource {
       const piece = this.#pieces.get(number);
       if (piece === undefined) throw new MissingPieceError(number);
       const part = piece.subarray(at % PIECE, (at % PIECE) + length - done);
+      if (part.length === 0) break;
       into.set(part, done);
       done += part.length;
     }
-    return length;
+    return done;
   }
 
   /**

@@ -1,5 +1,5 @@
 /** A virtual processor as its users see it: faults, walks, register writes, invalidations, nested guests. */
-import { checkFlag, checkInteger, toBytes } from "../checks.js";
+import { checkFlag, checkInteger, checkOptions, toBytes } from "../checks.js";
 import {
   type ControlRegisters,
   CR4,
@@ -134,6 +134,7 @@ export class Vcpu {
   unprotectAndRetry(address: bigint, options: Pick<FaultOptions, "rip" | "cpl"> = {}, always = false): boolean {
     this.#begin();
     checkBigint(address, "address");
+    checkOptions(options, { rip: true, cpl: true }, "the options");
     checkFlag(always, "always");
     const found = this.#faults.unprotectAndRetry(address, options, always);
     this.#end();

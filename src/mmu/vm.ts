@@ -75,6 +75,11 @@ export class VirtualMachine {
     this.vcpus.length = 0;
   }
 
+  /** @internal For `using`; not in the types, which old compilers read. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
   // ---------------------------------------------------------------- memory and slots
 
   /**
@@ -146,7 +151,7 @@ export class VirtualMachine {
 
   #slot(id: number, space: number): Memslot {
     const slot = this.state.slots.find(space, id);
-    if (slot === undefined) throw new ConfigError(`slot ${id} does not exist`);
+    if (slot === undefined) throw new ConfigError(`slot ${show(id)} does not exist`);
     return slot;
   }
 
@@ -282,7 +287,9 @@ export class VirtualMachine {
 
   /** True if the page at `gfn` is there for the host and writable: what prefetching asks. */
   isResident(gfn: bigint, space = 0): boolean {
-    return this.#begin().guest.isResident(gfn, space);
+    const vm = this.#begin();
+    checkBigint(gfn, "gfn");
+    return vm.guest.isResident(gfn, space);
   }
 }
 

@@ -1,5 +1,6 @@
 /** The access word, decoded. */
 import { Access } from "../abi/access.js";
+import { show } from "../checks.js";
 
 export interface MemoryAccess {
   readonly write: boolean;
@@ -19,9 +20,11 @@ const KNOWN = Object.values(Access).reduce((mask, flag) => mask | flag, 0);
  * SDM vol. 3, "Access Rights": implicit accesses to system structures are supervisor-mode accesses whatever the CPL.
  */
 export function decodeAccess(word: number): MemoryAccess {
+  if (!Number.isInteger(word) || (word & ~KNOWN) !== 0) {
+    throw new RangeError(`access is ${show(word)}: expected Access flags`);
+  }
   const write = (word & Access.Write) !== 0;
   const fetch = (word & Access.Fetch) !== 0;
-  if (!Number.isInteger(word) || (word & ~KNOWN) !== 0) throw new RangeError(`access ${word} has unknown flags`);
   if (write && fetch) throw new RangeError("an access is either a write or an instruction fetch");
   const implicit = (word & Access.Implicit) !== 0;
   return {

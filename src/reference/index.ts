@@ -11,7 +11,7 @@ import type {
   NptConfig,
   PagingEngine,
 } from "../api.js";
-import { checkOptions } from "../checks.js";
+import { checkOptions, isArray, isInstance, show } from "../checks.js";
 import { ConfigError } from "../errors.js";
 import { EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS, withUnsignedRegisters } from "../options.js";
 import { readEptConfig } from "./ept-format.js";
@@ -47,8 +47,9 @@ class ReferenceEngine implements PagingEngine {
     const registers = readRegisters(config);
     const secondStage = this.#secondStage(config.secondStage);
     const pdptes = configChoice(config.pdptes ?? "latched", ["latched", "live"], "pdptes");
-    if (config.pdpteValues !== undefined && config.pdpteValues.length !== 4) {
-      throw new ConfigError(`pdpteValues has ${String(config.pdpteValues.length)} values: expected 4`);
+    const { pdpteValues } = config;
+    if (pdpteValues !== undefined && !(isArray(pdpteValues) && pdpteValues.length === 4)) {
+      throw new ConfigError(`pdpteValues is ${show(pdpteValues)}: expected an array of 4`);
     }
     const latched =
       registers.mode === "pae" && pdptes === "latched"
@@ -74,7 +75,7 @@ class ReferenceEngine implements PagingEngine {
   }
 
   #own(memory: GuestMemory): PhysicalMemory {
-    if (!(memory instanceof PhysicalMemory) || !this.#memories.has(memory)) {
+    if (!isInstance(memory, PhysicalMemory) || !this.#memories.has(memory)) {
       throw new ConfigError("the memory was made by another engine");
     }
     return memory;

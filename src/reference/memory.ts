@@ -1,6 +1,6 @@
 /** Guest-physical memory: RAM slots, pages of a source behind them, nothing elsewhere. */
 import type { GuestMemory, MemoryConfig, PageSource, SlotConfig, U64 } from "../api.js";
-import { checkFlag, checkMethod, checkOptions, show, toBytes } from "../checks.js";
+import { checkFlag, checkMethod, checkOptions, isArray, show, toBytes } from "../checks.js";
 import { ConfigError, MemoryRangeError, PageSourceError } from "../errors.js";
 import { configU64, hex, toU32, toU64 } from "./values.js";
 
@@ -77,7 +77,7 @@ export class PhysicalMemory implements GuestMemory {
 
   read(gpa: U64, length: number): Uint8Array {
     if (!Number.isSafeInteger(length) || length < 0) {
-      throw new RangeError(`length is ${length}: expected a non-negative integer`);
+      throw new RangeError(`length is ${show(length)}: expected a non-negative integer`);
     }
     const start = toU64(gpa, "gpa");
     const end = start + BigInt(length);
@@ -157,14 +157,14 @@ export class PhysicalMemory implements GuestMemory {
 }
 
 function makeSlots(configs: readonly SlotConfig[]): Slot[] {
-  if (!Array.isArray(configs)) throw new ConfigError(`slots is ${show(configs)}: expected an array`);
+  if (!isArray(configs)) throw new ConfigError(`slots is ${show(configs)}: expected an array`);
   const ranges = configs.map((config: SlotConfig, index) => {
     checkOptions(config, { gpa: true, size: true, readOnly: true }, `slots[${index}]`);
     const gpa = configU64(config.gpa, `slots[${index}].gpa`);
     if (gpa % 4096n !== 0n) throw new ConfigError(`slots[${index}].gpa is ${hex(gpa)}: expected a multiple of 4096`);
     const { size } = config;
     if (!Number.isSafeInteger(size) || size <= 0 || size % PAGE_SIZE !== 0) {
-      throw new ConfigError(`slots[${index}].size is ${size}: expected a positive multiple of 4096`);
+      throw new ConfigError(`slots[${index}].size is ${show(size)}: expected a positive multiple of 4096`);
     }
     if (gpa + BigInt(size) > MEMORY_END) {
       throw new ConfigError(`slots[${index}] ends at ${hex(gpa + BigInt(size))}: expected at most 2^52`);

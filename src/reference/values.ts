@@ -38,21 +38,21 @@ export function toU32(value: number, name: string): number {
 /** An unsigned 32-bit value of a configuration. */
 export function configU32(value: number, name: string): number {
   if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) {
-    throw new ConfigError(`${name} is ${value}: expected an integer from 0 to 2^32-1`);
+    throw new ConfigError(`${name} is ${show(value)}: expected an integer from 0 to 2^32-1`);
   }
   return value;
 }
 
 /** A value of a configuration that must be one of a few strings. */
 export function configChoice<T extends string>(value: T, choices: readonly T[], name: string): T {
-  if (!choices.includes(value)) throw new ConfigError(`${name} is ${value}: expected ${choices.join(" or ")}`);
+  if (!choices.includes(value)) throw new ConfigError(`${name} is ${show(value)}: expected ${choices.join(" or ")}`);
   return value;
 }
 
 /** MAXPHYADDR of a configuration: 32 to 52. */
 export function configMaxPhysAddr(value = 52): number {
   if (!Number.isInteger(value) || value < 32 || value > 52) {
-    throw new ConfigError(`maxPhysAddr is ${value}: expected an integer from 32 to 52`);
+    throw new ConfigError(`maxPhysAddr is ${show(value)}: expected an integer from 32 to 52`);
   }
   return value;
 }

@@ -1,5 +1,5 @@
 /** The command `conform`: what it takes, prints and ends with. */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gunzipSync, gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
@@ -46,6 +46,9 @@ describe("x86-paging conform", () => {
     const json = await run(["conform", fixtures, "--json"]);
     const sum = JSON.parse(json.stdout.trimEnd().split("\n").at(-1)!);
     expect(sum.exceptions["pkrs-user-access"]).toBeGreaterThan(0);
+    const both = await run(["conform", fixtures, fixtures, "--json", "--engine", "both"]);
+    const { exceptions } = JSON.parse(both.stdout.trimEnd().split("\n").at(-1)!);
+    expect(exceptions["pkrs-user-access"]).toBe(4 * sum.exceptions["pkrs-user-access"]);
   });
 
   it("lists the first differences, and ends with 1", async () => {
@@ -68,6 +71,38 @@ describe("x86-paging conform", () => {
       { file: path, engine: "wasm", failed: 1, failures: [{ id: chosen.id }] },
       { passed: 0, failed: 1 },
     ]);
+  });
+
+  it("shows as many failures of a file as it is told, and counts all", async () => {
+    const wrong = JSON.stringify({
+      ...JSON.parse(lines.find((line) => JSON.parse(line).result.ok)!),
+      result: { ok: true, pa: "0x1" },
+    });
+    const path = file("many.ndjson", `${wrong}\n`.repeat(7));
+    for (const [options, shown] of [
+      [[], 5],
+      [["--show", "0"], 0],
+      [["--show", "6"], 6],
+    ] as const) {
+      const { code, stdout } = await run(["conform", path, ...options]);
+      const printed = stdout.trimEnd().split("\n");
+      expect([code, printed.at(-1), printed.filter((line) => /^ {4}result/.test(line)).length]).toEqual([
+        1,
+        "0 passed, 7 failed",
+        shown,
+      ]);
+    }
+  });
+
+  it("takes *.ndjson and *.ndjson.gz of a folder, and nothing else in it", async () => {
+    const mixed = emptyFolder();
+    for (const name of ["b.ndjson", "x.ndjson.bak", "y.ndjson.gz.tmp", "notes.txt"]) {
+      writeFileSync(join(mixed, name), name.startsWith("b") ? lines[0]! : "no vectors");
+    }
+    writeFileSync(join(mixed, "a.ndjson.gz"), gzipSync(lines[1]!));
+    const { code, stdout } = await run(["conform", mixed]);
+    expect(code).toBe(0);
+    expect(stdout.match(/\S*ndjson\S*/g)).toEqual([join(mixed, "a.ndjson.gz"), join(mixed, "b.ndjson")]);
   });
 
   it("shows hostile names of vectors as text, and keeps JSON valid", async () => {

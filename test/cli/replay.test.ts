@@ -52,6 +52,32 @@ describe("replay", () => {
     expect(lines.at(-2)).toBe("0 passed, 1 failed");
   });
 
+  it("compares no events with --no-events, but results and state", async () => {
+    const { code, stdout } = await run(["replay", E1, "--no-events", "--summary"]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/\nevents compared\n\nresults compared\n +31 {2}page fault result\n/);
+    expect(stdout).not.toContain("events not compared");
+  });
+
+  it("says with --against which rules explain the differences, the most frequent first, and ends with 0", async () => {
+    const kernels = fileURLToPath(new URL("../fixtures/kernel-recordings/d1_lm4_ptedit", import.meta.url));
+    const { code, stdout } = await run(["replay", kernels, "--against", "6.1", "--show", "1"]);
+    expect(code).toBe(0);
+    const counts = [...stdout.matchAll(/^ +(\d+) {2}\S/gm)].map(([, count]) => Number(count));
+    expect(counts.length).toBeGreaterThan(1);
+    expect(counts).toEqual([...counts].sort((a, b) => b - a));
+    const json = await run(["replay", kernels, "--against", "6.1", "--json"]);
+    const { explained, unreadable, kernel } = JSON.parse(json.stdout.trimEnd().split("\n").at(-1)!);
+    expect({ values: Object.values(explained), unreadable, kernel }).toEqual({
+      values: counts,
+      unreadable: 0,
+      kernel: "6.1",
+    });
+    // With its own rules there is nothing to explain.
+    const own = await run(["replay", kernels, "--against", "6.12"]);
+    expect([own.code, own.stdout.includes("rule ")]).toEqual([0, false]);
+  });
+
   it("sums up what was compared, allowed and ignored", async () => {
     const { stdout } = await run(["replay", E1, "--summary"]);
     expect(stdout).toMatch(/^recordings {3}1\nsteps {8}\d+\ndifferences {2}0\n/);

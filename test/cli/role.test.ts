@@ -61,6 +61,15 @@ describe("x86-paging role", () => {
 
   it("converts with a report", async () => {
     expect((await role("convert", "0x3704", "--from", "6.1", "--to", "5.4")).stdout).toBe("0x3714\n");
+    // --kernel says of which kernel the word is, as it does elsewhere, unless --from does.
+    const words = await Promise.all(
+      [
+        ["--kernel", "5.4"],
+        ["--from", "5.4"],
+        ["--from", "5.4", "--kernel", "6.1"],
+      ].map((options) => role("convert", "3714", "--to", "6.1", ...options)),
+    );
+    expect(words.map(({ stdout }) => stdout)).toEqual(Array(3).fill("0x3704\n"));
     expect((await role("convert", "2c3713", "--from", "project", "--to", "6.1")).stdout).toBe(
       "0x3713\n  lost     pae_root=1\n",
     );

@@ -1,4 +1,6 @@
 /** Runs the command in this process. */
+import { existsSync, readdirSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
 import { PassThrough, Readable, Writable } from "node:stream";
 import { main } from "../../src/cli/main.js";
 
@@ -31,6 +33,20 @@ export async function run(args: readonly string[], options: RunOptions = {}): Pr
   const stdin = options.stdin === undefined ? new PassThrough() : Readable.from([options.stdin]);
   const code = await main(args, { stdin, stdout, stderr, env: options.env ?? {} });
   return { code, stdout: stdout.text, stderr: stderr.text };
+}
+
+/** What the files are that this process has open, where the system tells it. */
+export function openPaths(): string[] {
+  const descriptors = "/proc/self/fd";
+  if (!existsSync(descriptors)) return [];
+  return readdirSync(descriptors).flatMap((name) => {
+    try {
+      return [readlinkSync(join(descriptors, name))];
+    } catch {
+      // Closed in the meantime.
+      return [];
+    }
+  });
 }
 
 export const fixture = (name: string, file = "pt.elf.gz") =>

@@ -8,7 +8,7 @@ import { describe, expect, it } from "vitest";
 import { linesOf } from "../../src/cli/lines.js";
 import { main } from "../../src/cli/main.js";
 import { temporaryFolder } from "../temporary.js";
-import { fixture, run } from "./run-main.js";
+import { fixture, openPaths, run } from "./run-main.js";
 
 const { directory } = temporaryFolder();
 
@@ -180,6 +180,29 @@ describe("lists of addresses", () => {
     execFileSync("sh", ["-c", 'echo c1000124 > "$0"', pipe]);
     closeSync(descriptor);
     expect((await reading).stdout).toBe("00000000c1000123 gpa: 0x1000123\n00000000c1000124 gpa: 0x1000124\n");
+  });
+
+  it("leave no pipe open, whether it had a writer or not", async () => {
+    const pipe = join(directory, "closed-pipe");
+    execFileSync("mkfifo", [pipe]);
+    expect((await run([...walk, "--from", pipe])).code).toBe(2);
+    expect(openPaths()).not.toContain(pipe);
+    const descriptor = openSync(pipe, "r+");
+    writeSync(descriptor, "c1000123\n");
+    const reading = run([...walk, "--from", pipe]);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    execFileSync("sh", ["-c", ': > "$0"', pipe]);
+    closeSync(descriptor);
+    expect((await reading).code).toBe(0);
+    expect(openPaths()).not.toContain(pipe);
+  });
+
+  it("may have lines as long as lines may be", async () => {
+    const path = join(directory, "longest");
+    writeFileSync(path, `c1000123 ${" ".repeat(2 ** 20 - 9)}\nc1000124`);
+    expect((await run([...walk, "--from", path])).stdout.split("\n")).toHaveLength(3);
+    writeFileSync(path, `c1000123 ${" ".repeat(2 ** 20 - 8)}\n`);
+    expect((await run([...walk, "--from", path])).code).toBe(2);
   });
 
   it("are no folders", async () => {

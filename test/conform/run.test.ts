@@ -97,6 +97,34 @@ describe("an engine is judged by", () => {
     expect(runVector(createEngine(), parse(vector)).passed).toBe(true);
   });
 
+  it("`expected` alone where it is a fault: entries may not become what a processor left behind", () => {
+    const vector = faultingVector();
+    vector.expected = vector.result;
+    (vector.entries as Record<string, unknown>[])[0]!.after = "0x2027";
+    const engine = bent((result, memory) => {
+      memory.writeU64(0x1000n, 0x2027n);
+      return result;
+    });
+    expect(runVector(engine, parse(vector)).differences).toEqual(["level 4 entry at 0x1000: 0x2027, expected 0x2007"]);
+  });
+
+  it("the privilege level: of 0 to 3 only 3 is a user's", () => {
+    const vector = sampleVector();
+    const entries = (vector.entries as Record<string, string>[]).map(({ before, after, ...entry }) => {
+      return {
+        ...entry,
+        before: `0x${(BigInt(before!) & ~4n).toString(16)}`,
+        after: `0x${(BigInt(after!) & ~4n).toString(16)}`,
+      };
+    });
+    const passed = [0, 1, 2, 3].map((cpl) => {
+      return runVector(createEngine(), parse({ ...vector, entries, access: { kind: "write", cpl } })).passed;
+    });
+    expect(passed).toEqual([true, true, true, false]);
+    const smap = { ...vector, cr4: "0x200020", access: { kind: "write", cpl: 1 } };
+    expect([0, 1].map((ac) => runVector(createEngine(), parse({ ...smap, ac })).passed)).toEqual([false, true]);
+  });
+
   it("#GP at MOV CR3 for reserved bits of a PDPTE", () => {
     const vector = {
       ...sampleVector(),
@@ -158,6 +186,14 @@ describe("a known exception", () => {
     expect(judge(vector({}, { errorCode: "0x5" })).passed).toBe(false);
     expect(judge(vector({}, { cr2: "0x124" })).passed).toBe(false);
     expect(judge(vector({ access: { kind: "write", cpl: 0 } }, { errorCode: "0x3" })).passed).toBe(false);
+  });
+
+  it("is counted each time", async () => {
+    const { passed, failed, exceptions } = await runVectors(
+      createEngine(),
+      [vector(), sampleVector(), vector()].map(parse),
+    );
+    expect([passed, failed, [...exceptions]]).toEqual([3, 0, [["pkrs-user-access", 2]]]);
   });
 });
 

@@ -77,9 +77,60 @@ describe("a memory without address line 20", () => {
     memory.dispose();
   });
 
+  it("may get it back and lose it again, at once for spaces, their TLBs and pages that were read", () => {
+    const source = {
+      readPage(gfn: bigint, into: Uint8Array) {
+        into.fill(0);
+        // Tables at 4 MiB that map page 0 to itself, others at 5 MiB that map page 0 to page 1.
+        const low = Number(gfn & 0xffn);
+        const entry = low === 3 ? (gfn < 0x500n ? 0x67n : 0x1067n) : (gfn + 1n) << 12n;
+        if (low < 4) new DataView(into.buffer, into.byteOffset).setBigUint64(0, entry | 0x67n, true);
+        return gfn >= 0x400n;
+      },
+    };
+    const memory = core.createMemory({ slots: [{ gpa: 0, size: 2 * MIB }], source });
+    memory.write(0, Uint8Array.of(1));
+    memory.write(0x1000, Uint8Array.of(2));
+    const dump = core.createAddressSpace(memory, { ...LONG, cr3: 5 * MIB, tlbEntries: 16 });
+    const real = core.createAddressSpace(memory, REAL);
+    expect(memory.a20).toBe(true);
+    expect(dump.data.readU8(0)).toEqual({ ok: true, value: 2 });
+    expect(real.data.readU8(MIB)).toEqual({ ok: true, value: 0 });
+    memory.a20 = false;
+    expect(dump.data.readU8(0)).toEqual({ ok: true, value: 1 });
+    expect(real.data.readU8(MIB)).toEqual({ ok: true, value: 1 });
+    memory.a20 = true;
+    expect(dump.data.readU8(0)).toEqual({ ok: true, value: 2 });
+    expect(real.data.readU8(MIB)).toEqual({ ok: true, value: 0 });
+    expect([...memory.read(0, 1), ...memory.read(0x1000, 1)]).toEqual([1, 2]);
+    memory.dispose();
+  });
+
+  it("may be lost while a page is read, which is read again then", () => {
+    let turns = true;
+    const source = {
+      readPage(gfn: bigint, into: Uint8Array) {
+        if (turns) memory.a20 = false;
+        turns = false;
+        into.fill(0);
+        if (gfn < 3n) new DataView(into.buffer, into.byteOffset).setBigUint64(0, ((gfn + 1n) << 12n) | 0x67n, true);
+        if (gfn === 3n) new DataView(into.buffer, into.byteOffset).setBigUint64(0, 0x9067n, true);
+        return true;
+      },
+    };
+    const memory = core.createMemory({ source });
+    const space = core.createAddressSpace(memory, { ...LONG, cr3: MIB });
+    // Frame 0x100 has no such entry.
+    expect(space.translateFast(0, 0x10, Access.Read)).toBe(0x9010);
+    memory.dispose();
+  });
+
   it("is asked for by a boolean", () => {
     expect(() => core.createMemory({ a20: 0 as unknown as boolean })).toThrow(ConfigError);
     const memory = core.createMemory({ slots: [{ gpa: 0, size: 2 * MIB }], a20: true });
+    expect(() => {
+      memory.a20 = "on" as unknown as boolean;
+    }).toThrow(ConfigError);
     memory.writeU8(MIB, 9);
     expect(core.createAddressSpace(memory, REAL).data.readU8(MIB)).toEqual({ ok: true, value: 9 });
     memory.dispose();

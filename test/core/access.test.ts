@@ -442,6 +442,45 @@ describe("a source", () => {
     expect(() => make().data.readString(0x8000, 4)).toThrow(DisposedError);
   });
 
+  it("may change slots: what was found before is looked for again", () => {
+    // Tables in pages of the source: 0x1000 is RAM, and so is 0x2000 until the source takes it away.
+    const tables = guest();
+    let change = () => {};
+    const memory = core.createMemory({
+      slots: [
+        { gpa: 0x25000, size: 0x1000 },
+        { gpa: 0x22000, size: 0x1000 },
+      ],
+      source: {
+        readPage(gfn, into) {
+          if (gfn === 4n) change();
+          into.set(tables.memory.read(gfn << 12n, 4096));
+          return gfn < 0x10n;
+        },
+      },
+    });
+    const { data } = core.createAddressSpace(memory, LONG);
+    expect(data.writeU32(0x1ffe, 0x04030201)).toEqual({ ok: true, done: 4 });
+    const { linear } = core.internals();
+    const before = memory.slots.find(({ gpa }) => gpa === 0x25000n)!.linear;
+    memory.invalidatePage(4);
+    change = () => {
+      change = () => {};
+      memory.removeSlot(0x25000);
+      memory.addSlot({ gpa: 0x25000, size: 0x2000 });
+    };
+    // The page of 0x1fff lies elsewhere when the second page is translated; the table of both is read in between.
+    expect(data.write(0x1ffe, Uint8Array.of(5, 6, 7, 8))).toEqual({ ok: true, done: 4 });
+    expect([...memory.read(0x25ffe, 2), ...memory.read(0x22000, 2)]).toEqual([5, 6, 7, 8]);
+    expect(memory.slots.find(({ gpa }) => gpa === 0x25000n)!.linear).not.toBe(before);
+    expect(linear.u8[before + 0xffe]).not.toBe(5);
+    memory.removeSlot(0x22000);
+    expect(data.fast.readU8(0, 0x2000, Access.Read)).toBe(NO_MEMORY);
+    memory.changeSlot(0x25000, { readOnly: true });
+    expect(data.writeU8(0x1000, 1)).toMatchObject({ reason: "read-only" });
+    memory.dispose();
+  });
+
   it("is read anew each time", () => {
     let byte = 1;
     const { data } = guest({

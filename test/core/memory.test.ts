@@ -49,6 +49,7 @@ describe("the core in a caller's memory", () => {
     // The RAM stays the caller's own.
     guest.dispose();
     expect(new DataView(memory.buffer).getBigUint64(ram + 0x4000, true)).toBe(0x5063n);
+    core.dispose();
   });
 
   it("reports a region that is too small with everything as before", () => {
@@ -58,6 +59,7 @@ describe("the core in a caller's memory", () => {
     expect(Buffer.compare(before.subarray(0x14000), new Uint8Array(memory.buffer).subarray(0x14000))).toBe(0);
     // What was taken before the failure is free again: a memory that fits can be made.
     core.createMemory({ slots: [{ gpa: 0, size: 0x1000 }] }).dispose();
+    core.dispose();
   });
 
   it.each([
@@ -74,6 +76,7 @@ describe("the core in a caller's memory", () => {
   ])("refuses RAM at a linear address that is %s", (_name, linear) => {
     const core = loadSync(undefined, { memory, region });
     expect(() => core.createMemory({ slots: [{ gpa: 0, size: 0x2000, linear }] })).toThrow(ConfigError);
+    core.dispose();
   });
 });
 

@@ -26,14 +26,15 @@ function fill(memory: { writeU64(gpa: bigint, value: bigint): void }): void {
   ROOTS.slice(0, 3).forEach((root, i) => {
     const table = BigInt(0x4000 + i * 0x1000);
     for (let index = 0; index < 4; index++) {
-      // Entries of a root, and as PDPTEs: no bit that is reserved there.
-      memory.writeU64(root + BigInt(8 * index), table | 1n | (root === 0x3020n ? 0n : index % 2 ? ALL : 0x21n & 1n));
+      // PDPTEs have reserved bits where other entries grant rights: only those of one root can be loaded.
+      memory.writeU64(root + BigInt(8 * index), table | (root === 0x3020n ? 1n : ALL));
     }
     for (let index = 0; index < 512; index++) {
       const leads = index < 4 ? table : BigInt(index + 16 * i) << 12n;
       const user = index % 3 === 0 ? 0n : USER;
       const key = index % 5 === 0 ? KEY : 0n;
-      memory.writeU64(table + BigInt(8 * index), leads | (ALL & ~USER) | user | (index < 4 ? USER : key));
+      const far = index === 7 ? 1n << 41n : 0n;
+      memory.writeU64(table + BigInt(8 * index), far | leads | (ALL & ~USER) | user | (index < 4 ? USER : key));
     }
   });
 }
@@ -53,6 +54,11 @@ const MODES: readonly Partial<AddressSpaceConfig>[] = [
   { cr0: 1n, cr4: 0n, efer: 0n },
 ];
 const ADDRESSES = [
+  // Canonical with 57 bits, and with LAM_U48 the same as 0x5000.
+  0x12_0000_0000_5000n,
+  // Bit 41 is reserved with 40 physical-address bits.
+  0x7000n,
+
   0n,
   0x5000n,
   0xa000n,
@@ -83,25 +89,47 @@ function fast(space: CoreSpace, config: AddressSpaceConfig): number[] {
 type Operation =
   | { readonly kind: "cr3"; readonly root: number; readonly low: number; readonly high: number; readonly form: number }
   | { readonly kind: "mode"; readonly mode: number }
+  | { readonly kind: "options"; readonly maxPhysAddr: number; readonly lenient: boolean }
   | { readonly kind: "keys"; readonly pkru: number; readonly pkrs: number; readonly by: number };
 
 const key = fc.constantFrom(0, 0xc, 3, 1, 2, 0x5555_5554, 0xffff_fffc);
 const operation: fc.Arbitrary<Operation> = fc.oneof(
-  fc.record({
-    kind: fc.constant("cr3" as const),
-    root: fc.nat(ROOTS.length - 1),
-    low: fc.constantFrom(0, 0, 1, 2),
-    high: fc.constantFrom(0, 0, 0, 61, 62, 63, 50),
-    form: fc.nat(2),
-  }),
-  fc.record({ kind: fc.constant("mode" as const), mode: fc.nat(MODES.length - 1) }),
-  fc.record({ kind: fc.constant("keys" as const), pkru: key, pkrs: key, by: fc.nat(2) }),
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("cr3" as const),
+      root: fc.nat(ROOTS.length - 1),
+      low: fc.constantFrom(0, 0, 1, 2),
+      high: fc.constantFrom(0, 0, 0, 61, 62, 63, 50),
+      form: fc.nat(2),
+    }),
+  },
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constant("mode" as const),
+      mode: fc.oneof(fc.nat(3), fc.nat(MODES.length - 1)),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      kind: fc.constant("options" as const),
+      maxPhysAddr: fc.constantFrom(40, 52),
+      lenient: fc.boolean(),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({ kind: fc.constant("keys" as const), pkru: key, pkrs: key, by: fc.nat(2) }),
+  },
 );
 
 /** Does it; returns whether the processor took it. */
 function write(space: CoreSpace, one: Operation): boolean {
   try {
-    if (one.kind === "mode") space.update(MODES[one.mode]!);
+    if (one.kind === "options") space.update({ maxPhysAddr: one.maxPhysAddr, lenient: one.lenient });
+    else if (one.kind === "mode") space.update(MODES[one.mode]!);
     else if (one.kind === "keys") {
       if (one.by === 0) space.update({ pkru: one.pkru, pkrs: one.pkrs });
       else {
@@ -138,7 +166,7 @@ describe.each([0, 64])("a space with a TLB of %s entries", (tlbEntries) => {
       loadedBy: fc.constantFrom("mov" as const, "vm-entry" as const),
     });
     fc.assert(
-      fc.property(options, fc.array(operation, { minLength: 1, maxLength: 24 }), (chosen, operations) => {
+      fc.property(options, fc.array(operation, { minLength: 1, maxLength: 30, size: "max" }), (chosen, operations) => {
         const { memory, space } = guest({ ...chosen, tlbEntries });
         const physical = reference.createMemory({ slots: [{ gpa: 0, size: 0x8000 }] });
         fill(physical);
@@ -158,9 +186,27 @@ describe.each([0, 64])("a space with a TLB of %s entries", (tlbEntries) => {
         }
         memory.dispose();
       }),
-      { numRuns: 150 },
+      { numRuns: 120 },
     );
   });
+});
+
+it("a write to CR3 begins and ends linear-address masking", () => {
+  const { memory, space } = guest({ cr4: cr4("PAE", "LA57") });
+  // Without masking the address is another page's.
+  memory.writeU64(ROOTS[0] + 18n * 8n, 0x5000n | ALL);
+  const tagged = 0x12_0000_0000_5000n;
+  const look57 = () => space.translateFast(Number(tagged >> 32n), Number(tagged & 0xffff_ffffn), Access.Probe);
+  const plain = space.translateFast(0, 0x5000, Access.Probe);
+  const other = look57();
+  expect(plain).toBeGreaterThan(0);
+  expect(other).toBeGreaterThan(0);
+  expect(other).not.toBe(plain);
+  space.writeCr3(ROOTS[0] | bitOf(CR3, "LAM_U48"));
+  expect(look57()).toBe(plain);
+  space.writeCr3(ROOTS[0] | bitOf(CR3, "LAM_U57"));
+  expect(look57()).toBe(other);
+  memory.dispose();
 });
 
 describe("registers as signed integers of 32 bits", () => {
@@ -195,11 +241,28 @@ describe("names in the software TLB", () => {
   };
 
   it("run out, and nothing that a flush took away comes back", () => {
-    const { memory, space } = guest({ tlbEntries: 16 });
+    // So large that an entry is there yet when its name is given again.
+    const { memory, space } = guest({ tlbEntries: 65536 });
     for (let flush = 0; flush < 10_000; flush++) {
-      map(memory, 9, 0x100 + (flush % 7));
+      map(memory, 9, 0x100 + (flush % 8));
       space.writeCr3(ROOTS[0]);
-      for (let again = 0; again < 2; again++) expect(access(space, 0x9000)).toBe((0x100 + (flush % 7)) * 4096);
+      for (let again = 0; again < 2; again++) expect(access(space, 0x9000)).toBe((0x100 + (flush % 8)) * 4096);
+    }
+    memory.dispose();
+  });
+
+  it.each([0, 1])("run out where a global page asks for one, and INVLPG still finds everything (%s)", (odd) => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PGE") });
+    map(memory, 9, 0x100, 0x100n);
+    if (odd) space.invpcid(2, 0);
+    for (let flush = 0; flush < 2_100; flush++) {
+      space.invpcid(2, 0);
+      expect(access(space, 0x9000)).toBe(0x10_0000);
+      map(memory, 10, 0x200);
+      for (let again = 0; again < 2; again++) expect(access(space, 0xa000)).toBe(0x20_0000);
+      map(memory, 10, 0x201);
+      space.invlpg(0xa000);
+      expect(access(space, 0xa000)).toBe(0x20_1000);
     }
     memory.dispose();
   });
@@ -250,37 +313,72 @@ describe("names in the software TLB", () => {
   });
 
   it("are those of before where an update is refused", () => {
-    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PCIDE"), maxPhysAddr: 40 });
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PCIDE"), cr3: ROOTS[0] | 5n, maxPhysAddr: 40 });
     map(memory, 9, 0x111);
     expect(access(space, 0x9000)).toBe(0x11_1000);
     map(memory, 9, 0x222);
     // PAE's tables at this CR3 have reserved bits.
     memory.writeU64(0x7000n, 0x7fff_ffff_ffff_ffffn);
-    expect(() => space.update({ cr3: 0x7002n, cr4: cr4("PAE"), efer: 0x800n })).toThrow(PagingError);
-    expect(access(space, 0x9000)).toBe(0x11_1000);
-    space.writeCr3(ROOTS[0] | 2n);
-    expect(access(space, 0x9000)).toBe(0x22_2000);
+    expect(() => space.update({ cr3: 0x7000n, cr4: cr4("PAE"), efer: 0x800n })).toThrow(PagingError);
+    for (let again = 0; again < 2; again++) expect(access(space, 0x9000)).toBe(0x11_1000);
+    for (const pcid of [0n, 2n]) {
+      space.writeCr3(ROOTS[0] | pcid | NO_FLUSH);
+      expect(access(space, 0x9000)).toBe(0x22_2000);
+    }
     map(memory, 9, 0x333);
-    space.writeCr3(ROOTS[0] | NO_FLUSH);
+    space.writeCr3(ROOTS[0] | 5n | NO_FLUSH);
     expect(access(space, 0x9000)).toBe(0x11_1000);
+    memory.dispose();
+  });
+
+  it("of lines are those of the keys that page 0 has now", () => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PKE"), pkru: 0 });
+    map(memory, 8, 0x111);
+    const user = () => space.translateFast(0, 0x8000, Access.User);
+    for (let again = 0; again < 3; again++) expect(user()).toBe(0x11_1000);
+    space.setPkru(1);
+    expect(user()).toBeLessThan(0);
+    space.setPkru(0xc);
+    for (let again = 0; again < 3; again++) expect(user()).toBe(0x11_1000);
+    space.update({ pkru: 1 });
+    expect(user()).toBeLessThan(0);
+    memory.dispose();
+  });
+
+  it("of every context go with a global page", () => {
+    const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PGE", "PCIDE") });
+    map(memory, 9, 0x111, 0x100n);
+    for (const pcid of [1n, 2n]) {
+      space.writeCr3(ROOTS[0] | pcid);
+      for (let again = 0; again < 3; again++) expect(access(space, 0x9000)).toBe(0x11_1000);
+    }
+    map(memory, 9, 0x222, 0x100n);
+    space.invlpg(0x9000);
+    for (const pcid of [1n, 2n]) {
+      space.writeCr3(ROOTS[0] | pcid | NO_FLUSH);
+      expect(access(space, 0x9000)).toBe(0x22_2000);
+    }
     memory.dispose();
   });
 
   it("of a page that becomes global, or is none any more, are one at a time", () => {
     const { memory, space } = guest({ tlbEntries: 64, cr4: cr4("PAE", "PGE") });
-    map(memory, 9, 0x111);
-    expect(access(space, 0x9000)).toBe(0x11_1000);
-    for (const [frame, bits] of [
-      [0x222, 0x100n],
-      [0x333, 0n],
-      [0x444, 0x100n],
+    const clean = (frame: number, bits: bigint) => {
+      memory.writeU64(leaf(9), (BigInt(frame) << 12n) | (ALL & ~0x40n) | bits);
+    };
+    for (const [before, after] of [
+      [0n, 0x100n],
+      [0x100n, 0n],
     ] as const) {
-      map(memory, 9, frame, bits);
-      // A write to a page that was not dirty in the TLB walks again, and what it finds replaces what was there.
-      space.translate(0x9000, Access.Write);
-      expect(access(space, 0x9000)).toBe(frame * 4096);
-      memory.writeU64(leaf(9), 0n);
-      expect(access(space, 0x9000)).toBe(frame * 4096);
+      space.invlpg(0x9000);
+      clean(0x111, before);
+      expect(access(space, 0x9000)).toBe(0x11_1000);
+      // The page is not dirty where the TLB has it: a write walks again, and what that finds takes its place.
+      clean(0x222, after);
+      expect(space.translateFast(0, 0x9000, Access.Write)).toBe(0x22_2000);
+      expect(access(space, 0x9000)).toBe(0x22_2000);
+      space.writeCr3(ROOTS[0]);
+      expect(access(space, 0x9000)).toBe(0x22_2000);
     }
     memory.dispose();
   });

@@ -52,6 +52,18 @@ describe("openDumpAsync", () => {
   });
 });
 
+it("refuses a Blob that gives fewer bytes than it has, and does not wait for them", async () => {
+  class ShortBlob extends Blob {
+    override slice(start?: number, end?: number): Blob {
+      const whole = super.slice(start, end);
+      return whole.size > 16 ? whole.slice(0, whole.size - 1) : whole;
+    }
+  }
+  await expect(openDumpAsync(new ShortBlob([core as BlobPart]), { name: "short" })).rejects.toThrow(
+    /^short: offset 0x0: expected (\d+) bytes, but only \d+ could be read$/,
+  );
+});
+
 describe("the shared readers and the browser entry", () => {
   it("reach no Node built-in", () => {
     const seen = new Set<string>();

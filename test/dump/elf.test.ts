@@ -46,6 +46,15 @@ describe("layouts of QEMU's own files", () => {
     expect(readPage(dump, BigInt(count - 9) * 2n + 1n)).toBeUndefined();
   });
 
+  it("says how much memory there is, in how many ranges", () => {
+    const memory = (...segments: { gpa: bigint; bytes: Uint8Array }[]) =>
+      openElf({ segments }).facts.find(({ label }) => label === "memory")!.value;
+    const at = (gpa: bigint, size = 4096) => ({ gpa, bytes: page(1, size) });
+    expect(memory(at(0x1000n))).toBe("4096 bytes in 1 range");
+    expect(memory(at(0x1000n), at(0x2000n, 100), at(0x5000n))).toBe("8292 bytes in 2 ranges");
+    expect(memory(at(0x5000n), at(0x1000n, 0x4000), at(0x2000n))).toBe("20480 bytes in 1 range");
+  });
+
   it("reads RAM above 4 GiB and up to 2^52", () => {
     const dump = openElf({
       segments: [
@@ -147,6 +156,16 @@ describe("segments and pages", () => {
 });
 
 describe("notes", () => {
+  it("are known by their whole name, with a description of any length before them", () => {
+    const odd = (name: string, type: number, size: number) => note(name, type, new Uint8Array(size).fill(1));
+    for (const size of [1, 2, 3, 4]) {
+      const notes = concat(odd("X", 9, size), qemuNote({ cr3: 0x1000n }), odd("YY", 9, size), prstatusNote());
+      expect(openElf({ notes }), `${size}`).toMatchObject({ cpus: [{ cr3: 0x1000n }], prstatusCount: 1 });
+    }
+    const others = concat(odd("QEMU2", 0, 440), odd("CORES", 1, 336), odd("VMCOREINFOS", 0, 8), odd("QEM", 0, 440));
+    expect(openElf({ notes: others })).toMatchObject({ cpus: [], prstatusCount: 0, vmcoreinfo: undefined });
+  });
+
   it("reads control registers and privilege of each processor", () => {
     const notes = concat(
       prstatusNote(),

@@ -30,6 +30,10 @@ describe("LiME", () => {
     expect(dump.ranges.length).toBe(3);
   });
 
+  it("may end at 2^52", () => {
+    expect(readPage(open(limeRange((1n << 52n) - 4096n, page(3))), (1n << 40n) - 1n)).toEqual(page(3));
+  });
+
   it("has at most 2^20 ranges", () => {
     const count = 2 ** 20 + 1;
     const ranges = new Uint8Array(count * 33);
@@ -55,6 +59,7 @@ describe("LiME", () => {
     ["another version", limeRange(0n, page(1), { version: 2 }), 4, /version 1, found 2/],
     ["a range that ends before it starts", limeRange(0x5000n, page(1), { last: 0x1000n }), 8, /expected a range/],
     ["addresses above 2^52", limeRange(1n << 52n, page(1)), 8, /below 2\^52/],
+    ["a range that ends above 2^52", limeRange((1n << 52n) - 4095n, page(1)), 8, /below 2\^52/],
   ])("refuses %s", (_, bytes, offset, message) => {
     let error: unknown;
     try {
@@ -75,6 +80,10 @@ describe("raw", () => {
     expect(readPage(dump, 0x10_0000n)).toEqual(concat(page(0, 0x800), page(7, 0x800)));
     expect(readPage(dump, 0x10_0001n)).toEqual(page(7));
     expect(readPage(dump, 0x10_0002n)).toBeUndefined();
+  });
+
+  it("may end at 2^52", () => {
+    expect(readPage(open(page(3), (1n << 52n) - 4096n), (1n << 40n) - 1n)).toEqual(page(3));
   });
 
   it("does not look at the content", () => {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, it, vi } from "vitest";
 import { openDumpAsync } from "../../src/dump/browser.js";
+import { inflationLimits } from "../../src/dump/gzip.js";
 import { DumpError, InflationLimitError, MemoryByteSource, openDump, openDumpFile } from "../../src/dump/node.js";
 import { SpilledPages } from "../../src/dump/spilled-pages.js";
 import { temporaryFolder } from "../temporary.js";
@@ -82,6 +83,15 @@ describe("notes", () => {
       elfCore({ notes: note("VMCOREINFO", 0, concat(new Uint8Array(size - 2), page(65, 2))) });
     expect(open(core(2 ** 20)).vmcoreinfo).toHaveLength(2 ** 20);
     expect(() => open(core(2 ** 20 + 4))).toThrow(/expected a VMCOREINFO of at most 1048576 bytes, found 1048580/);
+  });
+});
+
+describe("what a gzip file may inflate to", () => {
+  it("is what the caller says, else 4 GiB, of which 1 GiB not zero, or 64 and 16 times its size", () => {
+    expect(inflationLimits(2 ** 40, 1000)).toEqual({ limit: 1000, keptLimit: 1000 });
+    expect(inflationLimits(1000, undefined)).toEqual({ limit: 2 ** 32, keptLimit: 2 ** 30 });
+    expect(inflationLimits(2 ** 26, undefined)).toEqual({ limit: 2 ** 32, keptLimit: 2 ** 30 });
+    expect(inflationLimits(2 ** 27, undefined)).toEqual({ limit: 2 ** 33, keptLimit: 2 ** 31 });
   });
 });
 

@@ -75,6 +75,11 @@ describe("registers", () => {
     expect(registersFromDump(open(qemuNote({ cr0: 0x10n, cr3: 0x9000n }))).cr3).toBe(0x9000n);
   });
 
+  it("of PAE paging have a CR3 of 32 bits, of which bits 31:5 name the table", () => {
+    const dump = open(qemuNote({ cr3: 0x5_0000_1fffn, cr4: 0x20n }), 3);
+    expect(registersFromDump(dump).cr3).toBe(0x5_0000_1fffn);
+  });
+
   it("keep CR3's flags, PCID and LAM bits out of the root's address", () => {
     const cr3 = 0x6000_0000_0000_8fffn;
     expect(registersFromDump(open(qemuNote({ cr3, cr4: 0x2_0020n }))).cr3).toBe(cr3);

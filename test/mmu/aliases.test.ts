@@ -243,6 +243,22 @@ describe.each(KINDS)("aliases of a page ($name)", ({ format, tdpMmu }) => {
   });
 });
 
+it("other aliases reach the contexts of a nested guest that has run before", () => {
+  const guest = new NestedNpt(4, "4level", { aliases: { mask: 0n } });
+  const [l2, there] = [0x4000_0000n, 0x4020_0000n];
+  guest.map(guest.root, l2, HIGH_SLOT);
+  guest.map(guest.root, there, HIGH_SLOT | OTHER);
+  guest.enter();
+  expect(guest.touch(l2, Access.Write | Access.User)).toBe(HIGH_SLOT >> 12n);
+  expect(guest.touch(there, Access.Write | Access.User)).not.toBe(HIGH_SLOT >> 12n);
+  guest.exit();
+  guest.vm.setAliases({ mask: OTHER });
+  guest.enter();
+  expect(guest.touch(there, Access.Write | Access.User)).toBe(HIGH_SLOT >> 12n);
+  expect(guest.vm.audit()).toEqual([]);
+  guest.dispose();
+});
+
 describe("prefetching in the classic direct MMU", () => {
   it("fills the neighbours of an alias in its own table", () => {
     const guest = new TdpGuest("npt", { tdpMmu: false, aliases: { mask: BIT } });

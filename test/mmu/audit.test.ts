@@ -294,6 +294,47 @@ describe("the audit", () => {
     for (const problem of problems) expect(problem.message).not.toBe("");
   });
 
+  it.each([-1, 1])("names each counter that is %i off", (off) => {
+    const counters: readonly [invariant: string, where: (setup: Setup) => [object, string]][] = [
+      ["used pages", ({ mmu }) => [mmu.vm, "used"]],
+      ["indirect pages", ({ mmu }) => [mmu.vm, "indirect"]],
+      ["descriptors", ({ mmu }) => [mmu.vm, "descCount"]],
+      ["root count", ({ level, header }) => [header(level(4)), "rootCount"]],
+      ["root count", ({ level, header }) => [header(level(4)), "current"]],
+      ["unsync", ({ level, header }) => [header(level(2)), "unsyncChildren"]],
+      [
+        "write-track count",
+        ({ guest, root, linear }) => {
+          const { track } = new MemslotRecord(linear, guest.vm.state.slots.slots[0]!.core.at);
+          return [linear.u16, `${track / 2 + Number(root >> 12n)}`];
+        },
+      ],
+      [
+        "large-page count",
+        ({ guest, linear }) => {
+          const { core: slot } = guest.vm.state.slots.slots[0]!;
+          return [linear.u32, `${new MemslotRecord(linear, slot.at).lpage(0) >>> 2}`];
+        },
+      ],
+    ];
+    const setup = started();
+    const { guest } = setup;
+    for (const [invariant, where] of counters) {
+      const [holder, name] = where(setup);
+      const values = holder as Record<string, number>;
+      const before = values[name]!;
+      if (before + off < 0) continue;
+      values[name] = before + off;
+      expect(
+        guest.vm.audit().map((problem) => problem.invariant),
+        `${invariant} ${name}`,
+      ).toContain(invariant);
+      values[name] = before;
+      expect(guest.vm.audit()).toEqual([]);
+    }
+    guest.dispose();
+  });
+
   it("names the page and the entry", () => {
     const { guest, level, spte, linear } = started();
     const page = level(1);

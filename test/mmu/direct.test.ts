@@ -255,6 +255,26 @@ describe.each(["npt", "ept", "ept without A/D", "ept with PML"] as const)("the d
     );
   });
 
+  it("gets a page from the processor only where that sets D, and it was clear", () => {
+    const guest = make();
+    guest.vm.setSlot({ id: 0, gpa: 0n, size: 1024 * 4096, ram: guest.ram, hva: 0x7f00_0000_0000n, logDirty: true });
+    write(guest, PAGE);
+    expect(guest.vm.getDirtyLog(0)).toEqual([Number(GFN)]);
+    const page = guest.vm.pages().find((one) => roleLevel(one.role) === 1 && one.gfn === (GFN & ~511n))!;
+    const [accessed, dirty] = kind === "npt" ? [0x20n, 0x40n] : [0x100n, 0x200n];
+    const logs = kind === "ept with PML" ? [Number(GFN)] : [];
+    if (kind === "ept without A/D") return guest.dispose();
+    const set = (bits: bigint) => {
+      guest.vm.setHardwareBits(page, Number(GFN & 511n), bits);
+      return guest.vm.state.slots.find(0, 0)!.core.dirtyWord(Math.floor(Number(GFN) / 64)) !== 0n;
+    };
+    expect([set(accessed), set(dirty)]).toEqual([false, logs.length > 0]);
+    // Without D being cleared in between the log has the page no second time.
+    guest.vm.state.slots.find(0, 0)!.core.setDirtyWord(Math.floor(Number(GFN) / 64), 0n);
+    expect(set(dirty)).toBe(false);
+    guest.dispose();
+  });
+
   it("reports nothing once it was read and nobody wrote", () => {
     const guest = make();
     write(guest, PAGE);

@@ -109,6 +109,8 @@ describe("memory exhaustion", () => {
       const guest = scene(mode);
       prepare(guest);
       const before = structures(guest);
+      const { linear } = core().internals();
+      const free = linear.freeBytes;
       const injection = failAfter(guest, count);
       let thrown: unknown;
       try {
@@ -125,6 +127,8 @@ describe("memory exhaustion", () => {
       failures++;
       expect(thrown).toBeInstanceOf(OutOfMemoryError);
       if (name !== "the faults of a whole table") expect(structures(guest)).toEqual(before);
+      // What a slot would have is given back; faults keep what they have in stock.
+      if (/slot|log/.test(name)) expect(linear.freeBytes).toBe(free);
       expect(guest.vm.audit()).toEqual([]);
       // The same works once there is memory again.
       act(guest);

@@ -1,8 +1,10 @@
 /** Huge pages of nested guests are split before their writes are logged (kvm_shadow_mmu_try_split_huge_pages). */
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/index.js";
+import { splitNestedHugePages } from "../../src/mmu/changes/split-huge.js";
 import type { MmuTraceEvent, VirtualMachineConfig } from "../../src/mmu/index.js";
 import { roleIsDirect, roleIsGuestMode, roleLevel } from "../../src/role/index.js";
+import { failAfter } from "./fail-after.js";
 import { FULL, HIGH_HVA, HIGH_PAGES, HIGH_SLOT } from "./guest.js";
 import { Host } from "./machines/host.js";
 import { NestedNpt } from "./nested-guest.js";
@@ -85,6 +87,35 @@ describe("a huge page of a nested guest, when dirty logging begins", () => {
     guest.dispose();
   });
 
+  it("of 1 GiB becomes small ones, level by level", () => {
+    const size = 1 << 30;
+    const hva = 0x7f80_0000_0000n;
+    const frame = (at: bigint) => 0x40_0000n + ((at - hva) >> 12n);
+    const hostMemory = {
+      pin: (at: bigint) => ({
+        pfn: at >= hva ? frame(at) : 0x10_0000n + ((at >> 12n) & 0xf_ffffn),
+        writable: true,
+        level: at >= hva ? 3 : 1,
+      }),
+      peek: () => undefined,
+    };
+    const guest = new NestedNpt(4, "4level", { tdpMmu: true, hostMemory });
+    const slot = { id: 7, gpa: 4n * BigInt(size), size, ram: guest.ram, ramSize: 4096, hva };
+    guest.vm.setSlot(slot);
+    guest.map(guest.root, L2, slot.gpa, FULL, 3);
+    guest.enter();
+    guest.touch(L2 + 0x1234_5000n, WRITE);
+    expect(shape(guest).large).toHaveLength(1);
+    guest.vm.setSlot({ ...slot, logDirty: true });
+    expect(shape(guest).large).toEqual([]);
+    for (const offset of [0n, 0x1234_5000n, BigInt(size) - 4096n]) {
+      const found = guest.second(L2 + offset, READ);
+      expect(found.ok && found.pa >> 12n).toBe(frame(hva + offset));
+      expect(guest.second(L2 + offset, WRITE).ok).toBe(false);
+    }
+    guest.dispose();
+  });
+
   it("waits for the first cleared page where everything counts as dirty at first", () => {
     const { guest } = started({ manualDirtyLog: 3 });
     log(guest);
@@ -102,6 +133,28 @@ describe("a huge page of a nested guest, when dirty logging begins", () => {
     log(guest);
     const { large } = shape(guest);
     expect(large.map((spte) => spte & 2n)).toEqual([0n]);
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("stays where there is no memory for small ones, and is split at the first write", () => {
+    const { guest } = started({ manualDirtyLog: 3 });
+    log(guest);
+    const injected = failAfter(guest, 0);
+    // What the host's side needs is there already: all that is missing is for nested pages.
+    expect(() =>
+      splitNestedHugePages(
+        guest.vm.state,
+        guest.vm.state.slots.find(0, 1)!,
+        HIGH_SLOT >> 12n,
+        (HIGH_SLOT >> 12n) + 512n,
+      ),
+    ).not.toThrow();
+    injected.undo();
+    expect(injected.hit()).toBe(true);
+    expect(shape(guest).large.length).toBe(1);
+    guest.vm.clearDirtyLog(1, 0, 64, [7]);
+    expect(guest.touch(L2 + 0x7000n, WRITE)).toBe((HIGH_SLOT >> 12n) + 7n);
     expect(guest.vm.audit()).toEqual([]);
     guest.dispose();
   });

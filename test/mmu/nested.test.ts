@@ -361,6 +361,23 @@ describe("roots that stand above L1's tables", () => {
 });
 
 describe("shadow EPT", () => {
+  it("takes execute-only entries for a misconfiguration where L1 sees no such capability", () => {
+    for (const executeOnly of [true, false]) {
+      const guest = new NestedEpt();
+      guest.mapEpt(L2, PAGE, EPT.x);
+      guest.vcpu.enterNested(UNPAGED, { ...guest.stage, executeOnly } as SecondStage);
+      guest.vcpu.enterGuest();
+      const outcome = guest.vcpu.pageFault(L2, 0x10);
+      if (executeOnly) expect(outcome).toEqual({ result: "fixed" });
+      else {
+        expect(outcome).toMatchObject({ result: "inject", nested: true });
+        // A misconfiguration has no qualification.
+        expect(outcome).not.toHaveProperty("exitInfo");
+      }
+      guest.dispose();
+    }
+  });
+
   it("gives L2 what L1's EPT gives it: read, write, execute, execute-only", () => {
     const guest = new NestedEpt();
     guest.mapEpt(L2, PAGE);

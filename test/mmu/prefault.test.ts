@@ -1,5 +1,6 @@
 /** Vcpu.prefault does for many addresses, in one call, what faults do one by one. */
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { loadSync } from "../../src/index.js";
 import { decodePrefault, FAULT_CODE } from "../../src/mmu/index.js";
 import { A, D, Guest, HIGH_SLOT, MMIO_GPA, P, RW } from "./guest.js";
 import { LARGE_GPA, TdpGuest } from "./tdp-guest.js";
@@ -103,6 +104,50 @@ describe("prefault", () => {
     expect(guest.vcpu.prefault(BigUint64Array.from(addresses), results, WRITE)).toBe(0);
     expect([...new Set(results)]).toEqual([FAULT_CODE.fixed]);
     expect(guest.vm.audit()).toEqual([]);
+  });
+
+  it("goes on with a new root where the host's doings take the old one away in a look-up", () => {
+    let change: (() => void) | undefined;
+    const pin = (hva: bigint) => {
+      change?.();
+      change = undefined;
+      return { pfn: 0x10_0000n + ((hva >> 12n) & 0xffffn), writable: true, level: 1 };
+    };
+    const guest = new Guest({ hostMemory: { pin, peek: () => undefined } });
+    const root = guest.table();
+    for (let i = 0n; i < 4n; i++) guest.map(root, 0x1000n + (i << 12n), HIGH_SLOT + (i << 12n));
+    guest.start("4level", root);
+    const slot = { id: 7, gpa: 0x9000_0000n, size: 4096, ram: guest.ram };
+    change = () => {
+      guest.vm.setSlot(slot);
+      guest.vm.setSlot({ ...slot, size: 0 });
+    };
+    const results = new Uint32Array(4);
+    expect(guest.vcpu.prefault(BigUint64Array.from([0x1000n, 0x2000n, 0x3000n, 0x4000n]), results, WRITE)).toBe(0);
+    expect([...results]).toEqual(Array(4).fill(FAULT_CODE.fixed));
+    expect(guest.vm.audit()).toEqual([]);
+    guest.dispose();
+  });
+
+  it("takes arrays in the core's memory, which growing empties on the way", () => {
+    const engine = loadSync();
+    const guest = new Guest({}, engine);
+    const root = guest.table();
+    for (let i = 0n; i < 4n; i++) guest.map(root, 0x1000n + (i << 12n), HIGH_SLOT + (i << 12n));
+    guest.start("4level", root);
+    const { linearMemory } = engine;
+    const at = guest.vm.createRam(4096);
+    const addresses = new BigUint64Array(linearMemory.buffer, at, 4);
+    addresses.set([0x1000n, 0x2000n, 0x3000n, 0x4000n]);
+    const { linear } = engine.internals();
+    const spy = vi.spyOn(linear, "allocate").mockImplementationOnce((size) => {
+      linearMemory.grow(1);
+      return linear.allocate(size);
+    });
+    expect(guest.vcpu.prefault(addresses, new Uint32Array(linearMemory.buffer, at + 64, 4), WRITE)).toBe(0);
+    expect(spy).toHaveBeenCalled();
+    expect([...new Uint32Array(linearMemory.buffer, at + 64, 4)]).toEqual(Array(4).fill(FAULT_CODE.fixed));
+    guest.dispose();
   });
 
   it("stays within the page limit, recycling pages between two faults", () => {

@@ -15,8 +15,8 @@ it("the package keeps its size budget", async () => {
   // Bytes, and the budget. Whoever raises a budget says why in the change that does it.
   const sizes: readonly (readonly [string, number, number?])[] = [
     ["dist/core.wasm", wasm.length, 64 * 1024],
-    ["dist/core.wasm, brotli", brotliCompressSync(wasm).length, 21 * 1024],
-    ["bundle less the Wasm", code.length - inlined.length, 46_500],
+    ["dist/core.wasm, brotli", brotliCompressSync(wasm).length, 24 * 1024],
+    ["bundle less the Wasm", code.length - inlined.length, 58_000],
     ["bundle", code.length],
     ["bundle, gzip", gzipSync(code).length],
   ];

@@ -190,7 +190,8 @@ function bytesOf(value: bigint): Uint8Array {
   return new Uint8Array(BigUint64Array.of(value).buffer);
 }
 
-function stateOf(snapshot: Snapshot): MmuState {
+/** The recorded state as a target has it. */
+export function stateOf(snapshot: Snapshot): MmuState {
   const { guestMmu, nestedMmu } = snapshot;
   return {
     active: snapshot.active,

@@ -59,8 +59,50 @@ describe("a recording", () => {
   it("counts events of unknown kinds instead of failing", () => {
     const scenario = JSON.parse(TEXT) as Damaged;
     scenario.steps[0].events.push({ ev: "kvm_new_thing", sys: "kvm", field: 1 });
+    scenario.steps[1].events.push({ ev: "kvm_new_thing", sys: "kvm", field: 1 });
     const recording = parseScenario("scenario.json", JSON.stringify(scenario));
-    expect([...recording.unknownEvents]).toEqual([["kvm_new_thing", 1]]);
+    expect([...recording.unknownEvents]).toEqual([["kvm_new_thing", 2]]);
+  });
+
+  it("is of the kernel that its release says", () => {
+    const kernelOf = (kernel?: string) => {
+      const scenario = JSON.parse(TEXT) as Damaged;
+      if (kernel !== undefined) scenario.config.kernel = kernel;
+      return parseScenario("scenario.json", JSON.stringify(scenario)).config;
+    };
+    expect(["6.1", "6.1.0-rc3", "6.1-foo", undefined].map((kernel) => kernelOf(kernel).kernel)).toEqual(
+      Array(4).fill("6.1"),
+    );
+    expect(kernelOf("6.12.3")).toMatchObject({ kernel: "6.12", emptySpte: 1n << 63n });
+  });
+
+  it("has the outcome of what the VMM asked beside slots", () => {
+    const scenario = JSON.parse(TEXT) as Damaged;
+    const prefault = { t: "prefault", gpa: "0x1000", size: "0x2000", left_gpa: "0x2000", left: "0x1000", errno: 2 };
+    const quirk = { t: "quirk", disable: "0x80" };
+    scenario.steps[0].extra = [
+      { ...prefault, rc: -1 },
+      { ...prefault, rc: 0 },
+      { ...quirk, rc: 0 },
+    ];
+    scenario.steps[1].extra = [{ ...quirk, rc: -1 }];
+    const { steps } = parseScenario("scenario.json", JSON.stringify(scenario));
+    const left = { kind: "preFault", gpa: 0x2000n, size: 0x1000n };
+    expect(steps[0]!.answers).toEqual([
+      { ...left, errno: 2 },
+      { ...left, errno: 0 },
+      { kind: "status", rc: 0 },
+    ]);
+    const asked = { kind: "preFault", gpa: 0x1000n, size: 0x2000n };
+    expect(steps[0]!.inputs).toEqual([asked, asked, { kind: "zapSlotsAlone" }]);
+    // A quirk that the kernel did not take changes nothing.
+    expect([steps[1]!.inputs, steps[1]!.answers]).toEqual([[], [{ kind: "status", rc: -1 }]]);
+  });
+
+  it("has its memory as it was before and after", () => {
+    const { memoryBefore, memoryAfter } = recordingOf("e1_lm4_mmio_slots/npt0");
+    const bytes = (image: typeof memoryBefore) => Buffer.concat([...image.pages.values()]);
+    expect(bytes(memoryBefore).equals(bytes(memoryAfter))).toBe(false);
   });
 });
 
@@ -82,6 +124,27 @@ describe("an error", () => {
       "steps[0].snap.sps[0].e",
       "511",
     ],
+    [
+      "an SPTE that is empty in another kernel",
+      (s: Damaged) => (s.config.empty_spte = "0x1"),
+      "config.empty_spte",
+      "0x0",
+    ],
+    ["a kernel that is not known", (s: Damaged) => (s.config.kernel = "6.10"), "config.kernel", "6.1 or 6.12"],
+    ["a backing of two values", (s: Damaged) => (s.config.backing = [["0x0", 4096]]), "config.backing[0]", "page size"],
+    [
+      "a dirty-log bit that is none",
+      (s: Damaged) => (s.config.manual_dirty_log = 4),
+      "config.manual_dirty_log",
+      "0 to 3",
+    ],
+    ["a number of 33 bits", (s: Damaged) => (s.steps[0].n = 2 ** 32), "steps[0].n", "32-bit"],
+    [
+      "a counter of the kernel's that is not what was found",
+      (s: Damaged) => Object.assign(s.steps[0].snap, { tdp_mmu_pages: 3, tdp_walked: 2 }),
+      "steps[0].snap.tdp_walked",
+      "tdp_mmu_pages, 3",
+    ],
     ["an unknown step kind", (s: Damaged) => (s.steps[0].kind = "host"), "steps[0].kind", '"guest" or "vmm"'],
     [
       "a short permissions array",
@@ -102,6 +165,24 @@ describe("an error", () => {
   const LIMITS: readonly (readonly [string, (s: Damaged) => void, string, string])[] = [
     ["a slot of 1 GiB", (s) => (s.slots[1].size = "0x40000000"), "slots[1].size", "up to 0x4000000"],
     ["a slot of part of a page", (s) => (s.slots[1].size = "0x1800"), "slots[1].size", "multiple of 0x1000"],
+    ["a slot that ends beyond 2^52", (s) => (s.slots[1].gpa = "0xfffffffffe000"), "slots[1].gpa", "up to 0xffff"],
+    ["a frame run that ends beyond 2^40", (s) => (s.pfnmap[0] = [0, "0xffffffffff", 2]), "pfnmap[0][1]", "below 2^40"],
+    ["an operand of 3 bytes", (s) => (guest(s).size = 3), "steps[0].size", "1, 2, 4 or 8"],
+    [
+      "a level of 0",
+      (s) => guest(s).events.unshift({ ev: "kvm_mmu_paging_element", pte: 0, level: 0 }),
+      "steps[0].events[0].level",
+      "from 1 to 5",
+    ],
+    [
+      "slots of many numbers in both address spaces",
+      (s) => {
+        const many = Array.from({ length: 65 }, (_, i) => ({ ...slot(i >> 1, "0x0"), as: i & 1 }));
+        s.slots.push(...many);
+      },
+      "slots",
+      "at most 64 slots",
+    ],
     ["a slot beyond 2^52", (s) => (s.slots[1].gpa = "0xffffffffff000"), "slots[1].gpa", "up to 0xffff"],
     [
       "slots that are large in all",
@@ -216,6 +297,12 @@ describe("an error", () => {
   describe("in a folder", () => {
     const copy = () => copyOf(join(RECORDINGS, NAME));
 
+    it("finds text that is longer than text may be, packed or not", () => {
+      const folder = copy();
+      writeFileSync(join(folder, "guestmem_before.idx.json"), " ".repeat(2 ** 20));
+      expect(errorOf(() => readRecording(folder)).message).toContain("expected at most 524288 bytes, found 1048576");
+    });
+
     it("says which file cannot be read", () => {
       const folder = copy();
       rmSync(join(folder, "guestmem_before.idx.json"));
@@ -252,7 +339,13 @@ describe("an error", () => {
     it("does not wait for a pipe, and finds bytes behind the gzip data", () => {
       const folder = copy();
       const file = join(folder, "guestmem_before.bin.gz");
-      writeFileSync(file, Buffer.concat([readFileSync(file), new Uint8Array(1), gzipSync("more")]));
+      const sound = readFileSync(file);
+      // Zeros may follow, and nothing else, be it one byte.
+      writeFileSync(file, Buffer.concat([sound, new Uint8Array(9)]));
+      expect(readRecording(folder).memoryBefore.pages.size).toBeGreaterThan(0);
+      writeFileSync(file, Buffer.concat([sound, Uint8Array.of(0, 1)]));
+      expect(errorOf(() => readRecording(folder)).message).toMatch(/offset 0x\w+: expected the end of the gzip data/);
+      writeFileSync(file, Buffer.concat([sound, new Uint8Array(1), gzipSync("more")]));
       expect(errorOf(() => readRecording(folder)).message).toMatch(/offset 0x\w+: expected the end of the gzip data/);
       rmSync(file);
       execFileSync("mkfifo", [file]);

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { conceptsOf } from "../../src/role/concepts.js";
 import {
   convertRole,
+  decodeRole,
   ERAS,
   encodeWord,
   layoutOf,
@@ -83,6 +84,19 @@ describe("conversion between kernels", () => {
   it("loses SMEP of a mainline page role with CR0.WP=1 in older kernels", () => {
     const role = page("7.2", { level: 4, access: 15, cr0_wp: 1, cr4_smep: 1 });
     expect(convertRole(role, layoutOf("7.2"), layoutOf("6.14")).lost).toEqual([{ field: "cr4_smep", value: 1 }]);
+  });
+
+  it("derives what older extended roles lack from the level: five mean CR4.LA57, four and more long mode", () => {
+    for (const [level, la57, lma] of [
+      [3, 0, 0],
+      [4, 0, 1],
+      [5, 1, 1],
+    ] as const) {
+      const base = encodeWord(layoutOf("5.7").base, { level, access: 7, gpte_is_8_bytes: 1 });
+      const { role } = convertRole({ base, ext: 1 }, layoutOf("5.7"), layoutOf("5.19"));
+      const { ext } = decodeRole(layoutOf("5.19"), role);
+      expect([ext!.fields.cr4_la57, ext!.fields.efer_lma]).toEqual([la57, lma]);
+    }
   });
 
   it("loses is_mirror before 6.14", () => {

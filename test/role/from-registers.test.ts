@@ -87,6 +87,7 @@ describe("roles of Linux 6.1 from registers", () => {
   it("system-management mode is bit 24, guest mode bit 17", () => {
     const registers = { cr0: PG | WP, cr4: PAE, efer: LONG | NX };
     expect(cpuRole(registers, { smm: true }).base).toBe(0x1003704);
+    expect(cpuRole({ cr0: 0x11, cr4: 0, efer: 0 }, { smm: true, guestMode: true }).base).toBe(0x1020780);
     expect(cpuRole(registers, { guestMode: true }).base).toBe(0x23704);
   });
 

@@ -143,6 +143,7 @@ describe("encoding and decoding", () => {
 
   it("reports bits that the layout has no field for", () => {
     expect(decodeWord(layoutOf("5.14").base, 0x40000).unknown).toBe(0x40000);
+    expect(decodeWord(layoutOf("5.19").ext, 0x8000_0081)).toMatchObject({ unknown: 0x8000_0000 });
   });
 
   it("splits and joins 64-bit roles", () => {
@@ -153,6 +154,11 @@ describe("encoding and decoding", () => {
     );
     expect(hexRole({ base: 0x3704, ext: 0x81 })).toBe("0x8100003704");
     expect(splitRole(0x3704n).ext).toBeUndefined();
+  });
+
+  it.each([-1n, 1n << 64n])("refuses %i as a 64-bit role, and takes what has 64 bits", (value) => {
+    expect(() => splitRole(value)).toThrow(ConfigError);
+    expect(splitRole((1n << 64n) - 1n)).toEqual({ base: 0xffff_ffff, ext: 0xffff_ffff });
   });
 
   it.each([

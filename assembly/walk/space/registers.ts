@@ -18,7 +18,15 @@ import {
   KEY_RIGHTS_AD,
   KEY_RIGHTS_WD,
 } from "../../abi/bits";
-import { FEATURE_LIVE_PDPTES, MODE_PAE, REGISTER_DONE, REGISTER_REFUSED, STATUS_OK, TLB_ALL } from "../../abi/codes";
+import {
+  FEATURE_LIVE_PDPTES,
+  KIND_EPT,
+  MODE_PAE,
+  REGISTER_DONE,
+  REGISTER_REFUSED,
+  STATUS_OK,
+  TLB_ALL,
+} from "../../abi/codes";
 import { SavedMode, Space } from "../../abi/records";
 import { loadPdptes } from "../pdptes";
 import { hasKeys, setCanonical, setKeyBlocks } from "../plan";
@@ -61,6 +69,12 @@ export function writeKeys(space: Space, pkru: u32, pkrs: u32): void {
   if ((((user ^ space.keysUser) | (supervisor ^ space.keysSupervisor)) & keyZero) == 0) return;
   setKeyBlocks(space);
   if (space.tlb != 0) renameLines(space);
+}
+
+/** The memory has other slots, or pages that hold something else: nothing that was found before is sure. */
+export function slotsChanged(space: Space): void {
+  if (space.kind != KIND_EPT) setRoot(space, space.cr3);
+  tlbFlush(space, TLB_ALL, 0);
 }
 
 /** Keeps what the space's CR0, CR4 and EFER made of it. */

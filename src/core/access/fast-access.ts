@@ -257,10 +257,12 @@ export class FastAccess {
 
 /** 32 bits at linear address `at`: aligned ones without the view, which takes longer. */
 function readWord(linear: LinearMemory, at: number): number {
-  return (at & 3) === 0 ? linear.u32[at >>> 2]! : linear.view.getUint32(at, true);
+  const word = at >>> 2;
+  return word * 4 === at ? linear.u32[word]! : linear.view.getUint32(at, true);
 }
 
 function writeWord(linear: LinearMemory, at: number, value: number): void {
-  if ((at & 3) === 0) linear.u32[at >>> 2] = value;
+  const word = at >>> 2;
+  if (word * 4 === at) linear.u32[word] = value;
   else linear.view.setUint32(at, value, true);
 }

@@ -109,13 +109,34 @@ export class SpaceMemory {
   write(address: U64, data: Uint8Array | ArrayBufferView | ArrayBufferLike, access: number = Access.Write): CopyResult {
     const bytes = toBytes(data, "data");
     const { length } = bytes;
-    const given = lastingBytes(bytes, this.#memory.linear);
-    const cursor = this.#cursor(address, access | Access.Write);
-    const { ram, linear } = this.#memory;
-    // Where the bytes go: linear address and end in `data` of each run.
+    const asWrite = writing(access);
+    const { linear } = this.#memory;
+    const given = lastingBytes(bytes, linear);
+    let runs: number[] | AccessFailure;
+    let version: number;
+    do {
+      version = this.#memory.version;
+      runs = this.#runsToWrite(this.#cursor(address, asWrite), length, asWrite);
+      // The source may have changed slots meanwhile.
+    } while (version !== this.#memory.version);
+    if (!Array.isArray(runs)) return runs;
+    // Nothing calls anybody from here on. Bytes of linear memory may lie where others are written.
+    let from = given();
+    if (from.buffer === linear.memory.buffer) from = from.slice();
+    let start = 0;
+    for (let i = 0; i < runs.length; i += 2) {
+      linear.u8.set(from.subarray(start, runs[i + 1]!), runs[i]!);
+      start = runs[i + 1]!;
+    }
+    return { ok: true, done: length };
+  }
+
+  /** Translates every page: of each run of RAM its linear address, and how many bytes end with it. */
+  #runsToWrite(cursor: Cursor, length: number, access: number): number[] | AccessFailure {
+    const { ram } = this.#memory;
     const runs: number[] = [];
     for (let done = 0; done < length; ) {
-      const pa = this.#translate(cursor, access | Access.Write, 0);
+      const pa = this.#translate(cursor, access, 0);
       if (typeof pa !== "number") return pa;
       if (!ram.find(pa) || ram.writable === 0) return this.#noMemory(cursor, pa, 0, true);
       const at = ram.linear + (pa - ram.base);
@@ -127,15 +148,7 @@ export class SpaceMemory {
       else runs.push(at, done);
       cursor.advance(count);
     }
-    // Nothing calls anybody from here on. Bytes of linear memory may lie where others are written.
-    let from = given();
-    if (from.buffer === linear.memory.buffer) from = from.slice();
-    let start = 0;
-    for (let i = 0; i < runs.length; i += 2) {
-      linear.u8.set(from.subarray(start, runs[i + 1]!), runs[i]!);
-      start = runs[i + 1]!;
-    }
-    return { ok: true, done: length };
+    return runs;
   }
 
   readU8(address: U64, access: number = Access.Read): ValueResult<number> {
@@ -159,26 +172,26 @@ export class SpaceMemory {
   /** Writes 8 bits, all or nothing. This and the others throw RangeError for a value that does not fit. */
   writeU8(address: U64, value: number, access: number = Access.Write): CopyResult {
     checkInteger(value, 0, 0xff, "value", RangeError);
-    const high = this.#high(address, access | Access.Write);
+    const high = this.#high(address, writing(access));
     return this.#written(this.fast.writeU8(high, lowHalf(address), value, access), 1);
   }
 
   writeU16(address: U64, value: number, access: number = Access.Write): CopyResult {
     checkInteger(value, 0, 0xffff, "value", RangeError);
-    const high = this.#high(address, access | Access.Write);
+    const high = this.#high(address, writing(access));
     return this.#written(this.fast.writeU16(high, lowHalf(address), value, access), 2);
   }
 
   writeU32(address: U64, value: number, access: number = Access.Write): CopyResult {
     toU32(value, "value");
-    const high = this.#high(address, access | Access.Write);
+    const high = this.#high(address, writing(access));
     return this.#written(this.fast.writeU32(high, lowHalf(address), value, access), 4);
   }
 
   /** `value` may be a number up to 2^53-1. */
   writeU64(address: U64, value: U64, access: number = Access.Write): CopyResult {
     const whole = toU64(value, "value");
-    const high = this.#high(address, access | Access.Write);
+    const high = this.#high(address, writing(access));
     return this.#written(this.fast.writeU64(high, lowHalf(address), highHalf(whole), lowHalf(whole), access), 8);
   }
 
@@ -253,6 +266,11 @@ export class SpaceMemory {
     const reason = readOnly ? "read-only" : "unbacked";
     return { ok: false, reason, done, address, pa: BigInt(this.#memory.busAddress(pa)) };
   }
+}
+
+/** The access as one with Write, checked before and after. */
+function writing(access: number): number {
+  return checkAccess(checkAccess(access) | Access.Write);
 }
 
 function highHalf(value: U64): number {

@@ -1,5 +1,6 @@
 /** Checking the words of Access flags that callers pass. */
 import { ACCESS, Access, bitOf } from "../../abi/index.js";
+import { show } from "../../checks.js";
 
 const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
 
@@ -7,7 +8,7 @@ const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(AC
 export function checkAccess(access: number): number {
   const exclusive = Access.Write | Access.Fetch;
   if (!Number.isInteger(access) || (access & ~ACCESS_BITS) !== 0 || (access & exclusive) === exclusive) {
-    throw new RangeError(`access is ${access}, expected Access flags without both Write and Fetch`);
+    throw new RangeError(`access is ${show(access)}, expected Access flags without both Write and Fetch`);
   }
   return access;
 }

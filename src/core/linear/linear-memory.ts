@@ -12,7 +12,9 @@ const MOST_SPARE = 512;
 /** The first bytes stay unused, so that no record has address 0. */
 const FIRST = 64;
 
-/** Part of a caller's memory that the core may use, in bytes. */
+const HINT = "dispose() of memories, spaces, buffers and virtual machines that are done gives back what they hold";
+
+/** Part of a caller's memory that the core may use, in bytes: both multiples of 16. */
 export interface Region {
   readonly base: number;
   readonly size: number;
@@ -49,8 +51,9 @@ export class LinearMemory {
     const { base, size } = region === undefined ? { base: 0, size: length } : checkRegion(region, length);
     this.#own = [{ start: base, end: base + size }];
     this.#growable = region === undefined;
-    const start = Math.ceil(Math.max(base, FIRST) / GRAIN) * GRAIN;
-    this.#gaps = [{ start, end: Math.max(start, Math.floor((base + size) / GRAIN) * GRAIN) }];
+    const start = Math.max(base, FIRST);
+    this.#gaps = [{ start, end: Math.max(start, base + size) }];
+    if (region !== undefined) claim(memory, { start: base, end: base + size });
     this.#buffer = memory.buffer;
     this.#shared = !(memory.buffer instanceof ArrayBuffer);
     this.#u8 = new Uint8Array(this.#buffer);
@@ -112,7 +115,7 @@ export class LinearMemory {
       this.#grow(bytes + alignment);
       address = this.#take(bytes, alignment);
     }
-    if (address === undefined) throw new OutOfMemoryError(`${bytes} bytes of linear memory are not free`);
+    if (address === undefined) throw new OutOfMemoryError(`${bytes} bytes of linear memory are not free; ${HINT}`);
     this.u8.fill(0, address, address + bytes);
     return address;
   }
@@ -182,7 +185,7 @@ export class LinearMemory {
     const length = this.memory.buffer.byteLength;
     const spare = Math.min(Math.ceil(length / SPARE_SHARE / PAGE), MOST_SPARE);
     if (!this.#growBy(least + spare) && !this.#growBy(least)) {
-      throw new OutOfMemoryError(`linear memory of ${length} bytes cannot grow by ${least * PAGE} bytes`);
+      throw new OutOfMemoryError(`linear memory of ${length} bytes cannot grow by ${least * PAGE} bytes; ${HINT}`);
     }
   }
 
@@ -206,6 +209,32 @@ function checkRegion(region: Region, length: number): Region {
   checkOptions(region, { base: true, size: true }, "region");
   checkInteger(region.base, 0, length, "region.base");
   checkInteger(region.size, 0, length, "region.size");
+  if (region.base % GRAIN !== 0 || region.size % GRAIN !== 0) {
+    throw new ConfigError(`region ${region.base}+${region.size}: expected multiples of ${GRAIN}`);
+  }
   if (region.base + region.size <= length) return region;
   throw new ConfigError(`region ${region.base}+${region.size} lies outside the memory of ${length} bytes`);
+}
+
+/** Regions that cores have, by the memory that they are part of. */
+const CLAIMS = new WeakMap<WebAssembly.Memory, Range[]>();
+
+/** Throws ConfigError where another core has some of these bytes. */
+function claim(memory: WebAssembly.Memory, range: Range): void {
+  const claims = CLAIMS.get(memory) ?? [];
+  const other = claims.find((one) => range.start < one.end && range.end > one.start);
+  if (other !== undefined) {
+    throw new ConfigError(
+      `region ${range.start}+${range.end - range.start} overlaps ${other.start}+${other.end - other.start}, which another core has: dispose() of that one first`,
+    );
+  }
+  claims.push(range);
+  CLAIMS.set(memory, claims);
+}
+
+/** The bytes from `base` on are no core's any more. */
+export function unclaim(memory: WebAssembly.Memory, base: number): void {
+  const claims = CLAIMS.get(memory) ?? [];
+  const at = claims.findIndex((one) => one.start === base);
+  if (at !== -1) claims.splice(at, 1);
 }

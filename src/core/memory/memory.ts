@@ -1,25 +1,29 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
 import type { GuestMemory, PageSource, U64 } from "../../api.js";
 import { checkFlag, checkInteger, checkMethod, checkOptions, toBytes } from "../../checks.js";
-import { DisposedError, MemoryRangeError } from "../../errors.js";
-import { toU32, toU64 } from "../checks/numbers.js";
+import { ConfigError, DisposedError, MemoryRangeError } from "../../errors.js";
+import { toU64 } from "../checks/numbers.js";
 import { lastingBytes } from "../linear/lasting.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
-import { MemoryRecord, SlotRecord } from "../records/walk.js";
+import { MemoryRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
+import { maskAddress, maskFrame, maskSlots } from "./a20.js";
 import { PageCache } from "./page-cache.js";
 import { Ram } from "./ram.js";
-import { type CoreSlotConfig, checkSlots, type Slot, withoutA20 } from "./slots.js";
-import { type GuestText, textOf } from "./text.js";
+import {
+  type CheckedSlot,
+  type CoreSlotConfig,
+  checkSlot,
+  checkSlots,
+  PAGE_BYTES,
+  type Slot,
+  sortSlots,
+} from "./slot-config.js";
+import { SlotTable } from "./slot-table.js";
+import { PhysicalValues } from "./values.js";
 
-const PAGE_BYTES = 4096;
-const A20 = 2 ** 20;
-/** Of a frame number. */
-const A20_FRAMES = BigInt(A20 / PAGE_BYTES);
 /** 32 MiB. */
 const DEFAULT_CACHED_PAGES = 8192;
-/** Longest string, in bytes. */
-const MOST_TEXT = 2 ** 20;
 
 export interface CoreMemoryConfig {
   readonly slots?: readonly CoreSlotConfig[];
@@ -27,30 +31,34 @@ export interface CoreMemoryConfig {
   /** Most pages of `source` that are kept at once, at least 64. Default 8192 (32 MiB). */
   readonly cachedPages?: number;
   /**
-   * Address line 20: false masks bit 20 of every physical address of walks and of accesses through a space, as a PC's gate
-   * does where A20M# is asserted: MiB 2n + 1 shows what MiB 2n holds. `read` and `write` of the memory itself are not masked.
+   * Address line 20: false holds it low as a PC's gate does (A20M#), so that bit 20 is masked of every physical address of walks and
+   * of accesses through a space; MiB 2n + 1 shows what MiB 2n holds. `read` and `write` of the memory itself show RAM as it is.
    * Default true.
    */
   readonly a20?: boolean;
 }
 
-/** What cannot go on without a memory: spaces and virtual machines. */
+/** What cannot go on without a memory: spaces. */
 export interface Dependent {
   dispose(): void;
+  /** Slots, or what pages of the source hold, are others now. */
+  memoryChanged(): void;
 }
 
 /** RAM slots and, behind them, the pages of a source: a MEMORY record that the core walks through. */
-export class CoreMemory implements GuestMemory {
+export class CoreMemory extends PhysicalValues implements GuestMemory {
   /** Linear address of the MEMORY record. */
   readonly pointer: number;
-  /** Where RAM lies for the processor, `a20` applied. */
-  readonly ram: Ram;
-  readonly #slots: Slot[];
-  readonly #a20: boolean;
+  /** @internal Where RAM lies for the processor: `a20` is applied. */
+  readonly ram = new Ram();
+  readonly #record: MemoryRecord;
+  #slots: readonly Slot[] = [];
+  #table: SlotTable | undefined;
+  /** Changes of slots so far. */
+  #version = 0;
   readonly #cache: PageCache | undefined;
-  /** What the memory holds, to be freed with it. */
-  readonly #owned: [address: number, size: number][] = [];
   readonly #dependents = new Set<Dependent>();
+  #a20: boolean;
   #disposed = false;
 
   /** Throws ConfigError for misaligned or overlapping slots, OutOfMemoryError where they do not fit. */
@@ -59,28 +67,152 @@ export class CoreMemory implements GuestMemory {
     readonly linear: LinearMemory,
     config: CoreMemoryConfig,
   ) {
+    super();
     checkOptions(config, { slots: true, source: true, cachedPages: true, a20: true }, "the memory's configuration");
     this.#a20 = checkFlag(config.a20, "a20") ?? true;
     if (config.source !== undefined) checkMethod(config.source, "readPage", "source");
     const checked = checkSlots(config.slots ?? [], linear);
+    this.pointer = linear.allocate(MemoryRecord.SIZE);
+    this.#record = new MemoryRecord(linear, this.pointer);
     try {
-      this.pointer = this.#allocate(MemoryRecord.SIZE);
-      this.#slots = checked.map((slot) => ({
-        ...slot,
-        linear: slot.linear ?? this.#allocate(slot.size, PAGE_BYTES),
-      }));
-      const mapped = this.#a20 ? this.#slots : withoutA20(this.#slots);
-      this.ram = new Ram(mapped);
-      this.#publish(mapped);
       if (config.source !== undefined) {
         const pages = config.cachedPages ?? DEFAULT_CACHED_PAGES;
-        const frames = this.#a20 ? (gfn: bigint) => gfn : (gfn: bigint) => gfn & ~A20_FRAMES;
+        const frames = (gfn: bigint) => (this.#a20 ? gfn : maskFrame(gfn));
         this.#cache = new PageCache(exports, linear, this.pointer, config.source, pages, frames);
       }
+      this.#replace(checked);
     } catch (error) {
-      for (const [address, size] of this.#owned) linear.free(address, size);
+      this.#cache?.dispose();
+      linear.free(this.pointer, MemoryRecord.SIZE);
       throw error;
     }
+  }
+
+  /** The slots, in ascending order of address; `linear` is where a slot's RAM lies. */
+  get slots(): readonly Required<CoreSlotConfig>[] {
+    return this.#slots.map(({ gpa, size, linear, readOnly, window }) => ({ gpa, size, linear, readOnly, window }));
+  }
+
+  /** Whether address line 20 works. */
+  get a20(): boolean {
+    return this.#a20;
+  }
+
+  /** Opens (true) or closes the gate of address line 20: spaces over this memory see it at once. Throws ConfigError for no boolean. */
+  set a20(enabled: boolean) {
+    this.requireLive();
+    const before = this.#a20;
+    this.#a20 = checkFlag(enabled, "a20") ?? true;
+    if (this.#a20 === before) return;
+    try {
+      this.#replace(this.#slots);
+    } catch (error) {
+      this.#a20 = before;
+      throw error;
+    }
+    this.#cache?.forget();
+  }
+
+  /** @internal Changes of slots so far: what `ram` said before one is no longer true. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /**
+   * Adds a slot, which spaces over this memory see at once. Throws ConfigError for a slot that cannot be or that overlaps
+   * another, OutOfMemoryError where it does not fit; nothing has changed then.
+   */
+  addSlot(config: CoreSlotConfig): void {
+    this.requireLive();
+    this.#replace([...this.#slots, checkSlot(config, "the slot", this.linear)]);
+  }
+
+  /** Removes the slot at `gpa`, and RAM that was allocated for it. Throws ConfigError where no slot begins there. */
+  removeSlot(gpa: U64): void {
+    const slot = this.#slotAt(gpa);
+    this.#replace(this.#slots.filter((one) => one !== slot));
+  }
+
+  /**
+   * Moves, resizes or protects the slot at `gpa`, or puts other RAM behind it: what is not named stays. RAM that was
+   * allocated for the slot keeps its bytes, and gets zeros where it grows. Throws as `addSlot` and `removeSlot`, with nothing
+   * changed.
+   */
+  changeSlot(gpa: U64, changes: Partial<CoreSlotConfig>): void {
+    const slot = this.#slotAt(gpa);
+    checkOptions(
+      changes,
+      { gpa: true, size: true, readOnly: true, linear: true, window: true },
+      "the change of a slot",
+    );
+    const { owned, ...now } = slot;
+    const { linear: place = owned ? undefined : now.linear, ...others } = { ...now, linear: undefined, ...changes };
+    const wanted = checkSlot({ ...others, ...(place !== undefined && { linear: place }) }, "the slot", this.linear);
+    const keeps = wanted.owned && wanted.size === slot.size;
+    this.#replace(
+      this.#slots.map((one) => (one !== slot ? one : keeps ? { ...wanted, linear: slot.linear } : wanted)),
+      slot,
+    );
+  }
+
+  /** Throws ConfigError where no slot begins. */
+  #slotAt(gpa: U64): Slot {
+    this.requireLive();
+    const at = toU64(gpa, "address of the slot", ConfigError);
+    const slot = this.#slots.find((one) => one.gpa === at);
+    if (slot === undefined) throw new ConfigError(`no slot begins at 0x${at.toString(16)}`);
+    return slot;
+  }
+
+  /** Takes other slots; of `resized` the bytes are kept. Throws ConfigError and OutOfMemoryError with nothing changed. */
+  #replace(wanted: readonly CheckedSlot[], resized?: Slot): void {
+    const fresh: Slot[] = [];
+    let table: SlotTable;
+    let slots: Slot[];
+    let seen: Slot[];
+    try {
+      slots = sortSlots([...wanted]).map((slot) => {
+        if (slot.linear !== undefined) return { ...slot, linear: slot.linear };
+        const made = { ...slot, linear: this.linear.allocate(slot.size, PAGE_BYTES) };
+        fresh.push(made);
+        return made;
+      });
+      seen = this.#a20 ? slots : maskSlots(slots);
+      table = new SlotTable(this.linear, seen);
+    } catch (error) {
+      for (const { linear, size } of fresh) this.linear.free(linear, size);
+      throw error;
+    }
+    const [grown] = fresh;
+    if (resized?.owned && grown !== undefined) {
+      const bytes = Math.min(resized.size, grown.size);
+      this.linear.u8.copyWithin(grown.linear, resized.linear, resized.linear + bytes);
+    }
+    const old = { slots: this.#slots, table: this.#table };
+    this.#slots = slots;
+    this.#table = table;
+    this.#version++;
+    table.publish(this.#record);
+    this.ram.replace(seen);
+    old.table?.dispose();
+    for (const { owned, linear, size } of old.slots) {
+      if (owned && !slots.some((slot) => slot.linear === linear)) this.linear.free(linear, size);
+    }
+    this.#tellDependents();
+  }
+
+  /**
+   * The source holds something else at frame `gfn` now (a live target's page): it is read again when it is needed, and the
+   * software TLBs of spaces over this memory are empty. Throws RangeError for what is no frame number.
+   */
+  invalidatePage(gfn: U64): void {
+    this.requireLive();
+    this.#cache?.invalidate(toU64(gfn, "frame number"));
+    this.#tellDependents();
+  }
+
+  #tellDependents(): void {
+    for (const dependent of this.#dependents) dependent.memoryChanged();
   }
 
   /**
@@ -124,94 +256,33 @@ export class CoreMemory implements GuestMemory {
    */
   read(gpa: U64, length: number): Uint8Array {
     checkInteger(length, 0, Number.MAX_SAFE_INTEGER, "length", RangeError);
-    const pieces = this.#pieces(gpa, length, true);
-    // Asking the source may have done anything.
-    this.requireLive();
+    const pieces = this.#piecesToRead(gpa, length);
     const bytes = new Uint8Array(length);
     this.#copy(pieces, bytes);
     return bytes;
   }
 
-  /** Fills `into` from `gpa`; throws what `read` throws, with nothing copied. */
+  /** Fills a buffer, or a view of one, from `gpa`. Throws what `read` throws, with nothing copied; TypeError for anything else. */
   readInto(gpa: U64, into: Uint8Array | ArrayBufferView | ArrayBufferLike): void {
     const bytes = toBytes(into, "into");
     const target = lastingBytes(bytes, this.linear);
-    const pieces = this.#pieces(gpa, bytes.length, true);
-    this.requireLive();
+    const pieces = this.#piecesToRead(gpa, bytes.length);
     this.#copy(pieces, target());
   }
 
-  /**
-   * Copies the bytes from `gpa` up to a NUL, at most `maxLength`. Throws MemoryRangeError where the memory ends before,
-   * RangeError for a bad length.
-   */
-  readString(gpa: U64, maxLength: number): GuestText {
-    checkInteger(maxLength, 0, MOST_TEXT, "maxLength", RangeError);
-    const first = toU64(gpa, "guest-physical address");
-    let bytes = new Uint8Array(0);
-    while (bytes.length < maxLength) {
-      const at = first + BigInt(bytes.length);
-      const page = this.read(at, Math.min(PAGE_BYTES - Number(at & 0xfffn), maxLength - bytes.length));
-      const longer = new Uint8Array(bytes.length + page.length);
-      longer.set(bytes);
-      longer.set(page, bytes.length);
-      bytes = longer;
-      if (page.includes(0)) break;
-    }
-    return textOf(bytes);
-  }
-
-  /** 8 bits; this and the others throw what `read` and `write` throw, RangeError for a value that does not fit. */
-  readU8(gpa: U64): number {
-    return this.#view(gpa, 1).getUint8(0);
-  }
-
-  readU16(gpa: U64): number {
-    return this.#view(gpa, 2).getUint16(0, true);
-  }
-
-  readU32(gpa: U64): number {
-    return this.#view(gpa, 4).getUint32(0, true);
-  }
-
-  readU64(gpa: U64): bigint {
-    return this.#view(gpa, 8).getBigUint64(0, true);
-  }
-
-  writeU8(gpa: U64, value: number): void {
-    this.write(gpa, Uint8Array.of(checkInteger(value, 0, 0xff, "value", RangeError)));
-  }
-
-  writeU16(gpa: U64, value: number): void {
-    const checked = checkInteger(value, 0, 0xffff, "value", RangeError);
-    this.write(gpa, Uint8Array.of(checked, checked >> 8));
-  }
-
-  writeU32(gpa: U64, value: number): void {
-    const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, toU32(value, "value"), true);
-    this.write(gpa, bytes);
-  }
-
-  writeU64(gpa: U64, value: bigint): void {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setBigUint64(0, toU64(value, "value"), true);
-    this.write(gpa, bytes);
-  }
-
-  /** Whether addresses outside the slots may have something to read: then finding out may call the source. */
+  /** @internal Whether addresses outside the slots may have something to read: finding out calls the source then. */
   get hasSource(): boolean {
     return this.#cache !== undefined;
   }
 
-  /** What the bus gets for physical address `pa`, an integer below 2^53: without bit 20 where `a20` is false. */
+  /** @internal What the bus gets for physical address `pa`, an integer below 2^53. */
   busAddress(pa: number): number {
-    return this.#a20 || Math.floor(pa / A20) % 2 === 0 ? pa : pa - A20;
+    return this.#a20 ? pa : maskAddress(pa);
   }
 
   /**
-   * The bytes of the source's page that holds `pa`, which no slot does; undefined where it has none. Throws what the source
-   * throws, DisposedError where it disposed of this memory.
+   * @internal The bytes of the source's page that holds `pa`, which no slot does; undefined where it has none. Throws what the
+   * source throws, DisposedError where it disposed of this memory.
    */
   sourcePage(pa: number): Uint8Array | undefined {
     if (this.#cache === undefined) return undefined;
@@ -227,11 +298,24 @@ export class CoreMemory implements GuestMemory {
     this.#disposed = true;
     for (const dependent of this.#dependents) dependent.dispose();
     this.#cache?.dispose();
-    for (const [address, size] of this.#owned) this.linear.free(address, size);
+    this.#table?.dispose();
+    for (const { owned, linear, size } of this.#slots) if (owned) this.linear.free(linear, size);
+    this.linear.free(this.pointer, MemoryRecord.SIZE);
   }
 
-  #view(gpa: U64, length: number): DataView {
-    return new DataView(this.read(gpa, length).buffer);
+  /** @internal For `using`; not in the types, which old compilers read. */
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+
+  /** The pieces of a range as it is after the source was asked, which may have done anything. */
+  #piecesToRead(gpa: U64, length: number): Piece[] {
+    while (true) {
+      const version = this.#version;
+      const pieces = this.#pieces(gpa, length, true);
+      this.requireLive();
+      if (version === this.#version) return pieces;
+    }
   }
 
   #copy(pieces: readonly Piece[], into: Uint8Array): void {
@@ -240,28 +324,6 @@ export class CoreMemory implements GuestMemory {
       into.set(piece.page ?? this.linear.u8.subarray(piece.linear, piece.linear + piece.length), at);
       at += piece.length;
     }
-  }
-
-  #allocate(size: number, alignment?: number): number {
-    const address = this.linear.allocate(size, alignment);
-    this.#owned.push([address, size]);
-    return address;
-  }
-
-  /** Writes the table of slots, in which there is one record more: an empty slot to start with where there is none. */
-  #publish(slots: readonly Slot[]): void {
-    const table = this.#allocate(SlotRecord.SIZE * (slots.length + 1));
-    slots.forEach((slot, index) => {
-      const record = new SlotRecord(this.linear, table + index * SlotRecord.SIZE);
-      record.base = slot.gpa;
-      record.size = BigInt(slot.size);
-      record.linear = slot.linear;
-      record.readOnly = slot.readOnly ? 1 : 0;
-    });
-    const record = new MemoryRecord(this.linear, this.pointer);
-    record.slots = table;
-    record.slotCount = slots.length;
-    record.lastSlot = table;
   }
 
   /** Where the bytes of a guest-physical range are, page by page at most; every one is found before this returns. */

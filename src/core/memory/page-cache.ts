@@ -23,6 +23,8 @@ export class PageCache {
   #table: number;
   #capacity = FIRST_CAPACITY;
   #disposed = false;
+  /** Frames in the table. */
+  readonly #held = new Set<bigint>();
   /** Frames that the source is being asked for: it may translate by this very memory, and so ask for others. */
   readonly #asked = new Set<bigint>();
   readonly #exports: CoreExports;
@@ -61,9 +63,10 @@ export class PageCache {
    */
   supply(gfn: bigint): void {
     const page = new Uint8Array(PAGE_BYTES);
-    const present = this.read(this.#frames(gfn), page);
+    const frame = this.#frames(gfn);
+    const present = this.read(frame, page);
     // The source may have used this memory's own spaces meanwhile: read this page and others, or disposed of it all.
-    if (this.#disposed) return;
+    if (this.#disposed || this.#frames(gfn) !== frame) return;
     if (this.#used === this.#limit || this.#entries >= this.#limit * 4) this.#flush();
     if ((this.#entries + 1) * 2 > this.#capacity) this.#rehash(this.#capacity * 2);
     let address: number = CODES.NO_MEMORY;
@@ -73,7 +76,18 @@ export class PageCache {
     }
     if (this.#exports.insertPage(this.#memory.at, gfn, address) === 0) return;
     if (present) this.#used++;
-    this.#entries++;
+    if (!this.#held.has(gfn)) this.#entries++;
+    this.#held.add(gfn);
+  }
+
+  /** Every page is read again when it is needed. */
+  forget(): void {
+    this.#flush();
+  }
+
+  /** The page is read again when it is needed; its buffer is used again when the cache is full. */
+  invalidate(gfn: bigint): void {
+    if (this.#held.has(gfn)) this.#exports.insertPage(this.#memory.at, gfn, CODES.NOT_READ);
   }
 
   /** Reads a page of the source past the cache; false where the source has none. */
@@ -113,6 +127,7 @@ export class PageCache {
     this.#linear.u8.fill(0, this.#table, this.#table + this.#capacity * PageRecord.SIZE);
     this.#used = 0;
     this.#entries = 0;
+    this.#held.clear();
   }
 
   #rehash(capacity: number): void {

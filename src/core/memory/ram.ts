@@ -1,5 +1,5 @@
 /** Where guest-physical addresses lie in linear memory, for accesses of the host: found without a call or a bigint. */
-import type { Slot } from "./slots.js";
+import type { Slot } from "./slot-config.js";
 
 /** The slots of a memory; the one that was found last is at hand in the fields. */
 export class Ram {
@@ -11,13 +11,16 @@ export class Ram {
   writable = 0;
   /** Linear address of its first byte. */
   linear = 0;
-  readonly #bases: Float64Array;
-  readonly #slots: readonly Slot[];
+  #bases = new Float64Array(0);
+  #slots: readonly Slot[] = [];
 
-  /** `slots` in ascending order. */
-  constructor(slots: readonly Slot[]) {
+  /** Takes other slots, in ascending order; none is at hand. */
+  replace(slots: readonly Slot[]): void {
     this.#slots = slots;
     this.#bases = Float64Array.from(slots, ({ gpa }) => Number(gpa));
+    this.base = 0;
+    this.bytes = 0;
+    this.writable = 0;
   }
 
   /** Has the slot of `pa` at hand; false, with another one there, where no slot holds it. */

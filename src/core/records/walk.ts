@@ -5,15 +5,18 @@ import type { LinearMemory } from "../linear/linear-memory.js";
 export const MEMORY_OFFSET = {
   slots: 0,
   slotCount: 4,
-  lastSlot: 8,
-  pages: 12,
-  pageMask: 16,
+  index: 8,
+  indexKeys: 12,
+  indexBits: 16,
+  lastSlot: 20,
+  pages: 24,
+  pageMask: 28,
 } as const;
 
 /** Guest-physical memory. */
 export class MemoryRecord {
   /** Bytes. */
-  static readonly SIZE = 24;
+  static readonly SIZE = 32;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -42,31 +45,58 @@ export class MemoryRecord {
     this.#linear.u32[(this.at + 4) >>> 2] = value;
   }
 
-  /** pointer to the slot that was hit last */
-  get lastSlot(): number {
+  /** pointer to SLOT_RANGE records by the key of an address, 0 where there are few slots */
+  get index(): number {
     return this.#linear.u32[(this.at + 8) >>> 2]!;
   }
 
-  set lastSlot(value: number) {
+  set index(value: number) {
     this.#linear.u32[(this.at + 8) >>> 2] = value;
+  }
+
+  /** their number: no slot is at a higher key */
+  get indexKeys(): number {
+    return this.#linear.u32[(this.at + 12) >>> 2]!;
+  }
+
+  set indexKeys(value: number) {
+    this.#linear.u32[(this.at + 12) >>> 2] = value;
+  }
+
+  /** bits of a page's number that tell keys of one magnitude apart */
+  get indexBits(): number {
+    return this.#linear.u32[(this.at + 16) >>> 2]!;
+  }
+
+  set indexBits(value: number) {
+    this.#linear.u32[(this.at + 16) >>> 2] = value;
+  }
+
+  /** pointer to the slot that was hit last */
+  get lastSlot(): number {
+    return this.#linear.u32[(this.at + 20) >>> 2]!;
+  }
+
+  set lastSlot(value: number) {
+    this.#linear.u32[(this.at + 20) >>> 2] = value;
   }
 
   /** pointer to the open-addressing table of PAGE records, 0 without a source */
   get pages(): number {
-    return this.#linear.u32[(this.at + 12) >>> 2]!;
+    return this.#linear.u32[(this.at + 24) >>> 2]!;
   }
 
   set pages(value: number) {
-    this.#linear.u32[(this.at + 12) >>> 2] = value;
+    this.#linear.u32[(this.at + 24) >>> 2] = value;
   }
 
   /** capacity of that table minus 1 (a power of two minus 1) */
   get pageMask(): number {
-    return this.#linear.u32[(this.at + 16) >>> 2]!;
+    return this.#linear.u32[(this.at + 28) >>> 2]!;
   }
 
   set pageMask(value: number) {
-    this.#linear.u32[(this.at + 16) >>> 2] = value;
+    this.#linear.u32[(this.at + 28) >>> 2] = value;
   }
 }
 
@@ -126,6 +156,45 @@ export class SlotRecord {
 
   set readOnly(value: number) {
     this.#linear.u32[(this.at + 20) >>> 2] = value;
+  }
+}
+
+/** Where the fields of SlotRangeRecord begin, in bytes. */
+export const SLOT_RANGE_OFFSET = {
+  first: 0,
+  end: 4,
+} as const;
+
+/** Slots that meet the addresses of one key. */
+export class SlotRangeRecord {
+  /** Bytes. */
+  static readonly SIZE = 8;
+  readonly #linear: LinearMemory;
+
+  /** `at` is the record's linear address; with another one the object stands for another record. */
+  constructor(
+    linear: LinearMemory,
+    public at: number,
+  ) {
+    this.#linear = linear;
+  }
+
+  /** number of the first */
+  get first(): number {
+    return this.#linear.u32[this.at >>> 2]!;
+  }
+
+  set first(value: number) {
+    this.#linear.u32[this.at >>> 2] = value;
+  }
+
+  /** number of the last, plus 1 */
+  get end(): number {
+    return this.#linear.u32[(this.at + 4) >>> 2]!;
+  }
+
+  set end(value: number) {
+    this.#linear.u32[(this.at + 4) >>> 2] = value;
   }
 }
 
@@ -898,14 +967,15 @@ export const WORK_OFFSET = {
   blockPresent: 176,
   blockAbsence: 184,
   trace: 192,
-  updates: 1344,
-  lanes: 2880,
+  result: 1344,
+  updates: 1416,
+  lanes: 2952,
 } as const;
 
 /** Results of a walk. */
 export class WorkRecord {
   /** Bytes. */
-  static readonly SIZE = 3904;
+  static readonly SIZE = 3976;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -1056,14 +1126,140 @@ export class WorkRecord {
     return this.#linear.u64[((this.at + 192) >>> 3) + index]!;
   }
 
+  /** one RESULT_LINE record */
+  result(index: number): bigint {
+    return this.#linear.u64[((this.at + 1344) >>> 3) + index]!;
+  }
+
   /** UPDATE records */
   updates(index: number): bigint {
-    return this.#linear.u64[((this.at + 1344) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 1416) >>> 3) + index]!;
   }
 
   /** batch: pointers to leaf entries, then indices of failed lanes */
   lanes(index: number): number {
-    return this.#linear.u32[((this.at + 2880) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 2952) >>> 2) + index]!;
+  }
+}
+
+/** Where the fields of ResultLineRecord begin, in bytes. */
+export const RESULT_LINE_OFFSET = {
+  status: 0,
+  paLow: 4,
+  paHigh: 8,
+  gpaLow: 12,
+  gpaHigh: 16,
+  pageShift: 20,
+  rights: 24,
+  secondRights: 28,
+  flags: 32,
+  key: 36,
+  memoryType: 40,
+  level: 44,
+  stage: 48,
+  codeLow: 52,
+  codeHigh: 56,
+  linearLow: 60,
+  linearHigh: 64,
+} as const;
+
+/** Result of an access, in words of 32 bits. */
+export class ResultLineRecord {
+  /** Bytes. */
+  static readonly SIZE = 72;
+  readonly #linear: LinearMemory;
+
+  /** `at` is the record's linear address; with another one the object stands for another record. */
+  constructor(
+    linear: LinearMemory,
+    public at: number,
+  ) {
+    this.#linear = linear;
+  }
+
+  /** a Status, 0 where the access is allowed */
+  get status(): number {
+    return this.#linear.u32[this.at >>> 2]!;
+  }
+
+  /** physical address, bits 31:0 */
+  get paLow(): number {
+    return this.#linear.u32[(this.at + 4) >>> 2]!;
+  }
+
+  /** bits 63:32 of it */
+  get paHigh(): number {
+    return this.#linear.u32[(this.at + 8) >>> 2]!;
+  }
+
+  /** what the first stage gave; of a second stage's fault the address at fault */
+  get gpaLow(): number {
+    return this.#linear.u32[(this.at + 12) >>> 2]!;
+  }
+
+  /** bits 63:32 of it */
+  get gpaHigh(): number {
+    return this.#linear.u32[(this.at + 16) >>> 2]!;
+  }
+
+  /** log2 of the bytes around the address that are mapped alike by every stage, 12 to 30 */
+  get pageShift(): number {
+    return this.#linear.u32[(this.at + 20) >>> 2]!;
+  }
+
+  /** RIGHT_* bits, ANDed over all levels of the first stage */
+  get rights(): number {
+    return this.#linear.u32[(this.at + 24) >>> 2]!;
+  }
+
+  /** the same of the second stage; all where there is none */
+  get secondRights(): number {
+    return this.#linear.u32[(this.at + 28) >>> 2]!;
+  }
+
+  /** LINE_FLAG bits */
+  get flags(): number {
+    return this.#linear.u32[(this.at + 32) >>> 2]!;
+  }
+
+  /** protection key of the leaf, 0 where there is none */
+  get key(): number {
+    return this.#linear.u32[(this.at + 36) >>> 2]!;
+  }
+
+  /** PAT index of the leaf, in EPT its memory type */
+  get memoryType(): number {
+    return this.#linear.u32[(this.at + 40) >>> 2]!;
+  }
+
+  /** level of the leaf, or of the entry at fault; 0 where none was read */
+  get level(): number {
+    return this.#linear.u32[(this.at + 44) >>> 2]!;
+  }
+
+  /** of a fault: 0 guest, 1 second */
+  get stage(): number {
+    return this.#linear.u32[(this.at + 48) >>> 2]!;
+  }
+
+  /** error code, exit qualification or EXITINFO1, bits 31:0 */
+  get codeLow(): number {
+    return this.#linear.u32[(this.at + 52) >>> 2]!;
+  }
+
+  /** bits 63:32 of it */
+  get codeHigh(): number {
+    return this.#linear.u32[(this.at + 56) >>> 2]!;
+  }
+
+  /** the address that was asked for, bits 31:0 */
+  get linearLow(): number {
+    return this.#linear.u32[(this.at + 60) >>> 2]!;
+  }
+
+  /** bits 63:32 of it */
+  get linearHigh(): number {
+    return this.#linear.u32[(this.at + 64) >>> 2]!;
   }
 }
 

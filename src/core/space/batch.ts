@@ -1,5 +1,6 @@
 /** Batches of addresses: how they are translated, and arrays for them that need no copying. */
 import { CODES } from "../../abi/index.js";
+import { checkInteger, show } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
 
@@ -17,8 +18,8 @@ const KERNELS: Readonly<Record<BatchKernel, number>> = {
 
 /** The KERNEL_* code; throws RangeError for another name. */
 export function kernelCode(kernel: BatchKernel): number {
-  const code = Object.hasOwn(KERNELS, kernel) ? KERNELS[kernel] : undefined;
-  if (code === undefined) throw new RangeError(`kernel is ${kernel}, expected "auto", "scalar" or "phases"`);
+  const code = typeof kernel === "string" && Object.hasOwn(KERNELS, kernel) ? KERNELS[kernel] : undefined;
+  if (code === undefined) throw new RangeError(`kernel is ${show(kernel)}, expected "auto", "scalar" or "phases"`);
   return code;
 }
 
@@ -43,9 +44,7 @@ export class BatchBuffer {
     /** Addresses that it holds. */
     readonly length: number,
   ) {
-    if (!Number.isInteger(length) || length < 1 || length > MOST) {
-      throw new RangeError(`the length of a batch buffer is ${length}, expected an integer from 1 to ${MOST}`);
-    }
+    checkInteger(length, 1, MOST, "the length of a batch buffer", RangeError);
     this.#address = linear.allocate(length * 16);
   }
 
@@ -72,6 +71,11 @@ export class BatchBuffer {
     if (this.#disposed) return;
     this.#disposed = true;
     this.linear.free(this.#address, this.length * 16);
+  }
+
+  /** @internal For `using`; not in the types, which old compilers read. */
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   #isOld(view: BigUint64Array | undefined): boolean {

@@ -1,7 +1,7 @@
 /** Checking a configuration and writing it into a SPACE record. */
 import { bitOf, CODES, CR3, CR4, PTE } from "../../abi/index.js";
 import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RegisterLoad, RuleSet } from "../../api.js";
-import { checkChoice, checkFlag, checkInteger, checkOptions, show } from "../../checks.js";
+import { checkChoice, checkFlag, checkInteger, checkOptions, isArray, show } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
 import { CPU_OPTIONS, EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../../options.js";
 import { checkChange, isLongMode, numbersOf, type PagingRegisters } from "../../registers/control-registers.js";
@@ -85,7 +85,7 @@ function processorFields(fields: SpaceFields, cpu: CpuFeatures = {}, loadedBy: R
 
 function checkPdpteValues(values: AddressSpaceConfig["pdpteValues"]): SpaceFields["pdptes"] {
   if (values === undefined) return undefined;
-  if (!Array.isArray(values) || values.length !== 4) {
+  if (!isArray(values) || values.length !== 4) {
     throw new ConfigError(`pdpteValues is ${show(values)}, expected an array of 4`);
   }
   return values.map((value, index) => toU64(value, `PDPTE ${index}`, ConfigError)) as unknown as SpaceFields["pdptes"];
@@ -162,8 +162,9 @@ function checkMaxPhysAddr(value = 52): number {
 
 /** Memory-encryption bits are address bits of an entry. */
 function checkEncryption(mask = 0n): bigint {
-  if ((toU64(mask, "encryptionMask", ConfigError) & ~bitOf(PTE, "ADDRESS")) === 0n) return mask;
-  throw new ConfigError(`encryptionMask is 0x${mask.toString(16)}, expected bits 51:12 only`);
+  const bits = toU64(mask, "encryptionMask", ConfigError);
+  if ((bits & ~bitOf(PTE, "ADDRESS")) === 0n) return bits;
+  throw new ConfigError(`encryptionMask is 0x${bits.toString(16)}, expected bits 51:12 only`);
 }
 
 /** Writes the fields into a SPACE record; the derived ones are up to the core's `configure`. */

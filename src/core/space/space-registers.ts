@@ -105,6 +105,15 @@ export class SpaceRegisters {
    * the change, with nothing changed.
    */
   tryWrite(changes: Partial<AddressSpaceConfig>): boolean {
+    try {
+      return this.#tryWrite(changes);
+    } catch {
+      // An object that throws when it is read: the space says what is wrong with it.
+      return false;
+    }
+  }
+
+  #tryWrite(changes: Partial<AddressSpaceConfig>): boolean {
     const now = this.#now;
     let { cr0, cr4, efer } = now;
     let pkru: number | undefined = this.#record.pkru;
@@ -142,6 +151,7 @@ export class SpaceRegisters {
     const { cr0, cr4, efer } = this.#now;
     const live = (this.#fields.features & CODES.FEATURE_LIVE_PDPTES) !== 0;
     const latches = this.#record.mode === CODES.MODE_PAE && !live;
+    // Without linear-address masking the record lacks bits that CR3 has, which another mode may refuse.
     const { lam = true } = this.#config.cpu ?? {};
     if (latches || !lam || this.#find(cr0, cr4, efer) !== undefined) return;
     let saved = this.#modes[this.#nextMode];

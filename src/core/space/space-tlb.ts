@@ -1,6 +1,7 @@
 /** The software TLB of a space: its memory, and what each architected event invalidates (SDM "Invalidation of TLBs"). */
 import { bitOf, CODES, CR4, EFER } from "../../abi/index.js";
 import type { AddressSpaceConfig } from "../../api.js";
+import { show } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
 import { type SpaceRecord, TlbEntryRecord, TlbLineRecord, TlbNamesRecord } from "../records/walk.js";
@@ -29,7 +30,7 @@ export class SpaceTlb {
     this.#space = space;
     const entries = config.tlbEntries!;
     if (!Number.isInteger(entries) || entries < LEAST || entries > MOST || (entries & (entries - 1)) !== 0) {
-      throw new ConfigError(`tlbEntries is ${entries}, expected 0 or a power of two from ${LEAST} to ${MOST}`);
+      throw new ConfigError(`tlbEntries is ${show(entries)}, expected 0 or a power of two from ${LEAST} to ${MOST}`);
     }
     if (config.secondStage !== undefined) {
       throw new ConfigError("tlbEntries with a secondStage: a software TLB is for spaces of one stage");

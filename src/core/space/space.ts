@@ -11,9 +11,9 @@ import type {
   U64,
   Walk,
 } from "../../api.js";
-import { checkArray, checkInteger, show } from "../../checks.js";
+import { checkArray, checkInteger, checkOptions, isInstance, type OptionNames } from "../../checks.js";
 import { ConfigError, DisposedError, UnsupportedError } from "../../errors.js";
-import { withUnsignedRegisters } from "../../options.js";
+import { GUEST_OPTIONS, withUnsignedRegisters } from "../../options.js";
 import { splitCr3 } from "../../registers/cr3.js";
 import { checkInvpcid } from "../../registers/invpcid.js";
 import { checkLinear } from "../../registers/linear-address.js";
@@ -93,7 +93,7 @@ export class CoreSpace implements AddressSpace, Translator {
   ) {
     const config = configuration.kind === "guest" ? configuration.config : undefined;
     const second = config?.secondStage;
-    if (second !== undefined && !(second instanceof CoreSpace && second.#registers === undefined)) {
+    if (second !== undefined && !(isInstance(second, CoreSpace) && second.#registers === undefined)) {
       throw new ConfigError("secondStage is not an EPT or NPT space of this core");
     }
     if (second !== undefined && second.memory !== memory) {
@@ -147,15 +147,14 @@ export class CoreSpace implements AddressSpace, Translator {
    * Throws what creating the space would; nothing has changed then.
    */
   update(changes: Partial<AddressSpaceConfig>): void {
-    if (typeof changes !== "object" || changes === null) {
-      throw new ConfigError(`the changes are ${show(changes)}, expected an object`);
-    }
     this.#requireLive();
-    if (this.#registers?.tryWrite(changes)) this.#followMode();
-    else {
-      const before = this.#change(withUnsignedRegisters(changes));
-      this.#tlb?.afterUpdate(before, this.#registers!.config, "cr3" in changes);
+    if (isObject(changes) && this.#registers?.tryWrite(changes)) {
+      this.#followMode();
+      return;
     }
+    checkOptions(changes, GUEST_OPTIONS as OptionNames<Partial<AddressSpaceConfig>>, "the change");
+    const before = this.#change(withUnsignedRegisters(changes));
+    this.#tlb?.afterUpdate(before, this.#registers!.config, "cr3" in changes);
   }
 
   /**
@@ -311,6 +310,28 @@ export class CoreSpace implements AddressSpace, Translator {
   }
 
   /**
+   * Translates `high:low` (two 32-bit halves, signed or not) for a word of Access flags, and leaves all that a TLB entry is
+   * made of in `Core.resultLine`: no BigInt, nothing allocated. Returns the Status. A/D flags are set as by `translate`;
+   * what a line allows later accesses is in docs/embedding.md. Throws ConfigError for an address that the mode does not have.
+   */
+  translateLine(high: number, low: number, access: number): number {
+    if (this.#disposed) throwDisposed();
+    if (high !== 0 && !isWide(this.#mode)) this.#address(wide(high, low));
+    const status = this.#exports.translateLine(this.pointer, high, low, access);
+    return status === Status.MissingPage ? this.#lineAgain(high, low, access) : status;
+  }
+
+  #lineAgain(high: number, low: number, access: number): number {
+    let status: number = Status.MissingPage;
+    while (status === Status.MissingPage) {
+      this.#supply(this.#missingGfn());
+      this.#address(wide(high, low));
+      status = this.#exports.translateLine(this.pointer, high, low, access);
+    }
+    return status;
+  }
+
+  /**
    * Translates `input` into `output`, which must be as long, and returns the number of faults.
    * An output is a physical address, or bit 63 | status << 16 | error code. `kernel` changes the time, not the results.
    */
@@ -355,7 +376,7 @@ export class CoreSpace implements AddressSpace, Translator {
   ): number {
     this.#requireLive();
     const code = kernelCode(kernel);
-    if (!(buffer instanceof BatchBuffer) || buffer.linear !== this.#linear)
+    if (!isInstance(buffer, BatchBuffer) || buffer.linear !== this.#linear)
       throw new ConfigError("the batch buffer was not allocated by this core");
     const wanted = checkInteger(count ?? buffer.length, 0, buffer.length, "count", RangeError);
     checkAccess(access);
@@ -447,6 +468,11 @@ export class CoreSpace implements AddressSpace, Translator {
     return mergeRuns(this.leaves());
   }
 
+  /** @internal Slots or pages of the memory are others: what rests on where the tables lay is derived again. */
+  memoryChanged(): void {
+    this.#exports.slotsChanged(this.pointer);
+  }
+
   /** Frees the space. Idempotent. */
   dispose(): void {
     if (this.#disposed) return;
@@ -460,6 +486,11 @@ export class CoreSpace implements AddressSpace, Translator {
     this.#tlb?.dispose();
     this.#registers?.dispose();
     this.#linear.free(this.pointer, SpaceRecord.SIZE);
+  }
+
+  /** @internal For `using`; not in the types, which old compilers read. */
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 
   #requireLive(): void {
@@ -544,8 +575,16 @@ export class CoreSpace implements AddressSpace, Translator {
   }
 }
 
+function wide(high: number, low: number): bigint {
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+}
+
 function throwDisposed(): never {
   throw new DisposedError("the space was disposed of, or the memory or second stage that it needs");
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 /** Whether linear addresses may have more than 32 bits. */

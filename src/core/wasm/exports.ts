@@ -1,5 +1,6 @@
 /** The Wasm module's exports, as JavaScript sees them. The only place that names them. */
 
+import { ConfigError, LoadError } from "../../errors.js";
 import type { ShadowExports } from "./shadow-exports.js";
 
 export interface CoreExports extends ShadowExports {
@@ -11,6 +12,8 @@ export interface CoreExports extends ShadowExports {
   writeCr3(space: number, value: bigint): number;
   /** Other protection-key rights. */
   writeKeys(space: number, pkru: number, pkrs: number): void;
+  /** The memory's slots are others: where the tables lie is looked up again, and the software TLB is empty. */
+  slotsChanged(space: number): void;
   /** Keeps what CR0, CR4 and EFER made of a space in a SAVED_MODE record. */
   saveMode(space: number, saved: number): void;
   /** CR0, CR4 and EFER are what they were then; a CODES.REGISTER_* code. */
@@ -27,6 +30,8 @@ export interface CoreExports extends ShadowExports {
   translate32(space: number, low: number, access: number): number;
   /** The same for an address in one piece. */
   translateWide(space: number, address: bigint, access: number): number;
+  /** A Status; the result is in the RESULT_LINE record. */
+  translateLine(space: number, high: number, low: number, access: number): number;
   /** Number of addresses done; fewer than `count` where a page has to be read first. */
   translateBatch(space: number, input: number, output: number, count: number, access: number, kernel: number): number;
   /** Drops what the software TLB has for the page of `address` in `pcid`, with `global` 1 also a global entry. */
@@ -44,8 +49,21 @@ export interface CoreExports extends ShadowExports {
 
 /**
  * Instantiates `module` over `memory`. The exports are copied: V8 keeps the original object as a dictionary, in which
- * every call would look its function up.
+ * every call would look its function up. Throws LoadError for a module that is not the core, ConfigError for a memory that it
+ * cannot work in.
  */
 export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): CoreExports {
-  return { ...new WebAssembly.Instance(module, { env: { memory } }).exports } as unknown as CoreExports;
+  const imports = WebAssembly.Module.imports(module).map((one) => `${one.module}.${one.name} ${one.kind}`);
+  const names = new Set(WebAssembly.Module.exports(module).map(({ name }) => name));
+  if (imports.join() !== "env.memory memory" || !names.has("translate") || !names.has("translateLine")) {
+    throw new LoadError("the module is not the core of this version: load without a source takes the package's own");
+  }
+  let instance: WebAssembly.Instance;
+  try {
+    instance = new WebAssembly.Instance(module, { env: { memory } });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new ConfigError(`the memory is none that the core works in: expected 32 bits, not shared (${reason})`);
+  }
+  return { ...instance.exports } as unknown as CoreExports;
 }

@@ -1,4 +1,5 @@
 /** The dirty log of a slot (KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG). */
+import { checkInteger, checkIterable } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
 import type { Machine } from "../machine/machine.js";
 import type { Memslot } from "../memory/memslots.js";
@@ -57,12 +58,15 @@ export function getDirtyLog(vm: Machine, slot: Memslot): number[] {
 /** Clears those of `pages` that lie in [first, first + count) and are dirty. `first` is a multiple of 64. */
 export function clearDirtyLog(vm: Machine, slot: Memslot, first: number, count: number, pages: Iterable<number>): void {
   requireLog(slot);
+  checkInteger(first, 0, slot.pages, "first page");
+  checkInteger(count, 0, slot.pages, "count");
   const toEnd = first + count === slot.pages;
-  if (first % 64 !== 0 || first + count > slot.pages || first < 0 || count < 0 || (count % 64 !== 0 && !toEnd)) {
+  if (first % 64 !== 0 || first + count > slot.pages || (count % 64 !== 0 && !toEnd)) {
     throw new ConfigError(`range ${first}+${count} does not fit a slot of ${slot.pages} pages in steps of 64`);
   }
   const masks = new Map<number, bigint>();
-  for (const page of pages) {
+  for (const page of checkIterable(pages, "pages")) {
+    checkInteger(page, 0, Number.MAX_SAFE_INTEGER, "page");
     if (page < first || page >= first + count) continue;
     const word = Math.floor(page / 64);
     masks.set(word, (masks.get(word) ?? 0n) | (1n << BigInt(page % 64)));

@@ -6,6 +6,7 @@ import {
   checkInteger,
   checkMethod,
   checkOptions,
+  isArray,
   type OptionNames,
   show,
 } from "../../checks.js";
@@ -96,6 +97,11 @@ const SLOT_OPTIONS: OptionNames<SlotConfig> = {
   internal: true,
   memoryType: true,
 };
+const NPT_STAGE: OptionNames<Omit<Extract<SecondStage, { kind: "npt" }>, "kind">> = {
+  ncr3: true,
+  hostCr4: true,
+  hostEfer: true,
+};
 const EPT_STAGE: OptionNames<Extract<SecondStage, { kind: "ept" }>> = {
   kind: true,
   eptp: true,
@@ -118,6 +124,9 @@ export function checkVmConfig(config: VirtualMachineConfig): void {
   checkChoice(config.paging ?? "shadow", ["shadow", "npt", "ept"], "paging");
   checkChoice(config.virtualization ?? "svm", ["svm", "vmx"], "virtualization");
   checkChoice(config.nestedPdptes ?? "live", ["live", "loaded"], "nestedPdptes");
+  for (const name of ["hostPhysicalBits", "guestPhysicalBits"] as const) {
+    if (config[name] !== undefined) checkInteger(config[name], 32, 52, name);
+  }
   checkInteger(config.maxHugeLevel ?? 3, 1, 3, "maxHugeLevel");
   checkInteger(config.minimumRootLevel ?? 3, 3, 5, "minimumRootLevel");
   checkInteger(config.eventCapacity ?? 0, 0, MOST_EVENTS, "eventCapacity");
@@ -162,12 +171,10 @@ export function checkControlRegisters(registers: ControlRegisters): void {
 
 /** Throws ConfigError for what is no second stage; whether the VM can have it is checked elsewhere. */
 export function checkStageOptions(stage: SecondStage): void {
-  if (typeof stage !== "object" || stage === null) {
-    throw new ConfigError(`the second stage is ${show(stage)}, expected an object`);
-  }
+  checkOptions<object>(stage, { ...NPT_STAGE, ...EPT_STAGE }, "the second stage");
   if (checkChoice(stage.kind, ["npt", "ept"], "kind of the second stage") === "npt") {
     const { kind: _, ...registers } = stage as Extract<SecondStage, { kind: "npt" }>;
-    checkOptions(registers, { ncr3: true, hostCr4: true, hostEfer: true }, "the second stage");
+    checkOptions(registers, NPT_STAGE, "the second stage");
     for (const name of ["ncr3", "hostCr4", "hostEfer"] as const) checkBigint(registers[name], name);
     checkMode({ cr0: PAGING, cr4: registers.hostCr4, efer: registers.hostEfer });
     return;
@@ -185,7 +192,7 @@ export function checkStageOptions(stage: SecondStage): void {
     );
   }
   if (ept.pdptes === undefined) return;
-  if (!Array.isArray(ept.pdptes) || ept.pdptes.length !== 4) {
+  if (!isArray(ept.pdptes) || ept.pdptes.length !== 4) {
     throw new ConfigError(`pdptes is ${show(ept.pdptes)}, expected an array of 4`);
   }
   for (const value of ept.pdptes) checkBigint(value, "a PDPTE");

@@ -1,10 +1,12 @@
 /** Faults and software walks of a vCPU. */
 import { bitOf, EPT_QUAL, flagOf, PFERR as PFERR_TABLE } from "../../abi/index.js";
 import { SHADOW_CODES } from "../../abi/shadow.js";
+import { checkInteger } from "../../checks.js";
 import type { VcpuCore } from "../../core/mmu/vcpu-core.js";
 import { OutOfMemoryError } from "../../errors.js";
 import { isPaePaging, isWriteProtect } from "../../registers/control-registers.js";
 import { checkLinear } from "../../registers/linear-address.js";
+import { checkBigint } from "../config/check-config.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
 import { invalidateNestedEpt, invalidateThrough } from "../roots/invalidation.js";
@@ -70,6 +72,9 @@ export class VcpuFaults {
 
   /** See Vcpu.pageFault. */
   pageFault(address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
+    // More would take time that each fault has: what is of the right type is taken modulo its width.
+    if (typeof address !== "bigint") checkBigint(address, "address");
+    if (typeof errorCode !== "number") checkInteger(errorCode, 0, 0xffffffff, "error code");
     this.#high = errorHigh(options);
     if (options?.eventDelivery && this.vm.tdp === undefined && !this.vm.has("late-unprotect")) {
       const walk = this.walk(address, options.cpl === 3 ? PFERR.u : 0);

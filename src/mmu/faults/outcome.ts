@@ -1,5 +1,6 @@
 /** How faults and walks of a vCPU end, and what a fault comes with. */
 import { SHADOW_CODES } from "../../abi/shadow.js";
+import { checkInteger } from "../../checks.js";
 
 /** One page that the guest waits for. */
 export interface AsyncFault {
@@ -33,6 +34,7 @@ export function decodePrefault(word: number): {
   readonly result: keyof typeof FAULT_CODE;
   readonly errorCode?: number;
 } {
+  checkInteger(word, 0, 0xffffffff, "a result of a prefault", RangeError);
   const result = CODE_NAMES.get(word & 0xff) as keyof typeof FAULT_CODE | undefined;
   if (result === undefined) throw new RangeError(`0x${word.toString(16)} is no result of a prefault`);
   return result === "inject" ? { result, errorCode: word >>> 8 } : { result };

@@ -27,7 +27,7 @@ export type CounterName = keyof typeof COUNTERS;
 
 /** Throws RangeError for a name that no counter has. */
 export function counterOf(vm: VmRecord, name: CounterName): number {
-  if (!Object.hasOwn(COUNTERS, name)) {
+  if (typeof name !== "string" || !Object.hasOwn(COUNTERS, name)) {
     throw new RangeError(`counter is ${show(name)}, expected one of ${Object.keys(COUNTERS).join(", ")}`);
   }
   return vm[COUNTERS[name]];

@@ -46,7 +46,7 @@ export class HostPages {
 
   /** Throws ConfigError where no host can have `page` behind `hva`. */
   check(page: HostPage, hva: bigint): void {
-    if (typeof page?.pfn !== "bigint" || typeof page.writable !== "boolean") {
+    if (!isHostPage(page)) {
       throw new ConfigError(`the host's page is ${show(page)}, expected a frame (pfn, a bigint), writable and level`);
     }
     const { pfn, level } = page;
@@ -55,7 +55,8 @@ export class HostPages {
       throw new ConfigError(`pfn 0x${pfn.toString(16)} is no frame of ${bits} address bits`);
     }
     if (level === 1) return;
-    if (level !== 2 && level !== 3) throw new ConfigError(`the host's page has level ${level}, expected 1, 2 or 3`);
+    if (level !== 2 && level !== 3)
+      throw new ConfigError(`the host's page has level ${show(level)}, expected 1, 2 or 3`);
     if ((pfn ^ (hva >> 12n)) & ((1n << BigInt(9 * (level - 1))) - 1n)) {
       const at = `pfn 0x${pfn.toString(16)} behind 0x${hva.toString(16)}`;
       throw new ConfigError(`${at} is no part of a page of level ${level}: their low bits differ`);
@@ -171,5 +172,14 @@ export class HostPages {
     const page = this.vm.undisturbed("the host is asked what it has", () => host.peek(hva));
     if (page !== undefined) this.check(page, hva);
     return page;
+  }
+}
+
+/** Whether it has a frame and says whether that may be written; a proxy may refuse to. */
+function isHostPage(page: HostPage | undefined): boolean {
+  try {
+    return typeof page?.pfn === "bigint" && typeof page.writable === "boolean";
+  } catch {
+    return false;
   }
 }

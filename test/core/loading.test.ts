@@ -1,0 +1,94 @@
+/** What the core can be loaded from and live in, and what it says of anything else. */
+import { runInNewContext } from "node:vm";
+import { describe, expect, it } from "vitest";
+import { load, loadSync, wasmBytes } from "../../src/core/index.js";
+import { ConfigError, DisposedError, LoadError, OutOfMemoryError } from "../../src/errors.js";
+import { VirtualMachine } from "../../src/mmu/index.js";
+
+const memory = () => new WebAssembly.Memory({ initial: 8, maximum: 16 });
+const REGION = { base: 0x10000, size: 0x20000 };
+/** A module that is none of ours: it imports and exports nothing. */
+const OTHER = new Uint8Array([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
+
+describe("a region", () => {
+  it.each([
+    ["begins at no multiple of 16", { base: 0x10008, size: 0x1000 }, /multiples of 16/],
+    ["ends at none", { base: 0x10000, size: 0x1008 }, /multiples of 16/],
+    ["lies outside the memory", { base: 0x70000, size: 0x20000 }, /outside the memory/],
+    ["is another core's", REGION, /another core has/],
+    ["begins in another core's", { base: 0x20000, size: 0x20000 }, /another core has/],
+    ["holds another core's", { base: 0, size: 0x80000 }, /another core has/],
+  ])("that %s is refused", (_, region, message) => {
+    const shared = memory();
+    const core = loadSync(undefined, { memory: shared, region: REGION });
+    expect(() => loadSync(undefined, { memory: shared, region })).toThrow(ConfigError);
+    expect(() => loadSync(undefined, { memory: shared, region })).toThrow(message);
+    core.dispose();
+  });
+
+  it("may lie beside another core's, and is free when its core is disposed of", () => {
+    const shared = memory();
+    const first = loadSync(undefined, { memory: shared, region: REGION });
+    const second = loadSync(undefined, { memory: shared, region: { base: 0x30000, size: 0x10000 } });
+    first.dispose();
+    first.dispose();
+    expect(() => first.createMemory({})).toThrow(DisposedError);
+    expect(() => first.allocateBatch(1)).toThrow(DisposedError);
+    const third = loadSync(undefined, { memory: shared, region: REGION });
+    expect(() => loadSync(undefined, { memory: shared, region: REGION })).toThrow(/another core has/);
+    for (const core of [second, third]) expect(core.createMemory({}).slots).toEqual([]);
+  });
+
+  it("is not taken where the core cannot be made in it", () => {
+    const shared = memory();
+    for (let again = 0; again < 2; again++) {
+      expect(() => loadSync(undefined, { memory: shared, region: { base: 0x10000, size: 64 } })).toThrow(
+        OutOfMemoryError,
+      );
+    }
+    loadSync(undefined, { memory: shared, region: REGION });
+  });
+});
+
+describe("the module", () => {
+  it("may come from another realm, as bytes too", async () => {
+    const bytes = wasmBytes();
+    const foreign = runInNewContext("new WebAssembly.Module(bytes)", { bytes });
+    expect(foreign instanceof WebAssembly.Module).toBe(false);
+    const buffer = runInNewContext("new Uint8Array(bytes).buffer", { bytes });
+    expect(buffer instanceof ArrayBuffer).toBe(false);
+    for (const source of [foreign, buffer]) expect((await load(source)).createMemory({}).slots).toEqual([]);
+    expect(loadSync(foreign).createMemory({}).slots).toEqual([]);
+  });
+
+  it("that is another one is refused", async () => {
+    expect(() => loadSync(OTHER)).toThrow(LoadError);
+    await expect(load(OTHER)).rejects.toThrow(/not the core of this version/);
+    await expect(load(new WebAssembly.Module(OTHER))).rejects.toThrow(LoadError);
+  });
+});
+
+it("a shared memory is refused, with what is expected", () => {
+  const shared = new WebAssembly.Memory({ initial: 8, maximum: 16, shared: true });
+  expect(() => loadSync(undefined, { memory: shared, region: REGION })).toThrow(ConfigError);
+  expect(() => loadSync(undefined, { memory: shared, region: REGION })).toThrow(/expected 32 bits, not shared/);
+});
+
+it("what is out of memory says what gives some back", () => {
+  const core = loadSync(undefined, { memory: memory(), region: REGION });
+  expect(() => core.createMemory({ slots: [{ gpa: 0, size: 0x40000 }] })).toThrow(/dispose\(\) of memories, spaces/);
+});
+
+it("everything that is disposed of can be `using`", () => {
+  const core = loadSync();
+  const guest = core.createMemory({ slots: [{ gpa: 0, size: 0x1000 }] });
+  const space = core.createAddressSpace(guest, { cr0: 1, cr3: 0, cr4: 0, efer: 0 });
+  const buffer = core.allocateBatch(4);
+  const vm = new VirtualMachine(core, { paging: "npt" } as never);
+  for (const one of [vm, buffer, space, guest, core]) one[Symbol.dispose]();
+  expect(() => space.translate(0)).toThrow(DisposedError);
+  expect(() => guest.read(0, 1)).toThrow(DisposedError);
+  expect(() => buffer.address).toThrow(ConfigError);
+  expect(() => vm.createVcpu({ cr0: 1n, cr3: 0n, cr4: 0n, efer: 0n })).toThrow(DisposedError);
+  expect(() => core.createMemory({})).toThrow(DisposedError);
+});
