@@ -52,6 +52,11 @@ function repeated(name: string, action: (i: number) => void): Candidate {
   };
 }
 
+/** What a host's own TLB asks at each of its misses: addresses one page after the other, from `first` on. */
+function lines(name: string, { space }: Guest, first: number): Candidate {
+  return repeated(name, (i) => space.translateLine(0, first + i * 4096, SUPERVISOR_READ));
+}
+
 /** Two address spaces of a guest with page-table isolation, switched without a flush, a few pages touched in each. */
 function isolated(name: string, { machine, space, root }: Guest): Candidate {
   const roots = [root | 1n | NO_FLUSH, root | 2n | NO_FLUSH];
@@ -90,16 +95,22 @@ export function measureRegisters(options: RoundOptions): Section[] {
     repeated("writeCr3 that keeps, two PCIDs", (i) =>
       tagged.space.writeCr3(tagged.root | BigInt(1 + (i & 1)) | NO_FLUSH),
     ),
-    repeated("PKRU", (i) => keyed.space.update({ pkru: 0x5555_5554 ^ ((i & 1) << 4) })),
+    repeated("PKRU", (i) => keyed.space.setPkru(0x5555_5554 ^ ((i & 1) << 4))),
+    lines("a line for a host's own TLB", plain, 0x1000),
+    lines("a fault, with its line", plain, 0x8000_0000),
     repeated("CR0.WP", (i) => space.update({ cr0: 0x8000_0001 + ((i & 1) << 16) })),
     repeated("CR4.PGE, which flushes", (i) => space.update({ cr4: 0x20 | ((i & 1) << 7) })),
     repeated("INVLPG", (i) => space.invlpg(i << 12)),
   ];
   const isolation = [isolated("without a TLB", guest(0, PCIDE)), isolated("with a TLB of 1,024", tagged)];
   const sections = [
-    { title: "Register writes and invalidations", unit: "operation", results: compare(writes, options) },
     {
-      title: `Page-table isolation: a switch and ${TOUCHED} accesses`,
+      title: "An emulator's day: registers, invalidations, TLB fills",
+      unit: "operation",
+      results: compare(writes, options),
+    },
+    {
+      title: `An emulator's day: page-table isolation, a switch and ${TOUCHED} accesses`,
       unit: "switch",
       results: compare(isolation, options),
     },

@@ -7,6 +7,10 @@ const PCIDE = bitOf(CR4, "PCIDE");
 const NO_FLUSH = bitOf(CR3, "NOFLUSH");
 const MASKING = bitOf(CR3, "LAM_U48") | bitOf(CR3, "LAM_U57");
 
+const ALL = (1n << 64n) - 1n;
+/** By MAXPHYADDR: the first address beyond it. */
+const LIMITS: readonly bigint[] = /* @__PURE__ */ Array.from({ length: 65 }, (_, bits) => 1n << BigInt(bits));
+
 /** What the processor has. */
 export interface Cr3Processor {
   readonly maxPhysAddr: number;
@@ -32,9 +36,10 @@ export function reservedCr3Bits(
   { maxPhysAddr, lam }: Cr3Processor,
 ): bigint {
   if (loadedBy === "mov" && !longMode) return 0n;
-  const above = (cr3 >> BigInt(maxPhysAddr)) << BigInt(maxPhysAddr);
   // Nearly every CR3: a guest writes it at each switch of processes.
-  if (above === 0n) return 0n;
+  const limit = LIMITS[maxPhysAddr]!;
+  if (cr3 < limit) return 0n;
+  const above = cr3 & -limit & ALL;
   const order = loadedBy === "mov" && (cr4 & PCIDE) !== 0n ? NO_FLUSH : 0n;
   return above & ~((lam ? MASKING : 0n) | order);
 }
@@ -48,8 +53,6 @@ export function checkCr3(cr3: bigint, loadedBy: RegisterLoad, state: Cr3State, p
     `(MAXPHYADDR ${processor.maxPhysAddr}${processor.lam ? "" : ", no LAM"})`;
   throw loadedBy === "mov" ? new GeneralProtectionError(message) : new VmEntryError(message);
 }
-
-const ALL = (1n << 64n) - 1n;
 
 /** Bits that MOV to CR3 refuses in this state, whatever the others are: bit 63 as an order needs CR4.PCIDE. */
 export function refusedByMov(state: Cr3State, processor: Cr3Processor): bigint {

@@ -23,8 +23,8 @@ describe("the packed package", () => {
     );
   });
 
-  it("has nothing but what is built, the example and documents", () => {
-    const expected = /^(dist\/.*\.(js|d\.ts)|dist\/core\.wasm|examples\/[^/]+\.gz|package\.json|[A-Z]+(\.md)?)$/;
+  it("has nothing but what is built, examples and documents", () => {
+    const expected = /^(dist\/.*\.(js|d\.ts)|dist\/core\.wasm|examples\/[^/]+\.(gz|mjs)|package\.json|[A-Z]+(\.md)?)$/;
     expect(files.map((file) => file.path).filter((path) => !expected.test(path))).toEqual([]);
   });
 

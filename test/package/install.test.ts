@@ -116,6 +116,12 @@ describe("the package, installed in another project", () => {
     expect(expected).toHaveLength(3);
   });
 
+  it("brings the example of a TLB of one's own", async () => {
+    const { code, stdout, stderr } = await run(process.execPath, "node_modules/x86-paging/examples/own-tlb.mjs");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^\d{5} hits, 1\d\d walks\n$/);
+  });
+
   it("brings the random guests", async () => {
     const { code, stdout, stderr } = await run(
       bin,

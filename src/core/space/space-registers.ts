@@ -97,7 +97,9 @@ export class SpaceRegisters {
   /** PKRU and PKRS, 32 bits each. */
   writeKeys(pkru: number, pkrs: number): void {
     this.#exports.writeKeys(this.#record.at, pkru, pkrs);
-    this.#note({ pkru, pkrs });
+    if (this.#written === NOTHING) this.#written = {};
+    this.#written.pkru = pkru;
+    this.#written.pkrs = pkrs;
   }
 
   /**

@@ -594,7 +594,8 @@ function isWide(mode: PagingMode): boolean {
 
 /** A register of 32 bits, which emulators often hold as a signed integer. */
 function toRegister32(value: number, what: string): number {
-  return checkInteger(value, -0x8000_0000, 0xffff_ffff, what, RangeError) >>> 0;
+  if (Number.isInteger(value) && value >= -0x8000_0000 && value <= 0xffff_ffff) return value >>> 0;
+  return checkInteger(value, -0x8000_0000, 0xffff_ffff, what, RangeError);
 }
 
 /** log2 of the bytes that a leaf maps; without paging, where there is none, addresses have 32 bits. */

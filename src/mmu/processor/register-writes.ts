@@ -50,20 +50,28 @@ export function moveToCr3(vm: Machine, cpu: Cpu, operand: bigint): void {
   const { registers } = cpu;
   const pcide = (registers.cr4 & CR4.pcide) !== 0;
   checkCr3(operand, "mov", cr3State(registers), cr3Processor(vm));
-  const value = isLongMode(registers) ? operand & ~(pcide ? CR3_NO_FLUSH : 0n) : BigInt.asUintN(32, operand);
+  const value = movedCr3(registers, operand, pcide);
   const pae = isPaePaging(registers);
   const same = value === registers.cr3;
   if (!same || pae) {
-    if (!cpu.walksNested && value & vm.limits.aliasMask) {
+    const { aliasMask } = vm.limits;
+    if (aliasMask !== 0n && !cpu.walksNested && value & aliasMask) {
       throw new GeneralProtectionError(`CR3 0x${value.toString(16)} has alias bits`);
     }
     const reloaded = pae && loadPdptes(vm, cpu, value);
-    cpu.registers = { ...registers, cr3: value };
+    const { cr0, cr4, efer } = registers;
+    cpu.registers = { cr0, cr3: value, cr4, efer };
     cpu.walkMmu.pgd = value;
     if (!same || (reloaded && vm.tdp === undefined)) switchRoot(vm, cpu, value);
   }
   const keeps = pcide && (operand & CR3_NO_FLUSH) !== 0n;
   if (!keeps) invalidatePcid(vm, cpu, pcide ? value & PCID : 0n);
+}
+
+/** What CR3 is then: the operand as it is, where that says no more. */
+function movedCr3(registers: PagingRegisters, operand: bigint, pcide: boolean): bigint {
+  if (!isLongMode(registers)) return BigInt.asUintN(32, operand);
+  return pcide ? operand & ~CR3_NO_FLUSH : operand;
 }
 
 /** What follows from a write to CR0, CR4 or EFER; with `freesRoots` no root may be used again. */
