@@ -13,7 +13,10 @@ const A = 0x20n;
 const PS = 0x80n;
 const XD = 1n << 63n;
 
-/** Frames: RAM with the guest's tables in front, read-only RAM, a source's, and behind these nothing until the second stage's tables. */
+/**
+ * Frames: RAM with the guest's tables in front, read-only RAM, a source's, and behind these nothing until the second
+ * stage's tables.
+ */
 export const RAM_FRAMES = 32;
 export const READ_ONLY_FRAMES = 8;
 export const SOURCE_FRAMES = 8;

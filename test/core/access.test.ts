@@ -8,7 +8,10 @@ const A = 0x20n;
 const D = 0x40n;
 const core = loadSync();
 
-/** Leaves of linear pages 0 to 15: RAM at 0x20000, not in order; 4 and 5 are not present, 6 a hole, 7 read-only RAM, 8 a source's. */
+/**
+ * Leaves of linear pages 0 to 15: RAM at 0x20000, not in order; 4 and 5 are not present, 6 a hole, 7 read-only RAM, 8 a
+ * source's.
+ */
 const FRAMES = [
   0x20,
   0x25,
@@ -95,6 +98,30 @@ describe("a value across two pages", () => {
     ]);
     expect(data.writeU16(0xfff, 0xbbaa)).toEqual({ ok: true, done: 2 });
     expect([memory.readU8(0x20fff), memory.readU8(0x25000)]).toEqual([0xaa, 0xbb]);
+  });
+
+  it.each([1, 2, 4, 8] as const)("of %i bytes is right at every offset", (size) => {
+    const { memory, fast } = guest();
+    const value = Uint8Array.from({ length: size }, (_, n) => 0xf1 + n);
+    const whole = value.reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
+    const [upper, lower] = [Number(whole >> 32n), Number(whole & 0xffff_ffffn)];
+    for (let offset = 0xff0; offset < 0x1000; offset++) {
+      const [first, second] = [Math.min(size, 0x1000 - offset), Math.max(0, offset + size - 0x1000)];
+      memory.write(0x20000, new Uint8Array(0x3000));
+      memory.write(0x25000, new Uint8Array(0x1000));
+      if (size === 1) fast.writeU8(0, offset, lower, Access.Write);
+      if (size === 2) fast.writeU16(0, offset, lower, Access.Write);
+      if (size === 4) fast.writeU32(0, offset, lower, Access.Write);
+      if (size === 8) fast.writeU64(0, offset, upper, lower, Access.Write);
+      const expected = new Uint8Array(0x3000);
+      expected.set(value.subarray(0, first), offset);
+      expect(Buffer.compare(memory.read(0x20000, 0x3000), expected)).toBe(0);
+      expect([...memory.read(0x25000, second)]).toEqual([...value.subarray(first)]);
+      expect(memory.readU8(0x25000 + second)).toBe(0);
+      const name = `readU${size * 8}` as "readU8" | "readU16" | "readU32" | "readU64";
+      expect(fast[name](0, offset, Access.Read)).toBe(lower);
+      if (size === 8) expect(fast.upperHalf).toBe(upper);
+    }
   });
 
   it("faults before a device on its first page is asked", () => {

@@ -7,8 +7,8 @@ import type { RangeFault, RangeRun } from "./results.js";
 import type { Translator } from "./translator.js";
 
 /**
- * The runs of `length` bytes from `address` on, in order, ending with the first fault if there is one. Pages are translated as the
- * runs are asked for, one translation a page of whatever size.
+ * The runs of `length` bytes from `address` on, in order, ending with the first fault if there is one. Pages are
+ * translated as the runs are asked for, one translation a page of whatever size.
  */
 export function translateRange(
   space: Translator,

@@ -15,9 +15,9 @@ export interface FaultFailure {
 }
 
 /**
- * A byte of the access was translated, but what lies there is not for the processor to read or write by itself: "unbacked" is
- * in no slot and no page of the source (a device, or nothing), "read-only" may be read only (a slot that is `readOnly` or a
- * window, a page of the source) and was to be written.
+ * A byte of the access was translated, but what lies there is not for the processor to read or write by itself:
+ * "unbacked" is in no slot and no page of the source (a device, or nothing), "read-only" may be read only (a slot that is
+ * `readOnly` or a window, a page of the source) and was to be written.
  */
 export interface MemoryFailure {
   readonly ok: false;

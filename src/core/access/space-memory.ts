@@ -27,14 +27,15 @@ const MOST_BYTES = 2 ** 30;
 const FIRST_BYTES = 2 ** 16;
 
 /**
- * The memory of a space, by its linear addresses (guest-physical ones of an EPT or NPT space). `access` is a word of Access flags as
- * for `translate`, for a write one with Write, whether it says so or not; with Probe no accessed or dirty bit is set.
- * What has an address throws RangeError for what is no 64-bit address and for a bad access, ConfigError for a linear address
- * above 32 bits outside long mode, and what the page source throws. After the last address comes 0.
+ * The memory of a space, by its linear addresses (guest-physical ones of an EPT or NPT space). `access` is a word of
+ * Access flags as for `translate`, for a write one with Write, whether it says so or not; with Probe no accessed or dirty
+ * bit is set. What has an address throws RangeError for what is no 64-bit address and for a bad access, ConfigError for a
+ * linear address above 32 bits outside long mode, and what the page source throws. After the last address comes 0.
  *
- * A value is one access of a processor: both of its pages are translated before a byte is looked at. What copies bytes goes page
- * by page, and its first byte that fails is the one reported; a write has translated every page before it stores a byte. Pages
- * that were translated before the failing one have their accessed bits, and of a write dirty bits, set.
+ * A value is one access of a processor: both of its pages are translated before a byte is looked at. What copies bytes
+ * goes page by page, and its first byte that fails is the one reported; a write has translated every page before it
+ * stores a byte. Pages that were translated before the failing one have their accessed bits, and of a write dirty bits,
+ * set.
  */
 export class SpaceMemory {
   /** The same for values in two halves and without results that are objects. */
@@ -49,8 +50,8 @@ export class SpaceMemory {
   }
 
   /**
-   * Reads `length` bytes, at most 2^30. Of a failed read `bytes` are those in front of the byte that failed. Throws RangeError for
-   * another length.
+   * Reads `length` bytes, at most 2^30. Of a failed read `bytes` are those in front of the byte that failed. Throws
+   * RangeError for another length.
    */
   read(address: U64, length: number, access: number = Access.Read): ReadResult {
     checkInteger(length, 0, MOST_BYTES, "length", RangeError);
@@ -77,8 +78,8 @@ export class SpaceMemory {
   }
 
   /**
-   * Reads up to a NUL, at most `maxLength` bytes (at most 2^30); pages behind the NUL are not touched. No NUL in `maxLength` bytes
-   * is no failure: `terminated` is false. Throws RangeError for another length.
+   * Reads up to a NUL, at most `maxLength` bytes (at most 2^30); pages behind the NUL are not touched. No NUL in
+   * `maxLength` bytes is no failure: `terminated` is false. Throws RangeError for another length.
    */
   readString(address: U64, maxLength: number, access: number = Access.Read): TextResult {
     checkInteger(maxLength, 0, MOST_BYTES, "maxLength", RangeError);
@@ -103,8 +104,8 @@ export class SpaceMemory {
   }
 
   /**
-   * Writes the bytes of a buffer, or of a view of one: all of them or none, whatever their number. Throws TypeError for data of
-   * another kind.
+   * Writes the bytes of a buffer, or of a view of one: all of them or none, whatever their number. Throws TypeError for
+   * data of another kind.
    */
   write(address: U64, data: Uint8Array | ArrayBufferView | ArrayBufferLike, access: number = Access.Write): CopyResult {
     const bytes = toBytes(data, "data");

@@ -1,6 +1,7 @@
 /**
- * Address line 20 of a PC, which its gate may hold low (A20M#): a processor masks bit 20 of every physical address then, those of
- * tables included, before it looks an address up in a cache or puts it on the bus. Manuals promise it for real mode only.
+ * Address line 20 of a PC, which its gate may hold low (A20M#): a processor masks bit 20 of every physical address then,
+ * those of tables included, before it looks an address up in a cache or puts it on the bus. Manuals promise it for real
+ * mode only.
  */
 import { bitOf, GATE } from "../../abi/index.js";
 import { PAGE_BYTES, type Slot } from "./slot-config.js";
@@ -19,8 +20,8 @@ export function maskFrame(gfn: bigint): bigint {
 }
 
 /**
- * What is seen of `slots`, in ascending order: each even MiB of them a second time, in the odd MiB above it. What lies in odd MiBs
- * is out of reach.
+ * What is seen of `slots`, in ascending order: each even MiB of them a second time, in the odd MiB above it. What lies in
+ * odd MiBs is out of reach.
  */
 export function maskSlots(slots: readonly Slot[]): Slot[] {
   const pieces: Slot[] = [];

@@ -31,9 +31,9 @@ export interface CoreMemoryConfig {
   /** Most pages of `source` that are kept at once, at least 64. Default 8192 (32 MiB). */
   readonly cachedPages?: number;
   /**
-   * Address line 20: false holds it low as a PC's gate does (A20M#), so that bit 20 is masked of every physical address of walks and
-   * of accesses through a space; MiB 2n + 1 shows what MiB 2n holds. `read` and `write` of the memory itself show RAM as it is.
-   * Default true.
+   * Address line 20: false holds it low as a PC's gate does (A20M#), so that bit 20 is masked of every physical address
+   * of walks and of accesses through a space; MiB 2n + 1 shows what MiB 2n holds. `read` and `write` of the memory itself
+   * show RAM as it is. Default true.
    */
   readonly a20?: boolean;
 }
@@ -98,7 +98,10 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     return this.#a20;
   }
 
-  /** Opens (true) or closes the gate of address line 20: spaces over this memory see it at once. Throws ConfigError for no boolean. */
+  /**
+   * Opens (true) or closes the gate of address line 20: spaces over this memory see it at once. Throws ConfigError for no
+   * boolean.
+   */
   set a20(enabled: boolean) {
     this.requireLive();
     const before = this.#a20;
@@ -135,8 +138,8 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
 
   /**
    * Moves, resizes or protects the slot at `gpa`, or puts other RAM behind it: what is not named stays. RAM that was
-   * allocated for the slot keeps its bytes, and gets zeros where it grows. Throws as `addSlot` and `removeSlot`, with nothing
-   * changed.
+   * allocated for the slot keeps its bytes, and gets zeros where it grows. Throws as `addSlot` and `removeSlot`, with
+   * nothing changed.
    */
   changeSlot(gpa: U64, changes: Partial<CoreSlotConfig>): void {
     const slot = this.#slotAt(gpa);
@@ -262,7 +265,10 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     return bytes;
   }
 
-  /** Fills a buffer, or a view of one, from `gpa`. Throws what `read` throws, with nothing copied; TypeError for anything else. */
+  /**
+   * Fills a buffer, or a view of one, from `gpa`. Throws what `read` throws, with nothing copied; TypeError for anything
+   * else.
+   */
   readInto(gpa: U64, into: Uint8Array | ArrayBufferView | ArrayBufferLike): void {
     const bytes = toBytes(into, "into");
     const target = lastingBytes(bytes, this.linear);
@@ -281,8 +287,8 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
   }
 
   /**
-   * @internal The bytes of the source's page that holds `pa`, which no slot does; undefined where it has none. Throws what the
-   * source throws, DisposedError where it disposed of this memory.
+   * @internal The bytes of the source's page that holds `pa`, which no slot does; undefined where it has none. Throws
+   * what the source throws, DisposedError where it disposed of this memory.
    */
   sourcePage(pa: number): Uint8Array | undefined {
     if (this.#cache === undefined) return undefined;

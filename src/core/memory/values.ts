@@ -9,8 +9,8 @@ import { type GuestText, textOf } from "./text.js";
 const MOST_TEXT = 2 ** 20;
 
 /**
- * Little-endian values of 1 to 8 bytes at any guest-physical address. They throw what `read` and `write` throw, and RangeError for
- * a value that does not fit.
+ * Little-endian values of 1 to 8 bytes at any guest-physical address. They throw what `read` and `write` throw, and
+ * RangeError for a value that does not fit.
  */
 export abstract class PhysicalValues {
   abstract read(gpa: U64, length: number): Uint8Array;
@@ -54,8 +54,8 @@ export abstract class PhysicalValues {
   }
 
   /**
-   * The bytes from `gpa` up to a NUL, at most `maxLength` (at most 2^20). Throws what `read` throws where the memory ends before,
-   * RangeError for another length.
+   * The bytes from `gpa` up to a NUL, at most `maxLength` (at most 2^20). Throws what `read` throws where the memory ends
+   * before, RangeError for another length.
    */
   readString(gpa: U64, maxLength: number): GuestText {
     checkInteger(maxLength, 0, MOST_TEXT, "maxLength", RangeError);

@@ -310,9 +310,10 @@ export class CoreSpace implements AddressSpace, Translator {
   }
 
   /**
-   * Translates `high:low` (two 32-bit halves, signed or not) for a word of Access flags, and leaves all that a TLB entry is
-   * made of in `Core.resultLine`: no BigInt, nothing allocated. Returns the Status. A/D flags are set as by `translate`;
-   * what a line allows later accesses is in docs/embedding.md. Throws ConfigError for an address that the mode does not have.
+   * Translates `high:low` (two 32-bit halves, signed or not) for a word of Access flags, and leaves all that a TLB entry
+   * is made of in `Core.resultLine`: no BigInt, nothing allocated. Returns the Status. A/D flags are set as by
+   * `translate`; what a line allows later accesses is in docs/embedding.md. Throws ConfigError for an address that the
+   * mode does not have.
    */
   translateLine(high: number, low: number, access: number): number {
     if (this.#disposed) throwDisposed();
@@ -418,9 +419,9 @@ export class CoreSpace implements AddressSpace, Translator {
   }
 
   /**
-   * Where `length` bytes from `address` on lie (up to 2^64-1, in constant memory): runs that are contiguous in physical memory,
-   * ending with the first fault if there is one. Translates each page, of whatever size, once and as it is asked for: with
-   * Access.Probe nothing is marked accessed. Throws what `translate` throws.
+   * Where `length` bytes from `address` on lie (up to 2^64-1, in constant memory): runs that are contiguous in physical
+   * memory, ending with the first fault if there is one. Translates each page, of whatever size, once and as it is asked
+   * for: with Access.Probe nothing is marked accessed. Throws what `translate` throws.
    */
   translateRange(address: U64, length: U64, access: number = Access.Read): IterableIterator<RangeRun | RangeFault> {
     this.#requireLive();
