@@ -28,7 +28,7 @@ describe("a memory without address line 20", () => {
   });
 
   it("masks the addresses of tables, fast and slow, and sets accessed and dirty bits where they really lie", () => {
-    const memory = core.createMemory({ slots: [{ gpa: 0, size: 2 * MIB }], a20: false });
+    const memory = core.createMemory({ slots: [{ gpa: 0, size: 16 * MIB }], a20: false });
     // CR3 and every entry name the odd MiB.
     for (let table = 1n; table <= 3n; table++) memory.writeU64(table << 12n, ((table + 1n) << 12n) | 0x100007n);
     memory.writeU64(0x4000, 0x105007n);

@@ -138,8 +138,8 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
 
   /**
    * Moves, resizes or protects the slot at `gpa`, or puts other RAM behind it: what is not named stays. RAM that was
-   * allocated for the slot keeps its bytes, and gets zeros where it grows. Throws as `addSlot` and `removeSlot`, with
-   * nothing changed.
+   * allocated for the slot keeps its bytes, and gets zeros where it grows. Throws as `addSlot` and `removeSlot`, with nothing
+   * changed.
    */
   changeSlot(gpa: U64, changes: Partial<CoreSlotConfig>): void {
     const slot = this.#slotAt(gpa);

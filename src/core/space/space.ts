@@ -310,10 +310,9 @@ export class CoreSpace implements AddressSpace, Translator {
   }
 
   /**
-   * Translates `high:low` (two 32-bit halves, signed or not) for a word of Access flags, and leaves all that a TLB entry
-   * is made of in `Core.resultLine`: no BigInt, nothing allocated. Returns the Status. A/D flags are set as by
-   * `translate`; what a line allows later accesses is in docs/embedding.md. Throws ConfigError for an address that the
-   * mode does not have.
+   * Translates `high:low` (two 32-bit halves, signed or not) for a word of Access flags, and leaves all that a TLB entry is
+   * made of in `Core.resultLine`: no BigInt, nothing allocated. Returns the Status. A/D flags are set as by `translate`;
+   * what a line allows later accesses is in docs/embedding.md. Throws ConfigError for an address that the mode does not have.
    */
   translateLine(high: number, low: number, access: number): number {
     if (this.#disposed) throwDisposed();
