@@ -152,6 +152,19 @@ describe("a value across two pages", () => {
     expect(flat.data.fast.readU16(0, -1, Access.Read)).toBe(0x0302);
   });
 
+  it("fails at address 0 where that is what it goes on at", () => {
+    const { data } = guest();
+    const { memory } = guest();
+    memory.writeU64(0x4000, 0n);
+    const without = core.createAddressSpace(memory, LONG).data;
+    expect(data.readU16(2n ** 64n - 1n)).toMatchObject({ ok: true });
+    expect(without.readU16(2n ** 64n - 1n)).toMatchObject({ reason: "fault", address: 0n, fault: { address: 0n } });
+    const ram = core.createMemory({ slots: [{ gpa: 0xffff_f000, size: 0x1000 }] });
+    const flat = core.createAddressSpace(ram, { cr0: 1, cr3: 0, cr4: 0, efer: 0 });
+    expect(flat.data.writeU32(0xffff_fffd, 1)).toMatchObject({ reason: "unbacked", address: 0n, pa: 0n });
+    expect(flat.data.read(0xffff_fffd, 4)).toMatchObject({ reason: "unbacked", done: 3, address: 0n });
+  });
+
   it("is not canonical where its second page is not", () => {
     const { data } = guest();
     const fault = { status: Status.NonCanonical, vector: 13, address: 0x8000_0000_0000n };
@@ -440,7 +453,7 @@ describe("a source", () => {
       readPage(gfn, into) {
         counting.readPage(gfn, into);
         if (depth++ === 0 && gfn === 0x60n) {
-          expect(fast.readU64(0, 0xffc, Access.Read)).toBe(0x04030201);
+          expect(fast.readU64(0, 0x2ffc, Access.Read)).toBe(0x0b0a0908);
           expect(fast.readU32(0, 0x6000, Access.Read)).toBe(NO_MEMORY);
         }
         depth--;
@@ -448,6 +461,7 @@ describe("a source", () => {
       },
     });
     memory.write(0x20ffc, Uint8Array.of(1, 2, 3, 4));
+    memory.write(0x22ffc, Uint8Array.of(8, 9, 10, 11));
     memory.writeU64(0x4000 + 7 * 8, 0x20007n);
     expect(data.readU64(0x7ffc)).toEqual({ ok: true, value: 0x0302010004030201n });
     expect(data.read(0x7ffe, 4).bytes).toEqual(Uint8Array.of(3, 4, 0, 1));

@@ -21,7 +21,6 @@ import { mergeRuns, type Run } from "../../runs.js";
 import { translateRange } from "../access/range.js";
 import type { RangeFault, RangeRun } from "../access/results.js";
 import { SpaceMemory } from "../access/space-memory.js";
-import type { Translator } from "../access/translator.js";
 import { checkAccess } from "../checks/access.js";
 import { toU64 } from "../checks/numbers.js";
 import { lasting } from "../linear/lasting.js";
@@ -50,7 +49,7 @@ export function decodeFault(result: number): { status: number; errorCode: number
   return { status: packed >>> 16, errorCode: packed & 0xffff };
 }
 
-export class CoreSpace implements AddressSpace, Translator {
+export class CoreSpace implements AddressSpace {
   /**
    * Linear address of the SPACE record, the first argument of the core's calls. `declare`: a field that begins as
    * undefined would be checked for being a number in every call.
