@@ -1,4 +1,4 @@
-/** Starts dist anew, so that nothing of an earlier build is shipped, with the Wasm file (`x86-paging/core.wasm`) in it. */
+/** Starts dist anew, so that nothing of an earlier build is shipped, with the Wasm files in it. */
 import { copyFileSync, mkdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,4 +6,4 @@ import { fileURLToPath } from "node:url";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 rmSync(join(root, "dist"), { recursive: true, force: true });
 mkdirSync(join(root, "dist"));
-copyFileSync(join(root, "build", "core.wasm"), join(root, "dist", "core.wasm"));
+for (const file of ["core.wasm", "core.shared.wasm"]) copyFileSync(join(root, "build", file), join(root, "dist", file));

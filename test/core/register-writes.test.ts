@@ -191,6 +191,19 @@ describe.each([0, 64])("a space with a TLB of %s entries", (tlbEntries) => {
   });
 });
 
+it("an update that names CR0 loads a PAE guest's PDPTEs again, one of PKRU does not", () => {
+  const { memory, space } = guest({ cr3: ROOTS[2], efer: 0x800n });
+  const found = () => space.translateFast32(0x4000, Access.Probe);
+  const before = found();
+  expect(before).toBeGreaterThan(0);
+  memory.writeU64(ROOTS[2], 0x5001n);
+  space.update({ pkru: 4 });
+  expect(found()).toBe(before);
+  space.update({ cr0: LONG.cr0 });
+  expect(found()).not.toBe(before);
+  memory.dispose();
+});
+
 it("a write to CR3 begins and ends linear-address masking", () => {
   const { memory, space } = guest({ cr4: cr4("PAE", "LA57") });
   // Without masking the address is another page's.

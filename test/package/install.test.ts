@@ -43,6 +43,7 @@ describe("the package, installed in another project", () => {
       difference: "none",
       level: 3,
       paging: "pae",
+      shared: 0,
       vm: "function",
       rules: true,
       spte: "none",

@@ -123,7 +123,7 @@ export class SpaceMemory {
     if (!Array.isArray(runs)) return runs;
     // Nothing calls anybody from here on. Bytes of linear memory may lie where others are written.
     let from = given();
-    if (from.buffer === linear.memory.buffer) from = from.slice();
+    if (!(from.buffer instanceof ArrayBuffer) || from.buffer === linear.memory.buffer) from = from.slice();
     let start = 0;
     for (let i = 0; i < runs.length; i += 2) {
       linear.u8.set(from.subarray(start, runs[i + 1]!), runs[i]!);

@@ -128,6 +128,8 @@ export class SpaceRegisters {
       else if (name === "pkru") value = pkru = low(changes.pkru);
       else if (name === "pkrs") value = pkrs = low(changes.pkrs);
       if (value === undefined || Number.isNaN(value)) return false;
+      // MOV to a control register may load the PDPTEs.
+      if (this.#latches && !name.startsWith("pk")) return false;
     }
     if (cr0 !== now.cr0 || cr4 !== now.cr4 || efer !== now.efer) {
       const saved = this.#find(cr0, cr4, efer);
@@ -148,14 +150,18 @@ export class SpaceRegisters {
     Object.assign(this.#written, withUnsignedRegisters(changes));
   }
 
+  /** PAE paging with PDPTEs in registers. */
+  get #latches(): boolean {
+    const live = (this.#fields.features & CODES.FEATURE_LIVE_PDPTES) !== 0;
+    return this.#record.mode === CODES.MODE_PAE && !live;
+  }
+
   /** Keeps what the registers made of the space, for when they come again. PDPTEs are loaded each time. */
   remember(): void {
     const { cr0, cr4, efer } = this.#now;
-    const live = (this.#fields.features & CODES.FEATURE_LIVE_PDPTES) !== 0;
-    const latches = this.#record.mode === CODES.MODE_PAE && !live;
     // Without linear-address masking the record lacks bits that CR3 has, which another mode may refuse.
     const { lam = true } = this.#config.cpu ?? {};
-    if (latches || !lam || this.#find(cr0, cr4, efer) !== undefined) return;
+    if (this.#latches || !lam || this.#find(cr0, cr4, efer) !== undefined) return;
     let saved = this.#modes[this.#nextMode];
     if (saved === undefined) {
       const at = this.#allocate();

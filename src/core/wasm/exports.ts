@@ -63,7 +63,9 @@ export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memo
     instance = new WebAssembly.Instance(module, { env: { memory } });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    throw new ConfigError(`the memory is none that the core works in: expected 32 bits, not shared (${reason})`);
+    throw new ConfigError(
+      `the memory is none that this module works in: expected 32 bits, shared for x86-paging/shared and else not (${reason})`,
+    );
   }
   return { ...instance.exports } as unknown as CoreExports;
 }

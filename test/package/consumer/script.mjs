@@ -13,6 +13,7 @@ import { VirtualMachine } from "x86-paging/mmu";
 import { RULES } from "x86-paging/recording";
 import { createReference } from "x86-paging/reference";
 import { guestLevel } from "x86-paging/role";
+import { loadShared } from "x86-paging/shared";
 import { decodeSpte } from "x86-paging/spte";
 
 const [dumpFile, address, vector] = process.argv.slice(2);
@@ -36,6 +37,9 @@ const translations = spaces.map((space) => {
 const { checks } = explain(spaces[1], BigInt(address), Access.Read);
 file.close();
 
+const threads = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
+const shared = await loadShared(undefined, { memory: threads, region: { base: 0x10000, size: 0x10000 } });
+
 console.log(
   JSON.stringify({
     version: JSON.parse(exported("package.json")).version,
@@ -45,6 +49,7 @@ console.log(
     difference: fuzzRound(engines[1], engines[3], 1, 20) ?? "none",
     level: guestLevel({ cr0: Number(cr0), cr4: Number(cr4), efer: Number(efer) }),
     paging: (BigInt(cr0) & bitOf(CR0, "PG")) !== 0n && pagingModeOf(registers),
+    shared: shared.createMemory({}).slots.length,
     vm: typeof VirtualMachine,
     rules: Object.keys(RULES).length > 0,
     spte: decodeSpte(0n, { format: "ept", level: 1 }).kind,

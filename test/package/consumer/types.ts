@@ -22,6 +22,7 @@ import type { HostMemory, VirtualMachine } from "x86-paging/mmu";
 import { readRecording } from "x86-paging/recording";
 import { createReference } from "x86-paging/reference";
 import { type Era, layoutOf } from "x86-paging/role";
+import { loadShared, type SharedOptions } from "x86-paging/shared";
 import { type DecodedSpte, decodeSpte } from "x86-paging/spte";
 
 export async function open(file: string | Blob, url: URL): Promise<AddressSpace> {
@@ -62,3 +63,6 @@ export const problems = (vm: VirtualMachine): number => vm.audit().length;
 export const pfn = (host: HostMemory): bigint | undefined => host.peek(0n)?.pfn;
 export const steps = (folder: string): number => readRecording(folder).steps.length;
 export { loadSync, runVectors };
+
+export const thread = async (options: SharedOptions): Promise<boolean> =>
+  (await loadShared(undefined, options)).linearMemory === options.memory;

@@ -1,0 +1,51 @@
+/**
+ * x86-paging/shared: the core over a shared memory, for emulators whose vCPUs run in workers. The Wasm is a build of its own,
+ * which imports a shared memory; it is a file of the package, not inlined.
+ */
+import { compile, type WasmSource } from "./compile.js";
+import { Core } from "./core.js";
+import type { Region } from "./linear/linear-memory.js";
+
+export { Access, Status } from "../abi/index.js";
+export type * from "../api.js";
+export * from "../errors.js";
+export { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
+export type { CoreSlotConfig } from "./memory/slot-config.js";
+export { BatchBuffer, type BatchKernel } from "./space/batch.js";
+export { ResultFlag, ResultLine } from "./space/result-line.js";
+export { CoreSpace, decodeFault } from "./space/space.js";
+export { Core, type Region, type WasmSource };
+
+export interface SharedOptions {
+  /** A shared memory of 32 bits: `new WebAssembly.Memory({ initial, maximum, shared: true })`. */
+  readonly memory: WebAssembly.Memory;
+  /**
+   * The part of it that this thread's core keeps its records in, in bytes, both multiples of 16. Each thread has its own: one
+   * thread cannot see what another was given, so nothing checks that.
+   */
+  readonly region: Region;
+}
+
+/** Node's way to the file; nothing where there is none. */
+interface NodeProcess {
+  getBuiltinModule?(name: "node:fs"): { readFileSync(path: URL): Uint8Array<ArrayBuffer> } | undefined;
+}
+
+/**
+ * A core for this thread. Its spaces and memories are this thread's own; RAM and the tables in it are shared, and accessed and
+ * dirty flags are set by atomic compare-and-exchange, as processors do. `source` as of `load`: where many threads start, one
+ * compiles and posts the module to the others. Default: the file of the package. Rejects with LoadError and ConfigError as
+ * `load` does.
+ */
+export async function loadShared(source: WasmSource | undefined, options: SharedOptions): Promise<Core> {
+  const module = await compile(source ?? packaged());
+  return new Core(module, { memory: options.memory, region: options.region });
+}
+
+/** A URL to be fetched, or in Node, whose `fetch` does not take file: URLs, the bytes. */
+function packaged(): URL | Uint8Array<ArrayBuffer> {
+  const url = new URL("../core.shared.wasm", import.meta.url);
+  const { process } = globalThis as { readonly process?: NodeProcess };
+  const fs = url.protocol === "file:" ? process?.getBuiltinModule?.("node:fs") : undefined;
+  return fs === undefined ? url : fs.readFileSync(url);
+}
