@@ -335,6 +335,7 @@ describe("accesses", () => {
       expect(() => data.read(0, 1, bad)).toThrow(RangeError);
     }
     expect(() => data.writeU8(0, 1, Access.Fetch)).toThrow(RangeError);
+    expect(() => data.writeU8(0, 1, 0.5)).toThrow(RangeError);
     expect(() => data.write(0, bytes, Access.Fetch)).toThrow(RangeError);
     for (const bad of [-1, 0.5, 2 ** 30 + 1, 2 ** 40, Number.POSITIVE_INFINITY]) {
       expect(() => data.read(0, bad)).toThrow(RangeError);
@@ -483,45 +484,47 @@ describe("a source", () => {
   });
 
   it("may change slots: what was found before is looked for again", () => {
-    // Tables in pages of the source: 0x1000 is RAM, and so is 0x2000 until the source takes it away.
+    // Tables in pages of the source: what is on either side of 2 MiB has a table of its own.
     const tables = guest();
+    tables.memory.writeU64(0x3008, 0x5007n);
+    tables.memory.writeU64(0x5000, 0x22007n);
     let change = () => {};
     const memory = core.createMemory({
       slots: [
-        { gpa: 0x25000, size: 0x1000 },
+        { gpa: 0x2e000, size: 0x1000 },
         { gpa: 0x22000, size: 0x1000 },
       ],
       source: {
         readPage(gfn, into) {
-          if (gfn === 4n) change();
+          if (gfn === 5n) change();
           into.set(tables.memory.read(gfn << 12n, 4096));
           return gfn < 0x10n;
         },
       },
     });
     const { data } = core.createAddressSpace(memory, LONG);
-    expect(data.writeU32(0x1ffe, 0x04030201)).toEqual({ ok: true, done: 4 });
+    expect(data.writeU32(0x1f_fffe, 0x04030201)).toEqual({ ok: true, done: 4 });
     const { linear } = core.internals();
-    const before = memory.slots.find(({ gpa }) => gpa === 0x25000n)!.linear;
-    memory.invalidatePage(4);
+    const before = memory.slots.find(({ gpa }) => gpa === 0x2e000n)!.linear;
+    memory.invalidatePage(5);
     change = () => {
       change = () => {};
       core.linearMemory.grow(1);
-      memory.removeSlot(0x25000);
-      memory.addSlot({ gpa: 0x25000, size: 0x2000 });
+      memory.removeSlot(0x2e000);
+      memory.addSlot({ gpa: 0x2e000, size: 0x2000 });
     };
-    // The page of 0x1fff lies elsewhere when the second page is translated; the table of both is read in between.
+    // The first page lies elsewhere when the second one has been translated.
     const bytes = linear.allocate(16);
     linear.u8.set([5, 6, 7, 8], bytes);
     const given = new Uint8Array(core.linearMemory.buffer, bytes, 4);
-    expect(data.write(0x1ffe, given)).toEqual({ ok: true, done: 4 });
-    expect([...memory.read(0x25ffe, 2), ...memory.read(0x22000, 2)]).toEqual([5, 6, 7, 8]);
-    expect(memory.slots.find(({ gpa }) => gpa === 0x25000n)!.linear).not.toBe(before);
+    expect(data.write(0x1f_fffe, given)).toEqual({ ok: true, done: 4 });
+    expect([...memory.read(0x2effe, 2), ...memory.read(0x22000, 2)]).toEqual([5, 6, 7, 8]);
+    expect(memory.slots.find(({ gpa }) => gpa === 0x2e000n)!.linear).not.toBe(before);
     expect(linear.u8[before + 0xffe]).not.toBe(5);
     memory.removeSlot(0x22000);
-    expect(data.fast.readU8(0, 0x2000, Access.Read)).toBe(NO_MEMORY);
-    memory.changeSlot(0x25000, { readOnly: true });
-    expect(data.writeU8(0x1000, 1)).toMatchObject({ reason: "read-only" });
+    expect(data.fast.readU8(0, 0x20_0000, Access.Read)).toBe(NO_MEMORY);
+    memory.changeSlot(0x2e000, { readOnly: true });
+    expect(data.writeU8(0x1f_f000, 1)).toMatchObject({ reason: "read-only" });
     memory.dispose();
   });
 
