@@ -59,6 +59,17 @@ describe("a memory without address line 20", () => {
     memory.dispose();
   });
 
+  it("shows several slots of one MiB in their order", () => {
+    const slots = [0, 0x2000, 0x4000, 0x6000, 0x8000].map((gpa) => ({ gpa, size: 0x1000 }));
+    const memory = core.createMemory({ slots, a20: false });
+    const { data } = core.createAddressSpace(memory, REAL);
+    for (const { gpa } of slots) {
+      memory.writeU8(gpa, 1 + gpa / 0x1000);
+      for (const at of [gpa, MIB + gpa]) expect(data.readU8(at)).toEqual({ ok: true, value: 1 + gpa / 0x1000 });
+    }
+    memory.dispose();
+  });
+
   it("asks a source for the page of the even MiB, for tables and for data", () => {
     const asked: bigint[] = [];
     const source = {

@@ -210,6 +210,19 @@ describe("what is translated and is no RAM", () => {
     expect(memory.read(pa, 8)).toEqual(before);
   });
 
+  it("begins right behind a slot, and is at an offset of a source's page", () => {
+    const { data } = guest();
+    expect(data.read(0x8123, 2).bytes).toEqual(Uint8Array.of(0x23, 0x24));
+    expect(data.write(0x3000, new Uint8Array(0x1000)).done).toBe(0x1000);
+    const ram = core.createMemory({ slots: [{ gpa: 0, size: 0x1000 }] });
+    const flat = core.createAddressSpace(ram, { cr0: 1, cr3: 0, cr4: 0, efer: 0 });
+    expect(flat.data.readU8(0x1000)).toMatchObject({ reason: "unbacked" });
+    expect(flat.data.write(0xff0, new Uint8Array(32))).toMatchObject({ reason: "unbacked", done: 0, address: 0x1000n });
+    const ept = core.createEpt(ram, { eptp: 0x1e });
+    expect(ept.data.readU16(0xffff_ffff)).toMatchObject({ reason: "fault", address: 0xffff_ffffn });
+    expect(ept.isNarrow).toBe(false);
+  });
+
   it("a window on what the core keeps is not written", () => {
     const { linear } = core.internals();
     const at = linear.allocate(4096, 4096);
@@ -623,6 +636,15 @@ describe("a range", () => {
     ]);
     expect(translate).toHaveBeenCalledTimes(4);
     memory.dispose();
+  });
+
+  it("that goes on at 0 ends a run, wherever it leads", () => {
+    const { memory, space } = guest();
+    memory.writeU64(0x4ff8, 0x1f007n);
+    expect([...space.translateRange(2n ** 64n - 4096n, 8192)].map((run) => run.ok && run.address)).toEqual([
+      2n ** 64n - 4096n,
+      0n,
+    ]);
   });
 
   it("refuses what is no range", () => {
