@@ -6,6 +6,7 @@ import { existsSync } from "node:fs";
 import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import type { Benchmarks, BenchmarkUnit } from "../src/cli/benchmarks.js";
+import { measureAccess } from "./access.js";
 import { measureEnumeration } from "./enumerate.js";
 import { FULL_GROWTH, growthSteps, QUICK_GROWTH } from "./growth.js";
 import { loadNative, type Native } from "./native.js";
@@ -54,6 +55,7 @@ export const benchmarks: Benchmarks = {
       run: () => ({ sections: [measureCase(one, nativeOrNone(), options)] }),
     }));
     units.push({ title: "Software TLB", run: () => ({ sections: [measureTlb(nativeOrNone(), options)] }) });
+    units.push({ title: "Memory access", run: () => ({ sections: measureAccess(options) }) });
     units.push({ title: "An emulator's day", run: () => ({ sections: measureRegisters(options) }) });
     units.push({ title: "Slots", run: () => ({ sections: measureSlots(options) }) });
     units.push({ title: "Enumeration", run: () => ({ sections: measureEnumeration(nativeOrNone(), options) }) });

@@ -87,6 +87,10 @@ export const PLACES: readonly Place[] = [
     mayImport: [...GROUND, "src/core/checks", "src/core/wasm", "src/core/linear", "src/core/records"],
   },
   {
+    place: "src/core/access",
+    mayImport: [...GROUND, "src/core/checks", "src/core/linear", "src/core/memory"],
+  },
+  {
     place: "src/core/space",
     mayImport: [
       ...[
@@ -99,6 +103,7 @@ export const PLACES: readonly Place[] = [
         "src/core/records",
       ],
       "src/core/memory",
+      "src/core/access",
     ],
   },
   {

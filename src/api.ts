@@ -15,7 +15,7 @@ export interface SlotConfig {
   readonly gpa: U64;
   /** Size in bytes, a multiple of 4096. */
   readonly size: number;
-  /** Accessed and dirty bits are never written here. Default false. */
+  /** Accessed and dirty bits are never written here, nor anything by accesses through a space. Default false. */
   readonly readOnly?: boolean;
 }
 

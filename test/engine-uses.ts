@@ -28,7 +28,7 @@ function options<M>(names: readonly string[], use: (machine: M, option: object) 
   return names.map((name) => (machine, odd) => use(machine, { [name]: odd }));
 }
 
-const SPARE = 0x8000;
+export const SPARE = 0x8000;
 const EPT = { eptp: 0x101en };
 const NPT = { ncr3: 0x1000 };
 

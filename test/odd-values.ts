@@ -65,10 +65,13 @@ export function expectTypedAnswers(name: string, use: (odd: never) => unknown): 
   }
 }
 
-/** The methods of a class, getters apart. */
+/** The methods of a class, inherited ones too, getters apart. */
 export function methodsOf(type: { readonly prototype: object }): string[] {
-  return Object.entries(Object.getOwnPropertyDescriptors(type.prototype))
-    .filter(([name, { value }]) => typeof value === "function" && name !== "constructor")
-    .map(([name]) => name)
-    .sort();
+  const names = new Set<string>();
+  for (let one = type.prototype; one !== Object.prototype; one = Object.getPrototypeOf(one)) {
+    for (const [name, { value }] of Object.entries(Object.getOwnPropertyDescriptors(one))) {
+      if (typeof value === "function" && name !== "constructor") names.add(name);
+    }
+  }
+  return [...names].sort();
 }

@@ -253,6 +253,11 @@
 // @ts-ignore: decorator
 @inline export const EPT_QUAL_ADVANCED_SHIFT: u32 = 9;
 
+// Physical address behind the A20 gate (the processors' A20M# pin)
+/** 0 while the gate holds the line low */
+// @ts-ignore: decorator
+@inline export const GATE_A20: u32 = 0x100000;
+
 // Rights register of protection keys, the pair of one key (SDM vol. 3, "Protection Keys")
 /** no data accesses */
 // @ts-ignore: decorator

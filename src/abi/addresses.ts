@@ -22,6 +22,14 @@ export const PAE_LINEAR: BitLayout = {
   ],
 };
 
+/** The gate of a PC's address bus. */
+export const GATE: BitLayout = {
+  prefix: "GATE",
+  title: "Physical address behind the A20 gate",
+  source: "the processors' A20M# pin",
+  fields: [{ name: "A20", low: 20, meaning: "0 while the gate holds the line low" }],
+};
+
 /** The tag of a TLB_ENTRY. A canonical address has bits 63 and 62 equal, which GLOBAL makes differ. */
 export const TLB_TAG: BitLayout = {
   prefix: "TLB_TAG",

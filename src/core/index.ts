@@ -1,11 +1,13 @@
 /** The Wasm core as the rest of the package imports it. */
 
+export * from "./access/index.js";
 export type { WasmSource } from "./compile.js";
 export { Core, type CoreOptions } from "./core.js";
 export type { Region } from "./linear/linear-memory.js";
 export { load, loadSync, wasmBytes } from "./load.js";
 export { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
 export type { CoreSlotConfig } from "./memory/slot-config.js";
+export type { GuestText } from "./memory/text.js";
 export { BatchBuffer, type BatchKernel } from "./space/batch.js";
 export { ResultFlag, ResultLine } from "./space/result-line.js";
 export { CoreSpace, decodeFault } from "./space/space.js";

@@ -52,6 +52,51 @@ describe("slots", () => {
   });
 });
 
+describe("values, buffers and strings by physical address", () => {
+  const core = loadSync();
+  const memory = core.createMemory({ slots: [{ gpa: 0x1000, size: 0x2000 }] });
+
+  it("are little-endian, at any address", () => {
+    memory.writeU64(0x1ffd, 0x8877665544332211n);
+    expect([memory.readU8(0x1ffd), memory.readU16(0x1ffd)]).toEqual([0x11, 0x2211]);
+    expect([memory.readU32(0x1ffd), memory.readU64(0x1ffd)]).toEqual([0x44332211, 0x8877665544332211n]);
+    memory.writeU8(0x1ffe, 0xaa);
+    memory.writeU16(0x1fff, 0xccbb);
+    expect(memory.readU64(0x1ffd)).toBe(0x88776655ccbbaa11n);
+    const into = new Uint16Array(2);
+    memory.readInto(0x1ffe, into);
+    expect([...into]).toEqual([0xbbaa, 0x55cc]);
+  });
+
+  it("end at a NUL, or are cut at the longest length", () => {
+    memory.write(0x1ffc, new TextEncoder().encode("linux\0"));
+    expect(memory.readString(0x1ffc, 100)).toEqual({
+      text: "linux",
+      bytes: new TextEncoder().encode("linux"),
+      terminated: true,
+    });
+    expect(memory.readString(0x1ffc, 3)).toMatchObject({ text: "lin", terminated: false });
+    memory.write(0x2ffe, Uint8Array.of(0x41, 0));
+    expect(memory.readString(0x2ffe, 100)).toMatchObject({ text: "A", terminated: true });
+    memory.writeU8(0x2fff, 0x42);
+    expect(() => memory.readString(0x2ffe, 100)).toThrow(MemoryRangeError);
+    expect(memory.readString(0x2ffe, 2)).toMatchObject({ text: "AB", terminated: false });
+  });
+
+  it("change nothing outside the slots, and refuse what does not fit", () => {
+    const into = new Uint8Array(4).fill(7);
+    expect(() => memory.readInto(0x2ffe, into)).toThrow(MemoryRangeError);
+    expect([...into]).toEqual([7, 7, 7, 7]);
+    expect(() => memory.writeU16(0x2fff, 0)).toThrow(MemoryRangeError);
+    expect(memory.readU8(0x2fff)).toBe(0x42);
+    expect(() => memory.readU8(0xfff)).toThrow(MemoryRangeError);
+    for (const bad of [-1, 0.5, 65536]) expect(() => memory.writeU16(0x1000, bad)).toThrow(RangeError);
+    for (const bad of [-1, 0.5, 256]) expect(() => memory.writeU8(0x1000, bad)).toThrow(RangeError);
+    for (const bad of [-1, 0.5, 2 ** 40]) expect(() => memory.readString(0x1000, bad)).toThrow(RangeError);
+    expect(() => memory.readInto(0x1000, "text" as unknown as Uint8Array)).toThrow(TypeError);
+  });
+});
+
 describe("pages of a source", () => {
   /** Byte n of a page is its frame number plus n. */
   const counting = {

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from "vitest";
 import { Core } from "../../src/core/core.js";
-import { BatchBuffer, CoreMemory, CoreSpace, loadSync } from "../../src/index.js";
+import { BatchBuffer, CoreMemory, CoreSpace, loadSync, SpaceMemory } from "../../src/index.js";
 import {
   ENGINE_USES,
   type EngineMachine,
@@ -12,6 +12,7 @@ import {
   machineOf,
   REGISTERS,
   SPACE_USES,
+  SPARE,
   type Uses,
 } from "../engine-uses.js";
 import { expectTypedAnswers, methodsOf } from "../odd-values.js";
@@ -56,6 +57,26 @@ const MEMORY: Uses<Machine> = {
   requireLive: [],
   supply: [],
   dispose: [],
+  busAddress: [],
+  sourcePage: [],
+  readInto: [
+    ({ memory }, odd) => slotted(memory).readInto(odd, new Uint8Array(8)),
+    ({ memory }, odd) => slotted(memory).readInto(0, odd),
+  ],
+  readString: [
+    ({ memory }, odd) => slotted(memory).readString(odd, 8),
+    ({ memory }, odd) => slotted(memory).readString(0, odd),
+  ],
+  readU8: [({ memory }, odd) => slotted(memory).readU8(odd)],
+  readU16: [({ memory }, odd) => slotted(memory).readU16(odd)],
+  writeU8: [
+    ({ memory }, odd) => slotted(memory).writeU8(odd, 0),
+    ({ memory }, odd) => slotted(memory).writeU8(SPARE, odd),
+  ],
+  writeU16: [
+    ({ memory }, odd) => slotted(memory).writeU16(odd, 0),
+    ({ memory }, odd) => slotted(memory).writeU16(SPARE, odd),
+  ],
   addSlot: [
     ({ memory }, odd) => slotted(memory).addSlot(odd),
     ({ memory }, odd) => slotted(memory).addSlot({ gpa: odd, size: 4096 }),
@@ -74,6 +95,12 @@ const MEMORY: Uses<Machine> = {
 
 const SPACE: Uses<Machine> = {
   ...SPACE_USES,
+  lastPageBytes: [],
+  translateRange: [
+    ({ tlb }, odd) => tlb.translateRange(odd, 8).next(),
+    ({ tlb }, odd) => tlb.translateRange(0, odd).next(),
+    ({ tlb }, odd) => tlb.translateRange(0, 8, odd).next(),
+  ],
   // The fast calls check nothing, and say so.
   translateFast: [],
   translateFast32: [],
@@ -111,10 +138,61 @@ const SPACE: Uses<Machine> = {
   ],
 };
 
+/** Linear addresses that are not mapped: nothing that is meant to be refused may write. */
+const NOWHERE = 1n << 46n;
+const READS = ["readU8", "readU16", "readU32", "readU64"] as const;
+const WRITES = ["writeU8", "writeU16", "writeU32", "writeU64"] as const;
+const DATA: Uses<Machine> = {
+  read: [
+    ({ space }, odd) => dataOf(space).read(odd, 8),
+    ({ space }, odd) => dataOf(space).read(NOWHERE, odd),
+    ({ space }, odd) => dataOf(space).read(0, 8, odd),
+  ],
+  readInto: [
+    ({ space }, odd) => dataOf(space).readInto(odd, new Uint8Array(8)),
+    ({ space }, odd) => dataOf(space).readInto(0, odd),
+    ({ space }, odd) => dataOf(space).readInto(0, new Uint8Array(8), odd),
+  ],
+  readString: [
+    ({ space }, odd) => dataOf(space).readString(odd, 8),
+    ({ space }, odd) => dataOf(space).readString(0, odd),
+    ({ space }, odd) => dataOf(space).readString(0, 8, odd),
+  ],
+  write: [
+    ({ space }, odd) => dataOf(space).write(odd, new Uint8Array(0)),
+    ({ space }, odd) => dataOf(space).write(NOWHERE, odd),
+    ({ space }, odd) => dataOf(space).write(NOWHERE, new Uint8Array(8), odd),
+  ],
+  ...Object.fromEntries(
+    READS.map((name) => [
+      name,
+      [
+        ({ space }: Machine, odd: never) => dataOf(space)[name](odd),
+        ({ space }: Machine, odd: never) => dataOf(space)[name](0, odd),
+      ],
+    ]),
+  ),
+  ...Object.fromEntries(
+    WRITES.map((name) => [
+      name,
+      [
+        ({ space }: Machine, odd: never) => dataOf(space)[name](odd, (256 ** 8) as never),
+        ({ space }: Machine, odd: never) => dataOf(space)[name](NOWHERE, odd),
+        ({ space }: Machine, odd: never) => dataOf(space)[name](NOWHERE, 0, odd),
+      ],
+    ]),
+  ),
+};
+
+function dataOf(space: unknown): SpaceMemory {
+  return (space as CoreSpace).data;
+}
+
 describe.each<[string, { readonly prototype: object }, Uses<Machine>]>([
   ["Core", Core, CORE],
   ["CoreMemory", CoreMemory, MEMORY],
   ["CoreSpace", CoreSpace, SPACE],
+  ["SpaceMemory", SpaceMemory, DATA],
   ["BatchBuffer", BatchBuffer, { dispose: [] }],
 ])("arguments of %s that make no sense", (_, type, uses) => {
   it("are tried of every method", () => {

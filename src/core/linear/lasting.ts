@@ -11,3 +11,10 @@ export function lasting<T extends BigUint64Array | Uint32Array>(array: T, linear
   const View = array.constructor as new (buffer: ArrayBufferLike, byteOffset: number, length: number) => T;
   return () => new View(linear.memory.buffer, byteOffset, length);
 }
+
+/** The same of bytes, whatever class the array has. */
+export function lastingBytes(array: Uint8Array, linear: LinearMemory): () => Uint8Array {
+  const { buffer, byteOffset, length } = array;
+  if (buffer !== linear.memory.buffer) return () => array;
+  return () => new Uint8Array(linear.memory.buffer, byteOffset, length);
+}

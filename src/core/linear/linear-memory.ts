@@ -34,6 +34,7 @@ export class LinearMemory {
   #u16: Uint16Array;
   #u32: Uint32Array;
   #u64: BigUint64Array;
+  #view: DataView;
   /** Free ranges in ascending order, never adjacent. */
   readonly #gaps: Range[];
   /** What is the core's: the region, or the memory that it began with and what it grew by itself. */
@@ -59,6 +60,7 @@ export class LinearMemory {
     this.#u16 = new Uint16Array(this.#buffer);
     this.#u32 = new Uint32Array(this.#buffer);
     this.#u64 = new BigUint64Array(this.#buffer);
+    this.#view = new DataView(this.#buffer);
   }
 
   get u8(): Uint8Array {
@@ -81,6 +83,12 @@ export class LinearMemory {
     return this.#u64;
   }
 
+  /** For values at addresses that need not be aligned. */
+  get view(): DataView {
+    this.#refresh();
+    return this.#view;
+  }
+
   /**
    * Growing detaches every view, whoever grew the memory: they have no length then. Views of a shared memory stay as they
    * are, too short. (`memory.buffer` alone would tell, but asking for it takes longer than most of what follows.)
@@ -93,6 +101,7 @@ export class LinearMemory {
     this.#u16 = new Uint16Array(this.#buffer);
     this.#u32 = new Uint32Array(this.#buffer);
     this.#u64 = new BigUint64Array(this.#buffer);
+    this.#view = new DataView(this.#buffer);
   }
 
   /**

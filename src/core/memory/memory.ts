@@ -1,12 +1,15 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
 import type { GuestMemory, PageSource, U64 } from "../../api.js";
-import { checkInteger, checkMethod, checkOptions, toBytes } from "../../checks.js";
+import { checkFlag, checkInteger, checkMethod, checkOptions, toBytes } from "../../checks.js";
 import { ConfigError, DisposedError, MemoryRangeError } from "../../errors.js";
-import { toU32, toU64 } from "../checks/numbers.js";
+import { toU64 } from "../checks/numbers.js";
+import { lastingBytes } from "../linear/lasting.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
 import { MemoryRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
+import { maskAddress, maskFrame, maskSlots } from "./a20.js";
 import { PageCache } from "./page-cache.js";
+import { Ram } from "./ram.js";
 import {
   type CheckedSlot,
   type CoreSlotConfig,
@@ -17,6 +20,7 @@ import {
   sortSlots,
 } from "./slot-config.js";
 import { SlotTable } from "./slot-table.js";
+import { PhysicalValues } from "./values.js";
 
 /** 32 MiB. */
 const DEFAULT_CACHED_PAGES = 8192;
@@ -26,6 +30,12 @@ export interface CoreMemoryConfig {
   readonly source?: PageSource;
   /** Most pages of `source` that are kept at once, at least 64. Default 8192 (32 MiB). */
   readonly cachedPages?: number;
+  /**
+   * Address line 20: false holds it low as a PC's gate does (A20M#), so that bit 20 is masked of every physical address
+   * of walks and of accesses through a space; MiB 2n + 1 shows what MiB 2n holds. `read` and `write` of the memory itself
+   * show RAM as it is. Default true.
+   */
+  readonly a20?: boolean;
 }
 
 /** What cannot go on without a memory: spaces. */
@@ -36,9 +46,11 @@ export interface Dependent {
 }
 
 /** RAM slots and, behind them, the pages of a source: a MEMORY record that the core walks through. */
-export class CoreMemory implements GuestMemory {
+export class CoreMemory extends PhysicalValues implements GuestMemory {
   /** Linear address of the MEMORY record. */
   readonly pointer: number;
+  /** @internal Where RAM lies for the processor: `a20` is applied. */
+  readonly ram = new Ram();
   readonly #record: MemoryRecord;
   #slots: readonly Slot[] = [];
   #table: SlotTable | undefined;
@@ -46,6 +58,7 @@ export class CoreMemory implements GuestMemory {
   #version = 0;
   readonly #cache: PageCache | undefined;
   readonly #dependents = new Set<Dependent>();
+  #a20: boolean;
   #disposed = false;
 
   /** Throws ConfigError for misaligned or overlapping slots, OutOfMemoryError where they do not fit. */
@@ -54,7 +67,9 @@ export class CoreMemory implements GuestMemory {
     readonly linear: LinearMemory,
     config: CoreMemoryConfig,
   ) {
-    checkOptions(config, { slots: true, source: true, cachedPages: true }, "the memory's configuration");
+    super();
+    checkOptions(config, { slots: true, source: true, cachedPages: true, a20: true }, "the memory's configuration");
+    this.#a20 = checkFlag(config.a20, "a20") ?? true;
     if (config.source !== undefined) checkMethod(config.source, "readPage", "source");
     const checked = checkSlots(config.slots ?? [], linear);
     this.pointer = linear.allocate(MemoryRecord.SIZE);
@@ -62,7 +77,8 @@ export class CoreMemory implements GuestMemory {
     try {
       if (config.source !== undefined) {
         const pages = config.cachedPages ?? DEFAULT_CACHED_PAGES;
-        this.#cache = new PageCache(exports, linear, this.pointer, config.source, pages);
+        const frames = (gfn: bigint) => (this.#a20 ? gfn : maskFrame(gfn));
+        this.#cache = new PageCache(exports, linear, this.pointer, config.source, pages, frames);
       }
       this.#replace(checked);
     } catch (error) {
@@ -75,6 +91,34 @@ export class CoreMemory implements GuestMemory {
   /** The slots, in ascending order of address; `linear` is where a slot's RAM lies. */
   get slots(): readonly Required<CoreSlotConfig>[] {
     return this.#slots.map(({ gpa, size, linear, readOnly, window }) => ({ gpa, size, linear, readOnly, window }));
+  }
+
+  /** Whether address line 20 works. */
+  get a20(): boolean {
+    return this.#a20;
+  }
+
+  /**
+   * Opens (true) or closes the gate of address line 20: spaces over this memory see it at once. Throws ConfigError for no
+   * boolean.
+   */
+  set a20(enabled: boolean) {
+    this.requireLive();
+    const before = this.#a20;
+    this.#a20 = checkFlag(enabled, "a20") ?? true;
+    if (this.#a20 === before) return;
+    try {
+      this.#replace(this.#slots);
+    } catch (error) {
+      this.#a20 = before;
+      throw error;
+    }
+    this.#cache?.forget();
+  }
+
+  /** @internal Changes of slots so far: what `ram` said before one is no longer true. */
+  get version(): number {
+    return this.#version;
   }
 
   /**
@@ -128,6 +172,7 @@ export class CoreMemory implements GuestMemory {
     const fresh: Slot[] = [];
     let table: SlotTable;
     let slots: Slot[];
+    let seen: Slot[];
     try {
       slots = sortSlots([...wanted]).map((slot) => {
         if (slot.linear !== undefined) return { ...slot, linear: slot.linear };
@@ -135,7 +180,8 @@ export class CoreMemory implements GuestMemory {
         fresh.push(made);
         return made;
       });
-      table = new SlotTable(this.linear, slots);
+      seen = this.#a20 ? slots : maskSlots(slots);
+      table = new SlotTable(this.linear, seen);
     } catch (error) {
       for (const { linear, size } of fresh) this.linear.free(linear, size);
       throw error;
@@ -150,6 +196,7 @@ export class CoreMemory implements GuestMemory {
     this.#table = table;
     this.#version++;
     table.publish(this.#record);
+    this.ram.replace(seen);
     old.table?.dispose();
     for (const { owned, linear, size } of old.slots) {
       if (owned && !slots.some((slot) => slot.linear === linear)) this.linear.free(linear, size);
@@ -212,42 +259,43 @@ export class CoreMemory implements GuestMemory {
    */
   read(gpa: U64, length: number): Uint8Array {
     checkInteger(length, 0, Number.MAX_SAFE_INTEGER, "length", RangeError);
-    let pieces: Piece[];
-    let version: number;
-    do {
-      version = this.#version;
-      pieces = this.#pieces(gpa, length, true);
-      // Asking the source may have done anything.
-      this.requireLive();
-    } while (version !== this.#version);
+    const pieces = this.#piecesToRead(gpa, length);
     const bytes = new Uint8Array(length);
-    let at = 0;
-    for (const piece of pieces) {
-      const from = piece.page ?? this.linear.u8.subarray(piece.linear, piece.linear + piece.length);
-      bytes.set(from, at);
-      at += piece.length;
-    }
+    this.#copy(pieces, bytes);
     return bytes;
   }
 
-  writeU32(gpa: U64, value: number): void {
-    const bytes = new Uint8Array(4);
-    new DataView(bytes.buffer).setUint32(0, toU32(value, "value"), true);
-    this.write(gpa, bytes);
+  /**
+   * Fills a buffer, or a view of one, from `gpa`. Throws what `read` throws, with nothing copied; TypeError for anything
+   * else.
+   */
+  readInto(gpa: U64, into: Uint8Array | ArrayBufferView | ArrayBufferLike): void {
+    const bytes = toBytes(into, "into");
+    const target = lastingBytes(bytes, this.linear);
+    const pieces = this.#piecesToRead(gpa, bytes.length);
+    this.#copy(pieces, target());
   }
 
-  writeU64(gpa: U64, value: bigint): void {
-    const bytes = new Uint8Array(8);
-    new DataView(bytes.buffer).setBigUint64(0, toU64(value, "value"), true);
-    this.write(gpa, bytes);
+  /** @internal Whether addresses outside the slots may have something to read: finding out calls the source then. */
+  get hasSource(): boolean {
+    return this.#cache !== undefined;
   }
 
-  readU32(gpa: U64): number {
-    return new DataView(this.read(gpa, 4).buffer).getUint32(0, true);
+  /** @internal What the bus gets for physical address `pa`, an integer below 2^53. */
+  busAddress(pa: number): number {
+    return this.#a20 ? pa : maskAddress(pa);
   }
 
-  readU64(gpa: U64): bigint {
-    return new DataView(this.read(gpa, 8).buffer).getBigUint64(0, true);
+  /**
+   * @internal The bytes of the source's page that holds `pa`, which no slot does; undefined where it has none. Throws
+   * what the source throws, DisposedError where it disposed of this memory.
+   */
+  sourcePage(pa: number): Uint8Array | undefined {
+    if (this.#cache === undefined) return undefined;
+    const page = new Uint8Array(PAGE_BYTES);
+    const present = this.#cache.read(BigInt(Math.floor(this.busAddress(pa) / PAGE_BYTES)), page);
+    this.requireLive();
+    return present ? page : undefined;
   }
 
   /** Frees what the memory holds, and disposes of the address spaces over it. Idempotent. */
@@ -264,6 +312,24 @@ export class CoreMemory implements GuestMemory {
   /** @internal For `using`; not in the types, which old compilers read. */
   [Symbol.dispose](): void {
     this.dispose();
+  }
+
+  /** The pieces of a range as it is after the source was asked, which may have done anything. */
+  #piecesToRead(gpa: U64, length: number): Piece[] {
+    while (true) {
+      const version = this.#version;
+      const pieces = this.#pieces(gpa, length, true);
+      this.requireLive();
+      if (version === this.#version) return pieces;
+    }
+  }
+
+  #copy(pieces: readonly Piece[], into: Uint8Array): void {
+    let at = 0;
+    for (const piece of pieces) {
+      into.set(piece.page ?? this.linear.u8.subarray(piece.linear, piece.linear + piece.length), at);
+      at += piece.length;
+    }
   }
 
   /** Where the bytes of a guest-physical range are, page by page at most; every one is found before this returns. */

@@ -32,14 +32,26 @@ export class PageCache {
   readonly #memory: MemoryRecord;
   readonly #source: PageSource;
   readonly #limit: number;
+  readonly #frames: (gfn: bigint) => bigint;
 
-  /** `memory` is the MEMORY record that the table is published in; `limit` the most pages held at once. */
-  constructor(exports: CoreExports, linear: LinearMemory, memory: number, source: PageSource, limit: number) {
+  /**
+   * `memory` is the MEMORY record that the table is published in; `limit` the most pages held at once; `frames` says which
+   * frame of the source a frame of the memory is.
+   */
+  constructor(
+    exports: CoreExports,
+    linear: LinearMemory,
+    memory: number,
+    source: PageSource,
+    limit: number,
+    frames: (gfn: bigint) => bigint,
+  ) {
     this.#exports = exports;
     this.#linear = linear;
     this.#memory = new MemoryRecord(linear, memory);
     this.#source = source;
     this.#limit = limit;
+    this.#frames = frames;
     checkInteger(limit, LEAST_PAGES, MOST_PAGES, "cachedPages");
     this.#table = linear.allocate(this.#capacity * PageRecord.SIZE);
     this.#publish();
@@ -51,9 +63,10 @@ export class PageCache {
    */
   supply(gfn: bigint): void {
     const page = new Uint8Array(PAGE_BYTES);
-    const present = this.read(gfn, page);
+    const frame = this.#frames(gfn);
+    const present = this.read(frame, page);
     // The source may have used this memory's own spaces meanwhile: read this page and others, or disposed of it all.
-    if (this.#disposed) return;
+    if (this.#disposed || this.#frames(gfn) !== frame) return;
     if (this.#used === this.#limit || this.#entries >= this.#limit * 4) this.#flush();
     if ((this.#entries + 1) * 2 > this.#capacity) this.#rehash(this.#capacity * 2);
     let address: number = CODES.NO_MEMORY;
@@ -67,12 +80,17 @@ export class PageCache {
     this.#held.add(gfn);
   }
 
+  /** Every page is read again when it is needed. */
+  forget(): void {
+    this.#flush();
+  }
+
   /** The page is read again when it is needed; its buffer is used again when the cache is full. */
   invalidate(gfn: bigint): void {
     if (this.#held.has(gfn)) this.#exports.insertPage(this.#memory.at, gfn, CODES.NOT_READ);
   }
 
-  /** Reads a page past the cache; false where the source has none. */
+  /** Reads a page of the source past the cache; false where the source has none. */
   read(gfn: bigint, into: Uint8Array): boolean {
     if (this.#asked.has(gfn)) {
       throw new PageSourceError(`reading page 0x${gfn.toString(16)} of the source needs that very page`);

@@ -11,13 +11,17 @@ import type {
   U64,
   Walk,
 } from "../../api.js";
-import { checkArray, checkInteger, checkOptions, isInstance, type OptionNames, show } from "../../checks.js";
+import { checkArray, checkInteger, checkOptions, isInstance, type OptionNames } from "../../checks.js";
 import { ConfigError, DisposedError, UnsupportedError } from "../../errors.js";
 import { GUEST_OPTIONS, withUnsignedRegisters } from "../../options.js";
 import { splitCr3 } from "../../registers/cr3.js";
 import { checkInvpcid } from "../../registers/invpcid.js";
 import { checkLinear } from "../../registers/linear-address.js";
 import { mergeRuns, type Run } from "../../runs.js";
+import { translateRange } from "../access/range.js";
+import type { RangeFault, RangeRun } from "../access/results.js";
+import { SpaceMemory } from "../access/space-memory.js";
+import { checkAccess } from "../checks/access.js";
 import { toU64 } from "../checks/numbers.js";
 import { lasting } from "../linear/lasting.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
@@ -26,7 +30,7 @@ import { SpaceRecord, type WorkRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
 import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
 import { throwBadPdptes } from "./pdpte-errors.js";
-import { MODES, readSteps, readTranslation } from "./results.js";
+import { MODES, pageShift, readSteps, readTranslation } from "./results.js";
 import { guestFields, type SpaceFields, writeFields } from "./space-config.js";
 import { enumerateLeaves } from "./space-leaves.js";
 import { SpaceRegisters } from "./space-registers.js";
@@ -74,6 +78,7 @@ export class CoreSpace implements AddressSpace {
   #lineMask = 0;
   /** LINE bits of the current context, where no access has one. */
   #lineTag = 0;
+  #data: SpaceMemory | undefined;
   #disposed = false;
 
   /**
@@ -416,6 +421,34 @@ export class CoreSpace implements AddressSpace {
     throw new RangeError("no address is wider than 32 bits");
   }
 
+  /** Guest memory by linear address: reads, writes, values and strings. */
+  get data(): SpaceMemory {
+    this.#data ??= new SpaceMemory(this);
+    return this.#data;
+  }
+
+  /**
+   * Where `length` bytes from `address` on lie (up to 2^64-1, in constant memory): runs that are contiguous in physical
+   * memory, ending with the first fault if there is one. Translates each page, of whatever size, once and as it is asked
+   * for: with Access.Probe nothing is marked accessed. Throws what `translate` throws.
+   */
+  translateRange(address: U64, length: U64, access: number = Access.Read): IterableIterator<RangeRun | RangeFault> {
+    this.#requireLive();
+    return translateRange(this, address, length, access);
+  }
+
+  /** @internal Linear addresses have 32 bits. */
+  get isNarrow(): boolean {
+    return this.#registers !== undefined && !isWide(this.#mode);
+  }
+
+  /** @internal Bytes of the page, of two stages the smaller one, that `translate` found last; with paging off 4 GiB. */
+  lastPageBytes(): number {
+    const work = this.#work;
+    const shift = leafShift(this.#mode, work.level);
+    return 2 ** (this.#second === undefined ? shift : Math.min(shift, leafShift(this.#second.#mode, work.secondLevel)));
+  }
+
   walk(address: U64, access: number = Access.Read): Walk {
     this.#requireLive();
     const at = this.#address(address);
@@ -583,10 +616,7 @@ function toRegister32(value: number, what: string): number {
   return checkInteger(value, -0x8000_0000, 0xffff_ffff, what, RangeError);
 }
 
-function checkAccess(access: number): number {
-  const exclusive = Access.Write | Access.Fetch;
-  if (!Number.isInteger(access) || (access & ~ACCESS_BITS) !== 0 || (access & exclusive) === exclusive) {
-    throw new RangeError(`access is ${show(access)}, expected Access flags without both Write and Fetch`);
-  }
-  return access;
+/** log2 of the bytes that a leaf maps; without paging, where there is none, addresses have 32 bits. */
+function leafShift(mode: PagingMode, level: number): number {
+  return level === 0 ? 32 : pageShift(mode, level);
 }

@@ -1,0 +1,15 @@
+/** Memory access through an address space, as the package shows it. */
+export { FastAccess, NO_MEMORY } from "./fast-access.js";
+export type {
+  AccessDone,
+  AccessFailure,
+  CopyResult,
+  FaultFailure,
+  MemoryFailure,
+  RangeFault,
+  RangeRun,
+  ReadResult,
+  TextResult,
+  ValueResult,
+} from "./results.js";
+export { SpaceMemory } from "./space-memory.js";
