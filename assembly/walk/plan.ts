@@ -14,6 +14,7 @@ import {
   CR4_PKS,
   PDE4M_ADDRESS_HIGH,
   PFERR_I,
+  PFERR_RSVD,
   PFERR_W,
   PLAN_BLOCK_KEY,
   PLAN_BLOCK_RIGHTS,
@@ -197,7 +198,9 @@ function setQuick(space: Space, inSlot: bool, linear: u32): void {
 /** Error-code bits 4:1 of an access that is not implicit; bit 3 (SMAP does not apply) is the AC flag's place. */
 // @ts-ignore: decorator
 @inline export function planFor(space: Space, access: u32): Plan {
-  return planOf(space, (access & (ACCESS_WRITE | ACCESS_USER | ACCESS_FETCH)) | ((access & ACCESS_AC) >> 6));
+  // EFLAGS.AC takes the place of the reserved bit.
+  const ac = (access & ACCESS_AC) / (ACCESS_AC / PFERR_RSVD);
+  return planOf(space, (access & (ACCESS_WRITE | ACCESS_USER | ACCESS_FETCH)) | ac);
 }
 
 /** No physical address: an exact walk has to be taken. */

@@ -62,6 +62,7 @@ export const EVENT_EXCEPTION = 3;
 export const EXIT = {
   svmMsr: 0x7c,
   vmxMsrWrite: 0x20,
+  eptViolation: 0x30,
   eptMisconfiguration: 0x31,
   invept: 0x32,
   invpcid: 0x3a,
@@ -69,4 +70,5 @@ export const EXIT = {
   /** VMX instructions: the first and the last. */
   vmxFirst: 0x12,
   vmxLast: 0x1b,
+  svmNestedPageFault: 0x400,
 } as const;

@@ -103,6 +103,9 @@ export const PFN_NO_SLOT = 1n << 63n;
 
 const adType = (value: number) => BigInt(value) << BigInt(fieldOf(SPTE, "AD_TYPE").low);
 
+/** The bits of a memslot generation that an MMIO SPTE has. */
+export const MMIO_GENERATION = (1n << BigInt(SPTE_MMIO.fields.reduce((bits, { width = 1 }) => bits + width, 0))) - 1n;
+
 /** Values that the core makes of these layouts, with the width that it needs them in. */
 export const SPTE_VALUES: readonly {
   readonly name: string;
@@ -159,7 +162,7 @@ export const SPTE_VALUES: readonly {
   {
     name: "MMIO_GENERATION",
     type: "u64",
-    value: (1n << BigInt(SPTE_MMIO.fields.reduce((bits, { width = 1 }) => bits + width, 0))) - 1n,
+    value: MMIO_GENERATION,
     meaning: "The bits of a memslot generation that an MMIO SPTE has",
   },
   {

@@ -2,6 +2,7 @@
 import { Access } from "../abi/access.js";
 import { bitOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
+import { CR3_PAE } from "../abi/registers.js";
 import type { AddressSpace, CpuFeatures, GuestMemory, PagingEngine, Translation } from "../api.js";
 import { ConfigError, GeneralProtectionError } from "../errors.js";
 import { KNOWN_EXCEPTIONS } from "./exceptions.js";
@@ -71,10 +72,11 @@ export function accessWord(vector: WalkVector): number {
 }
 
 const PAGE_MASK = ~0xfffn;
+const PDPT = bitOf(CR3_PAE, "PDPT");
 
 function placeEntries(engine: PagingEngine, vector: WalkVector): GuestMemory {
   // CR3 is 32-byte aligned and 32 bits wide in PAE paging.
-  const pdpt = vector.cr3 & 0xffffffe0n;
+  const pdpt = vector.cr3 & PDPT;
   const pages = new Set(vector.entries.map((entry) => entry.gpa & PAGE_MASK));
   if (vector.pdptes !== undefined) pages.add(pdpt & PAGE_MASK);
   const memory = engine.createMemory({ slots: [...pages].map((gpa) => ({ gpa, size: 4096 })) });

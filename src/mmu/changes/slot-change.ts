@@ -1,5 +1,6 @@
 /** Adding, deleting, moving and changing memslots (kvm_set_memslot and kvm_mmu_slot_apply_flags of Linux 6.1). */
 import { SHADOW_CODES } from "../../abi/shadow.js";
+import { MMIO_GENERATION } from "../../abi/spte.js";
 import type { HostPage, SlotConfig } from "../config/config.js";
 import type { Machine } from "../machine/machine.js";
 import { flagsOf, type Memslot } from "../memory/memslots.js";
@@ -72,8 +73,9 @@ function zapSlot(vm: Machine, slot: Memslot): void {
 
 function swap(vm: Machine, space: number): void {
   vm.slots.swap(space, (generation) => {
-    // The generation in MMIO SPTEs has 19 bits: when it wraps, old ones must not come to life again.
-    if ((generation & 0x7ffffn & ~1n) === 0n) {
+    // The generation in MMIO SPTEs has few bits: when they wrap (bit 0 apart: there are two address spaces), old SPTEs must
+    // not come to life again.
+    if ((generation & MMIO_GENERATION) >> 1n === 0n) {
       vm.core.zapAllFast();
       vm.settle();
     }

@@ -9,7 +9,7 @@ import { bitOf, flagOf } from "../../abi/bits.js";
 import { EPT, PTE } from "../../abi/entries.js";
 import { PFERR } from "../../abi/faults.js";
 import { CPUID_EXTENDED, CPUID_EXTENDED_EDX, RFLAGS } from "../../abi/processor.js";
-import { CR0, CR4, EFER } from "../../abi/registers.js";
+import { CR0, CR3_PAE, CR4, EFER } from "../../abi/registers.js";
 import type { AddressSpace, GuestMemory, PagingEngine, Translation } from "../../api.js";
 import { isTraceEvent, type RecordedEvent } from "../format/events.js";
 import type { GuestStep, Recording, Step } from "../format/recording.js";
@@ -27,6 +27,7 @@ const EFER_LMA = bitOf(EFER, "LMA");
 const RFLAGS_AC = bitOf(RFLAGS, "AC");
 const PAGE_MASK = ~0xfffn;
 const PDPTE_ACCESSED = bitOf(PTE, "A");
+const PDPT = bitOf(CR3_PAE, "PDPT");
 const EPT_RWX = bitOf(EPT, "R") | bitOf(EPT, "W") | bitOf(EPT, "X");
 
 const PFERR_P = flagOf(PFERR, "P");
@@ -255,7 +256,7 @@ class WalkJudge {
     if (!config.npt) return this.#cpu.pdptes(step.vcpu);
     const allowed = config.pdpteAccessedAllowed ? ~PDPTE_ACCESSED : ~0n;
     const read = (index: bigint): bigint =>
-      this.#tracker.readU64((registers.cr3 & 0xffffffe0n) + index * 8n) & BigInt.asUintN(64, allowed);
+      this.#tracker.readU64((registers.cr3 & PDPT) + index * 8n) & BigInt.asUintN(64, allowed);
     return [read(0n), read(1n), read(2n), read(3n)];
   }
 

@@ -1,7 +1,7 @@
 /** Following the vCPUs' control registers and PDPTEs through a recording. */
 import { bitOf } from "../../abi/bits.js";
 import { MSR_EFER } from "../../abi/processor.js";
-import { CR0, CR3, CR4, EFER } from "../../abi/registers.js";
+import { CR0, CR3, CR3_PAE, CR4, EFER } from "../../abi/registers.js";
 import { decodeRole, layoutOf, splitRole } from "../../role/index.js";
 import type { EventOf, RecordedEvent } from "../format/events.js";
 import type { GuestStep, Snapshot, Step } from "../format/recording.js";
@@ -17,6 +17,7 @@ const EFER_LME = bitOf(EFER, "LME");
 const EFER_LMA = bitOf(EFER, "LMA");
 const EFER_NXE = bitOf(EFER, "NXE");
 const CR3_NOFLUSH = bitOf(CR3, "NOFLUSH");
+const PDPT = bitOf(CR3_PAE, "PDPT");
 
 /** Offsets in a VMCB (APM vol. 2, "Layout of VMCB"). */
 const VMCB_EFER = 0x4d0n;
@@ -88,7 +89,7 @@ export class CpuTracker {
   /** Loads the PDPTEs at CR3, as a MOV to a control register does in PAE paging. */
   #latch(vcpu: number): void {
     const { cr3 } = this.effective(vcpu);
-    const read = (index: bigint): bigint => fromBytes(this.#readMemory((cr3 & 0xffffffe0n) + index * 8n, 8));
+    const read = (index: bigint): bigint => fromBytes(this.#readMemory((cr3 & PDPT) + index * 8n, 8));
     this.state(vcpu).pdptes = [read(0n), read(1n), read(2n), read(3n)];
   }
 

@@ -1,6 +1,7 @@
 /** What a page fault's handler returned and did to the guest, compared with what the recording shows of it. */
 
 import type { Kernel } from "../../abi/kernel-rules.js";
+import { EXIT } from "../../abi/processor.js";
 import type { RecordedEvent } from "../format/events.js";
 import { type FaultReturn, faultReturnName } from "../format/fault-return.js";
 import type { FaultOutcome } from "../format/state.js";
@@ -92,16 +93,16 @@ export function faultResults(
   return pairs;
 }
 
-/** Exits by which L1 learns of a fault of its second stage (SDM vol. 3, "Basic Exit Reasons"; APM vol. 2, "SVM Intercept Codes"). */
-const STAGE_EXITS = { eptViolation: 0x30, eptMisconfiguration: 0x31, nestedPageFault: 0x400 } as const;
+/** Exits by which L1 learns of a fault of its second stage. */
+const STAGE_EXITS: readonly number[] = [EXIT.eptViolation, EXIT.eptMisconfiguration, EXIT.svmNestedPageFault];
 
 /** What L1 was told of a fault of its second stage. */
 function exitPairs(outcome: FaultOutcome, rest: readonly RecordedEvent[]): ResultPair[] {
   const exit = rest.find((event) => event.ev === "kvm_nested_vmexit_inject");
   if (exit?.ev !== "kvm_nested_vmexit_inject" || outcome.result !== "inject") return [];
-  if (!(Object.values(STAGE_EXITS) as number[]).includes(exit.exit_code)) return [];
+  if (!STAGE_EXITS.includes(exit.exit_code)) return [];
   // A misconfiguration has no qualification: what the field holds means nothing.
-  const recorded = exit.exit_code === STAGE_EXITS.eptMisconfiguration ? undefined : exit.exit_info1;
+  const recorded = exit.exit_code === EXIT.eptMisconfiguration ? undefined : exit.exit_info1;
   const text = (info: bigint | undefined): string => (info === undefined ? "no information" : `0x${info.toString(16)}`);
   return [{ kind: "exit to L1", recorded: text(recorded), replayed: text(outcome.exitInfo) }];
 }
