@@ -68,6 +68,8 @@ export interface CpuFeatures {
    * canonical with 48 bits, whatever the paging mode. Default true.
    */
   readonly la57?: boolean;
+  /** Control-flow enforcement (CPUID 07H: ECX.CET_SS or EDX.CET_IBT): without it CR4.CET is reserved. Default true. */
+  readonly cet?: boolean;
   /**
    * A user-mode access to a supervisor-mode address sets PK in the error code where the address's key denies it in
    * IA32_PKRS, as it does with PKRU for user-mode addresses. The fault itself is the same. Default true; false is what
@@ -132,7 +134,10 @@ export interface AddressSpaceConfig {
 
 /** Options of a space that translates guest-physical addresses by EPT. */
 export interface EptConfig {
-  /** EPT pointer; bits 5:3 give the walk length (3 or 4), bit 6 enables accessed and dirty flags. */
+  /**
+   * EPT pointer; bits 5:3 give the walk length (3 or 4), bit 6 enables accessed and dirty flags, bit 7 supervisor
+   * shadow-stack control.
+   */
   readonly eptp: U64;
   readonly maxPhysAddr?: number;
   /** 1 GiB pages. Default true. */
@@ -143,6 +148,11 @@ export interface EptConfig {
   readonly executeOnly?: boolean;
   /** Mode-based execute control. Default false. */
   readonly modeBasedExecute?: boolean;
+  /**
+   * The processor has supervisor shadow-stack control (IA32_VMX_EPT_VPID_CAP bit 23): without it EPTP bit 7 is reserved, as
+   * it always is to the rules "kvm-6.1". Default true.
+   */
+  readonly shadowStackControl?: boolean;
   readonly rules?: RuleSet;
 }
 
@@ -159,6 +169,11 @@ export interface NptConfig {
   readonly maxPhysAddr?: number;
   readonly cpu?: CpuFeatures;
   readonly encryptionMask?: bigint;
+  /**
+   * Supervisor shadow stack checks (VMCB offset 90h bit 4). Of no effect where the host has no PAE or EFER.NXE=0, and in the
+   * rules "kvm-6.1". Default false.
+   */
+  readonly shadowStackCheck?: boolean;
   readonly rules?: RuleSet;
 }
 

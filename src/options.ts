@@ -8,6 +8,7 @@ export const CPU_OPTIONS: OptionNames<CpuFeatures> = {
   amdReservedBit8: true,
   lam: true,
   la57: true,
+  cet: true,
   pkrsOnUserAccess: true,
 };
 export const GUEST_OPTIONS: OptionNames<AddressSpaceConfig> = {
@@ -37,6 +38,7 @@ export const EPT_OPTIONS: OptionNames<EptConfig> = {
   page2m: true,
   executeOnly: true,
   modeBasedExecute: true,
+  shadowStackControl: true,
   rules: true,
 };
 export const NPT_OPTIONS: OptionNames<NptConfig> = {
@@ -47,6 +49,7 @@ export const NPT_OPTIONS: OptionNames<NptConfig> = {
   maxPhysAddr: true,
   cpu: true,
   encryptionMask: true,
+  shadowStackCheck: true,
   rules: true,
 };
 

@@ -19,6 +19,9 @@
 /** no accessed or dirty bit is set */
 // @ts-ignore: decorator
 @inline export const ACCESS_PROBE: u32 = 0x400;
+/** shadow-stack access (CET); comes with IMPLICIT, which then says no more */
+// @ts-ignore: decorator
+@inline export const ACCESS_SHADOW_STACK: u32 = 0x1000;
 
 // Result of a batch's address that has no physical one (x86-paging)
 /** error code */
@@ -137,6 +140,9 @@
 /** protection keys for user-mode addresses (PKRU) */
 // @ts-ignore: decorator
 @inline export const CR4_PKE: u32 = 0x400000;
+/** control-flow enforcement; needs CR0.WP */
+// @ts-ignore: decorator
+@inline export const CR4_CET: u32 = 0x800000;
 /** protection keys for supervisor-mode addresses (IA32_PKRS) */
 // @ts-ignore: decorator
 @inline export const CR4_PKS: u32 = 0x1000000;
@@ -190,6 +196,9 @@
 @inline export const EPT_ADDRESS: u64 = 0xffffffffff000;
 // @ts-ignore: decorator
 @inline export const EPT_ADDRESS_SHIFT: u64 = 12;
+/** supervisor shadow-stack page (leaf entries, EPTP bit 7 set) */
+// @ts-ignore: decorator
+@inline export const EPT_SSS: u64 = 0x1000000000000000;
 /** suppress #VE (leaf and not-present entries) */
 // @ts-ignore: decorator
 @inline export const EPT_SVE: u64 = 0x8000000000000000;
@@ -208,11 +217,14 @@
 /** accessed and dirty flags enabled */
 // @ts-ignore: decorator
 @inline export const EPTP_AD: u64 = 0x40;
-/** must be 0 (bit 7: supervisor shadow-stack control) */
+/** supervisor shadow-stack control enabled */
 // @ts-ignore: decorator
-@inline export const EPTP_RESERVED: u64 = 0xf80;
+@inline export const EPTP_SSS: u64 = 0x80;
+/** must be 0 */
 // @ts-ignore: decorator
-@inline export const EPTP_RESERVED_SHIFT: u64 = 7;
+@inline export const EPTP_RESERVED: u64 = 0xf00;
+// @ts-ignore: decorator
+@inline export const EPTP_RESERVED_SHIFT: u64 = 8;
 /** physical address of the root table */
 // @ts-ignore: decorator
 @inline export const EPTP_ADDRESS: u64 = 0xffffffffff000;
@@ -252,6 +264,12 @@
 @inline export const EPT_QUAL_ADVANCED: u32 = 0xe00;
 // @ts-ignore: decorator
 @inline export const EPT_QUAL_ADVANCED_SHIFT: u32 = 9;
+/** shadow-stack access */
+// @ts-ignore: decorator
+@inline export const EPT_QUAL_SHADOW_STACK: u32 = 0x2000;
+/** the leaf marks a supervisor shadow-stack page (supervisor shadow-stack control enabled) */
+// @ts-ignore: decorator
+@inline export const EPT_QUAL_SSS: u32 = 0x4000;
 
 // Physical address behind the A20 gate (the processors' A20M# pin)
 /** 0 while the gate holds the line low */
@@ -392,12 +410,18 @@
 /** protection key */
 // @ts-ignore: decorator
 @inline export const PFERR_PK: u32 = 0x20;
+/** shadow-stack access */
+// @ts-ignore: decorator
+@inline export const PFERR_SS: u32 = 0x40;
 /** nested: fault on the final guest-physical address */
 // @ts-ignore: decorator
 @inline export const PFERR_GUEST_FINAL: u64 = 0x100000000;
 /** nested: fault on a guest page table */
 // @ts-ignore: decorator
 @inline export const PFERR_GUEST_PAGE: u64 = 0x200000000;
+/** nested: the leaf marks a supervisor shadow-stack page (supervisor shadow stack checks enabled) */
+// @ts-ignore: decorator
+@inline export const PFERR_SSS: u64 = 0x2000000000;
 
 // BLOCK of a plan (x86-paging)
 /** what the access needs is no set of bits to be asked for */

@@ -43,6 +43,8 @@
 // @ts-ignore: decorator
 @inline export const FEATURE_ACCESSED_ON_FAULT: u32 = 1024;
 // @ts-ignore: decorator
+@inline export const FEATURE_SHADOW_STACK_CHECK: u32 = 2048;
+// @ts-ignore: decorator
 @inline export const RIGHT_EXECUTE: u32 = 1;
 // @ts-ignore: decorator
 @inline export const RIGHT_WRITE: u32 = 2;
@@ -86,6 +88,10 @@
 @inline export const WALK_GUEST_TABLE: u32 = 4;
 // @ts-ignore: decorator
 @inline export const WALK_LINEAR: u32 = 8;
+// @ts-ignore: decorator
+@inline export const WALK_SUPERVISOR_STACK: u32 = 16;
+// @ts-ignore: decorator
+@inline export const WALK_SHADOW_STACK: u32 = 64;
 // @ts-ignore: decorator
 @inline export const WORK_CAPACITY: u32 = 48;
 // @ts-ignore: decorator

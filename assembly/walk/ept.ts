@@ -1,6 +1,7 @@
 /** The walk of extended page tables (SDM "The Extended Page Table Mechanism"). Like the legacy walk it changes nothing. */
 import {
   EPTP_AD,
+  EPTP_SSS,
   EPT_A,
   EPT_D,
   EPT_MEMTYPE,
@@ -12,10 +13,13 @@ import {
   EPT_QUAL_GVA_VALID,
   EPT_QUAL_READ,
   EPT_QUAL_READABLE,
+  EPT_QUAL_SHADOW_STACK,
+  EPT_QUAL_SSS,
   EPT_QUAL_USER_EXECUTABLE,
   EPT_QUAL_WRITABLE,
   EPT_QUAL_WRITE,
   EPT_R,
+  EPT_SSS,
   EPT_W,
   EPT_X,
   EPT_XU,
@@ -44,6 +48,7 @@ import {
   WALK_GUEST_TABLE,
   WALK_LINEAR,
   WALK_PROBE,
+  WALK_SUPERVISOR_STACK,
   WALK_TRACE,
 } from "../abi/codes";
 import { Space, Work } from "../abi/records";
@@ -51,6 +56,7 @@ import { resolve, writable } from "../memory/resolve";
 import { denies } from "./permissions";
 import { reservedBits } from "./reserved";
 import { fail, failUnread, setSecondLeaf, trace, wantUpdate } from "./result";
+import { isEptStackPage, reportsStack } from "./shadow-stack";
 
 /** One bit a type (SDM "EPT Misconfigurations"). */
 // @ts-ignore: decorator
@@ -89,6 +95,7 @@ export function walkEpt(space: Space, work: Work, gpa: u64, code: u32, flags: u3
     if (isMisconfigured(space, features, level, leaf, entry)) {
       return fail(work, STATUS_EPT_MISCONFIGURATION, 0, gpa, 1, level, entryAddress, entry);
     }
+    const above = rights;
     rights &= eptRightsOf(features, entry);
 
     if (accessedDirty && !(flags & WALK_PROBE)) {
@@ -102,8 +109,13 @@ export function walkEpt(space: Space, work: Work, gpa: u64, code: u32, flags: u3
       level--;
       continue;
     }
-    if (denies(space, code, rights))
-      return violation(space, work, rights, gpa, code, flags, level, entryAddress, entry);
+    const controlled = flags & WALK_SUPERVISOR_STACK && (space.cr3 & (<u64>EPTP_SSS)) != 0;
+    if (controlled ? !isEptStackPage(rights, above, entry) : denies(space, code, rights)) {
+      const status = violation(space, work, rights, gpa, code, flags, level, entryAddress, entry);
+      // The entry maps a page, so what it marks is reported.
+      if (entry & EPT_SSS && (space.cr3 & (<u64>EPTP_SSS)) != 0) work.code |= EPT_QUAL_SSS;
+      return status;
+    }
     const offsetMask: u64 = ((<u64>1) << shift) - 1;
     const page = entry & space.addressMask & ~offsetMask;
     setSecondLeaf(work, page | (gpa & offsetMask), rights, level, entryAddress, entry);
@@ -171,5 +183,6 @@ function violation(
     qualification |= EPT_QUAL_GVA_VALID;
     if (!(flags & WALK_GUEST_TABLE)) qualification |= EPT_QUAL_GVA_FINAL;
   }
+  if (reportsStack(space, flags)) qualification |= EPT_QUAL_SHADOW_STACK;
   return fail(work, STATUS_EPT_VIOLATION, qualification, gpa, 1, level, entryAddress, entry);
 }

@@ -9,6 +9,8 @@ import {
   PFERR_GUEST_PAGE,
   PFERR_P,
   PFERR_RSVD,
+  PFERR_SS,
+  PFERR_SSS,
   PFERR_U,
   PFERR_W,
   PTE_A,
@@ -40,6 +42,7 @@ import {
   WALK_GUEST_TABLE,
   WALK_LINEAR,
   WALK_PROBE,
+  WALK_SHADOW_STACK,
   WALK_TRACE,
 } from "../abi/codes";
 import { Memory, Space, Work } from "../abi/records";
@@ -49,6 +52,7 @@ import { denies, keyDenial } from "./permissions";
 import { reservedBits } from "./reserved";
 import { fail, failUnread, setGuestLeaf, setSecondLeaf, trace, wantUpdate } from "./result";
 import { tableCode } from "./second-stage";
+import { deniesStack, reportsStack, reportsStackLeaf, STACK_FLAGS } from "./shadow-stack";
 import { applyUpdates } from "./updates";
 
 /** Rights of a PAE PDPTE and of an address with paging off: everything. */
@@ -78,6 +82,7 @@ export function walkLegacy(space: Space, work: Work, address: u64, code: u32, fl
   const indexBits: u64 = mode == MODE_32BIT ? 10 : 9;
   const addressMask = space.addressMask;
   const latched = (space.features & FEATURE_LIVE_PDPTES) == 0;
+  const tableFlags = (flags & ~STACK_FLAGS) | WALK_GUEST_TABLE;
   let table = space.root;
   let rights = ALL_RIGHTS;
 
@@ -94,7 +99,7 @@ export function walkLegacy(space: Space, work: Work, address: u64, code: u32, fl
       entry = space.pdptes(<u32>index);
     } else {
       if (second) {
-        const status = walkSecondStage(second, work, entryAddress, tableCode(space, second), flags | WALK_GUEST_TABLE);
+        const status = walkSecondStage(second, work, entryAddress, tableCode(space, second), tableFlags);
         if (status) return status;
         hostAddress = work.secondPa;
       }
@@ -121,6 +126,7 @@ export function walkLegacy(space: Space, work: Work, address: u64, code: u32, fl
       level = 2;
       continue;
     }
+    const above = rights;
     rights &= rightsOf(space, entry);
 
     const leaf = isLeaf(space, level, entry);
@@ -134,7 +140,9 @@ export function walkLegacy(space: Space, work: Work, address: u64, code: u32, fl
     // Outside long mode no key denies anything, whatever an entry has there.
     const key = <u32>((entry & PTE_PKEY) >> PTE_PKEY_SHIFT);
     const denied = keyDenial(space, code, rights, key);
-    if (denied || denies(space, code, rights)) {
+    const refused =
+      flags & WALK_SHADOW_STACK ? deniesStack(space, code, flags, rights, above, entry) : denies(space, code, rights);
+    if (denied || refused) {
       return pageFault(space, work, PFERR_P | denied, address, code, flags, level, entryAddress, entry);
     }
     const used: u64 = (code & PFERR_W) != 0 ? PTE_A | PTE_D : PTE_A;
@@ -196,8 +204,9 @@ function found(guest: bool, work: Work, address: u64, rights: u32, level: u32, e
 }
 
 /**
- * A page fault: `cause` has the P, RSVD and PK bits, the access adds W, U and, where the processor reports it, I/D.
- * As NPT it is a nested page fault whose bits 32 and 33 say on whose behalf (APM "Nested versus Guest Page Faults").
+ * A page fault: `cause` has the P, RSVD and PK bits, the access adds W, U, SS and, where the processor reports it, I/D.
+ * As NPT it is a nested page fault whose bits 32 and 33 say on whose behalf (APM "Nested versus Guest Page Faults"), and bit 37
+ * whether the leaf, which an entry whose rights are refused is, marks a supervisor shadow-stack page.
  */
 function pageFault(
   space: Space,
@@ -211,12 +220,14 @@ function pageFault(
   entry: u64,
 ): u32 {
   const reported = PFERR_W | PFERR_U | space.fetchCode;
-  const error: u64 = cause | (code & reported);
+  const error: u64 = cause | (code & reported) | (reportsStack(space, flags) ? PFERR_SS : 0);
   if (space.kind == KIND_GUEST) {
     return fail(work, STATUS_PAGE_FAULT, error, address, 0, level, entryAddress, entry);
   }
   const behalf = flags & WALK_GUEST_TABLE ? PFERR_GUEST_PAGE : PFERR_GUEST_FINAL;
-  return fail(work, STATUS_NESTED_PAGE_FAULT, error | behalf, address, 1, level, entryAddress, entry);
+  const byRights = (cause & (PFERR_P | PFERR_RSVD)) == PFERR_P;
+  const stackLeaf: u64 = byRights && reportsStackLeaf(space, entry) ? PFERR_SSS : 0;
+  return fail(work, STATUS_NESTED_PAGE_FAULT, error | behalf | stackLeaf, address, 1, level, entryAddress, entry);
 }
 
 /**

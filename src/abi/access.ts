@@ -20,6 +20,11 @@ export const ACCESS: BitLayout = {
     },
     { name: "AC", low: 9, meaning: "EFLAGS.AC=1: explicit supervisor data accesses are exempt from SMAP" },
     { name: "PROBE", low: 10, meaning: "no accessed or dirty bit is set" },
+    {
+      name: "SHADOW_STACK",
+      low: 12,
+      meaning: "shadow-stack access (CET); comes with IMPLICIT, which then says no more",
+    },
   ],
 };
 
@@ -33,7 +38,7 @@ export const CODE: BitLayout = {
 
 /**
  * Access flags, to be OR-ed. An access without `Write` and `Fetch` is a data read;
- * `Write` and `Fetch` together are refused with a RangeError.
+ * `Write` and `Fetch` together are refused with a RangeError, and so are `Fetch` and `ShadowStack`.
  */
 export const Access = {
   Read: 0,
@@ -43,4 +48,10 @@ export const Access = {
   Implicit: 1 << 8,
   Ac: 1 << 9,
   Probe: 1 << 10,
+  /**
+   * A shadow-stack access, which a processor makes with CR4.CET=1 and SH_STK_EN in IA32_U_CET or IA32_S_CET: that is the
+   * caller's to know. With `User` it is a user one (CPL 3, WRUSS), without a supervisor one. It has the bit of `Implicit`
+   * too, by which whatever knows the plain kinds only leaves it to the full walk.
+   */
+  ShadowStack: (1 << 12) | (1 << 8),
 } as const;

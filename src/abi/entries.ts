@@ -118,6 +118,7 @@ export const EPT: BitLayout = {
     { name: "D", low: 9, meaning: "dirty (leaf entries, EPTP bit 6 set)" },
     { name: "XU", low: 10, meaning: "execute access for user-mode addresses (mode-based execute control)" },
     { name: "ADDRESS", low: 12, width: 40, meaning: "physical address of the table or page" },
+    { name: "SSS", low: 60, meaning: "supervisor shadow-stack page (leaf entries, EPTP bit 7 set)" },
     { name: "SVE", low: 63, meaning: "suppress #VE (leaf and not-present entries)" },
   ],
 };

@@ -13,8 +13,14 @@ export const PFERR: BitLayout = {
     { name: "RSVD", low: 3, meaning: "a reserved bit was set" },
     { name: "I", low: 4, meaning: "instruction fetch" },
     { name: "PK", low: 5, meaning: "protection key" },
+    { name: "SS", low: 6, meaning: "shadow-stack access" },
     { name: "GUEST_FINAL", low: 32, meaning: "nested: fault on the final guest-physical address" },
     { name: "GUEST_PAGE", low: 33, meaning: "nested: fault on a guest page table" },
+    {
+      name: "SSS",
+      low: 37,
+      meaning: "nested: the leaf marks a supervisor shadow-stack page (supervisor shadow stack checks enabled)",
+    },
   ],
 };
 
@@ -37,6 +43,12 @@ export const EPT_QUAL: BitLayout = {
       low: 9,
       width: 3,
       meaning: "what the guest's own paging grants (advanced VM-exit information)",
+    },
+    { name: "SHADOW_STACK", low: 13, meaning: "shadow-stack access" },
+    {
+      name: "SSS",
+      low: 14,
+      meaning: "the leaf marks a supervisor shadow-stack page (supervisor shadow-stack control enabled)",
     },
   ],
 };

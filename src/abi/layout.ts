@@ -493,6 +493,8 @@ export const CODES = {
   FEATURE_KVM: 1 << 8,
   FEATURE_PKRS_USER: 1 << 9,
   FEATURE_ACCESSED_ON_FAULT: 1 << 10,
+  /** NPT: VMCB offset 90h bit 4. */
+  FEATURE_SHADOW_STACK_CHECK: 1 << 11,
 
   RIGHT_EXECUTE: 1 << 0,
   RIGHT_WRITE: 1 << 1,
@@ -537,6 +539,10 @@ export const CODES = {
   WALK_GUEST_TABLE: 1 << 2,
   /** The walk translates on behalf of a linear address. */
   WALK_LINEAR: 1 << 3,
+  /** A supervisor shadow-stack access; comes with WALK_SHADOW_STACK. */
+  WALK_SUPERVISOR_STACK: 1 << 4,
+  /** A shadow-stack access; the bit is PFERR.SS. */
+  WALK_SHADOW_STACK: 1 << 6,
 
   WORK_CAPACITY,
   BLOCK_LANES,

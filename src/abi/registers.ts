@@ -54,6 +54,7 @@ export const CR4: BitLayout = {
     { name: "SMEP", low: 20, meaning: "no supervisor fetches from user pages" },
     { name: "SMAP", low: 21, meaning: "no supervisor data accesses to user pages" },
     { name: "PKE", low: 22, meaning: "protection keys for user-mode addresses (PKRU)" },
+    { name: "CET", low: 23, meaning: "control-flow enforcement; needs CR0.WP" },
     { name: "PKS", low: 24, meaning: "protection keys for supervisor-mode addresses (IA32_PKRS)" },
     { name: "LAM_SUP", low: 28, meaning: "supervisor addresses carry metadata above bit 56 or 47" },
   ],
@@ -89,7 +90,8 @@ export const EPTP: BitLayout = {
     { name: "MEMTYPE", low: 0, width: 3, meaning: "memory type of the EPT structures (0 uncacheable, 6 write-back)" },
     { name: "WALK_LENGTH", low: 3, width: 3, meaning: "EPT page-walk length minus 1 (3 or 4)" },
     { name: "AD", low: 6, meaning: "accessed and dirty flags enabled" },
-    { name: "RESERVED", low: 7, width: 5, meaning: "must be 0 (bit 7: supervisor shadow-stack control)" },
+    { name: "SSS", low: 7, meaning: "supervisor shadow-stack control enabled" },
+    { name: "RESERVED", low: 8, width: 4, meaning: "must be 0" },
     { name: "ADDRESS", low: 12, width: 40, meaning: "physical address of the root table" },
   ],
 };

@@ -68,11 +68,19 @@ function pageFaultReason(name: string, set: boolean, context: CodeContext): stri
       const check = context.checks.find((one) => one.name === "protection key" && one.stage === "guest");
       return check?.text ?? "no protection key is asked";
     }
+    case "SS":
+      return set ? "a shadow-stack access" : "no shadow-stack access";
+    case "SSS":
+      return stackLeafReason(set);
     case "GUEST_FINAL":
       return set ? "the translation of the final address" : "not the final address";
     default:
       return set ? "the translation of a guest table's address" : "no guest table's address";
   }
+}
+
+function stackLeafReason(set: boolean): string {
+  return set ? "the leaf marks a supervisor shadow-stack page" : "no such mark in a leaf, or nothing that looks for it";
 }
 
 function violationReason(name: string, set: boolean, context: CodeContext): string {
@@ -97,6 +105,10 @@ function violationReason(name: string, set: boolean, context: CodeContext): stri
       return granted("execution");
     case "USER_EXECUTABLE":
       return set ? granted("user-mode execution") : "not granted, or no mode-based execute control";
+    case "SHADOW_STACK":
+      return set ? "a shadow-stack access" : "no shadow-stack access";
+    case "SSS":
+      return stackLeafReason(set);
     case "GVA_VALID":
       return set ? "a linear address is translated" : "no linear address is translated";
     default:

@@ -4,11 +4,13 @@ import { entryName } from "../maps/entry.js";
 import {
   type DataAccess,
   dataAccess,
+  eptAccess,
   eptDenies,
   eptMisconfiguration,
   eptViolation,
   executeRight,
   FLAG_UPDATE,
+  isStackControlled,
 } from "../reference/ept-access.js";
 import {
   type EptSettings,
@@ -22,6 +24,7 @@ import {
 } from "../reference/ept-format.js";
 import { outsideMemory } from "../reference/faults.js";
 import type { StageAccess } from "../reference/second-stage.js";
+import { isEptStackLeaf } from "../reference/shadow-stack.js";
 import type { Factor } from "./explanation.js";
 import { type CheckLog, nowhere, ofEntry, ofRegister, type Place } from "./log.js";
 import type { ExplainStage, StageOutcome } from "./second-stage.js";
@@ -32,10 +35,11 @@ export function eptExplainer(settings: EptSettings): ExplainStage {
   return (gpa, access, log) => explainEpt(settings, gpa, access, log);
 }
 
-function explainEpt(settings: EptSettings, gpa: bigint, access: StageAccess, log: CheckLog): StageOutcome {
+function explainEpt(settings: EptSettings, gpa: bigint, asked: StageAccess, log: CheckLog): StageOutcome {
+  const access = eptAccess(settings, asked);
   const data = dataAccess(settings, access);
   const root = settings.rootLevel;
-  const violation = (rights: bigint, place: Place): StageOutcome => ({
+  const violation = (rights: bigint | undefined, place: Place): StageOutcome => ({
     ok: false,
     fault: eptViolation(settings, gpa, access, data, rights, siteOf(place)),
   });
@@ -44,7 +48,7 @@ function explainEpt(settings: EptSettings, gpa: bigint, access: StageAccess, log
   const fits = gpa >> BigInt(width) === 0n;
   const factors = [ofRegister("EPTP", "WALK_LENGTH", root - 1)];
   if (!log.add("width", fits, nowhere("second"), factors, `EPT of ${root} levels translates ${width} bits`))
-    return violation(0n, top);
+    return violation(undefined, top);
 
   const path: Place[] = [];
   let table = settings.root;
@@ -53,7 +57,7 @@ function explainEpt(settings: EptSettings, gpa: bigint, access: StageAccess, log
     const address = table + 8n * ((gpa >> eptShift(level)) & 0x1ffn);
     const place = log.read("second", level, address);
     if (place === undefined) return { ok: false, fault: unreadable(settings, gpa, access, level, address, log) };
-    if (!isPresent(settings, place, log)) return violation(0n, place);
+    if (!isPresent(settings, place, log)) return violation(undefined, place);
     const wrong = eptMisconfigured(settings, level, place.entry);
     const leaf = eptIsLeaf(settings, level, place.entry);
     log.add(
@@ -65,13 +69,14 @@ function explainEpt(settings: EptSettings, gpa: bigint, access: StageAccess, log
     );
     if (wrong !== undefined) return { ok: false, fault: eptMisconfiguration(gpa, siteOf(place)) };
     path.push(place);
+    const above = rights;
     rights &= place.entry;
     if (!leaf) {
       table = place.entry & ept.address;
       continue;
     }
     rightsChecks(settings, path, access, data, log);
-    if (eptDenies(settings, rights, access, data)) return violation(rights, place);
+    if (eptDenies(settings, above, place.entry, access, data)) return violation(rights, place);
     const offset = (1n << eptShift(level)) - 1n;
     const refusing = path.find(({ entry }) => (entry & ept.w) === 0n);
     const fault = eptViolation(settings, gpa, access, FLAG_UPDATE, rights, siteOf(place));
@@ -134,6 +139,10 @@ function rightsChecks(
   log: CheckLog,
 ): void {
   const leaf = path.at(-1)!;
+  if (isStackControlled(settings, access)) {
+    stackCheck(path, log);
+    return;
+  }
   const check = (name: "read" | "write" | "execute", right: string, mask: bigint) => {
     const refusing = path.find(({ entry }) => (entry & mask) === 0n);
     const factors = [ofEntry(refusing ?? leaf, right, refusing === undefined ? 1n : 0n)];
@@ -153,6 +162,23 @@ function rightsChecks(
   }
 }
 
+/** Supervisor shadow-stack control: bit 60 of the leaf, reading everywhere, writing above the leaf. */
+function stackCheck(path: readonly Place[], log: CheckLog): void {
+  const leaf = path.at(-1)!;
+  const unreadable = path.find(({ entry }) => (entry & ept.r) === 0n);
+  const readOnly = path.slice(0, -1).find(({ entry }) => (entry & ept.w) === 0n);
+  const marked = isEptStackLeaf(leaf.entry);
+  const factors = [ofRegister("EPTP", "SSS", true)];
+  if (unreadable !== undefined) factors.push(ofEntry(unreadable, "R", 0n));
+  if (readOnly !== undefined) factors.push(ofEntry(readOnly, "W", 0n));
+  if (!marked || factors.length === 1) factors.push(ofEntry(leaf, "SSS", marked ? 1n : 0n));
+  const passed = marked && unreadable === undefined && readOnly === undefined;
+  const text = passed
+    ? "a supervisor shadow-stack page"
+    : "a supervisor shadow-stack access to a page that is for none";
+  log.add("shadow stack", passed, leaf, factors, text);
+}
+
 function unreadable(
   settings: EptSettings,
   gpa: bigint,
@@ -164,5 +190,5 @@ function unreadable(
   log.add("memory", false, nowhere("second", level, address), [], "the memory has nothing there");
   if (settings.rules === "architecture") return outsideMemory("second", gpa, level, address);
   const site = { level, entryAddress: address, entry: 0n };
-  return eptViolation(settings, gpa, access, dataAccess(settings, access), 0n, site);
+  return eptViolation(settings, gpa, access, dataAccess(settings, access), undefined, site);
 }

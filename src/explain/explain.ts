@@ -8,6 +8,7 @@ import { nonCanonical, pageFault } from "../reference/faults.js";
 import { formatOf } from "../reference/formats.js";
 import { linearAddress } from "../reference/linear-address.js";
 import { nestedAccess, nestedFault, nestedRegisters, nptEnd } from "../reference/npt-stage.js";
+import { seenBy } from "../reference/permissions.js";
 import { type Registers, readRegisters } from "../reference/registers.js";
 import type { StageAccess } from "../reference/second-stage.js";
 import { codeBits } from "./code.js";
@@ -95,6 +96,7 @@ function explainGuest(config: AddressSpaceConfig, address: bigint, access: Memor
     write: access.write,
     fetch: access.fetch,
     userAddress: outcome.rights.user,
+    shadowStack: seenBy(registers, access).shadowStack,
     kvm: registers.rules === "kvm-6.1",
   };
   return second(outcome.pa, final, log);
@@ -115,8 +117,8 @@ function explainDirect(
   access: MemoryAccess,
   log: CheckLog,
 ): Verdict {
-  const { write, fetch, user } = access;
-  const direct: StageAccess = { purpose: "direct", write, fetch, userAddress: user, kvm: false };
+  const { write, fetch, user, shadowStack } = access;
+  const direct: StageAccess = { purpose: "direct", write, fetch, userAddress: user, shadowStack, kvm: false };
   return explainerOf(configuration)(address, direct, log);
 }
 
@@ -143,16 +145,18 @@ function explainerOf(configuration: SecondConfiguration): ExplainStage {
 
 /** APM vol. 2, "Nested Paging": a legacy format, walked with the host's registers as a user. */
 function explainNpt(stage: LegacyStage, gpa: bigint, access: StageAccess, log: CheckLog): StageOutcome {
-  const nested = nestedAccess(access);
+  const { registers } = stage;
+  const nested = nestedAccess(registers, access);
   const fits = gpa < nptEnd(stage);
   const width = stage.format?.width ?? 32;
-  const modes = [ofRegister("hCR4", "LA57", stage.registers.mode === "5level")];
+  const modes = [ofRegister("hCR4", "LA57", registers.mode === "5level")];
   if (!log.add("width", fits, nowhere("second"), modes, `NPT of this format translates ${width} bits`)) {
     const site = nowhere("second", stage.format?.levels[0]?.level ?? 0);
-    return { ok: false, fault: nestedFault(pageFault(stage.registers, nested, gpa, site, "notPresent"), access) };
+    const fault = pageFault(registers, nested, gpa, site, "notPresent");
+    return { ok: false, fault: nestedFault(registers, fault, access) };
   }
   const outcome = explainLegacy(stage, gpa, nested, log);
-  if (!outcome.ok) return { ok: false, fault: nestedFault(outcome.fault, access) };
+  if (!outcome.ok) return { ok: false, fault: nestedFault(registers, outcome.fault, access) };
   return { ok: true, pa: outcome.pa, unwritable: undefined };
 }
 

@@ -17,6 +17,10 @@ export type CheckName =
   | "configuration"
   /** A user-mode access to a user-mode address. */
   | "user"
+  /** A supervisor shadow-stack access to a supervisor-mode address. */
+  | "supervisor"
+  /** A shadow-stack access to a shadow-stack page; in a second stage to a supervisor shadow-stack page. */
+  | "shadow stack"
   | "read"
   | "write"
   | "execute"

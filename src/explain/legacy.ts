@@ -7,7 +7,7 @@ import type { MemoryAccess } from "../reference/access.js";
 import { outsideMemory, type PageFaultCause, pageFault } from "../reference/faults.js";
 import { type Format, isLeaf, type LevelFormat, pageAddress, tableAddress } from "../reference/formats.js";
 import { isPaePdpte, rootAddress } from "../reference/legacy-walk.js";
-import { ALL_RIGHTS, narrow } from "../reference/permissions.js";
+import { ALL_RIGHTS, narrow, seenBy } from "../reference/permissions.js";
 import type { Registers } from "../reference/registers.js";
 import { tableAccess } from "../reference/second-stage.js";
 import type { Factor } from "./explanation.js";
@@ -44,13 +44,9 @@ interface Wanted {
 }
 
 /** `address` is canonical, and masked. */
-export function explainLegacy(
-  walked: LegacyStage,
-  address: bigint,
-  access: MemoryAccess,
-  log: CheckLog,
-): LegacyOutcome {
+export function explainLegacy(walked: LegacyStage, address: bigint, asked: MemoryAccess, log: CheckLog): LegacyOutcome {
   const { registers, format, stage, second } = walked;
+  const access = seenBy(registers, asked);
   if (format === undefined) {
     log.add("paging", true, nowhere(stage), [ofRegister("CR0", "PG", false)], "paging is off: nothing is checked");
     return { ok: true, pa: address, rights: ALL_RIGHTS };
@@ -89,6 +85,7 @@ export function explainLegacy(
     if (!present) return failed("notPresent", place);
     const leaf = isLeaf(level, entry);
     if (!noReservedBits(registers, level, leaf, place, entry, log)) return failed("reserved", place);
+    const above = rights;
     if (!pdpte) {
       rights = narrow(registers, rights, entry);
       path.places.push({ ...place, entry });
@@ -98,7 +95,7 @@ export function explainLegacy(
       table = tableAddress(format, entry);
       continue;
     }
-    const denied = deniesByRights(path, rights, access, log);
+    const denied = deniesByRights(path, { rights, above, leaf: entry }, access, log);
     if (denied.rights || denied.key) return failed("rights", place, denied.key);
     wanted.push({ place, mask: access.write ? A | D : A, unwritable });
     const refused = flagsRefused(access, wanted, log);

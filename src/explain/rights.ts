@@ -4,7 +4,7 @@ import { PTE } from "../abi/entries.js";
 import type { Rights } from "../api.js";
 import { entryName } from "../maps/entry.js";
 import type { MemoryAccess } from "../reference/access.js";
-import { type Refusal, refusals } from "../reference/permissions.js";
+import { type Found, type Refusal, refusals } from "../reference/permissions.js";
 import { keyDenies, protectionKey } from "../reference/protection-keys.js";
 import type { Registers } from "../reference/registers.js";
 import type { Factor } from "./explanation.js";
@@ -16,17 +16,18 @@ export interface WalkPath {
   readonly places: Place[];
 }
 
-const BITS = { RW: bitOf(PTE, "RW"), US: bitOf(PTE, "US"), XD: bitOf(PTE, "XD") };
+const BITS = { RW: bitOf(PTE, "RW"), US: bitOf(PTE, "US"), D: bitOf(PTE, "D"), XD: bitOf(PTE, "XD") };
 
 /** Notes every check that the access is subject to. */
 export function deniesByRights(
   path: WalkPath,
-  rights: Rights,
+  translation: Found,
   access: MemoryAccess,
   log: CheckLog,
 ): { readonly rights: boolean; readonly key: boolean } {
-  const refused = new Set(refusals(path.registers, rights, access));
-  for (const name of subjectTo(rights, access)) {
+  const { rights } = translation;
+  const refused = new Set(refusals(path.registers, translation, access));
+  for (const name of subjectTo(path.registers, rights, access)) {
     const passed = !refused.has(name);
     log.add(name, passed, path.places.at(-1)!, factorsOf(name, path, rights, access), TEXTS[name][passed ? 0 : 1]);
   }
@@ -34,7 +35,11 @@ export function deniesByRights(
 }
 
 /** The checks that an access of this kind has to pass. */
-function subjectTo(rights: Rights, access: MemoryAccess): Refusal[] {
+function subjectTo({ stackRule }: Registers, rights: Rights, access: MemoryAccess): Refusal[] {
+  if (access.shadowStack !== undefined) {
+    if (stackRule === "pages") return ["shadow stack", access.user ? "user" : "supervisor"];
+    if (stackRule === "checked" && access.shadowStack === "supervisor") return ["shadow stack"];
+  }
   const names: Refusal[] = [];
   if (access.user) names.push("user");
   else if (rights.user) names.push(access.fetch ? "smep" : "smap");
@@ -44,7 +49,9 @@ function subjectTo(rights: Rights, access: MemoryAccess): Refusal[] {
 }
 
 const TEXTS: Record<Refusal, readonly [passed: string, failed: string]> = {
+  "shadow stack": ["a shadow-stack page", "a shadow-stack access to a page that is none"],
   user: ["a user-mode address", "a user-mode access to a supervisor-mode address"],
+  supervisor: ["a supervisor-mode address", "a supervisor shadow-stack access to a user-mode address"],
   smep: [
     "supervisor fetches from user-mode addresses are allowed",
     "SMEP: a supervisor fetch from a user-mode address",
@@ -57,7 +64,10 @@ const TEXTS: Record<Refusal, readonly [passed: string, failed: string]> = {
 function factorsOf(name: Refusal, path: WalkPath, rights: Rights, access: MemoryAccess): Factor[] {
   const { registers } = path;
   switch (name) {
+    case "shadow stack":
+      return stackFactors(path);
     case "user":
+    case "supervisor":
       return [granting(path, "US")];
     case "smep":
       return [granting(path, "US"), ofRegister("CR4", "SMEP", registers.smep)];
@@ -79,6 +89,15 @@ function factorsOf(name: Refusal, path: WalkPath, rights: Rights, access: Memory
 function granting(path: WalkPath, name: "RW" | "US"): Factor {
   const refusing = path.places.find(({ entry }) => (entry & BITS[name]) === 0n);
   return ofEntry(refusing ?? path.places.at(-1)!, name, refusing === undefined ? 1n : 0n);
+}
+
+/** What makes the page a shadow-stack page or not: of the first bits that are wrong, else of all that count in the leaf. */
+function stackFactors({ registers, places }: WalkPath): Factor[] {
+  const leaf = places.at(-1)!;
+  const readOnly = places.slice(0, -1).find(({ entry }) => (entry & BITS.RW) === 0n);
+  if (readOnly !== undefined) return [ofEntry(readOnly, "RW", 0n)];
+  const names = registers.stackRule === "pages" ? (["RW", "D"] as const) : (["XD", "US"] as const);
+  return names.map((name) => ofEntry(leaf, name, (leaf.entry & BITS[name]) === 0n ? 0n : 1n));
 }
 
 function disabling(path: WalkPath): Factor {

@@ -78,6 +78,7 @@ const registers = fc.record({
   pse: fc.boolean(),
   pke: fc.boolean(),
   pks: fc.boolean(),
+  cet: mostly(false),
   lamSupervisor: fc.boolean(),
   lamUser: fc.constantFrom(
     0n,
@@ -96,12 +97,15 @@ const registers = fc.record({
     amdReservedBit8: fc.boolean(),
     lam: mostly(true),
     la57: mostly(true),
+    cet: mostly(true),
     pkrsOnUserAccess: fc.boolean(),
   }),
   pcide: fc.boolean(),
   entered: mostly(false),
   accessedOnFault: mostly(false),
   live: fc.boolean(),
+  /** Of NPT. */
+  shadowStackCheck: fc.boolean(),
   encryptionBit: fc.option(fc.integer({ min: 32, max: 51 }), { freq: 6, nil: undefined }),
   lenient: fc.integer({ min: 0, max: 15 }).map((value) => value === 0),
   rootLow: fc.integer({ min: 0, max: 0xfff }),
@@ -122,6 +126,8 @@ const eptOptions = fc.record({
   accessedDirty: fc.boolean(),
   executeOnly: fc.boolean(),
   modeBasedExecute: fc.boolean(),
+  shadowStacks: fc.boolean(),
+  shadowStackControl: mostly(true),
   page1g: fc.boolean(),
   page2m: fc.boolean(),
   fiveLevel: fc.boolean(),
@@ -143,15 +149,23 @@ const entryFlags = fc.record({
   key: fc.integer({ min: 0, max: 15 }),
   memoryType: fc.constantFrom(0n, 1n, 4n, 5n, 6n, 6n, 6n, 7n),
   high: fc.integer({ min: 0, max: 3 }).map((value) => value === 0),
+  /** A leaf as a shadow-stack page has it, of the guest's, of NPT or of EPT. */
+  stack: fc.integer({ min: 0, max: 5 }).map((value) => value === 0),
 });
 type EntryFlags = typeof entryFlags extends fc.Arbitrary<infer T> ? T : never;
 
 function allowAll(flags: EntryFlags): EntryFlags {
-  return { ...flags, read: true, write: true, user: true, execute: true, memoryType: 6n };
+  return { ...flags, read: true, write: true, user: true, execute: true, memoryType: 6n, stack: false };
+}
+
+function allowStacks(flags: EntryFlags): EntryFlags {
+  return { ...allowAll(flags), stack: true };
 }
 
 const accessFlags = fc.record({
   kind: fc.constantFrom(Access.Read, Access.Write, Access.Fetch),
+  /** Unless it is a fetch. */
+  stack: fc.integer({ min: 0, max: 3 }).map((value) => value === 0),
   user: fc.boolean(),
   ac: fc.boolean(),
   implicit: fc.integer({ min: 0, max: 4 }).map((value) => value === 0),
@@ -177,10 +191,11 @@ const parts = fc.record({
   guestLeaf: fc.constantFrom(1, 1, 1, 2, 3),
   secondLeaf: fc.constantFrom(1, 1, 1, 2, 3),
   guestFlags: fc.array(entryFlags, { minLength: 5, maxLength: 5 }),
-  // Two times in three the second stage forbids nothing, so that two-stage walks get to their end.
+  // Mostly the second stage forbids nothing, so that two-stage walks get to their end, or nothing to shadow stacks.
   secondFlags: fc.oneof(
-    { weight: 2, arbitrary: fc.array(entryFlags.map(allowAll), { minLength: 5, maxLength: 5 }) },
-    { weight: 1, arbitrary: fc.array(entryFlags, { minLength: 5, maxLength: 5 }) },
+    { weight: 4, arbitrary: fc.array(entryFlags.map(allowAll), { minLength: 5, maxLength: 5 }) },
+    { weight: 1, arbitrary: fc.array(entryFlags.map(allowStacks), { minLength: 5, maxLength: 5 }) },
+    { weight: 2, arbitrary: fc.array(entryFlags, { minLength: 5, maxLength: 5 }) },
   ),
   oddities: fc.oneof(fc.constant<Oddity[]>([]), fc.array(oddity, { maxLength: 3 })),
   readOnly: fc.integer({ min: 0, max: 9 }).map((value) => value === 0),
@@ -222,6 +237,7 @@ function build(p: Parts): Scenario {
       selfMap: p.selfMap,
       pse: p.registers.pse,
       toPhysical,
+      stackLeaf: (flags) => ({ ...flags, write: false, dirty: true }),
     });
   }
   let second: SecondStage | undefined;
@@ -283,6 +299,8 @@ interface Placement {
   readonly selfMap: boolean;
   readonly pse: boolean;
   readonly toPhysical: (gpa: bigint) => bigint;
+  /** What a leaf of a shadow stack has. */
+  readonly stackLeaf: (flags: EntryFlags) => EntryFlags;
 }
 
 /** Writes the entries that translate `address`, one a level, with the leaf at level `leaf` where the mode has such pages. */
@@ -310,7 +328,7 @@ function putPath(
       at.selfMap && level === LEVELS[mode] ? at.root & ~0xfffn : base + (at.firstTable + BigInt(level)) * PAGE;
     let value = pdpte
       ? P | ((flag.ignored << 8n) & PDPTE_IGNORED)
-      : legacyFlags(mode, flag) | (isLeaf && level > 1 ? PS : 0n);
+      : legacyFlags(mode, isLeaf && flag.stack ? at.stackLeaf(flag) : flag) | (isLeaf && level > 1 ? PS : 0n);
     value |= isLeaf && level > 1 ? leafFrame(address, shift) : frame;
     for (const one of odd) if (one.level === level) value ^= 1n << BigInt(one.bit % (bytes * 8));
     const physical = at.toPhysical(table + index * BigInt(bytes));
@@ -362,7 +380,8 @@ function modeRegisters(mode: LegacyMode, r: Registers): { cr0: bigint; cr4: bigi
   const pae = long || mode === "pae";
   const on = (condition: boolean, bit: bigint) => (condition ? bit : 0n);
   return {
-    cr0: bitOf(CR0, "PE") | on(paging, bitOf(CR0, "PG")) | on(r.wp, bitOf(CR0, "WP")),
+    // CET needs WP: a scenario in which it has none is refused.
+    cr0: bitOf(CR0, "PE") | on(paging, bitOf(CR0, "PG")) | on(r.wp || (r.cet && r.pse), bitOf(CR0, "WP")),
     cr4:
       on(r.pse, bitOf(CR4, "PSE")) |
       on(pae, bitOf(CR4, "PAE")) |
@@ -371,6 +390,7 @@ function modeRegisters(mode: LegacyMode, r: Registers): { cr0: bigint; cr4: bigi
       on(r.smap, bitOf(CR4, "SMAP")) |
       on(r.pke, bitOf(CR4, "PKE")) |
       on(r.pks, bitOf(CR4, "PKS")) |
+      on(r.cet, bitOf(CR4, "CET")) |
       on(long && r.pcide, bitOf(CR4, "PCIDE")) |
       on(r.lamSupervisor, bitOf(CR4, "LAM_SUP")),
     efer: on(r.nxe, bitOf(EFER, "NXE")) | on(long, bitOf(EFER, "LMA") | bitOf(EFER, "LME")),
@@ -394,6 +414,7 @@ function putNpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
     selfMap: false,
     pse: r.pse,
     toPhysical: (address) => address,
+    stackLeaf: (flags) => ({ ...flags, user: false, execute: false }),
   };
   for (let frame = 0n; frame < LOW_FRAMES; frame++) {
     putPath(memory, mode, frame * PAGE, p.secondLeaf, p.secondFlags, [], place);
@@ -409,6 +430,7 @@ function putNpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
       rules: r.rules,
       cpu: r.cpu as CpuFeatures,
       encryptionMask: r.encryptionBit === undefined ? 0n : 1n << BigInt(r.encryptionBit),
+      shadowStackCheck: r.shadowStackCheck,
     },
   };
 }
@@ -467,10 +489,12 @@ function putEpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
         WRITE_BACK |
         placed(EPTP, "WALK_LENGTH", BigInt(levels - 1)) |
         (options.accessedDirty ? bitOf(EPTP, "AD") : 0n) |
+        (options.shadowStacks && options.rules === "architecture" ? bitOf(EPTP, "SSS") : 0n) |
         options.oddBit,
       maxPhysAddr: options.maxPhysAddr,
       executeOnly: options.executeOnly,
       modeBasedExecute: options.modeBasedExecute,
+      shadowStackControl: options.shadowStackControl,
       page1g: options.page1g,
       page2m: options.page2m,
       rules: options.rules,
@@ -486,6 +510,11 @@ function eptFlags(flag: EntryFlags, leaf: boolean): bigint {
   if (flag.accessed) value |= bitOf(EPT, "A");
   if (flag.dirty) value |= bitOf(EPT, "D");
   if (leaf) value |= placed(EPT, "MEMTYPE", flag.memoryType);
+  if (flag.stack) {
+    // In entries above the leaf the bit says nothing.
+    value |= bitOf(EPT, "SSS");
+    if (leaf) value &= ~bitOf(EPT, "W");
+  }
   return value | ((flag.ignored << BigInt(EPT_IGNORED.low)) & maskOf(EPT_IGNORED));
 }
 
@@ -499,6 +528,7 @@ function accessOf(flags: AccessFlags, base: bigint, narrow: boolean): AccessStep
   if (flags.user) access |= Access.User;
   if (flags.ac) access |= Access.Ac;
   if (flags.implicit) access |= Access.Implicit;
+  if (flags.stack && flags.kind !== Access.Fetch) access |= Access.ShadowStack;
   if (flags.probe) access |= Access.Probe;
   let address = (base & ~0xfffn) | flags.offset;
   if (flags.flip !== undefined) address ^= 1n << BigInt(flags.flip);

@@ -1,6 +1,8 @@
 /** The access word, decoded. */
-import { Access } from "../abi/access.js";
+import { ACCESS, Access } from "../abi/access.js";
+import { bitOf } from "../abi/bits.js";
 import { show } from "../checks.js";
+import type { StackMode } from "./shadow-stack.js";
 
 export interface MemoryAccess {
   readonly write: boolean;
@@ -11,12 +13,15 @@ export interface MemoryAccess {
   /** EFLAGS.AC=1. */
   readonly ac: boolean;
   readonly probe: boolean;
+  /** A shadow-stack access, and whose; a nested access is one on behalf of a guest's. */
+  readonly shadowStack: StackMode | undefined;
 }
 
 const KNOWN = Object.values(Access).reduce((mask, flag) => mask | flag, 0);
+const STACK = Number(bitOf(ACCESS, "SHADOW_STACK"));
 
 /**
- * Decodes an access word; throws a RangeError for unknown flags and for a write that is also a fetch.
+ * Decodes an access word; throws a RangeError for unknown flags and for a fetch that is also a write or a shadow-stack access.
  * SDM vol. 3, "Access Rights": implicit accesses to system structures are supervisor-mode accesses whatever the CPL.
  */
 export function decodeAccess(word: number): MemoryAccess {
@@ -26,13 +31,20 @@ export function decodeAccess(word: number): MemoryAccess {
   const write = (word & Access.Write) !== 0;
   const fetch = (word & Access.Fetch) !== 0;
   if (write && fetch) throw new RangeError("an access is either a write or an instruction fetch");
-  const implicit = (word & Access.Implicit) !== 0;
+  const stack = (word & STACK) !== 0;
+  if (stack && (fetch || (word & Access.Implicit) === 0)) {
+    throw new RangeError(`access is ${show(word)}: a shadow-stack access is Access.ShadowStack, and no fetch`);
+  }
+  const implicit = !stack && (word & Access.Implicit) !== 0;
+  const user = (word & Access.User) !== 0 && !implicit;
   return {
     write,
     fetch,
-    user: (word & Access.User) !== 0 && !implicit,
+    user,
     implicit,
-    ac: (word & Access.Ac) !== 0,
+    // SMAP does not concern shadow-stack accesses.
+    ac: !stack && (word & Access.Ac) !== 0,
+    shadowStack: stack ? (user ? "user" : "supervisor") : undefined,
     probe: (word & Access.Probe) !== 0,
   };
 }

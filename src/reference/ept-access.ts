@@ -6,6 +6,7 @@ import type { Fault } from "../api.js";
 import { type EptSettings, ept } from "./ept-format.js";
 import type { FaultSite } from "./faults.js";
 import type { StageAccess } from "./second-stage.js";
+import { isEptStackLeaf, isEptStackPage } from "./shadow-stack.js";
 import { bits } from "./values.js";
 
 const qual = {
@@ -15,6 +16,8 @@ const qual = {
   userExecutable: bitOf(EPT_QUAL, "USER_EXECUTABLE"),
   gvaValid: bitOf(EPT_QUAL, "GVA_VALID"),
   gvaFinal: bitOf(EPT_QUAL, "GVA_FINAL"),
+  shadowStack: bitOf(EPT_QUAL, "SHADOW_STACK"),
+  sss: bitOf(EPT_QUAL, "SSS"),
 };
 
 /** R, W, X in bits 2:0 and XU in bit 10, ANDed over the entries used. */
@@ -43,13 +46,31 @@ export function dataAccess(settings: EptSettings, access: StageAccess): DataAcce
   return { read: access.kvm || (!access.write && !access.fetch), write: access.write, fetch: access.fetch };
 }
 
+/** The access as the tables see it: to KVM's software walk of Linux 6.1 shadow-stack accesses are like others. */
+export function eptAccess(settings: EptSettings, access: StageAccess): StageAccess {
+  return settings.rules === "architecture" ? access : { ...access, shadowStack: undefined };
+}
+
 /** The right that a fetch needs: with mode-based execute control user-mode linear addresses have their own. */
 export function executeRight(settings: EptSettings, access: StageAccess): bigint {
   return settings.modeBasedExecute && access.userAddress ? ept.xu : ept.x;
 }
 
-/** Whether `rights` refuse the access. */
-export function eptDenies(settings: EptSettings, rights: EptRights, access: StageAccess, data: DataAccess): boolean {
+/** Supervisor shadow-stack control judges the access, instead of its reading and writing. */
+export function isStackControlled(settings: EptSettings, access: StageAccess): boolean {
+  return settings.shadowStackControl && access.shadowStack === "supervisor";
+}
+
+/** Whether a translation refuses the access: leaf `leaf`, below entries that together grant `above`. */
+export function eptDenies(
+  settings: EptSettings,
+  above: EptRights,
+  leaf: bigint,
+  access: StageAccess,
+  data: DataAccess,
+): boolean {
+  if (isStackControlled(settings, access)) return !isEptStackPage(above, leaf);
+  const rights = above & leaf;
   return (
     (data.read && (rights & ept.r) === 0n) ||
     (data.write && (rights & ept.w) === 0n) ||
@@ -57,15 +78,17 @@ export function eptDenies(settings: EptSettings, rights: EptRights, access: Stag
   );
 }
 
-/** An EPT violation. `rights` are 0 where an entry was not present: its own bits are. */
+/** An EPT violation. `rights` are undefined where the translation did not get to an entry that maps a page. */
 export function eptViolation(
   settings: EptSettings,
   gpa: bigint,
   access: StageAccess,
   data: DataAccess,
-  rights: EptRights,
+  found: EptRights | undefined,
   site: FaultSite,
 ): Fault {
+  const rights = found ?? 0n;
+  const stackLeaf = settings.shadowStackControl && found !== undefined && isEptStackLeaf(site.entry);
   const linear = access.purpose === "table" || access.purpose === "final";
   const errorCode =
     (data.read ? qual.read : 0n) |
@@ -74,7 +97,9 @@ export function eptViolation(
     ((rights & bits(0, 2)) << 3n) |
     (settings.modeBasedExecute && (rights & ept.xu) !== 0n ? qual.userExecutable : 0n) |
     (linear ? qual.gvaValid : 0n) |
-    (access.purpose === "final" ? qual.gvaFinal : 0n);
+    (access.purpose === "final" ? qual.gvaFinal : 0n) |
+    (access.shadowStack === undefined ? 0n : qual.shadowStack) |
+    (stackLeaf ? qual.sss : 0n);
   return {
     ok: false,
     status: Status.EptViolation,

@@ -15,6 +15,8 @@ export interface EptSettings {
   readonly accessedDirty: boolean;
   readonly executeOnly: boolean;
   readonly modeBasedExecute: boolean;
+  /** Supervisor shadow-stack control is enabled (EPTP bit 7). */
+  readonly shadowStackControl: boolean;
   readonly page1g: boolean;
   readonly page2m: boolean;
   readonly maxPhysAddr: number;
@@ -23,8 +25,8 @@ export interface EptSettings {
 
 /**
  * Takes an EptConfig apart. A ConfigError is thrown for a walk length other than 4 or 5 (EPTP bits 5:3 = 3 or 4), a
- * memory type other than uncacheable or write-back, bits 11:7 (bit 7 is for supervisor shadow-stack control), an EPTP address
- * beyond MAXPHYADDR, maxPhysAddr outside 32 to 52.
+ * memory type other than uncacheable or write-back, bits 11:8, bit 7 where supervisor shadow-stack control is unknown, an EPTP
+ * address beyond MAXPHYADDR, maxPhysAddr outside 32 to 52.
  */
 export function readEptConfig(config: EptConfig): EptSettings {
   const eptp = configU64(config.eptp, "eptp");
@@ -37,8 +39,11 @@ export function readEptConfig(config: EptConfig): EptSettings {
   if (walkLength !== 3n && walkLength !== 4n) {
     throw new ConfigError(`eptp is ${hex(eptp)}: bits 5:3 are ${walkLength}, expected 3 or 4`);
   }
-  if ((eptp & bits(7, 11)) !== 0n) {
-    throw new ConfigError(`eptp is ${hex(eptp)}: bits 11:7 are reserved`);
+  const rules = configChoice<RuleSet>(config.rules ?? "architecture", ["architecture", "kvm-6.1"], "rules");
+  const canControl = (checkFlag(config.shadowStackControl, "shadowStackControl") ?? true) && rules === "architecture";
+  const shadowStackControl = (eptp & bitOf(EPTP, "SSS")) !== 0n;
+  if ((eptp & bits(8, 11)) !== 0n || (shadowStackControl && !canControl)) {
+    throw new ConfigError(`eptp is ${hex(eptp)}: bits 11:${canControl ? 8 : 7} are reserved`);
   }
   if ((eptp & bits(maxPhysAddr, 63)) !== 0n) {
     throw new ConfigError(`eptp is ${hex(eptp)}: the address is beyond MAXPHYADDR (${maxPhysAddr} bits)`);
@@ -51,8 +56,9 @@ export function readEptConfig(config: EptConfig): EptSettings {
     modeBasedExecute: checkFlag(config.modeBasedExecute, "modeBasedExecute") ?? false,
     page1g: checkFlag(config.page1g, "page1g") ?? true,
     page2m: checkFlag(config.page2m, "page2m") ?? true,
+    shadowStackControl,
     maxPhysAddr,
-    rules: configChoice<RuleSet>(config.rules ?? "architecture", ["architecture", "kvm-6.1"], "rules"),
+    rules,
   };
 }
 

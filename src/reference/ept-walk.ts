@@ -4,6 +4,7 @@ import {
   type DataAccess,
   dataAccess,
   type EptRights,
+  eptAccess,
   eptDenies,
   eptMisconfiguration,
   eptViolation,
@@ -23,7 +24,8 @@ export class EptStage implements SecondStage {
     readonly memory: PhysicalMemory,
   ) {}
 
-  translateGpa(gpa: bigint, access: StageAccess, trace: Trace): StageMapped | Fault {
+  translateGpa(gpa: bigint, asked: StageAccess, trace: Trace): StageMapped | Fault {
+    const access = eptAccess(this.settings, asked);
     return trace.whole(
       (own) => this.#walk(gpa, access, own),
       (outcome) => !isFault(outcome),
@@ -34,7 +36,8 @@ export class EptStage implements SecondStage {
     const { settings } = this;
     const data = dataAccess(settings, access);
     if (gpa >= 1n << (eptShift(settings.rootLevel) + 9n)) {
-      return eptViolation(settings, gpa, access, data, 0n, { level: settings.rootLevel, entryAddress: 0n, entry: 0n });
+      const site: FaultSite = { level: settings.rootLevel, entryAddress: 0n, entry: 0n };
+      return eptViolation(settings, gpa, access, data, undefined, site);
     }
     let table = settings.root;
     let rights = ALL;
@@ -46,8 +49,9 @@ export class EptStage implements SecondStage {
       if (entry === undefined) return this.#unreadable(gpa, access, data, level, entryAddress);
       trace.steps.push({ stage: "second", level, address: entryAddress, entry });
       const site: FaultSite = { level, entryAddress, entry };
-      if (!eptPresent(settings, entry)) return eptViolation(settings, gpa, access, data, 0n, site);
+      if (!eptPresent(settings, entry)) return eptViolation(settings, gpa, access, data, undefined, site);
       if (eptMisconfigured(settings, level, entry) !== undefined) return eptMisconfiguration(gpa, site);
+      const above = rights;
       rights &= entry;
       const leaf = eptIsLeaf(settings, level, entry);
       const flags = leaf && data.write ? ept.a | ept.d : ept.a;
@@ -57,7 +61,9 @@ export class EptStage implements SecondStage {
         continue;
       }
 
-      if (eptDenies(settings, rights, access, data)) return eptViolation(settings, gpa, access, data, rights, site);
+      if (eptDenies(settings, above, entry, access, data)) {
+        return eptViolation(settings, gpa, access, data, rights, site);
+      }
       if (settings.accessedDirty) trace.updates.push(...updates);
       const pageSize = 2 ** Number(eptShift(level));
       const offset = BigInt(pageSize) - 1n;
@@ -85,7 +91,7 @@ export class EptStage implements SecondStage {
   #unreadable(gpa: bigint, access: StageAccess, data: DataAccess, level: number, entryAddress: bigint): Fault {
     if (this.settings.rules === "architecture") return outsideMemory("second", gpa, level, entryAddress);
     // KVM's walker treats an entry that it cannot read as one that is not present.
-    return eptViolation(this.settings, gpa, access, data, 0n, { level, entryAddress, entry: 0n });
+    return eptViolation(this.settings, gpa, access, data, undefined, { level, entryAddress, entry: 0n });
   }
 }
 

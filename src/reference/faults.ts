@@ -13,6 +13,7 @@ const code = {
   rsvd: bitOf(PFERR, "RSVD"),
   i: bitOf(PFERR, "I"),
   pk: bitOf(PFERR, "PK"),
+  ss: bitOf(PFERR, "SS"),
 };
 
 /** Where a walk stopped: the entry at fault, or zeros where none was read. */
@@ -41,7 +42,8 @@ export function pageFault(
     (access.user ? code.u : 0n) |
     (cause === "reserved" ? code.rsvd : 0n) |
     (access.fetch && fetchReported(registers) ? code.i : 0n) |
-    (keyDenied ? code.pk : 0n);
+    (keyDenied ? code.pk : 0n) |
+    (access.shadowStack === undefined ? 0n : code.ss);
   return { ok: false, status: Status.PageFault, vector: 14, errorCode, address, stage: "guest", ...site };
 }
 

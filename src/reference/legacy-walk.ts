@@ -11,7 +11,7 @@ import { type FaultSite, outsideMemory, type PageFaultCause, pageFault } from ".
 import { type Format, isGlobal, isLeaf, type LevelFormat, pageAddress, patIndex, tableAddress } from "./formats.js";
 import type { PhysicalMemory } from "./memory.js";
 import { pdptAddress } from "./pdptes.js";
-import { ALL_RIGHTS, narrow, rightsDeny } from "./permissions.js";
+import { ALL_RIGHTS, narrow, rightsDeny, seenBy } from "./permissions.js";
 import { keyDenies, protectionKey } from "./protection-keys.js";
 import type { Registers } from "./registers.js";
 import { isFault, type SecondStage, tableAccess } from "./second-stage.js";
@@ -56,8 +56,9 @@ export function rootAddress(tables: Pick<LegacyTables, "registers">): bigint {
 }
 
 /** Translates a linear address (canonical, LAM applied). Bits to set and entries read go to `trace`. */
-export function walkLegacy(tables: LegacyTables, address: bigint, access: MemoryAccess, trace: Trace): Translation {
+export function walkLegacy(tables: LegacyTables, address: bigint, asked: MemoryAccess, trace: Trace): Translation {
   const { format } = tables;
+  const access = seenBy(tables.registers, asked);
   if (format === undefined) return finish(tables, access, trace, untranslated(address));
   let table = rootAddress(tables);
   let rights: Rights = ALL_RIGHTS;
@@ -79,6 +80,7 @@ export function walkLegacy(tables: LegacyTables, address: bigint, access: Memory
     if ((entry & P) === 0n) return failed("notPresent");
     const leaf = isLeaf(level, entry);
     if ((entry & (leaf ? level.reserved.page : level.reserved.table)) !== 0n) return failed("reserved");
+    const above = rights;
     if (!isPaePdpte(tables, level)) {
       rights = narrow(tables.registers, rights, entry);
       if (!leaf) flags.push({ read, mask: A });
@@ -90,7 +92,9 @@ export function walkLegacy(tables: LegacyTables, address: bigint, access: Memory
 
     const key = protectionKey(tables.registers, entry);
     const keyDenied = keyDenies(tables.registers, key, rights.user, access);
-    if (keyDenied || rightsDeny(tables.registers, rights, access)) return failed("rights", keyDenied);
+    if (keyDenied || rightsDeny(tables.registers, { rights, above, leaf: entry }, access)) {
+      return failed("rights", keyDenied);
+    }
     flags.push({ read, mask: access.write ? A | D : A });
     const updateFault = gatherUpdates(tables, format, access, flags, trace);
     if (updateFault !== undefined) return updateFault;
@@ -221,6 +225,7 @@ function finish(tables: LegacyTables, access: MemoryAccess, trace: Trace, mapped
       write: access.write,
       fetch: access.fetch,
       userAddress: mapped.rights.user,
+      shadowStack: access.shadowStack,
       kvm: isKvm(tables),
     },
     trace,

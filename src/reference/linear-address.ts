@@ -29,12 +29,12 @@ export function linearAddress(registers: Registers, access: MemoryAccess, addres
 /**
  * Linear-address masking (SDM vol. 1, "Linear-Address Masking"): the metadata bits below bit 63 are replaced by the
  * sign bit of the masked width (bit 47 or 56), which itself must equal bit 63. User or supervisor is told by bit 63
- * alone. Explicit data accesses only.
+ * alone. Explicit data accesses only, and no shadow-stack accesses: SSP is always canonical.
  *
  * Masking comes before paging, so CR2 receives the masked address: the metadata is not reported.
  */
 function maskMetadata(registers: Registers, access: MemoryAccess, address: bigint): bigint | undefined {
-  if (access.fetch || access.implicit) return address;
+  if (access.fetch || access.implicit || access.shadowStack !== undefined) return address;
   const signBit = maskedSignBit(registers, address);
   if (signBit === undefined) return address;
   const negative = address >> 63n;

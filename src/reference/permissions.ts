@@ -4,6 +4,7 @@ import { PTE } from "../abi/entries.js";
 import type { Rights } from "../api.js";
 import type { MemoryAccess } from "./access.js";
 import type { Registers } from "./registers.js";
+import { isNestedStackPage, isShadowStackAddress } from "./shadow-stack.js";
 
 const RW = bitOf(PTE, "RW");
 const US = bitOf(PTE, "US");
@@ -25,16 +26,34 @@ export function narrow(registers: Registers, rights: Rights, entry: bigint): Rig
   };
 }
 
-/** What can refuse an access to a present translation, protection keys apart. */
-export type Refusal = "user" | "execute" | "smep" | "smap" | "write";
+/** The access as tables see it that are read with these registers. */
+export function seenBy(registers: Registers, access: MemoryAccess): MemoryAccess {
+  return registers.stackRule === "unknown" ? { ...access, shadowStack: undefined } : access;
+}
 
-/** Whether a translation with these rights refuses the access; protection keys are judged apart. */
-export function rightsDeny(registers: Registers, rights: Rights, access: MemoryAccess): boolean {
-  return refusals(registers, rights, access).length > 0;
+/** A translation: its leaf entry, its rights, and what the entries above the leaf grant. */
+export interface Found {
+  readonly rights: Rights;
+  readonly above: Rights;
+  readonly leaf: bigint;
+}
+
+/** What can refuse an access to a present translation, protection keys apart. */
+export type Refusal = "user" | "supervisor" | "execute" | "smep" | "smap" | "write" | "shadow stack";
+
+/** Whether a translation refuses the access; protection keys are judged apart. */
+export function rightsDeny(registers: Registers, translation: Found, access: MemoryAccess): boolean {
+  return refusals(registers, translation, access).length > 0;
 }
 
 /** Everything that refuses the access. */
-export function refusals(registers: Registers, rights: Rights, access: MemoryAccess): Refusal[] {
+export function refusals(registers: Registers, { rights, above, leaf }: Found, access: MemoryAccess): Refusal[] {
+  if (access.shadowStack !== undefined) {
+    if (registers.stackRule === "pages") return stackRefusals(rights, isShadowStackAddress(above, leaf), access);
+    if (registers.stackRule === "checked" && access.shadowStack === "supervisor") {
+      return isNestedStackPage(above, leaf) ? [] : ["shadow stack"];
+    }
+  }
   const found: Refusal[] = [];
   if (access.user) {
     if (!rights.user) found.push("user");
@@ -45,6 +64,16 @@ export function refusals(registers: Registers, rights: Rights, access: MemoryAcc
     if (access.write && registers.wp && !rights.write) found.push("write");
   }
   if (access.fetch && !rights.execute) found.push("execute");
+  return found;
+}
+
+/**
+ * SDM vol. 3, "Determination of Access Rights": user shadow-stack accesses to user-mode shadow-stack addresses only, supervisor
+ * ones to supervisor-mode ones; what is said of reads and writes there does not concern them.
+ */
+function stackRefusals(rights: Rights, stackAddress: boolean, access: MemoryAccess): Refusal[] {
+  const found: Refusal[] = stackAddress ? [] : ["shadow stack"];
+  if (access.user !== rights.user) found.push(access.user ? "user" : "supervisor");
   return found;
 }
 

@@ -5,6 +5,7 @@ import type { CpuFeatures, RegisterLoad, RuleSet, U64 } from "../api.js";
 import { checkFlag, checkOptions } from "../checks.js";
 import { ConfigError, GeneralProtectionError, VmEntryError } from "../errors.js";
 import { CPU_OPTIONS } from "../options.js";
+import type { StackRule } from "./shadow-stack.js";
 import { bits, configChoice, configMaxPhysAddr, configU32, configU64, hex } from "./values.js";
 
 export type LegacyMode = "none" | "32bit" | "pae" | "4level" | "5level";
@@ -35,6 +36,7 @@ export interface Registers {
   /** Faulting walks set accessed flags above the entry at fault. */
   readonly accessedOnFault: boolean;
   readonly rules: RuleSet;
+  readonly stackRule: StackRule;
   readonly encryptionMask: bigint;
   readonly lenient: boolean;
 }
@@ -66,6 +68,7 @@ const cr4 = {
   smap: bitOf(CR4, "SMAP"),
   pke: bitOf(CR4, "PKE"),
   pks: bitOf(CR4, "PKS"),
+  cet: bitOf(CR4, "CET"),
   lamSup: bitOf(CR4, "LAM_SUP"),
 };
 const efer = { lma: bitOf(EFER, "LMA"), nxe: bitOf(EFER, "NXE") };
@@ -99,8 +102,12 @@ export function readRegisters(config: RegisterConfig): Registers {
   const long = mode === "4level" || mode === "5level";
   const lam = checkFlag(cpu.lam, "cpu.lam") ?? true;
   const la57 = checkFlag(cpu.la57, "cpu.la57") ?? true;
+  const cet = checkFlag(cpu.cet, "cpu.cet") ?? true;
   const entered = configChoice(config.loadedBy ?? "mov", ["mov", "vm-entry"], "loadedBy") === "vm-entry";
-  if (!lenient) checkReserved({ cr3: strippedCr3, cr4: value.cr4 }, { maxPhysAddr, lam, la57, long, entered });
+  if (!lenient) {
+    checkReserved({ ...value, cr3: strippedCr3 }, { maxPhysAddr, lam, la57, cet, long, entered });
+  }
+  const rules = configChoice<RuleSet>(config.rules ?? "architecture", ["architecture", "kvm-6.1"], "rules");
   return {
     mode,
     cr3: strippedCr3,
@@ -122,7 +129,8 @@ export function readRegisters(config: RegisterConfig): Registers {
     amdReservedBit8: checkFlag(cpu.amdReservedBit8, "cpu.amdReservedBit8") ?? false,
     pkrsOnUserAccess: checkFlag(cpu.pkrsOnUserAccess, "cpu.pkrsOnUserAccess") ?? true,
     accessedOnFault: checkFlag(config.accessedOnFault, "accessedOnFault") ?? false,
-    rules: configChoice<RuleSet>(config.rules ?? "architecture", ["architecture", "kvm-6.1"], "rules"),
+    rules,
+    stackRule: rules === "architecture" ? "pages" : "unknown",
     encryptionMask,
     lenient,
   };
@@ -132,14 +140,16 @@ export function readRegisters(config: RegisterConfig): Registers {
  * Bits that the processor does not have. MOV to CR3 looks at them in long mode only (elsewhere its operand has 32 bits) and
  * takes bit 63 as an order to keep the TLB, with CR4.PCIDE=1; VM entry looks in every mode and takes no bit 63. Bits 62:61
  * are LAM's where the processor has it (SDM vol. 3, "Control Registers", "Linear-Address Masking", "Checks on Guest Control
- * Registers, Debug Registers, and MSRs"). Throws GeneralProtectionError, of CR3 at VM entry VmEntryError.
+ * Registers, Debug Registers, and MSRs"). CR4.CET goes with CR0.WP only. Throws GeneralProtectionError, at VM entry
+ * VmEntryError but for bits of CR4 that the processor does not have.
  */
 function checkReserved(
-  value: { readonly cr3: bigint; readonly cr4: bigint },
+  value: { readonly cr0: bigint; readonly cr3: bigint; readonly cr4: bigint },
   how: {
     readonly maxPhysAddr: number;
     readonly lam: boolean;
     readonly la57: boolean;
+    readonly cet: boolean;
     readonly long: boolean;
     readonly entered: boolean;
   },
@@ -149,6 +159,12 @@ function checkReserved(
   }
   if (!how.la57 && (value.cr4 & cr4.la57) !== 0n) {
     throw new GeneralProtectionError(`cr4 is ${hex(value.cr4)}: LA57 on a processor without it`);
+  }
+  const cetSet = (value.cr4 & cr4.cet) !== 0n;
+  if (!how.cet && cetSet) throw new GeneralProtectionError(`cr4 is ${hex(value.cr4)}: CET on a processor without it`);
+  if (cetSet && (value.cr0 & cr0.wp) === 0n) {
+    const wrong = `cr4 is ${hex(value.cr4)} and cr0 ${hex(value.cr0)}: CET needs WP`;
+    throw how.entered ? new VmEntryError(wrong) : new GeneralProtectionError(wrong);
   }
   if (!how.long && !how.entered) return;
   const keepsTlb = !how.entered && (value.cr4 & cr4.pcide) !== 0n;

@@ -1,5 +1,6 @@
 /** What a first-stage walk asks of a second stage (EPT or NPT). */
 import type { Fault, Mapped } from "../api.js";
+import type { StackMode } from "./shadow-stack.js";
 import type { Trace } from "./trace.js";
 
 /** Why a guest-physical address is translated. */
@@ -19,6 +20,8 @@ export interface StageAccess {
   readonly fetch: boolean;
   /** EPT mode-based execute control: the linear address is a user-mode one. */
   readonly userAddress: boolean;
+  /** A shadow-stack access, and whose. */
+  readonly shadowStack: StackMode | undefined;
   /**
    * KVM's software walk makes the access: it asks for read and write access to every guest table, also to the PDPTEs,
    * and adds a read to every final access (paging_tmpl.h `nested_access`; `load_pdptrs`; `translate_nested_gpa`).
@@ -46,5 +49,5 @@ export function isFault(outcome: StageMapped | Fault): outcome is Fault {
 
 /** An access of the walk to the guest's paging-structure entries. */
 export function tableAccess(purpose: "table" | "pdptes", kvm: boolean): StageAccess {
-  return { purpose, write: false, fetch: false, userAddress: false, kvm };
+  return { purpose, write: false, fetch: false, userAddress: false, shadowStack: undefined, kvm };
 }

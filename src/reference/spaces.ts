@@ -86,7 +86,14 @@ export class GuestPhysicalSpace extends ReferenceSpace {
   protected override probe(address: bigint, access: MemoryAccess, trace: Trace): Translation {
     const outcome = this.stage.translateGpa(
       address,
-      { purpose: "direct", write: access.write, fetch: access.fetch, userAddress: access.user, kvm: false },
+      {
+        purpose: "direct",
+        write: access.write,
+        fetch: access.fetch,
+        userAddress: access.user,
+        shadowStack: access.shadowStack,
+        kvm: false,
+      },
       trace,
     );
     return isFault(outcome) ? outcome : outcome.mapped;

@@ -1,7 +1,10 @@
 /** Which bits of CR4 a processor has, of those that paging depends on: for spaces and vCPUs. */
-import { bitOf, CR4 } from "../abi/index.js";
-import { GeneralProtectionError } from "../errors.js";
+import { bitOf, CR0, CR4 } from "../abi/index.js";
+import type { RegisterLoad } from "../api.js";
+import { GeneralProtectionError, VmEntryError } from "../errors.js";
 
+const WP = bitOf(CR0, "WP");
+const CET = bitOf(CR4, "CET");
 const LAM_SUP = bitOf(CR4, "LAM_SUP");
 const LA57 = bitOf(CR4, "LA57");
 
@@ -10,11 +13,24 @@ export interface Cr4Processor {
   readonly lam: boolean;
   /** 57-bit linear addresses. */
   readonly la57: boolean;
+  /** Control-flow enforcement (CET). */
+  readonly cet: boolean;
 }
 
 /** Throws GeneralProtectionError where `cr4` has a bit that is reserved on this processor (SDM vol. 3, "Control Registers"). */
-export function checkCr4(cr4: bigint, { lam, la57 }: Cr4Processor): void {
+export function checkCr4(cr4: bigint, { lam, la57, cet }: Cr4Processor): void {
   if (!lam && (cr4 & LAM_SUP) !== 0n) throw new GeneralProtectionError("CR4.LAM_SUP is set on a processor without LAM");
   if (!la57 && (cr4 & LA57) !== 0n)
     throw new GeneralProtectionError("CR4.LA57 is set on a processor without 5-level paging");
+  if (!cet && (cr4 & CET) !== 0n) throw new GeneralProtectionError("CR4.CET is set on a processor without CET");
+}
+
+/**
+ * CR4.CET needs CR0.WP, so that no write makes a shadow-stack page of one that is read-only (SDM vol. 3, "Control Registers").
+ * Throws GeneralProtectionError, or VmEntryError ("Checks on Guest Control Registers, Debug Registers, and MSRs").
+ */
+export function checkCet(cr0: bigint, cr4: bigint, loadedBy: RegisterLoad): void {
+  if ((cr4 & CET) === 0n || (cr0 & WP) !== 0n) return;
+  const message = "CR4.CET is set without CR0.WP";
+  throw loadedBy === "vm-entry" ? new VmEntryError(message) : new GeneralProtectionError(message);
 }

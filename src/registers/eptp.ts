@@ -12,11 +12,13 @@ export interface EptpCapabilities {
   readonly fiveLevels: boolean;
   /** Accessed and dirty flags. */
   readonly accessedDirty: boolean;
+  /** Supervisor shadow-stack control. */
+  readonly shadowStackControl: boolean;
 }
 
 /**
  * What is wrong with `eptp`, undefined where it is valid (SDM vol. 3, "VM-Execution Control Fields" of the checks at VM entry,
- * and "Extended-Page-Table Pointer (EPTP)"). Bits 11:7 are reserved: bit 7 is for supervisor shadow-stack control.
+ * and "Extended-Page-Table Pointer (EPTP)"). Bits 11:8 are reserved, and bit 7 without supervisor shadow-stack control.
  */
 export function eptpProblem(eptp: bigint, can: EptpCapabilities): string | undefined {
   const memoryType = eptp & bitOf(EPTP, "MEMTYPE");
@@ -27,7 +29,7 @@ export function eptpProblem(eptp: bigint, can: EptpCapabilities): string | undef
   if (levels < 4n || levels > most) return `a walk length of ${levels}, expected 4${can.fiveLevels ? " or 5" : ""}`;
   if (!can.accessedDirty && (eptp & bitOf(EPTP, "AD")) !== 0n)
     return "accessed and dirty flags, which there are none of";
-  const reserved = eptp & bitOf(EPTP, "RESERVED");
+  const reserved = eptp & (bitOf(EPTP, "RESERVED") | (can.shadowStackControl ? 0n : bitOf(EPTP, "SSS")));
   if (reserved !== 0n) return `reserved bits 0x${reserved.toString(16)}`;
   if (eptp >> BigInt(can.maxPhysAddr) !== 0n) return `bits at or above MAXPHYADDR ${can.maxPhysAddr}`;
   return undefined;

@@ -208,6 +208,21 @@ describe("walk", () => {
     expect((await run(["walk", path, "1000", "--access", "write", "--user"])).stdout).toMatch(/error code 0x7/);
   });
 
+  it("checks the rights of shadow-stack accesses", async () => {
+    const path = dumpOf("stack", { ...small, 4: table64({ 0: 0x7n, 1: 0x4061n, 2: 0x5065n }) });
+    const stack = (address: string, kind: string, ...more: string[]) =>
+      run(["walk", path, address, "--access", `shadow-stack-${kind}`, ...more]);
+    expect((await stack("1000", "read")).code).toBe(0);
+    expect((await stack("1000", "write")).code).toBe(0);
+    expect((await stack("2000", "write", "--user")).code).toBe(0);
+    expect((await stack("0", "read")).stdout).toMatch(
+      /not mapped: a shadow-stack access to a page that is none \(PTE\.RW=1, PTE\.D=0\): page fault, error code 0x41/,
+    );
+    expect((await stack("2000", "write")).stdout).toMatch(
+      /a supervisor shadow-stack access to a user-mode address \(PTE\.US=1\): page fault, error code 0x43/,
+    );
+  });
+
   it("explains every check and every bit of an error code", async () => {
     const path = dumpOf("explained", small, { cr4: 0x20_0020n });
     const { stdout, code } = await run(["walk", path, "1000", "--access", "write", "--explain"]);

@@ -163,7 +163,13 @@ describe("CR3", () => {
 });
 
 describe("EPTP", () => {
-  const all = { maxPhysAddr: 40, memoryTypes: [0n, 6n], fiveLevels: true, accessedDirty: true };
+  const all = {
+    maxPhysAddr: 40,
+    memoryTypes: [0n, 6n],
+    fiveLevels: true,
+    accessedDirty: true,
+    shadowStackControl: false,
+  };
   const problem = (eptp: bigint, changes: Partial<typeof all> = {}) => eptpProblem(eptp, { ...all, ...changes });
   it("is taken by what the processor has, and nothing else", () => {
     for (const eptp of [0x101en, 0x1018n, 0x1026n, 0x105en, ((1n << 40n) - 4096n) | 0x1en]) {

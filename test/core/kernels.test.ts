@@ -98,9 +98,9 @@ function pick(next: (below: number) => number, width: number, count: number, wil
   }).map((address) => BigInt.asUintN(width > 32 ? 64 : 32, address));
 }
 
-const ACCESSES = [0, Access.Write, Access.Fetch].flatMap((kind) =>
-  [0, Access.User, Access.Ac, Access.Implicit].map((mode) => kind | mode | Access.Probe),
-);
+const ACCESSES = [0, Access.Write, Access.Fetch]
+  .flatMap((kind) => [0, Access.User, Access.Ac, Access.Implicit].map((mode) => kind | mode | Access.Probe))
+  .concat([Access.ShadowStack | Access.Probe, Access.ShadowStack | Access.User | Access.Write | Access.Probe]);
 
 function expected(space: CoreSpace, address: bigint, access: number): bigint {
   const result = space.translate(address, access);

@@ -11,6 +11,8 @@ import {
 const PCIDE = 1n << 17n;
 const LA57 = 1n << 12n;
 const LAM_SUP = 1n << 28n;
+const CET = 1n << 23n;
+const WP = 1n << 16n;
 const LONG = { cr0: 0x80000001n, cr3: 0x1000n, cr4: 0x20n, efer: 0x500n };
 const OFF = { cr0: 1n, efer: 0x100n };
 
@@ -34,6 +36,9 @@ describe("an update of a space", () => {
     ["CR4.LA57 away in long mode", { cr4: LONG.cr4 | LA57 }, { cr4: LONG.cr4 }],
     ["CR4.PAE away in long mode", {}, { cr4: 0n }],
     ["CR4.LAM_SUP without LAM", { cpu: { lam: false } }, { cr4: LONG.cr4 | LAM_SUP }],
+    ["CR4.CET without CR0.WP", {}, { cr4: LONG.cr4 | CET }],
+    ["CR0.WP=0 under CR4.CET", { cr0: LONG.cr0 | WP, cr4: LONG.cr4 | CET }, { cr0: LONG.cr0 }],
+    ["CR4.CET without CET", { cr0: LONG.cr0 | WP, cpu: { cet: false } }, { cr4: LONG.cr4 | CET }],
     ["CR3 bit 61 without LAM", { cpu: { lam: false } }, { cr3: LONG.cr3 | (1n << 61n) }],
     ["CR3 bit 63 without CR4.PCIDE", {}, { cr3: LONG.cr3 | (1n << 63n) }],
   ])("is #GP with nothing changed: %s", (_, start, change) => {
@@ -51,6 +56,12 @@ describe("an update of a space", () => {
     at.update({ cr4: LONG.cr4 | LA57 });
     at.update({ ...LONG, cr4: LONG.cr4 | LA57 });
     expect(at.mode).toBe("5level");
+    const stacks = space();
+    for (let round = 0; round < 2; round++) {
+      stacks.update({ cr0: LONG.cr0 | WP, cr4: LONG.cr4 | CET });
+      stacks.update({ cr0: LONG.cr0, cr4: LONG.cr4 });
+    }
+    expect(() => stacks.update({ cr4: LONG.cr4 | CET })).toThrow(GeneralProtectionError);
     const second = space();
     second.update({ cr3: 0x1005n, cr4: LONG.cr4 | PCIDE });
     second.update({ cr3: 0x1005n | (1n << 63n) });

@@ -91,6 +91,35 @@ describe("the lines of the software TLB", () => {
     expect([probed, fast(space, 0x2000n, Access.Probe)]).toEqual([0x102000, 0x300000]);
   });
 
+  it.each([16, 64, 4096])("never serve shadow-stack accesses, and none makes a line (%i entries)", (tlbEntries) => {
+    const { ShadowStack, Write, User } = Access;
+    const { memory, space } = guest({ tlbEntries });
+    const shadow = [0, Write, User, Write | User].map((kind) => ShadowStack | kind);
+    const answer = (address: bigint, access: number) => {
+      const result = space.translate(address, access | Access.Probe);
+      return result.ok ? Number(result.pa) : -1 - ((result.status << 16) | Number(result.errorCode));
+    };
+    // A supervisor's stack at page 0, a user's at page 1, others around them.
+    memory.writeU64(0x4000, (0x100n << 12n) | 0x61n);
+    memory.writeU64(0x4008, (0x101n << 12n) | 0x65n);
+    for (let round = 0; round < 2; round++) {
+      for (let page = 0n; page < 8n; page++) {
+        for (const kind of [...KINDS, ...shadow]) {
+          expect(fast(space, page << 12n, kind), `${page} ${kind}`).toBe(answer(page << 12n, kind));
+        }
+      }
+    }
+    expect(fast(space, 0n, ShadowStack | Write)).toBe(0x100000);
+    expect(fast(space, 0x1000n, ShadowStack | User)).toBe(0x101000);
+    expect(fast(space, 0n, Write)).toBe(-1 - ((1 << 16) | 3));
+    // What a line or an entry has of the page is not asked.
+    for (const kind of [...KINDS, ...shadow]) fast(space, 0n, kind);
+    memory.writeU64(0x4000, (0x200n << 12n) | ALL);
+    expect(fast(space, 0n, ShadowStack)).toBe(-1 - ((1 << 16) | 0x41));
+    memory.writeU64(0x4000, (0x300n << 12n) | 0x61n);
+    expect(fast(space, 0n, ShadowStack)).toBe(0x300000);
+  });
+
   it("go with what replaces or drops their page: full walks, faults, INVLPG", () => {
     const { memory, space } = guest();
     const remap = (page: number, entry: bigint) => memory.writeU64(0x4000 + 8 * page, entry);

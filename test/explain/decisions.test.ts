@@ -6,7 +6,7 @@ import { UnsupportedError } from "../../src/errors.js";
 import { type Explanation, explain, factorText } from "../../src/explain/index.js";
 import { Access } from "../../src/index.js";
 
-const { Read, Write, User, Fetch, Ac, Implicit } = Access;
+const { Read, Write, User, Fetch, Ac, Implicit, ShadowStack } = Access;
 const core = loadSync();
 const [PML4, PDPT, PD, PT] = [0x1000n, 0x2000n, 0x3000n, 0x4000n] as const;
 const LONG = { cr0: 0x80010001n, cr3: PML4, cr4: 0x20n, efer: 0xd00n, maxPhysAddr: 40 };
@@ -57,6 +57,11 @@ describe("the deciding check names its entry and register bits", () => {
     ["R/W of a user", User | Write, {}, entry(PML4, 0x2005n), "write at 1: PML4E.RW=0"],
     ["R/W and WP", Write, {}, entry(PT, 0x5005n), "write at 1: PTE.RW=0 CR0.WP=1"],
     ["R/W without WP", Write, { cr0: 0x80000001n }, entry(PT, 0x5005n), "mapped"],
+    ["R/W and D of a shadow stack", ShadowStack, {}, entry(PT, 0x5003n), "shadow stack at 1: PTE.RW=1 PTE.D=0"],
+    ["R/W above a shadow stack", ShadowStack, {}, entry(PDPT, 0x3005n), "shadow stack at 1: PDPTE.RW=0"],
+    ["U/S of a shadow stack", ShadowStack, {}, entry(PT, 0x5045n), "supervisor at 1: PTE.US=1"],
+    ["U/S of a user's", ShadowStack | User, {}, entry(PT, 0x5041n), "user at 1: PTE.US=0"],
+    ["a shadow stack", ShadowStack | User | Write, {}, entry(PT, 0x5045n), "mapped"],
     ["XD of a fetch", Fetch, {}, entry(PD, 0x4007n | XD), "execute at 1: PDE.XD=1 EFER.NXE=1"],
     ["SMEP", Fetch, { cr4: 0x20n | SMEP }, undefined, "smep at 1: PTE.US=1 CR4.SMEP=1"],
     ["SMAP", Read, { cr4: 0x20n | SMAP }, undefined, "smap at 1: PTE.US=1 CR4.SMAP=1 EFLAGS.AC=0"],
@@ -129,6 +134,36 @@ describe("the deciding check names its entry and register bits", () => {
     memory.writeU64(PT, 0x5005n);
     expect(decided(explain(npt, 0, Write))).toBe("write at 1: PTE.RW=0");
   });
+
+  it("of supervisor shadow stacks in a second stage", () => {
+    const memory = core.createMemory({ slots: [{ gpa: 0, size: 0x40000 }] });
+    const put = (table: bigint, value: bigint) => memory.writeU64(table, value);
+    [PML4, PDPT, PD].forEach((table, index) => {
+      put(table, (BigInt(index + 2) * 0x1000n) | 7n);
+    });
+    const of = (space: AddressSpace) => decided(explain(space, 0, ShadowStack));
+    const marked = (1n << 60n) | 0x31n;
+    const controlled = core.createEpt(memory, { eptp: PML4 | 0x9en });
+    put(PT, 0x37n);
+    expect(of(controlled)).toBe("shadow stack at 1: EPTP.SSS=1 PTE.SSS=0");
+    put(PT, marked);
+    expect(of(controlled)).toBe("mapped");
+    put(PD, PT | 5n);
+    expect(of(controlled)).toBe("shadow stack at 1: EPTP.SSS=1 PDE.W=0");
+    put(PT, (1n << 60n) | 0x34n);
+    expect(of(controlled)).toBe("shadow stack at 1: EPTP.SSS=1 PTE.R=0 PDE.W=0");
+    expect(of(core.createEpt(memory, { eptp: PML4 | 0x1en }))).toBe("read at 1: PTE.R=0");
+
+    const checked = core.createNpt(memory, { ncr3: PML4, shadowStackCheck: true });
+    put(PD, PT | 7n);
+    put(PT, 7n);
+    expect(of(checked)).toBe("shadow stack at 1: PTE.XD=0 PTE.US=1");
+    put(PT, XD | 1n);
+    expect(of(checked)).toBe("mapped");
+    put(PDPT, PD | 5n);
+    expect(of(checked)).toBe("shadow stack at 1: PDPTE.RW=0");
+    expect(of(core.createNpt(memory, { ncr3: PML4 }))).toBe("user at 1: PTE.US=0");
+  });
 });
 
 describe("the bits of an error code", () => {
@@ -144,6 +179,7 @@ describe("the bits of an error code", () => {
       "RSVD=0": "no reserved bit is set",
       "I=0": "the access is no fetch",
       "PK=0": "no protection key is asked",
+      "SS=0": "no shadow-stack access",
     });
     expect(reasons(explain(space(keyed), 0, Implicit))["PK=1"]).toBe("key 0 of the PTE denies it");
     expect(reasons(explain(space(keyed), 0, Implicit))["U=0"]).toBe("an implicit access is a supervisor-mode one");
@@ -151,6 +187,25 @@ describe("the bits of an error code", () => {
     expect(reasons(explain(space({}, entry(PD, 0n)), 0, Fetch))["I=1"]).toBe("a fetch, reported with EFER.NXE=1");
     const silent = space({ efer: 0x500n }, entry(PD, 0n));
     expect(reasons(explain(silent, 0, Fetch))["I=0"]).toBe("a fetch, which is reported with CR4.SMEP or EFER.NXE only");
+  });
+
+  it("tell of shadow stacks", () => {
+    expect(reasons(explain(space({}, entry(PT, 0x5001n)), 0, ShadowStack))["SS=1"]).toBe("a shadow-stack access");
+    const memory = core.createMemory({ slots: [{ gpa: 0, size: 0x40000 }] });
+    [PML4, PDPT, PD].forEach((table, index) => {
+      memory.writeU64(table, (BigInt(index + 2) * 0x1000n) | 7n);
+    });
+    memory.writeU64(PT, (1n << 60n) | 0x31n);
+    const controlled = core.createEpt(memory, { eptp: PML4 | 0x9en });
+    const ept = reasons(explain(controlled, 0, ShadowStack | User | Write));
+    expect(ept["SHADOW_STACK=1"]).toBe("a shadow-stack access");
+    expect(ept["SSS=1"]).toBe("the leaf marks a supervisor shadow-stack page");
+    expect(reasons(explain(controlled, 0, Write))["SHADOW_STACK=0"]).toBe("no shadow-stack access");
+    const npt = core.createNpt(memory, { ncr3: PML4, shadowStackCheck: true });
+    memory.writeU64(PT, XD | 1n);
+    expect(reasons(explain(npt, 0, Fetch))["SSS=1"]).toBe("the leaf marks a supervisor shadow-stack page");
+    memory.writeU64(PT, 1n);
+    expect(reasons(explain(npt, 0, ShadowStack))["SSS=0"]).toBe("no such mark in a leaf, or nothing that looks for it");
   });
 
   it("are none where the fault has none", () => {

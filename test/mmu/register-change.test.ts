@@ -6,6 +6,7 @@ import { NestedEpt, NestedNpt } from "./nested-guest.js";
 
 const LA57 = 1n << 12n;
 const LAM_SUP = 1n << 28n;
+const CET = 1n << 23n;
 
 describe("a vCPU's registers", () => {
   it.each<[string, (guest: Guest) => void]>([
@@ -15,6 +16,7 @@ describe("a vCPU's registers", () => {
     ["MOV to CR4 with LAM_SUP", ({ vcpu }) => vcpu.writeCr4(vcpu.registers.cr4 | LAM_SUP)],
     ["MOV to CR4 with LA57", ({ vcpu }) => vcpu.writeCr4(vcpu.registers.cr4 | LA57)],
     ["CR3 beyond MAXPHYADDR, set", ({ vcpu }) => vcpu.setRegisters({ ...vcpu.registers, cr3: 1n << 46n })],
+    ["MOV to CR4 with CET", ({ vcpu }) => vcpu.writeCr4(vcpu.registers.cr4 | CET)],
     ["CR4.LAM_SUP, set", ({ vcpu }) => vcpu.setRegisters({ ...vcpu.registers, cr4: vcpu.registers.cr4 | LAM_SUP })],
   ])("refuse what the processor does not have, with nothing changed: %s", (_, act) => {
     const guest = new Guest();

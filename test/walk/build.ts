@@ -39,6 +39,7 @@ export const CR4 = {
   smep: 1n << 20n,
   smap: 1n << 21n,
   pke: 1n << 22n,
+  cet: 1n << 23n,
   pks: 1n << 24n,
   lamSup: 1n << 28n,
 };

@@ -6,6 +6,7 @@ import type { AddressSpaceConfig } from "../../src/api.js";
 import { ConfigError, GeneralProtectionError, VmEntryError } from "../../src/errors.js";
 import {
   A,
+  CR0,
   CR4,
   chain,
   EPT_ROOT,
@@ -115,11 +116,30 @@ describe("CR4", () => {
     expect(create({ cr4: CR4.pae | LA57 }).mode).toBe("5level");
     expect(create({ cr4: CR4.pae, cpu: { la57: false, lam: false } }).mode).toBe("4level");
   });
+
+  it("has CET where the processor has it, and with CR0.WP only", () => {
+    const cr4 = CR4.pae | CR4.cet;
+    expect(create({ cr4 }).translate(0).ok).toBe(true);
+    expect(() => create({ cr4, cpu: { cet: false } })).toThrow(GeneralProtectionError);
+    expect(create({ cpu: { cet: false } }).mode).toBe("4level");
+    expect(() => create({ cr4, cr0: CR0.base })).toThrow(GeneralProtectionError);
+    expect(() => create({ cr4, cr0: CR0.base, loadedBy: "vm-entry" })).toThrow(VmEntryError);
+    expect(create({ cr4, cr0: CR0.base, lenient: true }).mode).toBe("4level");
+    expect(create({ cr4, cr0: CR0.base, cpu: { cet: false }, lenient: true }).mode).toBe("4level");
+  });
 });
 
 describe("an EPTP", () => {
-  it.each([7, 8, 9, 10, 11])("has no bit %i", (n) => {
+  it.each([8, 9, 10, 11])("has no bit %i", (n) => {
     expect(() => eptSpace(ram(), { eptp: EPTP | bit(n) })).toThrow(ConfigError);
+  });
+
+  it("has bit 7 where the processor has supervisor shadow-stack control, and none for KVM's guests", () => {
+    const eptp = EPTP | bit(7);
+    expect(() => eptSpace(ram(), { eptp })).not.toThrow();
+    expect(() => eptSpace(ram(), { eptp, shadowStackControl: false })).toThrow(ConfigError);
+    expect(() => eptSpace(ram(), { eptp, rules: "kvm-6.1" })).toThrow(ConfigError);
+    expect(() => eptSpace(ram(), { shadowStackControl: false })).not.toThrow();
   });
 
   it("takes bit 6, memory types 0 and 6, and 4 or 5 levels", () => {

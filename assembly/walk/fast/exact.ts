@@ -1,10 +1,11 @@
 /**
  * One access in full, but without a record of it: the physical address or the fault, for batches. It covers every
  * legacy mode and any number of slots; what would change an entry, needs a second stage or a page that is not there is
- * NOT_FAST, and the full walk takes it. The rules are those of `walkLegacy`.
+ * NOT_FAST, like shadow-stack accesses, and the full walk takes it. The rules are those of `walkLegacy`.
  */
 import {
   ACCESS_PROBE,
+  ACCESS_SHADOW_STACK,
   BATCH_FAULT,
   PFERR_P,
   PFERR_RSVD,
@@ -41,7 +42,7 @@ import { reservedBits } from "../reserved";
 export function walkExact(space: Space, given: u64, access: u32): u64 {
   const mode = space.mode;
   if (space.kind != KIND_GUEST || space.second != null || mode == MODE_NONE) return NOT_FAST;
-  if (space.features & FEATURE_ACCESSED_ON_FAULT) return NOT_FAST;
+  if ((space.features & FEATURE_ACCESSED_ON_FAULT) | (access & ACCESS_SHADOW_STACK)) return NOT_FAST;
   const address = mode >= MODE_4LEVEL && isMasked(access) ? untag(space, given) : given;
   if (!isCanonical(space, address)) return BATCH_FAULT | (STATUS_NON_CANONICAL << 16);
 

@@ -1,5 +1,13 @@
 /** The full walk of one access: masking, canonical check, the walk or walks, accessed and dirty bits. */
-import { ACCESS_FETCH, ACCESS_PROBE, ACCESS_WRITE, PFERR_RSVD, PFERR_U, PFERR_W } from "../../abi/bits";
+import {
+  ACCESS_FETCH,
+  ACCESS_IMPLICIT,
+  ACCESS_PROBE,
+  ACCESS_WRITE,
+  PFERR_RSVD,
+  PFERR_U,
+  PFERR_W,
+} from "../../abi/bits";
 import {
   FEATURE_ACCESSED_ON_FAULT,
   KIND_EPT,
@@ -19,6 +27,7 @@ import { walkLegacy, walkSecondStage } from "../legacy";
 import { isCanonical, untag } from "../linear";
 import { fail, promoteSecondLeaf } from "../result";
 import { finalCode, writesTables } from "../second-stage";
+import { STACK_FLAGS, stackFlags } from "../shadow-stack";
 import { dropFaulted, enterWork } from "../tlb/tlb";
 import { applyUpdates } from "../updates";
 
@@ -29,6 +38,7 @@ import { applyUpdates } from "../updates";
 export function run(space: Space, address: u64, access: u32, flags: u32): u32 {
   const work = space.work;
   if (access & ACCESS_PROBE) flags |= WALK_PROBE;
+  if (access & ACCESS_IMPLICIT) flags |= stackFlags(space, access);
   while (true) {
     work.updateCount = 0;
     const status =
@@ -103,11 +113,12 @@ function runSecond(space: Space, work: Work, gpa: u64, access: u32, flags: u32):
  */
 export function checkTableWrites(space: Space, second: Space, work: Work, flags: u32): u32 {
   if (writesTables(space, second)) return STATUS_OK;
+  const tableFlags = (flags & ~(WALK_TRACE | STACK_FLAGS)) | WALK_GUEST_TABLE;
   const count = work.updateCount;
   for (let i: u32 = 0; i < count; i++) {
     const code = PFERR_U | PFERR_W;
     const address = work.updates(i).address;
-    const status = walkSecondStage(second, work, address, code, (flags & ~WALK_TRACE) | WALK_GUEST_TABLE);
+    const status = walkSecondStage(second, work, address, code, tableFlags);
     if (status) return status;
   }
   return STATUS_OK;

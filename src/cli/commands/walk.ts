@@ -16,7 +16,7 @@ import { faultReason, isDenied, walkJson, walkLines } from "../walk-text.js";
 interface WalkOptions extends DumpOptions {
   from?: string;
   format: "text" | "gva2gpa";
-  access?: "read" | "write" | "fetch";
+  access?: keyof typeof KINDS;
   user?: boolean;
   strict?: boolean;
   partial?: boolean;
@@ -41,6 +41,8 @@ export function registerWalk(program: Command, context: CliContext): void {
         "read",
         "write",
         "fetch",
+        "shadow-stack-read",
+        "shadow-stack-write",
       ]),
     )
     .option("--user", "with --access: an access from user mode (CPL 3)")
@@ -119,14 +121,21 @@ function addressesOf(context: CliContext, gvas: string[], from: string | undefin
   })();
 }
 
+const KINDS = {
+  read: Access.Read,
+  write: Access.Write,
+  fetch: Access.Fetch,
+  "shadow-stack-read": Access.ShadowStack,
+  "shadow-stack-write": Access.ShadowStack | Access.Write,
+} as const;
+
 /** Without --access nothing but presence matters: a supervisor read that SMAP does not restrict. */
 function accessOf(options: WalkOptions): number {
   if (options.access === undefined) {
     if (options.user) throw new CliError("--user: expected --access with it");
     return Access.Probe | Access.Ac;
   }
-  const kind = { read: Access.Read, write: Access.Write, fetch: Access.Fetch }[options.access];
-  return Access.Probe | kind | (options.user ? Access.User : 0);
+  return Access.Probe | KINDS[options.access] | (options.user ? Access.User : 0);
 }
 
 /**

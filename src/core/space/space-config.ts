@@ -6,7 +6,7 @@ import { ConfigError } from "../../errors.js";
 import { CPU_OPTIONS, EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../../options.js";
 import { checkChange, isLongMode, numbersOf, type PagingRegisters } from "../../registers/control-registers.js";
 import { checkCr3 } from "../../registers/cr3.js";
-import { checkCr4 } from "../../registers/cr4.js";
+import { checkCet, checkCr4 } from "../../registers/cr4.js";
 import { eptpProblem } from "../../registers/eptp.js";
 import { checkMode } from "../../registers/mode.js";
 import { toU32, toU64 } from "../checks/numbers.js";
@@ -74,9 +74,11 @@ const LAM_SUPERVISOR = bitOf(CR4, "LAM_SUP");
 function processorFields(fields: SpaceFields, cpu: CpuFeatures = {}, loadedBy: RegisterLoad = "mov"): SpaceFields {
   const lam = checkFlag(cpu.lam, "cpu.lam") ?? true;
   const la57 = checkFlag(cpu.la57, "cpu.la57") ?? true;
+  const cet = checkFlag(cpu.cet, "cpu.cet") ?? true;
   if ((fields.features & CODES.FEATURE_LENIENT) === 0) {
-    const { cr4, maxPhysAddr } = fields;
-    checkCr4(cr4, { lam, la57 });
+    const { cr0, cr4, maxPhysAddr } = fields;
+    checkCr4(cr4, { lam, la57, cet });
+    checkCet(cr0, cr4, loadedBy);
     const longMode = isLongMode(numbersOf(fields));
     checkCr3(fields.cr3 & ~fields.encryption, loadedBy, { longMode, cr4 }, { maxPhysAddr, lam });
   }
@@ -96,7 +98,10 @@ export function eptFields(config: EptConfig): SpaceFields {
   checkOptions(config, EPT_OPTIONS, "the EPT configuration");
   const eptp = toU64(config.eptp, "EPTP", ConfigError);
   const maxPhysAddr = checkMaxPhysAddr(config.maxPhysAddr);
-  const can = { maxPhysAddr, memoryTypes: [0n, 6n], fiveLevels: true, accessedDirty: true };
+  const rules = rulesFeature(config.rules);
+  // KVM of Linux 6.1 takes no EPTP with bit 7 from its guests.
+  const shadowStackControl = (checkFlag(config.shadowStackControl, "shadowStackControl") ?? true) && rules === 0;
+  const can = { maxPhysAddr, memoryTypes: [0n, 6n], fiveLevels: true, accessedDirty: true, shadowStackControl };
   const problem = eptpProblem(eptp, can);
   if (problem !== undefined) throw new ConfigError(`EPTP 0x${eptp.toString(16)} has ${problem}`);
   const features =
@@ -104,7 +109,7 @@ export function eptFields(config: EptConfig): SpaceFields {
     ((checkFlag(config.page2m, "page2m") ?? true) ? CODES.FEATURE_PAGE_2M : 0) |
     ((checkFlag(config.executeOnly, "executeOnly") ?? true) ? CODES.FEATURE_EXECUTE_ONLY : 0) |
     (checkFlag(config.modeBasedExecute, "modeBasedExecute") ? CODES.FEATURE_MODE_BASED_EXECUTE : 0) |
-    rulesFeature(config.rules);
+    rules;
   return {
     kind: CODES.KIND_EPT,
     features,
@@ -123,10 +128,14 @@ export function eptFields(config: EptConfig): SpaceFields {
 /** Checks an NPT configuration. */
 export function nptFields(config: NptConfig): SpaceFields {
   checkOptions(config, NPT_OPTIONS, "the NPT configuration");
+  const rules = rulesFeature(config.rules);
+  // KVM's walk of Linux 6.1 knows no such checks.
+  const check = checkFlag(config.shadowStackCheck, "shadowStackCheck") && rules === 0;
   const fields: SpaceFields = {
     kind: CODES.KIND_NPT,
     // Under NPT PDPTEs are read in each walk (APM "Nested Paging").
-    features: cpuFeatures(config.cpu) | rulesFeature(config.rules) | CODES.FEATURE_LIVE_PDPTES,
+    features:
+      cpuFeatures(config.cpu) | rules | CODES.FEATURE_LIVE_PDPTES | (check ? CODES.FEATURE_SHADOW_STACK_CHECK : 0),
     maxPhysAddr: checkMaxPhysAddr(config.maxPhysAddr),
     cr0: toU64(config.cr0 ?? 0x80010001, "CR0", ConfigError),
     cr3: toU64(config.ncr3, "nCR3", ConfigError),

@@ -36,7 +36,8 @@ import { enumerateLeaves } from "./space-leaves.js";
 import { SpaceRegisters } from "./space-registers.js";
 import { SpaceTlb } from "./space-tlb.js";
 
-const ACCESS_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n));
+/** What of an access word a line is compared with: bits below those of the page. A shadow-stack access has Implicit there. */
+const LINE_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n)) & 0xfff;
 const ALL_BITS = 0xffff_ffff_ffff_ffffn;
 /** Empty, as the lines of a memory that has grown are. */
 const NO_LINES = new Int32Array(0);
@@ -291,7 +292,7 @@ export class CoreSpace implements AddressSpace {
     const lines = this.#lines;
     // CODES.LINE_HASH and MISSING are written out: V8 would load what a module holds in each call.
     if (lines !== undefined) {
-      const kind = (access & ACCESS_BITS) + this.#lineTag;
+      const kind = (access & LINE_BITS) + this.#lineTag;
       const at = ((low ^ Math.imul(high + kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
       if (lines[at] === ((low & 0xfffff000) | kind) && lines[at + 1] === (high | 0)) {
         return lines[at + 2]! * 4096 + (low & 0xfff);
@@ -309,7 +310,7 @@ export class CoreSpace implements AddressSpace {
   translateFast32(address: number, access: number): number {
     const lines = this.#lines32;
     if (lines !== undefined) {
-      const kind = (access & ACCESS_BITS) + this.#lineTag;
+      const kind = (access & LINE_BITS) + this.#lineTag;
       const at = ((address ^ Math.imul(kind, 0x9e3779b1)) >>> 10) & this.#lineMask;
       if (lines[at] === ((address & 0xfffff000) | kind)) return lines[at + 2]! * 4096 + (address & 0xfff);
       if (lines.length === 0) this.#viewLines();

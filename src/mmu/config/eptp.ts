@@ -15,5 +15,6 @@ export function nestedEptpProblem({ tdp, limits }: VmFormats, eptp: bigint): str
     memoryTypes: [WRITE_BACK],
     fiveLevels: tdp.maxLevel === 5,
     accessedDirty: tdp.adBits,
+    shadowStackControl: false,
   });
 }

@@ -33,7 +33,7 @@ export function cr3State(registers: PagingRegisters): Cr3State {
 
 /** The same about CR4. */
 export function cr4Processor(vm: Machine): Cr4Processor {
-  return { lam: false, la57: vm.limits.guestLa57 };
+  return { lam: false, la57: vm.limits.guestLa57, cet: false };
 }
 
 /** Throws GeneralProtectionError where MOV would refuse CR3 or CR4. */
