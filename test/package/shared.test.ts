@@ -123,6 +123,7 @@ describe("the core over a shared memory", () => {
     // All but the leaf grant everything.
     const words = new BigUint64Array(memory.buffer, RAM.linear, RAM.size / 8);
     for (let level = 1; level < 4; level++) words[level * 512]! |= 0x47n;
+    words[4 * 512] = 0x11_1065n;
     const job = { pages: PAGES, frames: TRIES };
     const [, ...inspectors] = await runAll<{ wrong: number; seen: string[] }>(memory, [
       { name: "flip", ...job },
