@@ -123,6 +123,12 @@ describe("the package, installed in another project", () => {
     expect(stdout).toMatch(/^\d{5} hits, 1\d\d walks\n$/);
   });
 
+  it("brings the example of a thread for each processor, which shoots pages down", async () => {
+    const { code, stdout, stderr } = await run(process.execPath, "node_modules/x86-paging/examples/threads.mjs");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toMatch(/^1 thread: .* [1-9]\d* pages moved, 0 stale accesses\n\d+ threads: .* 0 stale accesses\n$/);
+  });
+
   it("brings the random guests", async () => {
     const { code, stdout, stderr } = await run(
       bin,
