@@ -10,4 +10,4 @@ export type { CoreSlotConfig } from "./memory/slot-config.js";
 export type { GuestText } from "./memory/text.js";
 export { BatchBuffer, type BatchKernel } from "./space/batch.js";
 export { ResultFlag, ResultLine } from "./space/result-line.js";
-export { CoreSpace, decodeFault } from "./space/space.js";
+export { CoreSpace } from "./space/space.js";

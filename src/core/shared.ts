@@ -10,11 +10,12 @@ import type { Region } from "./linear/linear-memory.js";
 export { Access, Status } from "../abi/index.js";
 export type * from "../api.js";
 export * from "../errors.js";
+export { decodeFault } from "./access/fault-number.js";
 export { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
 export type { CoreSlotConfig } from "./memory/slot-config.js";
 export { BatchBuffer, type BatchKernel } from "./space/batch.js";
 export { ResultFlag, ResultLine } from "./space/result-line.js";
-export { CoreSpace, decodeFault } from "./space/space.js";
+export { CoreSpace } from "./space/space.js";
 export { Core, type Region, type WasmSource };
 
 export interface SharedOptions {

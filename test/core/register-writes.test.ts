@@ -207,6 +207,7 @@ it("an update that names CR0 loads a PAE guest's PDPTEs again, one of PKRU does 
 it.each([
   ["linear-address masking", "LAM_SUP", "lam"],
   ["5-level paging", "LA57", "la57"],
+  ["shadow stacks", "CET", "cet"],
 ] as const)("a mode that was seen is none for a processor without %s", (_name, bit, feature) => {
   const { memory, space } = guest({ cr4: cr4("PAE", bit) });
   const off = { cr0: 1n, efer: 0n };

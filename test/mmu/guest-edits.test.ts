@@ -14,18 +14,22 @@ const ADDRESS = 0x000f_ffff_ffff_f000n;
 /** Frames of the host: RAM's page number, far up. */
 const page = (hva: bigint): HostPage => ({ pfn: 0x10_0000n + ((hva >> 12n) & 0xf_ffffn), writable: true, level: 1 });
 
-function racing(mode: Mode) {
+/** A host in whose next look-up of a page something happens. */
+function racingHost() {
   let edit: (() => void) | undefined;
+  const pin = (hva: bigint) => {
+    const now = edit;
+    edit = undefined;
+    now?.();
+    return page(hva);
+  };
+  return { memory: { pin, peek: () => undefined }, editInPin: (act: () => void) => (edit = act) };
+}
+
+function racing(mode: Mode) {
+  const host = racingHost();
   const guest = new Guest({
-    hostMemory: {
-      pin: (hva) => {
-        const now = edit;
-        edit = undefined;
-        now?.();
-        return page(hva);
-      },
-      peek: () => undefined,
-    },
+    hostMemory: host.memory,
   });
   guest.mode = mode;
   const root = guest.table();
@@ -36,7 +40,7 @@ function racing(mode: Mode) {
   guest.start(mode, root);
   const second = guest.vm.createVcpu(registersOf(mode, root));
   second.enterGuest();
-  return { guest, root, other, second, editInPin: (act: () => void) => (edit = act) };
+  return { guest, root, other, second, editInPin: host.editInPin };
 }
 
 /** Address of the entry for GVA at `level`. */
@@ -87,17 +91,9 @@ describe.each(CASES)("in mode %s an entry of level %i that changes while the hos
 
 describe.each([3, 4, 5] as const)("a page-directory pointer of L1's PAE NPT on a host of %i levels", (level) => {
   it("that changes while the host looks a page up makes the fault retry: such pointers are read in each walk", () => {
-    let edit: (() => void) | undefined;
+    const host = racingHost();
     const guest = new NestedNpt(level, "pae", {
-      hostMemory: {
-        pin: (hva) => {
-          const now = edit;
-          edit = undefined;
-          now?.();
-          return page(hva);
-        },
-        peek: () => undefined,
-      },
+      hostMemory: host.memory,
     });
     guest.map(guest.root, GVA, OLD);
     // A neighbour's fault has shadowed every table.
@@ -107,7 +103,7 @@ describe.each([3, 4, 5] as const)("a page-directory pointer of L1's PAE NPT on a
     second.enterGuest();
     guest.enter();
     expect(guest.touch(GVA + 0x1000n, Access.Read | Access.User)).toBe(0x380n);
-    edit = () => second.emulatedWrite(guest.root, bytesOf(0n, 8));
+    host.editInPin(() => second.emulatedWrite(guest.root, bytesOf(0n, 8)));
     expect(guest.vcpu.pageFault(GVA, 4).result).toBe("retry");
     guest.vcpu.enterGuest();
     for (const at of [GVA, GVA + 0x1000n])

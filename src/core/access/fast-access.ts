@@ -7,7 +7,7 @@ import { Access } from "../../abi/index.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
 import type { CoreMemory } from "../memory/memory.js";
 import type { Ram } from "../memory/ram.js";
-import { bareFault } from "./bare-fault.js";
+import { bareFault } from "./fault-number.js";
 import type { AccessFailure } from "./results.js";
 import { faultOrAddress, joined, type Translator } from "./translator.js";
 

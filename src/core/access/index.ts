@@ -1,5 +1,6 @@
 /** Memory access through an address space, as the package shows it. */
 export { FastAccess, NO_MEMORY } from "./fast-access.js";
+export { decodeFault } from "./fault-number.js";
 export type {
   AccessDone,
   AccessFailure,

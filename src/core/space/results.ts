@@ -1,6 +1,7 @@
 /** Turning the WORK record into the objects of the public interface. */
 import { bitOf, CODES, EPT, fieldOf, PDE4M, PTE, Status, valueIn } from "../../abi/index.js";
 import type { Fault, Leaf, Mapped, PagingMode, Rights, Translation, WalkStep } from "../../api.js";
+import { vectorOf } from "../access/fault-number.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
 import { type LeafRecord, StepRecord, WORK_OFFSET, type WorkRecord } from "../records/walk.js";
 
@@ -70,7 +71,7 @@ function readFault(work: WorkRecord, status: number): Fault {
   return {
     ok: false,
     status,
-    vector: status === Status.PageFault ? 14 : status === Status.NonCanonical ? 13 : undefined,
+    vector: vectorOf(status),
     errorCode: work.code,
     address: work.address,
     stage: work.stage === 0 ? "guest" : "second",

@@ -4,8 +4,9 @@
  */
 
 import { bitOf, CODES, CR4 } from "../../abi/index.js";
-import type { AddressSpaceConfig, U64 } from "../../api.js";
+import type { AddressSpaceConfig, CpuFeatures, U64 } from "../../api.js";
 import { OutOfMemoryError } from "../../errors.js";
+import { CPU_OPTIONS } from "../../options.js";
 import { checkChange, isLongMode, type PagingRegisters } from "../../registers/control-registers.js";
 import { refusedByMov } from "../../registers/cr3.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
@@ -65,9 +66,8 @@ export class SpaceRegisters {
       (name) => before[name] === fields[name],
     );
     // Bits of CR3 and CR4 that the processor does not have are in no field.
-    const sameProcessor = (["lam", "la57"] as const).every((name) => {
-      return (this.#config.cpu?.[name] ?? true) === (config.cpu?.[name] ?? true);
-    });
+    const features = Object.keys(CPU_OPTIONS) as (keyof CpuFeatures)[];
+    const sameProcessor = features.every((name) => this.#config.cpu?.[name] === config.cpu?.[name]);
     if (!sameFields || !sameProcessor) this.#forget();
     this.#config = config;
     this.#fields = fields;

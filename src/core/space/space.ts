@@ -18,6 +18,7 @@ import { splitCr3 } from "../../registers/cr3.js";
 import { checkInvpcid } from "../../registers/invpcid.js";
 import { checkLinear } from "../../registers/linear-address.js";
 import { mergeRuns, type Run } from "../../runs.js";
+import { decodeFault } from "../access/fault-number.js";
 import { translateRange } from "../access/range.js";
 import type { RangeFault, RangeRun } from "../access/results.js";
 import { SpaceMemory } from "../access/space-memory.js";
@@ -43,12 +44,6 @@ const ALL_BITS = 0xffff_ffff_ffff_ffffn;
 const NO_LINES = new Int32Array(0);
 /** `translate` gives this for a page that has to be read first; no error code comes with it. */
 const MISSING = -1 - (Status.MissingPage << 16);
-
-/** Splits what `translateFast` returned for a fault. */
-export function decodeFault(result: number): { status: number; errorCode: number } {
-  const packed = -1 - result;
-  return { status: packed >>> 16, errorCode: packed & 0xffff };
-}
 
 export class CoreSpace implements AddressSpace {
   /**
