@@ -21,6 +21,20 @@ export function writable(memory: Memory, gpa: u64, pointer: u32): u32 {
   return slot != null && slot.readOnly == 0 ? pointer : 0;
 }
 
+/** The same for addresses that jump from slot to slot: by the index at once. */
+// @ts-ignore: decorator
+@inline export function resolveAnywhere(memory: Memory, gpa: u64): u32 {
+  const index = memory.index;
+  if (index == 0) return resolve(memory, gpa);
+  const key = keyOf(gpa, memory.indexBits);
+  if (key >= memory.indexKeys) return resolve(memory, gpa);
+  const range = changetype<SlotRange>(index + <usize>key * SlotRange.SIZE);
+  const slot = changetype<RamSlot>(memory.slots + range.first * RamSlot.SIZE);
+  const offset = gpa - slot.base;
+  if (offset < slot.size) return slot.linear + <u32>offset;
+  return resolve(memory, gpa);
+}
+
 function resolveElsewhere(memory: Memory, gpa: u64): u32 {
   const slot = findSlot(memory, gpa);
   if (slot == null) return memory.pages ? findPage(memory, gpa) : NO_MEMORY;

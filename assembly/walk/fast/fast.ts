@@ -7,7 +7,9 @@
 import { ACCESS_IMPLICIT, PTE_P, PTE_PS } from "../../abi/bits";
 import { MODE_32BIT, MODE_4LEVEL, MODE_5LEVEL, MODE_PAE } from "../../abi/codes";
 import { Plan, Space } from "../../abi/records";
-import { NOT_FAST, NOT_PRESENT, planFor } from "../plan";
+import { NOT_FAST, planFor } from "../plan";
+import { finish } from "./finish";
+import { walkSlots } from "./slots";
 
 /** Bits of an address in 4-level paging. */
 // @ts-ignore: decorator
@@ -55,12 +57,12 @@ function walkFrom4(space: Space, plan: Plan, address: u64, table: u64, above: u6
   const check = plan.checkTable;
 
   let offset = table - base + indexOf(address, 39);
-  if (offset >= size) return NOT_FAST;
+  if (offset >= size) return walkSlots(space, plan, address);
   const entry4 = load<u64>(linear + <u32>offset);
   let wrong = entry4 ^ need;
 
   offset = (entry4 & addressMask) - base + indexOf(address, 30);
-  if (offset >= size) return NOT_FAST;
+  if (offset >= size) return walkSlots(space, plan, address);
   const entry3 = load<u64>(linear + <u32>offset);
   if (entry3 & PTE_PS) {
     return finishLarge(space, plan, entry3, plan.checkLarge3, above | (wrong & check), address, 30);
@@ -68,7 +70,7 @@ function walkFrom4(space: Space, plan: Plan, address: u64, table: u64, above: u6
   wrong |= entry3 ^ need;
 
   offset = (entry3 & addressMask) - base + indexOf(address, 21);
-  if (offset >= size) return NOT_FAST;
+  if (offset >= size) return walkSlots(space, plan, address);
   const entry2 = load<u64>(linear + <u32>offset);
   if (entry2 & PTE_PS) {
     return finishLarge(space, plan, entry2, plan.checkLarge2, above | (wrong & check), address, 21);
@@ -76,29 +78,12 @@ function walkFrom4(space: Space, plan: Plan, address: u64, table: u64, above: u6
   wrong |= entry2 ^ need;
 
   offset = (entry2 & addressMask) - base + indexOf(address, 12);
-  if (offset >= size) return NOT_FAST;
+  if (offset >= size) return walkSlots(space, plan, address);
   const entry1 = load<u64>(linear + <u32>offset);
   return finish(plan, entry1, plan.checkPage, above | (wrong & check), addressMask, address, 12);
 }
 
-// @ts-ignore: decorator
-@inline function finish(
-  plan: Plan,
-  leaf: u64,
-  check: u64,
-  wrong: u64,
-  addressMask: u64,
-  address: u64,
-  shift: u64,
-): u64 {
-  if ((wrong | ((leaf ^ plan.needLeaf) & check)) != 0) {
-    return wrong == 0 && (leaf & PTE_P) == 0 ? NOT_PRESENT : NOT_FAST;
-  }
-  const offsetMask: u64 = ((<u64>1) << shift) - 1;
-  return (leaf & addressMask & ~offsetMask) | (address & offsetMask);
-}
-
-/** The same for a page of 1 << `shift` bytes. */
+/** `finish` for a page that is none of 4 KiB. */
 function finishLarge(space: Space, plan: Plan, leaf: u64, check: u64, wrong: u64, address: u64, shift: u64): u64 {
   return finish(plan, leaf, check, wrong, space.addressMask, address, shift);
 }
@@ -113,7 +98,7 @@ function walkFastElsewhere(space: Space, address: u64, access: u32): u64 {
   if (mode == MODE_PAE) return walkFastPae(space, plan, address);
   if (mode != MODE_5LEVEL) return NOT_FAST;
   const offset = space.root - space.tablesBase + indexOf(address, 48);
-  if (offset >= space.tablesSize) return NOT_FAST;
+  if (offset >= space.tablesSize) return walkSlots(space, plan, address);
   const entry5 = load<u64>(space.tablesLinear + <u32>offset);
   const wrong = (entry5 ^ plan.needTable) & plan.checkTable;
   return walkFrom4(space, plan, address, entry5 & space.addressMask, wrong | plan.block);
@@ -129,14 +114,14 @@ function walkFastPae(space: Space, plan: Plan, address: u64): u64 {
   if (!(pdpte & PTE_P)) return NOT_FAST;
 
   let offset = (pdpte & addressMask) - base + indexOf(address, 21);
-  if (offset >= size) return NOT_FAST;
+  if (offset >= size) return walkSlots(space, plan, address);
   const entry2 = load<u64>(linear + <u32>offset);
   const above = plan.block;
   if (entry2 & PTE_PS) return finishLarge(space, plan, entry2, plan.checkLarge2, above, address, 21);
   const wrong = (entry2 ^ plan.needTable) & plan.checkTable;
 
   offset = (entry2 & addressMask) - base + indexOf(address, 12);
-  if (offset >= size) return NOT_FAST;
+  if (offset >= size) return walkSlots(space, plan, address);
   const entry1 = load<u64>(linear + <u32>offset);
   return finish(plan, entry1, plan.checkPage, above | wrong, addressMask, address, 12);
 }
@@ -150,7 +135,7 @@ function walkFast32(space: Space, plan: Plan, address: u32): u64 {
   const above = plan.block;
 
   let offset = space.root - base + <u64>((address >> 22) << 2);
-  if (offset >= size) return NOT_FAST;
+  if (offset >= size) return walkSlots(space, plan, address);
   const entry2: u64 = load<u32>(linear + <u32>offset);
   if (entry2 & PTE_PS && space.largeLevels != 0) {
     return finishLarge(space, plan, entry2, plan.checkLarge2, above, address, 22);
@@ -158,7 +143,7 @@ function walkFast32(space: Space, plan: Plan, address: u32): u64 {
   const wrong = (entry2 ^ plan.needTable) & plan.checkTable;
 
   offset = (entry2 & addressMask) - base + <u64>(((address >> 12) & 1023) << 2);
-  if (offset >= size) return NOT_FAST;
+  if (offset >= size) return walkSlots(space, plan, address);
   const entry1: u64 = load<u32>(linear + <u32>offset);
   return finish(plan, entry1, plan.checkPage, above | wrong, addressMask, address, 12);
 }

@@ -5,10 +5,11 @@
 import { CODE_INDEX_SHIFT, PTE_P, PTE_PS } from "../../abi/bits";
 import { STATUS_PAGE_FAULT } from "../../abi/codes";
 import { Plan, Space } from "../../abi/records";
-import { NOT_FAST } from "../plan";
+import { NOT_FAST, planFor } from "../plan";
 import { reportedCode } from "./exact";
 import { WIDTH4 } from "./fast";
 import { finishRefused } from "./refused";
+import { walkSlots } from "./slots";
 
 /** Added to the high half, it gives less than 1 << 16 for the addresses that 4-level paging calls canonical. */
 // @ts-ignore: decorator
@@ -54,15 +55,15 @@ import { finishRefused } from "./refused";
 
   const entry4 = load<u64>(space.rootLinear + ((high >>> 4) & 0xff8));
   let table = (entry4 & addressMask) - base;
-  if (table >= size) return finishRefused(space, wide(high, low), access, NOT_FAST);
+  if (table >= size) return quickElsewhere(space, wide(high, low), access);
   const entry3 = load<u64>(linear + <u32>table + (((high << 5) | (low >>> 27)) & 0xff8));
   if (entry3 & PTE_PS) return quickLarge(space, wide(high, low), access, entry4 ^ need, entry3, 30);
   table = (entry3 & addressMask) - base;
-  if (table >= size) return finishRefused(space, wide(high, low), access, NOT_FAST);
+  if (table >= size) return quickElsewhere(space, wide(high, low), access);
   const entry2 = load<u64>(linear + <u32>table + ((low >>> 18) & 0xff8));
   if (entry2 & PTE_PS) return quickLarge(space, wide(high, low), access, (entry4 ^ need) | (entry3 ^ need), entry2, 21);
   table = (entry2 & addressMask) - base;
-  if (table >= size) return finishRefused(space, wide(high, low), access, NOT_FAST);
+  if (table >= size) return quickElsewhere(space, wide(high, low), access);
   const entry1 = load<u64>(linear + <u32>table + ((low >>> 9) & 0xff8));
 
   const wrong =
@@ -89,8 +90,17 @@ import { finishRefused } from "./refused";
 
   const wrong = load<u32>(plan, BLOCK) | ((entry2 ^ load<u32>(plan, NEED_TABLE)) & load<u32>(plan, CHECK_TABLE));
   const leaf = (entry1 ^ load<u32>(plan, NEED_LEAF)) & load<u32>(plan, CHECK_PAGE);
-  if ((wrong | leaf) != 0) return refuse(space, low, access, wrong, entry1);
+  if ((wrong | leaf) != 0) {
+    // Address bits are those that tell the slot from others.
+    return wrong >>> 12 != 0 ? quickElsewhere(space, low, access) : refuse(space, low, access, wrong, entry1);
+  }
   return <f64>((entry1 & addressMask) | (low & 0xfff));
+}
+
+/** A table may lie in another slot than the root's. */
+function quickElsewhere(space: Space, address: u64, access: u32): f64 {
+  const result = walkSlots(space, planFor(space, access), address);
+  return <i64>result >= 0 ? <f64>(<i64>result) : finishRefused(space, address, access, result);
 }
 
 /** `leaf` maps 1 << `shift` bytes; `above` is where the entries above differ from what is needed. */

@@ -3,8 +3,9 @@
  * other threads write the tables meanwhile this is a walk of its own: nothing of the first is mixed with it.
  */
 import { PTE_A, PTE_P } from "../../abi/bits";
-import { MODE_32BIT, MODE_PAE } from "../../abi/codes";
+import { MODE_32BIT, MODE_PAE, NOT_READ } from "../../abi/codes";
 import { Space } from "../../abi/records";
+import { resolve } from "../../memory/resolve";
 import { isLeaf, rightsOf } from "../legacy";
 import { reservedBits } from "../reserved";
 
@@ -18,7 +19,7 @@ import { reservedBits } from "../reserved";
 
 /**
  * Leaves the leaf, its level and the rights over all levels in the Work record. False where the tables do not lead from
- * `address` to `pa`, or leave the root's slot: they are others by now.
+ * `address` to `pa`: they are others by now.
  */
 export function readAgain(space: Space, address: u64, pa: u64): bool {
   const base = space.tablesBase;
@@ -40,8 +41,11 @@ export function readAgain(space: Space, address: u64, pa: u64): bool {
     const shift: u64 = 12 + (level - 1) * indexBits;
     const index = (<u32>(address >> shift)) & ((1 << indexBits) - 1);
     const offset = table - base + (index << bytes);
-    if (offset >= size) return false;
-    const at = linear + <u32>offset;
+    let at = linear + <u32>offset;
+    if (offset >= size) {
+      at = resolve(space.memory, offset + base);
+      if (at >= NOT_READ) return false;
+    }
     const entry = narrow ? <u64>load<u32>(at) : load<u64>(at);
     if ((entry & PRESENT) != PRESENT || (entry & reservedBits(space, level, entry)) != 0) return false;
     rights &= rightsOf(space, entry);

@@ -8,6 +8,7 @@ import type { LinearMemory } from "../linear/linear-memory.js";
 import { MemoryRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
 import { maskAddress, maskFrame, maskSlots } from "./a20.js";
+import { mergeSlots } from "./merge-slots.js";
 import { PageCache } from "./page-cache.js";
 import { Ram } from "./ram.js";
 import {
@@ -180,7 +181,7 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
         fresh.push(made);
         return made;
       });
-      seen = this.#a20 ? slots : maskSlots(slots);
+      seen = mergeSlots(this.#a20 ? slots : maskSlots(slots));
       table = new SlotTable(this.linear, seen);
     } catch (error) {
       for (const { linear, size } of fresh) this.linear.free(linear, size);
