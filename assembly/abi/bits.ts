@@ -320,6 +320,9 @@
 /** every dirty flag of the leaf is set, or none is kept: writes need no walk to set one */
 // @ts-ignore: decorator
 @inline export const LINE_FLAG_DIRTY: u32 = 0x2;
+/** writes to the 4 KiB page at the physical address are noted */
+// @ts-ignore: decorator
+@inline export const LINE_FLAG_WATCHED: u32 = 0x4;
 
 // Memory types (SDM vol. 3, "EPT Misconfigurations" and "Memory Types")
 /** uncacheable */

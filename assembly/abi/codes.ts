@@ -71,6 +71,10 @@
 // @ts-ignore: decorator
 @inline export const TLB_PCID: u32 = 2;
 // @ts-ignore: decorator
+@inline export const WATCH_CLEAN: u32 = 1;
+// @ts-ignore: decorator
+@inline export const WATCH_WRITTEN: u32 = 2;
+// @ts-ignore: decorator
 @inline export const TLB_CONTEXTS: u32 = 4096;
 // @ts-ignore: decorator
 @inline export const LINE_TAGS: u32 = 32;

@@ -361,7 +361,7 @@ export class TlbLine {
 @unmanaged
 export class Work {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 3976;
+  @inline static readonly SIZE: u32 = 3992;
   /** physical address */
   pa: u64;
   /** what the first stage gave; equal to PA where there is only one stage */
@@ -429,28 +429,34 @@ export class Work {
     return changetype<ResultLine>(changetype<usize>(this) + 1344);
   }
 
+  /** one PAGE_WATCH record */
+  @inline
+  get watch(): Watch {
+    return changetype<Watch>(changetype<usize>(this) + 1416);
+  }
+
   /** UPDATE records */
   @inline
   updates(i: u32): Update {
-    return changetype<Update>(changetype<usize>(this) + 1416 + i * 32);
+    return changetype<Update>(changetype<usize>(this) + 1432 + i * 32);
   }
 
   /** batch: pointers to leaf entries, then indices of failed lanes */
   @inline
   lanes(i: u32): u32 {
-    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 2952);
+    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 2968);
   }
 
   /** Sets `lanes(i)`. */
   @inline
   setLanes(i: u32, value: u32): void {
-    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 2952);
+    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 2968);
   }
 
   /** Address of `lanes(0)`. */
   @inline
   get lanesAddress(): usize {
-    return changetype<usize>(this) + 2952;
+    return changetype<usize>(this) + 2968;
   }
 }
 
@@ -493,6 +499,21 @@ export class ResultLine {
   linearLow: u32;
   /** bits 63:32 of it */
   linearHigh: u32;
+  /** unused */
+  pad: u32;
+}
+
+/** Pages whose writes are noted. */
+@unmanaged
+export class Watch {
+  /** Bytes of a record. */
+  @inline static readonly SIZE: u32 = 16;
+  /** pointer to a WATCH_* byte for each page of linear memory, 0 for none */
+  map: u32;
+  /** their number */
+  pages: u32;
+  /** pages that are WATCH_WRITTEN */
+  written: u32;
   /** unused */
   pad: u32;
 }

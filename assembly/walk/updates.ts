@@ -1,5 +1,6 @@
 /** Setting accessed and dirty bits, once the translation that uses the entries is known to succeed. */
 import { Update, Work } from "../abi/records";
+import { noteWrite } from "../memory/watch";
 
 /**
  * Stores the updates that a walk left from number `first` on, each by compare-and-exchange. Returns false, with nothing
@@ -9,13 +10,17 @@ import { Update, Work } from "../abi/records";
 export function applyUpdates(work: Work, first: u32): bool {
   const from = changetype<usize>(work.updates(first));
   const end = changetype<usize>(work.updates(work.updateCount));
+  const watch = work.watch;
   for (let at = from; at < end; at += Update.SIZE) {
     const update = changetype<Update>(at);
     if (update.pointer != 0 && !isAsRead(update, current(update))) return false;
   }
   for (let at = from; at < end; at += Update.SIZE) {
     const update = changetype<Update>(at);
-    if (update.pointer != 0 && !apply(update)) return false;
+    const pointer = update.pointer;
+    if (pointer == 0) continue;
+    if (!apply(update)) return false;
+    if (watch.map != 0) noteWrite(watch, pointer);
   }
   return true;
 }

@@ -78,6 +78,7 @@ export const LINE_FLAG: BitLayout = {
       low: 1,
       meaning: "every dirty flag of the leaf is set, or none is kept: writes need no walk to set one",
     },
+    { name: "WATCHED", low: 2, meaning: "writes to the 4 KiB page at the physical address are noted" },
   ],
 };
 

@@ -347,6 +347,7 @@ export const WORK: RecordLayout = {
     { name: "BLOCK_ABSENCE", type: "u64", meaning: "batch: what it is then; with a software TLB what it never is" },
     { name: "TRACE", type: "u64", count: 3 * 48, of: "STEP", meaning: "STEP records" },
     { name: "RESULT", type: "u64", count: 9, of: "RESULT_LINE", meaning: "one RESULT_LINE record" },
+    { name: "WATCH", type: "u64", count: 2, of: "PAGE_WATCH", meaning: "one PAGE_WATCH record" },
     { name: "UPDATES", type: "u64", count: 4 * 48, of: "UPDATE", meaning: "UPDATE records" },
     {
       name: "LANES",
@@ -355,6 +356,19 @@ export const WORK: RecordLayout = {
       address: true,
       meaning: "batch: pointers to leaf entries, then indices of failed lanes",
     },
+  ],
+};
+
+/** Pages of linear memory whose writes the host wants to know of. */
+export const PAGE_WATCH: RecordLayout = {
+  prefix: "PAGE_WATCH",
+  className: "Watch",
+  title: "Pages whose writes are noted",
+  fields: [
+    { name: "MAP", type: "u32", meaning: "pointer to a WATCH_* byte for each page of linear memory, 0 for none" },
+    { name: "PAGES", type: "u32", meaning: "their number" },
+    { name: "WRITTEN", type: "u32", meaning: "pages that are WATCH_WRITTEN" },
+    { name: "PAD", type: "u32", meaning: "unused" },
   ],
 };
 
@@ -459,6 +473,7 @@ export const RECORDS: readonly RecordLayout[] = [
   TLB_LINE,
   WORK,
   RESULT_LINE,
+  PAGE_WATCH,
   STEP,
   UPDATE,
   CURSOR,
@@ -522,6 +537,10 @@ export const CODES = {
   TLB_ALL: 0,
   TLB_NON_GLOBAL: 1,
   TLB_PCID: 2,
+
+  /** A watched page since its writes were taken last; any other has 0. */
+  WATCH_CLEAN: 1,
+  WATCH_WRITTEN: 2,
 
   TLB_CONTEXTS,
   LINE_TAGS,

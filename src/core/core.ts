@@ -13,6 +13,7 @@ import { ConfigError, DisposedError } from "../errors.js";
 import { withUnsignedRegisters } from "../options.js";
 import { LinearMemory, type Region, unclaim } from "./linear/linear-memory.js";
 import { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
+import { PageWatch } from "./memory/page-watch.js";
 import { WORK_OFFSET, WorkRecord } from "./records/walk.js";
 import { BatchBuffer } from "./space/batch.js";
 import { ResultLine } from "./space/result-line.js";
@@ -36,6 +37,7 @@ export class Core implements PagingEngine {
   readonly #exports: CoreExports;
   readonly #linear: LinearMemory;
   readonly #work: WorkRecord;
+  readonly #watch: PageWatch;
   #region: Region | undefined;
   #disposed = false;
   #line = new Int32Array(0);
@@ -55,6 +57,7 @@ export class Core implements PagingEngine {
     this.#region = options.region;
     try {
       this.#work = new WorkRecord(this.#linear, this.#linear.allocate(WorkRecord.SIZE));
+      this.#watch = new PageWatch(this.#linear, this.#work);
     } catch (error) {
       this.#release();
       throw error;
@@ -95,6 +98,14 @@ export class Core implements PagingEngine {
     return this.#line;
   }
 
+  /**
+   * Pages watched by memories of this core (`CoreMemory.watchWrites`) that were written and not taken yet: cheap enough to be
+   * asked after each access.
+   */
+  get writtenPages(): number {
+    return this.#watch.written;
+  }
+
   /** The linear memory that everything lives in. */
   get linearMemory(): WebAssembly.Memory {
     return this.#linear.memory;
@@ -117,7 +128,7 @@ export class Core implements PagingEngine {
   /** Guest-physical memory. Throws ConfigError for a bad layout, OutOfMemoryError where it does not fit. */
   createMemory(config: CoreMemoryConfig): CoreMemory {
     this.#requireLive();
-    return new CoreMemory(this.#exports, this.#linear, config);
+    return new CoreMemory(this.#exports, this.#linear, config, this.#watch);
   }
 
   /** A space that translates guest linear addresses. */

@@ -91,6 +91,15 @@ const MEMORY: Uses<Machine> = {
     ({ memory }, odd) => slotted(memory).changeSlot(0, { linear: odd }),
   ],
   invalidatePage: [({ memory }, odd) => slotted(memory).invalidatePage(odd)],
+  watchWrites: [
+    ({ memory }, odd) => slotted(memory).watchWrites(odd, 8),
+    ({ memory }, odd) => slotted(memory).watchWrites(SPARE, odd),
+  ],
+  unwatchWrites: [
+    ({ memory }, odd) => slotted(memory).unwatchWrites(odd, 8),
+    ({ memory }, odd) => slotted(memory).unwatchWrites(SPARE, odd),
+  ],
+  takeWritten: [],
 };
 
 const SPACE: Uses<Machine> = {
@@ -115,6 +124,7 @@ const SPACE: Uses<Machine> = {
     ({ tlb }, odd) => tlb.update({ secondStage: odd }),
     ({ tlb }, odd) => tlb.update({ tlbEntries: odd }),
   ],
+  useMemory: [({ tlb }, odd) => tlb.useMemory(odd)],
   setPkru: [({ tlb }, odd) => tlb.setPkru(odd)],
   setPkrs: [({ tlb }, odd) => tlb.setPkrs(odd)],
   writeCr3: [({ tlb }, odd) => tlb.writeCr3(odd)],
@@ -143,6 +153,8 @@ const NOWHERE = 1n << 46n;
 const READS = ["readU8", "readU16", "readU32", "readU64"] as const;
 const WRITES = ["writeU8", "writeU16", "writeU32", "writeU64"] as const;
 const DATA: Uses<Machine> = {
+  // For the space.
+  moveTo: [],
   read: [
     ({ space }, odd) => dataOf(space).read(odd, 8),
     ({ space }, odd) => dataOf(space).read(NOWHERE, odd),

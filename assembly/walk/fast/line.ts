@@ -12,6 +12,7 @@ import {
   EPTP_AD,
   LINE_FLAG_DIRTY,
   LINE_FLAG_GLOBAL,
+  LINE_FLAG_WATCHED,
   PDE4M_PAT,
   PTE_D,
   PTE_G,
@@ -21,8 +22,19 @@ import {
   PTE_PS,
   PTE_PWT,
 } from "../../abi/bits";
-import { KIND_EPT, KIND_GUEST, MODE_32BIT, MODE_4LEVEL, MODE_5LEVEL, MODE_EPT4, STATUS_OK } from "../../abi/codes";
+import {
+  KIND_EPT,
+  KIND_GUEST,
+  MODE_32BIT,
+  MODE_4LEVEL,
+  MODE_5LEVEL,
+  MODE_EPT4,
+  NOT_READ,
+  STATUS_OK,
+} from "../../abi/codes";
 import { ResultLine, Space, Work } from "../../abi/records";
+import { resolve } from "../../memory/resolve";
+import { isWatched } from "../../memory/watch";
 import { run } from "../space/run";
 import { readAgain } from "../tlb/read-again";
 import { enterFast } from "../tlb/tlb";
@@ -44,6 +56,7 @@ export function translateLine(space: Space, high: u32, low: u32, access: u32): u
     const work = space.work;
     setAddresses(line, fast, fast);
     setLeaf(space, line, work.entry, work.level, work.rights, ALL_RIGHTS, true, access);
+    if (work.watch.map != 0) markWatched(space, line, fast);
     if (space.tlb != 0 && !(access & ACCESS_PROBE)) enterFast(space, address, fast);
     return STATUS_OK;
   }
@@ -82,6 +95,12 @@ function foundLine(space: Space, line: ResultLine, access: u32): void {
   } else {
     setLeaf(space, line, work.entry, level, work.rights, ALL_RIGHTS, true, access);
   }
+  if (work.watch.map != 0) markWatched(space, line, work.pa);
+}
+
+function markWatched(space: Space, line: ResultLine, pa: u64): void {
+  const at = resolve(space.memory, pa);
+  if (at < NOT_READ && isWatched(space.work.watch, at)) line.flags |= LINE_FLAG_WATCHED;
 }
 
 /** `dirty`: whether the second stage's leaf lets writes pass without setting a flag. */

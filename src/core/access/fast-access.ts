@@ -6,6 +6,7 @@
 import { Access } from "../../abi/index.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
 import type { CoreMemory } from "../memory/memory.js";
+import type { PageWatch } from "../memory/page-watch.js";
 import type { Ram } from "../memory/ram.js";
 import { bareFault } from "./fault-number.js";
 import type { AccessFailure } from "./results.js";
@@ -31,9 +32,10 @@ export class FastAccess {
   /** After NO_MEMORY: the physical address of that byte as the bus gets it. */
   failedPa = 0;
   readonly #space: Translator;
-  readonly #memory: CoreMemory;
+  #memory: CoreMemory;
   readonly #linear: LinearMemory;
-  readonly #ram: Ram;
+  #ram: Ram;
+  readonly #watch: PageWatch;
   /** The bytes of an access that is not all in one page of RAM. */
   readonly #scratch = new DataView(new ArrayBuffer(8));
   /** The access that failed last, and what it gave; 0 where none has. */
@@ -48,6 +50,13 @@ export class FastAccess {
     this.#memory = space.memory;
     this.#linear = space.memory.linear;
     this.#ram = space.memory.ram;
+    this.#watch = space.memory.watch;
+  }
+
+  /** @internal The space has another memory of the same core. */
+  moveTo(memory: CoreMemory): void {
+    this.#memory = memory;
+    this.#ram = memory.ram;
   }
 
   /** 0 to 2^8-1, or what is below 0. */
@@ -101,6 +110,7 @@ export class FastAccess {
     const at = pa - ram.base;
     if (at >= 0 && at < ram.writable) {
       this.#linear.view.setUint8(ram.linear + at, value);
+      if (this.#watch.map !== 0) this.#watch.note(ram.linear + at);
       return 0;
     }
     return this.#writeElsewhere(high, low, value, 0, access, pa, 1);
@@ -113,6 +123,7 @@ export class FastAccess {
     const at = pa - ram.base;
     if (at >= 0 && at < ram.writable && (low & 0xfff) <= 0xffe) {
       this.#linear.view.setUint16(ram.linear + at, value, true);
+      if (this.#watch.map !== 0) this.#watch.note(ram.linear + at);
       return 0;
     }
     return this.#writeElsewhere(high, low, value, 0, access, pa, 2);
@@ -125,6 +136,7 @@ export class FastAccess {
     const at = pa - ram.base;
     if (at >= 0 && at < ram.writable && (low & 0xfff) <= 0xffc) {
       writeWord(this.#linear, ram.linear + at, value);
+      if (this.#watch.map !== 0) this.#watch.note(ram.linear + at);
       return 0;
     }
     return this.#writeElsewhere(high, low, value, 0, access, pa, 4);
@@ -138,6 +150,7 @@ export class FastAccess {
     if (at >= 0 && at < ram.writable && (low & 0xfff) <= 0xff8) {
       writeWord(this.#linear, ram.linear + at, lower);
       writeWord(this.#linear, ram.linear + at + 4, upper);
+      if (this.#watch.map !== 0) this.#watch.note(ram.linear + at);
       return 0;
     }
     return this.#writeElsewhere(high, low, lower, upper, access, pa, 8);
@@ -207,6 +220,10 @@ export class FastAccess {
     const { u8 } = this.#linear;
     for (let i = 0; i < first; i++) u8[at + i] = this.#scratch.getUint8(i);
     for (let i = first; i < size; i++) u8[nextAt + i - first] = this.#scratch.getUint8(i);
+    if (this.#watch.map !== 0) {
+      this.#watch.note(at);
+      if (first < size) this.#watch.note(nextAt);
+    }
     return 0;
   }
 

@@ -41,12 +41,18 @@ export class SpaceMemory {
   /** The same for values in two halves and without results that are objects. */
   readonly fast: FastAccess;
   readonly #space: Translator;
-  readonly #memory: CoreMemory;
+  #memory: CoreMemory;
 
   constructor(space: Translator) {
     this.#space = space;
     this.#memory = space.memory;
     this.fast = new FastAccess(space);
+  }
+
+  /** @internal The space has another memory of the same core. */
+  moveTo(memory: CoreMemory): void {
+    this.#memory = memory;
+    this.fast.moveTo(memory);
   }
 
   /**
@@ -111,15 +117,17 @@ export class SpaceMemory {
     const bytes = toBytes(data, "data");
     const { length } = bytes;
     const asWrite = writing(access);
-    const { linear } = this.#memory;
+    const { linear, watch } = this.#memory;
     const given = lastingBytes(bytes, linear);
     let runs: number[] | AccessFailure;
+    let memory: CoreMemory;
     let version: number;
     do {
-      version = this.#memory.version;
+      memory = this.#memory;
+      version = memory.version;
       runs = this.#runsToWrite(this.#cursor(address, asWrite), length, asWrite);
-      // The source may have changed slots meanwhile.
-    } while (version !== this.#memory.version);
+      // The source may have changed slots meanwhile, or given the space another memory.
+    } while (memory !== this.#memory || version !== memory.version);
     if (!Array.isArray(runs)) return runs;
     // Nothing calls anybody from here on. Bytes of linear memory may lie where others are written.
     let from = given();
@@ -127,6 +135,7 @@ export class SpaceMemory {
     let start = 0;
     for (let i = 0; i < runs.length; i += 2) {
       linear.u8.set(from.subarray(start, runs[i + 1]!), runs[i]!);
+      if (watch.map !== 0) watch.noteRange(runs[i]!, runs[i + 1]! - start);
       start = runs[i + 1]!;
     }
     return { ok: true, done: length };

@@ -10,6 +10,7 @@ import type { CoreExports } from "../wasm/exports.js";
 import { maskAddress, maskFrame, maskSlots } from "./a20.js";
 import { mergeSlots } from "./merge-slots.js";
 import { PageCache } from "./page-cache.js";
+import type { PageWatch } from "./page-watch.js";
 import { Ram } from "./ram.js";
 import {
   type CheckedSlot,
@@ -67,6 +68,8 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     exports: CoreExports,
     readonly linear: LinearMemory,
     config: CoreMemoryConfig,
+    /** @internal Pages of linear memory whose writes are noted. */
+    readonly watch: PageWatch,
   ) {
     super();
     checkOptions(config, { slots: true, source: true, cachedPages: true, a20: true }, "the memory's configuration");
@@ -191,6 +194,7 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     if (resized?.owned && grown !== undefined) {
       const bytes = Math.min(resized.size, grown.size);
       this.linear.u8.copyWithin(grown.linear, resized.linear, resized.linear + bytes);
+      this.watch.move(resized.linear, grown.linear, bytes);
     }
     const old = { slots: this.#slots, table: this.#table };
     this.#slots = slots;
@@ -200,7 +204,7 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     this.ram.replace(seen);
     old.table?.dispose();
     for (const { owned, linear, size } of old.slots) {
-      if (owned && !slots.some((slot) => slot.linear === linear)) this.linear.free(linear, size);
+      if (owned && !slots.some((slot) => slot.linear === linear)) this.#free(linear, size);
     }
     this.#tellDependents();
   }
@@ -213,6 +217,47 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     this.requireLive();
     this.#cache?.invalidate(toU64(gfn, "frame number"));
     this.#tellDependents();
+  }
+
+  /** RAM of the memory's own. */
+  #free(linear: number, size: number): void {
+    this.watch.unwatch(linear, size);
+    this.linear.free(linear, size);
+  }
+
+  /**
+   * Notes from now on which of the pages that a range touches are written: by walks that set accessed and dirty flags, by
+   * `data` of a space, by `write` and its like. What else writes RAM, an emulator's own code for one, is not seen. It is the
+   * RAM that is watched, through whichever memory of this core it is written, until `unwatchWrites` or the RAM goes. Throws
+   * MemoryRangeError where a byte lies in no slot, RangeError for a bad length, OutOfMemoryError where the notes do not fit
+   * (a byte for each 4 KiB of linear memory); nothing has changed then.
+   */
+  watchWrites(gpa: U64, length: number): void {
+    for (const { linear, length: bytes } of this.#watchable(gpa, length)) this.watch.watch(linear, bytes);
+  }
+
+  /** Ends that. Throws MemoryRangeError and RangeError as `watchWrites`. */
+  unwatchWrites(gpa: U64, length: number): void {
+    for (const { linear, length: bytes } of this.#watchable(gpa, length)) this.watch.unwatch(linear, bytes);
+  }
+
+  /**
+   * Frame numbers of the watched pages of this memory that were written since they were last taken, in ascending order. They
+   * stay watched. `Core.writtenPages` says for less whether there are any.
+   */
+  takeWritten(): bigint[] {
+    this.requireLive();
+    const frames: bigint[] = [];
+    for (const { gpa, linear, size } of this.#slots) {
+      if (this.watch.written === 0) break;
+      for (const page of this.watch.take(linear, size)) frames.push((gpa >> 12n) + BigInt(page));
+    }
+    return frames;
+  }
+
+  #watchable(gpa: U64, length: number): Piece[] {
+    checkInteger(length, 0, Number.MAX_SAFE_INTEGER, "length", RangeError);
+    return this.#pieces(gpa, length, false);
   }
 
   #tellDependents(): void {
@@ -250,6 +295,7 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     let at = 0;
     for (const piece of this.#pieces(gpa, bytes.length, false)) {
       this.linear.u8.set(bytes.subarray(at, at + piece.length), piece.linear);
+      if (this.watch.map !== 0) this.watch.noteRange(piece.linear, piece.length);
       at += piece.length;
     }
   }
@@ -306,7 +352,7 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     for (const dependent of this.#dependents) dependent.dispose();
     this.#cache?.dispose();
     this.#table?.dispose();
-    for (const { owned, linear, size } of this.#slots) if (owned) this.linear.free(linear, size);
+    for (const { owned, linear, size } of this.#slots) if (owned) this.#free(linear, size);
     this.linear.free(this.pointer, MemoryRecord.SIZE);
   }
 

@@ -968,14 +968,15 @@ export const WORK_OFFSET = {
   blockAbsence: 184,
   trace: 192,
   result: 1344,
-  updates: 1416,
-  lanes: 2952,
+  watch: 1416,
+  updates: 1432,
+  lanes: 2968,
 } as const;
 
 /** Results of a walk. */
 export class WorkRecord {
   /** Bytes. */
-  static readonly SIZE = 3976;
+  static readonly SIZE = 3992;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -1131,14 +1132,19 @@ export class WorkRecord {
     return this.#linear.u64[((this.at + 1344) >>> 3) + index]!;
   }
 
+  /** one PAGE_WATCH record */
+  watch(index: number): bigint {
+    return this.#linear.u64[((this.at + 1416) >>> 3) + index]!;
+  }
+
   /** UPDATE records */
   updates(index: number): bigint {
-    return this.#linear.u64[((this.at + 1416) >>> 3) + index]!;
+    return this.#linear.u64[((this.at + 1432) >>> 3) + index]!;
   }
 
   /** batch: pointers to leaf entries, then indices of failed lanes */
   lanes(index: number): number {
-    return this.#linear.u32[((this.at + 2952) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 2968) >>> 2) + index]!;
   }
 }
 
@@ -1260,6 +1266,55 @@ export class ResultLineRecord {
   /** bits 63:32 of it */
   get linearHigh(): number {
     return this.#linear.u32[(this.at + 64) >>> 2]!;
+  }
+}
+
+/** Where the fields of PageWatchRecord begin, in bytes. */
+export const PAGE_WATCH_OFFSET = {
+  map: 0,
+  pages: 4,
+  written: 8,
+} as const;
+
+/** Pages whose writes are noted. */
+export class PageWatchRecord {
+  /** Bytes. */
+  static readonly SIZE = 16;
+  readonly #linear: LinearMemory;
+
+  /** `at` is the record's linear address; with another one the object stands for another record. */
+  constructor(
+    linear: LinearMemory,
+    public at: number,
+  ) {
+    this.#linear = linear;
+  }
+
+  /** pointer to a WATCH_* byte for each page of linear memory, 0 for none */
+  get map(): number {
+    return this.#linear.u32[this.at >>> 2]!;
+  }
+
+  set map(value: number) {
+    this.#linear.u32[this.at >>> 2] = value;
+  }
+
+  /** their number */
+  get pages(): number {
+    return this.#linear.u32[(this.at + 4) >>> 2]!;
+  }
+
+  set pages(value: number) {
+    this.#linear.u32[(this.at + 4) >>> 2] = value;
+  }
+
+  /** pages that are WATCH_WRITTEN */
+  get written(): number {
+    return this.#linear.u32[(this.at + 8) >>> 2]!;
+  }
+
+  set written(value: number) {
+    this.#linear.u32[(this.at + 8) >>> 2] = value;
   }
 }
 

@@ -18,7 +18,7 @@ export const ResultLine = {
   rights: RESULT_LINE_OFFSET.rights / 4,
   /** The same of the second stage, 15 where there is none. */
   secondRights: RESULT_LINE_OFFSET.secondRights / 4,
-  /** `global` and `dirty`. */
+  /** `global`, `dirty` and `watched`. */
   flags: RESULT_LINE_OFFSET.flags / 4,
   /** Protection key of the leaf. */
   key: RESULT_LINE_OFFSET.key / 4,
@@ -42,4 +42,6 @@ export const ResultFlag = {
   global: Number(bitOf(LINE_FLAG, "GLOBAL")),
   /** Writes need no walk to set a dirty flag. Without it an entry for reads must not serve writes. */
   dirty: Number(bitOf(LINE_FLAG, "DIRTY")),
+  /** Writes to the 4 KiB page of `pa` are noted (`CoreMemory.watchWrites`): a TLB's entry must not let them pass. */
+  watched: Number(bitOf(LINE_FLAG, "WATCHED")),
 } as const;

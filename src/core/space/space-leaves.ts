@@ -12,19 +12,21 @@ const LEAF_BATCH = 1024;
 
 /**
  * The leaves of the space whose SPACE record is at `pointer`, in ascending order. `requireLive` throws where the space is
- * gone: whoever takes a leaf, and the memory's source, may dispose of it. Throws ConfigError where they change its paging mode.
+ * gone: whoever takes a leaf, and the memory's source, may dispose of it. Throws ConfigError where they change its paging mode
+ * or its memory.
  */
 export function* enumerateLeaves(
   exports: CoreExports,
-  memory: CoreMemory,
-  space: { readonly pointer: number; readonly mode: PagingMode },
+  space: { readonly pointer: number; readonly mode: PagingMode; readonly memory: CoreMemory },
   requireLive: () => void,
 ): IterableIterator<Leaf> {
   requireLive();
-  const { pointer, mode } = space;
-  // The cursor's levels are those of the mode.
+  const { pointer, mode, memory } = space;
+  // The cursor's levels are those of the mode, its pointers those of the memory.
   const requireMode = () => {
     requireLive();
+    if (space.memory !== memory)
+      throw new ConfigError("the space was given another memory while its tables were listed");
     if (space.mode !== mode) throw new ConfigError(`the mode became ${space.mode} while ${mode} tables were listed`);
   };
   const { linear } = memory;

@@ -4,6 +4,7 @@ import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../../abi/index.js";
 import type {
   AddressSpace,
   AddressSpaceConfig,
+  GuestMemory,
   Leaf,
   PagingMode,
   SpaceConfiguration,
@@ -26,7 +27,7 @@ import { checkAccess } from "../checks/access.js";
 import { toU64 } from "../checks/numbers.js";
 import { lasting } from "../linear/lasting.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
-import type { CoreMemory } from "../memory/memory.js";
+import { CoreMemory } from "../memory/memory.js";
 import { SpaceRecord, type WorkRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
 import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
@@ -58,6 +59,7 @@ export class CoreSpace implements AddressSpace {
   readonly #linear: LinearMemory;
   readonly #work: WorkRecord;
   readonly #record: SpaceRecord;
+  #memory: CoreMemory;
   readonly #second: CoreSpace | undefined;
   /** Spaces whose second stage this is: they end with it. */
   readonly #firstStages = new Set<CoreSpace>();
@@ -84,7 +86,7 @@ export class CoreSpace implements AddressSpace {
   constructor(
     exports: CoreExports,
     work: WorkRecord,
-    readonly memory: CoreMemory,
+    memory: CoreMemory,
     fields: SpaceFields,
     configuration: SpaceConfiguration,
   ) {
@@ -101,6 +103,7 @@ export class CoreSpace implements AddressSpace {
     this.#translate32 = exports.translate32;
     this.#linear = memory.linear;
     this.#work = work;
+    this.#memory = memory;
     this.#made = configuration;
     this.#second = second;
     if (second !== undefined) second.#requireLive();
@@ -128,6 +131,38 @@ export class CoreSpace implements AddressSpace {
       this.dispose();
       throw error;
     }
+  }
+
+  /** What physical addresses lead to. */
+  get memory(): CoreMemory {
+    return this.#memory;
+  }
+
+  /**
+   * Goes on over another memory of this core, e.g. the view that a processor in SMM has: tables are read there, and `data` reads and
+   * writes there. Latched PDPTEs stay; the software TLB is empty. Of a second stage its first stages go along. Throws
+   * ConfigError for a memory of another core and for a space that has a second stage, whose memory it shares.
+   */
+  useMemory(memory: GuestMemory): void {
+    this.#requireLive();
+    if (!isInstance(memory, CoreMemory) || memory.linear !== this.#linear) {
+      throw new ConfigError("the memory was not created by this core");
+    }
+    if (this.#second !== undefined) {
+      throw new ConfigError("a space with a second stage has that one's memory: give the second stage another one");
+    }
+    memory.requireLive();
+    if (memory !== this.#memory) this.#moveTo(memory);
+  }
+
+  #moveTo(memory: CoreMemory): void {
+    memory.attach(this);
+    this.#memory.detach(this);
+    this.#memory = memory;
+    this.#record.memory = memory.pointer;
+    this.#data?.moveTo(memory);
+    this.memoryChanged();
+    for (const first of this.#firstStages) first.#moveTo(memory);
   }
 
   get mode(): PagingMode {
@@ -466,7 +501,7 @@ export class CoreSpace implements AddressSpace {
     if (this.#second !== undefined) {
       throw new UnsupportedError("leaves() of a space with a second stage: enumerate each stage by itself");
     }
-    return enumerateLeaves(this.#exports, this.memory, this, () => this.#requireLive());
+    return enumerateLeaves(this.#exports, this, () => this.#requireLive());
   }
 
   /** Contiguous runs of mappings with equal rights and page size, aliases included, in ascending order. */
@@ -485,7 +520,7 @@ export class CoreSpace implements AddressSpace {
     if (this.#disposed) return;
     this.#disposed = true;
     for (const first of this.#firstStages) first.dispose();
-    this.memory.detach(this);
+    this.#memory.detach(this);
     if (this.#second !== undefined) this.#second.#firstStages.delete(this);
     // The fast calls find that these have to be viewed again, which throws.
     this.#lines = NO_LINES;
@@ -584,7 +619,7 @@ export class CoreSpace implements AddressSpace {
 
   /** Has a page read by the source, which may do anything meanwhile, disposing of this space included. */
   #supply(gfn: bigint): void {
-    this.memory.supply(gfn);
+    this.#memory.supply(gfn);
     this.#requireLive();
   }
 }
