@@ -14,20 +14,54 @@ export interface Run {
   readonly rights: Rights;
 }
 
-/** Merges leaves, given in ascending order, into runs; holds one run at a time. */
-export function* mergeRuns(leaves: Iterable<Leaf>): IterableIterator<Run> {
-  let first: Leaf | undefined;
-  let size = 0n;
-  for (const leaf of leaves) {
-    if (first !== undefined && continues(first, size, leaf)) {
-      size += leaf.size;
-      continue;
-    }
-    if (first !== undefined) yield toRun(first, size);
-    first = leaf;
-    size = leaf.size;
+/**
+ * Merges leaves, given in ascending order, into runs; holds one run at a time. What `leaves` throws ends nothing: where it goes on
+ * after that, so do the runs.
+ */
+export function mergeRuns(leaves: Iterable<Leaf>): IterableIterator<Run> {
+  return new Runs(leaves[Symbol.iterator]());
+}
+
+class Runs implements IterableIterator<Run> {
+  readonly #leaves: Iterator<Leaf>;
+  #first: Leaf | undefined;
+  #size = 0n;
+  #ended = false;
+
+  constructor(leaves: Iterator<Leaf>) {
+    this.#leaves = leaves;
   }
-  if (first !== undefined) yield toRun(first, size);
+
+  [Symbol.iterator](): this {
+    return this;
+  }
+
+  next(): IteratorResult<Run> {
+    while (!this.#ended) {
+      const { done, value: leaf } = this.#leaves.next();
+      const first = this.#first;
+      if (done) {
+        this.#ended = true;
+        if (first !== undefined) return { done: false, value: toRun(first, this.#size) };
+        break;
+      }
+      if (first !== undefined && continues(first, this.#size, leaf)) {
+        this.#size += leaf.size;
+        continue;
+      }
+      const size = this.#size;
+      this.#first = leaf;
+      this.#size = leaf.size;
+      if (first !== undefined) return { done: false, value: toRun(first, size) };
+    }
+    return { done: true, value: undefined };
+  }
+
+  return(): IteratorResult<Run> {
+    this.#ended = true;
+    this.#leaves.return?.();
+    return { done: true, value: undefined };
+  }
 }
 
 function continues(first: Leaf, size: bigint, leaf: Leaf): boolean {

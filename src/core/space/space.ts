@@ -34,7 +34,7 @@ import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
 import { throwBadPdptes } from "./pdpte-errors.js";
 import { MODES, pageShift, readSteps, readTranslation } from "./results.js";
 import { guestFields, type SpaceFields, writeFields } from "./space-config.js";
-import { enumerateLeaves } from "./space-leaves.js";
+import { LeafListing } from "./space-leaves.js";
 import { SpaceRegisters } from "./space-registers.js";
 import { SpaceTlb } from "./space-tlb.js";
 
@@ -496,12 +496,16 @@ export class CoreSpace implements AddressSpace {
     };
   }
 
+  /**
+   * Every leaf in ascending order. Where the memory's source throws, so does `next`, and the next call goes on there: a source may
+   * fetch what it lacks meanwhile (`listAsync` of x86-paging/dump).
+   */
   leaves(): IterableIterator<Leaf> {
     this.#requireLive();
     if (this.#second !== undefined) {
       throw new UnsupportedError("leaves() of a space with a second stage: enumerate each stage by itself");
     }
-    return enumerateLeaves(this.#exports, this, () => this.#requireLive());
+    return new LeafListing(this.#exports, this, () => this.#requireLive());
   }
 
   /** Contiguous runs of mappings with equal rights and page size, aliases included, in ascending order. */
