@@ -129,6 +129,14 @@ describe("the package, installed in another project", () => {
     expect(stdout).toMatch(/^1 thread: .* [1-9]\d* pages moved, 0 stale accesses\n\d+ threads: .* 0 stale accesses\n$/);
   });
 
+  it("brings the example of a live target behind a gdb stub", async () => {
+    const { code, stdout, stderr } = await run(process.execPath, "node_modules/x86-paging/examples/gdb-stub.mjs");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toBe(
+      "5level, CR3 0x2634000: 65827 ranges, 872972 KiB mapped\n144 pages read; after the target ran, 5 more for 0x10000\n",
+    );
+  });
+
   it("brings the random guests", async () => {
     const { code, stdout, stderr } = await run(
       bin,
