@@ -19,6 +19,17 @@ export interface Native {
   /** The same by the core's plans in blocks; `count` is a multiple of 256. */
   blocks(input: number, output: number, count: number, access: number): void;
   enumerate(output: number): number;
+  /** A boot stream by the walk, with a software TLB of so many entries (a power of two) where that is not 0. */
+  boot(
+    op: Uint8Array,
+    access: Uint8Array,
+    high: Uint32Array,
+    low: Uint32Array,
+    place: Uint32Array,
+    value: BigUint64Array,
+    count: number,
+    tlbEntries: number,
+  ): number;
 }
 
 /** Compiles and loads the addon; a reason where that is not possible. */
@@ -41,7 +52,10 @@ export function loadNative(): Native | string {
 }
 
 /** Gives the addon the masks that the core derived, so that both walk by the same rules. */
-export function attachNative(native: Native, { core, space, ramLinear, ramSize }: Machine): void {
+export function attachNative(
+  native: Native,
+  { core, space, ramLinear, ramSize }: Pick<Machine, "core" | "space" | "ramLinear" | "ramSize">,
+): void {
   const { linear } = core.internals();
   const plansAt = 8 * 7 + 80 + 32;
   const bytes = new Uint8Array(plansAt + PLANS * PlanRecord.SIZE);

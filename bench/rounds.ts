@@ -4,7 +4,7 @@ import { Bench } from "tinybench";
 export interface Candidate {
   readonly name: string;
   /** Does `work` units of work. */
-  run(): void;
+  run(): unknown;
   /** Prepares a run; its time does not count. */
   before?(): void;
   /** Units of work in one run, e.g. addresses. */
@@ -57,7 +57,7 @@ export function compare(candidates: readonly Candidate[], { rounds, time }: Roun
 function measure(candidate: Candidate, time: number): number {
   const bench = new Bench({ time, iterations: 5, warmup: false });
   const hooks = candidate.before === undefined ? {} : { beforeEach: () => candidate.before!() };
-  bench.add(candidate.name, () => candidate.run(), hooks);
+  bench.add(candidate.name, () => void candidate.run(), hooks);
   bench.runSync();
   const result = bench.tasks[0]!.result;
   if (!("latency" in result)) throw new Error(`${candidate.name}: ${JSON.stringify(result)}`);

@@ -7,6 +7,7 @@ import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import type { Benchmarks, BenchmarkUnit } from "../src/cli/benchmarks.js";
 import { measureAccess } from "./access.js";
+import { hasBootStream, measureBoot } from "./boot.js";
 import { measureEnumeration } from "./enumerate.js";
 import { FULL_GROWTH, growthSteps, QUICK_GROWTH } from "./growth.js";
 import { loadNative, type Native } from "./native.js";
@@ -57,9 +58,14 @@ export const benchmarks: Benchmarks = {
     units.push({ title: "Software TLB", run: () => ({ sections: [measureTlb(nativeOrNone(), options)] }) });
     units.push({ title: "Memory access", run: () => ({ sections: measureAccess(options) }) });
     units.push({ title: "An emulator's day", run: () => ({ sections: measureRegisters(options) }) });
+    if (hasBootStream()) {
+      const run = () => ({ sections: measureBoot(nativeOrNone(), options) });
+      units.push({ title: "An emulator's day: the boot of a guest", run });
+    } else if (isWanted("boot")) notes.push("no boot: its stream is not part of the package");
     units.push({ title: "Slots", run: () => ({ sections: measureSlots(options) }) });
     units.push({ title: "Enumeration", run: () => ({ sections: measureEnumeration(nativeOrNone(), options) }) });
-    if (v86IsInstalled()) units.push({ title: "v86", run: () => ({ sections: measureV86(options) }) });
+    if (v86IsInstalled())
+      units.push({ title: "v86, an emulator's day", run: () => ({ sections: measureV86(options) }) });
     else if (isWanted("v86")) notes.push("no comparison with v86: it is not installed");
     for (const { title, measure } of SHADOW_UNITS) {
       units.push({ title, run: () => ({ sections: [...measure(options)] }) });

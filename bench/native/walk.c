@@ -216,6 +216,106 @@ static napi_value enumerate(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/** A software TLB: a page for one kind of access, under the number that its PCID has now, 0 of global pages. */
+struct cached {
+  uint64_t key;
+  uint64_t frame;
+};
+
+#define MOST_CACHED 65536
+#define ACCESS_AC 32
+static struct cached cache[MOST_CACHED];
+static uint32_t number_of[4096], last_number;
+
+/** bench/boot/stream.ts */
+enum { OP_ACCESS, OP_EDIT, OP_CR3, OP_INVLPG, OP_INVPCID, OP_REGISTERS, OP_FAULT };
+
+static inline void drop_all(void) {
+  memset(cache, 0, sizeof cache);
+}
+
+static inline uint32_t number(uint32_t pcid) {
+  if (number_of[pcid] == 0) number_of[pcid] = ++last_number;
+  return number_of[pcid];
+}
+
+/** The key of a page, `kind` being bits 4:1 of the access, under `context`. */
+static inline uint64_t key_of(uint64_t va, uint32_t kind, uint32_t context) {
+  return (va & 0xfffffffff000) << 16 | (uint64_t)context << 4 | kind;
+}
+
+/** Whether the leaf that maps `va` is global. */
+static int is_global(const struct space *s, uint64_t va) {
+  uint64_t table = s->root;
+  for (int level = 4;; level--) {
+    const uint64_t entry = *(uint64_t *)(s->ram + table + ((va >> (3 + 9 * level) & 511) << 3));
+    if (level == 1 || (entry & PS)) return entry >> 8 & 1;
+    table = entry & s->address_mask;
+  }
+}
+
+/** boot(op, access, high, low, place, value, count, entries): the stream, with a software TLB where `entries` is not 0: the sum of all physical addresses */
+static napi_value boot(napi_env env, napi_callback_info info) {
+  size_t argc = 8, length;
+  napi_value args[8], result;
+  void *arrays[6];
+  napi_get_cb_info(env, info, &argc, args, NULL, NULL);
+  for (int i = 0; i < 6; i++) napi_get_typedarray_info(env, args[i], NULL, &length, &arrays[i], NULL, NULL);
+  const uint8_t *op = arrays[0], *access = arrays[1];
+  const uint32_t *high = arrays[2], *low = arrays[3], *place = arrays[4];
+  const uint64_t *value = arrays[5];
+  const uint64_t n = argument(env, args[6]);
+  const uint32_t mask = argument(env, args[7]) ? argument(env, args[7]) - 1 : 0;
+  struct space s = the_space;
+  drop_all();
+  uint32_t pcid = 0, context = number(0);
+  double sum = 0;
+  for (uint64_t i = 0; i < n; i++) {
+    const uint64_t va = (uint64_t)high[i] << 32 | low[i];
+    if (op[i] == OP_ACCESS || op[i] == OP_FAULT) {
+      // The place of AC among bits 4:1 is that of the reserved bit.
+      const uint32_t code = (access[i] & 22) | (access[i] & ACCESS_AC ? 8 : 0);
+      if (mask == 0) {
+        const uint64_t pa = walk(&s, va, code);
+        sum += pa & FAULT ? 0 : pa;
+        continue;
+      }
+      struct cached *at = &cache[(va >> 12 ^ va >> 24) & mask];
+      const uint64_t under = key_of(va, code >> 1 & 15, context), global = key_of(va, code >> 1 & 15, 0);
+      if (at->key == under || at->key == global) {
+        sum += at->frame | (va & 0xfff);
+        continue;
+      }
+      const uint64_t pa = walk(&s, va, code);
+      if (!(pa & FAULT)) {
+        at->key = is_global(&s, va) ? global : under;
+        at->frame = pa & ~0xfffull;
+      }
+      sum += pa & FAULT ? 0 : pa;
+    } else if (op[i] == OP_EDIT) {
+      *(uint64_t *)(s.ram + place[i]) = value[i];
+    } else if (op[i] == OP_CR3) {
+      s.root = value[i] & s.address_mask;
+      pcid = value[i] & 0xfff;
+      if (!(value[i] >> 63)) number_of[pcid] = 0;
+      if (last_number > 0xff0) {
+        drop_all();
+        memset(number_of, 0, sizeof number_of);
+        last_number = 0;
+      }
+      context = number(pcid);
+    } else if (op[i] == OP_INVLPG) {
+      cache[(va >> 12 ^ va >> 24) & mask].key = 0;
+    } else if (op[i] == OP_INVPCID) {
+      if (access[i] == 0) cache[(va >> 12 ^ va >> 24) & mask].key = 0;
+      else if (access[i] == 1) number_of[value[i] & 0xfff] = 0, context = number(pcid);
+      else drop_all();
+    }
+  }
+  napi_create_double(env, sum, &result);
+  return result;
+}
+
 static void export(napi_env env, napi_value exports, const char *name, napi_callback call) {
   napi_value function;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, call, NULL, &function);
@@ -228,5 +328,6 @@ NAPI_MODULE_INIT() {
   export(env, exports, "batchByPlan", batch_by_plan);
   export(env, exports, "blocks", blocks);
   export(env, exports, "enumerate", enumerate);
+  export(env, exports, "boot", boot);
   return exports;
 }
