@@ -16,6 +16,7 @@ import { curveMarkdown, markdown } from "./report.js";
 import type { RoundOptions } from "./rounds.js";
 import { SHADOW_UNITS } from "./shadow.js";
 import { measureSlots } from "./slots.js";
+import { measureThreads } from "./threads.js";
 import { measureV86 } from "./v86.js";
 import { CASES, measureCase, measureTlb } from "./walks.js";
 
@@ -62,6 +63,10 @@ export const benchmarks: Benchmarks = {
       const run = () => ({ sections: measureBoot(nativeOrNone(), options) });
       units.push({ title: "An emulator's day: the boot of a guest", run });
     } else if (isWanted("boot")) notes.push("no boot: its stream is not part of the package");
+    units.push({
+      title: "An emulator's day: several threads",
+      run: () => ({ sections: measureThreads(import.meta.resolve("x86-paging/shared"), options) }),
+    });
     units.push({ title: "Slots", run: () => ({ sections: measureSlots(options) }) });
     units.push({ title: "Enumeration", run: () => ({ sections: measureEnumeration(nativeOrNone(), options) }) });
     if (v86IsInstalled())
