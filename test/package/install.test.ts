@@ -38,6 +38,7 @@ describe("the package, installed in another project", () => {
     expect(JSON.parse(stdout)).toEqual({
       version: manifest.version,
       translations: [gpa, gpa, gpa, gpa],
+      again: true,
       checks: true,
       vector: true,
       difference: "none",

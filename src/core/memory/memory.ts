@@ -120,6 +120,36 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     this.#cache?.forget();
   }
 
+  /** @internal What a saved state is made of (src/core/state). */
+  parts(): { readonly slots: readonly Slot[]; readonly cachedPages: number | undefined } {
+    this.requireLive();
+    return { slots: this.#slots, cachedPages: this.#cache?.limit };
+  }
+
+  /**
+   * @internal Has the slots and the gate that were saved, and nothing of the source any more. RAM of its own stays where a slot
+   * of that size begins at the same address. Throws OutOfMemoryError with nothing changed.
+   */
+  adopt(wanted: readonly CheckedSlot[], a20: boolean): void {
+    this.requireLive();
+    const before = this.#a20;
+    this.#a20 = a20;
+    try {
+      this.#replace(wanted.map((slot) => this.#keeping(slot)));
+    } catch (error) {
+      this.#a20 = before;
+      throw error;
+    }
+    this.#cache?.forget();
+  }
+
+  /** The slot with the RAM that one of now has, if they are alike. */
+  #keeping(slot: CheckedSlot): CheckedSlot {
+    if (!slot.owned) return slot;
+    const own = this.#slots.find((one) => one.owned && one.gpa === slot.gpa && one.size === slot.size);
+    return own === undefined ? slot : { ...slot, linear: own.linear };
+  }
+
   /** @internal Changes of slots so far: what `ram` said before one is no longer true. */
   get version(): number {
     return this.#version;
