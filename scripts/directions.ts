@@ -127,6 +127,10 @@ export const PLACES: readonly Place[] = [
     place: "src/core/mmu",
     mayImport: [...GROUND, "src/role", "src/core/wasm", "src/core/linear", "src/core/records"],
   },
+  {
+    place: "src/core/mmu/state",
+    mayImport: [...GROUND, "src/role", "src/state/format", "src/core/linear", "src/core/records", "src/core/mmu"],
+  },
   { place: "src/core", mayImport: [...GROUND, ...CORE] },
   { place: "src/index.ts", mayImport: [...GROUND, "src/runs.ts", "src/core"] },
 
@@ -181,7 +185,10 @@ export const PLACES: readonly Place[] = [
     ],
   },
   { place: "src/mmu", mayImport: [...MMU_CORE, "src/core", ...MMU] },
-  { place: "src/mmu/state", mayImport: [...MMU_CORE, "src/core", "src/state/format", "src/mmu", ...MMU] },
+  {
+    place: "src/mmu/state",
+    mayImport: [...MMU_CORE, "src/core", "src/core/mmu/state", "src/state/format", "src/mmu", ...MMU],
+  },
 
   // Readers.
   { place: "src/dump", mayImport: GROUND },
@@ -273,10 +280,17 @@ export const PLACES: readonly Place[] = [
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {
     place: "test/mmu/machines",
-    mayImport: ["src/*", "test", "test/mmu/machines/host.ts", "test/mmu/guest.ts", "test/mmu/nested-guest.ts"],
+    mayImport: [
+      ...["src/*", "test", "test/mmu/machines/hooks.ts", "test/mmu/machines/host.ts", "test/mmu/guest.ts"],
+      "test/mmu/nested-guest.ts",
+    ],
   },
+  { place: "test/mmu/machines/hooks.ts", mayImport: ["src/*"] },
   { place: "test/mmu/machines/host.ts", mayImport: ["src/*"] },
-  { place: "test/mmu/guest.ts", mayImport: ["src/*", "test", "test/mmu/machines/host.ts"] },
+  {
+    place: "test/mmu/guest.ts",
+    mayImport: ["src/*", "test", "test/mmu/machines/hooks.ts", "test/mmu/machines/host.ts"],
+  },
   { place: "test/mmu/nested-guest.ts", mayImport: ["src/*", "test", "test/mmu/guest.ts"] },
   { place: "test/package", mayImport: ["src/*", "test/dump"] },
   { place: "test/package/consumer", mayImport: [] },
