@@ -1,6 +1,7 @@
 /** A virtual machine as its users see it: its memory and slots, dirty logs, the host's notifier, its vCPUs. */
 
 import { SHADOW_CODES } from "../abi/shadow.js";
+import type { Releasable } from "../api.js";
 import { checkInteger, show, toBytes } from "../checks.js";
 import type { Core } from "../core/core.js";
 import { ConfigError } from "../errors.js";
@@ -27,7 +28,7 @@ const { RANGE_AGE, RANGE_TEST_AGE } = SHADOW_CODES;
 
 const HVA_END = 1n << 64n;
 
-export class VirtualMachine {
+export class VirtualMachine implements Releasable {
   /**
    * The machine as data: for looking at every table, SPTE, role and root of a VM in place, and for tools and tests that act
    * as its processor. What it has may change with any release, and nothing checks what is written there.
@@ -87,7 +88,7 @@ export class VirtualMachine {
     this.vcpus.length = 0;
   }
 
-  /** @internal For `using`; not in the types, which old compilers read. */
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -262,7 +262,7 @@ describe("a state of a virtual machine", () => {
 
 describe("a forged state of a virtual machine", () => {
   /** More of them: FORGED=20000. */
-  const FORGED = Number(process.env.FORGED ?? 400);
+  const FORGED = Number(process.env.FORGED ?? 100);
 
   it.each(CONFIGS)("is refused with nothing changed, or gives a VM that keeps to itself: %s", (_, config) => {
     const core = loadSync();

@@ -189,4 +189,25 @@ describe("the package, installed in another project", () => {
     expect(stdout).toBe("");
     expect(code).toBe(0);
   });
+
+  it.each([
+    [
+      "with the library of using",
+      ["ES2022", "DOM", "ESNext.Disposable"],
+      "using space = make(); space satisfies Disposable;",
+    ],
+    ["without it", ["ES2022", "DOM"], "const space = make(); space[Symbol.dispose]();"],
+  ])("has types that can be disposed of %s", async (_, lib, use) => {
+    const made = `import { type CoreSpace } from "x86-paging"; import { VirtualMachine } from "x86-paging/mmu";
+      declare function make(): CoreSpace; export type Vm = VirtualMachine; { ${use} }`;
+    writeFileSync(join(project.path, "using.ts"), made);
+    const compilerOptions = {
+      ...{ module: "NodeNext", moduleResolution: "NodeNext", target: "ES2022", lib },
+      ...{ types: [], strict: true, noEmit: true, skipLibCheck: false },
+    };
+    writeFileSync(join(project.path, "tsconfig.using.json"), JSON.stringify({ compilerOptions, files: ["using.ts"] }));
+    const { code, stdout } = await runTool("tsc", ["-p", "tsconfig.using.json"], project.path);
+    expect(stdout).toBe("");
+    expect(code).toBe(0);
+  });
 });

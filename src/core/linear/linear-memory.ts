@@ -118,7 +118,7 @@ export class LinearMemory {
    */
   allocate(size: number, alignment = GRAIN): number {
     const bytes = rounded(size);
-    let address = this.#takePlace(bytes) ?? this.#take(bytes, alignment);
+    let address = this.#takePlace(bytes, alignment) ?? this.#take(bytes, alignment);
     if (address === undefined) {
       this.#grow(bytes + alignment);
       address = this.#take(bytes, alignment);
@@ -139,11 +139,12 @@ export class LinearMemory {
     }
   }
 
-  #takePlace(bytes: number): number | undefined {
+  #takePlace(bytes: number, alignment: number): number | undefined {
     const index = this.#places.findIndex(({ size }) => rounded(size) === bytes);
     const [place] = index === -1 ? [] : this.#places.splice(index, 1);
     if (place === undefined) return undefined;
     const { address } = place;
+    if (address % alignment !== 0) return undefined;
     const missing = address + bytes - this.memory.buffer.byteLength;
     if (missing > 0 && this.#growable) this.#growBy(Math.ceil(missing / PAGE));
     const at = this.#gaps.findIndex((gap) => gap.start <= address && gap.end >= address + bytes);

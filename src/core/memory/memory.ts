@@ -1,5 +1,5 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
-import type { GuestMemory, PageSource, U64 } from "../../api.js";
+import type { GuestMemory, PageSource, Releasable, U64 } from "../../api.js";
 import { checkFlag, checkInteger, checkMethod, checkOptions, toBytes } from "../../checks.js";
 import { ConfigError, DisposedError, MemoryRangeError } from "../../errors.js";
 import { toU64 } from "../checks/numbers.js";
@@ -48,7 +48,7 @@ export interface Dependent {
 }
 
 /** RAM slots and, behind them, the pages of a source: a MEMORY record that the core walks through. */
-export class CoreMemory extends PhysicalValues implements GuestMemory {
+export class CoreMemory extends PhysicalValues implements GuestMemory, Releasable {
   /** Linear address of the MEMORY record. */
   readonly pointer: number;
   /** @internal Where RAM lies for the processor: `a20` is applied. */
@@ -386,7 +386,7 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     this.linear.free(this.pointer, MemoryRecord.SIZE);
   }
 
-  /** @internal For `using`; not in the types, which old compilers read. */
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -7,6 +7,7 @@ import type {
   GuestMemory,
   Leaf,
   PagingMode,
+  Releasable,
   SpaceConfiguration,
   Translation,
   U64,
@@ -65,7 +66,7 @@ export interface SpaceParts {
   readonly second: AddressSpace | undefined;
 }
 
-export class CoreSpace implements AddressSpace {
+export class CoreSpace implements AddressSpace, Releasable {
   /**
    * Linear address of the SPACE record, the first argument of the core's calls. `declare`: a field that begins as
    * undefined would be checked for being a number in every call.
@@ -609,7 +610,7 @@ export class CoreSpace implements AddressSpace {
     this.#linear.free(this.pointer, SpaceRecord.SIZE);
   }
 
-  /** @internal For `using`; not in the types, which old compilers read. */
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
