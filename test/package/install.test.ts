@@ -124,6 +124,13 @@ describe("the package, installed in another project", () => {
     expect(stdout).toMatch(/^\d{5} hits, 1\d\d walks\n$/);
   });
 
+  it("brings the example of a snapshot", async () => {
+    const { code, stdout } = await run(process.execPath, "node_modules/x86-paging/examples/snapshot.mjs");
+    expect(stdout).toContain("0x5123 and 0x5123, which the tables no longer say");
+    expect(stdout).toContain("after INVLPG the new one finds 0x6123\nback in place: 0x5123");
+    expect(code).toBe(0);
+  });
+
   it("brings the example of a thread for each processor, which shoots pages down", async () => {
     const { code, stdout, stderr } = await run(process.execPath, "node_modules/x86-paging/examples/threads.mjs");
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });

@@ -54,6 +54,11 @@ export class MmuCore {
     this.pages = new ShadowPages(this.#linear, this.vm);
   }
 
+  /** @internal What another virtual machine of the same core is made over. */
+  get engine(): { internals(): Internals } {
+    return { internals: () => this.internals };
+  }
+
   /** Runs `build`; if it throws, the VM's memory is given back. */
   guard<T>(build: () => T): T {
     return this.memory.guard(build);

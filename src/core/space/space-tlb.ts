@@ -16,8 +16,8 @@ const MOST = 65536;
 export const MOST_LINES = 4096;
 
 /**
- * What a software TLB did since its space was made. Hits are not counted: that would cost a hit more than a tenth of its
- * time, and the host has most of them by itself.
+ * What a software TLB did since its space was made. Hits are not counted: most are found without a call of the core, and each
+ * would have to write.
  */
 export interface TlbStatistics {
   /** Entries that it has room for. */

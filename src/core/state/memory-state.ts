@@ -88,7 +88,9 @@ export function restoreMemory(memory: CoreMemory, state: State): void {
   memory.adopt(saved.slots, saved.a20);
   for (const { gpa, linear, size } of memory.parts().slots) {
     const pages = saved.ram.get(gpa);
-    if (pages !== undefined) fillPages(memory.linear.u8.subarray(linear, linear + size), pages);
+    if (pages === undefined) continue;
+    fillPages(memory.linear.u8.subarray(linear, linear + size), pages);
+    if (memory.watch.map !== 0) memory.watch.noteRange(linear, size);
   }
 }
 

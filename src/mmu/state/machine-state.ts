@@ -93,8 +93,8 @@ export function restoreMachine(vm: VirtualMachine, state: State): void {
   old.beginAlone();
   // Throws while events are passed on.
   void old.events.kept;
-  const { config, core } = old;
-  const engine = { internals: () => core.internals };
+  const { config } = old;
+  const { engine } = old.core;
   let built = build(engine, config, state, old);
   takePlace(vm, old, built);
   old.dispose();
@@ -132,6 +132,7 @@ function build(
   config: VirtualMachineConfig,
   state: State,
   old: Machine | undefined,
+  isNew = true,
 ): Built {
   // Asked before the state is, so that a wrong configuration is named.
   const probe = old ?? new Machine(core, config);
@@ -147,7 +148,7 @@ function build(
   const make = () => probe.core.atPlaces(header.places, () => new Machine(core, config));
   const machine = probe.core.sparing(fresh, make);
   try {
-    return fill(from, machine, header, old);
+    return fill(from, machine, header, old, isNew);
   } catch (error) {
     machine.abandon();
     throw error;
@@ -187,7 +188,8 @@ function asState<T>(run: () => T): T {
   }
 }
 
-function fill(from: StateReader, machine: Machine, header: Header, old: Machine | undefined): Built {
+/** `isNew`: nothing has looked at the state yet. */
+function fill(from: StateReader, machine: Machine, header: Header, old: Machine | undefined, isNew: boolean): Built {
   machine.applyAliases(header.aliases);
   machine.requestedPages = header.requestedPages;
   machine.zapsAll = header.zapsAll;
@@ -204,7 +206,7 @@ function fill(from: StateReader, machine: Machine, header: Header, old: Machine 
   const lost = from.f64();
   const waiting = from.list(1, () => readEvent(from));
   from.end();
-  checkStructure(machine);
+  if (isNew) checkStructure(machine);
   return { machine, faults, ram, events: { waiting, lost } };
 }
 
@@ -285,7 +287,7 @@ function settleDown(
 ): Built {
   let second: Built;
   try {
-    second = build(engine, first.machine.config, state, first.machine);
+    second = build(engine, first.machine.config, state, first.machine, false);
   } catch {
     return first;
   }
