@@ -115,3 +115,12 @@ it("everything that can be disposed of has Symbol.dispose, which does the same",
   expect(() => core.createMemory({})).toThrow();
   expect(() => space.translate(0)).toThrow();
 });
+
+it("what is asked for at a place lies there, if that is free, aligned and of the size", () => {
+  const { linear } = loadSync().internals();
+  const at = (address: number, size = 64) => linear.atPlaces([{ address, size }], () => linear.allocate(64, 64));
+  expect(at(0x8000)).toBe(0x8000);
+  for (const address of [0x8000, 0x8010, 0x9007, 0x10_0000_0000]) expect(at(address) % 64).toBe(0);
+  expect(at(0xa000, 128)).not.toBe(0xa000);
+  expect(at(0x8020)).not.toBe(0x8020);
+});

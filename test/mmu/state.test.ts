@@ -65,6 +65,16 @@ function run(vm: VirtualMachine, round: number): unknown[] {
   return [...seen, ...events, vm.counter("PF_TAKEN"), vm.counter("ZAPPED"), vm.stats.hostCalls, vm.audit()];
 }
 
+/** Fields of a record that last: none of the fault or walk in progress, and no slot that was found last. */
+function numbersOf(record: object): Record<string, unknown> {
+  const getters = Object.entries(Object.getOwnPropertyDescriptors(Object.getPrototypeOf(record))).filter(
+    ([name, { get }]) => {
+      return get !== undefined && !/^(gw|f|req)[A-Z]|^walkCount$/.test(name);
+    },
+  );
+  return Object.fromEntries(getters.map(([name, { get }]) => [name, get!.call(record)]));
+}
+
 function forged(state: Uint8Array, changes: readonly (readonly [at: number, byte: number])[]): Uint8Array {
   const copy = state.slice();
   for (const [at, byte] of changes) copy[at] = byte;
@@ -84,6 +94,43 @@ describe.each(CONFIGS)("a saved virtual machine with %s", (_, config) => {
     );
     for (const round of [2, 3]) expect(run(again, round)).toEqual(run(vm, round));
     expect(bytesOf(saveMachine(again, { ram: true }))).toEqual(bytesOf(saveMachine(vm, { ram: true })));
+  });
+
+  it("has every field of its records", () => {
+    const { vm } = machine(loadSync(), config);
+    for (const [index, { pointer }] of vm.allPages().entries()) {
+      Object.assign(vm.state.core.pages.header(pointer), { noHuge: index + 1, forbidden: 1, flood: 2, gap: index % 2 });
+    }
+    const again = createMachine(loadSync(), config, saveMachine(vm, { ram: true }));
+    const records = ({ state }: VirtualMachine) => [
+      ...state.core.pages.active().map((page) => state.core.pages.header(page)),
+      ...(state.tdpMmu?.pages() ?? []).map((page) => state.core.pages.header(page)),
+      state.core.vm,
+      ...state.cpus.flatMap((cpu) => [cpu.core.record, ...cpu.core.contexts.map(({ mmu }) => mmu)]),
+    ];
+    const [own, other] = [records(vm), records(again)];
+    expect(other.length).toBe(own.length);
+    expect(other.map(numbersOf)).toEqual(own.map(numbersOf));
+  });
+
+  it("has what is in no record", () => {
+    const { vm } = machine(loadSync(), config);
+    vm.zapSlotsAlone();
+    vm.setPageLimit(77);
+    vm.vcpus[0]!.pageFault(0x3000n, 2, { guestFinal: true });
+    vm.vcpus[1]!.unprotectAndRetry(0x5000n, { rip: 0x1234n }, true);
+    const again = createMachine(loadSync(), config, saveMachine(vm, { ram: true }));
+    const rest = ({ state, vcpus, stats }: VirtualMachine) => [
+      ...[state.zapsAll, state.requestedPages, state.slots.totalPages, stats, state.pages.caches.stock],
+      ...vcpus.map(({ kept }) => kept),
+      ...vcpus.flatMap(({ state: cpu }) => [cpu.kept, ...cpu.contexts.map((context) => context.kept)]),
+    ];
+    expect(rest(again)).toEqual(rest(vm));
+    expect([rest(vm)[0], rest(vm)[1]]).toEqual([false, 77]);
+    expect(vm.vcpus.map(({ kept }) => [kept.high !== 0n, kept.last !== undefined])).toEqual([
+      [true, false],
+      [false, true],
+    ]);
   });
 
   it("comes back in the same VM, with the same objects, whatever happened since", () => {
