@@ -13,8 +13,25 @@ import type { Place } from "./directions/judge.js";
 /** What names no rule of paging: types, errors, checks of arguments, bit tables. */
 const GROUND = ["src/abi", "src/api.ts", "src/checks.ts", "src/errors.ts", "src/json-value.ts", "src/options.ts"];
 const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/registers", "src/core"];
+/** The core below what a user gets. */
+const CORE = ["access", "checks", "linear", "memory", "records", "space", "wasm"].map((name) => `src/core/${name}`);
 /** What the MMU may know of the core: its own part of it, and the records' accessors. */
 const MMU_CORE = [...GROUND, "src/role", "src/spte", "src/registers", "src/core/mmu", "src/core/records"];
+
+/** The MMU below what a user gets. */
+const MMU = [
+  "changes",
+  "config",
+  "context",
+  "faults",
+  "inspect",
+  "machine",
+  "memory",
+  "pages",
+  "processor",
+  "roots",
+  "trace",
+].map((name) => `src/mmu/${name}`);
 
 export const PLACES: readonly Place[] = [
   // The core: entries and operations above, the bit tables below.
@@ -110,8 +127,20 @@ export const PLACES: readonly Place[] = [
     place: "src/core/mmu",
     mayImport: [...GROUND, "src/role", "src/core/wasm", "src/core/linear", "src/core/records"],
   },
-  { place: "src/core", mayImport: [...GROUND, "src/core/*"] },
+  {
+    place: "src/core/mmu/state",
+    mayImport: [...GROUND, "src/role", "src/state/format", "src/core/linear", "src/core/records", "src/core/mmu"],
+  },
+  { place: "src/core", mayImport: [...GROUND, ...CORE] },
   { place: "src/index.ts", mayImport: [...GROUND, "src/runs.ts", "src/core"] },
+
+  // Saved states: their form below, what is in them beside what has it.
+  { place: "src/state/format", mayImport: [...GROUND, "src/core/records"] },
+  {
+    place: "src/core/state",
+    mayImport: [...GROUND, "src/registers", "src/state/format", "src/core", ...CORE],
+  },
+  { place: "src/state", mayImport: [...GROUND, "src/state/format", "src/core/state", "src/mmu/state"] },
 
   // The MMU: plain data below, operations above, the facades on top.
   { place: "src/mmu/config", mayImport: MMU_CORE },
@@ -155,7 +184,11 @@ export const PLACES: readonly Place[] = [
       "src/mmu/roots",
     ],
   },
-  { place: "src/mmu", mayImport: [...MMU_CORE, "src/core", "src/mmu/*"] },
+  { place: "src/mmu", mayImport: [...MMU_CORE, "src/core", ...MMU] },
+  {
+    place: "src/mmu/state",
+    mayImport: [...MMU_CORE, "src/core", "src/core/mmu/state", "src/state/format", "src/mmu", ...MMU],
+  },
 
   // Readers.
   { place: "src/dump", mayImport: GROUND },
@@ -247,10 +280,17 @@ export const PLACES: readonly Place[] = [
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {
     place: "test/mmu/machines",
-    mayImport: ["src/*", "test", "test/mmu/machines/host.ts", "test/mmu/guest.ts", "test/mmu/nested-guest.ts"],
+    mayImport: [
+      ...["src/*", "test", "test/mmu/machines/hooks.ts", "test/mmu/machines/host.ts", "test/mmu/guest.ts"],
+      "test/mmu/nested-guest.ts",
+    ],
   },
+  { place: "test/mmu/machines/hooks.ts", mayImport: ["src/*"] },
   { place: "test/mmu/machines/host.ts", mayImport: ["src/*"] },
-  { place: "test/mmu/guest.ts", mayImport: ["src/*", "test", "test/mmu/machines/host.ts"] },
+  {
+    place: "test/mmu/guest.ts",
+    mayImport: ["src/*", "test", "test/mmu/machines/hooks.ts", "test/mmu/machines/host.ts"],
+  },
   { place: "test/mmu/nested-guest.ts", mayImport: ["src/*", "test", "test/mmu/guest.ts"] },
   { place: "test/package", mayImport: ["src/*", "test/dump"] },
   { place: "test/package/consumer", mayImport: [] },

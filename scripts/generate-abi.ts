@@ -2,6 +2,7 @@
  * Writes the core's constants (assembly/abi/*.ts) and the host's records (src/core/records/*.ts) from the tables in src/abi.
  * `--check` writes nothing and fails where a file is out of date.
  */
+import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -106,10 +107,20 @@ const FILES = [
   ["codes.ts", codesFile()],
   ["spte.ts", spteFile()],
 ] as const;
+/**
+ * What a saved state is bound to: a hash of every bit, record and code, whatever is said about them.
+ */
+function identityFile(): string {
+  const facts = FILES.map(([, text]) => text.replace(/\/\*\*[\s\S]*?\*\/|\/\/.*|\s+/g, ""));
+  const identity = createHash("sha256").update(facts.join("\n")).digest().readUInt32LE(0);
+  const doc = "/** What a saved state is bound to: a hash of every bit, record and code that core and host share. */\n";
+  return `${HEADER}\n${doc}export const LAYOUT_IDENTITY = 0x${identity.toString(16).padStart(8, "0")};\n`;
+}
+
 /** Everything in these folders is generated. */
 const FOLDERS = [
   ["assembly/abi", FILES],
-  ["src/core/records", hostRecordFiles(HEADER)],
+  ["src/core/records", [...hostRecordFiles(HEADER), ["identity.ts", identityFile()] as const]],
 ] as const;
 for (const [folder, files] of FOLDERS) {
   for (const [name, text] of files) {

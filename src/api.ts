@@ -3,6 +3,13 @@
  * Addresses are bigint; a number is taken where an integer up to 2^53 is enough.
  */
 
+declare global {
+  interface SymbolConstructor {
+    /** Of `using`, as lib "esnext.disposable" has it: for projects that have that library, and for those that do not. */
+    readonly dispose: unique symbol;
+  }
+}
+
 /** An unsigned 64-bit value: a bigint, or a number that is an integer from 0 to 2^53-1. */
 export type U64 = bigint | number;
 
@@ -130,6 +137,13 @@ export interface AddressSpaceConfig {
   readonly secondStage?: AddressSpace;
   /** What each value rests on, for people (as `registersFromDump` says it); nothing depends on it. */
   readonly origin?: Readonly<Record<string, string>>;
+}
+
+/** What holds something until it is disposed of: by `dispose`, or by `using` where a project's tools have it. */
+export interface Releasable {
+  /** Gives back what it holds. Idempotent. */
+  dispose(): void;
+  [Symbol.dispose](): void;
 }
 
 /** Options of a space that translates guest-physical addresses by EPT. */

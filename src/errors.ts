@@ -72,3 +72,8 @@ export class TableStructureError extends PagingError {
 export class LoadError extends PagingError {
   override name = "LoadError";
 }
+
+/** A saved state is damaged, or is of another version, kind or configuration than what it is to be put into. */
+export class StateError extends PagingError {
+  override name = "StateError";
+}

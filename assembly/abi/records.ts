@@ -284,7 +284,7 @@ export class SavedMode {
 @unmanaged
 export class TlbNames {
   /** Bytes of a record. */
-  @inline static readonly SIZE: u32 = 16528;
+  @inline static readonly SIZE: u32 = 16552;
   /** number that the next new context gets */
   nextContext: u32;
   /** tag that the next context gets whose lines are kept */
@@ -293,41 +293,47 @@ export class TlbNames {
   liveTags: u32;
   /** 1 + the highest PCID that has a context */
   pcids: u32;
+  /** statistics: translations that were entered */
+  fills: u64;
+  /** statistics: times that a context, or all, went */
+  flushes: u64;
+  /** statistics: times that the page of an address went */
+  drops: u64;
 
   /** by tag: the context that has it, 0 none */
   @inline
   owners(i: u32): u32 {
-    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 16);
+    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 40);
   }
 
   /** Sets `owners(i)`. */
   @inline
   setOwners(i: u32, value: u32): void {
-    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 16);
+    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 40);
   }
 
   /** Address of `owners(0)`. */
   @inline
   get ownersAddress(): usize {
-    return changetype<usize>(this) + 16;
+    return changetype<usize>(this) + 40;
   }
 
   /** by PCID: its context, and from bit 12 up the tag that it was given */
   @inline
   contexts(i: u32): u32 {
-    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 144);
+    return load<u32>(changetype<usize>(this) + ((<usize>i) << 2), 168);
   }
 
   /** Sets `contexts(i)`. */
   @inline
   setContexts(i: u32, value: u32): void {
-    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 144);
+    store<u32>(changetype<usize>(this) + ((<usize>i) << 2), value, 168);
   }
 
   /** Address of `contexts(0)`. */
   @inline
   get contextsAddress(): usize {
-    return changetype<usize>(this) + 144;
+    return changetype<usize>(this) + 168;
   }
 }
 

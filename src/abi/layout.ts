@@ -264,6 +264,9 @@ export const TLB_NAMES: RecordLayout = {
     { name: "NEXT_TAG", type: "u32", meaning: "tag that the next context gets whose lines are kept" },
     { name: "LIVE_TAGS", type: "u32", meaning: "bit t set: lines of tag t may be found" },
     { name: "PCIDS", type: "u32", meaning: "1 + the highest PCID that has a context" },
+    { name: "FILLS", type: "u64", meaning: "statistics: translations that were entered" },
+    { name: "FLUSHES", type: "u64", meaning: "statistics: times that a context, or all, went" },
+    { name: "DROPS", type: "u64", meaning: "statistics: times that the page of an address went" },
     {
       name: "OWNERS",
       type: "u32",

@@ -6,6 +6,7 @@ import type {
   GuestMemory,
   NptConfig,
   PagingEngine,
+  Releasable,
   SpaceConfiguration,
 } from "../api.js";
 import { checkOptions, isInstance, show, tagOf } from "../checks.js";
@@ -33,7 +34,7 @@ export interface CoreOptions {
   readonly region?: Region;
 }
 
-export class Core implements PagingEngine {
+export class Core implements PagingEngine, Releasable {
   readonly #exports: CoreExports;
   readonly #linear: LinearMemory;
   readonly #work: WorkRecord;
@@ -73,7 +74,7 @@ export class Core implements PagingEngine {
     this.#release();
   }
 
-  /** @internal For `using`; not in the types, which old compilers read. */
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -10,4 +10,5 @@ export type { CoreSlotConfig } from "./memory/slot-config.js";
 export type { GuestText } from "./memory/text.js";
 export { BatchBuffer, type BatchKernel } from "./space/batch.js";
 export { ResultFlag, ResultLine } from "./space/result-line.js";
-export { CoreSpace } from "./space/space.js";
+export { CoreSpace, type GuestRegisters } from "./space/space.js";
+export type { TlbStatistics } from "./space/space-tlb.js";

@@ -38,35 +38,53 @@ export type { ControlRegisters } from "../registers/control-registers.js";
 
 export class Vcpu {
   readonly id: number;
-  /** The vCPU as data: its contexts, roots and record, for looking at it in place; see `VirtualMachine.state`. */
-  readonly state: Cpu;
-  readonly #vm: Machine;
-  readonly #faults: VcpuFaults;
+  #cpu: Cpu;
+  #vm: Machine;
+  #faults: VcpuFaults;
 
-  /** Use VirtualMachine.createVcpu. */
-  constructor(vm: Machine, cpu: Cpu, registers: ControlRegisters) {
+  /** Use VirtualMachine.createVcpu. Without registers: what `cpu` has stays. */
+  constructor(vm: Machine, cpu: Cpu, registers?: ControlRegisters) {
     this.#vm = vm;
-    this.state = cpu;
+    this.#cpu = cpu;
     this.id = cpu.id;
     this.#faults = new VcpuFaults(vm, cpu);
+    if (registers === undefined) return;
     loadRegisters(vm, cpu, numbersOf(registers));
     resetContext(vm, cpu);
   }
 
+  /** @internal What a saved state is made of, besides the vCPU as data. */
+  get kept(): VcpuFaults["kept"] {
+    return this.#faults.kept;
+  }
+
+  /** @internal Is another machine's vCPU from here on. */
+  adopt(vm: Machine, cpu: Cpu, kept: VcpuFaults["kept"]): void {
+    this.#vm = vm;
+    this.#cpu = cpu;
+    this.#faults = new VcpuFaults(vm, cpu);
+    this.#faults.adopt(kept);
+  }
+
+  /** The vCPU as data: its contexts, roots and record, for looking at it in place; see `VirtualMachine.state`. */
+  get state(): Cpu {
+    return this.#cpu;
+  }
+
   get registers(): ControlRegisters {
-    return this.state.controlRegisters;
+    return this.#cpu.controlRegisters;
   }
 
   get inGuestMode(): boolean {
-    return this.state.inGuestMode;
+    return this.#cpu.inGuestMode;
   }
 
   get inSmm(): boolean {
-    return this.state.inSmm;
+    return this.#cpu.inSmm;
   }
 
   #begin(): Machine {
-    this.#vm.beginOn(this.state);
+    this.#vm.beginOn(this.#cpu);
     return this.#vm;
   }
 
@@ -81,7 +99,7 @@ export class Vcpu {
    * Returns false where a root table lies in no slot: the guest triple-faults. Throws OutOfMemoryError.
    */
   enterGuest(): boolean {
-    return enterGuest(this.#begin(), this.state);
+    return enterGuest(this.#begin(), this.#cpu);
   }
 
   /**
@@ -165,7 +183,7 @@ export class Vcpu {
     this.#begin();
     checkInteger(errorCode, 0, 0xffffffff, "error code");
     checkBigint(address, "address");
-    if (!nested) this.state.checkLinear(address);
+    if (!nested) this.#cpu.checkLinear(address);
     this.#faults.inject({ errorCode, address, nested });
     this.#end();
   }
@@ -188,8 +206,8 @@ export class Vcpu {
     const vm = this.#begin();
     checkBigint(gpa, "guest-physical address");
     const bytes = toBytes(data);
-    vm.guest.write(gpa, bytes, this.state.space);
-    this.state.core.guestWrite(gpa, bytes.length);
+    vm.guest.write(gpa, bytes, this.#cpu.space);
+    this.#cpu.core.guestWrite(gpa, bytes.length);
     vm.settle();
     this.#end();
   }
@@ -200,8 +218,8 @@ export class Vcpu {
   invlpg(address: bigint): void {
     const vm = this.#begin();
     checkBigint(address, "linear address");
-    this.state.checkLinear(address);
-    invalidatePage(vm, this.state, address);
+    this.#cpu.checkLinear(address);
+    invalidatePage(vm, this.#cpu, address);
     this.#end();
   }
 
@@ -212,12 +230,12 @@ export class Vcpu {
   invpcid(type: number, pcid: number, address: bigint): void {
     const vm = this.#begin();
     checkBigint(address, "linear address");
-    const { registers } = this.state;
+    const { registers } = this.#cpu;
     const pcide = (registers.cr4 & CR4.pcide) !== 0;
     checkInvpcid(type, pcid, address, { pcide, longMode: isLongMode(registers), la57: vm.limits.guestLa57 });
-    if (type === 0) invalidatePcidPage(vm, this.state, BigInt(pcid), address);
-    else if (type === 1) invalidatePcid(vm, this.state, BigInt(pcid));
-    else this.state.requests |= REQUEST.flushGuest;
+    if (type === 0) invalidatePcidPage(vm, this.#cpu, BigInt(pcid), address);
+    else if (type === 1) invalidatePcid(vm, this.#cpu, BigInt(pcid));
+    else this.#cpu.requests |= REQUEST.flushGuest;
     this.#end();
   }
 
@@ -228,7 +246,7 @@ export class Vcpu {
   invept(eptp: bigint | "all"): boolean {
     const vm = this.#begin();
     if (eptp !== "all") checkBigint(eptp, "EPTP");
-    const done = invalidateEpt(vm, this.state, eptp);
+    const done = invalidateEpt(vm, this.#cpu, eptp);
     this.#end();
     return done;
   }
@@ -236,7 +254,7 @@ export class Vcpu {
   /** L1 loads another VMCS: the shadow roots of its second stages go (nested_release_vmcs12). */
   releaseNested(): void {
     this.#begin();
-    this.state.guestMmu.roots.free(ROOTS.all);
+    this.#cpu.guestMmu.roots.free(ROOTS.all);
     this.#end();
   }
 
@@ -246,7 +264,7 @@ export class Vcpu {
   writeCr3(value: bigint): void {
     const vm = this.#begin();
     checkBigint(value, "CR3");
-    moveToCr3(vm, this.state, value);
+    moveToCr3(vm, this.#cpu, value);
     this.#end();
   }
 
@@ -254,7 +272,7 @@ export class Vcpu {
   writeCr0(value: bigint): void {
     const vm = this.#begin();
     checkBigint(value, "CR0");
-    applyWrite(vm, this.state, writeCr0(this.state.registers, value), false);
+    applyWrite(vm, this.#cpu, writeCr0(this.#cpu.registers, value), false);
     this.#end();
   }
 
@@ -263,8 +281,8 @@ export class Vcpu {
     const vm = this.#begin();
     checkBigint(value, "CR4");
     checkCr4(value, cr4Processor(vm));
-    const write = writeCr4(this.state.registers, value);
-    applyWrite(vm, this.state, write, write.freesRoots);
+    const write = writeCr4(this.#cpu.registers, value);
+    applyWrite(vm, this.#cpu, write, write.freesRoots);
     this.#end();
   }
 
@@ -272,7 +290,7 @@ export class Vcpu {
   writeEfer(value: bigint): void {
     const vm = this.#begin();
     checkBigint(value, "EFER");
-    applyWrite(vm, this.state, writeEfer(this.state.registers, value), false);
+    applyWrite(vm, this.#cpu, writeEfer(this.#cpu.registers, value), false);
     this.#end();
   }
 
@@ -281,7 +299,7 @@ export class Vcpu {
    * where CR3 has alias bits.
    */
   setRegisters(registers: ControlRegisters): void {
-    setRegisters(this.#begin(), this.state, registers);
+    setRegisters(this.#begin(), this.#cpu, registers);
     this.#end();
   }
 
@@ -290,34 +308,34 @@ export class Vcpu {
    * owns the bit, CR0.WP. Throws ConfigError where CR3 has alias bits, which the processor refuses.
    */
   setGuestRegisters(changed: Partial<ControlRegisters>): void {
-    followRegisters(this.#begin(), this.state, changed);
+    followRegisters(this.#begin(), this.#cpu, changed);
   }
 
   /** EFLAGS.AC, for SMAP. */
   setAc(ac: boolean): void {
     this.#begin();
     checkFlag(ac, "EFLAGS.AC");
-    this.state.alignmentCheck = ac;
+    this.#cpu.alignmentCheck = ac;
   }
 
   /** PKRU. Throws RangeError for what has no 32 bits. */
   setPkru(pkru: number): void {
     this.#begin();
     checkInteger(pkru, 0, 0xffffffff, "PKRU", RangeError);
-    for (const context of [this.state.rootMmu, this.state.nestedMmu]) context.setPkru(pkru);
+    for (const context of [this.#cpu.rootMmu, this.#cpu.nestedMmu]) context.setPkru(pkru);
   }
 
   // ---------------------------------------------------------------- modes
 
   /** System-management mode begins: paging off, the SMM address space. */
   enterSmm(): void {
-    enterSmm(this.#begin(), this.state);
+    enterSmm(this.#begin(), this.#cpu);
     this.#end();
   }
 
   /** RSM with the registers that were saved. Throws ConfigError where CR3 has alias bits. */
   leaveSmm(registers: ControlRegisters): void {
-    leaveSmm(this.#begin(), this.state, registers);
+    leaveSmm(this.#begin(), this.#cpu, registers);
     this.#end();
   }
 
@@ -327,13 +345,13 @@ export class Vcpu {
    * Throws UnsupportedError, ConfigError or GeneralProtectionError, with nothing changed, for what cannot be entered.
    */
   enterNested(registers: ControlRegisters, stage?: SecondStage): void {
-    enterNested(this.#begin(), this.state, registers, stage);
+    enterNested(this.#begin(), this.#cpu, registers, stage);
     this.#end();
   }
 
   /** The nested guest exits to L1, whose registers these are. Throws ConfigError where CR3 has alias bits. */
   exitNested(registers: ControlRegisters): void {
-    exitNested(this.#begin(), this.state, registers);
+    exitNested(this.#begin(), this.#cpu, registers);
     this.#end();
   }
 }

@@ -1,6 +1,7 @@
 /** A virtual machine as its users see it: its memory and slots, dirty logs, the host's notifier, its vCPUs. */
 
 import { SHADOW_CODES } from "../abi/shadow.js";
+import type { Releasable } from "../api.js";
 import { checkInteger, show, toBytes } from "../checks.js";
 import type { Core } from "../core/core.js";
 import { ConfigError } from "../errors.js";
@@ -27,32 +28,44 @@ const { RANGE_AGE, RANGE_TEST_AGE } = SHADOW_CODES;
 
 const HVA_END = 1n << 64n;
 
-export class VirtualMachine {
+export class VirtualMachine implements Releasable {
   /**
    * The machine as data: for looking at every table, SPTE, role and root of a VM in place, and for tools and tests that act
    * as its processor. What it has may change with any release, and nothing checks what is written there.
    */
-  readonly state: Machine;
+  get state(): Machine {
+    return this.#machine;
+  }
+
   readonly vcpus: Vcpu[] = [];
+  #machine: Machine;
 
   /** Throws ConfigError and OutOfMemoryError; nothing stays allocated then. */
-  constructor(core: Core, config: VirtualMachineConfig) {
-    this.state = new Machine(core, config);
+  constructor(core: Core, config: VirtualMachineConfig);
+  /** @internal With a machine that was made already. */
+  constructor(core: Core, config: VirtualMachineConfig, machine: Machine);
+  constructor(core: Core, config: VirtualMachineConfig, machine?: Machine) {
+    this.#machine = machine ?? new Machine(core, config);
+  }
+
+  /** @internal Is another machine from here on; the one before is disposed of by the caller. */
+  adopt(machine: Machine): void {
+    this.#machine = machine;
   }
 
   #begin(): Machine {
-    this.state.begin();
-    return this.state;
+    this.#machine.begin();
+    return this.#machine;
   }
 
   /** Events of what its vCPUs and its host do; see `eventCapacity`. */
   get events(): EventBuffer {
-    return this.state.events;
+    return this.#machine.events;
   }
 
   /** `hostCalls`: times that a fault needed the host (a shadow page or a host page). */
   get stats(): { hostCalls: number } {
-    return this.state.stats;
+    return this.#machine.stats;
   }
 
   /**
@@ -71,11 +84,11 @@ export class VirtualMachine {
 
   /** Frees everything the VM holds, its RAM included. Idempotent. Throws BusyError inside a callback of the host's. */
   dispose(): void {
-    this.state.dispose();
+    this.#machine.dispose();
     this.vcpus.length = 0;
   }
 
-  /** @internal For `using`; not in the types, which old compilers read. */
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }
@@ -150,7 +163,7 @@ export class VirtualMachine {
   }
 
   #slot(id: number, space: number): Memslot {
-    const slot = this.state.slots.find(space, id);
+    const slot = this.#machine.slots.find(space, id);
     if (slot === undefined) throw new ConfigError(`slot ${show(id)} does not exist`);
     return slot;
   }
@@ -187,7 +200,7 @@ export class VirtualMachine {
 
   /** Guest-physical address bits that are attributes. */
   get aliases(): Required<AliasConfig> {
-    const { aliasMask: mask, executeOnlyAliases: executeOnly } = this.state.limits;
+    const { aliasMask: mask, executeOnlyAliases: executeOnly } = this.#machine.limits;
     return { mask, executeOnly };
   }
 
@@ -197,7 +210,7 @@ export class VirtualMachine {
    * runs, with nothing changed.
    */
   setAliases(config: AliasConfig): void {
-    const vm = this.state;
+    const vm = this.#machine;
     vm.beginAlone();
     changeAliases(vm, config);
     vm.collectEvents();
@@ -271,8 +284,8 @@ export class VirtualMachine {
   allPages(): ShadowPage[] {
     const active = this.pages();
     const seen = new Set(active.map((page) => page.pointer));
-    const roots = new Set(this.state.cpus.flatMap((cpu) => cpu.rootPages()).filter((page) => !seen.has(page)));
-    return [...active, ...[...roots].map((page) => readPage(this.state, page))];
+    const roots = new Set(this.#machine.cpus.flatMap((cpu) => cpu.rootPages()).filter((page) => !seen.has(page)));
+    return [...active, ...[...roots].map((page) => readPage(this.#machine, page))];
   }
 
   /** Sets accessed or dirty bits in an SPTE, as the processor does; where it logs dirty pages, the log gets the page. */

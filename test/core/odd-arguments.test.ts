@@ -52,6 +52,8 @@ const slotted = (memory: unknown) => memory as CoreMemory;
 const MEMORY: Uses<Machine> = {
   ...MEMORY_USES,
   // For what lives in a memory.
+  adopt: [],
+  parts: [],
   attach: [],
   detach: [],
   requireLive: [],
@@ -117,6 +119,8 @@ const SPACE: Uses<Machine> = {
   leaves: [],
   mappings: [],
   dispose: [],
+  adopt: [],
+  parts: [],
   memoryChanged: [],
   update: [
     ({ tlb }, odd) => tlb.update(odd),

@@ -3,6 +3,7 @@ import { Access, type Core, type CoreMemory, type CoreSpace, loadSync, type Tran
 import { type ControlRegisters, type Vcpu, VirtualMachine, type VirtualMachineConfig } from "../../src/mmu/index.js";
 import { roleLevel } from "../../src/role/index.js";
 import { legacyMasks } from "../../src/spte/index.js";
+import { hooks } from "./machines/hooks.js";
 import type { Host } from "./machines/host.js";
 
 export type Mode = "nopg" | "32" | "pae" | "4level" | "5level";
@@ -92,7 +93,8 @@ export class Guest {
     const { host, ...rest } = config;
     this.#core = engine;
     const hostMemory = host === undefined ? {} : { hostMemory: host };
-    this.vm = new VirtualMachine(engine, { masks: MASKS, hostPhysicalBits: 46, ...hostMemory, ...rest });
+    const events = { eventCapacity: hooks.eventCapacity };
+    this.vm = new VirtualMachine(engine, { masks: MASKS, hostPhysicalBits: 46, ...hostMemory, ...events, ...rest });
     this.ram = this.vm.createRam(RAM_PAGES * 4096);
     // Aligned to a large page, as hva decides alignment.
     this.high = this.vm.createRam(HIGH_PAGES * 4096);

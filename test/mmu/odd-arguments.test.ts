@@ -25,8 +25,9 @@ function each<M>(whole: object, use: (machine: M, changed: never) => unknown, mo
 }
 
 const VM: Uses<Guest> = {
-  // Those that take nothing.
+  // Those that take nothing, and one of the package's own.
   dispose: [],
+  adopt: [],
   zapSlotsAlone: [],
   takeFlushes: [],
   pages: [],
@@ -93,6 +94,8 @@ const VM: Uses<Guest> = {
 };
 
 const VCPU: Uses<Guest> = {
+  // The package's own.
+  adopt: [],
   enterGuest: [],
   releaseNested: [],
   enterSmm: [],

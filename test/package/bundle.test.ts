@@ -45,6 +45,13 @@ describe("bundled", () => {
     },
   );
 
+  it("has nothing of saved states where they are not used", async () => {
+    const { files } = await bundleEntry("x86-paging");
+    expect(files.filter((file) => file.includes("state"))).toEqual([]);
+    const { code } = await bundle(`import { saveSpace } from "x86-paging/state"; console.log(saveSpace);`);
+    expect(Buffer.from(code).includes("x86-pgst")).toBe(true);
+  });
+
   it("leaves out what is not used", async () => {
     const { code } = await bundle(`import { Access } from "x86-paging"; console.log(Access.Write);`);
     expect(code.length).toBeLessThan(1000);

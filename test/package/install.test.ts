@@ -38,6 +38,7 @@ describe("the package, installed in another project", () => {
     expect(JSON.parse(stdout)).toEqual({
       version: manifest.version,
       translations: [gpa, gpa, gpa, gpa],
+      again: true,
       checks: true,
       vector: true,
       difference: "none",
@@ -123,6 +124,13 @@ describe("the package, installed in another project", () => {
     expect(stdout).toMatch(/^\d{5} hits, 1\d\d walks\n$/);
   });
 
+  it("brings the example of a snapshot", async () => {
+    const { code, stdout } = await run(process.execPath, "node_modules/x86-paging/examples/snapshot.mjs");
+    expect(stdout).toContain("0x5123 and 0x5123, which the tables no longer say");
+    expect(stdout).toContain("after INVLPG the new one finds 0x6123\nback in place: 0x5123");
+    expect(code).toBe(0);
+  });
+
   it("brings the example of a thread for each processor, which shoots pages down", async () => {
     const { code, stdout, stderr } = await run(process.execPath, "node_modules/x86-paging/examples/threads.mjs");
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
@@ -185,6 +193,27 @@ describe("the package, installed in another project", () => {
     };
     writeFileSync(join(project.path, config), JSON.stringify({ compilerOptions, files: ["types.ts"] }));
     const { code, stdout } = await runTool("tsc", ["-p", config], project.path);
+    expect(stdout).toBe("");
+    expect(code).toBe(0);
+  });
+
+  it.each([
+    [
+      "with the library of using",
+      ["ES2022", "DOM", "ESNext.Disposable"],
+      "using space = make(); space satisfies Disposable;",
+    ],
+    ["without it", ["ES2022", "DOM"], "const space = make(); space[Symbol.dispose]();"],
+  ])("has types that can be disposed of %s", async (_, lib, use) => {
+    const made = `import { type CoreSpace } from "x86-paging"; import { VirtualMachine } from "x86-paging/mmu";
+      declare function make(): CoreSpace; export type Vm = VirtualMachine; { ${use} }`;
+    writeFileSync(join(project.path, "using.ts"), made);
+    const compilerOptions = {
+      ...{ module: "NodeNext", moduleResolution: "NodeNext", target: "ES2022", lib },
+      ...{ types: [], strict: true, noEmit: true, skipLibCheck: false },
+    };
+    writeFileSync(join(project.path, "tsconfig.using.json"), JSON.stringify({ compilerOptions, files: ["using.ts"] }));
+    const { code, stdout } = await runTool("tsc", ["-p", "tsconfig.using.json"], project.path);
     expect(stdout).toBe("");
     expect(code).toBe(0);
   });

@@ -161,6 +161,7 @@ function renew(space: Space, tag: u32): void {
 /** What a PCID's context holds is not found any more. */
 export function renameContext(space: Space, pcid: u32): void {
   const names = space.tlbNames;
+  names.flushes++;
   const name = names.contexts(pcid);
   if (name == 0) return;
   if (isOwner(names, name)) disown(names, (name & TLB_NAME_TAG) >> TLB_NAME_TAG_SHIFT);
@@ -176,6 +177,7 @@ export function renameContext(space: Space, pcid: u32): void {
 
 /** What all contexts hold is not found any more, and with `global` no global entry. */
 export function renameAll(space: Space, global: bool): void {
+  space.tlbNames.flushes++;
   const kept = space.tlbGlobal;
   const large = space.tlbLarge;
   forget(space);

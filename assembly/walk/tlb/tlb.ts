@@ -98,6 +98,7 @@ function enter(space: Space, address: u64, pa: u64, leaf: u64, bits: u64, level:
   const key = space.mode > MODE_PAE ? leaf & PTE_PKEY : 0;
   let data = (pa & PTE_ADDRESS) | bits | PTE_P | PTE_A | (leaf & PTE_D) | key;
   const page = address & TLB_TAG_PAGE;
+  space.tlbNames.fills++;
   // Giving a mark may empty the TLB.
   const name = global ? globalMark(space) : space.tlbContext;
   if (level > 1) {
@@ -130,6 +131,7 @@ export function dropFaulted(space: Space, address: u64): void {
 export function tlbDropPage(space: Space, address: u64, pcid: u32, global: u32): void {
   const tlb = space.tlb;
   if (tlb == 0) return;
+  space.tlbNames.drops++;
   const mask = space.tlbMask;
   const context = contextOf(space, pcid);
   const mark = global != 0 ? space.tlbGlobal : 0;

@@ -1,5 +1,5 @@
 /** Linear memory that belongs together: all of it is given back at once, also when taking a part of it fails. */
-import type { LinearMemory } from "./linear-memory.js";
+import type { LinearMemory, Place } from "./linear-memory.js";
 
 export class Allocations {
   readonly #blocks: [address: number, size: number][] = [];
@@ -18,6 +18,24 @@ export class Allocations {
     const address = this.linear.lend(size, 4096);
     this.#blocks.push([address, size]);
     return address;
+  }
+
+  /** Where everything lies that was taken and is still there. */
+  get places(): Place[] {
+    return this.#blocks.map(([address, size]) => ({ address, size }));
+  }
+
+  /** What was lent through another owner, which `handOver` has made forget it, is this one's. */
+  adopt(places: readonly Place[]): void {
+    for (const { address, size } of places) this.#blocks.push([address, size]);
+  }
+
+  /** Forgets blocks without giving them back. */
+  handOver(places: readonly Place[]): void {
+    for (const { address } of places) {
+      const at = this.#blocks.findIndex(([block]) => block === address);
+      if (at !== -1) this.#blocks.splice(at, 1);
+    }
   }
 
   /** Gives one block back. */

@@ -26,6 +26,12 @@ interface Range {
   end: number;
 }
 
+/** Where something lay, in bytes. */
+export interface Place {
+  readonly address: number;
+  readonly size: number;
+}
+
 /** Views and allocation over one WebAssembly.Memory. */
 export class LinearMemory {
   #buffer: ArrayBufferLike;
@@ -42,6 +48,8 @@ export class LinearMemory {
   /** Parts of that which callers may use as RAM. */
   readonly #lent: Range[] = [];
   readonly #growable: boolean;
+  /** Where allocations of these sizes go, if that is free. */
+  #places: Place[] = [];
 
   constructor(
     readonly memory: WebAssembly.Memory,
@@ -109,8 +117,8 @@ export class LinearMemory {
    * Throws OutOfMemoryError, with nothing changed, where neither a gap nor growth can hold them.
    */
   allocate(size: number, alignment = GRAIN): number {
-    const bytes = Math.ceil(Math.max(size, 1) / GRAIN) * GRAIN;
-    let address = this.#take(bytes, alignment);
+    const bytes = rounded(size);
+    let address = this.#takePlace(bytes, alignment) ?? this.#take(bytes, alignment);
     if (address === undefined) {
       this.#grow(bytes + alignment);
       address = this.#take(bytes, alignment);
@@ -120,9 +128,34 @@ export class LinearMemory {
     return address;
   }
 
+  /** While `build` runs, what it allocates goes to the first of these places that has its size and is free. */
+  atPlaces<T>(places: readonly Place[], build: () => T): T {
+    const outer = this.#places;
+    this.#places = [...places];
+    try {
+      return build();
+    } finally {
+      this.#places = outer;
+    }
+  }
+
+  #takePlace(bytes: number, alignment: number): number | undefined {
+    const index = this.#places.findIndex(({ size }) => rounded(size) === bytes);
+    const [place] = index === -1 ? [] : this.#places.splice(index, 1);
+    if (place === undefined) return undefined;
+    const { address } = place;
+    if (address % alignment !== 0) return undefined;
+    const missing = address + bytes - this.memory.buffer.byteLength;
+    if (missing > 0 && this.#growable) this.#growBy(Math.ceil(missing / PAGE));
+    const at = this.#gaps.findIndex((gap) => gap.start <= address && gap.end >= address + bytes);
+    if (at === -1) return undefined;
+    this.#split(at, address, bytes);
+    return address;
+  }
+
   /** Gives back what `allocate(size)` returned. */
   free(address: number, size: number): void {
-    const end = address + Math.ceil(Math.max(size, 1) / GRAIN) * GRAIN;
+    const end = address + rounded(size);
     let index = this.#gaps.findIndex((gap) => gap.start >= end);
     if (index === -1) index = this.#gaps.length;
     const before = this.#gaps[index - 1];
@@ -168,14 +201,19 @@ export class LinearMemory {
       const gap = this.#gaps[index]!;
       const address = Math.ceil(gap.start / alignment) * alignment;
       if (address + bytes > gap.end) continue;
-      const rest = { start: address + bytes, end: gap.end };
-      const kept = [];
-      if (address > gap.start) kept.push({ start: gap.start, end: address });
-      if (rest.end > rest.start) kept.push(rest);
-      this.#gaps.splice(index, 1, ...kept);
+      this.#split(index, address, bytes);
       return address;
     }
     return undefined;
+  }
+
+  /** Takes `bytes` at `address` out of a gap. */
+  #split(index: number, address: number, bytes: number): void {
+    const gap = this.#gaps[index]!;
+    const kept = [];
+    if (address > gap.start) kept.push({ start: gap.start, end: address });
+    if (gap.end > address + bytes) kept.push({ start: address + bytes, end: gap.end });
+    this.#gaps.splice(index, 1, ...kept);
   }
 
   /** Growing detaches every view and takes long where the memory is large, so there is some to spare afterwards. */
@@ -203,6 +241,11 @@ export class LinearMemory {
     this.free(start, pages * PAGE);
     return true;
   }
+}
+
+/** What an allocation of `size` takes. */
+function rounded(size: number): number {
+  return Math.ceil(Math.max(size, 1) / GRAIN) * GRAIN;
 }
 
 function checkRegion(region: Region, length: number): Region {

@@ -1,5 +1,5 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
-import type { GuestMemory, PageSource, U64 } from "../../api.js";
+import type { GuestMemory, PageSource, Releasable, U64 } from "../../api.js";
 import { checkFlag, checkInteger, checkMethod, checkOptions, toBytes } from "../../checks.js";
 import { ConfigError, DisposedError, MemoryRangeError } from "../../errors.js";
 import { toU64 } from "../checks/numbers.js";
@@ -48,7 +48,7 @@ export interface Dependent {
 }
 
 /** RAM slots and, behind them, the pages of a source: a MEMORY record that the core walks through. */
-export class CoreMemory extends PhysicalValues implements GuestMemory {
+export class CoreMemory extends PhysicalValues implements GuestMemory, Releasable {
   /** Linear address of the MEMORY record. */
   readonly pointer: number;
   /** @internal Where RAM lies for the processor: `a20` is applied. */
@@ -118,6 +118,36 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
       throw error;
     }
     this.#cache?.forget();
+  }
+
+  /** @internal What a saved state is made of (src/core/state). */
+  parts(): { readonly slots: readonly Slot[]; readonly cachedPages: number | undefined } {
+    this.requireLive();
+    return { slots: this.#slots, cachedPages: this.#cache?.limit };
+  }
+
+  /**
+   * @internal Has the slots and the gate that were saved, and nothing of the source any more. RAM of its own stays where a slot
+   * of that size begins at the same address. Throws OutOfMemoryError with nothing changed.
+   */
+  adopt(wanted: readonly CheckedSlot[], a20: boolean): void {
+    this.requireLive();
+    const before = this.#a20;
+    this.#a20 = a20;
+    try {
+      this.#replace(wanted.map((slot) => this.#keeping(slot)));
+    } catch (error) {
+      this.#a20 = before;
+      throw error;
+    }
+    this.#cache?.forget();
+  }
+
+  /** The slot with the RAM that one of now has, if they are alike. */
+  #keeping(slot: CheckedSlot): CheckedSlot {
+    if (!slot.owned) return slot;
+    const own = this.#slots.find((one) => one.owned && one.gpa === slot.gpa && one.size === slot.size);
+    return own === undefined ? slot : { ...slot, linear: own.linear };
   }
 
   /** @internal Changes of slots so far: what `ram` said before one is no longer true. */
@@ -356,7 +386,7 @@ export class CoreMemory extends PhysicalValues implements GuestMemory {
     this.linear.free(this.pointer, MemoryRecord.SIZE);
   }
 
-  /** @internal For `using`; not in the types, which old compilers read. */
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

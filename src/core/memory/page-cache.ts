@@ -108,6 +108,11 @@ export class PageCache {
     }
   }
 
+  /** Most pages held at once. */
+  get limit(): number {
+    return this.#limit;
+  }
+
   /** Idempotent. */
   dispose(): void {
     if (this.#disposed) return;

@@ -3,13 +3,14 @@
  * the number of pages, so that a chain stays short: the kernel's 4096 are its whole hash.
  */
 import { OutOfMemoryError } from "../../errors.js";
-import type { LinearMemory } from "../linear/linear-memory.js";
+import type { LinearMemory, Place } from "../linear/linear-memory.js";
 import type { VmRecord } from "../records/mmu.js";
 import type { ShadowExports } from "../wasm/shadow-exports.js";
 
-const LEAST_BITS = 12;
+/** Of a bucket's number. */
+export const LEAST_BITS = 12;
 /** Bits added at a time. */
-const STEP = 2;
+export const STEP = 2;
 
 export class GfnChains {
   readonly #exports: ShadowExports;
@@ -31,14 +32,25 @@ export class GfnChains {
   /** Grows where `pages` are more than the buckets; without memory for it chains get longer, and nothing else happens. */
   reserve(pages: number): void {
     if (pages <= 2 ** this.#bits) return;
-    const bits = this.#bits + STEP;
-    let address: number;
     try {
-      address = this.#linear.allocate(4 << bits);
+      this.grow(this.#bits + STEP);
     } catch (error) {
-      if (error instanceof OutOfMemoryError) return;
-      throw error;
+      if (!(error instanceof OutOfMemoryError)) throw error;
     }
+  }
+
+  get bits(): number {
+    return this.#bits;
+  }
+
+  get place(): Place {
+    return { address: this.#address, size: 4 << this.#bits };
+  }
+
+  /** Goes over to 2^`bits` buckets. Throws OutOfMemoryError. */
+  grow(bits: number): void {
+    if (bits === this.#bits) return;
+    const address = this.#linear.allocate(4 << bits);
     this.#exports.growChains(this.#vm.at, address, bits);
     this.dispose();
     this.#address = address;

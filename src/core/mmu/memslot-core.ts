@@ -1,6 +1,6 @@
 /** A memslot's record and what the core keeps for each of its gfns: rmaps, counts, host pages, the dirty log; and its RAM. */
 import { Allocations } from "../linear/allocations.js";
-import type { LinearMemory } from "../linear/linear-memory.js";
+import type { LinearMemory, Place } from "../linear/linear-memory.js";
 import { MemslotRecord } from "../records/mmu.js";
 import type { MmuCore } from "./mmu-core.js";
 
@@ -169,6 +169,32 @@ export class MemslotCore {
   /** Writes its RAM; nobody is told. */
   write(offset: number, bytes: Uint8Array): void {
     this.#linear.u8.set(bytes, this.#shape.ram + offset);
+  }
+
+  // ---------------------------------------------------------------- all of it, for a saved state
+
+  /** @internal Where its records lie. */
+  get places(): Place[] {
+    return this.#memory.places;
+  }
+
+  get memoryType(): number {
+    return this.#shape.memoryType;
+  }
+
+  /** @internal Bytes of the counts, the host's pages and, where there is one, the dirty log: views of linear memory. */
+  arrays(): Uint8Array[] {
+    const { base, pages } = this.#shape;
+    const record = this.#record;
+    const view = (at: number, bytes: number) => this.#linear.u8.subarray(at, at + bytes);
+    const counts = [2, 3].map((level) => view(record.lpage(level - 2), levelPages(base, pages, level) * COUNT_BYTES));
+    const log = this.hasLog ? [view(this.#dirty, Math.ceil(pages / WORD_PAGES) * 8)] : [];
+    return [...counts, view(record.track, pages * TRACK_BYTES), view(record.host, pages * HOST_PAGE_BYTES), ...log];
+  }
+
+  /** @internal Sets the rmap head of the `index`-th block of a level. */
+  setRmapHead(level: number, index: number, head: number): void {
+    this.#linear.u32[(this.#record.rmap(level - 1) >>> 2) + index] = head;
   }
 
   // ---------------------------------------------------------------- what the core keeps for its gfns, to look at

@@ -1,7 +1,9 @@
 /** The shadow MMU of one virtual machine as the host asks it: nothing outside src/core knows an export, a view or a pointer. */
+
+import { StateError } from "../../errors.js";
 import { Allocations } from "../linear/allocations.js";
 import { lasting } from "../linear/lasting.js";
-import type { LinearMemory } from "../linear/linear-memory.js";
+import type { LinearMemory, Place } from "../linear/linear-memory.js";
 import { VmRecord } from "../records/mmu.js";
 import type { ShadowExports } from "../wasm/shadow-exports.js";
 import { EventRing } from "./event-ring.js";
@@ -35,6 +37,7 @@ export class MmuCore {
   readonly memory: Allocations;
   readonly #exports: ShadowExports;
   readonly #linear: LinearMemory;
+  #lent: Place[] = [];
 
   /** `eventCapacity`: events that the ring has room for. Throws OutOfMemoryError with nothing allocated. */
   constructor(core: { internals(): Internals }, eventCapacity: number) {
@@ -49,6 +52,11 @@ export class MmuCore {
       return [vm, new EventRing(this.#linear, vm, memory, eventCapacity)];
     });
     this.pages = new ShadowPages(this.#linear, this.vm);
+  }
+
+  /** @internal What another virtual machine of the same core is made over. */
+  get engine(): { internals(): Internals } {
+    return { internals: () => this.internals };
   }
 
   /** Runs `build`; if it throws, the VM's memory is given back. */
@@ -70,7 +78,58 @@ export class MmuCore {
 
   /** Zeroed RAM for slots; its linear address. Throws OutOfMemoryError. */
   lend(size: number): number {
-    return this.memory.lend(size);
+    const address = this.memory.lend(size);
+    this.#lent.push({ address, size });
+    return address;
+  }
+
+  /** @internal What was lent so far. */
+  get lent(): readonly Place[] {
+    return this.#lent;
+  }
+
+  /** @internal Lends RAM at an address. Throws StateError where that is not free, OutOfMemoryError. */
+  lendAt(place: Place): void {
+    const address = this.atPlaces([place], () => this.lend(place.size));
+    if (address === place.address) return;
+    const free = "expected them to be free: make it in a new core, before anything else";
+    throw new StateError(`the state has RAM at ${place.address} to ${place.address + place.size}, ${free}`);
+  }
+
+  /** @internal Runs `build`, for which these places are not free; those that are free before are afterwards. */
+  sparing<T>(places: readonly Place[], build: () => T): T {
+    const kept = new Allocations(this.#linear);
+    try {
+      for (const place of places) this.atPlaces([place], () => kept.take(place.size));
+      return build();
+    } finally {
+      kept.release();
+    }
+  }
+
+  /** @internal RAM that another virtual machine's core has lent is this one's. */
+  takeOver(from: MmuCore, places: readonly Place[]): void {
+    const addresses = new Set(places.map(({ address }) => address));
+    from.memory.handOver(places);
+    from.#lent = from.#lent.filter(({ address }) => !addresses.has(address));
+    this.memory.adopt(places);
+    this.#lent.push(...places);
+  }
+
+  /** @internal What is allocated while `build` runs goes where it lay, if that is free. */
+  atPlaces<T>(places: readonly Place[], build: () => T): T {
+    return this.#linear.atPlaces(places, build);
+  }
+
+  /** @internal Where the VM's own records lie: no RAM, no pages, slots and vCPUs. */
+  get places(): Place[] {
+    const lent = new Set(this.#lent.map(({ address }) => address));
+    return this.memory.places.filter(({ address }) => !lent.has(address));
+  }
+
+  /** @internal RAM, as a view of linear memory. */
+  ram({ address, size }: Place): Uint8Array {
+    return this.#linear.u8.subarray(address, address + size);
   }
 
   /** Bytes of RAM at a linear address, as the host has them, whatever slot shows them. */

@@ -109,6 +109,11 @@ export class PageHash {
     this.#size--;
   }
 
+  /** @internal The pages, in the order in which they lie. */
+  pages(): number[] {
+    return [...this.#entries].filter((entry) => entry > DELETED);
+  }
+
   has(page: number): boolean {
     const entries = this.#entries;
     const mask = entries.length - 1;

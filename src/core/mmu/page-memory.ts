@@ -3,7 +3,7 @@
  * the two ways to find a page, by name and by gfn.
  */
 import { Allocations } from "../linear/allocations.js";
-import type { LinearMemory } from "../linear/linear-memory.js";
+import type { LinearMemory, Place } from "../linear/linear-memory.js";
 import { DescRecord, SpRecord, type VmRecord } from "../records/mmu.js";
 import { GfnChains } from "./gfn-chains.js";
 import type { MmuCore } from "./mmu-core.js";
@@ -16,7 +16,15 @@ const MAP_ENTRY_BYTES = 4;
 /** Tables that the map has room for beyond those that it needs. */
 const MAP_SPARE = 1024;
 
+/** Pieces that were taken at once. */
+export interface Block {
+  readonly address: number;
+  readonly count: number;
+}
+
 export class PageMemory {
+  /** @internal What was taken so far, by kind, in the order of that. */
+  readonly blocks = { tables: [] as Block[], arrays: [] as Block[], headers: [] as Block[], descs: [] as Block[] };
   /** Pages by name. */
   readonly hash: PageHash;
   readonly #chains: GfnChains;
@@ -49,7 +57,7 @@ export class PageMemory {
 
   /** Adds `count` free rmap blocks. Throws OutOfMemoryError. */
   addDescs(count: number): void {
-    const block = this.#memory.take(count * DescRecord.SIZE, DESC_GRAIN);
+    const block = this.#taken(this.blocks.descs, count, DescRecord.SIZE, DESC_GRAIN);
     const desc = new DescRecord(this.#linear, block);
     for (let i = 0; i < count; i++) {
       desc.at = block + i * DescRecord.SIZE;
@@ -57,6 +65,12 @@ export class PageMemory {
       this.#vm.descFree = desc.at;
     }
     this.#vm.descCount += count;
+  }
+
+  #taken(blocks: Block[], count: number, size: number, alignment: number): number {
+    const address = this.#memory.take(count * size, alignment);
+    blocks.push({ address, count });
+    return address;
   }
 
   /** `count` tables, the first one last. Throws OutOfMemoryError with nothing allocated. */
@@ -68,17 +82,18 @@ export class PageMemory {
       this.#memory.free(block);
       throw error;
     }
+    this.blocks.tables.push({ address: block, count });
     return pieces(block, count, TABLE_BYTES);
   }
 
   /** `count` arrays of translations, the same way. */
   arrays(count: number): number[] {
-    return pieces(this.#memory.take(TABLE_BYTES * count, TABLE_BYTES), count, TABLE_BYTES);
+    return pieces(this.#taken(this.blocks.arrays, count, TABLE_BYTES, TABLE_BYTES), count, TABLE_BYTES);
   }
 
   /** `count` headers, the same way. */
   headers(count: number): number[] {
-    return pieces(this.#memory.take(SpRecord.SIZE * count, HEADER_GRAIN), count, SpRecord.SIZE);
+    return pieces(this.#taken(this.blocks.headers, count, SpRecord.SIZE, HEADER_GRAIN), count, SpRecord.SIZE);
   }
 
   /** A header gets its table, and its array of translations, 0 for none. */
@@ -113,6 +128,28 @@ export class PageMemory {
     this.#vm.freed = 0;
   }
 
+  /** @internal Tables that the map has room for, and the bits of a bucket's number. */
+  get sizes(): { readonly map: number; readonly chains: number } {
+    return { map: this.#mapLength, chains: this.#chains.bits };
+  }
+
+  /** @internal Before there is any page: the same as another memory's, so that both grow at the same times. */
+  resize(sizes: { readonly map: number; readonly chains: number }, places: readonly Place[]): void {
+    this.#linear.atPlaces(places, () => {
+      this.#chains.grow(sizes.chains);
+      if (sizes.map > this.#mapLength) this.#remap(sizes.map);
+    });
+  }
+
+  /** @internal Where the map and the buckets lie. */
+  get places(): Place[] {
+    const map = { address: this.#vm.pageMap, size: this.#mapLength * MAP_ENTRY_BYTES };
+    return this.#mapLength === 0 ? [this.#chains.place] : [this.#chains.place, map];
+  }
+
+  /** @internal Every block lies where a state asked for it. */
+  isPlaced = true;
+
   /** Gives all of its memory back. */
   dispose(): void {
     this.#memory.release();
@@ -128,7 +165,10 @@ export class PageMemory {
   /** Makes room in the map for the tables up to page `last` of linear memory. */
   #growMap(last: number): void {
     if (last < this.#mapLength) return;
-    const length = Math.max(this.#mapLength * 2, last + MAP_SPARE);
+    this.#remap(Math.max(this.#mapLength * 2, last + MAP_SPARE));
+  }
+
+  #remap(length: number): void {
     const map = this.#linear.allocate(length * MAP_ENTRY_BYTES);
     const old = this.#vm.pageMap;
     if (old !== 0) {

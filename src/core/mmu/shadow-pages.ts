@@ -26,6 +26,11 @@ export function placeOf(sptep: number): { readonly table: number; readonly index
   return { table: sptep - SPTE_BYTES * index, index };
 }
 
+/** Number of a gfn's bucket; `shift` is VM.CHAIN_SHIFT. */
+export function bucketOf(gfn: bigint, shift: number): number {
+  return Number(BigInt.asUintN(64, gfn * CHAIN_HASH) >> BigInt(shift));
+}
+
 export class ShadowPages {
   readonly #linear: LinearMemory;
   readonly #vm: VmRecord;
@@ -96,6 +101,14 @@ export class ShadowPages {
     return this.#linear.u32[(this.#vm.pageMap >>> 2) + (table >>> 12)]!;
   }
 
+  /** @internal Pages that have a table in one of these blocks. */
+  bound(blocks: readonly { readonly address: number; readonly count: number }[]): number[] {
+    const tables = blocks.flatMap(({ address, count }) =>
+      Array.from({ length: count }, (_, i) => address + i * TABLE_BYTES),
+    );
+    return tables.map((table) => this.pageOfTable(table)).filter((page) => page !== 0);
+  }
+
   /** The active pages, newest first. */
   active(): number[] {
     return linkedPages(this.#linear, this.#vm.at + VM_OFFSET.active);
@@ -129,7 +142,7 @@ export class ShadowPages {
   /** Whether a page is in the bucket of its gfn. */
   isInChain(page: number): boolean {
     const header = new SpRecord(this.#linear, page);
-    const bucket = Number(BigInt.asUintN(64, header.gfn * CHAIN_HASH) >> BigInt(this.#vm.chainShift));
+    const bucket = bucketOf(header.gfn, this.#vm.chainShift);
     header.at = this.#linear.u32[(this.#vm.chains >>> 2) + bucket]!;
     while (header.at !== 0 && header.at !== page) header.at = header.chain;
     return header.at !== 0;

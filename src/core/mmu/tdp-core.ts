@@ -1,8 +1,8 @@
 /** The TDP MMU's record and operations (assembly/tdp). */
 import type { LinearMemory } from "../linear/linear-memory.js";
-import { TDP_OFFSET, TdpRecord, type VmRecord } from "../records/mmu.js";
+import { SpRecord, TDP_OFFSET, TdpRecord, type VmRecord } from "../records/mmu.js";
 import type { ShadowExports } from "../wasm/shadow-exports.js";
-import { linkedPages } from "./linked-pages.js";
+import { linkedPages, linkPages } from "./linked-pages.js";
 import type { MmuCore, SlotRef } from "./mmu-core.js";
 
 export class TdpCore {
@@ -58,6 +58,27 @@ export class TdpCore {
   /** Roots, newest first, invalid ones that are still referenced included. */
   roots(): number[] {
     return linkedPages(this.#linear, this.#record.at + TDP_OFFSET.roots);
+  }
+
+  /** @internal Pages of the pool, the next one to be taken first. */
+  pool(): number[] {
+    const pages: number[] = [];
+    const page = new SpRecord(this.#linear, this.#record.pool);
+    for (; page.at !== 0; page.at = page.link(0)) pages.push(page.at);
+    return pages;
+  }
+
+  /** @internal Has these pages and no others, in the order of `roots`, `tables` and `pool`. */
+  adopt(roots: readonly number[], tables: readonly number[], pool: readonly number[]): void {
+    const record = this.#record;
+    linkPages(this.#linear, record.at + TDP_OFFSET.roots, roots);
+    linkPages(this.#linear, record.at + TDP_OFFSET.pages, tables);
+    record.pool = pool[0] ?? 0;
+    pool.forEach((page, index) => {
+      new SpRecord(this.#linear, page).setLink(0, pool[index + 1] ?? 0);
+    });
+    record.poolCount = pool.length;
+    record.pageCount = roots.length + tables.length;
   }
 
   /** The other pages. */

@@ -1,5 +1,6 @@
 /** A vCPU's record and the core's operations on it: faults, walks, pages that it asks for, invalidations. */
 import { Allocations } from "../linear/allocations.js";
+import type { Place } from "../linear/linear-memory.js";
 import { VcpuRecord } from "../records/mmu.js";
 import type { ShadowExports } from "../wasm/shadow-exports.js";
 import { ContextCore } from "./context-core.js";
@@ -134,6 +135,11 @@ export class VcpuCore {
   /** Brings one unsync page up to date: how many entries changed, negative where its role is not this guest's. */
   syncPage(page: number): number {
     return this.#exports.syncPage(this.#at, page);
+  }
+
+  /** @internal Where its records lie. */
+  get places(): Place[] {
+    return this.#memory.places;
   }
 
   /** Gives its memory back. */

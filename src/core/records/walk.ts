@@ -790,14 +790,17 @@ export const TLB_NAMES_OFFSET = {
   nextTag: 4,
   liveTags: 8,
   pcids: 12,
-  owners: 16,
-  contexts: 144,
+  fills: 16,
+  flushes: 24,
+  drops: 32,
+  owners: 40,
+  contexts: 168,
 } as const;
 
 /** Names of a software TLB's contexts. */
 export class TlbNamesRecord {
   /** Bytes. */
-  static readonly SIZE = 16528;
+  static readonly SIZE = 16552;
   readonly #linear: LinearMemory;
 
   /** `at` is the record's linear address; with another one the object stands for another record. */
@@ -844,22 +847,49 @@ export class TlbNamesRecord {
     this.#linear.u32[(this.at + 12) >>> 2] = value;
   }
 
+  /** statistics: translations that were entered */
+  get fills(): bigint {
+    return this.#linear.u64[(this.at + 16) >>> 3]!;
+  }
+
+  set fills(value: bigint) {
+    this.#linear.u64[(this.at + 16) >>> 3] = value;
+  }
+
+  /** statistics: times that a context, or all, went */
+  get flushes(): bigint {
+    return this.#linear.u64[(this.at + 24) >>> 3]!;
+  }
+
+  set flushes(value: bigint) {
+    this.#linear.u64[(this.at + 24) >>> 3] = value;
+  }
+
+  /** statistics: times that the page of an address went */
+  get drops(): bigint {
+    return this.#linear.u64[(this.at + 32) >>> 3]!;
+  }
+
+  set drops(value: bigint) {
+    this.#linear.u64[(this.at + 32) >>> 3] = value;
+  }
+
   /** by tag: the context that has it, 0 none */
   owners(index: number): number {
-    return this.#linear.u32[((this.at + 16) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 40) >>> 2) + index]!;
   }
 
   setOwners(index: number, value: number): void {
-    this.#linear.u32[((this.at + 16) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 40) >>> 2) + index] = value;
   }
 
   /** by PCID: its context, and from bit 12 up the tag that it was given */
   contexts(index: number): number {
-    return this.#linear.u32[((this.at + 144) >>> 2) + index]!;
+    return this.#linear.u32[((this.at + 168) >>> 2) + index]!;
   }
 
   setContexts(index: number, value: number): void {
-    this.#linear.u32[((this.at + 144) >>> 2) + index] = value;
+    this.#linear.u32[((this.at + 168) >>> 2) + index] = value;
   }
 }
 

@@ -1,5 +1,6 @@
 /** Batches of addresses: how they are translated, and arrays for them that need no copying. */
 import { CODES } from "../../abi/index.js";
+import type { Releasable } from "../../api.js";
 import { checkInteger, show } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
@@ -31,7 +32,7 @@ const MOST = 2 ** 28;
  * views: take them from here again after anything that may have grown the memory (creating memories, spaces or buffers,
  * translating in a memory with a page source), which empties the old ones.
  */
-export class BatchBuffer {
+export class BatchBuffer implements Releasable {
   readonly #address: number;
   #input: BigUint64Array | undefined;
   #output: BigUint64Array | undefined;
@@ -73,7 +74,7 @@ export class BatchBuffer {
     this.linear.free(this.#address, this.length * 16);
   }
 
-  /** @internal For `using`; not in the types, which old compilers read. */
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

@@ -15,10 +15,16 @@ import type { CoreExports } from "../wasm/exports.js";
 import { guestFields, registersOf, type SpaceFields } from "./space-config.js";
 
 /** Settings of CR0, CR4 and EFER that are kept: a guest has a handful. */
-const MOST_MODES = 8;
+export const MOST_MODES = 8;
 const PCIDE = Number(bitOf(CR4, "PCIDE"));
 const LIMIT = 1n << 64n;
 const NOTHING: Partial<AddressSpaceConfig> = {};
+
+/** Settings of CR0, CR4 and EFER. */
+export interface KeptModes {
+  readonly modes: readonly Pick<PagingRegisters, "cr0" | "cr4" | "efer">[];
+  readonly next: number;
+}
 
 export class SpaceRegisters {
   readonly #exports: CoreExports;
@@ -57,6 +63,31 @@ export class SpaceRegisters {
   get fields(): SpaceFields {
     this.#settle();
     return this.#fields;
+  }
+
+  /** Settings of CR0, CR4 and EFER that are kept, and which of them the next one replaces. */
+  get kept(): KeptModes {
+    return { modes: this.#modes.map(({ cr0, cr4, efer }) => ({ cr0, cr4, efer })), next: this.#nextMode };
+  }
+
+  /**
+   * Takes registers and options, and settings that were kept with them, whatever there was before; the record is left with
+   * the last of those settings.
+   */
+  adopt(config: AddressSpaceConfig, fields: SpaceFields, { modes, next }: KeptModes): void {
+    const record = this.#record;
+    this.#forget();
+    this.replace(config, fields);
+    for (const { cr0, cr4, efer } of modes) {
+      record.cr0 = cr0;
+      record.cr4 = cr4;
+      record.efer = efer;
+      this.#now = { cr0, cr3: 0n, cr4, efer };
+      this.#exports.configure(record.at);
+      record.cr3Refused = this.#refused();
+      this.#keep();
+    }
+    if (this.#modes.length === modes.length) this.#nextMode = next;
   }
 
   /** Other registers or options are in the record, and derived. */
@@ -165,6 +196,10 @@ export class SpaceRegisters {
     // Without linear-address masking the record lacks bits that CR3 has, which another mode may refuse.
     const { lam = true } = this.#config.cpu ?? {};
     if (this.#latches || !lam || this.#find(cr0, cr4, efer) !== undefined) return;
+    this.#keep();
+  }
+
+  #keep(): void {
     let saved = this.#modes[this.#nextMode];
     if (saved === undefined) {
       const at = this.#allocate();

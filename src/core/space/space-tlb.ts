@@ -13,7 +13,22 @@ const LEAST = 16;
 const MOST = 65536;
 
 /** Lines of the first level, at most: what lies in the processor's own cache. */
-const MOST_LINES = 4096;
+export const MOST_LINES = 4096;
+
+/**
+ * What a software TLB did since its space was made. Hits are not counted: most are found without a call of the core, and each
+ * would have to write.
+ */
+export interface TlbStatistics {
+  /** Entries that it has room for. */
+  readonly entries: number;
+  /** Translations that were entered: misses that ended well, and first writes to a page. */
+  readonly fills: number;
+  /** Times that a context was flushed, or everything: register writes, INVPCID, changes of the memory's slots. */
+  readonly flushes: number;
+  /** Times that the page of one address was dropped: INVLPG, INVPCID, faults. */
+  readonly drops: number;
+}
 
 export class SpaceTlb {
   readonly #address: number;
@@ -29,7 +44,7 @@ export class SpaceTlb {
     this.#linear = linear;
     this.#space = space;
     const entries = config.tlbEntries!;
-    if (!Number.isInteger(entries) || entries < LEAST || entries > MOST || (entries & (entries - 1)) !== 0) {
+    if (!isTlbSize(entries)) {
       throw new ConfigError(`tlbEntries is ${show(entries)}, expected 0 or a power of two from ${LEAST} to ${MOST}`);
     }
     if (config.secondStage !== undefined) {
@@ -52,6 +67,12 @@ export class SpaceTlb {
   /** The lines of the first level (assembly/walk/tlb/tlb-lines.ts), four words each, as a view that is good until the memory grows. */
   lines(): Int32Array {
     return new Int32Array(this.#linear.memory.buffer, this.#space.tlbLines, this.#lines * 4);
+  }
+
+  get statistics(): TlbStatistics {
+    const { fills, flushes, drops } = new TlbNamesRecord(this.#linear, this.#space.tlbNames);
+    const entries = this.#space.tlbMask + 1;
+    return { entries, fills: Number(fills), flushes: Number(flushes), drops: Number(drops) };
   }
 
   /** After a change that failed and was taken back: the context that the record names is the current one again. */
@@ -87,6 +108,11 @@ export class SpaceTlb {
   dispose(): void {
     this.#linear.free(this.#address, this.#size);
   }
+}
+
+/** A power of two that a TLB can have entries. */
+export function isTlbSize(entries: number): boolean {
+  return Number.isInteger(entries) && entries >= LEAST && entries <= MOST && (entries & (entries - 1)) === 0;
 }
 
 /**

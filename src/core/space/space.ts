@@ -7,6 +7,7 @@ import type {
   GuestMemory,
   Leaf,
   PagingMode,
+  Releasable,
   SpaceConfiguration,
   Translation,
   U64,
@@ -35,8 +36,8 @@ import { throwBadPdptes } from "./pdpte-errors.js";
 import { MODES, pageShift, readSteps, readTranslation } from "./results.js";
 import { guestFields, type SpaceFields, writeFields } from "./space-config.js";
 import { LeafListing } from "./space-leaves.js";
-import { SpaceRegisters } from "./space-registers.js";
-import { SpaceTlb } from "./space-tlb.js";
+import { type KeptModes, SpaceRegisters } from "./space-registers.js";
+import { SpaceTlb, type TlbStatistics } from "./space-tlb.js";
 
 /** What of an access word a line is compared with: bits below those of the page. A shadow-stack access has Implicit there. */
 const LINE_BITS = Number(ACCESS.fields.reduce((mask, field) => mask | bitOf(ACCESS, field.name), 0n)) & 0xfff;
@@ -46,7 +47,26 @@ const NO_LINES = new Int32Array(0);
 /** `translate` gives this for a page that has to be read first; no error code comes with it. */
 const MISSING = -1 - (Status.MissingPage << 16);
 
-export class CoreSpace implements AddressSpace {
+/** Registers of a guest's space: as its guest would read them. */
+export interface GuestRegisters {
+  readonly cr0: bigint;
+  readonly cr3: bigint;
+  readonly cr4: bigint;
+  readonly efer: bigint;
+  readonly pkru: number;
+  /** IA32_PKRS. */
+  readonly pkrs: number;
+}
+
+/** @internal */
+export interface SpaceParts {
+  readonly linear: LinearMemory;
+  readonly record: SpaceRecord;
+  readonly registers: SpaceRegisters | undefined;
+  readonly second: AddressSpace | undefined;
+}
+
+export class CoreSpace implements AddressSpace, Releasable {
   /**
    * Linear address of the SPACE record, the first argument of the core's calls. `declare`: a field that begins as
    * undefined would be checked for being a number in every call.
@@ -63,7 +83,7 @@ export class CoreSpace implements AddressSpace {
   readonly #second: CoreSpace | undefined;
   /** Spaces whose second stage this is: they end with it. */
   readonly #firstStages = new Set<CoreSpace>();
-  readonly #made: SpaceConfiguration;
+  #made: SpaceConfiguration;
   /** Of a guest's space. */
   readonly #registers: SpaceRegisters | undefined;
   #mode: PagingMode;
@@ -171,6 +191,62 @@ export class CoreSpace implements AddressSpace {
 
   get configuration(): SpaceConfiguration {
     return this.#registers === undefined ? this.#made : { kind: "guest", config: this.#registers.config };
+  }
+
+  /** The registers of a guest's space as they are now; of EPT and NPT, which have others, undefined. */
+  get registers(): GuestRegisters | undefined {
+    if (this.#registers === undefined) return undefined;
+    const { cr0, cr3, cr4, efer, pkru = 0, pkrs = 0 } = this.#registers.config;
+    return { cr0: BigInt(cr0), cr3: BigInt(cr3), cr4: BigInt(cr4), efer: BigInt(efer), pkru, pkrs };
+  }
+
+  /** The latched PDPTEs; undefined outside PAE paging, and where they are read in each walk. */
+  get pdptes(): readonly [bigint, bigint, bigint, bigint] | undefined {
+    this.#requireLive();
+    const { mode, features } = this.#record;
+    if (mode !== CODES.MODE_PAE || (features & CODES.FEATURE_LIVE_PDPTES) !== 0) return undefined;
+    return [0, 1, 2, 3].map((index) => this.#record.pdptes(index)) as [bigint, bigint, bigint, bigint];
+  }
+
+  /** What the software TLB did; undefined where there is none. */
+  get tlbStatistics(): TlbStatistics | undefined {
+    this.#requireLive();
+    return this.#tlb?.statistics;
+  }
+
+  /** @internal What a saved state is made of (src/core/state). */
+  parts(): SpaceParts {
+    this.#requireLive();
+    return { linear: this.#linear, record: this.#record, registers: this.#registers, second: this.#second };
+  }
+
+  /**
+   * @internal Becomes what was saved, and lets `fill` do the same with its software TLB. Throws GeneralProtectionError for
+   * PDPTEs that cannot be, with nothing changed.
+   */
+  adopt(configuration: SpaceConfiguration, fields: SpaceFields, kept: KeptModes, fill: () => void): void {
+    this.#requireLive();
+    const record = this.#record;
+    const before = this.#linear.u8.slice(this.pointer, this.pointer + SpaceRecord.SIZE);
+    const { tlb } = record;
+    // Until it is sure that this succeeds, no context of the TLB gets another name.
+    record.tlb = 0;
+    try {
+      this.#apply(fields);
+    } catch (error) {
+      this.#linear.u8.set(before, this.pointer);
+      throw error;
+    }
+    record.tlb = tlb;
+    if (configuration.kind === "guest") {
+      this.#registers!.adopt(configuration.config, fields, kept);
+      this.#apply(fields);
+      this.#registers!.replace(configuration.config, fields);
+    } else this.#made = configuration;
+    this.#mode = this.#modeNow();
+    fill();
+    this.#tlb?.reenter();
+    this.#viewLines();
   }
 
   /**
@@ -534,7 +610,7 @@ export class CoreSpace implements AddressSpace {
     this.#linear.free(this.pointer, SpaceRecord.SIZE);
   }
 
-  /** @internal For `using`; not in the types, which old compilers read. */
+  /** For `using`. */
   [Symbol.dispose](): void {
     this.dispose();
   }

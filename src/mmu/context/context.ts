@@ -279,6 +279,26 @@ export class PagingContext {
     return NONE.map((_, i) => this.core.mmu.shadowReserved(i));
   }
 
+  /** @internal What a saved state is made of, besides its records. */
+  get kept() {
+    const { hits, misses } = this.roots;
+    return {
+      ...{ base: this.#cpu.base, ext: this.#cpu.ext, root: this.#root, stale: this.#stale, keyMask: this.#keyMask },
+      ...{ guestReserved: [...this.#guestReserved], hits, misses },
+    };
+  }
+
+  /** @internal */
+  adopt(kept: PagingContext["kept"]): void {
+    this.#cpu = { base: kept.base, ext: kept.ext };
+    this.#root = kept.root;
+    this.#stale = kept.stale;
+    this.#keyMask = kept.keyMask;
+    this.#guestReserved.splice(0, this.#guestReserved.length, ...kept.guestReserved);
+    this.roots.hits = kept.hits;
+    this.roots.misses = kept.misses;
+  }
+
   /** What can be compared with a kernel's state. */
   state() {
     const { mmu, space } = this.core;

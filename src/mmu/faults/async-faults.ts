@@ -15,6 +15,12 @@ export class AsyncFaults {
     return [...this.#waits.values()];
   }
 
+  /** @internal Waits for these and for nothing else. */
+  adopt(waits: readonly AsyncFault[]): void {
+    this.#waits.clear();
+    for (const wait of waits) this.#waits.set(wait.gfn, wait);
+  }
+
   /** The fault in progress waits for its page, `first` where none for the gfn did before. */
   add(): { readonly waits: AsyncFault; readonly first: boolean } {
     const { core, mmu, isDirect } = this.cpu;

@@ -70,6 +70,18 @@ export class VcpuFaults {
   /** Of the fault in progress: bits 63:32 of its error code, for its events. */
   #high = 0n;
 
+  /** @internal What a saved state is made of. */
+  get kept() {
+    return { high: this.#high, waits: this.waits, last: this.#writeProtected.last };
+  }
+
+  /** @internal */
+  adopt(kept: VcpuFaults["kept"]): void {
+    this.#high = kept.high;
+    this.#async.adopt(kept.waits);
+    this.#writeProtected.last = kept.last;
+  }
+
   /** See Vcpu.pageFault. */
   pageFault(address: bigint, errorCode: number, options?: FaultOptions): FaultOutcome {
     // More would take time that each fault has: what is of the right type is taken modulo its width.

@@ -9,14 +9,15 @@ import type { FaultOptions, WalkOutcome } from "./outcome.js";
 
 const PFERR = { p: flagOf(PFERR_TABLE, "P"), w: flagOf(PFERR_TABLE, "W"), u: flagOf(PFERR_TABLE, "U") } as const;
 
-/** What the vCPU gave a table up for last. */
-interface LastRetry {
+/** The instruction and the address. */
+export interface LastRetry {
   readonly rip: bigint | undefined;
   readonly address: bigint;
 }
 
 export class WriteProtectedFaults {
-  #last: LastRetry | undefined;
+  /** @internal What the vCPU gave a table up for last, where nothing else came since. */
+  last: LastRetry | undefined;
 
   constructor(
     readonly vm: Machine,
@@ -28,8 +29,8 @@ export class WriteProtectedFaults {
   handle(address: bigint, errorCode: number, options: FaultOptions): boolean {
     const { rip } = options;
     // Given up once already: the instruction needs the table to run.
-    if (this.#last !== undefined && this.#last.rip === rip && this.#last.address === address) return false;
-    this.#last = undefined;
+    if (this.last !== undefined && this.last.rip === rip && this.last.address === address) return false;
+    this.last = undefined;
     const tableWrite = options.guestTable === true && (errorCode & PFERR.p) !== 0 && (errorCode & PFERR.w) !== 0;
     const wanted = this.cpu.isDirect ? tableWrite : options.eventDelivery === true;
     return wanted && this.unprotect(address, options, false);
@@ -41,7 +42,7 @@ export class WriteProtectedFaults {
    */
   unprotect(address: bigint, { rip, cpl }: FaultOptions, always: boolean): boolean {
     const found = this.#zap(address, cpl === 3 ? PFERR.w | PFERR.u : PFERR.w);
-    if (found || always) this.#last = { rip, address };
+    if (found || always) this.last = { rip, address };
     return found;
   }
 

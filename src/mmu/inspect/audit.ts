@@ -52,6 +52,8 @@ class Audit {
   readonly #leaves = new Map<number, { page: ShadowPage; index: number; gfn: bigint; slot: Memslot | undefined }>();
   readonly #parents = new Map<number, Set<number>>();
   readonly #rules: SpteRules;
+  /** gfns of tables that must not be written unnoticed, ascending, by address space. */
+  readonly #protected: readonly (readonly bigint[])[];
 
   constructor(readonly vm: Machine) {
     this.#rules = new SpteRules(vm);
@@ -63,6 +65,14 @@ class Audit {
       .filter((page) => !active.includes(page) && !tdp.includes(page));
     this.#pages = [...active, ...new Set(zapped)].map((pointer) => readPage(vm, pointer));
     for (const page of this.#pages) this.#byPointer.set(page.pointer, page);
+    this.#protected = [0, 1].map((space) => {
+      const tables = this.#pages.filter((page) => roleSmm(page.role) === space && this.#isProtected(page));
+      return tables.map(({ gfn }) => gfn).sort((a, b) => (a < b ? -1 : 1));
+    });
+  }
+
+  #isProtected(page: ShadowPage): boolean {
+    return !roleIsInvalid(page.role) && !this.vm.pages.isObsolete(page.pointer) && this.#hasGptes(page) && !page.unsync;
   }
 
   run(): AuditProblem[] {
@@ -200,18 +210,15 @@ class Audit {
 
   /** A table that must not be written unnoticed lies in the range of a leaf. */
   #forbidsWriting(slot: Memslot, gfn: bigint, level: number): boolean {
-    const pages = 1n << BigInt(9 * (level - 1));
-    return this.#pages.some((page) => {
-      if (roleIsInvalid(page.role) || this.vm.pages.isObsolete(page.pointer) || !this.#hasGptes(page) || page.unsync)
-        return false;
-      return roleSmm(page.role) === slot.addressSpace && page.gfn >= gfn && page.gfn < gfn + pages;
-    });
+    const tables = this.#protected[slot.addressSpace]!;
+    return lowerBound(tables, gfn) < lowerBound(tables, gfn + (1n << BigInt(9 * (level - 1))));
   }
 
   #parentList(page: ShadowPage): void {
     const wanted = this.#parents.get(page.pointer) ?? new Set<number>();
     const found = this.#core.pages.parents(page.pointer);
-    const missing = [...wanted].filter((sptep) => !found.includes(sptep));
+    const known = new Set(found);
+    const missing = [...wanted].filter((sptep) => !known.has(sptep));
     const extra = found.filter((sptep) => !wanted.has(sptep));
     if (missing.length > 0) this.#report("parents", page, undefined, `the list lacks ${missing.map(hex).join(", ")}`);
     if (extra.length > 0 || found.length > wanted.size + extra.length) {
@@ -340,6 +347,18 @@ function isAboveGuest({ role, low }: ShadowPage): boolean {
   return (
     roleIsPaeRoot(role) || (low & SHADOW_CODES.LOW_LATCHED) !== 0 || (roleIsPromoted(role) && roleGuestLevel(role) < 4)
   );
+}
+
+/** How many of `sorted` are less than `value`. */
+function lowerBound(sorted: readonly bigint[], value: bigint): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (sorted[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function popcount(bits: bigint): number {

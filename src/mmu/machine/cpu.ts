@@ -144,6 +144,36 @@ export class Cpu {
     checkLinear(address, this.linearWidth > 32);
   }
 
+  /** @internal What a saved state is made of, besides its records. */
+  get kept() {
+    const { requests, inGuestMode, hardwarePdptes, pdpteFields, walksNested } = this;
+    const { ac, mmioGva, mmioGfn, mmioGeneration, mmioAccess, pdptesRead } = this.core.record;
+    return {
+      ...{
+        registers: this.#registers,
+        smm: this.#smm,
+        requests,
+        inGuestMode,
+        hardwarePdptes,
+        pdpteFields,
+        walksNested,
+      },
+      record: { ac, mmioGva, mmioGfn, mmioGeneration, mmioAccess, pdptesRead },
+    };
+  }
+
+  /** @internal Its records but those of its contexts are as they were saved. */
+  adopt(kept: Cpu["kept"]): void {
+    this.registers = kept.registers;
+    this.inSmm = kept.smm;
+    this.requests = kept.requests;
+    this.inGuestMode = kept.inGuestMode;
+    this.hardwarePdptes = kept.hardwarePdptes;
+    this.pdpteFields = kept.pdpteFields;
+    if (kept.walksNested) this.use(this.guestMmu, this.nestedMmu);
+    Object.assign(this.core.record, kept.record);
+  }
+
   /** Every root page in use. */
   rootPages(): number[] {
     return [...this.rootMmu.roots.pages(), ...this.guestMmu.roots.pages()];

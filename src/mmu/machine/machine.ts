@@ -2,7 +2,6 @@
 import { flagOf } from "../../abi/bits.js";
 import { type KernelRuleName, RULE_BITS } from "../../abi/kernel-rules.js";
 import { MANUAL_DIRTY_LOG } from "../../abi/kvm.js";
-import type { Core } from "../../core/core.js";
 import { MmuCore } from "../../core/mmu/mmu-core.js";
 import { TdpCore } from "../../core/mmu/tdp-core.js";
 import { BusyError, DisposedError } from "../../errors.js";
@@ -38,13 +37,15 @@ export interface PageName {
 }
 
 export class Machine implements CpuHome, HostPagesHome, VmFormats {
+  /** @internal What it was made of, as it was then. */
+  readonly config: VirtualMachineConfig;
   /** Its records, tables and operations in the Wasm. */
   readonly core: MmuCore;
   readonly slots: Memslots;
   readonly guest: GuestMemory;
   readonly hostPages: HostPages;
   readonly pages: PageStore;
-  readonly events: EventBuffer;
+  events: EventBuffer;
   /** Serves direct roots; undefined where they are classic ones. */
   readonly tdpMmu: TdpMmu | undefined;
   limits: FormatLimits;
@@ -74,8 +75,9 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
   #occupation: string | undefined;
 
   /** Throws ConfigError and OutOfMemoryError; nothing stays allocated then. */
-  constructor(core: Core, config: VirtualMachineConfig) {
+  constructor(core: ConstructorParameters<typeof MmuCore>[0], config: VirtualMachineConfig) {
     checkVmConfig(config);
+    this.config = { ...config };
     const masks = masksOf(config);
     this.limits = limitsOf(config, masks);
     this.tdp = tdpOf(config, masks, this.limits);
@@ -231,6 +233,15 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     this.slots.aliasMask = mask >> 12n;
     this.core.vm.aliasMask = mask >> 12n;
     this.core.vm.executeOnly = executeOnly >> 12n;
+  }
+
+  /** @internal Frees everything of a machine that nobody has seen, whatever is in its records. */
+  abandon(): void {
+    this.#disposed = true;
+    for (const cpu of this.cpus) cpu.core.release();
+    this.slots.dispose();
+    this.pages.abandon();
+    this.core.dispose();
   }
 
   /** Frees everything. Idempotent. */

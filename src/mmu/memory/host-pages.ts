@@ -108,6 +108,17 @@ export class HostPages {
     }
   }
 
+  /** @internal Pages of a slot that are looked at again, in that order; undefined without a host. */
+  absent(slot: Memslot): readonly bigint[] | undefined {
+    const gfns = this.#absent.get(slot);
+    return gfns && [...gfns];
+  }
+
+  /** @internal */
+  setAbsent(slot: Memslot, gfns: readonly bigint[]): void {
+    this.#absent.set(slot, new Set(gfns));
+  }
+
   /** What the host has behind the pages of a slot that is going to be added. */
   look(slot: Memslot): Map<bigint, HostPage> {
     const found = new Map<bigint, HostPage>();

@@ -18,6 +18,18 @@ const AHEAD = 8;
 /** but with no more than this many. */
 const MOST_AHEAD = 128;
 
+/** What is in stock: linear addresses, the next one to be taken last. */
+export interface Stock {
+  readonly tables: readonly number[];
+  readonly arrays: readonly number[];
+  readonly headers: readonly number[];
+  /** The table for the low zone, 0 for none. */
+  readonly low: number;
+  /** Headers that were ever made. */
+  readonly made: number;
+  readonly stocked: boolean;
+}
+
 export class MemoryCaches {
   readonly #tables: number[] = [];
   readonly #arrays: number[] = [];
@@ -88,6 +100,29 @@ export class MemoryCaches {
     this.#tables.push(table);
     if (array !== 0) this.#arrays.push(array);
     this.#headers.push(header);
+  }
+
+  /** @internal What a saved state is made of. */
+  get stock(): Stock {
+    const { stocked } = this;
+    const [tables, arrays, headers] = [this.#tables, this.#arrays, this.#headers].map((one) => [...one]);
+    return { tables: tables!, arrays: arrays!, headers: headers!, low: this.#low ?? 0, made: this.#made, stocked };
+  }
+
+  /** @internal Has this in stock and nothing else. */
+  set stock(stock: Stock) {
+    this.#tables.splice(0, this.#tables.length, ...stock.tables);
+    this.#arrays.splice(0, this.#arrays.length, ...stock.arrays);
+    this.#headers.splice(0, this.#headers.length, ...stock.headers);
+    this.#low = stock.low === 0 ? undefined : stock.low;
+    this.#made = stock.made;
+    this.stocked = stock.stocked;
+  }
+
+  /** @internal The tables that were decrypted by another owner of the same state are this one's. */
+  decryptLow(others: readonly number[]): void {
+    const low = this.#low === undefined ? others : [...others, this.#low];
+    for (const table of low) this.encryption?.decrypt(BigInt(table));
   }
 
   /** Gives up the cached low page, if there is one. */

@@ -17,30 +17,31 @@ const MMU_PRESENT = bitOf(SPTE, "MMU_PRESENT");
 
 export class PageStore {
   readonly caches: MemoryCaches;
-  readonly #memory: PageMemory;
+  /** @internal */
+  readonly memory: PageMemory;
 
   /** Throws OutOfMemoryError. */
   constructor(
     readonly core: MmuCore,
     encryption: EncryptionHooks | undefined,
   ) {
-    this.#memory = new PageMemory(core);
-    this.caches = new MemoryCaches(this.#memory, encryption);
+    this.memory = new PageMemory(core);
+    this.caches = new MemoryCaches(this.memory, encryption);
   }
 
   /** Pages that can be found by name. */
   get named(): number {
-    return this.#memory.hash.size;
+    return this.memory.hash.size;
   }
 
   /** Whether a page can be found by name. */
   isNamed(page: number): boolean {
-    return this.#memory.hash.has(page);
+    return this.memory.hash.has(page);
   }
 
   /** A page cannot be found by name any more, though it is there: for tests of the audit. */
   forgetName(page: number): void {
-    this.#memory.hash.remove(page);
+    this.memory.hash.remove(page);
   }
 
   /**
@@ -49,9 +50,9 @@ export class PageStore {
    */
   provide(vcpu: VcpuCore, context: ContextCore, settle: () => void): number {
     const { record } = vcpu;
-    const { hash } = this.#memory;
+    const { hash } = this.memory;
     const found = hash.find(record, context.space, this.core.vm.validGen);
-    this.#memory.reserve();
+    this.memory.reserve();
     const usable = vcpu.requestAdopt(found);
     settle();
     if (usable) return found;
@@ -66,7 +67,7 @@ export class PageStore {
 
   /** Takes back the pages that the core has freed. */
   collectFreed(): void {
-    this.#memory.collectFreed((page, role) => this.caches.give(page, (role & ROLE_PAE_ROOT) !== 0));
+    this.memory.collectFreed((page, role) => this.caches.give(page, (role & ROLE_PAE_ROOT) !== 0));
   }
 
   /** The page that entry `index` of a page links to, 0 for none. */
@@ -91,6 +92,19 @@ export class PageStore {
   /** The active pages, newest first. */
   active(): number[] {
     return this.core.pages.active();
+  }
+
+  /** @internal The tables of the low zone are read without encryption from here on. */
+  decryptLow(): void {
+    const roots = this.core.pages.bound(this.memory.blocks.tables).filter((page) => {
+      return (this.core.pages.role(page) & ROLE_PAE_ROOT) !== 0;
+    });
+    this.caches.decryptLow(roots.map((page) => this.core.pages.header(page).spt));
+  }
+
+  /** @internal Frees everything as if it had never been made: nobody is told. */
+  abandon(): void {
+    this.memory.dispose();
   }
 
   /** Frees everything; nothing counts as stocked afterwards. */

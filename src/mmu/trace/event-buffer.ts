@@ -1,5 +1,6 @@
 /** The event buffer of a VM: off by default; what the core recorded is decoded and passed on after each operation. */
 import type { EventRing } from "../../core/mmu/event-ring.js";
+import { BusyError } from "../../errors.js";
 import { decodeEvent, type EventMasks, type MmuTraceEvent } from "./events.js";
 
 export class EventBuffer {
@@ -8,7 +9,7 @@ export class EventBuffer {
    * caller of that operation, and the events behind the one that it threw for come with the next operation.
    */
   sink: ((event: MmuTraceEvent) => void) | undefined;
-  readonly #ring: EventRing;
+  #ring: EventRing;
   readonly #masks: EventMasks;
   /** See FaultInfo. */
   readonly #writeProtected: boolean;
@@ -26,6 +27,24 @@ export class EventBuffer {
   /** Events that found no room in the buffer since the VM was made. Each operation that lost some ends with `lost_events`. */
   get lost(): number {
     return this.#lost;
+  }
+
+  /** @internal What was decoded and not passed on, and events lost: what a saved state is made of. Throws BusyError. */
+  get kept(): { readonly waiting: readonly MmuTraceEvent[]; readonly lost: number } {
+    if (this.#passingOn) throw new BusyError("not while events are passed on");
+    return { waiting: this.#waiting, lost: this.#lost };
+  }
+
+  /** @internal Goes on with another ring and what waited there, for the same receiver. */
+  adopt({ waiting, lost }: EventBuffer["kept"], ring: EventRing = this.#ring): void {
+    this.#ring = ring;
+    this.#waiting = [...waiting];
+    this.#lost = lost;
+  }
+
+  /** @internal */
+  get ring(): EventRing {
+    return this.#ring;
   }
 
   /** Passes on what has been recorded since the last call; of a fault, whose error code has `high` above bit 31. */
@@ -49,7 +68,10 @@ export class EventBuffer {
     this.#passingOn = true;
     let next = 0;
     try {
-      while (next < this.#waiting.length) this.sink?.(this.#waiting[next++]!);
+      while (next < this.#waiting.length) {
+        const event = this.#waiting[next++]!;
+        this.sink?.(event);
+      }
     } finally {
       this.#waiting = this.#waiting.slice(next);
       this.#passingOn = false;

@@ -8,6 +8,7 @@ import { type Vcpu, VirtualMachine } from "../../../src/mmu/index.js";
 import type { Memslot } from "../../../src/mmu/memory/memslots.js";
 import { core } from "../guest.js";
 import { DirtyLogs } from "./dirty-truth.js";
+import { hooks } from "./hooks.js";
 import { Host } from "./host.js";
 import { Judge } from "./judge.js";
 import { onKernel } from "./kernels.js";
@@ -64,6 +65,7 @@ export class DirectMachine {
       tdpMmu,
       manualDirtyLog,
       hostMemory: host,
+      eventCapacity: hooks.eventCapacity,
     });
     this.judge = new Judge(this.vm, host, kind.format);
     this.#logs = new DirtyLogs(this.vm, manualDirtyLog, (id) => (id === 0 ? [0, 1] : [0]));

@@ -10,6 +10,7 @@ import type { Memslot } from "../../../src/mmu/memory/memslots.js";
 import { core } from "../guest.js";
 import { ACCESSES, faultCode } from "./direct-machine.js";
 import { DirtyLogs } from "./dirty-truth.js";
+import { hooks } from "./hooks.js";
 import { Host } from "./host.js";
 import { Judge } from "./judge.js";
 import { onKernel } from "./kernels.js";
@@ -85,6 +86,7 @@ export class LayoutMachine {
     const { tdpMmu, manualDirtyLog, rangedFlush, maxHugeLevel, mmioCaching } = kind;
     const options = { tdpMmu, manualDirtyLog, rangedFlush, maxHugeLevel, mmioCaching };
     this.vm = new VirtualMachine(core(), {
+      eventCapacity: hooks.eventCapacity,
       ...onKernel(machine.config, kind.kernel),
       ...options,
       hostMemory: this.host,

@@ -1,5 +1,6 @@
 /** Running one sequence of operations on a machine. */
 import type { VirtualMachine } from "../../../src/mmu/index.js";
+import { hooks } from "./hooks.js";
 
 /** Operations between two audits; each of them is checked. */
 const AUDIT_EVERY = 10;
@@ -22,6 +23,7 @@ export function runMachine<Step extends readonly number[]>(
     steps.forEach((step, i) => {
       const thorough = i % AUDIT_EVERY === 0 || i === steps.length - 1;
       try {
+        hooks.before?.(vm, i);
         machine.step(step);
         machine.check(thorough);
         if (thorough) noneOf("the audit found", vm.audit());
@@ -29,6 +31,7 @@ export function runMachine<Step extends readonly number[]>(
         throw new Error(`operation ${i} (${step.join(" ")}): ${error}`);
       }
     });
+    hooks.after?.(vm);
     for (const counter of ["SYNC_MISMATCH", "BROKEN"] as const) {
       if (vm.counter(counter) !== 0) throw new Error(`counter ${counter} is ${vm.counter(counter)}`);
     }

@@ -15,6 +15,7 @@ import { createReference } from "x86-paging/reference";
 import { guestLevel } from "x86-paging/role";
 import { loadShared } from "x86-paging/shared";
 import { decodeSpte } from "x86-paging/spte";
+import { createSpace, saveSpace } from "x86-paging/state";
 
 const [dumpFile, address, vector] = process.argv.slice(2);
 const exported = (name) => readFileSync(fileURLToPath(import.meta.resolve(`x86-paging/${name}`)));
@@ -34,6 +35,7 @@ const translations = spaces.map((space) => {
   const result = space.translate(BigInt(address), Access.Read);
   return result.ok ? result.pa.toString(16) : `status ${result.status}`;
 });
+const again = createSpace(engines[0], spaces[0].memory, saveSpace(spaces[0]));
 const { checks } = explain(spaces[1], BigInt(address), Access.Read);
 file.close();
 
@@ -44,6 +46,7 @@ console.log(
   JSON.stringify({
     version: JSON.parse(exported("package.json")).version,
     translations,
+    again: again.translate(BigInt(address), Access.Read).ok,
     checks: checks.length > 0,
     vector: runVector(engines[2], parseVector(vector, 1)).passed,
     difference: fuzzRound(engines[1], engines[3], 1, 20) ?? "none",

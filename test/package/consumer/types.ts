@@ -24,6 +24,7 @@ import { createReference } from "x86-paging/reference";
 import { type Era, layoutOf } from "x86-paging/role";
 import { loadShared, type SharedOptions } from "x86-paging/shared";
 import { type DecodedSpte, decodeSpte } from "x86-paging/spte";
+import { createSpace, type State, saveSpace } from "x86-paging/state";
 
 export async function open(file: string | Blob, url: URL): Promise<AddressSpace> {
   const dump = typeof file === "string" ? await openDumpFile(file) : (await openDumpAsync(file)).dump;
@@ -49,6 +50,8 @@ export function batch(core: Core, addresses: BigUint64Array<ArrayBuffer>): BigUi
   return output;
 }
 
+export const saved = (space: AddressSpace): State => saveSpace(space);
+export const made = (core: Core, state: Uint8Array): CoreSpace => createSpace(core, core.createMemory({}), state);
 export const why = (space: AddressSpace): Explanation => explain(space, 0n, Access.Write);
 export const leaves = (space: AddressSpace): Leaf[] => [...space.leaves()];
 export const spte = (word: bigint): DecodedSpte => decodeSpte(word, { format: "npt", level: 2 });
