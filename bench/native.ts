@@ -19,6 +19,8 @@ export interface Native {
   /** The same by the core's plans in blocks; `count` is a multiple of 256. */
   blocks(input: number, output: number, count: number, access: number): void;
   enumerate(output: number): number;
+  /** `count` operations by their number in bench/registers.ts. */
+  operation(number: number, count: number, root: number): number;
   /** A boot stream by the walk, with a software TLB of so many entries (a power of two) where that is not 0. */
   boot(
     op: Uint8Array,

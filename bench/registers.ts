@@ -1,6 +1,7 @@
 /** What an emulator's guest does beside accesses: register writes, invalidations, page-table isolation. */
 import type { CoreSpace } from "../src/core/index.js";
 import { build, type Machine } from "./machine.js";
+import { attachNative, type Native } from "./native.js";
 import type { Section } from "./report.js";
 import { type Candidate, compare, type RoundOptions } from "./rounds.js";
 
@@ -72,7 +73,29 @@ function isolated(name: string, { machine, space, root }: Guest): Candidate {
   return { name, work: WORK, run };
 }
 
-export function measureRegisters(options: RoundOptions): Section[] {
+/** What bench/native/walk.c does for `operation`, by number: with a TLB of 1,024 that flushes by generation. */
+const NATIVE_OPERATIONS = [
+  "writeCr3 that flushes",
+  "writeCr3 that keeps",
+  "INVLPG",
+  "PKRU",
+  "a walk with its TLB entry",
+  "a fault",
+  "a read of 32 bits across two pages",
+];
+
+/** The same in C, called in C: 32 times as many, so that the one call from here does not count. */
+function inNative(native: Native, { machine, root }: Guest): Candidate[] {
+  attachNative(native, machine);
+  const work = WORK * 32;
+  return NATIVE_OPERATIONS.map((name, number) => ({
+    name: `native C: ${name}`,
+    work,
+    run: () => native.operation(number, work, Number(root)),
+  }));
+}
+
+export function measureRegisters(native: Native | undefined, options: RoundOptions): Section[] {
   const guests = new Map<string, Guest>();
   const guest = (tlbEntries: number, cr4: bigint) => {
     const key = `${tlbEntries} ${cr4}`;
@@ -101,6 +124,8 @@ export function measureRegisters(options: RoundOptions): Section[] {
     repeated("CR0.WP", (i) => space.update({ cr0: 0x8000_0001 + ((i & 1) << 16) })),
     repeated("CR4.PGE, which flushes", (i) => space.update({ cr4: 0x20 | ((i & 1) << 7) })),
     repeated("INVLPG", (i) => space.invlpg(i << 12)),
+    repeated("a read of 32 bits across two pages", (i) => plain.space.data.fast.readU32(0, (i << 12) + 0xffe, 0)),
+    ...(native === undefined ? [] : inNative(native, plain)),
   ];
   const isolation = [isolated("without a TLB", guest(0, PCIDE)), isolated("with a TLB of 1,024", tagged)];
   const sections = [

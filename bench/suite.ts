@@ -58,7 +58,7 @@ export const benchmarks: Benchmarks = {
     }));
     units.push({ title: "Software TLB", run: () => ({ sections: [measureTlb(nativeOrNone(), options)] }) });
     units.push({ title: "Memory access", run: () => ({ sections: measureAccess(options) }) });
-    units.push({ title: "An emulator's day", run: () => ({ sections: measureRegisters(options) }) });
+    units.push({ title: "An emulator's day", run: () => ({ sections: measureRegisters(nativeOrNone(), options) }) });
     if (hasBootStream()) {
       const run = () => ({ sections: measureBoot(nativeOrNone(), options) });
       units.push({ title: "An emulator's day: the boot of a guest", run });

@@ -316,6 +316,77 @@ static napi_value boot(napi_env env, napi_callback_info info) {
   return result;
 }
 
+/** What an emulator's MMU keeps beside its tables, for the operations below: each is a call of its own, as in an emulator. */
+static struct mmu {
+  struct space space;
+  uint32_t pcid, context, pkru;
+  struct cached cache[1024];
+} mmu;
+
+#define APART __attribute__((noinline)) static
+
+APART void write_cr3(struct mmu *m, uint64_t value) {
+  m->space.root = value & m->space.address_mask;
+  m->pcid = value & 0xfff;
+  if (!(value >> 63)) number_of[m->pcid] = 0;
+  if (last_number > 0xff0) {
+    memset(m->cache, 0, sizeof m->cache);
+    memset(number_of, 0, sizeof number_of);
+    last_number = 0;
+  }
+  m->context = number(m->pcid);
+}
+
+APART void invlpg(struct mmu *m, uint64_t va) {
+  struct cached *at = &m->cache[(va >> 12 ^ va >> 24) & 1023];
+  if (at->key >> 28 == (va & 0xfffffffff000) >> 12) at->key = 0;
+}
+
+APART void wrpkru(struct mmu *m, uint32_t value) {
+  m->pkru = value;
+}
+
+/** A walk, and an entry for what it gives; a fault is as large as what the walk gives. */
+APART uint64_t fill(struct mmu *m, uint64_t va, uint32_t access) {
+  const uint64_t pa = walk(&m->space, va, access);
+  if (pa & FAULT) return pa;
+  struct cached *at = &m->cache[(va >> 12 ^ va >> 24) & 1023];
+  at->key = key_of(va, access >> 1 & 15, is_global(&m->space, va) ? 0 : m->context);
+  at->frame = pa & ~0xfffull;
+  return pa;
+}
+
+APART uint64_t read_across(struct mmu *m, uint64_t va) {
+  const uint64_t first = walk(&m->space, va, 0), second = walk(&m->space, va + 4 & ~0xfffull, 0);
+  if ((first | second) & FAULT) return FAULT;
+  const int here = 4096 - (va & 0xfff);
+  uint32_t value = 0;
+  memcpy(&value, m->space.ram + first % m->space.size, here);
+  memcpy((char *)&value + here, m->space.ram + second % m->space.size, 4 - here);
+  return value;
+}
+
+/** operation(number, count, root): so many of bench/registers.ts's NATIVE_OPERATIONS */
+static napi_value operation(napi_env env, napi_callback_info info) {
+  size_t argc = 3;
+  napi_value args[3], result;
+  napi_get_cb_info(env, info, &argc, args, NULL, NULL);
+  const uint64_t what = argument(env, args[0]), n = argument(env, args[1]), root = argument(env, args[2]);
+  mmu.space = the_space;
+  uint64_t sum = 0;
+  for (uint64_t i = 0; i < n; i++) {
+    if (what == 0) write_cr3(&mmu, root);
+    else if (what == 1) write_cr3(&mmu, root | 1 + (i & 1) | 1ull << 63);
+    else if (what == 2) invlpg(&mmu, i << 12);
+    else if (what == 3) wrpkru(&mmu, i);
+    else if (what == 4) sum += fill(&mmu, 0x1000 + (i << 12), 0);
+    else if (what == 5) sum += fill(&mmu, 0x80000000 + (i << 12), 0);
+    else sum += read_across(&mmu, (i << 12) + 0xffe);
+  }
+  napi_create_double(env, (double)sum, &result);
+  return result;
+}
+
 static void export(napi_env env, napi_value exports, const char *name, napi_callback call) {
   napi_value function;
   napi_create_function(env, name, NAPI_AUTO_LENGTH, call, NULL, &function);
@@ -329,5 +400,6 @@ NAPI_MODULE_INIT() {
   export(env, exports, "blocks", blocks);
   export(env, exports, "enumerate", enumerate);
   export(env, exports, "boot", boot);
+  export(env, exports, "operation", operation);
   return exports;
 }
