@@ -191,7 +191,12 @@ export const PLACES: readonly Place[] = [
   },
 
   // Readers.
-  { place: "src/dump", mayImport: GROUND },
+  { place: "src/dump/bytes", mayImport: GROUND },
+  { place: "src/dump/codec", mayImport: [] },
+  { place: "src/dump/memory", mayImport: [...GROUND, "src/dump/bytes"] },
+  { place: "src/dump/formats", mayImport: [...GROUND, "src/dump/bytes", "src/dump/codec", "src/dump/memory"] },
+  { place: "src/dump/packed", mayImport: [...GROUND, "src/dump/bytes", "src/dump/codec", "src/dump/formats"] },
+  { place: "src/dump", mayImport: [...GROUND, "src/dump/*"] },
   { place: "src/recording/format", mayImport: [...GROUND, "src/role", "src/spte"] },
   { place: "src/recording/world", mayImport: [...HOST, "src/recording/format"] },
   { place: "src/recording/compare", mayImport: [...HOST, "src/recording/format", "src/recording/world"] },

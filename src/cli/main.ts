@@ -6,6 +6,7 @@ import { registerConform } from "./commands/conform.js";
 import { registerDiff } from "./commands/diff.js";
 import { registerFind } from "./commands/find.js";
 import { registerFuzz } from "./commands/fuzz.js";
+import { registerInfo } from "./commands/info.js";
 import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
 import { registerReplay } from "./commands/replay.js";
@@ -21,6 +22,7 @@ import { visible } from "./terminal-text.js";
 
 /** Every command, in the order of the help text. */
 const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
+  registerInfo,
   registerWalk,
   registerMaps,
   registerFind,

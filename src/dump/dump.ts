@@ -1,41 +1,20 @@
 /** What a memory dump is once it is open, whatever its format. */
 import type { PageSource } from "../api.js";
-import type { MemoryRange } from "./extents.js";
-
-export type DumpFormat = "elf" | "lime" | "raw";
-
-/** The machine that an ELF header names. QEMU writes x86_64 if and only if the first processor was in long mode. */
-export type DumpMachine = "x86_64" | "i386";
-
-/** Registers of one processor, from a note. */
-export interface DumpCpu {
-  /** Position among the notes of its kind, which is the processor's number in QEMU. */
-  readonly index: number;
-  readonly cr0: bigint;
-  readonly cr2: bigint;
-  readonly cr3: bigint;
-  readonly cr4: bigint;
-  readonly rip: bigint;
-  readonly rflags: bigint;
-  /** Current privilege level: the RPL of CS. */
-  readonly cpl: number;
-}
-
-/** Something worth telling about a dump. */
-export interface DumpFact {
-  readonly label: string;
-  readonly value: string;
-}
+import type { DumpCpu, DumpFact, DumpFormat, DumpMachine, LongMode } from "./formats/content.js";
+import type { DumpMemory } from "./memory/dump-memory.js";
+import type { MemoryRange, Presence } from "./memory/presence.js";
 
 /** An open memory dump: random-access guest-physical memory plus what its notes say. */
 export interface Dump {
   /** The file's name. */
   readonly name: string;
   readonly format: DumpFormat;
-  /** The file was gzip-compressed. */
+  /** The file was compressed as a whole (gzip, xz, zstd). */
   readonly compressed: boolean;
   /** Undefined where the format does not say (LiME, raw). */
   readonly machine: DumpMachine | undefined;
+  /** Whether the processors were in long mode, where the file says so. */
+  readonly longMode: LongMode | undefined;
   /** Processors whose control registers are known, i.e. QEMU notes. */
   readonly cpus: readonly DumpCpu[];
   /** Number of CORE (prstatus) notes: processors whose general registers are known. */
@@ -45,8 +24,22 @@ export interface Dump {
   /** What the dump holds, ascending, without overlaps. */
   readonly ranges: readonly MemoryRange[];
   readonly facts: readonly DumpFact[];
-  /** The memory, page by page; pages are read from the file when they are asked for. */
+  /** What is wrong with the file or missing from it (it breaks off, parts were not given): each a sentence. */
+  readonly warnings: readonly string[];
+  /** What is held and what is lacking, and why. */
+  readonly memory: DumpMemory;
+  /**
+   * The memory, page by page; pages are read from the file when they are asked for. A page that the writer left out is
+   * not there, because what was in it is unknown.
+   */
   readonly pageSource: PageSource;
+  /**
+   * The memory as page tables are to be read from it: as `pageSource`, but a page that was left out is all zero where
+   * the writer leaves out no other tables (makedumpfile's filters: zero pages, page cache, user pages, free pages).
+   */
+  readonly tableSource: PageSource;
+  /** What the dump knows of [gpa, gpa + size): `held` where it has at least one byte of it. */
+  presence(gpa: bigint, size: bigint): Presence;
   /** True if the dump holds at least one byte of [gpa, gpa + size). */
   touches(gpa: bigint, size: bigint): boolean;
   /** Releases the file. Pages cannot be read afterwards. */

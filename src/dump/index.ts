@@ -1,9 +1,21 @@
 /** Memory dumps as random-access guest-physical memory. Nothing here needs Node; see node.ts and browser.ts for files. */
-export { type ByteSource, MemoryByteSource } from "./byte-source.js";
-export type { Dump, DumpCpu, DumpFact, DumpFormat, DumpMachine } from "./dump.js";
-export { DumpError, InflationLimitError } from "./errors.js";
-export type { MemoryRange } from "./extents.js";
+export { type ByteSource, MemoryByteSource } from "./bytes/byte-source.js";
+export { CodecsNeededError, DumpError, InflationLimitError } from "./bytes/errors.js";
+export { SparseStore } from "./bytes/sparse-store.js";
+export type { CodecName, Codecs, Unpack } from "./codec/codec.js";
+export { loadCodecs } from "./codec/load.js";
+export type { Dump } from "./dump.js";
+export type { DumpCpu, DumpFact, DumpFormat, DumpMachine, LongMode } from "./formats/content.js";
 export { listAsync } from "./listing.js";
-export { type OpenDumpOptions, openDump } from "./open.js";
-export { type DumpRegisters, type RegisterOverrides, registersFromDump } from "./registers.js";
-export { SparseStore } from "./sparse-store.js";
+export type { DumpMemory } from "./memory/dump-memory.js";
+export type { Extent, Lacking, MemoryRange, Presence } from "./memory/presence.js";
+export { type OpenDumpOptions, type OpenSourceOptions, openDump } from "./open.js";
+export {
+  type DumpRegisters,
+  type RegisterName,
+  type RegisterOverrides,
+  registersFromDump,
+  UnknownRootError,
+} from "./registers.js";
+export { type KernelRoot, kernelRelease, kernelRoot } from "./vmcoreinfo.js";
+export { type FoundVmcoreinfo, VmcoreinfoScan } from "./vmcoreinfo-scan.js";

@@ -1,12 +1,13 @@
 /** Opens a dump from any byte source: finds out the format, reads the headers, no memory. */
-import { type ByteSource, readExactly } from "./byte-source.js";
-import type { Dump, DumpFact, DumpFormat, DumpMachine } from "./dump.js";
-import { isElf, readElfCore, readElfHeader } from "./elf.js";
-import { DumpError } from "./errors.js";
-import { ExtentList } from "./extent-list.js";
-import { ExtentMap, type MemoryRange } from "./extents.js";
-import { isLime, readLime } from "./lime.js";
-import type { Notes } from "./notes.js";
+import type { PageSource } from "../api.js";
+import type { ByteSource } from "./bytes/byte-source.js";
+import { DumpError } from "./bytes/errors.js";
+import type { Codecs } from "./codec/codec.js";
+import type { Dump } from "./dump.js";
+import type { DumpContent } from "./formats/content.js";
+import { readContent } from "./formats/formats.js";
+import { readRaw } from "./formats/raw.js";
+import type { MemoryRange } from "./memory/presence.js";
 
 export interface OpenDumpOptions {
   /**
@@ -19,129 +20,86 @@ export interface OpenDumpOptions {
    * are not all zero, or 64 and 16 times the compressed size where that is more.
    */
   readonly maxInflated?: number;
+  /**
+   * Pages that the dump's writer left out are all zero. Default: where the dump says so (makedumpfile's level 1), or where
+   * its writer can do no other (makedumpfile without VMCOREINFO).
+   */
+  readonly zeroExcluded?: boolean;
+}
+
+/** What `openDump` takes besides what users give. */
+export interface OpenSourceOptions extends OpenDumpOptions {
+  /** The other files of a split dump. */
+  readonly parts?: readonly ByteSource[];
+  /** Decompressors of pages (`loadCodecs`). */
+  readonly codecs?: Codecs;
+  /** What goes through a whole file keeps its place here, by the source, where opening is interrupted and tried again. */
+  readonly progress?: Map<ByteSource, unknown>;
   /** Said of a source that was inflated; set by the functions that inflate. */
   readonly compressed?: boolean;
+  /** Said before what the dump itself says. */
+  readonly warnings?: readonly string[];
   /** Called when the dump is closed. */
   readonly onClose?: () => void;
 }
 
-interface Content {
-  readonly format: DumpFormat;
-  readonly machine: DumpMachine | undefined;
-  readonly extents: ExtentList;
-  readonly notes: Notes | undefined;
-  readonly facts: readonly DumpFact[];
-}
-
 /**
- * Opens a dump: ELF core, LiME, or raw where `rawOffset` is given. Headers and notes are checked whole, so that
- * a dump that opens does not fail later; memory is read page by page on demand.
- * Throws a DumpError; a gzip source must be inflated by the caller (see node.ts and browser.ts).
+ * Opens a dump: ELF core, kdump, LiME, AVML, or raw where `rawOffset` is given. Headers and notes are checked whole;
+ * memory is read page by page on demand.
+ * Throws a DumpError, of which a CodecsNeededError says which decompressors the pages need; a source that is compressed
+ * as a whole must be inflated by the caller (see node.ts and browser.ts).
  */
-export function openDump(source: ByteSource, options: OpenDumpOptions = {}): Dump {
-  const content = readContent(source, options);
-  const map = new ExtentMap(source, content.extents);
-  const facts = [...content.facts];
-  const { bytes, rangeCount } = map;
-  facts.push({ label: "memory", value: `${bytes} bytes in ${rangeCount} range${rangeCount === 1 ? "" : "s"}` });
-  if (map.overlapping) facts.push({ label: "segments", value: "some overlap; the first that has the bytes counts" });
-  const { notes } = content;
+export function openDump(source: ByteSource, options: OpenSourceOptions = {}): Dump {
+  const content = contentOf(source, options);
+  const { memory } = content;
   let ranges: readonly MemoryRange[] | undefined;
   return {
+    ...content,
     name: source.name,
-    format: content.format,
     compressed: options.compressed ?? false,
-    machine: content.machine,
-    cpus: notes?.cpus ?? [],
-    prstatusCount: notes?.prstatusCount ?? 0,
-    vmcoreinfo: notes?.vmcoreinfo,
     // There may be a million of them.
     get ranges() {
-      ranges ??= map.ranges();
+      ranges ??= memory.ranges();
       return ranges;
     },
-    facts,
-    pageSource: map,
-    touches: (gpa, size) => map.touches(gpa, size),
+    facts: [...content.facts, ...memoryFacts(content)],
+    warnings: [...(options.warnings ?? []), ...content.warnings],
+    pageSource: memory,
+    tableSource: tablesOf(content),
+    presence: (gpa, size) => memory.presence(gpa, size),
+    touches: (gpa, size) => memory.presence(gpa, size) === "held",
     close: () => options.onClose?.(),
   };
 }
 
-function readContent(source: ByteSource, options: OpenDumpOptions): Content {
+function contentOf(source: ByteSource, options: OpenSourceOptions): DumpContent {
+  const { rawOffset, parts = [], codecs = {}, progress = new Map(), zeroExcluded = false } = options;
+  if (rawOffset === undefined) return readContent(source, { parts, codecs, progress, zeroExcluded });
   if (source.size === 0) throw new DumpError(source.name, 0, "expected a memory dump, found an empty file");
-  if (options.rawOffset !== undefined) return readRaw(source, options.rawOffset);
-  const head = headOf(source);
-  if (isElf(head)) {
-    const core = readElfCore(source);
-    return {
-      format: "elf",
-      machine: core.machine,
-      extents: core.extents,
-      notes: core.notes,
-      facts: [
-        {
-          label: "format",
-          value: `ELF${core.bits} core, machine ${core.machine}, ${core.segments} memory segments`,
-        },
-      ],
-    };
+  if (parts.length > 0) {
+    throw new DumpError(source.name, undefined, "expected a split kdump where there are parts, found raw memory");
   }
-  if (isLime(head)) {
-    const extents = readLime(source);
-    const facts = [{ label: "format", value: `LiME, ${extents.length} ranges` }];
-    return { format: "lime", machine: undefined, extents, notes: undefined, facts };
-  }
-  throw new DumpError(source.name, 0, refusal(head));
+  return readRaw(source, rawOffset);
 }
 
-/** Bytes of a dump that `checkFirstBytes` wants to see. */
-export const FIRST_BYTES = 4096;
-
-/**
- * Decides by the first FIRST_BYTES of a dump that is not raw whether it is worth inflating the rest.
- * Throws the DumpError with which `openDump` would end.
- */
-export function checkFirstBytes(source: ByteSource): void {
-  const head = headOf(source);
-  if (isElf(head)) readElfHeader(source);
-  else if (!isLime(head)) throw new DumpError(source.name, 0, refusal(head));
+function memoryFacts({ memory }: DumpContent): { label: string; value: string }[] {
+  const text = ({ bytes, ranges }: { bytes: number; ranges: number }) =>
+    `${bytes} bytes in ${ranges} range${ranges === 1 ? "" : "s"}`;
+  const facts = [{ label: "memory", value: text(memory.held) }];
+  const { excluded, cut } = memory.lacking;
+  if (excluded.bytes > 0) facts.push({ label: "excluded", value: `${text(excluded)}: what was in them is unknown` });
+  if (cut.bytes > 0) facts.push({ label: "missing", value: `${text(cut)}: the file does not have them` });
+  return facts;
 }
 
-function headOf(source: ByteSource): Uint8Array {
-  return new Uint8Array(readExactly(source, 0, Math.min(16, source.size), "the first bytes").buffer);
-}
-
-function readRaw(source: ByteSource, gpa: bigint): Content {
-  if (gpa < 0n || gpa + BigInt(source.size) > 1n << 52n) {
-    throw new DumpError(
-      source.name,
-      undefined,
-      `expected raw memory below physical address 2^52, found 0x${source.size.toString(16)} bytes at 0x${gpa.toString(16)}`,
-    );
-  }
-  const extents = new ExtentList();
-  extents.add(Number(gpa), source.size, 0);
+function tablesOf({ memory, excludedTablesAreZero }: DumpContent): PageSource {
+  if (!excludedTablesAreZero || memory.lacking.excluded.bytes === 0) return memory;
   return {
-    format: "raw",
-    machine: undefined,
-    extents,
-    notes: undefined,
-    facts: [{ label: "format", value: `raw memory at 0x${gpa.toString(16)}` }],
+    readPage(gfn, into) {
+      if (memory.readPage(gfn, into)) return true;
+      if (memory.presence(gfn * 4096n, 4096n) !== "excluded") return false;
+      into.fill(0);
+      return true;
+    },
   };
-}
-
-/** Why a file is refused by its first bytes. */
-function refusal(head: Uint8Array): string {
-  const text = String.fromCharCode(...head);
-  if (text.startsWith("makedumpfile")) {
-    return "expected a dump with random access, found a flattened kdump: rearrange it with `makedumpfile -R` first";
-  }
-  if (text.startsWith("KDUMP   ") || text.startsWith("DISKDUMP")) {
-    return "expected an ELF core, LiME or raw dump, found a compressed kdump: make an ELF core of it with `makedumpfile -E`";
-  }
-  if (head[0] === 0x1f && head[1] === 0x8b) {
-    return "expected an ELF core, LiME or raw dump, found gzip inside gzip";
-  }
-  const found = Array.from(head.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
-  return `expected an ELF core, a LiME dump or gzip, found ${found} (give the address of the first byte to read raw memory)`;
 }

@@ -2,8 +2,12 @@
 import { bitOf } from "../abi/bits.js";
 import { PTE, PTE32 } from "../abi/entries.js";
 import { CR0, CR3_PAE, CR4, EFER } from "../abi/registers.js";
-import type { Dump, DumpCpu } from "./dump.js";
-import { DumpError } from "./errors.js";
+import { DumpError } from "./bytes/errors.js";
+import type { Dump } from "./dump.js";
+import type { DumpCpu } from "./formats/content.js";
+import { inspectRoot } from "./root-inspection.js";
+import { type KernelRoot, kernelRoot } from "./vmcoreinfo.js";
+import type { FoundVmcoreinfo } from "./vmcoreinfo-scan.js";
 
 /** Values that a caller gives instead of what the dump says. */
 export interface RegisterOverrides {
@@ -15,7 +19,14 @@ export interface RegisterOverrides {
   readonly maxPhysAddr?: number | undefined;
   /** Which processor's registers to take, by its position among the notes. Default 0. */
   readonly cpu?: number | undefined;
+  /** The memory-encryption bit of entries (AMD's C-bit), 0 for none. */
+  readonly encryptionMask?: bigint | undefined;
+  /** VMCOREINFO that was found in RAM (`VmcoreinfoScan`), for dumps without the note. */
+  readonly vmcoreinfo?: FoundVmcoreinfo | undefined;
 }
+
+/** Which registers have an origin. */
+export type RegisterName = "cr0" | "cr3" | "cr4" | "efer" | "maxPhysAddr" | "encryptionMask";
 
 /** Registers for an address space, each with where it came from. */
 export interface DumpRegisters {
@@ -24,8 +35,10 @@ export interface DumpRegisters {
   readonly cr4: bigint;
   readonly efer: bigint;
   readonly maxPhysAddr: number;
+  /** The bit of entries that says that a page is encrypted; 0n where there is none. */
+  readonly encryptionMask: bigint;
   /** Where each value came from: "given", "note QEMU cpu 0", "inferred: ...", "assumed: ...". */
-  readonly origin: Readonly<Record<"cr0" | "cr3" | "cr4" | "efer" | "maxPhysAddr", string>>;
+  readonly origin: Readonly<Record<RegisterName, string>>;
 }
 
 interface Sourced {
@@ -41,35 +54,43 @@ const PAGING_CR0 = bitOf(CR0, "PE") | bitOf(CR0, "WP") | PG;
 const LONG_MODE = bitOf(EFER, "LME") | bitOf(EFER, "LMA");
 const NXE = bitOf(EFER, "NXE");
 
+/** CR3 is in no note, and not given. */
+export class UnknownRootError extends DumpError {
+  override name = "UnknownRootError";
+}
+
 /**
- * Finds CR0, CR3, CR4, EFER and MAXPHYADDR. No note carries EFER: LMA is set if and only if the ELF machine is x86-64
- * (and CR0.PG and CR4.PAE are set), which is how QEMU chooses the machine; NXE cannot be known and is taken as set in
- * PAE and long mode, because every current system sets it.
- * Throws a DumpError where CR3 cannot be known, or where its table is not in the dump.
+ * Finds CR0, CR3, CR4, EFER and MAXPHYADDR: what is given wins, then what notes say, VMCOREINFO (of a note, or found in
+ * RAM), and what the tables look like. No note carries EFER: of LMA see `Dump.longMode`; NXE cannot be known and is taken
+ * as set in PAE and long mode, because every current system sets it.
+ * Throws an UnknownRootError where CR3 cannot be known, and a DumpError where its table is not in the dump.
  */
 export function registersFromDump(dump: Dump, overrides: RegisterOverrides = {}): DumpRegisters {
-  const found = fromNotes(dump, overrides.cpu) ?? fromVmcoreinfo(dump);
+  const kernel = kernelOf(dump, overrides);
+  const found = fromNotes(dump, overrides.cpu) ?? fromKernel(kernel);
   const cr3 = given(overrides.cr3) ?? found?.cr3;
   if (cr3 === undefined) {
-    throw new DumpError(dump.name, undefined, "expected a note with CR3, found none: CR3 must be given");
+    throw new UnknownRootError(dump.name, undefined, "expected a note with CR3, found none: CR3 must be given");
   }
-  const wide = dump.machine !== "i386";
+  const mode = modeOf(dump, kernel, cr3.value, overrides);
   const cr0 = given(overrides.cr0) ?? found?.cr0 ?? { value: PAGING_CR0, origin: "assumed: paging is on" };
-  const cr4 = given(overrides.cr4) ?? found?.cr4 ?? assumedCr4(wide);
-  const efer = given(overrides.efer) ?? inferEfer(dump, cr0.value, cr4.value);
-  const maxPhysAddr = overrides.maxPhysAddr ?? 52;
+  const cr4 = given(overrides.cr4) ?? found?.cr4 ?? mode.cr4;
+  const efer = given(overrides.efer) ?? eferOf(mode, cr0.value, cr4.value);
+  const encryption = given(overrides.encryptionMask) ?? encryptionOf(kernel);
   const registers: DumpRegisters = {
     cr0: cr0.value,
     cr3: cr3.value,
     cr4: cr4.value,
     efer: efer.value,
-    maxPhysAddr,
+    maxPhysAddr: overrides.maxPhysAddr ?? 52,
+    encryptionMask: encryption.value,
     origin: {
       cr0: cr0.origin,
       cr3: cr3.origin,
       cr4: cr4.origin,
       efer: efer.origin,
       maxPhysAddr: overrides.maxPhysAddr === undefined ? "assumed: the largest, no note carries it" : "given",
+      encryptionMask: encryption.origin,
     },
   };
   requireRoot(dump, registers);
@@ -85,15 +106,20 @@ function rootTable(registers: { cr3: bigint; cr4: bigint; efer: bigint }): bigin
 
 function requireRoot(dump: Dump, registers: DumpRegisters): void {
   if ((registers.cr0 & PG) === 0n) return;
-  const root = rootTable(registers);
-  if (!dump.touches(root & ~0xfffn, 4096n)) {
-    throw new DumpError(
-      dump.name,
-      undefined,
-      `CR3 0x${registers.cr3.toString(16)} (${registers.origin.cr3}): expected the root table at ` +
-        `0x${root.toString(16)}, but that address is not in the dump`,
-    );
-  }
+  const root = rootTable(registers) & ~registers.encryptionMask;
+  const presence = dump.presence(root & ~0xfffn, 4096n);
+  if (presence === "held") return;
+  const why = {
+    absent: "that address is not in the dump",
+    excluded: "the dump's writer left that page out",
+    cut: "the file breaks off, or a part of it is missing",
+  }[presence];
+  throw new DumpError(
+    dump.name,
+    undefined,
+    `CR3 0x${registers.cr3.toString(16)} (${registers.origin.cr3}): expected the root table at ` +
+      `0x${root.toString(16)}, but ${why}`,
+  );
 }
 
 function given(value: bigint | undefined): Sourced | undefined {
@@ -121,38 +147,77 @@ function fromNotes(dump: Dump, index: number | undefined): FoundRegisters | unde
   };
 }
 
-/**
- * A kdump has no control registers, but x86-64 Linux says in VMCOREINFO where its kernel tables are:
- * SYMBOL(swapper_pg_dir) is a linear address in the kernel image's mapping, which starts at __START_KERNEL_map and
- * maps physical address phys_base (arch/x86/kernel/machine_kexec_64.c, arch_crash_save_vmcoreinfo).
- */
-function fromVmcoreinfo(dump: Dump): FoundRegisters | undefined {
-  if (dump.vmcoreinfo === undefined || dump.machine !== "x86_64") return undefined;
-  const pgd = /^SYMBOL\(swapper_pg_dir\)=([0-9a-f]{1,16})$/m.exec(dump.vmcoreinfo)?.[1];
-  const physBase = /^NUMBER\(phys_base\)=(-?[0-9]{1,20})$/m.exec(dump.vmcoreinfo)?.[1];
-  if (pgd === undefined || physBase === undefined) return undefined;
-  const fiveLevel = /^NUMBER\(pgtable_l5_enabled\)=1$/m.test(dump.vmcoreinfo);
-  const startKernelMap = 0xffff_ffff_8000_0000n;
-  const cr3 = BigInt.asUintN(64, BigInt(`0x${pgd}`) - startKernelMap + BigInt(physBase));
+/** What VMCOREINFO says, and where it is from. */
+interface Kernel {
+  readonly root: KernelRoot;
+  readonly where: string;
+}
+
+function kernelOf(dump: Dump, { vmcoreinfo }: RegisterOverrides): Kernel | undefined {
+  const where = vmcoreinfo === undefined ? "VMCOREINFO" : `VMCOREINFO in RAM at 0x${vmcoreinfo.gpa.toString(16)}`;
+  const root = kernelRoot(vmcoreinfo?.text ?? dump.vmcoreinfo ?? "");
+  return root && { root, where };
+}
+
+function fromKernel(kernel: Kernel | undefined): FoundRegisters | undefined {
+  if (kernel === undefined) return undefined;
+  const { root, where } = kernel;
+  const system = root.bits === 64 ? "x86-64 Linux" : "i386 Linux";
+  const cr4 = (root.pae ? PAE : bitOf(CR4, "PSE")) | (root.fiveLevel ? LA57 : 0n);
+  const reason = root.bits === 64 ? "pgtable_l5_enabled" : "CONFIG_X86_PAE";
   return {
-    cr0: { value: PAGING_CR0, origin: "inferred: x86-64 Linux pages" },
-    cr3: { value: cr3, origin: "inferred: VMCOREINFO, swapper_pg_dir (kernel tables)" },
-    cr4: { value: PAE | (fiveLevel ? LA57 : 0n), origin: "inferred: VMCOREINFO, pgtable_l5_enabled" },
+    cr0: { value: PAGING_CR0, origin: `inferred: ${system} pages` },
+    cr3: { value: root.cr3, origin: `inferred: ${where}, swapper_pg_dir (kernel tables)` },
+    cr4: { value: cr4, origin: `inferred: ${where}, ${reason}` },
   };
 }
 
-function assumedCr4(wide: boolean): Sourced {
-  return wide
-    ? { value: PAE, origin: "assumed: 4-level paging" }
-    : { value: PAE | bitOf(CR4, "PSE"), origin: "assumed: PAE paging" };
+function encryptionOf(kernel: Kernel | undefined): Sourced {
+  const mask = kernel?.root.encryptionMask ?? 0n;
+  if (mask === 0n) return { value: 0n, origin: "assumed: no memory encryption" };
+  return { value: mask, origin: `inferred: ${kernel!.where}, sme_mask` };
 }
 
-function inferEfer(dump: Dump, cr0: bigint, cr4: bigint): Sourced {
+/** CR4 and long mode where no note has them. */
+interface Mode {
+  readonly cr4: Sourced;
+  readonly longMode: boolean;
+  readonly reason: string;
+}
+
+function modeOf(dump: Dump, kernel: Kernel | undefined, cr3: bigint, overrides: RegisterOverrides): Mode {
+  const wide: Sourced = { value: PAE, origin: "assumed: 4-level paging" };
+  const narrow: Sourced = { value: PAE | bitOf(CR4, "PSE"), origin: "assumed: PAE paging" };
+  if (dump.longMode !== undefined) {
+    const { active, reason } = dump.longMode;
+    return { cr4: active ? wide : narrow, longMode: active, reason: `inferred: ${reason}` };
+  }
+  if (kernel !== undefined) {
+    const longMode = kernel.root.bits === 64;
+    const reason = `inferred: ${kernel.where} is of ${longMode ? "x86-64, so LMA=1" : "i386, so LMA=0"}`;
+    return { cr4: fromKernel(kernel)!.cr4!, longMode, reason };
+  }
+  const mask = overrides.encryptionMask ?? 0n;
+  // Who gives CR4 has decided.
+  // Of a PAE root the place in its page counts, too.
+  const root = (rootTable({ cr3, cr4: PAE, efer: LONG_MODE }) & ~mask) | (cr3 & bitOf(CR3_PAE, "PDPT") & 0xfffn);
+  const seen =
+    overrides.cr4 === undefined ? inspectRoot(dump.tableSource, root, (gpa) => dump.touches(gpa, 4096n)) : undefined;
+  if (seen !== undefined) {
+    const levels = { "32bit": bitOf(CR4, "PSE"), pae: PAE | bitOf(CR4, "PSE"), "4level": PAE, "5level": PAE | LA57 };
+    const title = { "32bit": "32-bit", pae: "PAE", "4level": "4-level", "5level": "5-level" }[seen];
+    const reason = `inferred: the tables look like ${title} paging`;
+    return { cr4: { value: levels[seen], origin: reason }, longMode: /level/.test(seen), reason };
+  }
+  if (dump.machine === "i386")
+    return { cr4: narrow, longMode: false, reason: "assumed: the machine is i386, so LMA=0" };
+  return { cr4: wide, longMode: true, reason: "assumed: long mode" };
+}
+
+function eferOf({ longMode, reason }: Mode, cr0: bigint, cr4: bigint): Sourced {
   const assumed = "NXE assumed, no note carries it";
   if ((cr0 & PG) === 0n || (cr4 & PAE) === 0n) {
     return { value: 0n, origin: "inferred: no PAE paging, so neither long mode nor NX" };
   }
-  if (dump.machine === "i386") return { value: NXE, origin: `inferred: the ELF machine is i386, so LMA=0; ${assumed}` };
-  const reason = dump.machine === "x86_64" ? "inferred: the ELF machine is x86-64, so LMA=1" : "assumed: long mode";
-  return { value: LONG_MODE | NXE, origin: `${reason}; ${assumed}` };
+  return { value: longMode ? LONG_MODE | NXE : NXE, origin: `${reason}; ${assumed}` };
 }

@@ -1,4 +1,4 @@
-/** One line a leaf mapping: `va pa size uwx [absent]`, with rights ANDed over all levels. */
+/** One line a leaf mapping: `va pa size uwx [why]`, with rights ANDed over all levels. */
 import type { Leaf } from "../api.js";
 
 /** A page size as the field writes it: 4K, 2M, 4M, 1G. */
@@ -13,9 +13,9 @@ export function rightsLetters(rights: Leaf["rights"]): string {
   return `${rights.user ? "u" : "-"}${rights.write ? "w" : "-"}${rights.execute ? "x" : "-"}`;
 }
 
-/** One line without its end; `absent` says that the page's target is not in the dump. */
-export function leafLine(leaf: Leaf, absent: boolean): string {
+/** One line without its end; `presence` says why the page's target is not in the dump (absent, excluded, cut), or `held`. */
+export function leafLine(leaf: Leaf, presence: string): string {
   const va = leaf.va.toString(16).padStart(16, "0");
   const line = `${va} ${leaf.pa.toString(16)} ${pageSizeName(leaf.size)} ${rightsLetters(leaf.rights)}`;
-  return absent ? `${line} absent` : line;
+  return presence === "held" ? line : `${line} ${presence}`;
 }

@@ -54,6 +54,8 @@ export interface StructureRegisters {
   readonly cr3: bigint;
   readonly cr4: bigint;
   readonly efer: bigint;
+  /** The bit that says that a page is encrypted, which is no bit of its address. Default 0n. */
+  readonly encryptionMask?: bigint;
 }
 
 /**
@@ -101,6 +103,8 @@ class Inspection {
   readonly #registers: StructureRegisters;
   readonly #pse: boolean;
   readonly #maxMappings: number;
+  /** Bits of an entry's high half that are of the address. */
+  readonly #addressHigh: number;
   readonly #options: StructureOptions;
   /** One page buffer per level: a table is read while its parents are still being scanned. */
   readonly #pages = Array.from({ length: 6 }, () => new Uint32Array(PAGE / 4));
@@ -119,6 +123,7 @@ class Inspection {
     this.#mode = pagingModeOf(registers);
     this.#pse = (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
     this.#options = options;
+    this.#addressHigh = Number((0xf_ffff_ffff_ffffn & ~(registers.encryptionMask ?? 0n)) >> 32n);
     this.#maxMappings = options.maxMappings ?? DEFAULT_MAX_MAPPINGS;
   }
 
@@ -126,7 +131,12 @@ class Inspection {
     const mode = this.#mode;
     if (mode === "none") return this.#summary(noLeaves());
     const levels = levelsOf(mode);
-    const root = Number((this.#registers.cr3 & (levels > 3 ? 0xf_ffff_ffff_f000n : 0xffff_f000n)) >> 12n);
+    const root = Number(
+      (this.#registers.cr3 &
+        ~(this.#registers.encryptionMask ?? 0n) &
+        (levels > 3 ? 0xf_ffff_ffff_f000n : 0xffff_f000n)) >>
+        12n,
+    );
     const counts = this.#inspect(root, levels, undefined);
     if (this.#options.allowCycles !== true) this.#findHiddenCycles();
     const leaves = counts.level1 + counts.level2 + counts.level3;
@@ -170,7 +180,7 @@ class Inspection {
         own++;
         continue;
       }
-      const child = (high & 0xf_ffff) * 2 ** 20 + (low >>> 12);
+      const child = (high & this.#addressHigh) * 2 ** 20 + (low >>> 12);
       const below = this.#inspect(child, level - 1, { table: frame, level, index });
       counts.level1 += below.level1;
       counts.level2 += below.level2;
@@ -241,7 +251,7 @@ class Inspection {
         const low = words[format.entrySize === 4 ? index : first + 2 * index]!;
         if ((low & PRESENT) === 0 || this.#isLeaf(node.level, low)) continue;
         const high = format.entrySize === 4 ? 0 : words[first + 2 * index + 1]!;
-        const child = (high & 0xf_ffff) * 2 ** 20 + (low >>> 12);
+        const child = (high & this.#addressHigh) * 2 ** 20 + (low >>> 12);
         if (child === target) {
           const from = { table: node.frame, level: node.level, index };
           throw new TableStructureError(

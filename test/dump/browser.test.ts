@@ -43,11 +43,14 @@ describe("openDumpAsync", () => {
     expect(fetched).toBeLessThan(blob.size / 1.5);
   });
 
-  it("refuses a gzip that breaks off, and a Blob that is no dump, naming it", async () => {
+  it("has what is there of a gzip that breaks off, and refuses a broken one, and a Blob that is no dump, naming it", async () => {
     const packed = new Uint8Array(gzipSync(core));
-    await expect(openDumpAsync(packed.subarray(0, packed.length - 9), { name: "x.gz" })).rejects.toThrow(
-      /^x\.gz: broken or incomplete gzip data/,
-    );
+    const { dump } = await openDumpAsync(packed.subarray(0, packed.length - 9));
+    expect(dump.warnings[0]).toMatch(/^the gzip data breaks off/);
+    expect(dump.pageSource.readPage(1n, page(0))).toBe(true);
+    const damaged = packed.slice();
+    damaged[damaged.length - 6]! ^= 1;
+    await expect(openDumpAsync(damaged, { name: "x.gz" })).rejects.toThrow(/^x\.gz: broken gzip data after 0x\w+/);
     await expect(openDumpAsync(new Blob(["hello"]), { name: "y" })).rejects.toThrow(DumpError);
   });
 });
@@ -72,6 +75,11 @@ describe("the shared readers and the browser entry", () => {
       seen.add(url.pathname);
       const text = readFileSync(url, "utf8");
       for (const [, specifier] of text.matchAll(/(?:from|import)\s*\(?"([^"]+)"/g)) {
+        // What the build takes into dist.
+        if (/\/dump\/codec\/(zlib|zstd|xz)\.ts$/.test(url.pathname) && !specifier!.startsWith(".")) {
+          expect(["fflate", "zstddec/stream", "xz-decompress"]).toContain(specifier);
+          continue;
+        }
         expect(specifier, url.pathname).toMatch(/^\.{1,2}\//);
         visit(new URL(specifier!.replace(/\.js$/, ".ts"), url));
       }

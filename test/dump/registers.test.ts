@@ -39,6 +39,7 @@ describe("registers", () => {
       cr4: "note QEMU cpu 0",
       efer: "given",
       maxPhysAddr: "given",
+      encryptionMask: "assumed: no memory encryption",
     });
   });
 

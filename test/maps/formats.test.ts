@@ -73,11 +73,11 @@ describe("info tlb", () => {
 
 describe("leaves", () => {
   it("prints address, target, size, rights and absence", () => {
-    expect(leafLine(leaf({}), false)).toBe("0000000000001000 2000 4K uwx");
+    expect(leafLine(leaf({}), "held")).toBe("0000000000001000 2000 4K uwx");
     const none = { ...RIGHTS, user: false, write: false, execute: false };
-    expect(leafLine(leaf({ size: 1n << 22n, rights: none }), true)).toBe("0000000000001000 2000 4M --- absent");
-    expect(leafLine(leaf({ size: 1n << 21n }), false)).toMatch(/ 2M /);
-    expect(leafLine(leaf({ size: 1n << 30n }), false)).toMatch(/ 1G /);
+    expect(leafLine(leaf({ size: 1n << 22n, rights: none }), "absent")).toBe("0000000000001000 2000 4M --- absent");
+    expect(leafLine(leaf({ size: 1n << 21n }), "held")).toMatch(/ 2M /);
+    expect(leafLine(leaf({ size: 1n << 30n }), "held")).toMatch(/ 1G /);
   });
 });
 

@@ -6,9 +6,11 @@ import {
   addDumpOptions,
   addStructureOptions,
   type DumpOptions,
+  FILE_HELP,
   inspect,
   openSpace,
   type StructureCliOptions,
+  sayWarnings,
 } from "../dump-options.js";
 import { ExitCode } from "../errors.js";
 import { startProgress } from "../progress.js";
@@ -22,14 +24,14 @@ export function registerFind(program: Command, context: CliContext): void {
   const command = program
     .command("find")
     .description("find all virtual addresses that map guest-physical addresses")
-    .argument("<file>", "ELF core, LiME or raw dump; gzip is accepted")
+    .argument("<file>", FILE_HELP)
     .argument("<gpa...>", "guest-physical addresses in hexadecimal", parseHexList)
     .option("--json", "one JSON object a line");
   addStructureOptions(addDumpOptions(command))
     .addHelpText(
       "after",
       "\nPrints `gpa va size uwx` for each mapping: the address asked for, the virtual address that translates to it, the page size and the effective rights.\n" +
-        "\nExamples:\n  x86-paging find vm.elf 0x1f974000\n  x86-paging find vm.elf.gz 1f974000 fee00000 --json",
+        "\nExamples:\n  x86-paging find vm.elf 0x1f974000\n  x86-paging find vm.elf.gz 1f974000 fee00000 --json\n  x86-paging find vmcore.1 1f974000 --part vmcore.2",
     )
     .action((file: string, gpas: bigint[], options: FindOptions) => find(context, file, gpas, options));
 }
@@ -39,6 +41,7 @@ async function find(context: CliContext, file: string, gpas: bigint[], options: 
   const { dump, mode, space } = open;
   try {
     if (mode === "none") {
+      sayWarnings(context, dump);
       context.note(`${dump.name}: paging is off, nothing is mapped`);
       context.exitCode = ExitCode.Negative;
       return;

@@ -1,7 +1,7 @@
 /** `x86-paging maps`: lists what is mapped. */
 import { type Command, Option } from "commander";
 import type { Leaf } from "../../api.js";
-import type { Dump } from "../../dump/node.js";
+import type { Dump, Presence } from "../../dump/node.js";
 import { INFO_TLB_PAGING_OFF, infoTlbLine } from "../../maps/info-tlb.js";
 import { leafLine, pageSizeName } from "../../maps/leaves.js";
 import type { TableStructureSummary } from "../../maps/structure.js";
@@ -11,9 +11,11 @@ import {
   addDumpOptions,
   addStructureOptions,
   type DumpOptions,
+  FILE_HELP,
   inspect,
   openSpace,
   type StructureCliOptions,
+  sayWarnings,
 } from "../dump-options.js";
 import { CliError, ExitCode } from "../errors.js";
 import { startProgress } from "../progress.js";
@@ -35,7 +37,7 @@ export function registerMaps(program: Command, context: CliContext): void {
   const command = program
     .command("maps")
     .description("list the mappings of a dump as ranges with effective rights, sizes and targets")
-    .argument("<file>", "ELF core, LiME or raw dump; gzip is accepted")
+    .argument("<file>", FILE_HELP)
     .addOption(
       new Option("--format <format>", "ranges, QEMU's `info tlb`, or one line a page")
         .choices(["runs", "info-tlb", "leaves"])
@@ -49,8 +51,8 @@ export function registerMaps(program: Command, context: CliContext): void {
   addStructureOptions(addDumpOptions(command))
     .addHelpText(
       "after",
-      "\nRights are ANDed over all levels. --format leaves prints `va pa size uwx [absent]`; `absent` says that the page is not in the dump (left out where the dump holds page tables only).\n" +
-        "\nExamples:\n  x86-paging maps vm.elf\n  x86-paging maps vm.elf.gz --wx\n  x86-paging maps vm.elf --format info-tlb > tlb.txt\n  x86-paging maps memory.raw --raw --cr3 0x1ca5000 --user --json",
+      "\nRights are ANDed over all levels. --format leaves prints `va pa size uwx [why]` with why the page is not in the dump: `absent` (it has nothing at that address; not said where the dump holds page tables only), `excluded` (its writer left the page out), `cut` (the file breaks off, or lacks a part).\n" +
+        "\nExamples:\n  x86-paging maps vm.elf\n  x86-paging maps vm.elf.gz --wx\n  x86-paging maps vm.elf --format info-tlb > tlb.txt\n  x86-paging maps vmcore.1 --part vmcore.2 --part vmcore.3\n  x86-paging maps memory.raw --raw --cr3 0x1ca5000 --user --json",
     )
     .action((file: string, options: MapsOptions) => maps(context, file, options));
 }
@@ -63,6 +65,7 @@ async function maps(context: CliContext, file: string, options: MapsOptions): Pr
   const { dump, mode, space } = open;
   try {
     if (mode === "none") {
+      sayWarnings(context, dump);
       if (options.format === "info-tlb") context.out.line(INFO_TLB_PAGING_OFF);
       else context.note(`${dump.name}: paging is off, nothing is mapped`);
       context.exitCode = ExitCode.Negative;
@@ -72,7 +75,7 @@ async function maps(context: CliContext, file: string, options: MapsOptions): Pr
     const progress = startProgress(context.io, "listing", structure.leaves);
     const leaves = counted(selected(space.leaves(), options), progress.update);
     try {
-      const targets = holdsOnlyTables(dump, structure) ? { touches: () => true } : dump;
+      const targets = holdsOnlyTables(dump, structure) ? { presence: () => HELD } : dump;
       const lines = formatted(context, targets, leaves, open.mode, options);
       const printed = await print(context, lines);
       if (printed === 0) {
@@ -89,10 +92,12 @@ async function maps(context: CliContext, file: string, options: MapsOptions): Pr
 
 /** A dump cut down to its page tables: that a mapped page is absent says nothing there, so it is not said. */
 function holdsOnlyTables(dump: Dump, structure: TableStructureSummary): boolean {
-  const bytes = dump.ranges.reduce((sum, range) => sum + range.size, 0n);
+  const { held, lacking } = dump.memory;
   const tables = [...structure.tablesByLevel.values()].reduce((sum, count) => sum + count, 0);
-  return bytes <= BigInt(tables) * 4096n;
+  return held.bytes <= tables * 4096 && lacking.excluded.bytes + lacking.cut.bytes === 0;
 }
+
+const HELD: Presence = "held";
 
 async function print(context: CliContext, lines: Iterable<string>): Promise<number> {
   let printed = 0;
@@ -106,7 +111,7 @@ async function print(context: CliContext, lines: Iterable<string>): Promise<numb
 
 function* formatted(
   context: CliContext,
-  dump: { touches(gpa: bigint, size: bigint): boolean },
+  dump: { presence(gpa: bigint, size: bigint): Presence },
   leaves: Iterable<Leaf>,
   mode: Parameters<typeof infoTlbLine>[1],
   options: MapsOptions,
@@ -117,17 +122,17 @@ function* formatted(
       return;
     case "leaves":
       for (const leaf of leaves) {
-        const absent = !dump.touches(leaf.pa, leaf.size);
-        yield options.json ? leafJson(leaf, absent) : leafLine(leaf, absent);
+        const presence = dump.presence(leaf.pa, leaf.size);
+        yield options.json ? leafJson(leaf, presence) : leafLine(leaf, presence);
       }
       return;
     case "runs": {
       let first = true;
       for (const run of mergeRuns(leaves)) {
-        const absent = !dump.touches(run.pa, run.size);
+        const presence = dump.presence(run.pa, run.size);
         if (first && !options.json) yield context.style("dim", RUN_HEADER);
         first = false;
-        yield options.json ? runJson(run, absent) : runLine(run, absent, context.style);
+        yield options.json ? runJson(run, presence) : runLine(run, presence, context.style);
       }
     }
   }
@@ -135,17 +140,17 @@ function* formatted(
 
 const RUN_HEADER = `${"start".padEnd(16)} ${"end".padEnd(16)} ${"size".padStart(10)} page rights ${"physical".padEnd(16)}`;
 
-function runLine(run: Run, absent: boolean, style: Styler): string {
+function runLine(run: Run, presence: Presence, style: Styler): string {
   const end = BigInt.asUintN(64, run.va + run.size);
   const { user, write, execute, read } = run.rights;
   const rights = `${user ? "u" : "-"}${read ? "r" : "-"}${write ? "w" : "-"}${execute ? "x" : "-"}`;
   const text = write && execute ? style("red", rights) : user ? style("green", rights) : rights;
   const size = sizeText(run.size).padStart(10);
   const line = `${hex16(run.va)} ${hex16(end)} ${size} ${pageSizeName(run.pageSize).padStart(4)} ${text}   ${hex16(run.pa)}`;
-  return absent ? `${line} ${style("dim", "absent")}` : line;
+  return presence === "held" ? line : `${line} ${style("dim", presence)}`;
 }
 
-function runJson(run: Run, absent: boolean): string {
+function runJson(run: Run, presence: Presence): string {
   return JSON.stringify({
     va: hex(run.va),
     size: Number(run.size),
@@ -154,11 +159,12 @@ function runJson(run: Run, absent: boolean): string {
     user: run.rights.user,
     writable: run.rights.write,
     executable: run.rights.execute,
-    absent,
+    absent: presence !== "held",
+    presence,
   });
 }
 
-function leafJson(leaf: Leaf, absent: boolean): string {
+function leafJson(leaf: Leaf, presence: Presence): string {
   return JSON.stringify({
     va: hex(leaf.va),
     size: Number(leaf.size),
@@ -167,7 +173,8 @@ function leafJson(leaf: Leaf, absent: boolean): string {
     user: leaf.rights.user,
     writable: leaf.rights.write,
     executable: leaf.rights.execute,
-    absent,
+    absent: presence !== "held",
+    presence,
   });
 }
 

@@ -8,7 +8,6 @@ import { bitOf } from "../../abi/bits.js";
 import { CR4 } from "../../abi/registers.js";
 import type { Leaf } from "../../api.js";
 import { pageSizeName } from "../../maps/leaves.js";
-import { modeTitle } from "../../maps/mode.js";
 import type { TableStructureSummary } from "../../maps/structure.js";
 import { mergeRuns, type Run } from "../../runs.js";
 import type { CliContext } from "../context.js";
@@ -16,14 +15,18 @@ import {
   addDumpOptions,
   addStructureOptions,
   type DumpOptions,
+  FILE_HELP,
   inspect,
   type OpenSpace,
-  openSpace,
+  openDumpOf,
   type StructureCliOptions,
+  spaceOver,
 } from "../dump-options.js";
-import { CliError } from "../errors.js";
+import { describeDump } from "../dump-text.js";
+import { CliError, ExitCode } from "../errors.js";
 import { hex, hex16, sizeText } from "../values.js";
 import { walkLines } from "../walk-text.js";
+import { knownRegisters } from "./info.js";
 
 /** The dump that comes with the package, as seen from src/cli/commands and dist/cli/commands. */
 const EXAMPLE = fileURLToPath(new URL("../../../examples/debian-amd64-la57.elf.gz", import.meta.url));
@@ -34,10 +37,7 @@ export function registerTour(program: Command, context: CliContext): void {
   const command = program
     .command("tour")
     .description("show what a dump is, a few decoded walks, and a summary of its mappings")
-    .argument(
-      "[file]",
-      "ELF core, LiME or raw dump; without it, the page tables of a Debian guest that come with this package",
-    );
+    .argument("[file]", `${FILE_HELP}; without it, the page tables of a Debian guest that come with this package`);
   addStructureOptions(addDumpOptions(command))
     .addHelpText("after", "\nExamples:\n  x86-paging tour\n  x86-paging tour vm.elf.gz")
     .action((file: string | undefined, options: DumpOptions & StructureCliOptions) => tour(context, file, options));
@@ -49,44 +49,37 @@ async function tour(
   options: DumpOptions & StructureCliOptions,
 ): Promise<void> {
   if (file === undefined && !existsSync(EXAMPLE)) throw new CliError(`${EXAMPLE}: the example is missing; name a FILE`);
-  const open = await openSpace(context, file ?? relative(process.cwd(), EXAMPLE), { ...options, quiet: true }, true);
+  const dump = await openDumpOf(context, file ?? relative(process.cwd(), EXAMPLE), options);
   try {
-    const structure = open.mode === "none" ? undefined : inspect(context, open, { ...options, quiet: true });
-    describe(context, open, structure);
-    if (structure === undefined) return;
+    const known = knownRegisters(context, dump, options);
+    describeDump(context, dump, known);
+    if (known.registers === undefined) {
+      context.exitCode = ExitCode.Negative;
+      return;
+    }
+    const open = await spaceOver(
+      context,
+      dump,
+      { ...options, ...known.registers, maxphyaddr: known.registers.maxPhysAddr, quiet: true },
+      true,
+    );
+    if (open.mode === "none") return;
+    const structure = inspect(context, open, { ...options, quiet: true });
+    if (open.mode !== "32bit") {
+      const text = structure.executeDisableSeen ? "bit 63 is in use, so EFER.NXE is set" : "bit 63 is set in no entry";
+      context.out.line(`  ${"XD".padEnd(11)} ${text}`);
+    }
     const survey = surveyOf(open.space.leaves());
     showWalks(context, open, survey);
     showSummary(context, structure, survey);
   } finally {
-    open.dump.close();
+    dump.close();
   }
 }
 
 function heading(context: CliContext, text: string): void {
   context.out.line("");
   context.out.line(context.style("bold", text));
-}
-
-function describe(context: CliContext, open: OpenSpace, structure: TableStructureSummary | undefined): void {
-  const { dump, mode, registers } = open;
-  const row = (label: string, value: string) => context.out.line(`  ${label.padEnd(11)} ${value}`);
-  context.out.line(context.style("bold", dump.name));
-  for (const fact of dump.facts) row(fact.label, fact.value);
-  const release = /^OSRELEASE=(.*)$/m.exec(dump.vmcoreinfo ?? "")?.[1];
-  if (release !== undefined) row("system", `Linux ${release} (VMCOREINFO)`);
-  const cpu = dump.cpus[0];
-  if (cpu !== undefined) row("processors", `${dump.cpus.length}; the first at RIP ${hex(cpu.rip)}, CPL ${cpu.cpl}`);
-  row("mode", modeTitle(mode));
-  for (const name of ["cr0", "cr3", "cr4", "efer"] as const) {
-    row(name.toUpperCase(), `${hex(registers[name]).padEnd(20)} ${context.style("dim", registers.origin[name])}`);
-  }
-  row(
-    "MAXPHYADDR",
-    `${String(registers.maxPhysAddr).padEnd(20)} ${context.style("dim", registers.origin.maxPhysAddr)}`,
-  );
-  if (structure !== undefined && mode !== "32bit") {
-    row("XD", structure.executeDisableSeen ? "bit 63 is in use, so EFER.NXE is set" : "bit 63 is set in no entry");
-  }
 }
 
 /** What one pass over all leaves finds. */

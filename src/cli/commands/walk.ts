@@ -2,13 +2,23 @@
 import { type Command, Option } from "commander";
 import { Access } from "../../abi/access.js";
 import { bitOf } from "../../abi/bits.js";
+import { PTE } from "../../abi/entries.js";
 import { CR4 } from "../../abi/registers.js";
 import { Status } from "../../abi/status.js";
 import type { AddressSpace, PagingMode, Walk } from "../../api.js";
+import type { Dump } from "../../dump/node.js";
 import { explain } from "../../explain/index.js";
 import { readAddresses } from "../address-list.js";
 import type { CliContext } from "../context.js";
-import { addDumpOptions, type DumpOptions, openSpace } from "../dump-options.js";
+import {
+  addDumpOptions,
+  type DumpOptions,
+  FILE_HELP,
+  missingReason,
+  openSpace,
+  sayLeftOut,
+  sayWarnings,
+} from "../dump-options.js";
 import { CliError, ExitCode } from "../errors.js";
 import { hex, hex16, parseHex } from "../values.js";
 import { faultReason, isDenied, walkJson, walkLines } from "../walk-text.js";
@@ -28,7 +38,7 @@ export function registerWalk(program: Command, context: CliContext): void {
   const command = program
     .command("walk")
     .description("walk the page tables for each address, entry by entry")
-    .argument("<file>", "ELF core, LiME or raw dump; gzip is accepted")
+    .argument("<file>", FILE_HELP)
     .argument("[gva...]", "virtual addresses in hexadecimal; - reads them from standard input")
     .option("--from <file>", "read more addresses from the first column of a file (- for standard input)")
     .addOption(
@@ -58,7 +68,7 @@ export function registerWalk(program: Command, context: CliContext): void {
       "after",
       "\nExamples:\n  x86-paging walk vm.elf ffffffff81000000\n  x86-paging walk vm.elf.gz 7ffc68f1f5f8 --access write --user\n" +
         "  x86-paging walk vm.elf ffffffff81000000 --access write --strict --explain\n" +
-        "  x86-paging walk vm.elf --from addresses.txt --format gva2gpa\n  x86-paging walk memory.lime 401000 --cr3 0x1087a000 --json",
+        "  x86-paging walk vm.elf --from addresses.txt --format gva2gpa\n  x86-paging walk vmcore.1 ffffffff81000000 --part vmcore.2\n  x86-paging walk memory.lime 401000 --cr3 0x1087a000 --json",
     )
     .action((file: string, gvas: string[], options: WalkOptions) => walk(context, file, gvas, options));
 }
@@ -80,10 +90,11 @@ async function walk(context: CliContext, file: string, gvas: string[], options: 
     };
     let walked = 0;
     let mapped = 0;
+    sayWarnings(context, dump);
     for await (const address of addresses) {
       const result =
         options.format === "gva2gpa" ? debugWalk(space, address, mode, access) : space.walk(address, access);
-      refuseOutside(result, dump.name, options.partial === true);
+      refuseOutside(result, dump, options.partial === true);
       walked++;
       if (result.result.ok) mapped++;
       for (const line of lines(result, address)) {
@@ -92,6 +103,7 @@ async function walk(context: CliContext, file: string, gvas: string[], options: 
       }
     }
     if (walked === 0) throw new CliError("expected addresses to walk, found none");
+    if (!options.quiet) sayLeftOut(context, open);
     if (mapped === 0) context.exitCode = ExitCode.Negative;
   } finally {
     dump.close();
@@ -157,9 +169,12 @@ function gva2gpaLine(address: bigint, { result }: Walk): string {
 }
 
 /** An address whose table is missing is neither mapped nor unmapped: nothing is known about it. */
-function refuseOutside(walk: Walk, file: string, partial: boolean): void {
+function refuseOutside(walk: Walk, dump: Dump, partial: boolean): void {
   if (walk.result.ok || walk.result.status !== Status.OutsideMemory || partial) return;
   const last = walk.steps[walk.steps.length - 1];
   const from = last === undefined ? "" : `, which the entry at ${hex(last.address)} points to`;
-  throw new CliError(`${file}: ${hex16(walk.address)}: ${faultReason(walk)}${from} (--partial goes on without it)`);
+  const why = last === undefined ? "" : missingReason(dump, last.entry & bitOf(PTE, "ADDRESS"));
+  throw new CliError(
+    `${dump.name}: ${hex16(walk.address)}: ${faultReason(walk)}${from}${why} (--partial goes on without it)`,
+  );
 }

@@ -1,10 +1,13 @@
 /** ELF core files that hold guest-physical memory (QEMU's dump-guest-memory, kdump's /proc/vmcore). */
-import type { ByteSource } from "./byte-source.js";
-import { readExactly } from "./byte-source.js";
-import type { DumpMachine } from "./dump.js";
-import { DumpError } from "./errors.js";
-import { ExtentList, ZERO } from "./extent-list.js";
+import type { ByteSource } from "../bytes/byte-source.js";
+import { readExactly } from "../bytes/byte-source.js";
+import { DumpError } from "../bytes/errors.js";
+import { EXCLUDED, ExtentList, ZERO } from "../memory/extent-list.js";
+import { ExtentMap } from "../memory/extents.js";
+import type { DumpContent, DumpMachine, LongMode } from "./content.js";
+import type { Format, ReadContext } from "./format.js";
 import { type FilePart, type Notes, readNotes } from "./notes.js";
+import { cutWarnings } from "./warnings.js";
 
 const ELFCLASS32 = 1;
 const ELFCLASS64 = 2;
@@ -78,35 +81,84 @@ const ELF64: ElfLayout = {
   pMemsz: 40,
 };
 
-/** What an ELF core says. */
-export interface ElfCore {
-  readonly bits: 32 | 64;
-  readonly machine: DumpMachine;
-  readonly segments: number;
-  readonly extents: ExtentList;
-  readonly notes: Notes;
-}
-
 export function isElf(head: Uint8Array): boolean {
   return head[0] === 0x7f && head[1] === 0x45 && head[2] === 0x4c && head[3] === 0x46;
 }
+
+export const ELF_CORE: Format = {
+  title: "an ELF core",
+  matches: isElf,
+  check: (source) => {
+    readElfHeader(source);
+  },
+  read: readElfCore,
+};
 
 /**
  * Reads the headers and notes of an ELF core; no memory is read.
  *
  * e_ehsize, p_align and the order of the tables are not relied upon: QEMU writes e_ehsize 8, p_align 0 and the section
- * headers before the program headers. Throws a DumpError for anything that does not fit into the file.
+ * headers before the program headers. Throws a DumpError for headers that are not whole; memory that lies behind the end
+ * of the file is cut.
  */
-export function readElfCore(source: ByteSource): ElfCore {
+function readElfCore(source: ByteSource, { zeroExcluded }: ReadContext): DumpContent {
   const { header, layout, machine } = readElfHeader(source);
   const table = locateProgramHeaders(source, header, layout);
-  const { extents: declared, noteSegments, segments } = readProgramHeaders(source, layout, table);
+  const { declared, noteSegments, segments, linear } = readProgramHeaders(source, layout, table);
   const notes = readNotes(source, noteSegments);
-  // QEMU leaves nothing out because it is zero: with paging=true its segment of a linear mapping that spans a hole in RAM
-  // has the file bytes of the first RAM block alone (dump/dump.c, get_offset_range), and the rest is anything but zero.
-  const extents = notes.cpus.length > 0 ? declared.inFile() : declared;
-  if (extents.length === 0) throw new DumpError(source.name, table.offset, "expected memory segments, found none");
-  return { bits: layout.bits, machine, segments, extents, notes };
+  const tails = tailsOf(notes, linear, zeroExcluded);
+  const memory = new ExtentMap(source, declared.withTails(tails.kind));
+  if (memory.held.bytes === 0) {
+    const lost = memory.lacking.cut.bytes > 0 ? ": all of them lie behind the end of the file" : "";
+    throw new DumpError(source.name, table.offset, `expected memory segments, found none${lost}`);
+  }
+  const facts = [{ label: "format", value: `ELF${layout.bits} core, machine ${machine}, ${segments} memory segments` }];
+  if (tails.kind !== undefined && declared.tailBytes > 0) facts.push({ label: "left out", value: tails.reason });
+  if (memory.overlapping) facts.push({ label: "segments", value: "some overlap; the first that has the bytes counts" });
+  return {
+    format: "elf",
+    machine,
+    longMode: longModeOf(notes, machine),
+    memory,
+    excludedTablesAreZero: tails.kind === EXCLUDED,
+    cpus: notes.cpus,
+    prstatusCount: notes.prstatusCount,
+    vmcoreinfo: notes.vmcoreinfo,
+    facts,
+    warnings: [...notes.warnings, ...cutWarnings(source, memory)],
+  };
+}
+
+/** QEMU alone chooses the machine by EFER.LMA: what other writers put there is what they were built for. */
+function longModeOf({ cpus }: Notes, machine: DumpMachine): LongMode | undefined {
+  if (cpus.length === 0) return undefined;
+  const active = machine === "x86_64";
+  return { active, reason: `the ELF machine is ${active ? "x86-64" : "i386"}, so LMA=${active ? 1 : 0}` };
+}
+
+/** What memory is that a segment has (p_memsz) and that the file has no bytes of (p_filesz). */
+interface Tails {
+  /** Undefined for memory that is not in the dump at all. */
+  readonly kind: typeof ZERO | typeof EXCLUDED | undefined;
+  readonly reason: string;
+}
+
+/**
+ * QEMU leaves nothing out because it is zero: with paging=true its segment of a linear mapping that spans a hole in RAM
+ * has the file bytes of the first RAM block alone (dump/dump.c, get_offset_range), and the rest is anything but zero.
+ * Otherwise its segments have all of their bytes, and so have those of the kernel's /proc/vmcore: where they do not,
+ * makedumpfile -E wrote the file, which keeps the notes. It can filter by kind of page with the VMCOREINFO note, and only
+ * leave out zero pages without one (or with the kernel's debug information, `-x`). Of other files, what ELF says holds.
+ */
+function tailsOf(notes: Notes, linear: boolean, zeroExcluded: boolean): Tails {
+  if (notes.cpus.length > 0 && linear) return { kind: undefined, reason: "" };
+  if (zeroExcluded) return { kind: ZERO, reason: "pages that are zero, as given" };
+  if (notes.vmcoreinfo !== undefined) {
+    return { kind: EXCLUDED, reason: "pages that makedumpfile filtered: what was in them is unknown" };
+  }
+  const writer =
+    notes.cpus.length > 0 ? "makedumpfile filtered, which without VMCOREINFO are zero" : "are zero (p_memsz)";
+  return { kind: ZERO, reason: `pages that ${writer}` };
 }
 
 interface ElfHeader {
@@ -194,12 +246,13 @@ function readProgramHeaders(
   source: ByteSource,
   layout: ElfLayout,
   table: ProgramHeaderTable,
-): { extents: ExtentList; noteSegments: FilePart[]; segments: number } {
-  const extents = new ExtentList();
+): { declared: DeclaredMemory; noteSegments: FilePart[]; segments: number; linear: boolean } {
+  const declared = new DeclaredMemory();
   const noteSegments: FilePart[] = [];
   const allOnes = layout.bits === 64 ? 2 ** 64 : 2 ** 32 - 1;
   let segments = 0;
   let addressed = 0;
+  let linear = false;
   const perChunk = Math.max(1, Math.floor(TABLE_CHUNK / table.entrySize));
   for (let first = 0; first < table.count; first += perChunk) {
     const count = Math.min(perChunk, table.count - first);
@@ -214,14 +267,6 @@ function readProgramHeaders(
       const fileSize = field(layout.pFilesz);
       const at = chunkAt + base;
       const number = first + i;
-      if (fileSize > 0 && offset + fileSize > source.size) {
-        throw new DumpError(
-          source.name,
-          at,
-          `segment ${number}: expected bytes 0x${offset.toString(16)} to 0x${(offset + fileSize).toString(16)}, ` +
-            `but the file ends at 0x${source.size.toString(16)}`,
-        );
-      }
       if (type === PT_NOTE) {
         if (fileSize > 0) noteSegments.push({ offset, size: fileSize, at });
         continue;
@@ -243,13 +288,13 @@ function readProgramHeaders(
             `+ 0x${memorySize.toString(16)}`,
         );
       }
-      if (physical !== 0 || field(layout.pVaddr) === 0) addressed++;
-      extents.add(physical, fileSize, offset);
-      // QEMU writes p_offset -1 for a linear mapping of something that is no RAM: it is not in the dump. Otherwise
-      // what p_memsz has more than p_filesz is memory that was left out because it is zero.
-      if (memorySize > fileSize && offset < allOnes) {
-        extents.add(physical + fileSize, memorySize - fileSize, ZERO);
-      }
+      const virtual = field(layout.pVaddr);
+      if (physical !== 0 || virtual === 0) addressed++;
+      // Without paging=true QEMU writes 0 or the physical address.
+      if (virtual > physical) linear = true;
+      declared.inFile.addCut(physical, fileSize, offset, source.size - offset);
+      // QEMU writes p_offset -1 for a linear mapping of something that is no RAM: it is not in the dump.
+      if (memorySize > fileSize && offset < allOnes) declared.addTail(physical + fileSize, memorySize - fileSize);
     }
   }
   if (segments > 1 && addressed === 0) {
@@ -259,7 +304,29 @@ function readProgramHeaders(
       "expected segments with physical addresses, found none: this is the core of a process, not of a machine",
     );
   }
-  return { extents, noteSegments, segments };
+  return { declared, noteSegments, segments, linear };
+}
+
+/** What the program headers declare. */
+class DeclaredMemory {
+  readonly inFile = new ExtentList();
+  readonly #tails = new ExtentList();
+  tailBytes = 0;
+
+  addTail(gpa: number, size: number): void {
+    this.#tails.add(gpa, size, ZERO);
+    this.tailBytes += size;
+  }
+
+  /** All of it, the memory without bytes being of this kind. */
+  withTails(kind: Tails["kind"]): ExtentList {
+    if (kind !== undefined) {
+      for (let i = 0; i < this.#tails.length; i++) {
+        this.inFile.add(this.#tails.gpa(i), this.#tails.end(i) - this.#tails.gpa(i), kind);
+      }
+    }
+    return this.inFile;
+  }
 }
 
 /** A 64-bit field as a number: exact below 2^53, and never less than 2^53 for what is not. 2^64-1 gives 2^64. */

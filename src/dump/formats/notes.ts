@@ -1,19 +1,21 @@
 /** ELF notes of memory dumps: which processors there are and what is in their control registers. */
-import { flagOf } from "../abi/bits.js";
-import { SELECTOR } from "../abi/processor.js";
-import type { ByteSource } from "./byte-source.js";
-import { readExactly } from "./byte-source.js";
-import type { DumpCpu } from "./dump.js";
-import { DumpError } from "./errors.js";
+import { flagOf } from "../../abi/bits.js";
+import { SELECTOR } from "../../abi/processor.js";
+import type { ByteSource } from "../bytes/byte-source.js";
+import { holdsBytes, readExactly } from "../bytes/byte-source.js";
+import { DumpError } from "../bytes/errors.js";
+import type { DumpCpu, LongMode } from "./content.js";
 
 const RPL = flagOf(SELECTOR, "RPL");
 
 /** More notes than this (bytes, in all note segments together) are refused; those of 4,096 QEMU processors are 3.3 MB. */
 const MAX_NOTES = 64 * 2 ** 20;
 /** A larger VMCOREINFO is refused; QEMU takes none of more than 1 MiB from a guest (dump/dump.c, MAX_GUEST_NOTE_SIZE). */
-const MAX_VMCOREINFO = 2 ** 20;
+export const MAX_VMCOREINFO = 2 ** 20;
 
 const NT_PRSTATUS = 1;
+/** Bytes of the note of an i386; that of x86-64 has 336. */
+const PRSTATUS_32 = 144;
 const QEMU_NOTE_TYPE = 0;
 
 /**
@@ -37,7 +39,14 @@ const QEMU_NOTE = {
 export interface Notes {
   readonly cpus: DumpCpu[];
   prstatusCount: number;
+  /** Bytes of the first CORE note, which are those of a struct elf_prstatus of 32 or of 64 bits. */
+  prstatusSize: number | undefined;
   vmcoreinfo: string | undefined;
+  readonly warnings: string[];
+}
+
+export function noNotes(): Notes {
+  return { cpus: [], prstatusCount: 0, prstatusSize: undefined, vmcoreinfo: undefined, warnings: [] };
 }
 
 /** A note segment: its bytes in the file, and where the program header is that declares it. */
@@ -53,9 +62,22 @@ export interface FilePart {
  */
 export function readNotes(source: ByteSource, segments: readonly FilePart[]): Notes {
   checkSegments(source, segments);
-  const notes: Notes = { cpus: [], prstatusCount: 0, vmcoreinfo: undefined };
-  for (const { offset, size } of segments) readSegment(source, offset, size, notes);
+  const notes = noNotes();
+  for (const { offset, size } of segments) {
+    if (holdsBytes(source, offset, size)) readSegment(source, offset, size, notes);
+    else notes.warnings.push(`the notes at 0x${offset.toString(16)} are not in the file, which breaks off`);
+  }
   return notes;
+}
+
+/**
+ * Whether the first processor was in long mode, by the kind of the general registers beside QEMU's note: QEMU writes those
+ * of 64 bits if and only if EFER.LMA is set (dump/dump.c, cpu_get_dump_info). Other writers choose by their own width.
+ */
+export function longModeOf({ cpus, prstatusSize }: Notes): LongMode | undefined {
+  if (cpus.length === 0 || prstatusSize === undefined) return undefined;
+  const active = prstatusSize > PRSTATUS_32;
+  return { active, reason: `QEMU wrote registers of ${active ? 64 : 32} bits, so LMA=${active ? 1 : 0}` };
 }
 
 function checkSegments(source: ByteSource, segments: readonly FilePart[]): void {
@@ -101,13 +123,14 @@ function readSegment(source: ByteSource, offset: number, size: number, notes: No
     const named = (name: string) => isName(view, nameAt, nameSize, name);
     if (type === NT_PRSTATUS && named("CORE")) {
       notes.prstatusCount++;
+      notes.prstatusSize ??= descSize;
     } else if (type === QEMU_NOTE_TYPE && named("QEMU")) {
       notes.cpus.push(readCpu(view, descAt, descSize, notes.cpus.length, broken));
     } else if (named("VMCOREINFO")) {
       if (descSize > MAX_VMCOREINFO) {
         throw broken(at, `expected a VMCOREINFO of at most ${MAX_VMCOREINFO} bytes, found ${descSize}`);
       }
-      notes.vmcoreinfo = text(view, descAt, descSize);
+      notes.vmcoreinfo = vmcoreinfoText(view, descAt, descSize);
     }
     at = descAt + align4(descSize);
   }
@@ -160,7 +183,7 @@ function isName(view: DataView, offset: number, length: number, name: string): b
 }
 
 /** Bytes as text, without the NULs at the end. */
-function text(view: DataView, offset: number, length: number): string {
+export function vmcoreinfoText(view: DataView, offset: number, length: number): string {
   let end = length;
   while (end > 0 && view.getUint8(offset + end - 1) === 0) end--;
   return new TextDecoder("latin1").decode(new Uint8Array(view.buffer, view.byteOffset + offset, end));

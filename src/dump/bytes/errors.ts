@@ -1,5 +1,5 @@
 /** What is wrong with a dump file. */
-import { PagingError } from "../errors.js";
+import { PagingError } from "../../errors.js";
 
 /**
  * A dump cannot be read. The message is one line that names the file, the byte offset and what was expected.
@@ -22,4 +22,15 @@ export class DumpError extends PagingError {
 /** A compressed dump inflates to more than it may (`maxInflated`). */
 export class InflationLimitError extends DumpError {
   override name = "InflationLimitError";
+}
+
+/** Pages of the dump are compressed in ways whose decompressors are not loaded: `loadCodecs` has them. */
+export class CodecsNeededError extends DumpError {
+  override name = "CodecsNeededError";
+  readonly codecs: readonly string[];
+
+  constructor(file: string, codecs: readonly string[]) {
+    super(file, undefined, `expected decompressors for ${codecs.join(", ")}: load them first (loadCodecs)`);
+    this.codecs = codecs;
+  }
 }

@@ -12,6 +12,8 @@ export interface ByteSource {
    * A file may have become shorter than `size` since it was opened: use `readFully` where the bytes must be there.
    */
   read(offset: number, into: Uint8Array): number;
+  /** True if the bytes are there. Where it is left out, all bytes below `size` are. */
+  holds?(offset: number, length: number): boolean;
 }
 
 /** A byte source over bytes in memory. */
@@ -33,17 +35,22 @@ export class MemoryByteSource implements ByteSource {
   }
 }
 
+/** True if the source has these bytes. */
+export function holdsBytes(source: ByteSource, offset: number, length: number): boolean {
+  return offset + length <= source.size && (source.holds === undefined || source.holds(offset, length));
+}
+
 /**
  * Reads exactly `length` bytes at `offset`.
  * Throws a DumpError that calls the wanted bytes `what` when the file ends before.
  */
 export function readExactly(source: ByteSource, offset: number, length: number, what: string): DataView {
-  if (offset + length > source.size) {
-    throw new DumpError(
-      source.name,
-      offset,
-      `expected ${what} (${length} bytes), but the file ends at 0x${source.size.toString(16)}`,
-    );
+  if (!holdsBytes(source, offset, length)) {
+    const end =
+      offset + length > source.size
+        ? `but the file ends at 0x${source.size.toString(16)}`
+        : "but they are not in the file, which breaks off";
+    throw new DumpError(source.name, offset, `expected ${what} (${length} bytes), ${end}`);
   }
   const bytes = new Uint8Array(length);
   readFully(source, offset, bytes, what);

@@ -1,7 +1,13 @@
 /** What a dump declares: parts of guest-physical memory, as columns, because there may be a million. */
 
-/** The file offset of memory that is all zero. */
+/** Stands for the file offset of memory that is all zero. */
 export const ZERO = -1;
+/** Of memory that the writer left out: it was there, and its bytes are unknown. */
+export const EXCLUDED = -2;
+/** Of memory whose bytes the file says it has, behind its end. */
+export const CUT = -3;
+
+const PAGE = 4096;
 
 /** Numbers in a typed array that grows. */
 export class NumberList {
@@ -46,7 +52,8 @@ export class ExtentList {
   }
 
   /**
-   * Adds `size` bytes of memory from `gpa` on, below 2^52, whose first byte is at `offset` in the file, or ZERO.
+   * Adds `size` bytes of memory from `gpa` on, below 2^52, whose first byte is at `offset` in the file, or which are
+   * ZERO, EXCLUDED or CUT.
    * An empty extent is no extent.
    */
   add(gpa: number, size: number, offset: number): void {
@@ -69,12 +76,25 @@ export class ExtentList {
     return this.#offsets.get(index);
   }
 
-  /** The extents whose bytes are in the file. */
-  inFile(): ExtentList {
-    const kept = new ExtentList();
-    for (let i = 0; i < this.length; i++) {
-      if (this.offset(i) !== ZERO) kept.add(this.gpa(i), this.end(i) - this.gpa(i), this.offset(i));
+  /**
+   * Adds memory as `add` does, of whose bytes the file has only the first `available`: the rest is cut, from the start
+   * of the page in which the file ends.
+   */
+  addCut(gpa: number, size: number, offset: number, available: number): void {
+    if (available >= size) {
+      this.add(gpa, size, offset);
+      return;
     }
-    return kept;
+    const end = gpa + Math.max(0, available);
+    const kept = Math.max(0, end - (end % PAGE) - gpa);
+    this.add(gpa, kept, offset);
+    this.add(gpa + kept, size - kept, CUT);
+  }
+
+  /** The same extents, the last one first. */
+  reversed(): ExtentList {
+    const list = new ExtentList();
+    for (let i = this.length - 1; i >= 0; i--) list.add(this.gpa(i), this.end(i) - this.gpa(i), this.offset(i));
+    return list;
   }
 }

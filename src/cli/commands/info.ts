@@ -1,0 +1,66 @@
+/** `x86-paging info`: what a dump is, what is in it, and what each fact rests on. */
+import type { Command } from "commander";
+import { type Dump, DumpError } from "../../dump/node.js";
+import type { CliContext } from "../context.js";
+import {
+  addFileOptions,
+  addRegisterOptions,
+  FILE_HELP,
+  type FileOptions,
+  openDumpOf,
+  type RegisterFlags,
+  registersOf,
+} from "../dump-options.js";
+import { describeDump, describeRanges, dumpJson, type KnownRegisters } from "../dump-text.js";
+import { CliError } from "../errors.js";
+
+interface InfoOptions extends FileOptions, RegisterFlags {
+  ranges?: boolean;
+  json?: boolean;
+}
+
+export function registerInfo(program: Command, context: CliContext): void {
+  const command = program
+    .command("info")
+    .description("show what a dump is: format, memory, what is left out, processors, registers, and what each rests on")
+    .argument("<file>", FILE_HELP)
+    .option("--ranges", "all ranges of memory, not only the first of each kind")
+    .option("--json", "one JSON object, with all ranges");
+  addRegisterOptions(addFileOptions(command))
+    .addHelpText(
+      "after",
+      "\nWhere no note has CR3, memory is searched for VMCOREINFO, by which the kernel's tables are found.\n" +
+        "\nExamples:\n  x86-paging info vm.elf\n  x86-paging info vmcore.1 --part vmcore.2\n  x86-paging info memory.lime --json",
+    )
+    .action((file: string, options: InfoOptions) => info(context, file, options));
+}
+
+async function info(context: CliContext, file: string, options: InfoOptions): Promise<void> {
+  const dump = await openDumpOf(context, file, options);
+  try {
+    const known = knownRegisters(context, dump, options);
+    if (options.json) {
+      context.out.line(JSON.stringify(dumpJson(dump, known)));
+      return;
+    }
+    describeDump(context, dump, known);
+    context.out.line("");
+    context.out.line(context.style("bold", "Memory"));
+    describeRanges(context, dump, options.ranges === true);
+  } finally {
+    dump.close();
+  }
+}
+
+/** The registers, or why they are not known. */
+export function knownRegisters(context: CliContext, dump: Dump, options: RegisterFlags): KnownRegisters {
+  try {
+    return { registers: registersOf(context, dump, options) };
+  } catch (error) {
+    if (!(error instanceof DumpError || error instanceof CliError)) throw error;
+    const problem = error.message.startsWith(`${dump.name}: `)
+      ? error.message.slice(dump.name.length + 2)
+      : error.message;
+    return { problem };
+  }
+}

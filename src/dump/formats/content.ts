@@ -1,0 +1,75 @@
+/** What a reader of one format finds out about a dump. */
+import type { DumpMemory } from "../memory/dump-memory.js";
+
+export type DumpFormat = "elf" | "kdump" | "lime" | "avml" | "raw";
+
+/** The machine that a header names. QEMU writes x86_64 in an ELF header if and only if the first processor was in long mode. */
+export type DumpMachine = "x86_64" | "i386";
+
+/** Registers of one processor, from a note. */
+export interface DumpCpu {
+  /** Position among the notes of its kind, which is the processor's number in QEMU. */
+  readonly index: number;
+  readonly cr0: bigint;
+  readonly cr2: bigint;
+  readonly cr3: bigint;
+  readonly cr4: bigint;
+  readonly rip: bigint;
+  readonly rflags: bigint;
+  /** Current privilege level: the RPL of CS. */
+  readonly cpl: number;
+}
+
+/** Something worth telling about a dump. */
+export interface DumpFact {
+  readonly label: string;
+  readonly value: string;
+}
+
+/** Whether the processors were in long mode, and what says so. */
+export interface LongMode {
+  readonly active: boolean;
+  readonly reason: string;
+}
+
+/** A dump as its format has it. */
+export interface DumpContent {
+  readonly format: DumpFormat;
+  /** Undefined where the format does not say (LiME, raw). */
+  readonly machine: DumpMachine | undefined;
+  /** Undefined where nothing in the file says it. */
+  readonly longMode: LongMode | undefined;
+  readonly memory: DumpMemory;
+  /**
+   * A page table that was left out is a page of zeros: the writer leaves out zero pages, and besides them only pages
+   * that are no tables in use (page cache, user data, free memory). False where nothing says that.
+   */
+  readonly excludedTablesAreZero: boolean;
+  readonly cpus: readonly DumpCpu[];
+  readonly prstatusCount: number;
+  readonly vmcoreinfo: string | undefined;
+  readonly facts: readonly DumpFact[];
+  /** What is wrong with the file, or missing: each a sentence. */
+  readonly warnings: readonly string[];
+}
+
+/** The content of a format that has memory and nothing else. */
+export function memoryOnly(
+  format: DumpFormat,
+  memory: DumpMemory,
+  facts: readonly DumpFact[],
+  warnings: readonly string[],
+): DumpContent {
+  return {
+    format,
+    machine: undefined,
+    longMode: undefined,
+    memory,
+    excludedTablesAreZero: false,
+    cpus: [],
+    prstatusCount: 0,
+    vmcoreinfo: undefined,
+    facts,
+    warnings,
+  };
+}
