@@ -334,7 +334,7 @@ describe("maps", () => {
     expect(raw.stdout).toBe(
       "0000000000000000 0 4K uwx\n0000000000001000 4000 4K u-x\n0000000000002000 50000 4K -w- absent\n",
     );
-    expect(raw.stderr).toMatch(/CR4=0x20 assumed: 4-level paging; EFER=0xd00 assumed/);
+    expect(raw.stderr).toMatch(/CR4=0x20 inferred: the tables look like 4-level paging; EFER=0xd00 inferred/);
     const shifted = file("shifted.raw", memory.subarray(0x1000));
     expect((await run(["maps", shifted, "--offset", "1000", "--cr3", "1000", "--format", "leaves"])).stdout).toBe(
       raw.stdout.replace("0 0 4K uwx", "0 0 4K uwx absent"),

@@ -73,7 +73,7 @@ describe("the lint of directions", () => {
     ["src/reference/legacy-walk.ts", 'import "../spte/reserved.js";', "src/spte/reserved.ts"],
     ["assembly/walk/legacy.ts", 'import { x } from "../shadow/zap";', "assembly/shadow/zap.ts"],
     ["web/walk.js", 'import "../dist/cli/lines.js";', "src/cli/lines.ts"],
-    ["src/dump/formats/notes.ts", 'import "../../test/engine.js";', "test/engine.ts"],
+    ["src/dump/formats/notes.ts", 'import "../../../test/engine.js";', "test/engine.ts"],
   ])("sees that %s imports %s", (path, line, target) => {
     expect(problemsWith(grown(path, line))).toContainEqual(
       expect.stringContaining(`${path}: imports ${target}, which it may not`),

@@ -50,8 +50,7 @@ export async function* unpackXzStream(
     }
   } catch (error) {
     if (problem !== undefined) throw problem;
-    if (!exhausted)
-      throw error instanceof CodecError ? error : new CodecError(`broken xz data: ${(error as Error).message}`);
+    if (!exhausted) throw error instanceof CodecError ? error : new CodecError((error as Error).message);
     ended(true);
     return;
   } finally {

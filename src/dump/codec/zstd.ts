@@ -63,7 +63,7 @@ export async function* unpackZstdStream(
     }
     if (result.done) break;
     empty = result.value.length === 0 ? empty + 1 : 0;
-    if (empty > MOST_EMPTY) throw new CodecError("broken zstd data");
+    if (empty > MOST_EMPTY) throw new CodecError("the decoder makes nothing of it");
     if (result.value.length > 0) yield result.value;
   }
   ended(false);

@@ -174,7 +174,7 @@ export class SnappyFrames implements ByteSource {
 const POLYNOMIAL = 0x82f63b78;
 const TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte;
-  for (let bit = 0; bit < 8; bit++) crc = crc % 2 === 1 ? (crc >>> 1) ^ POLYNOMIAL : crc >>> 1;
+  for (let bit = 0; bit < 8; bit++) crc = crc % 2 === 1 ? ((crc >>> 1) ^ POLYNOMIAL) >>> 0 : crc >>> 1;
   return crc;
 });
 /** What the framing format adds to a rotated checksum, so that data with checksums in it has none of its own. */
