@@ -5,7 +5,7 @@ import { CR0, CR3_PAE, CR4, EFER } from "../abi/registers.js";
 import { DumpError } from "./bytes/errors.js";
 import type { Dump } from "./dump.js";
 import type { DumpCpu } from "./formats/content.js";
-import { inspectRoot } from "./root-inspection.js";
+import { type InspectedMode, inspectRoot } from "./root-inspection.js";
 import { type KernelRoot, kernelRoot } from "./vmcoreinfo.js";
 import type { FoundVmcoreinfo } from "./vmcoreinfo-scan.js";
 
@@ -72,11 +72,12 @@ export function registersFromDump(dump: Dump, overrides: RegisterOverrides = {})
   if (cr3 === undefined) {
     throw new UnknownRootError(dump.name, undefined, "expected a note with CR3, found none: CR3 must be given");
   }
-  const mode = modeOf(dump, kernel, cr3.value, overrides);
-  const cr0 = given(overrides.cr0) ?? found?.cr0 ?? { value: PAGING_CR0, origin: "assumed: paging is on" };
-  const cr4 = given(overrides.cr4) ?? found?.cr4 ?? mode.cr4;
-  const efer = given(overrides.efer) ?? eferOf(mode, cr0.value, cr4.value);
   const encryption = given(overrides.encryptionMask) ?? encryptionOf(kernel);
+  const knownCr4 = given(overrides.cr4) ?? found?.cr4;
+  const mode = modeOf(dump, kernel, { cr3: cr3.value, cr4: knownCr4?.value, mask: encryption.value });
+  const cr0 = given(overrides.cr0) ?? found?.cr0 ?? { value: PAGING_CR0, origin: "assumed: paging is on" };
+  const cr4 = knownCr4 ?? mode.cr4;
+  const efer = given(overrides.efer) ?? eferOf(mode, cr0.value, cr4.value);
   const registers: DumpRegisters = {
     cr0: cr0.value,
     cr3: cr3.value,
@@ -185,7 +186,11 @@ interface Mode {
   readonly reason: string;
 }
 
-function modeOf(dump: Dump, kernel: Kernel | undefined, cr3: bigint, overrides: RegisterOverrides): Mode {
+function modeOf(
+  dump: Dump,
+  kernel: Kernel | undefined,
+  { cr3, cr4, mask }: { cr3: bigint; cr4: bigint | undefined; mask: bigint },
+): Mode {
   const wide: Sourced = { value: PAE, origin: "assumed: 4-level paging" };
   const narrow: Sourced = { value: PAE | bitOf(CR4, "PSE"), origin: "assumed: PAE paging" };
   if (dump.longMode !== undefined) {
@@ -197,12 +202,9 @@ function modeOf(dump: Dump, kernel: Kernel | undefined, cr3: bigint, overrides: 
     const reason = `inferred: ${kernel.where} is of ${longMode ? "x86-64, so LMA=1" : "i386, so LMA=0"}`;
     return { cr4: fromKernel(kernel)!.cr4!, longMode, reason };
   }
-  const mask = overrides.encryptionMask ?? 0n;
-  // Who gives CR4 has decided.
   // Of a PAE root the place in its page counts, too.
   const root = (rootTable({ cr3, cr4: PAE, efer: LONG_MODE }) & ~mask) | (cr3 & bitOf(CR3_PAE, "PDPT") & 0xfffn);
-  const seen =
-    overrides.cr4 === undefined ? inspectRoot(dump.tableSource, root, (gpa) => dump.touches(gpa, 4096n)) : undefined;
+  const seen = inspectRoot(dump.tableSource, root, (gpa) => dump.presence(gpa, 4096n), modesOf(cr4));
   if (seen !== undefined) {
     const levels = { "32bit": bitOf(CR4, "PSE"), pae: PAE | bitOf(CR4, "PSE"), "4level": PAE, "5level": PAE | LA57 };
     const title = { "32bit": "32-bit", pae: "PAE", "4level": "4-level", "5level": "5-level" }[seen];
@@ -212,6 +214,13 @@ function modeOf(dump: Dump, kernel: Kernel | undefined, cr3: bigint, overrides: 
   if (dump.machine === "i386")
     return { cr4: narrow, longMode: false, reason: "assumed: the machine is i386, so LMA=0" };
   return { cr4: wide, longMode: true, reason: "assumed: long mode" };
+}
+
+/** The modes that CR4 leaves open. */
+function modesOf(cr4: bigint | undefined): readonly InspectedMode[] {
+  if (cr4 === undefined) return ["5level", "4level", "pae", "32bit"];
+  if ((cr4 & PAE) === 0n) return ["32bit"];
+  return (cr4 & LA57) === 0n ? ["4level", "pae"] : ["5level", "pae"];
 }
 
 function eferOf({ longMode, reason }: Mode, cr0: bigint, cr4: bigint): Sourced {

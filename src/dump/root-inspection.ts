@@ -2,6 +2,7 @@
 import { bitOf, flagOf } from "../abi/bits.js";
 import { PTE, PTE32 } from "../abi/entries.js";
 import type { PageSource } from "../api.js";
+import type { Presence } from "./memory/presence.js";
 import type { KernelRoot } from "./vmcoreinfo.js";
 
 export type InspectedMode = "32bit" | "pae" | "4level" | "5level";
@@ -34,77 +35,94 @@ const BEYOND = 2n ** 46n;
 /** A mode is taken if at most this share of the entries contradict it. */
 const MOST_WRONG = 0.01;
 
-interface Tally {
-  entries: number;
-  wrong: number;
-  leaves: number;
-}
+/** What is known of a table's page. */
+type PresenceOf = (gpa: bigint) => Presence;
 
 /**
- * The paging mode whose tables the page at `root` can be; `holds` says whether the dump has a page.
+ * The paging mode whose tables the page at `root` can be, of `modes`; `presence` says whether the dump has a page.
  * Entries are held against each mode: tables are in the dump, addresses are some that machines have, bits that a level
- * does not have are clear.
+ * does not have are clear. Undefined where no mode fits, or tables that would decide are cut off or left out.
  */
 export function inspectRoot(
   source: PageSource,
   root: bigint,
-  holds: (gpa: bigint) => boolean,
+  presence: PresenceOf,
+  modes: readonly InspectedMode[] = SHAPES.map(({ mode }) => mode),
 ): InspectedMode | undefined {
-  return SHAPES.find((shape) => {
-    const { entries, wrong, leaves } = tally(source, root, holds, shape);
-    return leaves > 0 && wrong <= entries * MOST_WRONG;
-  })?.mode;
-}
-
-function tally(source: PageSource, root: bigint, holds: (gpa: bigint) => boolean, shape: TableShape): Tally {
-  const found: Tally = { entries: 0, wrong: 0, leaves: 0 };
-  const page = new Uint8Array(PAGE);
-  const view = new DataView(page.buffer);
-  const seen = new Set<bigint>();
-  let level = [root];
-  for (let depth = shape.levels; depth > 0 && level.length > 0; depth--) {
-    const below: bigint[] = [];
-    for (const table of level) {
-      if (seen.size >= MOST_TABLES || !source.readPage(table / 4096n, page)) continue;
-      seen.add(table);
-      // A PAE root is 32 bytes at the address.
-      const [from, to] = shape.mode === "pae" && depth === 3 ? [Number(table % 4096n), 32] : [0, PAGE];
-      for (let at = from; at < Math.min(PAGE, from + to); at += shape.entrySize)
-        judge(view, at, depth, shape, holds, found, below);
-    }
-    level = below;
+  for (const shape of SHAPES) {
+    if (!modes.includes(shape.mode)) continue;
+    const { entries, wrong, leaves, unknown } = new Tally(source, presence, shape).of(root);
+    if (wrong > entries * MOST_WRONG) continue;
+    if (leaves > 0) return shape.mode;
+    if (unknown > 0) return undefined;
   }
-  return found;
+  return undefined;
 }
 
-function judge(
-  view: DataView,
-  at: number,
-  depth: number,
-  { mode, entrySize }: TableShape,
-  holds: (gpa: bigint) => boolean,
-  found: Tally,
-  below: bigint[],
-): void {
-  const low = view.getUint32(at, true);
-  if ((low & P) === 0) return;
-  found.entries++;
-  const wide = entrySize === 8;
-  const target = wide ? view.getBigUint64(at, true) & ADDRESS : BigInt((low & ADDRESS_32) >>> 0);
-  const large = depth > 1 && (low & PS) !== 0;
-  // No table of these levels has large pages.
-  // A PAE PDPTE has no rights: these bits of it are reserved.
-  if (mode === "pae" && depth === 3 && (low & RIGHTS) !== 0) found.wrong++;
-  if (large && (depth > 3 || (mode === "pae" && depth === 3))) found.wrong++;
-  else if (large || depth === 1) {
-    found.leaves++;
-    const size = depth === 1 ? 4096n : wide ? 1n << BigInt(12 + 9 * (depth - 1)) : 1n << 22n;
-    // Bit 12 of a large page is its PAT bit; 32-bit paging has more address bits there (PSE-36).
-    const rest = target % size;
-    const aligned = !wide || rest === 0n || (depth > 1 && rest === 4096n);
-    if (target >= BEYOND || !aligned) found.wrong++;
-  } else if (holds(target)) below.push(target);
-  else found.wrong++;
+/** Entries of the tables below a root, as a mode would have them. */
+class Tally {
+  entries = 0;
+  wrong = 0;
+  leaves = 0;
+  /** Tables that are not there, though the machine had them. */
+  unknown = 0;
+  readonly #source: PageSource;
+  readonly #presence: PresenceOf;
+  readonly #shape: TableShape;
+  readonly #page = new Uint8Array(PAGE);
+  readonly #view = new DataView(this.#page.buffer);
+
+  constructor(source: PageSource, presence: PresenceOf, shape: TableShape) {
+    this.#source = source;
+    this.#presence = presence;
+    this.#shape = shape;
+  }
+
+  of(root: bigint): this {
+    const { levels, mode, entrySize } = this.#shape;
+    let tables = [root];
+    let left = MOST_TABLES;
+    for (let level = levels; level > 0; level--) {
+      const below: bigint[] = [];
+      for (const table of tables) {
+        if (left === 0 || !this.#source.readPage(table / 4096n, this.#page)) continue;
+        left--;
+        // A PAE root is 32 bytes at the address.
+        const [from, to] = mode === "pae" && level === 3 ? [Number(table % 4096n), 32] : [0, PAGE];
+        for (let at = from; at < Math.min(PAGE, from + to); at += entrySize) this.#entry(at, level, below);
+      }
+      tables = below;
+    }
+    return this;
+  }
+
+  #entry(at: number, level: number, below: bigint[]): void {
+    const { mode, entrySize } = this.#shape;
+    const low = this.#view.getUint32(at, true);
+    if ((low & P) === 0) return;
+    this.entries++;
+    const wide = entrySize === 8;
+    const target = wide ? this.#view.getBigUint64(at, true) & ADDRESS : BigInt((low & ADDRESS_32) >>> 0);
+    const pdpte = mode === "pae" && level === 3;
+    const large = level > 1 && (low & PS) !== 0;
+    // Level 4 and 5 have no large pages, and a PAE PDPTE has neither those nor rights: the bits are reserved.
+    if ((large && (level > 3 || pdpte)) || (pdpte && (low & RIGHTS) !== 0)) this.wrong++;
+    else if (large || level === 1) {
+      this.leaves++;
+      const size = level === 1 ? 4096n : 1n << BigInt(12 + 9 * (level - 1));
+      // Bit 12 of a large page is its PAT bit; 32-bit paging has more address bits there (PSE-36).
+      const rest = target % size;
+      const aligned = !wide || rest === 0n || (level > 1 && rest === 4096n);
+      if (target >= BEYOND || !aligned) this.wrong++;
+    } else this.#table(target, below);
+  }
+
+  #table(target: bigint, below: bigint[]): void {
+    const presence = this.#presence(target);
+    if (presence === "held") below.push(target);
+    else if (presence === "absent") this.wrong++;
+    else this.unknown++;
+  }
 }
 
 /** Whether a kernel's tables map their own root where VMCOREINFO says: nothing else has such tables at that address. */

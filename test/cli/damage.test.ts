@@ -3,7 +3,9 @@ import { openSync, readFileSync, truncateSync, writeFileSync, writeSync } from "
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
-import { elfCore, qemuNote, table64 } from "../dump/builders.js";
+import { concat, elfCore, limeRange, qemuNote, table64 } from "../dump/builders.js";
+import { avmlRange } from "../dump/writers/avml.js";
+import { kdump } from "../dump/writers/kdump.js";
 import { temporaryFolder } from "../temporary.js";
 import { fixture, run } from "./run-main.js";
 
@@ -20,7 +22,10 @@ function randomNumbers(seed: number): (below: number) => number {
   };
 }
 
-async function expectSound(path: string, what: string): Promise<number> {
+/** How often each format is damaged: as often as is said. */
+const CASES = Number(process.env.DAMAGES ?? 60);
+
+async function expectSound(path: string, what: string, args: readonly string[] = []): Promise<number> {
   const { code, stdout, stderr } = await run([
     "maps",
     path,
@@ -29,13 +34,17 @@ async function expectSound(path: string, what: string): Promise<number> {
     "leaves",
     "--max-mappings",
     "20000",
+    ...args,
   ]);
   expect([0, 1, 2], what).toContain(code);
   expect(stderr, what).not.toMatch(/^ +at |TypeError|RangeError|undefined/m);
+  // What is missing is said, and the rest is one line.
+  for (const line of stderr.trim().split("\n"))
+    if (line !== "") expect(line, what).toMatch(/^(warning|error): |: partial: |nothing is mapped/);
   if (code === 2) {
     expect(stdout, what).toBe("");
     expect(stderr.trim().split("\n").length, what).toBe(1);
-    expect(stderr, what).toContain(path);
+    expect(stderr, what).toContain(directory);
   }
   return code;
 }
@@ -69,12 +78,67 @@ describe("a damaged dump ends in a listing or in one line, never in half a listi
     expect(codes.has(0) && codes.has(2)).toBe(true);
   });
 
-  it("a gzip file cut off anywhere", async () => {
+  it("a gzip file cut off anywhere: no table is taken as empty", async () => {
     const packed = readFileSync(fixture("i386-pae"));
     const path = join(directory, "cut.gz");
-    for (let length = 2; length < packed.length; length += 211) {
+    for (let length = 2; length < packed.length - 8; length += 211) {
       writeFileSync(path, packed.subarray(0, length));
       expect(await expectSound(path, `${length} bytes`)).toBe(2);
+    }
+  });
+});
+
+const kdumps = new URL("../fixtures/kdump/", import.meta.url);
+const packs = new URL("../fixtures/packed/", import.meta.url);
+/** What the tables of the guest are that all of these have. */
+const listing = async (path: string) => (await run(["maps", path, "--quiet", "--format", "leaves"])).stdout;
+
+describe("every format, changed or cut anywhere, lists what it has or says that it cannot", () => {
+  const split = (index: number) => {
+    const pages = new Map(
+      [1, 2, 3, 4].map((frame) => [frame, table64({ 0: BigInt(frame + 1) * 4096n + 7n })] as const),
+    );
+    const notes = qemuNote({ cr3: 0x1000n, cr4: 0x20n });
+    return kdump({ pages, notes, compression: "lzo", split: index === 0 ? [0, 3] : [3, 5] });
+  };
+  const avml = () => {
+    const ram = new Uint8Array(0x6000);
+    for (const frame of [1, 2, 3, 4]) ram.set(table64({ 0: BigInt(frame + 1) * 4096n + 7n }), frame * 4096);
+    return concat(avmlRange(0n, ram.subarray(0, 0x3000), { chunk: 5000 }), avmlRange(0x3000n, ram.subarray(0x3000)));
+  };
+  const FORMATS: [string, () => Uint8Array, ...string[]][] = [
+    ...["zlib.kdump", "lzo.kdump", "snappy.kdump", "zstd.kdump", "lzo.flattened"].map(
+      (name): [string, () => Uint8Array] => [name, () => readFileSync(new URL(name, kdumps))],
+    ),
+    ...["i386-nopae.elf.xz", "blocks.elf.xz", "i386-nopae.elf.zst", "frames.elf.zst"].map(
+      (name): [string, () => Uint8Array] => [name, () => readFileSync(new URL(name, packs))],
+    ),
+    ["a part of a split kdump", () => split(0), "--part", "other"],
+    ["AVML", avml, "--cr3", "1000"],
+    ["LiME", () => limeRange(0n, new Uint8Array(0x6000)), "--cr3", "1000"],
+  ];
+
+  it.each(FORMATS)("%s", async (name, build, ...options) => {
+    const whole = build();
+    const args = options.map((option) => (option === "other" ? join(directory, "other") : option));
+    writeFileSync(join(directory, "other"), split(1));
+    const path = join(directory, "damaged");
+    writeFileSync(path, whole);
+    const sound = await listing(path);
+    const random = randomNumbers(name.length);
+    for (let i = 0; i < CASES; i++) {
+      const bytes = Uint8Array.from(whole);
+      // Most bytes of a file are not what decides: half of the damage is at its front.
+      const where = i % 2 === 0 ? Math.min(0x4000, bytes.length) : bytes.length;
+      for (let n = random(3); n >= 0; n--)
+        bytes[random(where)] = i % 4 < 2 ? random(256) : [0, 0xff, 1, 0x80][random(4)]!;
+      const cut = i % 5 === 0 ? bytes.subarray(0, random(bytes.length)) : bytes;
+      writeFileSync(path, cut);
+      const code = await expectSound(path, `${name}, case ${i}`, args);
+      // What has a checksum is listed as it was, or not at all.
+      if (code === 0 && cut === bytes && /\.(xz|zst)$/.test(name)) {
+        expect(await listing(path), `${name}, case ${i}`).toBe(sound);
+      }
     }
   });
 });

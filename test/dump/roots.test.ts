@@ -110,7 +110,7 @@ describe("the mode of given tables", () => {
   it.each(MODES)("is seen in those of real guests: %s", async (name, mode) => {
     const dump = await openDumpFile(new URL(`../fixtures/dumps/${name}/pt.elf.gz`, import.meta.url).pathname);
     const { cr3 } = dump.cpus[0]!;
-    expect(inspectRoot(dump.tableSource, cr3, (gpa) => dump.touches(gpa, 4096n))).toBe(mode);
+    expect(inspectRoot(dump.tableSource, cr3, (gpa) => dump.presence(gpa, 4096n))).toBe(mode);
     dump.close();
   });
 
@@ -118,9 +118,24 @@ describe("the mode of given tables", () => {
     const noise = Uint8Array.from({ length: 0x8000 }, (_, i) => Math.imul(i, 0x9e3779b1) >>> 23);
     for (const ram of [new Uint8Array(0x8000), noise]) {
       const dump = lime(ram);
-      expect(inspectRoot(dump.tableSource, 0x1000n, (gpa) => dump.touches(gpa, 4096n))).toBeUndefined();
+      expect(inspectRoot(dump.tableSource, 0x1000n, (gpa) => dump.presence(gpa, 4096n))).toBeUndefined();
       expect(registersFromDump(dump, { cr3: 0x1000n }).origin.cr4).toBe("assumed: 4-level paging");
     }
+  });
+
+  it("is left open where tables are cut off that would decide", () => {
+    const ram = concat(table64({ 0: 0x2007n }), table64({ 0: 0x3007n }), table64({ 0: 0x4007n }), page(0));
+    const cut = limeRange(0x1000n, ram);
+    const dump = openDump(new MemoryByteSource(cut.subarray(0, cut.length - 1), "cut.lime"));
+    expect(inspectRoot(dump.tableSource, 0x1000n, (gpa) => dump.presence(gpa, 4096n))).toBeUndefined();
+    expect(registersFromDump(dump, { cr3: 0x1000n }).origin.cr4).toBe("assumed: 4-level paging");
+  });
+
+  it("is one of those that CR4 leaves open", () => {
+    const ram = concat(table64({ 0: 0x2001n }), table64({ 0: 0x3007n }), table64({ 0: 0x10_0007n }), page(0));
+    const dump = openDump(new MemoryByteSource(limeRange(0x1000n, ram), "pae.lime"));
+    expect(registersFromDump(dump, { cr3: 0x1000n, cr4: 0x20n })).toMatchObject({ efer: 0x800n });
+    expect(registersFromDump(dump, { cr3: 0x1000n, cr4: 0x10n })).toMatchObject({ efer: 0n });
   });
 
   it("is not what a machine's name says, but in QEMU's files", () => {
