@@ -1,7 +1,7 @@
 /** The demonstration page: opens a dump, walks addresses, lists mappings. Uses the package as it is built. */
 
 import { bitOf, CR4 } from "../dist/abi/index.js";
-import { openDumpAsync, registersFromDump } from "../dist/dump/browser.js";
+import { openDumpAsync, registersFromDump, UnknownRootError, VmcoreinfoScan } from "../dist/dump/browser.js";
 import { explain } from "../dist/explain/index.js";
 import { Access, loadSync } from "../dist/index.js";
 import { modeTitle, pagingModeOf } from "../dist/maps/mode.js";
@@ -28,7 +28,7 @@ let choices = 0;
 /** The user has chosen another dump meanwhile: what was to be shown of this one is of no interest. */
 class Superseded extends Error {}
 
-/** Opens what `load` gives, a Blob and its name, unless another dump is chosen before that is done. */
+/** Opens what `load` gives, Blobs and their names, unless another dump is chosen before that is done. */
 function choose(load) {
   const choice = ++choices;
   return guarded(() =>
@@ -40,15 +40,19 @@ function choose(load) {
 
 /** `stillWanted` throws Superseded. */
 async function openFile(load, stillWanted) {
-  const [blob, name] = await load();
-  const { dump, fetching } = await openDumpAsync(blob, { name });
+  const [[blob, name], ...others] = await load();
+  const { dump, fetching } = await openDumpAsync(blob, { name, parts: others.map(([part]) => part) });
   stillWanted();
-  const registers = registersFromDump(dump);
+  const registers = await fetching(() => registersFromDump(dump)).catch((error) => {
+    if (!(error instanceof UnknownRootError)) throw error;
+    showFacts(dump);
+    return searched(dump, fetching, stillWanted);
+  });
   const mode = pagingModeOf(registers);
   if (mode === "none") throw new Error(`${name}: paging is off`);
-  const memory = core.createMemory({ source: dump.pageSource });
-  const { cr0, cr3, cr4, efer, maxPhysAddr } = registers;
-  const config = { cr0, cr3, cr4, efer, maxPhysAddr, lenient: true };
+  const memory = core.createMemory({ source: dump.tableSource });
+  const { cr0, cr3, cr4, efer, maxPhysAddr, encryptionMask } = registers;
+  const config = { cr0, cr3, cr4, efer, maxPhysAddr, encryptionMask, lenient: true };
   let space;
   try {
     space = await fetching(() => {
@@ -71,13 +75,38 @@ async function openFile(load, stillWanted) {
   await showMappings();
 }
 
+/** Pages that are searched at once, between two looks at whether the user still wants it. */
+const SCAN_STEP = 1024;
+
+/** The registers by VMCOREINFO in the dump's memory. */
+async function searched(dump, fetching, stillWanted) {
+  const scan = new VmcoreinfoScan(dump);
+  for (;;) {
+    stillWanted();
+    const { found, finished } = await fetching(() => scan.step(SCAN_STEP));
+    if (finished) return fetching(() => registersFromDump(dump, { vmcoreinfo: found }));
+    // The page stays alive.
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+}
+
+/** What is known of a dump; registers and mode where they are. */
 function showFacts(dump, registers, mode) {
   const hex = (value) => `0x${value.toString(16)}`;
   const rows = [
     ["file", dump.name],
     ...dump.facts.map(({ label, value }) => [label, value]),
-    ["mode", modeTitle(mode)],
-    ...["cr0", "cr3", "cr4", "efer"].map((name) => [name.toUpperCase(), hex(registers[name]), registers.origin[name]]),
+    ...dump.warnings.map((warning) => ["warning", warning]),
+    ...(registers === undefined
+      ? []
+      : [
+          ["mode", modeTitle(mode)],
+          ...["cr0", "cr3", "cr4", "efer"].map((name) => [
+            name.toUpperCase(),
+            hex(registers[name]),
+            registers.origin[name],
+          ]),
+        ]),
   ];
   element("facts").replaceChildren(
     ...rows.flatMap(([label, value, origin]) => {
@@ -128,16 +157,27 @@ async function walk(address) {
   element("outcome").className = found.result.ok ? "good" : "bad";
 }
 
+/** Says whether a dump has what a range maps; nothing of one that was cut down to its tables. */
+function presenceIn({ memory }, { tablesByLevel }) {
+  const tables = [...tablesByLevel.values()].reduce((sum, count) => sum + count, 0);
+  const { excluded, cut } = memory.lacking;
+  if (memory.held.bytes <= tables * 4096 && excluded.bytes + cut.bytes === 0) return () => "held";
+  return ({ pa, size }) => memory.presence(pa, size);
+}
+
 async function showMappings() {
   const { mode } = open;
   const filter = element("filter").value;
   // Tables that contain themselves, or are not in the dump, have no list.
-  await ofOpen(({ dump, registers }) => inspectTables(dump.pageSource, registers, { maxMappings: MOST_MAPPINGS }));
+  const tables = await ofOpen(({ dump, registers }) =>
+    inspectTables(dump.tableSource, registers, { maxMappings: MOST_MAPPINGS }),
+  );
   const runs = await ofOpen(({ space }) => firstRuns(space, filter, MOST_ROWS + 1));
+  const presence = presenceIn(open.dump, tables);
   if (filter !== element("filter").value) return;
   const shown = runs.slice(0, MOST_ROWS);
   element("mappings").replaceChildren(
-    ...shown.map((run) => runRow(run, addressDigits(mode), () => guarded(() => walk(run.va)))),
+    ...shown.map((run) => runRow(run, addressDigits(mode), presence(run), () => guarded(() => walk(run.va)))),
   );
   element("count").textContent =
     runs.length > MOST_ROWS ? `the first ${MOST_ROWS} ranges` : `${runs.length} range${runs.length === 1 ? "" : "s"}`;
@@ -156,10 +196,16 @@ async function guarded(action) {
   }
 }
 
+/** Opens a file, and others that are parts of the same dump. */
+function chooseFiles(files) {
+  const named = [...files].map((file) => [file, file.name]);
+  if (named.length > 0) choose(async () => named);
+}
+
 async function loadExample() {
   const response = await fetch(EXAMPLE);
   if (!response.ok) throw new Error(`${EXAMPLE.pathname}: ${response.status} ${response.statusText}`);
-  return [await response.blob(), EXAMPLE.pathname.split("/").at(-1)];
+  return [[await response.blob(), EXAMPLE.pathname.split("/").at(-1)]];
 }
 
 /** Hexadecimal digits of a linear address. */
@@ -172,8 +218,7 @@ function parseAddress(text) {
 }
 
 element("file").addEventListener("change", ({ target }) => {
-  const [file] = target.files;
-  if (file) choose(async () => [file, file.name]);
+  chooseFiles(target.files);
 });
 element("example").addEventListener("click", () => choose(loadExample));
 element("filter").addEventListener("change", () => open && guarded(showMappings));
@@ -184,7 +229,6 @@ element("walk").addEventListener("submit", (event) => {
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
-  const [file] = event.dataTransfer.files;
-  if (file) choose(async () => [file, file.name]);
+  chooseFiles(event.dataTransfer.files);
 });
 choose(loadExample);

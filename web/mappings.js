@@ -20,17 +20,18 @@ export function firstRuns(space, filter, limit) {
   return runs;
 }
 
-/** A row for a range, whose addresses have so many digits. */
-export function runRow({ va, pa, size, pageSize, rights }, digits, onChoose) {
+/** A row for a range, whose addresses have so many digits, and of which the dump knows so much. */
+export function runRow({ va, pa, size, pageSize, rights }, digits, presence, onChoose) {
   const hex = (value) => value.toString(16).padStart(digits, "0");
   const flags = `${rights.user ? "u" : "-"}${rights.write ? "w" : "-"}${rights.execute ? "x" : "-"}`;
+  const physical = presence === "held" ? hexOf(pa) : `${hexOf(pa)} ${presence}`;
   const row = document.createElement("tr");
   const link = document.createElement("button");
   link.type = "button";
   link.className = "link";
   link.textContent = `${hex(va)} – ${hex(va + size - 1n)}`;
   link.addEventListener("click", onChoose);
-  for (const content of [link, sizeText(size), `${size / pageSize} × ${pageSizeName(pageSize)}`, flags, hexOf(pa)]) {
+  for (const content of [link, sizeText(size), `${size / pageSize} × ${pageSizeName(pageSize)}`, flags, physical]) {
     row.insertCell().append(content);
   }
   if (rights.write && rights.execute) row.className = "wx";

@@ -51,6 +51,15 @@ describe.skipIf(NO_BROWSER)(`the demonstration page${NO_BROWSER ? ` (skipped: ${
     expect(await text("#checks .bad")).toMatch(/: not present \w+\.P=0$/);
   });
 
+  it.each(["kdump/zstd.kdump", "kdump/lzo.flattened", "packed/i386-nopae.elf.xz"])("opens %s", async (name) => {
+    await page.setInputFiles("#file", join(ROOT, "test", "fixtures", name));
+    await page.getByText(/kdump-compressed|machine i386, 15 memory segments/).waitFor();
+    await page.getByText("32-bit paging").waitFor();
+    await page.fill("#address", "c1000123");
+    await page.click("#walk button");
+    await page.getByText("0x1000123: 4K page").waitFor();
+  });
+
   it("walks another dump where the user asks for it", async () => {
     await page.setInputFiles("#file", fixture("i386-pae"));
     await page.getByText("PAE paging").waitFor();
