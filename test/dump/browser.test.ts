@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { DumpError, openDumpAsync } from "../../src/dump/browser.js";
-import { elfCore, page } from "./builders.js";
+import { elfCore, limeRange, page } from "./builders.js";
 
 const core = elfCore({
   segments: [
@@ -86,5 +86,52 @@ describe("the shared readers and the browser entry", () => {
     };
     visit(new URL("../../src/dump/browser.ts", import.meta.url));
     expect(seen.size).toBeGreaterThan(8);
+  });
+});
+
+describe("a large Blob", () => {
+  /** A LiME file of 256 MiB, in which only what is read is made. */
+  class LargeBlob extends Blob {
+    fetched = 0;
+    override get size(): number {
+      return 32 + 2 ** 28;
+    }
+    override slice(start = 0, end = this.size): Blob {
+      this.fetched += end - start;
+      const bytes = new Uint8Array(end - start).fill(7);
+      const header = limeRange(0n, new Uint8Array(0), { last: 2n ** 28n - 1n });
+      if (start < header.length) bytes.set(header.subarray(start, end));
+      return new Blob([bytes]);
+    }
+  }
+
+  it("is read in pieces, more at once where they follow each other, and kept up to a limit", async () => {
+    const blob = new LargeBlob();
+    const { dump, fetching } = await openDumpAsync(blob);
+    expect(dump.ranges).toEqual([{ gpa: 0n, size: 2n ** 28n }]);
+    const into = page(0);
+    const read = (gfn: number) => fetching(() => dump.pageSource.readPage(BigInt(gfn), into));
+    const before = process.memoryUsage().arrayBuffers;
+    for (let gfn = 0; gfn < 2 ** 16; gfn += 16) await read(gfn);
+    expect(into).toEqual(page(7));
+    expect(blob.fetched).toBeLessThan(1.2 * blob.size);
+    globalThis.gc?.();
+    // 512 pieces of 256 KiB, and as much again that may not be collected yet.
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 28 + 2 ** 27);
+    // What was let go is fetched again.
+    const fetched = blob.fetched;
+    await read(0);
+    expect(blob.fetched).toBeGreaterThan(fetched);
+  });
+
+  it("may be needed as a whole at once", async () => {
+    const { dump, fetching } = await openDumpAsync(new LargeBlob());
+    const into = page(0);
+    const sum = await fetching(() => {
+      let count = 0;
+      for (let gfn = 0n; gfn < 2n ** 16n; gfn += 64n) count += dump.pageSource.readPage(gfn, into) ? 1 : 0;
+      return count;
+    });
+    expect(sum).toBe(2 ** 10);
   });
 });
