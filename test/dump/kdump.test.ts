@@ -93,7 +93,7 @@ describe("headers", () => {
       offset: 4104,
       message: expect.stringMatching(/level of 0 to 31, found 32/),
     });
-    expect(patched(4096 + 100, 5).message).toMatch(/expected 1 to 17179869184 pages/);
+    expect(patched(4096 + 100, 5).message).toMatch(/expected 1 to 8589934592 pages/);
     expect(patched(432, 60000).message).toMatch(/the bitmap of .* but the file ends/);
   });
 

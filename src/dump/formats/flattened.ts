@@ -16,8 +16,8 @@ const VERSION = 1n;
 const BLOCK_HEADER = 16;
 /** Offset and size of the block behind the last one. */
 const END = -1n;
-/** A file of more blocks is refused. Writers make them of 16 KiB and more, but a few at the front. */
-const MOST_BLOCKS = 2 ** 24;
+/** A file of more blocks is refused: 64 GiB of the 16 KiB in which QEMU writes; makedumpfile writes more at once. */
+const MOST_BLOCKS = 2 ** 22;
 /** No file is longer. */
 const LONGEST = 2 ** 52;
 

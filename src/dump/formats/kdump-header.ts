@@ -17,8 +17,8 @@ const OLD_SIGNATURE = "DISKDUMP";
 const NEWEST_VERSION = 6;
 /** A sub-header of more blocks is none. */
 const MOST_SUB_BLOCKS = 2 ** 16;
-/** A dump of more pages (64 TiB) is refused. */
-const MOST_PAGES = 2 ** 34;
+/** A dump of more pages (32 TiB) is refused. */
+const MOST_PAGES = 2 ** 33;
 
 /** struct disk_dump_header: offsets that do not depend on the width of words. */
 const COMMON = { version: 8, release: 142, machine: 272, nameSize: 65 } as const;

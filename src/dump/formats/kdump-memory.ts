@@ -264,23 +264,23 @@ function none(): PageBitmap {
 }
 
 function union(one: PageBitmap, other: PageBitmap): PageBitmap {
-  return combined(one, other, (a, b) => a | b);
+  const others = bytesOf(other);
+  return combined(one, (byte) => byte | others.next().value!);
 }
 
-function combined(one: PageBitmap, other: PageBitmap, how: (a: number, b: number) => number): PageBitmap {
-  const others = other.blocks()[Symbol.iterator]();
-  const blocks = one.blocks()[Symbol.iterator]();
-  return new PageBitmap(one.pages, (_, into) => {
-    const [a] = blocks.next().value as readonly [Uint8Array, number];
-    const [b] = others.next().value as readonly [Uint8Array, number];
-    for (let i = 0; i < into.length; i++) into[i] = how(a[i]!, b[i]!);
-  });
-}
-
+/** The pages of a bitmap whose bit is not set in `there`. */
 function difference(one: PageBitmap, there: Uint8Array): PageBitmap {
-  const blocks = one.blocks()[Symbol.iterator]();
+  return combined(one, (byte, at) => byte & ~there[at]!);
+}
+
+function combined(one: PageBitmap, how: (byte: number, at: number) => number): PageBitmap {
+  const bytes = bytesOf(one);
   return new PageBitmap(one.pages, (offset, into) => {
-    const [a] = blocks.next().value as readonly [Uint8Array, number];
-    for (let i = 0; i < into.length; i++) into[i] = a[i]! & ~there[offset + i]!;
+    for (let i = 0; i < into.length; i++) into[i] = how(bytes.next().value!, offset + i);
   });
+}
+
+function* bytesOf(bitmap: PageBitmap): Generator<number, undefined> {
+  for (const [block] of bitmap.blocks()) yield* block;
+  return undefined;
 }

@@ -6,6 +6,9 @@ const PAGE = 4096;
 const BLOCK = 4096;
 const PAGES_PER_BLOCK = BLOCK * 8;
 
+/** Blocks that are read at once. */
+const BLOCKS_AT_ONCE = 256;
+
 const EMPTY = new Uint8Array(BLOCK);
 const FULL = new Uint8Array(BLOCK).fill(0xff);
 
@@ -26,21 +29,26 @@ export class PageBitmap {
   /** Set bits before each block, and of all. */
   readonly #before: Float64Array;
 
-  /** `read` fills a block from that byte of the bitmap on; what lies behind the last page does not count. */
+  /** `read` fills its buffer from that byte of the bitmap on; it is called with ascending offsets. What lies behind the last page does not count. */
   constructor(pages: number, read: (offset: number, into: Uint8Array) => void) {
     this.pages = pages;
     const count = Math.ceil(pages / PAGES_PER_BLOCK);
     this.#before = new Float64Array(count + 1);
+    const bytes = Math.ceil(pages / 8);
     const buffer = new Uint8Array(BLOCK);
+    const words = new Int32Array(buffer.buffer);
+    const ahead = new Uint8Array(Math.min(bytes, BLOCKS_AT_ONCE * BLOCK));
     for (let i = 0; i < count; i++) {
-      const inBlock = Math.min(PAGES_PER_BLOCK, pages - i * PAGES_PER_BLOCK);
-      const bytes = Math.ceil(inBlock / 8);
+      const inAhead = (i % BLOCKS_AT_ONCE) * BLOCK;
+      if (inAhead === 0) read(i * BLOCK, ahead.subarray(0, Math.min(ahead.length, bytes - i * BLOCK)));
+      const there = Math.min(BLOCK, bytes - i * BLOCK);
       buffer.fill(0);
-      read(i * BLOCK, buffer.subarray(0, bytes));
-      for (let page = inBlock; page < bytes * 8; page++) buffer[page >> 3]! &= ~(1 << (page % 8));
-      const set = countBits(buffer, BLOCK);
-      this.#before[i + 1] = this.#before[i]! + set;
-      this.#blocks.push(set === 0 ? EMPTY : set === PAGES_PER_BLOCK ? FULL : buffer.slice());
+      buffer.set(ahead.subarray(inAhead, inAhead + there));
+      // The last byte may be about pages behind the last one.
+      for (let page = pages - i * PAGES_PER_BLOCK; page < there * 8; page++) buffer[page >> 3]! &= ~(1 << (page % 8));
+      const block = shared(words) ?? buffer.slice();
+      this.#before[i + 1] = this.#before[i]! + countBits(block, BLOCK);
+      this.#blocks.push(block);
     }
   }
 
@@ -104,7 +112,17 @@ export class PageBitmap {
   }
 }
 
+/** The shared block of this content, if it has one value. */
+function shared(words: Int32Array): Uint8Array | undefined {
+  const [first] = words;
+  if (first !== 0 && first !== -1) return undefined;
+  for (let i = 1; i < words.length; i++) if (words[i] !== first) return undefined;
+  return first === 0 ? EMPTY : FULL;
+}
+
 function countBits(bytes: Uint8Array, length: number): number {
+  if (length === BLOCK && bytes === EMPTY) return 0;
+  if (length === BLOCK && bytes === FULL) return PAGES_PER_BLOCK;
   let count = 0;
   for (let i = 0; i < length; i++) count += BITS[bytes[i]!]!;
   return count;
