@@ -81,7 +81,13 @@ describe("a flattened file", () => {
       }
     }
     expect([...codes].sort()).toEqual(["1 false", "1 true", "5 false", "refused"]);
-    expect(scan(flattened(blocksOf(file, 2048), false)).complete).toBe(false);
+    const hole = [
+      { offset: 0, bytes: page(1) },
+      { offset: 9000, bytes: page(2) },
+    ];
+    const holds = (end: boolean, at: number, length: number) => scan(flattened(hole, end)).holds(at, length);
+    expect([holds(true, 4000, 200), holds(false, 4000, 200)]).toEqual([true, false]);
+    expect([holds(false, 4000, 96), holds(false, 8999, 2), holds(false, 9000, 4096)]).toEqual([true, false, true]);
   });
 
   it.each<[string, (view: DataView) => void, number, RegExp]>([
