@@ -86,6 +86,9 @@ export function addDumpOptions(command: Command): Command {
 /** Opens the file that the options name; a CliError says which option helps. */
 export async function openDumpOf(context: CliContext, file: string, options: FileOptions): Promise<Dump> {
   const { raw, offset, part, maxInflated, zeroExcluded } = options;
+  if (offset !== undefined && offset % 4096n !== 0n) {
+    throw new CliError(`--offset: expected a multiple of 0x1000 (pages), found ${hex(offset)}`);
+  }
   let progress: ReturnType<typeof startProgress> | undefined;
   try {
     return await openDumpFile(file, {

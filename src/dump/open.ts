@@ -5,7 +5,7 @@ import { DumpError } from "./bytes/errors.js";
 import type { Codecs } from "./codec/codec.js";
 import type { Dump } from "./dump.js";
 import type { DumpContent } from "./formats/content.js";
-import { readContent } from "./formats/formats.js";
+import { readContent, seemingFormat } from "./formats/formats.js";
 import { readRaw } from "./formats/raw.js";
 import type { MemoryRange } from "./memory/presence.js";
 
@@ -79,7 +79,10 @@ function contentOf(source: ByteSource, options: OpenSourceOptions): DumpContent 
   if (parts.length > 0) {
     throw new DumpError(source.name, undefined, "expected a split kdump where there are parts, found raw memory");
   }
-  return readRaw(source, rawOffset);
+  const content = readRaw(source, rawOffset);
+  const title = seemingFormat(source);
+  if (title === undefined) return content;
+  return { ...content, warnings: [`it begins as ${title} does, and is read as raw memory all the same`] };
 }
 
 function memoryFacts({ memory }: DumpContent): { label: string; value: string }[] {

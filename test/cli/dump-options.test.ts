@@ -57,6 +57,19 @@ describe("an option", () => {
     expect((await run(["maps", raw, "--cr3", "1000"])).code).toBe(2);
   });
 
+  it("--offset and --raw say so where the file looks like a dump of its own format", async () => {
+    const { code, stderr } = await run(["maps", dump, "--raw", "--cr3", "1000", "-q", "--partial"]);
+    expect(stderr).toMatch(
+      /^warning: .*sound\.elf: it begins as an ELF core does, and is read as raw memory all the same$/m,
+    );
+    expect([0, 1]).toContain(code);
+    expect((await run(["info", packed, "--offset", "0", "--cr3", "0"])).stdout).toMatch(/begins as an ELF core/);
+    expect(await run(["maps", dump, "--offset", "800"])).toMatchObject({
+      code: 2,
+      stderr: "error: --offset: expected a multiple of 0x1000 (pages), found 0x800\n",
+    });
+  });
+
   it("--cpu takes another processor's registers", async () => {
     const { stdout } = await run(["walk", dump, "0", "--cpu", "1", "-q", "--partial"]);
     expect(stdout).toContain("PML4E at 0000000000002000");

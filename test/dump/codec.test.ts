@@ -33,7 +33,7 @@ const LZO: [string, Uint8Array, string][] = [
     "three bytes from 2 KiB before, behind four literals",
     concat(LONG, Uint8Array.of(1), ascii("wxyz"), Uint8Array.of(4, 13)),
     // distance 13 * 4 + 1 + 2049
-    `${LONG_TEXT}wxyz${(LONG_TEXT + "wxyz").slice(-2102).slice(0, 3)}`,
+    `${LONG_TEXT}wxyz${`${LONG_TEXT}wxyz`.slice(-2102, -2099)}`,
   ],
   [
     "literals of a long run",

@@ -36,6 +36,12 @@ export function checkFirstBytes(source: ByteSource): void {
   if (!isFlattened(headOf(source))) formatOf(source).check?.(source);
 }
 
+/** The title of the format that a file seems to have; undefined where it is none that is recognised. */
+export function seemingFormat(source: ByteSource): string | undefined {
+  const head = headOf(source);
+  return isFlattened(head) ? "a flattened file" : FORMATS.find((one) => one.matches(head))?.title;
+}
+
 /** The file itself, or what a flattened one stands for. */
 function realFile(source: ByteSource, { progress }: ReadContext): ByteSource {
   if (source.size === 0) throw new DumpError(source.name, 0, "expected a memory dump, found an empty file");
