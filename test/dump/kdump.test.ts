@@ -312,6 +312,9 @@ describe("a split dump", () => {
     expect(failure(parts[0]!, other).message).toMatch(
       /^part0: expected a part of the same dump as vmcore, found another dump/,
     );
+    for (const more of [{ release: "6.2" }, { level: 1 }, { compression: "lzo" as const }, { notes: qemuNote({}) }]) {
+      expect(failure(parts[0]!, part(2, 0x20, more)).message).toMatch(/found another dump/);
+    }
     expect(failure(parts[0]!, parts[1]!, parts[1]!).message).toMatch(/found frame 0x2 in two of them/);
     const whole = kdump({ pages: PAGES });
     expect(failure(whole, parts[1]!).message).toMatch(/beside other parts, found a whole one/);

@@ -108,7 +108,7 @@ export interface KdumpHeader {
   readonly notes: Part | undefined;
   /** Bytes that say what the writer has erased from pages. */
   readonly eraseinfo: number;
-  /** The common header's bytes that all parts of a split dump share. */
+  /** What all parts of a split dump share: the common header, and what is not of the part in the sub-header. */
   readonly identity: string;
 }
 
@@ -176,7 +176,7 @@ export function readKdumpHeader(source: ByteSource): KdumpHeader {
     existing: both ? bitmapAt : undefined,
     dumped: both ? bitmapAt + (bitmapBlocks * BLOCK) / 2 : bitmapAt,
     descriptors: bitmapAt + bitmapBlocks * BLOCK,
-    identity: `${layout.bits} ${version} ${pages} ${bitmapBlocks} ${subBlocks} ${text(view, 12, 390)}`,
+    identity: `${sub.level} ${sub.notes?.size} ${sub.vmcoreinfo?.size} ${latin1(view)}`,
   };
 }
 
@@ -226,7 +226,11 @@ function readSubHeader(source: ByteSource, bits: 32 | 64, version: number): SubH
 
 /** Bytes as text, up to the first NUL. */
 function text(view: DataView, offset: number, length: number): string {
-  const bytes = new Uint8Array(view.buffer, view.byteOffset + offset, length);
-  const end = bytes.indexOf(0);
-  return new TextDecoder("latin1").decode(end < 0 ? bytes : bytes.subarray(0, end));
+  const whole = latin1(new DataView(view.buffer, view.byteOffset + offset, length));
+  const end = whole.indexOf("\0");
+  return end < 0 ? whole : whole.slice(0, end);
+}
+
+function latin1(view: DataView): string {
+  return new TextDecoder("latin1").decode(view);
 }

@@ -23,6 +23,8 @@ export interface KdumpOptions {
   version?: number;
   level?: number;
   machine?: string;
+  /** The kernel's release. */
+  release?: string;
   compression?: Compression;
   compress?: (page: Uint8Array) => Uint8Array;
   notes?: Uint8Array;
@@ -123,7 +125,7 @@ export function kdump(options: KdumpOptions): Uint8Array {
     .u32(version)
     .text("Linux", 65)
     .text("host", 65)
-    .text("6.1.0-test", 65)
+    .text(options.release ?? "6.1.0-test", 65)
     .text("#1 SMP", 65)
     .text(machine, 65)
     .text("(none)", 65)
