@@ -11,6 +11,7 @@ import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
 import { registerReplay } from "./commands/replay.js";
 import { registerRole } from "./commands/role.js";
+import { registerSpaces } from "./commands/spaces.js";
 import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
 import { registerWalk } from "./commands/walk.js";
@@ -23,6 +24,7 @@ import { visible } from "./terminal-text.js";
 /** Every command, in the order of the help text. */
 const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerInfo,
+  registerSpaces,
   registerWalk,
   registerMaps,
   registerFind,

@@ -11,10 +11,10 @@ const SILENT: Progress = { update() {}, stop() {} };
 
 /**
  * Starts a bar of `total` steps. There is none where standard error is no terminal, or where standard output is
- * one too: the listing itself shows that something happens.
+ * one too: the listing itself shows that something happens, unless it is `silent` until the bar has ended.
  */
-export function startProgress(io: CliIo, title: string, total: number): Progress {
-  if (io.stderr.isTTY !== true || io.stdout.isTTY === true) return SILENT;
+export function startProgress(io: CliIo, title: string, total: number, silent = false): Progress {
+  if (io.stderr.isTTY !== true || (io.stdout.isTTY === true && !silent)) return SILENT;
   const bar = new SingleBar(
     {
       format: `${title} {bar} {percentage}% | {value}/{total} | {eta_formatted} left`,

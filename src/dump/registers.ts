@@ -5,7 +5,8 @@ import { CR0, CR3_PAE, CR4, EFER } from "../abi/registers.js";
 import { DumpError } from "./bytes/errors.js";
 import type { Dump } from "./dump.js";
 import type { DumpCpu } from "./formats/content.js";
-import { type InspectedMode, inspectRoot } from "./root-inspection.js";
+import { inspectRoot } from "./root-inspection.js";
+import type { InspectedMode } from "./tables/table-shape.js";
 import { type KernelRoot, kernelRoot } from "./vmcoreinfo.js";
 import type { FoundVmcoreinfo } from "./vmcoreinfo-scan.js";
 

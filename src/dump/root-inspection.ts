@@ -3,9 +3,8 @@ import { bitOf, flagOf } from "../abi/bits.js";
 import { PTE, PTE32 } from "../abi/entries.js";
 import type { PageSource } from "../api.js";
 import type { Presence } from "./memory/presence.js";
+import type { InspectedMode } from "./tables/table-shape.js";
 import type { KernelRoot } from "./vmcoreinfo.js";
-
-export type InspectedMode = "32bit" | "pae" | "4level" | "5level";
 
 /** What a mode's tables look like. */
 interface TableShape {

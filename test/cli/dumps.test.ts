@@ -146,3 +146,23 @@ describe("tour", () => {
     expect(stdout).toMatch(/gpa 0x1fc05969 {2}4K page, user, read-only, executable/);
   });
 });
+
+describe("spaces", () => {
+  it("lists the space that runs, for people and for programs", async () => {
+    const { code, stdout } = await run(["spaces", fixture("i386-pae")]);
+    expect(code).toBe(0);
+    expect(stdout.split("\n")).toEqual([
+      "root          mode                 users      kernel    W+X  what",
+      expect.stringMatching(/^0x12072c0 {5}PAE paging +15\.2 MiB +256\.2 MiB +583 {2}process, cpu 0$/),
+      "",
+    ]);
+    const json = await run(["spaces", fixture("amd64-la57"), "--json"]);
+    expect(JSON.parse(json.stdout)).toMatchObject({ root: "0x2634000", mode: "5level", kind: "process", cpus: [0] });
+  });
+
+  it("ends with 1 where there is none", async () => {
+    const { code, stdout, stderr } = await run(["spaces", fixture("amd64-4l"), "--mode", "pae"]);
+    expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
+    expect(stderr).toContain("no page tables were found");
+  });
+});

@@ -1,0 +1,254 @@
+/** Reads page tables out of a dump, and judges and counts what is below them; every table once, however many roots share it. */
+import type { PageSource } from "../../api.js";
+import type { Presence } from "../memory/presence.js";
+import {
+  addressOf,
+  BEYOND,
+  bytesAt,
+  isImpossible,
+  isLeaf,
+  LARGE,
+  NO_EXECUTE,
+  PRESENT,
+  type TableShape,
+  USER,
+  WRITABLE,
+} from "./table-shape.js";
+
+const PAGE = 4096;
+const WORDS = PAGE / 4;
+/** Of 64 entries of a table, so many may contradict it: memory changes while it is written to a file. */
+const WRONG_OF_64 = 1;
+
+/** The memory that tables lie in: a dump. */
+export interface TableMemory {
+  readonly tableSource: PageSource;
+  presence(gpa: bigint, size: bigint): Presence;
+}
+
+/** What a root or a table maps. */
+export interface Mapped {
+  /** Bytes by who may use them. */
+  readonly user: number;
+  readonly kernel: number;
+  /** Leaf entries that allow both writing and executing. */
+  readonly writableExecutable: number;
+}
+
+const NOTHING: Mapped = { user: 0, kernel: 0, writableExecutable: 0 };
+/** Rights that every entry above has granted: WRITABLE and USER, and this for executing. */
+const EXECUTE = 1;
+
+export class TableReader {
+  readonly shape: TableShape;
+  readonly #dump: TableMemory;
+  /** Upper word of the bit that says that a page is encrypted. */
+  readonly #encrypted: number;
+  /** Whether a table is one, by its address and level. */
+  readonly #judged = new Map<number, boolean>();
+  readonly #counted = new Map<string, Mapped>();
+  /** A page for each level, so that what is above stays while what is below is read. */
+  readonly #pages: readonly Uint32Array[];
+
+  constructor(dump: TableMemory, shape: TableShape, encryptionMask: bigint) {
+    this.#dump = dump;
+    this.shape = shape;
+    this.#encrypted = Number(encryptionMask >> 32n) | 0;
+    this.#pages = Array.from({ length: shape.levels + 1 }, () => new Uint32Array(WORDS));
+  }
+
+  /** The words of the table at `address`, for `level`'s turn; undefined where the dump does not have it. */
+  #read(address: number, level: number): Uint32Array | undefined {
+    const words = this.#pages[level]!;
+    const bytes = new Uint8Array(words.buffer);
+    if (!this.#dump.tableSource.readPage(BigInt(Math.floor(address / PAGE)), bytes)) return undefined;
+    const { rootBytes, levels } = this.shape;
+    if (level < levels || rootBytes === PAGE) return words;
+    const start = (address % PAGE) / 4;
+    return words.subarray(start, start + rootBytes / 4);
+  }
+
+  /**
+   * Whether the words of a page, or of a part of it, can be a root: something is mapped, addresses are some that machines have, tables
+   * are in the dump, and entries that are not present are 0 (but for those of level 2, which may map large pages).
+   */
+  looksLikeRoot(words: Uint32Array): boolean {
+    const { shape } = this;
+    let present = 0;
+    for (let at = 0; at < words.length; at += shape.words) {
+      const low = words[at]!;
+      const high = shape.words === 2 ? words[at + 1]! : 0;
+      if (low === 0 && high === 0) continue;
+      if ((low & PRESENT) === 0) {
+        if (shape.levels > 2) return false;
+        continue;
+      }
+      if (isImpossible(shape, shape.levels, low)) return false;
+      const address = addressOf(low, high, this.#encrypted);
+      if (address >= BEYOND) return false;
+      present++;
+      if (shape.words === 2 || (low & LARGE) === 0) {
+        if (!this.#isHeld(address)) return false;
+      }
+    }
+    return present > 0;
+  }
+
+  /** Whether everything below a root can be tables. */
+  isRoot(root: number): boolean {
+    return this.#isTable(root, this.shape.levels);
+  }
+
+  #isTable(address: number, level: number): boolean {
+    const key = address * 8 + level;
+    const known = this.#judged.get(key);
+    if (known !== undefined) return known;
+    // A table that is below itself is judged by its other entries.
+    this.#judged.set(key, true);
+    const found = this.#judge(address, level);
+    this.#judged.set(key, found);
+    return found;
+  }
+
+  #judge(table: number, level: number): boolean {
+    const words = this.#read(table, level);
+    if (words === undefined) return false;
+    const { shape } = this;
+    let present = 0;
+    let wrong = 0;
+    for (let at = 0; at < words.length; at += shape.words) {
+      const low = words[at]!;
+      const high = shape.words === 2 ? words[at + 1]! : 0;
+      if ((low & PRESENT) === 0) {
+        // What is not present further down may be what the system put there.
+        if (level > 2 && (low | high) !== 0) wrong++;
+        continue;
+      }
+      present++;
+      const address = addressOf(low, high, this.#encrypted);
+      if (!this.#isPossible(low, address, level)) wrong++;
+      if (wrong > (present * WRONG_OF_64) / 64) return false;
+    }
+    return wrong <= (present * WRONG_OF_64) / 64;
+  }
+
+  #isPossible(low: number, address: number, level: number): boolean {
+    if (address >= BEYOND || isImpossible(this.shape, level, low)) return false;
+    if (!isLeaf(this.shape, level, low)) return this.#isHeld(address) && this.#isTable(address, level - 1);
+    if (level === 1 || this.shape.words === 1) return true;
+    // Bit 12 of a large page is its PAT bit.
+    const rest = address % bytesAt(this.shape, level);
+    return rest === 0 || rest === PAGE;
+  }
+
+  #isHeld(address: number): boolean {
+    const presence = this.#dump.presence(BigInt(address), BigInt(PAGE));
+    return presence === "held" || presence === "excluded";
+  }
+
+  /** What the entries of a root from `from` up to, not including, `to` map. */
+  count(root: number, from: number, to: number): Mapped {
+    return this.#count(root, this.shape.levels, WRITABLE | USER | EXECUTE, from, to);
+  }
+
+  #countBelow(table: number, level: number, rights: number): Mapped {
+    const key = `${table * 8 + level} ${rights}`;
+    let found = this.#counted.get(key);
+    if (found === undefined) {
+      // A table that is below itself counts once.
+      this.#counted.set(key, NOTHING);
+      found = this.#count(table, level, rights, 0, WORDS);
+      this.#counted.set(key, found);
+    }
+    return found;
+  }
+
+  #count(table: number, level: number, above: number, from: number, to: number): Mapped {
+    const { shape } = this;
+    const words = this.#read(table, level);
+    if (words === undefined) return NOTHING;
+    const bytes = bytesAt(shape, level);
+    let { user, kernel, writableExecutable } = NOTHING;
+    const end = Math.min(words.length, to * shape.words);
+    for (let at = from * shape.words; at < end; at += shape.words) {
+      const low = words[at]!;
+      if ((low & PRESENT) === 0) continue;
+      const high = shape.words === 2 ? words[at + 1]! : 0;
+      const granted = shape.mode === "pae" && level === 3 ? WRITABLE | USER : low & (WRITABLE | USER);
+      const rights = above & (granted | (high & NO_EXECUTE ? 0 : EXECUTE));
+      if (isLeaf(shape, level, low)) {
+        if (rights & USER) user += bytes;
+        else kernel += bytes;
+        if ((rights & (WRITABLE | EXECUTE)) === (WRITABLE | EXECUTE)) writableExecutable++;
+        continue;
+      }
+      const below = this.#countBelow(addressOf(low, high, this.#encrypted), level - 1, rights);
+      user += below.user;
+      kernel += below.kernel;
+      writableExecutable += below.writableExecutable;
+    }
+    return { user, kernel, writableExecutable };
+  }
+
+  /** Adds the addresses of all tables below a root, and its own. */
+  addTables(root: number, tables: Set<number>): void {
+    this.#addTables(root, this.shape.levels, tables, new Set());
+  }
+
+  #addTables(table: number, level: number, tables: Set<number>, visited: Set<number>): void {
+    const key = table * 8 + level;
+    if (visited.has(key)) return;
+    visited.add(key);
+    tables.add(table);
+    const words = level === 1 ? undefined : this.#read(table, level);
+    if (words === undefined) return;
+    for (let at = 0; at < words.length; at += this.shape.words) {
+      const low = words[at]!;
+      if ((low & PRESENT) === 0 || isLeaf(this.shape, level, low)) continue;
+      const high = this.shape.words === 2 ? words[at + 1]! : 0;
+      this.#addTables(addressOf(low, high, this.#encrypted), level - 1, tables, visited);
+    }
+  }
+
+  /** Entries of a root, each as two words. */
+  entriesOf(root: number): Uint32Array {
+    const words = this.#read(root, this.shape.levels) ?? new Uint32Array(0);
+    if (this.shape.words === 2) return words.slice();
+    const entries = new Uint32Array(words.length * 2);
+    words.forEach((word, index) => {
+      entries[index * 2] = word;
+    });
+    return entries;
+  }
+
+  /** The address that entry `index` of `entries` points to, or -1 where it is not present. */
+  target(entries: Uint32Array, index: number): number {
+    const low = entries[index * 2]!;
+    return (low & PRESENT) === 0 ? -1 : addressOf(low, entries[index * 2 + 1]!, this.#encrypted);
+  }
+
+  /** Whether the root's tables map the page at `frame`, seen from entry `from` on; by `visited`, each table is looked at once. */
+  maps(root: number, from: number, frame: number, visited: Set<number>): boolean {
+    return this.#maps(root, this.shape.levels, from, frame, visited);
+  }
+
+  #maps(table: number, level: number, from: number, frame: number, visited: Set<number>): boolean {
+    const key = table * 8 + level;
+    if (visited.has(key)) return false;
+    visited.add(key);
+    const words = this.#read(table, level);
+    if (words === undefined) return false;
+    const { shape } = this;
+    const bytes = bytesAt(shape, level);
+    for (let at = from * shape.words; at < words.length; at += shape.words) {
+      const low = words[at]!;
+      if ((low & PRESENT) === 0) continue;
+      const address = addressOf(low, shape.words === 2 ? words[at + 1]! : 0, this.#encrypted);
+      if (isLeaf(shape, level, low)) {
+        const first = address - (address % bytes);
+        if (frame >= first && frame < first + bytes) return true;
+      } else if (this.#maps(address, level - 1, 0, frame, visited)) return true;
+    }
+    return false;
+  }
+}

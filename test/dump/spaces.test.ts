@@ -1,0 +1,162 @@
+/** Address spaces that are found without symbols. */
+import { describe, expect, it } from "vitest";
+import { loadSync } from "../../src/core/index.js";
+import { type FoundSpace, openDumpAsync, SpaceScan, type SpaceScanOptions } from "../../src/dump/browser.js";
+import { MemoryByteSource } from "../../src/dump/index.js";
+import { openDump, openDumpFile, registersFromDump } from "../../src/dump/node.js";
+import { elfCore, page } from "./builders.js";
+
+const DUMPS = new URL("../fixtures/dumps/", import.meta.url);
+const P = 0x21n;
+const RW = 2n;
+const USER = 4n;
+const XD = 1n << 63n;
+
+function scan(dump: ConstructorParameters<typeof SpaceScan>[0], options?: SpaceScanOptions): FoundSpace[] {
+  const search = new SpaceScan(dump, options);
+  while (search.step(100));
+  expect(search.done).toBe(search.total);
+  return search.spaces();
+}
+
+describe("dumps of real guests", () => {
+  it.each(["amd64-4l", "amd64-1g", "amd64-la57", "i386-pae", "i386-nopae"])("%s: the space that runs", async (name) => {
+    const dump = await openDumpFile(new URL(`${name}/pt.elf.gz`, DUMPS).pathname);
+    const registers = registersFromDump(dump);
+    const core = loadSync();
+    const memory = core.createMemory({ source: dump.pageSource });
+    const space = core.createAddressSpace(memory, { ...registers, lenient: true });
+    const mapped = { user: 0, kernel: 0, writableExecutable: 0 };
+    for (const { size, rights } of space.leaves()) {
+      mapped[rights.user ? "user" : "kernel"] += Number(size);
+      if (rights.write && rights.execute) mapped.writableExecutable++;
+    }
+    const flags = space.mode === "pae" ? 32n : 4096n;
+    expect(scan(dump)).toEqual([
+      {
+        root: registers.cr3 - (registers.cr3 % flags),
+        mode: space.mode,
+        kind: "process",
+        userRoot: undefined,
+        mapped,
+        cpus: [0],
+        isKernels: false,
+        shared: 1,
+      },
+    ]);
+    dump.close();
+  });
+});
+
+/** Pages by frame number, each a table of so many entries. */
+type Tables = Record<number, Record<number, bigint>>;
+
+function dumpOf(tables: Tables) {
+  const segments = Object.entries(tables).map(([gfn, entries]) => {
+    const bytes = page(0);
+    for (const [index, entry] of Object.entries(entries))
+      new DataView(bytes.buffer).setBigUint64(Number(index) * 8, entry, true);
+    return { gpa: BigInt(gfn) << 12n, bytes };
+  });
+  return elfCore({ segments });
+}
+
+const at = (gfn: number, flags = P | RW) => (BigInt(gfn) << 12n) | flags;
+
+/**
+ * In the third and fourth MiB, which a kernel maps by a large page as if it were all of memory: its own root 0x210; a process with
+ * page-table isolation, 0x220, and 0x221 for users, with a page that is writable and executable for users alone.
+ */
+const SYSTEM: Tables = {
+  528: { 300: at(0x300) },
+  544: { 0: at(0x240, P | RW | USER | XD), 300: at(0x300) },
+  545: { 0: at(0x240, P | RW | USER), 511: at(0x301) },
+  576: { 0: at(0x241, P | RW | USER) },
+  577: { 0: at(0x242, P | RW | USER) },
+  578: { 0: at(0x250, P | RW | USER), 1: at(0x251, P | USER) },
+  768: { 0: at(0x302) },
+  769: { 0: at(0x302) },
+  770: { 0: 0x20_00e3n | XD },
+};
+const open = (tables: Tables) => openDump(new MemoryByteSource(dumpOf(tables), "made.elf"));
+const rootsOf = (tables: Tables, options?: SpaceScanOptions) => scan(open(tables), options).map(({ root }) => root);
+
+describe("a system with page-table isolation", () => {
+  it("is the kernel's space and the process's, whose two roots are one", () => {
+    const found = scan(open(SYSTEM), { modes: ["4level"], kernelRoot: 0x21_0000n });
+    expect(found).toEqual([
+      {
+        root: 0x22_0000n,
+        mode: "4level",
+        kind: "process",
+        userRoot: 0x22_1000n,
+        mapped: { user: 0x2000, kernel: 0x200000, writableExecutable: 1 },
+        cpus: [],
+        isKernels: false,
+        shared: 2,
+      },
+      {
+        root: 0x21_0000n,
+        mode: "4level",
+        kind: "kernel",
+        userRoot: undefined,
+        mapped: { user: 0, kernel: 0x200000, writableExecutable: 0 },
+        cpus: [],
+        isKernels: true,
+        shared: 2,
+      },
+    ]);
+  });
+
+  it("does not join roots whose tables for users differ", () => {
+    const other = { ...SYSTEM, 545: { ...SYSTEM[0x221], 1: at(0x240, P | RW | USER) } };
+    expect(scan(open(other), { modes: ["4level"] }).map(({ userRoot }) => userRoot)).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it("is found in every mode that may be, and only in that one", () => {
+    expect(rootsOf(SYSTEM)).toEqual(rootsOf(SYSTEM, { modes: ["4level"] }));
+    expect(rootsOf(SYSTEM, { modes: ["5level"] })).toEqual([]);
+  });
+
+  it("is found from a Blob, piece by piece", async () => {
+    const { dump, fetching } = await openDumpAsync(new Blob([dumpOf(SYSTEM) as BlobPart]));
+    const search = new SpaceScan(dump, { modes: ["4level"] });
+    while (await fetching(() => search.step(3)));
+    expect((await fetching(() => search.spaces())).map(({ root }) => root)).toEqual([0x22_0000n, 0x21_0000n]);
+  });
+
+  it("asks for a positive number of pages", () => {
+    const search = new SpaceScan(open(SYSTEM));
+    for (const wrong of [0, -1, 1.5, Number.NaN]) expect(() => search.step(wrong)).toThrow(RangeError);
+  });
+});
+
+describe("what is no root", () => {
+  const changed = (gfn: number, entries: Record<number, bigint>): Tables => ({
+    ...SYSTEM,
+    [gfn]: { ...SYSTEM[gfn], ...entries },
+  });
+  it.each<[string, Tables, bigint[]]>([
+    ["an entry that is not present and not 0", changed(0x210, { 7: 0x1000n }), [0x22_0000n]],
+    ["a large page in a root", changed(0x210, { 7: at(0x300, P | 0x80n) }), [0x22_0000n]],
+    ["a table that is not in the dump", changed(0x210, { 7: at(0x999) }), [0x22_0000n]],
+    ["what is no entry in a table of level 3", changed(0x240, { 9: 0x1000n }), [0x21_0000n]],
+    ["an address beyond what machines have", changed(0x242, { 0: (1n << 46n) | P | USER }), [0x21_0000n]],
+    ["a large page that is not aligned", changed(0x241, { 1: at(0x603, P | USER | 0x80n) }), [0x21_0000n]],
+    ["a space that does not map itself", changed(0x302, { 0: 0x4000e3n }), []],
+    ["a space that points to itself instead", changed(0x210, { 7: at(0x210) }), [0x22_0000n, 0x21_0000n]],
+  ])("%s", (_, tables, roots) => {
+    expect(rootsOf(tables, { modes: ["4level"] })).toEqual(roots);
+  });
+
+  it("the tables of a root with more levels", () => {
+    const five: Tables = { 520: { 0: at(0x220), 300: at(0x210) }, ...SYSTEM };
+    expect(scan(open(five), { modes: ["5level"] }).map(({ root, mode }) => [root, mode])).toEqual([
+      [0x20_8000n, "5level"],
+    ]);
+  });
+});
