@@ -9,6 +9,7 @@ import { registerFuzz } from "./commands/fuzz.js";
 import { registerInfo } from "./commands/info.js";
 import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
+import { registerRead } from "./commands/read.js";
 import { registerReplay } from "./commands/replay.js";
 import { registerRole } from "./commands/role.js";
 import { registerSpaces } from "./commands/spaces.js";
@@ -28,6 +29,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerWalk,
   registerMaps,
   registerFind,
+  registerRead,
   registerPte,
   registerConform,
   registerFuzz,

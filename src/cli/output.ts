@@ -57,23 +57,35 @@ export class Output {
     return wait;
   }
 
+  /** Writes bytes as they are, behind what is pending; `bytes` may be used again at once. Rejects as `flush` does. */
+  async bytes(bytes: Uint8Array): Promise<void> {
+    const copy = bytes.slice();
+    await this.flush();
+    await this.#write(copy);
+    await this.flush();
+  }
+
   /** Writes what is pending and waits until the stream has taken it. Rejects with OutputClosed after EPIPE. */
   async flush(): Promise<void> {
     const text = this.#pending;
     this.#pending = "";
     if (text !== "" && this.#failure === undefined) {
-      await new Promise<void>((resolve) => {
-        this.#stream.write(text, (error) => {
-          if (error) this.#failure ??= error;
-          else this.#written = true;
-          resolve();
-        });
-      });
+      await this.#write(text);
       // Timers (a progress bar) and stream errors get their turn.
       await setImmediate();
     }
     if (this.#failure !== undefined) {
       throw (this.#failure as NodeJS.ErrnoException).code === "EPIPE" ? new OutputClosed() : this.#failure;
     }
+  }
+
+  #write(chunk: string | Uint8Array): Promise<void> {
+    return new Promise((resolve) => {
+      this.#stream.write(chunk, (error) => {
+        if (error) this.#failure ??= error;
+        else this.#written = true;
+        resolve();
+      });
+    });
   }
 }
