@@ -18,6 +18,7 @@ import { DEFAULT_MAX_MAPPINGS, inspectTables, type TableStructureSummary } from 
 import type { CliContext } from "./context.js";
 import { ENGINE_NAMES, type EngineName } from "./engine.js";
 import { CliError } from "./errors.js";
+import { type Half, isolationNote, withHalf } from "./page-table-isolation.js";
 import { startProgress } from "./progress.js";
 import { hex, parseHex, parseInteger, parseSize } from "./values.js";
 
@@ -38,6 +39,7 @@ export interface DumpOptions extends FileOptions {
   efer?: bigint;
   maxphyaddr?: number;
   encryptionMask?: bigint;
+  half?: Half;
   engine: EngineName;
   quiet?: boolean;
   /** Tables that are not in the dump count as empty. */
@@ -71,6 +73,12 @@ export function addRegisterOptions(command: Command): Command {
     .option("--cpu <n>", "take the registers of this processor", parseInteger(0, 2 ** 32 - 1))
     .option("--cr0 <hex>", "CR0 instead of the dump's", parseHex)
     .option("--cr3 <hex>", "CR3 instead of the dump's", parseHex)
+    .addOption(
+      new Option("--half <which>", "of two roots under page-table isolation, that of the kernel or of users").choices([
+        "kernel",
+        "user",
+      ]),
+    )
     .option("--cr4 <hex>", "CR4 instead of the dump's", parseHex)
     .option("--efer <hex>", "EFER instead of the inferred one", parseHex)
     .option("--maxphyaddr <bits>", "MAXPHYADDR, 32 to 52 (52)", parseInteger(32, 52))
@@ -118,6 +126,11 @@ const SCAN_STEP = 4096;
  * VMCOREINFO. Throws a CliError that names the option that helps where that is not there either.
  */
 export function registersOf(context: CliContext, dump: Dump, options: DumpOptions | RegisterFlags): DumpRegisters {
+  const registers = wholeRegisters(context, dump, options);
+  return options.half === undefined ? registers : withHalf(registers, pagingModeOf(registers), options.half);
+}
+
+function wholeRegisters(context: CliContext, dump: Dump, options: RegisterFlags): DumpRegisters {
   const overrides: RegisterOverrides = { ...options, maxPhysAddr: options.maxphyaddr };
   try {
     return registersFromDump(dump, overrides);
@@ -129,7 +142,10 @@ export function registersOf(context: CliContext, dump: Dump, options: DumpOption
   }
 }
 
-export type RegisterFlags = Pick<DumpOptions, "cpu" | "cr0" | "cr3" | "cr4" | "efer" | "maxphyaddr" | "encryptionMask">;
+export type RegisterFlags = Pick<
+  DumpOptions,
+  "cpu" | "cr0" | "cr3" | "cr4" | "efer" | "half" | "maxphyaddr" | "encryptionMask"
+>;
 
 function findVmcoreinfo(context: CliContext, dump: Dump): FoundVmcoreinfo | undefined {
   const scan = new VmcoreinfoScan(dump);
@@ -188,7 +204,11 @@ export async function spaceOver(
     const { cr0, cr3, cr4, efer, maxPhysAddr, encryptionMask } = registers;
     const space = engine.createAddressSpace(memory, { cr0, cr3, cr4, efer, maxPhysAddr, encryptionMask, lenient });
     const mode = pagingModeOf(registers);
-    if (!options.quiet) sayWhatIsInferred(context, registers, mode, lenient);
+    if (!options.quiet) {
+      sayWhatIsInferred(context, registers, mode, lenient);
+      const isolation = isolationNote(dump, registers, mode);
+      if (isolation !== undefined) context.note(isolation);
+    }
     return { dump, registers, mode, space, tables, leftOut };
   } catch (error) {
     // The engine does not know the file's name.

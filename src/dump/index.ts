@@ -18,7 +18,8 @@ export {
   UnknownRootError,
 } from "./registers.js";
 export { type FoundSpace, type SpaceKind, SpaceScan, type SpaceScanOptions } from "./space-scan.js";
-export type { Mapped } from "./tables/table-reader.js";
-export type { InspectedMode } from "./tables/table-shape.js";
+export { halfAt, hidesExecution, usersRoot } from "./tables/isolation.js";
+export { type Mapped, TableReader } from "./tables/table-reader.js";
+export { type InspectedMode, SHAPES } from "./tables/table-shape.js";
 export { type KernelRoot, kernelRelease, kernelRoot } from "./vmcoreinfo.js";
 export { type FoundVmcoreinfo, VmcoreinfoScan } from "./vmcoreinfo-scan.js";

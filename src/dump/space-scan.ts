@@ -1,13 +1,12 @@
 /** Finds the address spaces in a dump without symbols: pages that are roots of page tables. */
 import { checkInteger } from "../checks.js";
 import type { Dump } from "./dump.js";
+import { usersRoot } from "./tables/isolation.js";
 import { type Mapped, TableReader } from "./tables/table-reader.js";
 import { type InspectedMode, SHAPES } from "./tables/table-shape.js";
 import { type KernelRoot, kernelRoot } from "./vmcoreinfo.js";
 
 const PAGE = 4096;
-/** The half of a KPTI pair with the user's view lies a page behind the kernel's, which is aligned to both. */
-const PAIR = 2 * PAGE;
 
 const MODES: readonly InspectedMode[] = ["5level", "4level", "pae", "32bit"];
 
@@ -123,7 +122,6 @@ export class SpaceScan {
   }
 
   #spacesOf(reader: TableReader, candidates: readonly number[]): FoundSpace[] {
-    const { levels } = reader.shape;
     const known = new Set(candidates);
     const roots = candidates.filter((root) => reader.isRoot(root) && this.#mapsItself(reader, root));
     // A table of one that has more levels looks like a root of this mode; so do those of a space that maps itself by one entry.
@@ -131,8 +129,7 @@ export class SpaceScan {
     const tops = roots.filter((root) => !below.has(root) || targets(reader, root).includes(root));
     const parts = tops.map((root) => this.#kernelPart(reader, root));
     const userRoots = tops.map((root) => {
-      const paired = levels > 3 && root % PAIR === 0 && known.has(root + PAGE);
-      return paired ? this.#userRoot(reader, root) : undefined;
+      return known.has(root + PAGE) ? usersRoot(reader, root) : undefined;
     });
     const { kernelFrom, rootBytes, mode } = reader.shape;
     const found = tops.map((root, index): FoundSpace => {
@@ -150,21 +147,6 @@ export class SpaceScan {
       };
     });
     return found.filter((_, index) => !userRoots.includes(tops[index]!));
-  }
-
-  /** A page that has the same tables for users, and of the kernel hardly anything. */
-  #userRoot(reader: TableReader, root: number): number | undefined {
-    const user = root + PAGE;
-    if (!reader.isRoot(user)) return undefined;
-    const [ours, theirs] = [reader.entriesOf(root), reader.entriesOf(user)];
-    const { kernelFrom } = reader.shape;
-    let kernel = 0;
-    for (let index = 0; index < ours.length / 2; index++) {
-      const target = reader.target(theirs, index);
-      if (index < kernelFrom && reader.target(ours, index) !== target) return undefined;
-      if (index >= kernelFrom && target !== -1) kernel++;
-    }
-    return kernel > 0 ? user : undefined;
   }
 
   /** What the kernel's root maps; its user pages are executable by the users' root alone. */

@@ -4,13 +4,9 @@ import { loadSync } from "../../src/core/index.js";
 import { type FoundSpace, openDumpAsync, SpaceScan, type SpaceScanOptions } from "../../src/dump/browser.js";
 import { MemoryByteSource } from "../../src/dump/index.js";
 import { openDump, openDumpFile, registersFromDump } from "../../src/dump/node.js";
-import { elfCore, page } from "./builders.js";
+import { at, dumpOf, P, RW, SYSTEM, type Tables, USER } from "./isolated-guest.js";
 
 const DUMPS = new URL("../fixtures/dumps/", import.meta.url);
-const P = 0x21n;
-const RW = 2n;
-const USER = 4n;
-const XD = 1n << 63n;
 
 function scan(dump: ConstructorParameters<typeof SpaceScan>[0], options?: SpaceScanOptions): FoundSpace[] {
   const search = new SpaceScan(dump, options);
@@ -48,36 +44,6 @@ describe("dumps of real guests", () => {
   });
 });
 
-/** Pages by frame number, each a table of so many entries. */
-type Tables = Record<number, Record<number, bigint>>;
-
-function dumpOf(tables: Tables) {
-  const segments = Object.entries(tables).map(([gfn, entries]) => {
-    const bytes = page(0);
-    for (const [index, entry] of Object.entries(entries))
-      new DataView(bytes.buffer).setBigUint64(Number(index) * 8, entry, true);
-    return { gpa: BigInt(gfn) << 12n, bytes };
-  });
-  return elfCore({ segments });
-}
-
-const at = (gfn: number, flags = P | RW) => (BigInt(gfn) << 12n) | flags;
-
-/**
- * In the third and fourth MiB, which a kernel maps by a large page as if it were all of memory: its own root 0x210; a process with
- * page-table isolation, 0x220, and 0x221 for users, with a page that is writable and executable for users alone.
- */
-const SYSTEM: Tables = {
-  528: { 300: at(0x300) },
-  544: { 0: at(0x240, P | RW | USER | XD), 300: at(0x300) },
-  545: { 0: at(0x240, P | RW | USER), 511: at(0x301) },
-  576: { 0: at(0x241, P | RW | USER) },
-  577: { 0: at(0x242, P | RW | USER) },
-  578: { 0: at(0x250, P | RW | USER), 1: at(0x251, P | USER) },
-  768: { 0: at(0x302) },
-  769: { 0: at(0x302) },
-  770: { 0: 0x20_00e3n | XD },
-};
 const open = (tables: Tables) => openDump(new MemoryByteSource(dumpOf(tables), "made.elf"));
 const rootsOf = (tables: Tables, options?: SpaceScanOptions) => scan(open(tables), options).map(({ root }) => root);
 
