@@ -1,6 +1,6 @@
 /** Commands on a process that has two roots. */
 import { expect, it } from "vitest";
-import { dumpOf, SYSTEM } from "../dump/isolated-guest.js";
+import { at, dumpOf, P, RW, SYSTEM, USER } from "../dump/isolated-guest.js";
 import { temporaryFolder } from "../temporary.js";
 import { run } from "./run-main.js";
 
@@ -25,6 +25,19 @@ it("says why nothing is writable and executable by the kernel's root, and finds 
 it("is quiet where it is asked to be, and of roots that are no pair", async () => {
   expect((await maps("--cr3", "220000", "-q")).stderr).not.toContain("page-table isolation");
   expect((await maps("--cr3", "210000")).stderr).not.toContain("page-table isolation");
+});
+
+it("says nothing of the kernel's own root, nor of one that lets users execute", async () => {
+  const kernels = { ...SYSTEM, 530: { 300: at(0x300) }, 531: { 511: at(0x301) } };
+  const open = { ...SYSTEM, 544: { ...SYSTEM[0x220], 0: at(0x240, P | RW | USER) } };
+  for (const [tables, root] of [
+    [kernels, "212000"],
+    [open, "220000"],
+  ] as const) {
+    const other = temporary.file(`${root}.elf`, dumpOf(tables));
+    const { stderr } = await run(["maps", other, ...REGISTERS, "--cr3", root]);
+    expect(stderr).not.toContain("page-table isolation");
+  }
 });
 
 it("says where CR3 is from", async () => {

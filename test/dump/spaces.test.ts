@@ -83,6 +83,14 @@ describe("a system with page-table isolation", () => {
     ]);
   });
 
+  it("does not join roots that are not aligned as a pair", () => {
+    const moved = { ...SYSTEM, 544: {}, 545: SYSTEM[0x220]!, 546: SYSTEM[0x221]! };
+    expect(scan(open(moved), { modes: ["4level"] }).map(({ root, userRoot }) => [root, userRoot])).toContainEqual([
+      0x22_1000n,
+      undefined,
+    ]);
+  });
+
   it("is found in every mode that may be, and only in that one", () => {
     expect(rootsOf(SYSTEM)).toEqual(rootsOf(SYSTEM, { modes: ["4level"] }));
     expect(rootsOf(SYSTEM, { modes: ["5level"] })).toEqual([]);
