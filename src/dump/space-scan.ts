@@ -29,8 +29,10 @@ export interface FoundSpace {
   readonly cpus: readonly number[];
   /** VMCOREINFO names it as the kernel's own. */
   readonly isKernels: boolean;
-  /** Roots, this one included, that have the same kernel part. */
+  /** Spaces, this one included, that have the same kernel part. */
   readonly shared: number;
+  /** The root of one of them, for all the same. */
+  readonly kernelPart: bigint;
 }
 
 export interface SpaceScanOptions {
@@ -144,6 +146,7 @@ export class SpaceScan {
         cpus: this.#cpusOf([root, ...(userRoot === undefined ? [] : [userRoot])], rootBytes),
         isKernels: root === this.#kernelRoot,
         shared: parts.filter((part) => part === parts[index]).length,
+        kernelPart: BigInt(tops[parts.indexOf(parts[index]!)]!),
       };
     });
     return found.filter((_, index) => !userRoots.includes(tops[index]!));

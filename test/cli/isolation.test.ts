@@ -1,5 +1,5 @@
 /** Commands on a process that has two roots. */
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { at, dumpOf, P, RW, SYSTEM, USER } from "../dump/isolated-guest.js";
 import { temporaryFolder } from "../temporary.js";
 import { run } from "./run-main.js";
@@ -62,4 +62,82 @@ it("refuses a half where there are none", async () => {
   ]);
   expect(code).toBe(2);
   expect(stderr).toContain("--half: expected 4- or 5-level paging, found PAE paging");
+});
+
+describe("find --all", () => {
+  const find = (...args: string[]) =>
+    run(["find", file, ...args, "--all", "--cr4", "20", "--cr0", "80010001", "--efer", "d00", "--cr3", "210000"]);
+
+  it("says which space maps a page, by the rights of user code, and once what all have in common", async () => {
+    const { code, stdout } = await find("250000", "251123");
+    expect(code).toBe(0);
+    expect(stdout.split("\n")).toEqual([
+      "0x250000 0x220000     0000000000000000 4K uwx",
+      "0x251123 0x220000     0000000000001123 4K u-x",
+      "0x250000 kernel       ffff960000050000 2M -w-",
+      "0x251123 kernel       ffff960000051123 2M -w-",
+      "",
+    ]);
+  });
+
+  it("gives JSON, and ends with 1 where nothing maps an address", async () => {
+    const { stdout } = await find("251000", "--json");
+    expect(
+      stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line)),
+    ).toEqual([
+      {
+        gpa: "0x251000",
+        root: "0x220000",
+        shared: 1,
+        va: "0x1000",
+        pageSize: 4096,
+        user: true,
+        writable: false,
+        executable: true,
+      },
+      {
+        gpa: "0x251000",
+        root: "0x220000",
+        shared: 2,
+        va: "0xffff960000051000",
+        pageSize: 2097152,
+        user: false,
+        writable: true,
+        executable: false,
+      },
+    ]);
+    const none = await find("900000");
+    expect(none).toMatchObject({ code: 1, stdout: "" });
+    expect(none.stderr).toContain("no address space maps 0x900000");
+  });
+
+  it("leaves out a space whose tables contain themselves, and says so", async () => {
+    const cyclic = temporary.file(
+      "cyclic.elf",
+      dumpOf({
+        ...SYSTEM,
+        578: { ...SYSTEM[0x242], 2: at(0x240) },
+        577: { 0: at(0x242, P | RW | USER), 1: at(0x240, P | USER) },
+      }),
+    );
+    const { stderr, code } = await run([
+      "find",
+      cyclic,
+      "210000",
+      "--all",
+      "--cr4",
+      "20",
+      "--cr0",
+      "80010001",
+      "--efer",
+      "d00",
+      "--cr3",
+      "210000",
+    ]);
+    expect(code).toBe(0);
+    expect(stderr).toMatch(/the space at 0x220000 is left out: .*contains itself/);
+  });
 });

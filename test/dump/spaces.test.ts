@@ -38,6 +38,7 @@ describe("dumps of real guests", () => {
         cpus: [0],
         isKernels: false,
         shared: 1,
+        kernelPart: registers.cr3 - (registers.cr3 % flags),
       },
     ]);
     dump.close();
@@ -60,6 +61,7 @@ describe("a system with page-table isolation", () => {
         cpus: [],
         isKernels: false,
         shared: 2,
+        kernelPart: 0x21_0000n,
       },
       {
         root: 0x21_0000n,
@@ -70,6 +72,7 @@ describe("a system with page-table isolation", () => {
         cpus: [],
         isKernels: true,
         shared: 2,
+        kernelPart: 0x21_0000n,
       },
     ]);
   });

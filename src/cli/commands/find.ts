@@ -1,5 +1,6 @@
 /** `x86-paging find`: who maps a physical page. */
 import type { Command } from "commander";
+import type { Leaf } from "../../api.js";
 import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
 import type { CliContext } from "../context.js";
 import {
@@ -8,16 +9,20 @@ import {
   type DumpOptions,
   FILE_HELP,
   inspect,
+  openDumpOf,
   openSpace,
   type StructureCliOptions,
   sayWarnings,
 } from "../dump-options.js";
+import { leavesOfSpaces } from "../each-space.js";
 import { ExitCode } from "../errors.js";
 import { startProgress } from "../progress.js";
 import { hex, hex16, parseHexList } from "../values.js";
+import { scan } from "./spaces.js";
 
 interface FindOptions extends DumpOptions, StructureCliOptions {
   json?: boolean;
+  all?: boolean;
 }
 
 export function registerFind(program: Command, context: CliContext): void {
@@ -26,14 +31,17 @@ export function registerFind(program: Command, context: CliContext): void {
     .description("find all virtual addresses that map guest-physical addresses")
     .argument("<file>", FILE_HELP)
     .argument("<gpa...>", "guest-physical addresses in hexadecimal", parseHexList)
+    .option("--all", "in every address space of the dump, not only the one that CR3 names")
     .option("--json", "one JSON object a line");
   addStructureOptions(addDumpOptions(command))
     .addHelpText(
       "after",
-      "\nPrints `gpa va size uwx` for each mapping: the address asked for, the virtual address that translates to it, the page size and the effective rights.\n" +
-        "\nExamples:\n  x86-paging find vm.elf 0x1f974000\n  x86-paging find vm.elf.gz 1f974000 fee00000 --json\n  x86-paging find vmcore.1 1f974000 --part vmcore.2",
+      "\nPrints `gpa va size uwx` for each mapping: the address asked for, the virtual address that translates to it, the page size and the effective rights; with --all the root of the space in front of it, and `kernel` for what spaces have in common.\n" +
+        "\nExamples:\n  x86-paging find vm.elf 0x1f974000\n  x86-paging find vm.elf.gz 1f974000 fee00000 --json\n  x86-paging find vmcore.1 1f974000 --part vmcore.2\n  x86-paging find memory.lime 1f08a000 --all",
     )
-    .action((file: string, gpas: bigint[], options: FindOptions) => find(context, file, gpas, options));
+    .action((file: string, gpas: bigint[], options: FindOptions) =>
+      options.all ? findInAll(context, file, gpas, options) : find(context, file, gpas, options),
+    );
 }
 
 async function find(context: CliContext, file: string, gpas: bigint[], options: FindOptions): Promise<void> {
@@ -49,19 +57,14 @@ async function find(context: CliContext, file: string, gpas: bigint[], options: 
     const structure = inspect(context, open, options);
     const progress = startProgress(context.io, "searching", structure.leaves);
     const wanted = [...new Set(gpas)].sort((a, b) => (a < b ? -1 : 1));
-    const lowest = wanted[0]!;
-    const highest = wanted[wanted.length - 1]!;
     const found = new Set<bigint>();
     let done = 0;
     try {
       for (const leaf of space.leaves()) {
         if (++done % 4096 === 0) progress.update(done);
-        if (leaf.pa > highest || leaf.pa + leaf.size <= lowest) continue;
-        for (let at = firstFrom(wanted, leaf.pa); at < wanted.length; at++) {
-          const gpa = wanted[at]!;
-          if (gpa >= leaf.pa + leaf.size) break;
+        if (!reaches(leaf, wanted)) continue;
+        for (const { gpa, va } of hits(leaf, wanted)) {
           found.add(gpa);
-          const va = leaf.va + (gpa - leaf.pa);
           const { user, write, execute } = leaf.rights;
           const wait = context.out.line(
             options.json
@@ -82,6 +85,76 @@ async function find(context: CliContext, file: string, gpas: bigint[], options: 
       progress.stop();
     }
     for (const gpa of wanted) if (!found.has(gpa)) context.note(`${dump.name}: nothing maps ${hex(gpa)}`);
+    if (found.size === 0) context.exitCode = ExitCode.Negative;
+  } finally {
+    dump.close();
+  }
+}
+
+/** Whether a leaf may map one of the ascending `wanted`: most do not. */
+function reaches({ pa, size }: Leaf, wanted: readonly bigint[]): boolean {
+  return pa <= wanted[wanted.length - 1]! && pa + size > wanted[0]!;
+}
+
+/** Addresses of the ascending `wanted` that a leaf maps, and where. */
+function* hits(leaf: Leaf, wanted: readonly bigint[]): Generator<{ readonly gpa: bigint; readonly va: bigint }> {
+  for (let at = firstFrom(wanted, leaf.pa); at < wanted.length; at++) {
+    const gpa = wanted[at]!;
+    if (gpa >= leaf.pa + leaf.size) return;
+    yield { gpa, va: leaf.va + (gpa - leaf.pa) };
+  }
+}
+
+async function findInAll(context: CliContext, file: string, gpas: bigint[], options: FindOptions): Promise<void> {
+  const dump = await openDumpOf(context, file, options);
+  try {
+    sayWarnings(context, dump);
+    const spaces = scan(context, dump, options);
+    const engine = await context.engine(options.engine);
+    const wanted = [...new Set(gpas)].sort((a, b) => (a < b ? -1 : 1));
+    const found = new Set<bigint>();
+    const progress = startProgress(context.io, "searching spaces", spaces.length);
+    const limits = {
+      ...(options.maxMappings === undefined ? {} : { maxMappings: options.maxMappings }),
+      allowCycles: options.cyclic === "follow",
+    };
+    const leaves = leavesOfSpaces(
+      engine,
+      dump,
+      spaces,
+      options.encryptionMask ?? 0n,
+      limits,
+      progress.update,
+      (space, why) => context.note(`${dump.name}: the space at ${hex(space.root)} is left out: ${why.message}`),
+    );
+    try {
+      for (const { space, leaf, isKernelPart } of leaves) {
+        if (!reaches(leaf, wanted)) continue;
+        for (const { gpa, va } of hits(leaf, wanted)) {
+          found.add(gpa);
+          const { user, write, execute } = leaf.rights;
+          const where = isKernelPart && space.shared > 1 ? "kernel" : hex(space.root);
+          const wait = context.out.line(
+            options.json
+              ? JSON.stringify({
+                  gpa: hex(gpa),
+                  root: hex(space.root),
+                  shared: isKernelPart ? space.shared : 1,
+                  va: hex(va),
+                  pageSize: Number(leaf.size),
+                  user,
+                  writable: write,
+                  executable: execute,
+                })
+              : `${hex(gpa)} ${where.padEnd(12)} ${hex16(va)} ${pageSizeName(leaf.size)} ${rightsLetters(leaf.rights)}`,
+          );
+          if (wait !== undefined) await wait;
+        }
+      }
+    } finally {
+      progress.stop();
+    }
+    for (const gpa of wanted) if (!found.has(gpa)) context.note(`${dump.name}: no address space maps ${hex(gpa)}`);
     if (found.size === 0) context.exitCode = ExitCode.Negative;
   } finally {
     dump.close();

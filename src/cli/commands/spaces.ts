@@ -74,7 +74,12 @@ async function spaces(context: CliContext, file: string, options: SpacesOptions)
   }
 }
 
-function scan(context: CliContext, dump: Dump, options: SpacesOptions): FoundSpace[] {
+/** Finds them, with a bar. */
+export function scan(
+  context: CliContext,
+  dump: Dump,
+  options: RegisterFlags & { readonly mode?: InspectedMode },
+): FoundSpace[] {
   const known = knownRegisters(context, dump, options);
   const registers = "registers" in known ? known.registers : undefined;
   const mode = registers === undefined ? undefined : pagingModeOf(registers);
