@@ -77,6 +77,10 @@ export interface CpuFeatures {
   readonly la57?: boolean;
   /** Control-flow enforcement (CPUID 07H: ECX.CET_SS or EDX.CET_IBT): without it CR4.CET is reserved. Default true. */
   readonly cet?: boolean;
+  /** Linear-address-space separation (CPUID 07H.1:EAX.LASS): without it CR4.LASS is reserved. Default true. */
+  readonly lass?: boolean;
+  /** AMD's upper address ignore (CPUID 80000021H:EAX bit 7): without it EFER.UAIE is reserved. Default true. */
+  readonly uai?: boolean;
   /**
    * A user-mode access to a supervisor-mode address sets PK in the error code where the address's key denies it in
    * IA32_PKRS, as it does with PKRU for user-mode addresses. The fault itself is the same. Default true; false is what
@@ -188,6 +192,11 @@ export interface NptConfig {
    * rules "kvm-6.1". Default false.
    */
   readonly shadowStackCheck?: boolean;
+  /**
+   * Guest mode execute trap (GMET, VMCB offset 90h bit 3): U/S=1 in all nested entries forbids supervisor-mode fetches, and U/S
+   * forbids nothing else. Of no effect in the rules "kvm-6.1". Default false.
+   */
+  readonly guestModeExecuteTrap?: boolean;
   readonly rules?: RuleSet;
 }
 
@@ -226,7 +235,7 @@ export interface Mapped {
 export interface Fault {
   readonly ok: false;
   readonly status: number;
-  /** 14 for PageFault, 13 for NonCanonical, else undefined (a VM exit or no event at all). */
+  /** 14 for PageFault, 13 for NonCanonical and SpaceSeparation (12 where the access is by SS), else undefined (a VM exit or no event at all). */
   readonly vector: 13 | 14 | undefined;
   /** Page-fault error code, exit qualification or EXITINFO1; 0n where there is none. */
   readonly errorCode: bigint;

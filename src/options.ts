@@ -9,6 +9,8 @@ export const CPU_OPTIONS: OptionNames<CpuFeatures> = {
   lam: true,
   la57: true,
   cet: true,
+  lass: true,
+  uai: true,
   pkrsOnUserAccess: true,
 };
 export const GUEST_OPTIONS: OptionNames<AddressSpaceConfig> = {
@@ -50,6 +52,7 @@ export const NPT_OPTIONS: OptionNames<NptConfig> = {
   cpu: true,
   encryptionMask: true,
   shadowStackCheck: true,
+  guestModeExecuteTrap: true,
   rules: true,
 };
 

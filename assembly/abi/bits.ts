@@ -22,6 +22,9 @@
 /** shadow-stack access (CET); comes with IMPLICIT, which then says no more */
 // @ts-ignore: decorator
 @inline export const ACCESS_SHADOW_STACK: u32 = 0x1000;
+/** data access by SS, FS or GS: EFER.UAIE does not concern it */
+// @ts-ignore: decorator
+@inline export const ACCESS_OTHER_SEGMENT: u32 = 0x2000;
 
 // Result of a batch's address that has no physical one (x86-paging)
 /** error code */
@@ -146,11 +149,14 @@
 /** protection keys for supervisor-mode addresses (IA32_PKRS) */
 // @ts-ignore: decorator
 @inline export const CR4_PKS: u32 = 0x1000000;
+/** linear-address-space separation: each mode has one half of the addresses */
+// @ts-ignore: decorator
+@inline export const CR4_LASS: u32 = 0x8000000;
 /** supervisor addresses carry metadata above bit 56 or 47 */
 // @ts-ignore: decorator
 @inline export const CR4_LAM_SUP: u32 = 0x10000000;
 
-// IA32_EFER (SDM vol. 3, "Extended Feature Enable Register")
+// IA32_EFER (SDM vol. 3, "Extended Feature Enable Register"; APM vol. 2, "Extended Feature Enable Register (EFER)")
 /** long mode enabled */
 // @ts-ignore: decorator
 @inline export const EFER_LME: u32 = 0x100;
@@ -160,6 +166,9 @@
 /** execute-disable bit enabled */
 // @ts-ignore: decorator
 @inline export const EFER_NXE: u32 = 0x800;
+/** AMD: bits 63:57 of data addresses are ignored (upper address ignore) */
+// @ts-ignore: decorator
+@inline export const EFER_UAIE: u32 = 0x100000;
 
 // EPT paging-structure entry (SDM vol. 3, "The Extended Page Table Mechanism (EPT)")
 /** read access */

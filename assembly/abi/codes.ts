@@ -45,6 +45,8 @@
 // @ts-ignore: decorator
 @inline export const FEATURE_SHADOW_STACK_CHECK: u32 = 2048;
 // @ts-ignore: decorator
+@inline export const FEATURE_GUEST_MODE_EXECUTE_TRAP: u32 = 4096;
+// @ts-ignore: decorator
 @inline export const RIGHT_EXECUTE: u32 = 1;
 // @ts-ignore: decorator
 @inline export const RIGHT_WRITE: u32 = 2;
@@ -116,3 +118,5 @@
 @inline export const STATUS_OUTSIDE_MEMORY: u32 = 6;
 // @ts-ignore: decorator
 @inline export const STATUS_MISSING_PAGE: u32 = 7;
+// @ts-ignore: decorator
+@inline export const STATUS_SPACE_SEPARATION: u32 = 8;

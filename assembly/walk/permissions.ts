@@ -19,6 +19,7 @@ import {
   PFERR_W,
 } from "../abi/bits";
 import {
+  FEATURE_GUEST_MODE_EXECUTE_TRAP,
   FEATURE_MODE_BASED_EXECUTE,
   FEATURE_PKRS_USER,
   KIND_EPT,
@@ -62,12 +63,15 @@ function legacyDenies(space: Space, code: u32, rights: u32, xd: bool): bool {
   const write = (code & PFERR_W) != 0;
   const fetch = (code & PFERR_I) != 0;
   const userAddress = (rights & RIGHT_USER) != 0;
-  if (user && !userAddress) return true;
+  const trap = (space.features & FEATURE_GUEST_MODE_EXECUTE_TRAP) != 0;
+  if (user && !userAddress && !trap) return true;
   if (fetch && xd && !(rights & RIGHT_EXECUTE)) return true;
-  // The nested level sees user accesses only, so WP, SMEP and SMAP say nothing there (APM "Nested Paging").
-  const writeProtect = user || (space.cr0 & CR0_WP) != 0;
+  // The nested level sees user accesses only, so WP, SMEP and SMAP say nothing there (APM "Nested Paging"). With guest mode
+  // execute trap U/S says which fetches are refused and no more.
+  const writeProtect = user || trap || (space.cr0 & CR0_WP) != 0;
   if (write && writeProtect && !(rights & RIGHT_WRITE)) return true;
   if (user || !userAddress) return false;
+  if (trap) return fetch;
   const cr4 = space.cr4;
   if (fetch) return (cr4 & CR4_SMEP) != 0;
   return (cr4 & CR4_SMAP) != 0 && !(code & PFERR_RSVD);

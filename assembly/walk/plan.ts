@@ -10,8 +10,10 @@ import {
   ACCESS_WRITE,
   CODE_INDEX,
   CODE_INDEX_SHIFT,
+  CR4_LASS,
   CR4_PKE,
   CR4_PKS,
+  LINEAR_SUPERVISOR,
   PDE4M_ADDRESS_HIGH,
   PFERR_I,
   PFERR_RSVD,
@@ -55,11 +57,22 @@ import { keyDenial } from "./permissions";
   return changetype<Plan>(changetype<usize>(space) + Space.PLANS + offset);
 }
 
-/** The fast walks serve spaces of a single stage, PAE with latched PDPTEs only, and change nothing where they fault. */
+/** Linear-address-space separation is on (SDM "Linear-Address Pre-Processing"). */
+// @ts-ignore: decorator
+@inline function isSeparated(space: Space, mode: u32): bool {
+  return (space.cr4 & CR4_LASS) != 0 && mode >= MODE_4LEVEL;
+}
+
+/**
+ * The fast walks serve spaces of a single stage, PAE with latched PDPTEs only, and change nothing where they fault. They
+ * do not ask which half of the addresses an access may have.
+ */
 export function setFast(space: Space, mode: u32): void {
   const features = space.features;
   const slow =
-    (features & FEATURE_ACCESSED_ON_FAULT) != 0 || (mode == MODE_PAE && (features & FEATURE_LIVE_PDPTES) != 0);
+    isSeparated(space, mode) ||
+    (features & FEATURE_ACCESSED_ON_FAULT) != 0 ||
+    (mode == MODE_PAE && (features & FEATURE_LIVE_PDPTES) != 0);
   const plain = space.kind == KIND_GUEST && space.second == null;
   space.fast = plain && !slow ? mode : MODE_NONE;
 }
@@ -160,13 +173,19 @@ function isWindow(space: Space): bool {
   return space.tablesSize == window + 1 && (space.tablesBase & window) == 0;
 }
 
-/** Canonical addresses that masking would leave as they are: canonical for the narrowest width in force. */
+/** Canonical addresses that masking would leave as they are: canonical for the narrowest width in force; none with LASS. */
 export function setCanonical(space: Space, mode: u32): void {
   let width = space.width;
   const user = space.lamUser;
   const supervisor = space.lamSupervisor;
   if (user != 0 && user < width) width = user;
   if (supervisor != 0 && supervisor < width) width = supervisor;
+  if (isSeparated(space, mode)) {
+    // Which half is whose is a question of each access: no address passes.
+    space.half = LINEAR_SUPERVISOR;
+    space.high = 0xffffffffffffffff;
+    return;
+  }
   const signed = mode >= MODE_4LEVEL;
   space.half = signed ? (<u64>1) << (width - 1) : 0;
   space.high = ~(((<u64>1) << width) - 1);

@@ -1,6 +1,6 @@
 /** The second stage of a two-dimensional walk: which access it sees, and for whom. */
 import { EPTP_AD, PFERR_I, PFERR_RSVD, PFERR_U, PFERR_W } from "../abi/bits";
-import { FEATURE_KVM, KIND_EPT, RIGHT_USER } from "../abi/codes";
+import { FEATURE_GUEST_MODE_EXECUTE_TRAP, FEATURE_KVM, KIND_EPT, RIGHT_USER } from "../abi/codes";
 import { Space } from "../abi/records";
 
 /**
@@ -31,15 +31,24 @@ export function pdpteCode(space: Space, second: Space): u32 {
 }
 
 /**
- * The access that the translated address gets. Under NPT every access is a user one. Under EPT the user position means
- * a data read and the RSVD position a user-mode linear address, one whose guest `rights` allow user accesses (all, with
- * paging off). KVM's own walk adds the user position to every access (translate_nested_gpa).
+ * The access that the translated address gets. Under NPT every access is a user one, but with guest mode execute trap. Under
+ * EPT the user position means a data read and the RSVD position a user-mode linear address, one whose guest `rights` allow
+ * user accesses (all, with paging off). KVM's own walk adds the user position to every access (translate_nested_gpa).
  */
 // @ts-ignore: decorator
 @inline export function finalCode(space: Space, second: Space, code: u32, rights: u32): u32 {
   const access = code & (PFERR_W | PFERR_I);
-  if (second.kind != KIND_EPT) return access | PFERR_U;
+  if (second.kind != KIND_EPT) return access | nestedMode(second, code);
   const userAddress = rights & RIGHT_USER ? PFERR_RSVD : 0;
   const read = access == 0 || (space.features & FEATURE_KVM) != 0 ? PFERR_U : 0;
   return access | userAddress | read;
+}
+
+/**
+ * Whose access NPT sees, at the final address: a user's, or with guest mode execute trap that of the guest's mode, which
+ * `code` has (APM "Guest Mode Execute Trap Extension").
+ */
+// @ts-ignore: decorator
+@inline export function nestedMode(second: Space, code: u32): u32 {
+  return second.features & FEATURE_GUEST_MODE_EXECUTE_TRAP ? code & PFERR_U : PFERR_U;
 }

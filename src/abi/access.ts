@@ -25,6 +25,7 @@ export const ACCESS: BitLayout = {
       low: 12,
       meaning: "shadow-stack access (CET); comes with IMPLICIT, which then says no more",
     },
+    { name: "OTHER_SEGMENT", low: 13, meaning: "data access by SS, FS or GS: EFER.UAIE does not concern it" },
   ],
 };
 
@@ -54,4 +55,9 @@ export const Access = {
    * too, by which whatever knows the plain kinds only leaves it to the full walk.
    */
   ShadowStack: (1 << 12) | (1 << 8),
+  /**
+   * A data access by SS, FS or GS, whose address upper address ignore (EFER.UAIE) takes as it is; without it data accesses are
+   * by DS or ES. It says nothing else.
+   */
+  OtherSegment: 1 << 13,
 } as const;

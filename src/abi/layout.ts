@@ -513,6 +513,8 @@ export const CODES = {
   FEATURE_ACCESSED_ON_FAULT: 1 << 10,
   /** NPT: VMCB offset 90h bit 4. */
   FEATURE_SHADOW_STACK_CHECK: 1 << 11,
+  /** NPT: VMCB offset 90h bit 3. */
+  FEATURE_GUEST_MODE_EXECUTE_TRAP: 1 << 12,
 
   RIGHT_EXECUTE: 1 << 0,
   RIGHT_WRITE: 1 << 1,

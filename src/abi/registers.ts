@@ -56,6 +56,7 @@ export const CR4: BitLayout = {
     { name: "PKE", low: 22, meaning: "protection keys for user-mode addresses (PKRU)" },
     { name: "CET", low: 23, meaning: "control-flow enforcement; needs CR0.WP" },
     { name: "PKS", low: 24, meaning: "protection keys for supervisor-mode addresses (IA32_PKRS)" },
+    { name: "LASS", low: 27, meaning: "linear-address-space separation: each mode has one half of the addresses" },
     { name: "LAM_SUP", low: 28, meaning: "supervisor addresses carry metadata above bit 56 or 47" },
   ],
 };
@@ -74,11 +75,12 @@ export const KEY_RIGHTS: BitLayout = {
 export const EFER: BitLayout = {
   prefix: "EFER",
   title: "IA32_EFER",
-  source: 'SDM vol. 3, "Extended Feature Enable Register"',
+  source: 'SDM vol. 3, "Extended Feature Enable Register"; APM vol. 2, "Extended Feature Enable Register (EFER)"',
   fields: [
     { name: "LME", low: 8, meaning: "long mode enabled" },
     { name: "LMA", low: 10, meaning: "long mode active" },
     { name: "NXE", low: 11, meaning: "execute-disable bit enabled" },
+    { name: "UAIE", low: 20, meaning: "AMD: bits 63:57 of data addresses are ignored (upper address ignore)" },
   ],
 };
 

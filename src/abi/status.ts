@@ -18,6 +18,8 @@ export const Status = {
   OutsideMemory: 6,
   /** A page of a sparse memory has not been read yet; only seen inside the host layer, which reads it and repeats. */
   MissingPage: 7,
+  /** Linear-address-space separation (CR4.LASS): the address is in the half of the other mode. */
+  SpaceSeparation: 8,
 } as const;
 
 export type Status = (typeof Status)[keyof typeof Status];

@@ -116,6 +116,7 @@ export function faultReason(walk: Walk, explanation?: Explanation): string {
   const { result } = walk;
   if (result.ok) return "";
   if (result.status === Status.NonCanonical) return "the address is not canonical";
+  if (result.status === Status.SpaceSeparation) return "the address is in the other mode's half (CR4.LASS)";
   if (result.status === Status.OutsideMemory) return "a table is not in the dump";
   const code = `page fault, error code ${hex(result.errorCode)}`;
   const why = explanation && decidingText(explanation);

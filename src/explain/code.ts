@@ -16,6 +16,7 @@ export interface CodeContext {
   readonly checks: readonly Check[];
   /** Of the stage at fault. */
   readonly smep: boolean;
+  readonly gmet: boolean;
   readonly nxe: boolean;
 }
 
@@ -48,7 +49,7 @@ function bitsOf(context: CodeContext, fields: readonly BitField[], reason: Reaso
 }
 
 function pageFaultReason(name: string, set: boolean, context: CodeContext): string {
-  const { access, deciding, smep, nxe } = context;
+  const { access, deciding, smep, gmet, nxe } = context;
   const entry = entryName(deciding.level);
   switch (name) {
     case "P":
@@ -63,7 +64,7 @@ function pageFaultReason(name: string, set: boolean, context: CodeContext): stri
     case "I":
       if (!access.fetch) return "the access is no fetch";
       if (!set) return "a fetch, which is reported with CR4.SMEP or EFER.NXE only";
-      return `a fetch, reported with ${[smep ? "CR4.SMEP=1" : "", nxe ? "EFER.NXE=1" : ""].filter(Boolean).join(" and ")}`;
+      return `a fetch, reported with ${[smep ? "CR4.SMEP=1" : "", gmet ? "GMET" : "", nxe ? "EFER.NXE=1" : ""].filter(Boolean).join(" and ")}`;
     case "PK": {
       const check = context.checks.find((one) => one.name === "protection key" && one.stage === "guest");
       return check?.text ?? "no protection key is asked";

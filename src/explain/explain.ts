@@ -1,12 +1,14 @@
 /** Why an access is translated or faults, check by check. */
 import { Access } from "../abi/access.js";
+import { bitOf } from "../abi/bits.js";
+import { PFERR } from "../abi/faults.js";
 import type { AddressSpace, AddressSpaceConfig, Fault, SpaceConfiguration, U64, Walk } from "../api.js";
 import { UnsupportedError } from "../errors.js";
 import { decodeAccess, type MemoryAccess } from "../reference/access.js";
 import { readEptConfig } from "../reference/ept-format.js";
-import { nonCanonical, pageFault } from "../reference/faults.js";
+import { nonCanonical, pageFault, separated } from "../reference/faults.js";
 import { formatOf } from "../reference/formats.js";
-import { linearAddress } from "../reference/linear-address.js";
+import { linearAddress, violatesSeparation } from "../reference/linear-address.js";
 import { nestedAccess, nestedFault, nestedRegisters, nptEnd } from "../reference/npt-stage.js";
 import { seenBy } from "../reference/permissions.js";
 import { type Registers, readRegisters } from "../reference/registers.js";
@@ -73,6 +75,7 @@ function sameFault(a: Fault, b: Fault): boolean {
 
 function explainGuest(config: AddressSpaceConfig, address: bigint, access: MemoryAccess, log: CheckLog): Verdict {
   const registers = readRegisters(config);
+  if (!isInOwnHalf(registers, access, address, log)) return { ok: false, fault: separated(address) };
   const linear = linearAddress(registers, access, address);
   const long = registers.mode === "4level" || registers.mode === "5level";
   if (long) {
@@ -95,6 +98,7 @@ function explainGuest(config: AddressSpaceConfig, address: bigint, access: Memor
     purpose: "final",
     write: access.write,
     fetch: access.fetch,
+    user: access.user,
     userAddress: outcome.rights.user,
     shadowStack: seenBy(registers, access).shadowStack,
     kvm: registers.rules === "kvm-6.1",
@@ -102,8 +106,23 @@ function explainGuest(config: AddressSpaceConfig, address: bigint, access: Memor
   return second(outcome.pa, final, log);
 }
 
+/** Linear-address-space separation, where it concerns the access. */
+function isInOwnHalf(registers: Registers, access: MemoryAccess, address: bigint, log: CheckLog): boolean {
+  if (!registers.lass) return true;
+  const passed = !violatesSeparation(registers, access, address);
+  const factors = [ofRegister("CR4", "LASS", true)];
+  if (!access.user && !access.fetch) {
+    factors.push(ofRegister("CR4", "SMAP", registers.smap));
+    if (!access.implicit) factors.push(ofRegister("EFLAGS", "AC", access.alignmentCheck));
+  }
+  const half = address >> 63n === 1n ? "supervisor-mode" : "user-mode";
+  const text = `${passed ? "an access to" : "LASS: an access to"} the ${half} half of the addresses`;
+  return log.add("separation", passed, nowhere("guest"), factors, text);
+}
+
 /** Registers of linear-address masking that apply to the address's half. */
 function masking(registers: Registers, address: bigint) {
+  if (registers.uai) return [ofRegister("EFER", "UAIE", true)];
   if (address >> 63n === 1n) return registers.lamSup ? [ofRegister("CR4", "LAM_SUP", true)] : [];
   if (registers.lamU57) return [ofRegister("CR3", "LAM_U57", true)];
   return registers.lamU48 ? [ofRegister("CR3", "LAM_U48", true)] : [];
@@ -118,7 +137,7 @@ function explainDirect(
   log: CheckLog,
 ): Verdict {
   const { write, fetch, user, shadowStack } = access;
-  const direct: StageAccess = { purpose: "direct", write, fetch, userAddress: user, shadowStack, kvm: false };
+  const direct: StageAccess = { purpose: "direct", write, fetch, user, userAddress: user, shadowStack, kvm: false };
   return explainerOf(configuration)(address, direct, log);
 }
 
@@ -164,8 +183,9 @@ function explainNpt(stage: LegacyStage, gpa: bigint, access: StageAccess, log: C
 function stageAtFault(configuration: SpaceConfiguration, fault: Fault, access: MemoryAccess) {
   const own = configuration.kind === "guest" && fault.stage === "second" ? configuration.config.secondStage : undefined;
   const at = own?.configuration ?? configuration;
-  if (at.kind === "ept") return { access, smep: false, nxe: false };
+  if (at.kind === "ept") return { access, smep: false, gmet: false, nxe: false };
   const registers = at.kind === "guest" ? readRegisters(at.config) : nestedRegisters(at.config);
-  const seen = at.kind === "guest" ? access : { ...access, user: true, implicit: false };
-  return { access: seen, smep: registers.smep, nxe: registers.nxe };
+  const seen =
+    at.kind === "guest" ? access : { ...access, user: (fault.errorCode & bitOf(PFERR, "U")) !== 0n, implicit: false };
+  return { access: seen, smep: registers.smep, gmet: registers.gmet, nxe: registers.nxe };
 }

@@ -3,6 +3,8 @@ import type { Walk } from "../api.js";
 
 /** The checks of a walk, in the processor's words. */
 export type CheckName =
+  /** The linear address is in the half that linear-address-space separation leaves to the access. */
+  | "separation"
   /** The linear address is canonical, after linear-address masking. */
   | "canonical"
   /** With paging off nothing is checked. */
@@ -25,6 +27,8 @@ export type CheckName =
   | "write"
   | "execute"
   | "smep"
+  /** NPT with guest mode execute trap: a supervisor-mode fetch from a page whose U/S is 0. */
+  | "gmet"
   | "smap"
   | "protection key"
   /** The second stage lets the accessed and dirty flags of the guest's entry be written. */
@@ -32,7 +36,7 @@ export type CheckName =
 
 /** One bit or field that a decision rests on. */
 export interface Factor {
-  /** The entry (PML5E, PML4E, PDPTE, PDE, PTE) or register (CR0, CR4, EFER, EFLAGS, PKRU, PKRS, EPTP, CPU). */
+  /** The entry (PML5E, PML4E, PDPTE, PDE, PTE) or register (CR0, CR3, CR4, EFER, EFLAGS, PKRU, PKRS, EPTP, VMCB, CPU). */
   readonly of: string;
   /** Name of the bit or field, as in /abi. */
   readonly name: string;

@@ -35,13 +35,15 @@ export function deniesByRights(
 }
 
 /** The checks that an access of this kind has to pass. */
-function subjectTo({ stackRule }: Registers, rights: Rights, access: MemoryAccess): Refusal[] {
+function subjectTo({ stackRule, gmet }: Registers, rights: Rights, access: MemoryAccess): Refusal[] {
   if (access.shadowStack !== undefined) {
     if (stackRule === "pages") return ["shadow stack", access.user ? "user" : "supervisor"];
     if (stackRule === "checked" && access.shadowStack === "supervisor") return ["shadow stack"];
   }
   const names: Refusal[] = [];
-  if (access.user) names.push("user");
+  if (gmet) {
+    if (access.fetch && !access.user) names.push("gmet");
+  } else if (access.user) names.push("user");
   else if (rights.user) names.push(access.fetch ? "smep" : "smap");
   if (access.write) names.push("write");
   if (access.fetch) names.push("execute");
@@ -56,6 +58,10 @@ const TEXTS: Record<Refusal, readonly [passed: string, failed: string]> = {
     "supervisor fetches from user-mode addresses are allowed",
     "SMEP: a supervisor fetch from a user-mode address",
   ],
+  gmet: [
+    "supervisor fetches are allowed where U/S is 0",
+    "GMET: a supervisor fetch from a page that is for the user's",
+  ],
   smap: ["supervisor accesses to user-mode addresses are allowed", "SMAP: a supervisor access to a user-mode address"],
   write: ["can be written", "a write to a read-only page"],
   execute: ["can be executed", "a fetch from a page with execute-disable"],
@@ -69,6 +75,8 @@ function factorsOf(name: Refusal, path: WalkPath, rights: Rights, access: Memory
     case "user":
     case "supervisor":
       return [granting(path, "US")];
+    case "gmet":
+      return [granting(path, "US"), ofRegister("VMCB", "GMET", true)];
     case "smep":
       return [granting(path, "US"), ofRegister("CR4", "SMEP", registers.smep)];
     case "smap":
@@ -78,7 +86,7 @@ function factorsOf(name: Refusal, path: WalkPath, rights: Rights, access: Memory
         ...(access.implicit ? [] : [ofRegister("EFLAGS", "AC", access.ac)]),
       ];
     case "write":
-      if (access.user || rights.write) return [granting(path, "RW")];
+      if (access.user || registers.gmet || rights.write) return [granting(path, "RW")];
       return [granting(path, "RW"), ofRegister("CR0", "WP", registers.wp)];
     case "execute":
       return registers.mode === "32bit" ? [] : [disabling(path), ofRegister("EFER", "NXE", registers.nxe)];

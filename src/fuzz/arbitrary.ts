@@ -79,6 +79,8 @@ const registers = fc.record({
   pke: fc.boolean(),
   pks: fc.boolean(),
   cet: mostly(false),
+  lass: fc.integer({ min: 0, max: 5 }).map((value) => value === 0),
+  uai: fc.integer({ min: 0, max: 3 }).map((value) => value === 0),
   lamSupervisor: fc.boolean(),
   lamUser: fc.constantFrom(
     0n,
@@ -98,6 +100,8 @@ const registers = fc.record({
     lam: mostly(true),
     la57: mostly(true),
     cet: mostly(true),
+    lass: mostly(true),
+    uai: mostly(true),
     pkrsOnUserAccess: fc.boolean(),
   }),
   pcide: fc.boolean(),
@@ -106,6 +110,7 @@ const registers = fc.record({
   live: fc.boolean(),
   /** Of NPT. */
   shadowStackCheck: fc.boolean(),
+  guestModeExecuteTrap: fc.boolean(),
   encryptionBit: fc.option(fc.integer({ min: 32, max: 51 }), { freq: 6, nil: undefined }),
   lenient: fc.integer({ min: 0, max: 15 }).map((value) => value === 0),
   rootLow: fc.integer({ min: 0, max: 0xfff }),
@@ -139,7 +144,7 @@ type EptOptions = typeof eptOptions extends fc.Arbitrary<infer T> ? T : never;
 /** Flags of one entry before oddities: mostly everything allowed, so that single restrictions matter. */
 const entryFlags = fc.record({
   /** EPT entries: mostly. One without reading and with writing is a misconfiguration. */
-  read: fc.integer({ min: 0, max: 31 }).map((value) => value > 0),
+  read: fc.integer({ min: 0, max: 15 }).map((value) => value > 0),
   write: fc.integer({ min: 0, max: 7 }).map((value) => value > 0),
   user: fc.integer({ min: 0, max: 3 }).map((value) => value > 0),
   execute: fc.integer({ min: 0, max: 7 }).map((value) => value > 0),
@@ -168,6 +173,7 @@ const accessFlags = fc.record({
   stack: fc.integer({ min: 0, max: 3 }).map((value) => value === 0),
   user: fc.boolean(),
   ac: fc.boolean(),
+  otherSegment: fc.integer({ min: 0, max: 3 }).map((value) => value === 0),
   implicit: fc.integer({ min: 0, max: 4 }).map((value) => value === 0),
   probe: fc.integer({ min: 0, max: 2 }).map((value) => value === 0),
   /** Changes to the base address: another offset, another entry, a bit of the upper half. */
@@ -176,6 +182,7 @@ const accessFlags = fc.record({
     { weight: 6, arbitrary: fc.constant(undefined) },
     { weight: 2, arbitrary: fc.integer({ min: 12, max: 31 }) },
     { weight: 1, arbitrary: fc.integer({ min: 32, max: 63 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 57, max: 63 }) },
   ),
 });
 type AccessFlags = typeof accessFlags extends fc.Arbitrary<infer T> ? T : never;
@@ -392,8 +399,12 @@ function modeRegisters(mode: LegacyMode, r: Registers): { cr0: bigint; cr4: bigi
       on(r.pks, bitOf(CR4, "PKS")) |
       on(r.cet, bitOf(CR4, "CET")) |
       on(long && r.pcide, bitOf(CR4, "PCIDE")) |
+      on(r.lass, bitOf(CR4, "LASS")) |
       on(r.lamSupervisor, bitOf(CR4, "LAM_SUP")),
-    efer: on(r.nxe, bitOf(EFER, "NXE")) | on(long, bitOf(EFER, "LMA") | bitOf(EFER, "LME")),
+    efer:
+      on(r.nxe, bitOf(EFER, "NXE")) |
+      on(r.uai, bitOf(EFER, "UAIE")) |
+      on(long, bitOf(EFER, "LMA") | bitOf(EFER, "LME")),
   };
 }
 
@@ -431,6 +442,7 @@ function putNpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
       cpu: r.cpu as CpuFeatures,
       encryptionMask: r.encryptionBit === undefined ? 0n : 1n << BigInt(r.encryptionBit),
       shadowStackCheck: r.shadowStackCheck,
+      guestModeExecuteTrap: r.guestModeExecuteTrap,
     },
   };
 }
@@ -527,6 +539,7 @@ function accessOf(flags: AccessFlags, base: bigint, narrow: boolean): AccessStep
   let access: number = flags.kind;
   if (flags.user) access |= Access.User;
   if (flags.ac) access |= Access.Ac;
+  if (flags.otherSegment) access |= Access.OtherSegment;
   if (flags.implicit) access |= Access.Implicit;
   if (flags.stack && flags.kind !== Access.Fetch) access |= Access.ShadowStack;
   if (flags.probe) access |= Access.Probe;

@@ -10,6 +10,7 @@ import {
   writeEfer,
 } from "../registers/control-registers.js";
 import { checkCr4 } from "../registers/cr4.js";
+import { checkEfer } from "../registers/efer.js";
 import { checkInvpcid } from "../registers/invpcid.js";
 import { checkBigint } from "./config/check-config.js";
 import type { SecondStage } from "./config/config.js";
@@ -25,6 +26,7 @@ import { enterNested, enterSmm, exitNested, leaveSmm } from "./processor/modes.j
 import {
   applyWrite,
   cr4Processor,
+  EFER_PROCESSOR,
   followRegisters,
   loadRegisters,
   moveToCr3,
@@ -286,10 +288,11 @@ export class Vcpu {
     this.#end();
   }
 
-  /** WRMSR to IA32_EFER; LMA keeps its value. Throws GeneralProtectionError where LME would change under paging. */
+  /** WRMSR to IA32_EFER; LMA keeps its value. Throws GeneralProtectionError where LME would change under paging, and for UAIE. */
   writeEfer(value: bigint): void {
     const vm = this.#begin();
     checkBigint(value, "EFER");
+    checkEfer(value, EFER_PROCESSOR);
     applyWrite(vm, this.#cpu, writeEfer(this.#cpu.registers, value), false);
     this.#end();
   }

@@ -10,8 +10,12 @@ export interface MemoryAccess {
   /** A user-mode access: CPL 3 and not implicit. Every other access is a supervisor-mode one. */
   readonly user: boolean;
   readonly implicit: boolean;
-  /** EFLAGS.AC=1. */
+  /** EFLAGS.AC=1, where SMAP asks for it. */
   readonly ac: boolean;
+  /** EFLAGS.AC=1 and the access is explicit. */
+  readonly alignmentCheck: boolean;
+  /** A data access by SS, FS or GS. */
+  readonly otherSegment: boolean;
   readonly probe: boolean;
   /** A shadow-stack access, and whose; a nested access is one on behalf of a guest's. */
   readonly shadowStack: StackMode | undefined;
@@ -44,6 +48,8 @@ export function decodeAccess(word: number): MemoryAccess {
     implicit,
     // SMAP does not concern shadow-stack accesses.
     ac: !stack && (word & Access.Ac) !== 0,
+    alignmentCheck: !implicit && (word & Access.Ac) !== 0,
+    otherSegment: (word & Access.OtherSegment) !== 0,
     shadowStack: stack ? (user ? "user" : "supervisor") : undefined,
     probe: (word & Access.Probe) !== 0,
   };

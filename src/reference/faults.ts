@@ -48,12 +48,13 @@ export function pageFault(
 }
 
 /**
- * The I/D flag is set for fetches only while SMEP is on, or XD is (NXE with 8-byte entries).
+ * The I/D flag is set for fetches only while SMEP is on, or XD is (NXE with 8-byte entries); in nested tables guest mode
+ * execute trap stands for SMEP.
  * KVM reports it with NXE in 32-bit paging, too (walk_addr_generic).
  */
 function fetchReported(registers: Registers): boolean {
   const wideEntries = registers.mode !== "none" && registers.mode !== "32bit";
-  return registers.smep || (registers.nxe && (wideEntries || registers.rules === "kvm-6.1"));
+  return registers.smep || registers.gmet || (registers.nxe && (wideEntries || registers.rules === "kvm-6.1"));
 }
 
 /** #GP(0) (or #SS) for a linear address that paging cannot translate. The address is reported as it was given. */
@@ -67,6 +68,11 @@ export function nonCanonical(address: bigint): Fault {
     stage: "guest",
     ...NO_ENTRY,
   };
+}
+
+/** #GP(0) (or #SS) of linear-address-space separation. */
+export function separated(address: bigint): Fault {
+  return { ...nonCanonical(address), status: Status.SpaceSeparation };
 }
 
 /** A table lies where the memory has nothing. */

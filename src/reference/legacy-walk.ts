@@ -224,6 +224,7 @@ function finish(tables: LegacyTables, access: MemoryAccess, trace: Trace, mapped
       purpose: "final",
       write: access.write,
       fetch: access.fetch,
+      user: access.user,
       userAddress: mapped.rights.user,
       shadowStack: access.shadowStack,
       kvm: isKvm(tables),

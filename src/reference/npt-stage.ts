@@ -33,9 +33,11 @@ export function nestedRegisters(config: NptConfig): Registers {
   const check = checkFlag(config.shadowStackCheck, "shadowStackCheck") ?? false;
   // APM vol. 2, "Supervisor Shadow Stacks": without PAE and NXE in the host the order to check is ignored.
   const canCheck = registers.nxe && registers.mode !== "none" && registers.mode !== "32bit";
+  const trap = checkFlag(config.guestModeExecuteTrap, "guestModeExecuteTrap") ?? false;
   const known = registers.rules === "architecture";
   return {
     ...registers,
+    gmet: known && trap,
     stackRule: !known ? "unknown" : check && canCheck ? "checked" : "plain",
     // Neither SMAP nor protection keys apply at the nested level, and there are no tagged pointers.
     // KVM keeps the host's SMEP for one purpose: to decide whether a fetch is reported.
@@ -46,6 +48,8 @@ export function nestedRegisters(config: NptConfig): Registers {
     lamU48: false,
     lamU57: false,
     lamSup: false,
+    lass: false,
+    uai: false,
   };
 }
 
@@ -91,14 +95,19 @@ function isOnTable({ purpose }: StageAccess): boolean {
   return purpose === "table" || purpose === "pdptes";
 }
 
-/** Nested accesses are user accesses, and those to the guest's own tables are writes, even to read them. */
+/**
+ * Nested accesses are user accesses, and those to the guest's own tables are writes, even to read them. With guest mode
+ * execute trap the access to the final address has the guest's mode (APM vol. 2, "Guest Mode Execute Trap Extension").
+ */
 export function nestedAccess(registers: Registers, access: StageAccess): MemoryAccess {
   return seenBy(registers, {
     write: isOnTable(access) || access.write,
     fetch: access.fetch,
-    user: true,
+    user: !registers.gmet || isOnTable(access) || access.user,
     implicit: false,
     ac: false,
+    alignmentCheck: false,
+    otherSegment: false,
     // Whether bits are set is up to the trace.
     probe: false,
     shadowStack: access.shadowStack,

@@ -39,7 +39,7 @@ export interface Found {
 }
 
 /** What can refuse an access to a present translation, protection keys apart. */
-export type Refusal = "user" | "supervisor" | "execute" | "smep" | "smap" | "write" | "shadow stack";
+export type Refusal = "user" | "supervisor" | "execute" | "smep" | "gmet" | "smap" | "write" | "shadow stack";
 
 /** Whether a translation refuses the access; protection keys are judged apart. */
 export function rightsDeny(registers: Registers, translation: Found, access: MemoryAccess): boolean {
@@ -55,6 +55,7 @@ export function refusals(registers: Registers, { rights, above, leaf }: Found, a
     }
   }
   const found: Refusal[] = [];
+  if (registers.gmet) return nestedRefusals(rights, access);
   if (access.user) {
     if (!rights.user) found.push("user");
     if (access.write && !rights.write) found.push("write");
@@ -63,6 +64,18 @@ export function refusals(registers: Registers, { rights, above, leaf }: Found, a
     if (!access.fetch && rights.user && smapApplies(registers, access)) found.push("smap");
     if (access.write && registers.wp && !rights.write) found.push("write");
   }
+  if (access.fetch && !rights.execute) found.push("execute");
+  return found;
+}
+
+/**
+ * APM vol. 2, "Guest Mode Execute Trap Extension": U/S=1 forbids fetches at CPL 0 to 2, and U/S=0 nothing. That it does not
+ * concern reads and writes is how KVM of Linux 7.2 has it. The host's CR0.WP is ignored ("Combining Nested and Guest Attributes").
+ */
+function nestedRefusals(rights: Rights, access: MemoryAccess): Refusal[] {
+  const found: Refusal[] = [];
+  if (access.write && !rights.write) found.push("write");
+  if (access.fetch && !access.user && rights.user) found.push("gmet");
   if (access.fetch && !rights.execute) found.push("execute");
   return found;
 }

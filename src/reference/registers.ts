@@ -27,6 +27,10 @@ export interface Registers {
   readonly lamU48: boolean;
   readonly lamU57: boolean;
   readonly lamSup: boolean;
+  /** Linear-address-space separation, in long mode. */
+  readonly lass: boolean;
+  /** Upper address ignore, in long mode. */
+  readonly uai: boolean;
   readonly maxPhysAddr: number;
   readonly page1g: boolean;
   readonly pse36: boolean;
@@ -37,6 +41,8 @@ export interface Registers {
   readonly accessedOnFault: boolean;
   readonly rules: RuleSet;
   readonly stackRule: StackRule;
+  /** Nested tables: guest mode execute trap (GMET). */
+  readonly gmet: boolean;
   readonly encryptionMask: bigint;
   readonly lenient: boolean;
 }
@@ -70,8 +76,9 @@ const cr4 = {
   pks: bitOf(CR4, "PKS"),
   cet: bitOf(CR4, "CET"),
   lamSup: bitOf(CR4, "LAM_SUP"),
+  lass: bitOf(CR4, "LASS"),
 };
-const efer = { lma: bitOf(EFER, "LMA"), nxe: bitOf(EFER, "NXE") };
+const efer = { lma: bitOf(EFER, "LMA"), nxe: bitOf(EFER, "NXE"), uaie: bitOf(EFER, "UAIE") };
 
 /**
  * Takes the registers apart. A ConfigError is thrown for
@@ -103,9 +110,11 @@ export function readRegisters(config: RegisterConfig): Registers {
   const lam = checkFlag(cpu.lam, "cpu.lam") ?? true;
   const la57 = checkFlag(cpu.la57, "cpu.la57") ?? true;
   const cet = checkFlag(cpu.cet, "cpu.cet") ?? true;
+  const lass = checkFlag(cpu.lass, "cpu.lass") ?? true;
+  const uai = checkFlag(cpu.uai, "cpu.uai") ?? true;
   const entered = configChoice(config.loadedBy ?? "mov", ["mov", "vm-entry"], "loadedBy") === "vm-entry";
   if (!lenient) {
-    checkReserved({ ...value, cr3: strippedCr3 }, { maxPhysAddr, lam, la57, cet, long, entered });
+    checkReserved({ ...value, cr3: strippedCr3 }, { maxPhysAddr, lam, la57, cet, lass, uai, long, entered });
   }
   const rules = configChoice<RuleSet>(config.rules ?? "architecture", ["architecture", "kvm-6.1"], "rules");
   return {
@@ -123,6 +132,8 @@ export function readRegisters(config: RegisterConfig): Registers {
     lamU48: long && lam && (value.cr3 & cr3.lamU48) !== 0n,
     lamU57: long && lam && (value.cr3 & cr3.lamU57) !== 0n,
     lamSup: long && lam && (value.cr4 & cr4.lamSup) !== 0n,
+    lass: long && lass && (value.cr4 & cr4.lass) !== 0n,
+    uai: long && uai && (value.efer & efer.uaie) !== 0n,
     maxPhysAddr,
     page1g: checkFlag(cpu.page1g, "cpu.page1g") ?? true,
     pse36: checkFlag(cpu.pse36, "cpu.pse36") ?? true,
@@ -131,6 +142,7 @@ export function readRegisters(config: RegisterConfig): Registers {
     accessedOnFault: checkFlag(config.accessedOnFault, "accessedOnFault") ?? false,
     rules,
     stackRule: rules === "architecture" ? "pages" : "unknown",
+    gmet: false,
     encryptionMask,
     lenient,
   };
@@ -144,12 +156,14 @@ export function readRegisters(config: RegisterConfig): Registers {
  * VmEntryError but for bits of CR4 that the processor does not have.
  */
 function checkReserved(
-  value: { readonly cr0: bigint; readonly cr3: bigint; readonly cr4: bigint },
+  value: { readonly cr0: bigint; readonly cr3: bigint; readonly cr4: bigint; readonly efer: bigint },
   how: {
     readonly maxPhysAddr: number;
     readonly lam: boolean;
     readonly la57: boolean;
     readonly cet: boolean;
+    readonly lass: boolean;
+    readonly uai: boolean;
     readonly long: boolean;
     readonly entered: boolean;
   },
@@ -159,6 +173,12 @@ function checkReserved(
   }
   if (!how.la57 && (value.cr4 & cr4.la57) !== 0n) {
     throw new GeneralProtectionError(`cr4 is ${hex(value.cr4)}: LA57 on a processor without it`);
+  }
+  if (!how.lass && (value.cr4 & cr4.lass) !== 0n) {
+    throw new GeneralProtectionError(`cr4 is ${hex(value.cr4)}: LASS on a processor without it`);
+  }
+  if (!how.uai && (value.efer & efer.uaie) !== 0n) {
+    throw new GeneralProtectionError(`efer is ${hex(value.efer)}: UAIE on a processor without upper address ignore`);
   }
   const cetSet = (value.cr4 & cr4.cet) !== 0n;
   if (!how.cet && cetSet) throw new GeneralProtectionError(`cr4 is ${hex(value.cr4)}: CET on a processor without it`);

@@ -18,6 +18,8 @@ export interface StageAccess {
   readonly purpose: Purpose;
   readonly write: boolean;
   readonly fetch: boolean;
+  /** A user-mode access: CPL 3 and not implicit. */
+  readonly user: boolean;
   /** EPT mode-based execute control: the linear address is a user-mode one. */
   readonly userAddress: boolean;
   /** A shadow-stack access, and whose. */
@@ -49,5 +51,5 @@ export function isFault(outcome: StageMapped | Fault): outcome is Fault {
 
 /** An access of the walk to the guest's paging-structure entries. */
 export function tableAccess(purpose: "table" | "pdptes", kvm: boolean): StageAccess {
-  return { purpose, write: false, fetch: false, userAddress: false, shadowStack: undefined, kvm };
+  return { purpose, write: false, fetch: false, user: false, userAddress: false, shadowStack: undefined, kvm };
 }

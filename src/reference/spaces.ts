@@ -5,10 +5,10 @@ import type { AddressSpace, Leaf, PagingMode, SpaceConfiguration, Translation, U
 import { UnsupportedError } from "../errors.js";
 import { decodeAccess, type MemoryAccess } from "./access.js";
 import { EptStage } from "./ept-walk.js";
-import { nonCanonical } from "./faults.js";
+import { nonCanonical, separated } from "./faults.js";
 import { eptLeaves, legacyLeaves } from "./leaves.js";
 import { type LegacyTables, walkLegacy } from "./legacy-walk.js";
-import { linearAddress } from "./linear-address.js";
+import { linearAddress, violatesSeparation } from "./linear-address.js";
 import type { NptStage } from "./npt-stage.js";
 import { isFault } from "./second-stage.js";
 import { Trace } from "./trace.js";
@@ -61,6 +61,7 @@ export class LinearSpace extends ReferenceSpace {
   }
 
   protected override probe(address: bigint, access: MemoryAccess, trace: Trace): Translation {
+    if (violatesSeparation(this.tables.registers, access, address)) return separated(address);
     const linear = linearAddress(this.tables.registers, access, address);
     return linear === undefined ? nonCanonical(address) : walkLegacy(this.tables, linear, access, trace);
   }
@@ -90,6 +91,7 @@ export class GuestPhysicalSpace extends ReferenceSpace {
         purpose: "direct",
         write: access.write,
         fetch: access.fetch,
+        user: access.user,
         userAddress: access.user,
         shadowStack: access.shadowStack,
         kvm: false,

@@ -7,6 +7,7 @@ const WP = bitOf(CR0, "WP");
 const CET = bitOf(CR4, "CET");
 const LAM_SUP = bitOf(CR4, "LAM_SUP");
 const LA57 = bitOf(CR4, "LA57");
+const LASS = bitOf(CR4, "LASS");
 
 export interface Cr4Processor {
   /** Linear-address masking (LAM). */
@@ -15,14 +16,17 @@ export interface Cr4Processor {
   readonly la57: boolean;
   /** Control-flow enforcement (CET). */
   readonly cet: boolean;
+  /** Linear-address-space separation (LASS). */
+  readonly lass: boolean;
 }
 
 /** Throws GeneralProtectionError where `cr4` has a bit that is reserved on this processor (SDM vol. 3, "Control Registers"). */
-export function checkCr4(cr4: bigint, { lam, la57, cet }: Cr4Processor): void {
+export function checkCr4(cr4: bigint, { lam, la57, cet, lass }: Cr4Processor): void {
   if (!lam && (cr4 & LAM_SUP) !== 0n) throw new GeneralProtectionError("CR4.LAM_SUP is set on a processor without LAM");
   if (!la57 && (cr4 & LA57) !== 0n)
     throw new GeneralProtectionError("CR4.LA57 is set on a processor without 5-level paging");
   if (!cet && (cr4 & CET) !== 0n) throw new GeneralProtectionError("CR4.CET is set on a processor without CET");
+  if (!lass && (cr4 & LASS) !== 0n) throw new GeneralProtectionError("CR4.LASS is set on a processor without LASS");
 }
 
 /**

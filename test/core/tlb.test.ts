@@ -14,7 +14,15 @@ const P = 0x27n; // P, RW, US, A: dirty is set by writes
 const DIRTY = 0x40n;
 const GLOBAL = 0x100n;
 const PS = 0x80n;
-const CR4 = { pae: 0x20n, pge: 0x80n, pcide: 0x20000n, smep: 0x100000n, smap: 0x200000n, pke: 0x400000n };
+const CR4 = {
+  pae: 0x20n,
+  pge: 0x80n,
+  pcide: 0x20000n,
+  smep: 0x100000n,
+  smap: 0x200000n,
+  pke: 0x400000n,
+  lass: 0x8000000n,
+};
 const REGISTERS = {
   cr0: 0x80010001n,
   cr3: ROOTS[0],
@@ -220,6 +228,51 @@ describe("the software TLB", () => {
     expect(at(1, Access.User)).toBe(0x101000);
     expect(at(1)).toBeLessThan(0);
     expect(at(1, Access.Ac)).toBe(0x101000);
+  });
+
+  it("linear-address separation is applied at the hit, and leaves the rest to be found", () => {
+    const separated = -1 - (8 << 16);
+    map(1, 0x101n, DIRTY);
+    make({ cr4: REGISTERS.cr4 | CR4.lass | CR4.smap });
+    // By the same tables in the upper half.
+    memory.writeU64(ROOTS[0] + 0xff8n, memory.readU64(ROOTS[0]));
+    const high = 0xffff_ff80_0000_1000n;
+    for (const again of [false, true]) {
+      expect(at(1, Access.User)).toBe(0x101000);
+      expect(at(1, Access.User | Access.Write)).toBe(0x101000);
+      expect(at(1, Access.Ac)).toBe(0x101000);
+      expect(access(space, high, Access.Ac)).toBe(0x101000);
+      expect(at(1)).toBe(separated);
+      expect(at(1, Access.Fetch)).toBe(separated);
+      expect(at(1, Access.Implicit)).toBe(separated);
+      expect(access(space, high, Access.User)).toBe(separated);
+      expect(access(space, 1n << 48n)).toBe(separated);
+      expect(access(space, 1n << 48n, Access.User)).toBe(-1 - (2 << 16));
+      // What was found is found again, though the tables say something else by now.
+      if (again) expect(at(1, Access.User)).toBe(0x101000);
+      map(1, 0x102n, DIRTY);
+    }
+    space.update({ cr4: REGISTERS.cr4 | CR4.lass });
+    expect(at(1)).toBe(0x101000);
+    expect(at(1, Access.Fetch)).toBe(separated);
+    space.update({ cr4: REGISTERS.cr4 });
+    expect(at(1, Access.Fetch)).toBe(0x101000);
+    expect(access(space, high, Access.User)).toBe(0x101000);
+    space.update({ cr4: REGISTERS.cr4 | CR4.lass });
+    expect(at(1, Access.Fetch)).toBe(separated);
+    expect(access(space, high, Access.User)).toBe(separated);
+  });
+
+  it("upper address ignore takes tags away before anything is looked up", () => {
+    make({ efer: REGISTERS.efer | (1n << 20n) });
+    map(1, 0x101n, DIRTY);
+    expect(access(space, (5n << 57n) | 0x1234n)).toBe(0x101234);
+    map(1, 0x102n, DIRTY);
+    expect(at(1)).toBe(0x101000);
+    expect(access(space, 0x1234n, Access.OtherSegment)).toBe(0x101234);
+    expect(access(space, (5n << 57n) | 0x1234n, Access.OtherSegment)).toBe(-1 - (2 << 16));
+    space.invlpg(0x1000n);
+    expect(access(space, (5n << 57n) | 0x1234n)).toBe(0x102234);
   });
 
   it("a write to a page whose dirty bit was clear walks again, and sets it", () => {

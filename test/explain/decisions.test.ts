@@ -14,6 +14,7 @@ const SMEP = 1n << 20n;
 const SMAP = 1n << 21n;
 const PKE = 1n << 22n;
 const PKS = 1n << 24n;
+const LASS = 1n << 27n;
 const XD = 1n << 63n;
 
 function space(changes: Partial<AddressSpaceConfig>, edit?: (memory: GuestMemory) => void): AddressSpace {
@@ -57,6 +58,14 @@ describe("the deciding check names its entry and register bits", () => {
     ["R/W of a user", User | Write, {}, entry(PML4, 0x2005n), "write at 1: PML4E.RW=0"],
     ["R/W and WP", Write, {}, entry(PT, 0x5005n), "write at 1: PTE.RW=0 CR0.WP=1"],
     ["R/W without WP", Write, { cr0: 0x80000001n }, entry(PT, 0x5005n), "mapped"],
+    ["LASS of a fetch", Fetch, { cr4: 0x20n | LASS }, undefined, "separation at 0: CR4.LASS=1"],
+    [
+      "LASS and SMAP",
+      Read,
+      { cr4: 0x20n | LASS | SMAP },
+      undefined,
+      "separation at 0: CR4.LASS=1 CR4.SMAP=1 EFLAGS.AC=0",
+    ],
     ["R/W and D of a shadow stack", ShadowStack, {}, entry(PT, 0x5003n), "shadow stack at 1: PTE.RW=1 PTE.D=0"],
     ["R/W above a shadow stack", ShadowStack, {}, entry(PDPT, 0x3005n), "shadow stack at 1: PDPTE.RW=0"],
     ["U/S of a shadow stack", ShadowStack, {}, entry(PT, 0x5045n), "supervisor at 1: PTE.US=1"],
@@ -163,6 +172,24 @@ describe("the deciding check names its entry and register bits", () => {
     put(PDPT, PD | 5n);
     expect(of(checked)).toBe("shadow stack at 1: PDPTE.RW=0");
     expect(of(core.createNpt(memory, { ncr3: PML4 }))).toBe("user at 1: PTE.US=0");
+  });
+
+  it("of guest mode execute trap", () => {
+    const memory = core.createMemory({ slots: [{ gpa: 0, size: 0x40000 }] });
+    [PML4, PDPT, PD, PT].forEach((table, index) => {
+      memory.writeU64(table, (BigInt(index + 2) * 0x1000n) | 7n);
+    });
+    const trap = core.createNpt(memory, { ncr3: PML4, guestModeExecuteTrap: true, efer: 0x500n });
+    const refused = explain(trap, 0, Fetch);
+    expect(decided(refused)).toBe("gmet at 1: PTE.US=1 VMCB.GMET=1");
+    expect(refused.code.find(({ name }) => name === "U")?.reason).toBe("a supervisor-mode access");
+    expect(refused.code.find(({ name }) => name === "I")?.reason).toBe("a fetch, reported with GMET");
+    expect(decided(explain(trap, 0, Fetch | User))).toBe("mapped");
+    memory.writeU64(PD, PT | 3n);
+    expect(decided(explain(trap, 0, Fetch))).toBe("mapped");
+    expect(decided(explain(trap, 0, User))).toBe("mapped");
+    memory.writeU64(PT, 1n);
+    expect(decided(explain(trap, 0, Write))).toBe("write at 1: PTE.RW=0");
   });
 });
 

@@ -6,6 +6,8 @@ import { NestedEpt, NestedNpt } from "./nested-guest.js";
 
 const LA57 = 1n << 12n;
 const LAM_SUP = 1n << 28n;
+const LASS = 1n << 27n;
+const UAIE = 1n << 20n;
 const CET = 1n << 23n;
 
 describe("a vCPU's registers", () => {
@@ -13,6 +15,9 @@ describe("a vCPU's registers", () => {
     ["MOV to CR3 beyond MAXPHYADDR", ({ vcpu }) => vcpu.writeCr3(1n << 46n)],
     ["MOV to CR3 with a LAM bit", ({ vcpu }) => vcpu.writeCr3(vcpu.registers.cr3 | (1n << 61n))],
     ["MOV to CR3 with bit 63", ({ vcpu }) => vcpu.writeCr3(vcpu.registers.cr3 | (1n << 63n))],
+    ["MOV to CR4 with LASS", ({ vcpu }) => vcpu.writeCr4(vcpu.registers.cr4 | LASS)],
+    ["WRMSR to EFER with UAIE", ({ vcpu }) => vcpu.writeEfer(vcpu.registers.efer | UAIE)],
+    ["EFER.UAIE, set", ({ vcpu }) => vcpu.setRegisters({ ...vcpu.registers, efer: vcpu.registers.efer | UAIE })],
     ["MOV to CR4 with LAM_SUP", ({ vcpu }) => vcpu.writeCr4(vcpu.registers.cr4 | LAM_SUP)],
     ["MOV to CR4 with LA57", ({ vcpu }) => vcpu.writeCr4(vcpu.registers.cr4 | LA57)],
     ["CR3 beyond MAXPHYADDR, set", ({ vcpu }) => vcpu.setRegisters({ ...vcpu.registers, cr3: 1n << 46n })],

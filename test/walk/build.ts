@@ -41,9 +41,10 @@ export const CR4 = {
   pke: 1n << 22n,
   cet: 1n << 23n,
   pks: 1n << 24n,
+  lass: 1n << 27n,
   lamSup: 1n << 28n,
 };
-export const EFER = { long: 0x500n, nxe: 0x800n };
+export const EFER = { long: 0x500n, nxe: 0x800n, uaie: 1n << 20n };
 
 /** Where the tables of each level stand. */
 export const PML5 = 0x6000n;

@@ -22,18 +22,18 @@ import {
   FEATURE_LIVE_PDPTES,
   KIND_GUEST,
   MODE_32BIT,
-  MODE_4LEVEL,
   MODE_NONE,
   MODE_PAE,
   NOT_READ,
   STATUS_NON_CANONICAL,
   STATUS_PAGE_FAULT,
+  STATUS_SPACE_SEPARATION,
 } from "../../abi/codes";
 import { Space } from "../../abi/records";
 import { resolve } from "../../memory/resolve";
-import { guestCode, isMasked } from "../access";
+import { guestCode } from "../access";
 import { isLeaf, pageAddress, rightsOf } from "../legacy";
-import { isCanonical, untag } from "../linear";
+import { isCanonical, linearOf, violatesSeparation } from "../linear";
 import { denies, keyDenial } from "../permissions";
 import { NOT_FAST } from "../plan";
 import { reservedBits } from "../reserved";
@@ -43,7 +43,8 @@ export function walkExact(space: Space, given: u64, access: u32): u64 {
   const mode = space.mode;
   if (space.kind != KIND_GUEST || space.second != null || mode == MODE_NONE) return NOT_FAST;
   if ((space.features & FEATURE_ACCESSED_ON_FAULT) | (access & ACCESS_SHADOW_STACK)) return NOT_FAST;
-  const address = mode >= MODE_4LEVEL && isMasked(access) ? untag(space, given) : given;
+  if (violatesSeparation(space, given, access)) return BATCH_FAULT | (STATUS_SPACE_SEPARATION << 16);
+  const address = linearOf(space, given, access);
   if (!isCanonical(space, address)) return BATCH_FAULT | (STATUS_NON_CANONICAL << 16);
 
   const memory = space.memory;

@@ -24,6 +24,7 @@ import {
   PTE_XD,
 } from "../../abi/bits";
 import {
+  FEATURE_GUEST_MODE_EXECUTE_TRAP,
   FEATURE_KVM,
   FEATURE_LENIENT,
   FEATURE_PAGE_1G,
@@ -153,12 +154,14 @@ function widthOf(mode: u32): u32 {
 
 /**
  * The fetch bit is reported with CR4.SMEP, and with EFER.NXE where entries have an XD bit (SDM "Page-Fault Exceptions").
- * KVM reports it for NXE in every mode. NPT reports by the host's NXE, in KVM's walk also by the host's SMEP.
+ * KVM reports it for NXE in every mode. NPT reports by the host's NXE, with guest mode execute trap
+ * always, in KVM's walk also by the host's SMEP.
  */
 function fetchCode(space: Space, mode: u32): u32 {
   const kvm = (space.features & FEATURE_KVM) != 0;
   const guest = space.kind == KIND_GUEST;
-  const smep = (guest || kvm) && (space.cr4 & CR4_SMEP) != 0;
+  const trap = (space.features & FEATURE_GUEST_MODE_EXECUTE_TRAP) != 0;
+  const smep = trap || ((guest || kvm) && (space.cr4 & CR4_SMEP) != 0);
   const nxe = (space.efer & EFER_NXE) != 0;
   const xd = nxe && (mode >= MODE_PAE || kvm);
   return smep || xd ? PFERR_I : 0;

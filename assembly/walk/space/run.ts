@@ -12,21 +12,21 @@ import {
   FEATURE_ACCESSED_ON_FAULT,
   KIND_EPT,
   KIND_GUEST,
-  MODE_4LEVEL,
   STATUS_NON_CANONICAL,
   STATUS_OK,
   STATUS_PAGE_FAULT,
+  STATUS_SPACE_SEPARATION,
   WALK_GUEST_TABLE,
   WALK_PROBE,
   WALK_TRACE,
 } from "../../abi/codes";
 import { Space, Work } from "../../abi/records";
-import { guestCode, isMasked } from "../access";
+import { guestCode } from "../access";
 import { walkEpt } from "../ept";
 import { walkLegacy, walkSecondStage } from "../legacy";
-import { isCanonical, untag } from "../linear";
+import { isCanonical, linearOf, violatesSeparation } from "../linear";
 import { fail, promoteSecondLeaf } from "../result";
-import { finalCode, writesTables } from "../second-stage";
+import { finalCode, nestedMode, writesTables } from "../second-stage";
 import { STACK_FLAGS, stackFlags } from "../shadow-stack";
 import { dropFaulted, enterWork } from "../tlb/tlb";
 import { applyUpdates } from "../updates";
@@ -62,15 +62,14 @@ export function run(space: Space, address: u64, access: u32, flags: u32): u32 {
 /** Probes, and walks that only show what is there, leave the TLB alone. */
 function noteInTlb(space: Space, work: Work, address: u64, access: u32, status: u32, flags: u32): void {
   if (flags & (WALK_PROBE | WALK_TRACE)) return;
-  const masked = space.mode >= MODE_4LEVEL && isMasked(access);
-  const linear = masked ? untag(space, address) : address;
+  const linear = linearOf(space, address, access);
   if (status == STATUS_OK) enterWork(space, work, linear);
-  else if (status != STATUS_NON_CANONICAL) dropFaulted(space, linear);
+  else if (status != STATUS_NON_CANONICAL && status != STATUS_SPACE_SEPARATION) dropFaulted(space, linear);
 }
 
 function runGuest(space: Space, work: Work, address: u64, access: u32, flags: u32): u32 {
-  let linear = address;
-  if (space.mode >= MODE_4LEVEL && isMasked(access)) linear = untag(space, address);
+  if (violatesSeparation(space, address, access)) return fail(work, STATUS_SPACE_SEPARATION, 0, address, 0, 0, 0, 0);
+  const linear = linearOf(space, address, access);
   if (!isCanonical(space, linear)) return fail(work, STATUS_NON_CANONICAL, 0, address, 0, 0, 0, 0);
 
   const code = guestCode(access);
@@ -100,7 +99,7 @@ function runSecond(space: Space, work: Work, gpa: u64, access: u32, flags: u32):
     const userAddress = guestCode(access) & PFERR_U ? PFERR_RSVD : 0;
     status = walkEpt(space, work, gpa, kind | read | userAddress, flags);
   } else {
-    status = walkLegacy(space, work, gpa, kind | PFERR_U, flags);
+    status = walkLegacy(space, work, gpa, kind | nestedMode(space, guestCode(access)), flags);
   }
   if (status == STATUS_OK) promoteSecondLeaf(work);
   return status;

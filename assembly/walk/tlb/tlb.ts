@@ -12,6 +12,7 @@
 import {
   ACCESS_IMPLICIT,
   ACCESS_PROBE,
+  CR4_LASS,
   CR4_PGE,
   PTE_A,
   PTE_ADDRESS,
@@ -28,6 +29,7 @@ import {
 } from "../../abi/bits";
 import { MODE_32BIT, MODE_PAE, RIGHT_EXECUTE, RIGHT_USER, RIGHT_WRITE, TLB_ALL, TLB_PCID } from "../../abi/codes";
 import { Space, TlbEntry, Work } from "../../abi/records";
+import { isCanonical, linearOf, violatesSeparation } from "../linear";
 import { NOT_FAST, planFor } from "../plan";
 import { readAgain } from "./read-again";
 import { dropLines } from "./tlb-lines";
@@ -50,7 +52,19 @@ import { clearLines, contextOf, globalMark, renameAll, renameContext } from "./t
 @inline export function lookUp(space: Space, tlb: usize, address: u64, access: u32): u64 {
   if ((access & (ACCESS_IMPLICIT | ACCESS_PROBE)) != 0) return NOT_FAST;
   // Tags tell canonical addresses apart, no others.
-  if ((address + space.half) & space.high) return NOT_FAST;
+  if ((address + space.half) & space.high) return lookUpElsewhere(space, tlb, address, access);
+  return find(space, tlb, address, access);
+}
+
+/** An address that is not canonical, or whose half linear-address-space separation may not leave to the access. */
+function lookUpElsewhere(space: Space, tlb: usize, address: u64, access: u32): u64 {
+  if (!(space.cr4 & CR4_LASS) || violatesSeparation(space, address, access)) return NOT_FAST;
+  if (!isCanonical(space, address) || linearOf(space, address, access) != address) return NOT_FAST;
+  return find(space, tlb, address, access);
+}
+
+// @ts-ignore: decorator
+@inline function find(space: Space, tlb: usize, address: u64, access: u32): u64 {
   const plan = planFor(space, access);
   const page = address & TLB_TAG_PAGE;
   const context = space.tlbContext;

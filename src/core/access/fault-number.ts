@@ -13,7 +13,7 @@ export function decodeFault(result: number): { status: number; errorCode: number
 /** Vector of the exception that a fault is; undefined of a VM exit, or of no event at all. */
 export function vectorOf(status: number): 13 | 14 | undefined {
   if (status === Status.PageFault) return 14;
-  return status === Status.NonCanonical ? 13 : undefined;
+  return status === Status.NonCanonical || status === Status.SpaceSeparation ? 13 : undefined;
 }
 
 /** The fault at `address` of which only the number is left: it tells of no entry. */

@@ -1,5 +1,5 @@
 /** Checking a configuration and writing it into a SPACE record. */
-import { bitOf, CODES, CR3, CR4, PTE } from "../../abi/index.js";
+import { bitOf, CODES, CR3, CR4, EFER, PTE } from "../../abi/index.js";
 import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RegisterLoad, RuleSet } from "../../api.js";
 import { checkChoice, checkFlag, checkInteger, checkOptions, isArray, show } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
@@ -7,6 +7,7 @@ import { CPU_OPTIONS, EPT_OPTIONS, GUEST_OPTIONS, NPT_OPTIONS } from "../../opti
 import { checkChange, isLongMode, numbersOf, type PagingRegisters } from "../../registers/control-registers.js";
 import { checkCr3 } from "../../registers/cr3.js";
 import { checkCet, checkCr4 } from "../../registers/cr4.js";
+import { checkEfer } from "../../registers/efer.js";
 import { eptpProblem } from "../../registers/eptp.js";
 import { checkMode } from "../../registers/mode.js";
 import { toU32, toU64 } from "../checks/numbers.js";
@@ -66,23 +67,33 @@ export function registersOf(fields: SpaceFields): PagingRegisters {
 
 const LAM_USER = bitOf(CR3, "LAM_U48") | bitOf(CR3, "LAM_U57");
 const LAM_SUPERVISOR = bitOf(CR4, "LAM_SUP");
+const LASS = bitOf(CR4, "LASS");
+const UAIE = bitOf(EFER, "UAIE");
 
 /**
- * What `cpu` makes of the registers: without linear-address masking its bits mean nothing. Throws GeneralProtectionError, or
+ * What `cpu` makes of the registers: bits of features that it does not have mean nothing. Throws GeneralProtectionError, or
  * VmEntryError, for bits that it does not have; a lenient space has no reserved bits.
  */
 function processorFields(fields: SpaceFields, cpu: CpuFeatures = {}, loadedBy: RegisterLoad = "mov"): SpaceFields {
   const lam = checkFlag(cpu.lam, "cpu.lam") ?? true;
   const la57 = checkFlag(cpu.la57, "cpu.la57") ?? true;
   const cet = checkFlag(cpu.cet, "cpu.cet") ?? true;
+  const lass = checkFlag(cpu.lass, "cpu.lass") ?? true;
+  const uai = checkFlag(cpu.uai, "cpu.uai") ?? true;
   if ((fields.features & CODES.FEATURE_LENIENT) === 0) {
     const { cr0, cr4, maxPhysAddr } = fields;
-    checkCr4(cr4, { lam, la57, cet });
+    checkCr4(cr4, { lam, la57, cet, lass });
+    checkEfer(fields.efer, { uai });
     checkCet(cr0, cr4, loadedBy);
     const longMode = isLongMode(numbersOf(fields));
     checkCr3(fields.cr3 & ~fields.encryption, loadedBy, { longMode, cr4 }, { maxPhysAddr, lam });
   }
-  return lam ? fields : { ...fields, cr3: fields.cr3 & ~LAM_USER, cr4: fields.cr4 & ~LAM_SUPERVISOR };
+  return {
+    ...fields,
+    cr3: lam ? fields.cr3 : fields.cr3 & ~LAM_USER,
+    cr4: fields.cr4 & ~((lam ? 0n : LAM_SUPERVISOR) | (lass ? 0n : LASS)),
+    efer: uai ? fields.efer : fields.efer & ~UAIE,
+  };
 }
 
 function checkPdpteValues(values: AddressSpaceConfig["pdpteValues"]): SpaceFields["pdptes"] {
@@ -129,13 +140,18 @@ export function eptFields(config: EptConfig): SpaceFields {
 export function nptFields(config: NptConfig): SpaceFields {
   checkOptions(config, NPT_OPTIONS, "the NPT configuration");
   const rules = rulesFeature(config.rules);
-  // KVM's walk of Linux 6.1 knows no such checks.
+  // KVM's walk of Linux 6.1 knows neither.
   const check = checkFlag(config.shadowStackCheck, "shadowStackCheck") && rules === 0;
+  const trap = checkFlag(config.guestModeExecuteTrap, "guestModeExecuteTrap") && rules === 0;
   const fields: SpaceFields = {
     kind: CODES.KIND_NPT,
     // Under NPT PDPTEs are read in each walk (APM "Nested Paging").
     features:
-      cpuFeatures(config.cpu) | rules | CODES.FEATURE_LIVE_PDPTES | (check ? CODES.FEATURE_SHADOW_STACK_CHECK : 0),
+      cpuFeatures(config.cpu) |
+      rules |
+      CODES.FEATURE_LIVE_PDPTES |
+      (check ? CODES.FEATURE_SHADOW_STACK_CHECK : 0) |
+      (trap ? CODES.FEATURE_GUEST_MODE_EXECUTE_TRAP : 0),
     maxPhysAddr: checkMaxPhysAddr(config.maxPhysAddr),
     cr0: toU64(config.cr0 ?? 0x80010001, "CR0", ConfigError),
     cr3: toU64(config.ncr3, "nCR3", ConfigError),

@@ -193,9 +193,9 @@ export class SpaceRegisters {
   /** Keeps what the registers made of the space, for when they come again. PDPTEs are loaded each time. */
   remember(): void {
     const { cr0, cr4, efer } = this.#now;
-    // Without linear-address masking the record lacks bits that CR3 has, which another mode may refuse.
-    const { lam = true } = this.#config.cpu ?? {};
-    if (this.#latches || !lam || this.#find(cr0, cr4, efer) !== undefined) return;
+    // Without linear-address masking and the like the record lacks bits that registers have, which another mode may refuse.
+    const { lam = true, lass = true, uai = true } = this.#config.cpu ?? {};
+    if (this.#latches || !lam || !lass || !uai || this.#find(cr0, cr4, efer) !== undefined) return;
     this.#keep();
   }
 

@@ -13,6 +13,7 @@ import {
 } from "../../registers/control-registers.js";
 import { type Cr3Processor, type Cr3State, checkCr3 } from "../../registers/cr3.js";
 import { type Cr4Processor, checkCr4 } from "../../registers/cr4.js";
+import { checkEfer } from "../../registers/efer.js";
 import { checkChangedRegisters, checkControlRegisters } from "../config/check-config.js";
 import type { Cpu } from "../machine/cpu.js";
 import type { Machine } from "../machine/machine.js";
@@ -33,12 +34,16 @@ export function cr3State(registers: PagingRegisters): Cr3State {
 
 /** The same about CR4. */
 export function cr4Processor(vm: Machine): Cr4Processor {
-  return { lam: false, la57: vm.limits.guestLa57, cet: false };
+  return { lam: false, la57: vm.limits.guestLa57, cet: false, lass: false };
 }
 
-/** Throws GeneralProtectionError where MOV would refuse CR3 or CR4. */
+/** What decides about EFER. */
+export const EFER_PROCESSOR = { uai: false };
+
+/** Throws GeneralProtectionError where MOV would refuse CR3 or CR4, or WRMSR EFER. */
 export function checkReservedBits(vm: Machine, registers: ControlRegisters): void {
   checkCr4(registers.cr4, cr4Processor(vm));
+  checkEfer(registers.efer, EFER_PROCESSOR);
   checkCr3(registers.cr3, "mov", cr3State(numbersOf(registers)), cr3Processor(vm));
 }
 
