@@ -96,6 +96,7 @@ export const PLACES: readonly Place[] = [
 
   // The wall around the Wasm, and the package's main entry: only what is in src/core knows exports, views and pointers.
   { place: "src/core/checks", mayImport: GROUND },
+  { place: "src/core/attributes", mayImport: [...GROUND, "src/core/checks"] },
   { place: "src/core/wasm", mayImport: GROUND },
   { place: "src/core/linear", mayImport: GROUND },
   { place: "src/core/records", mayImport: ["src/core/linear"] },
@@ -114,6 +115,7 @@ export const PLACES: readonly Place[] = [
         ...GROUND,
         "src/runs.ts",
         "src/registers",
+        "src/core/attributes",
         "src/core/checks",
         "src/core/wasm",
         "src/core/linear",

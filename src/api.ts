@@ -87,7 +87,34 @@ export interface CpuFeatures {
    * QEMU and Bochs report.
    */
   readonly pkrsOnUserAccess?: boolean;
+  /** `effectiveMemoryType` of one stage by AMD's table instead of Intel's; behind NPT it always is. Default false. */
+  readonly amdMemoryTypes?: boolean;
 }
+
+/** What an access may do to memory and its caches: "CD" and "WC+" are AMD's (APM vol. 2, "Memory Types"). */
+export type MemoryTypeName = "UC" | "WC" | "WT" | "WP" | "WB" | "CD" | "WC+";
+
+/** Memory type range registers, as they are read by RDMSR. */
+export interface MtrrConfig {
+  /** IA32_MTRR_DEF_TYPE: the default type, FE (bit 10), E (bit 11). */
+  readonly defType: U64;
+  /** The eleven fixed-range registers by address: FIX64K_00000, FIX16K_80000, FIX16K_A0000, FIX4K_C0000 to FIX4K_F8000. */
+  readonly fixed?: readonly U64[];
+  /** IA32_MTRR_PHYSBASEn and PHYSMASKn; those whose V (bit 11 of the mask) is 0 do not count. */
+  readonly variable?: readonly { readonly base: U64; readonly mask: U64 }[];
+}
+
+/**
+ * A confidential guest: which bit of its entries is none of their address, and which pages it shares with the host.
+ * - "sev": the C-bit, 1 in entries of private pages;
+ * - "sev-vtom": SEV-SNP with virtual top of memory: entries have no C-bit, whose place is reserved, and data pages are shared
+ *   from the guest-physical address `virtualTom` on;
+ * - "tdx": the shared bit, 1 in entries of shared pages.
+ */
+export type MemoryEncryption =
+  | { readonly kind: "sev"; readonly cBit: number }
+  | { readonly kind: "sev-vtom"; readonly cBit: number; readonly virtualTom: U64 }
+  | { readonly kind: "tdx"; readonly sharedBit: number };
 
 /**
  * How registers got where they are: "mov" by MOV to the control registers; "vm-entry" by VM entry or VMRUN, which refuse CR3
@@ -130,6 +157,12 @@ export interface AddressSpaceConfig {
   readonly pdpteValues?: readonly [bigint, bigint, bigint, bigint];
   /** Memory-encryption bit (C-bit) that is stripped from every guest entry. Default 0n. */
   readonly encryptionMask?: bigint;
+  /** The same by name, for confidential guests: results say whether a page is `shared`. Not with a mask. */
+  readonly memoryEncryption?: MemoryEncryption;
+  /** IA32_PAT, behind NPT the guest's (G_PAT of the VMCB): results have an `effectiveMemoryType`. */
+  readonly pat?: U64;
+  /** MTRRs; without them memory is as if mapped write-back by them. Behind a second stage they have no effect. */
+  readonly mtrrs?: MtrrConfig;
   /** No bit is reserved and XD counts whatever EFER.NXE says: for reading dumps. Default false. */
   readonly lenient?: boolean;
   /**
@@ -187,6 +220,10 @@ export interface NptConfig {
   readonly maxPhysAddr?: number;
   readonly cpu?: CpuFeatures;
   readonly encryptionMask?: bigint;
+  /** The host's IA32_PAT, for `effectiveMemoryType` of guests that have a `pat`. */
+  readonly pat?: U64;
+  /** The host's MTRRs, for the same. */
+  readonly mtrrs?: MtrrConfig;
   /**
    * Supervisor shadow stack checks (VMCB offset 90h bit 4). Of no effect where the host has no PAE or EFER.NXE=0, and in the
    * rules "kvm-6.1". Default false.
@@ -229,6 +266,10 @@ export interface Mapped {
   readonly global: boolean;
   /** EPT: memory type (bits 5:3 of the leaf); other formats: PAT index (PAT<<2 | PCD<<1 | PWT). */
   readonly memoryType: number;
+  /** The memory type of the access, where the space has a `pat`; undefined where it is not known (docs/walk.md). */
+  readonly effectiveMemoryType?: MemoryTypeName;
+  /** With `memoryEncryption`: the access reaches the page as one that is shared with the host. */
+  readonly shared?: boolean;
 }
 
 /** A failed translation. */

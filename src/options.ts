@@ -12,6 +12,7 @@ export const CPU_OPTIONS: OptionNames<CpuFeatures> = {
   lass: true,
   uai: true,
   pkrsOnUserAccess: true,
+  amdMemoryTypes: true,
 };
 export const GUEST_OPTIONS: OptionNames<AddressSpaceConfig> = {
   cr0: true,
@@ -28,6 +29,9 @@ export const GUEST_OPTIONS: OptionNames<AddressSpaceConfig> = {
   pdptes: true,
   pdpteValues: true,
   encryptionMask: true,
+  memoryEncryption: true,
+  pat: true,
+  mtrrs: true,
   lenient: true,
   tlbEntries: true,
   secondStage: true,
@@ -51,6 +55,8 @@ export const NPT_OPTIONS: OptionNames<NptConfig> = {
   maxPhysAddr: true,
   cpu: true,
   encryptionMask: true,
+  pat: true,
+  mtrrs: true,
   shadowStackCheck: true,
   guestModeExecuteTrap: true,
   rules: true,

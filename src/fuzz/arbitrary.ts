@@ -18,6 +18,7 @@ import {
   PTE,
   placed,
 } from "../abi/index.js";
+import { FIXED_MTRRS, MTRR_DEF_TYPE, MTRR_PHYS_MASK } from "../abi/memory-types.js";
 import type { AddressSpaceConfig, CpuFeatures, RuleSet } from "../api.js";
 import type { AccessStep, EntryWrite, Scenario, SecondStage, SlotRange } from "./scenario.js";
 
@@ -43,6 +44,9 @@ const PDPTE_INDEX_BITS = 2n;
 const PDPTE_IGNORED = maskOf({ ...IGNORED, width: 2 });
 const CR3_CACHING = Number(bitOf(CR3, "PWT") | bitOf(CR3, "PCD"));
 const WRITE_BACK = placed(EPTP, "MEMTYPE", 6n);
+const FIXED_ENABLED = bitOf(MTRR_DEF_TYPE, "FE");
+const MTRRS_ENABLED = bitOf(MTRR_DEF_TYPE, "E");
+const RANGE_VALID = bitOf(MTRR_PHYS_MASK, "V");
 /** Frames below 64 GiB, in an entry. */
 const LOW_ADDRESSES = 2n ** 36n - PAGE;
 
@@ -68,6 +72,30 @@ const oddity: fc.Arbitrary<Oddity> = fc.record({
 /** The other value in one of eight. */
 function mostly(value: boolean): fc.Arbitrary<boolean> {
   return fc.integer({ min: 0, max: 7 }).map((one) => (one === 0) !== value);
+}
+
+const mtrrType = fc.constantFrom(0n, 1n, 4n, 5n, 6n, 6n);
+/** A register of eight types. */
+const types = fc.array(mtrrType, { minLength: 8, maxLength: 8 }).map(packed);
+const mtrrs = fc.record({
+  defType: fc
+    .tuple(mtrrType, fc.boolean(), mostly(true))
+    .map(([type, fixed, enabled]) => type | (fixed ? FIXED_ENABLED : 0n) | (enabled ? MTRRS_ENABLED : 0n)),
+  fixed: fc.array(types, { minLength: FIXED_MTRRS.length, maxLength: FIXED_MTRRS.length }),
+  variable: fc.array(
+    fc.record({
+      base: fc.tuple(mtrrType, fc.bigInt({ min: 0n, max: 63n })).map(([type, frame]) => type | (frame * PAGE)),
+      mask: fc
+        .tuple(fc.boolean(), fc.integer({ min: 12, max: 20 }))
+        .map(([valid, bits]) => (valid ? RANGE_VALID : 0n) | (((1n << 52n) - 1n) & -(1n << BigInt(bits)))),
+    }),
+    { maxLength: 4 },
+  ),
+});
+
+/** Eight bytes, the first one lowest. */
+function packed(bytes: readonly (bigint | number)[]): bigint {
+  return bytes.reduceRight<bigint>((word, byte) => (word << 8n) | BigInt(byte), 0n);
 }
 
 const registers = fc.record({
@@ -97,6 +125,7 @@ const registers = fc.record({
     page1g: fc.boolean(),
     pse36: fc.boolean(),
     amdReservedBit8: fc.boolean(),
+    amdMemoryTypes: fc.boolean(),
     lam: mostly(true),
     la57: mostly(true),
     cet: mostly(true),
@@ -112,6 +141,11 @@ const registers = fc.record({
   shadowStackCheck: fc.boolean(),
   guestModeExecuteTrap: fc.boolean(),
   encryptionBit: fc.option(fc.integer({ min: 32, max: 51 }), { freq: 6, nil: undefined }),
+  /** What the bit is called, if it has a name. */
+  encryption: fc.constantFrom("mask", "mask", "sev", "sev-vtom", "tdx"),
+  cacheDisable: mostly(false),
+  pat: fc.option(fc.array(fc.constantFrom(0, 1, 4, 5, 6, 7), { minLength: 8, maxLength: 8 }), { nil: undefined }),
+  mtrrs: fc.option(mtrrs, { nil: undefined }),
   lenient: fc.integer({ min: 0, max: 15 }).map((value) => value === 0),
   rootLow: fc.integer({ min: 0, max: 0xfff }),
   /** A bit above 31 of CR3: reserved, stripped or not looked at. */
@@ -376,9 +410,29 @@ function guestConfig(p: Parts, hasSecond: boolean): Omit<AddressSpaceConfig, "se
     loadedBy: r.entered ? "vm-entry" : "mov",
     accessedOnFault: r.accessedOnFault,
     pdptes: r.live ? "live" : "latched",
-    encryptionMask: r.encryptionBit === undefined ? 0n : 1n << BigInt(r.encryptionBit),
+    ...encryptionOf(r, hasSecond),
+    ...typeRegisters(r),
     lenient: r.lenient && !hasSecond,
   };
+}
+
+function typeRegisters(r: Registers): Pick<AddressSpaceConfig, "pat" | "mtrrs"> {
+  return {
+    ...(r.pat === undefined ? {} : { pat: packed(r.pat) }),
+    ...(r.mtrrs === undefined ? {} : { mtrrs: r.mtrrs }),
+  };
+}
+
+/** The encryption bit as a mask or by its name, where it can be one of that name. */
+function encryptionOf(r: Registers, hasSecond: boolean): Partial<AddressSpaceConfig> {
+  const cBit = r.encryptionBit;
+  if (cBit === undefined) return {};
+  if (r.encryption === "sev") return { memoryEncryption: { kind: "sev", cBit } };
+  if (r.encryption === "sev-vtom" && cBit >= r.maxPhysAddr) {
+    return { memoryEncryption: { kind: "sev-vtom", cBit, virtualTom: BigInt(cBit % 2) << 21n } };
+  }
+  if (r.encryption === "tdx" && !hasSecond) return { memoryEncryption: { kind: "tdx", sharedBit: 47 } };
+  return { encryptionMask: 1n << BigInt(cBit) };
 }
 
 function modeRegisters(mode: LegacyMode, r: Registers): { cr0: bigint; cr4: bigint; efer: bigint } {
@@ -388,7 +442,11 @@ function modeRegisters(mode: LegacyMode, r: Registers): { cr0: bigint; cr4: bigi
   const on = (condition: boolean, bit: bigint) => (condition ? bit : 0n);
   return {
     // CET needs WP: a scenario in which it has none is refused.
-    cr0: bitOf(CR0, "PE") | on(paging, bitOf(CR0, "PG")) | on(r.wp || (r.cet && r.pse), bitOf(CR0, "WP")),
+    cr0:
+      bitOf(CR0, "PE") |
+      on(r.cacheDisable, bitOf(CR0, "CD")) |
+      on(paging, bitOf(CR0, "PG")) |
+      on(r.wp || (r.cet && r.pse), bitOf(CR0, "WP")),
     cr4:
       on(r.pse, bitOf(CR4, "PSE")) |
       on(pae, bitOf(CR4, "PAE")) |
@@ -441,6 +499,7 @@ function putNpt(memory: Map<bigint, EntryWrite>, p: Parts): SecondStage {
       rules: r.rules,
       cpu: r.cpu as CpuFeatures,
       encryptionMask: r.encryptionBit === undefined ? 0n : 1n << BigInt(r.encryptionBit),
+      ...typeRegisters(r),
       shadowStackCheck: r.shadowStackCheck,
       guestModeExecuteTrap: r.guestModeExecuteTrap,
     },

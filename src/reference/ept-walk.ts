@@ -81,6 +81,7 @@ export class EptStage implements SecondStage {
           global: false,
           memoryType,
         },
+        leaf: { kind: "ept", entry },
         updateFault:
           (rights & ept.w) !== 0n ? undefined : eptViolation(settings, gpa, access, FLAG_UPDATE, rights, site),
       };

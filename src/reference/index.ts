@@ -18,6 +18,7 @@ import { readEptConfig } from "./ept-format.js";
 import { EptStage } from "./ept-walk.js";
 import { formatOf } from "./formats.js";
 import { PhysicalMemory } from "./memory.js";
+import { readTypeRegisters } from "./memory-type.js";
 import { NptStage, nestedRegisters } from "./npt-stage.js";
 import { loadPdptes } from "./pdptes.js";
 import { readRegisters } from "./registers.js";
@@ -46,6 +47,7 @@ class ReferenceEngine implements PagingEngine {
     const physical = this.#own(memory);
     const registers = readRegisters(config);
     const secondStage = this.#secondStage(config.secondStage);
+    const types = readTypeRegisters(config);
     const pdptes = configChoice(config.pdptes ?? "latched", ["latched", "live"], "pdptes");
     const { pdpteValues } = config;
     if (pdpteValues !== undefined && !(isArray(pdpteValues) && pdpteValues.length === 4)) {
@@ -57,7 +59,7 @@ class ReferenceEngine implements PagingEngine {
         : undefined;
     const format = formatOf(registers);
     return new LinearSpace(
-      { registers, format, memory: physical, secondStage, latched, stage: "guest" },
+      { registers, format, memory: physical, secondStage, latched, stage: "guest", attributes: { types, config } },
       { kind: "guest", config },
     );
   }
@@ -70,7 +72,7 @@ class ReferenceEngine implements PagingEngine {
 
   createNpt(memory: GuestMemory, config: NptConfig): AddressSpace {
     checkOptions(config, NPT_OPTIONS, "the NPT configuration");
-    const stage = new NptStage(nestedRegisters(config), this.#own(memory));
+    const stage = new NptStage(nestedRegisters(config), this.#own(memory), readTypeRegisters(config));
     return this.#register(new GuestPhysicalSpace(stage, { kind: "npt", config }));
   }
 

@@ -5,11 +5,13 @@
 import { bitOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
 import { Status } from "../abi/status.js";
-import type { Fault, Mapped, Rights, Translation } from "../api.js";
+import type { AddressSpaceConfig, Fault, Mapped, Rights, Translation } from "../api.js";
 import type { MemoryAccess } from "./access.js";
+import { isSharedAccess } from "./encryption.js";
 import { type FaultSite, outsideMemory, type PageFaultCause, pageFault } from "./faults.js";
 import { type Format, isGlobal, isLeaf, type LevelFormat, pageAddress, patIndex, tableAddress } from "./formats.js";
 import type { PhysicalMemory } from "./memory.js";
+import { effectiveType, type SecondLeaf, type TypeRegisters } from "./memory-type.js";
 import { pdptAddress } from "./pdptes.js";
 import { ALL_RIGHTS, narrow, rightsDeny, seenBy } from "./permissions.js";
 import { keyDenies, protectionKey } from "./protection-keys.js";
@@ -32,6 +34,8 @@ export interface LegacyTables {
   readonly latched: readonly bigint[] | undefined;
   /** "second" where the tables are NPT ones. */
   readonly stage: "guest" | "second";
+  /** What results of a guest's space say besides rights. */
+  readonly attributes?: { readonly types: TypeRegisters; readonly config: AddressSpaceConfig };
 }
 
 /** An entry as read, and what setting a flag in it takes. */
@@ -59,7 +63,7 @@ export function rootAddress(tables: Pick<LegacyTables, "registers">): bigint {
 export function walkLegacy(tables: LegacyTables, address: bigint, asked: MemoryAccess, trace: Trace): Translation {
   const { format } = tables;
   const access = seenBy(tables.registers, asked);
-  if (format === undefined) return finish(tables, access, trace, untranslated(address));
+  if (format === undefined) return finish(tables, access, trace, untranslated(address), 0n);
   let table = rootAddress(tables);
   let rights: Rights = ALL_RIGHTS;
   const flags: PendingFlag[] = [];
@@ -99,17 +103,23 @@ export function walkLegacy(tables: LegacyTables, address: bigint, asked: MemoryA
     const updateFault = gatherUpdates(tables, format, access, flags, trace);
     if (updateFault !== undefined) return updateFault;
     const gpa = pageAddress(tables.registers, level, entry) | (address & (BigInt(level.pageSize) - 1n));
-    return finish(tables, access, trace, {
-      ok: true,
-      status: 0,
-      pa: gpa,
-      gpa,
-      pageSize: level.pageSize,
-      rights,
-      protectionKey: key,
-      global: isGlobal(entry),
-      memoryType: patIndex(level, entry),
-    });
+    return finish(
+      tables,
+      access,
+      trace,
+      {
+        ok: true,
+        status: 0,
+        pa: gpa,
+        gpa,
+        pageSize: level.pageSize,
+        rights,
+        protectionKey: key,
+        global: isGlobal(entry),
+        memoryType: patIndex(level, entry),
+      },
+      read.raw,
+    );
   }
   throw new Error("a level-1 entry is always a leaf");
 }
@@ -215,9 +225,9 @@ function untranslated(address: bigint): Mapped {
   };
 }
 
-/** Takes the guest-physical address of a successful first stage through the second one. */
-function finish(tables: LegacyTables, access: MemoryAccess, trace: Trace, mapped: Mapped): Translation {
-  if (tables.secondStage === undefined) return mapped;
+/** Takes the guest-physical address of a successful first stage, whose leaf is `leaf`, through the second one. */
+function finish(tables: LegacyTables, access: MemoryAccess, trace: Trace, mapped: Mapped, leaf: bigint): Translation {
+  if (tables.secondStage === undefined) return described(tables, access, mapped, leaf, undefined);
   const outcome = tables.secondStage.translateGpa(
     mapped.gpa,
     {
@@ -231,5 +241,27 @@ function finish(tables: LegacyTables, access: MemoryAccess, trace: Trace, mapped
     },
     trace,
   );
-  return isFault(outcome) ? outcome : { ...mapped, pa: outcome.mapped.pa };
+  if (isFault(outcome)) return outcome;
+  return described(tables, access, { ...mapped, pa: outcome.mapped.pa }, leaf, outcome.leaf);
+}
+
+/** The result with its memory type, and whether the page is a shared one, where the configuration asks for it. */
+function described(
+  { registers, attributes }: LegacyTables,
+  access: MemoryAccess,
+  mapped: Mapped,
+  leaf: bigint,
+  second: SecondLeaf | undefined,
+): Mapped {
+  if (attributes === undefined) return mapped;
+  const { mode } = registers;
+  const index = mode === "none" ? undefined : mapped.memoryType;
+  const type = effectiveType(attributes.types, index, mapped.pa, second);
+  const named = attributes.config.memoryEncryption;
+  const wide = mode !== "none" && mode !== "32bit";
+  return {
+    ...mapped,
+    ...(type && { effectiveMemoryType: type }),
+    ...(named && { shared: isSharedAccess(named, { wide, fetch: access.fetch, leaf, gpa: mapped.gpa }) }),
+  };
 }

@@ -9,6 +9,7 @@ import { type FaultSite, pageFault } from "./faults.js";
 import { formatOf } from "./formats.js";
 import { type LegacyTables, walkLegacy } from "./legacy-walk.js";
 import type { PhysicalMemory } from "./memory.js";
+import type { TypeRegisters } from "./memory-type.js";
 import { seenBy } from "./permissions.js";
 import { type Registers, readRegisters } from "./registers.js";
 import type { SecondStage, StageAccess, StageMapped } from "./second-stage.js";
@@ -59,6 +60,7 @@ export class NptStage implements SecondStage {
   constructor(
     readonly registers: Registers,
     readonly memory: PhysicalMemory,
+    readonly types: TypeRegisters,
   ) {
     this.tables = {
       registers,
@@ -82,7 +84,9 @@ export class NptStage implements SecondStage {
       (own) => walkLegacy(this.tables, gpa, nested, own),
       (outcome) => outcome.ok,
     );
-    return result.ok ? { mapped: result, updateFault: undefined } : fault(result);
+    if (!result.ok) return fault(result);
+    const index = this.registers.mode === "none" ? undefined : result.memoryType;
+    return { mapped: result, updateFault: undefined, leaf: { kind: "npt", index, host: this.types } };
   }
 }
 

@@ -1,10 +1,11 @@
 /** Control registers of a space, checked and taken apart. */
 import { bitOf } from "../abi/bits.js";
 import { CR0, CR3, CR4, EFER } from "../abi/registers.js";
-import type { CpuFeatures, RegisterLoad, RuleSet, U64 } from "../api.js";
+import type { AddressSpace, CpuFeatures, MemoryEncryption, RegisterLoad, RuleSet, U64 } from "../api.js";
 import { checkFlag, checkOptions } from "../checks.js";
 import { ConfigError, GeneralProtectionError, VmEntryError } from "../errors.js";
 import { CPU_OPTIONS } from "../options.js";
+import { encryptionMaskOf } from "./encryption.js";
 import type { StackRule } from "./shadow-stack.js";
 import { bits, configChoice, configMaxPhysAddr, configU32, configU64, hex } from "./values.js";
 
@@ -60,6 +61,8 @@ export interface RegisterConfig {
   readonly pkru?: number;
   readonly pkrs?: number;
   readonly encryptionMask?: bigint;
+  readonly memoryEncryption?: MemoryEncryption;
+  readonly secondStage?: AddressSpace;
   readonly lenient?: boolean;
 }
 
@@ -97,10 +100,7 @@ export function readRegisters(config: RegisterConfig): Registers {
     efer: configU64(config.efer, "efer"),
   };
   const maxPhysAddr = configMaxPhysAddr(config.maxPhysAddr);
-  const encryptionMask = configU64(config.encryptionMask ?? 0n, "encryptionMask");
-  if ((encryptionMask & ~bits(12, 51)) !== 0n) {
-    throw new ConfigError(`encryptionMask is ${hex(encryptionMask)}: bits 51:12 may be set`);
-  }
+  const encryptionMask = encryptionMaskOf(config);
   const lenient = checkFlag(config.lenient, "lenient") ?? false;
   const cpu = config.cpu ?? {};
   checkOptions(cpu, CPU_OPTIONS, "cpu");

@@ -1,5 +1,6 @@
 /** What a first-stage walk asks of a second stage (EPT or NPT). */
 import type { Fault, Mapped } from "../api.js";
+import type { SecondLeaf } from "./memory-type.js";
 import type { StackMode } from "./shadow-stack.js";
 import type { Trace } from "./trace.js";
 
@@ -38,6 +39,8 @@ export interface StageMapped {
    * second stage lets it be written.
    */
   readonly updateFault: Fault | undefined;
+  /** The leaf, as memory types need it. */
+  readonly leaf: SecondLeaf;
 }
 
 export interface SecondStage {

@@ -73,6 +73,7 @@ describe("the software TLB", () => {
     ["cpu", { cpu: { page1g: false } }],
     ["rules", { rules: "kvm-6.1" }],
     ["encryptionMask", { encryptionMask: 1n << 39n }],
+    ["memoryEncryption", { memoryEncryption: { kind: "sev", cBit: 39 } }],
     ["lenient", { lenient: true }],
   ])("drops everything where %s becomes another, which no processor can do", (_, change) => {
     expect(at(0)).toBe(0x100000);

@@ -61,7 +61,7 @@ function readMapped(work: WorkRecord, mode: PagingMode): Mapped {
 }
 
 /** EPT: bits 5:3; else the PAT index, whose high bit is bit 7 of a 4 KiB leaf and bit 12 of a larger one. */
-function memoryTypeOf(mode: PagingMode, level: number, entry: bigint): number {
+export function memoryTypeOf(mode: PagingMode, level: number, entry: bigint): number {
   if (isEpt(mode)) return Number(valueIn(MEMTYPE, entry));
   const high = (entry & (level > 1 ? PAT_LARGE : PAT_SMALL)) === 0n ? 0n : PAT_HIGH;
   return Number(high | ((entry & PAT_LOW) >> PAT_SHIFT));

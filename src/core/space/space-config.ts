@@ -1,5 +1,5 @@
 /** Checking a configuration and writing it into a SPACE record. */
-import { bitOf, CODES, CR3, CR4, EFER, PTE } from "../../abi/index.js";
+import { bitOf, CODES, CR3, CR4, EFER } from "../../abi/index.js";
 import type { AddressSpaceConfig, CpuFeatures, EptConfig, NptConfig, RegisterLoad, RuleSet } from "../../api.js";
 import { checkChoice, checkFlag, checkInteger, checkOptions, isArray, show } from "../../checks.js";
 import { ConfigError } from "../../errors.js";
@@ -10,8 +10,11 @@ import { checkCet, checkCr4 } from "../../registers/cr4.js";
 import { checkEfer } from "../../registers/efer.js";
 import { eptpProblem } from "../../registers/eptp.js";
 import { checkMode } from "../../registers/mode.js";
+import { checkEncryption, encryptionOf } from "../attributes/encryption.js";
+import { hostTypes } from "../attributes/memory-type.js";
 import { toU32, toU64 } from "../checks/numbers.js";
 import type { SpaceRecord } from "../records/walk.js";
+import { checkAttributes } from "./attributes.js";
 
 /** What a space is made of, checked and in the form that the core takes. */
 export interface SpaceFields {
@@ -49,11 +52,12 @@ export function guestFields(config: AddressSpaceConfig, before?: SpaceFields): S
     cr3: toU64(config.cr3, "CR3", ConfigError),
     cr4: toU64(config.cr4, "CR4", ConfigError),
     efer: toU64(config.efer, "EFER", ConfigError),
-    encryption: checkEncryption(config.encryptionMask),
+    encryption: encryptionOf(config),
     pkru: toU32(config.pkru ?? 0, "PKRU", ConfigError),
     pkrs: toU32(config.pkrs ?? 0, "PKRS", ConfigError),
     pdptes: checkPdpteValues(config.pdpteValues),
   };
+  checkAttributes(config);
   const loadedBy = checkChoice(config.loadedBy ?? "mov", ["mov", "vm-entry"], "loadedBy");
   if (before !== undefined) checkChange(numbersOf(before), numbersOf(fields));
   checkMode(fields);
@@ -142,6 +146,7 @@ export function nptFields(config: NptConfig): SpaceFields {
   const rules = rulesFeature(config.rules);
   // KVM's walk of Linux 6.1 knows neither.
   const check = checkFlag(config.shadowStackCheck, "shadowStackCheck") && rules === 0;
+  hostTypes(config);
   const trap = checkFlag(config.guestModeExecuteTrap, "guestModeExecuteTrap") && rules === 0;
   const fields: SpaceFields = {
     kind: CODES.KIND_NPT,
@@ -168,6 +173,7 @@ export function nptFields(config: NptConfig): SpaceFields {
 
 function cpuFeatures(cpu: CpuFeatures = {}): number {
   checkOptions(cpu, CPU_OPTIONS, "cpu");
+  checkFlag(cpu.amdMemoryTypes, "cpu.amdMemoryTypes");
   return (
     CODES.FEATURE_PAGE_2M |
     ((checkFlag(cpu.page1g, "cpu.page1g") ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
@@ -183,13 +189,6 @@ function rulesFeature(rules: RuleSet = "architecture"): number {
 
 function checkMaxPhysAddr(value = 52): number {
   return checkInteger(value, 32, 52, "maxPhysAddr");
-}
-
-/** Memory-encryption bits are address bits of an entry. */
-function checkEncryption(mask = 0n): bigint {
-  const bits = toU64(mask, "encryptionMask", ConfigError);
-  if ((bits & ~bitOf(PTE, "ADDRESS")) === 0n) return bits;
-  throw new ConfigError(`encryptionMask is 0x${bits.toString(16)}, expected bits 51:12 only`);
 }
 
 /** Writes the fields into a SPACE record; the derived ones are up to the core's `configure`. */

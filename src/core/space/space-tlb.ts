@@ -122,6 +122,6 @@ export function isTlbSize(entries: number): boolean {
 function changesTranslation(before: AddressSpaceConfig, after: AddressSpaceConfig): boolean {
   const pae = (BigInt(after.cr4) & bitOf(CR4, "PAE")) !== 0n && (BigInt(after.efer) & bitOf(EFER, "LMA")) === 0n;
   if (pae) return true;
-  const options = ["maxPhysAddr", "cpu", "rules", "encryptionMask", "lenient"] as const;
+  const options = ["maxPhysAddr", "cpu", "rules", "encryptionMask", "memoryEncryption", "lenient"] as const;
   return options.some((name) => before[name] !== after[name]);
 }

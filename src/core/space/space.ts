@@ -31,6 +31,7 @@ import type { LinearMemory } from "../linear/linear-memory.js";
 import { CoreMemory } from "../memory/memory.js";
 import { SpaceRecord, type WorkRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
+import { hasAttributes, SpaceAttributes } from "./attributes.js";
 import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
 import { throwBadPdptes } from "./pdpte-errors.js";
 import { MODES, pageShift, readSteps, readTranslation } from "./results.js";
@@ -97,6 +98,8 @@ export class CoreSpace implements AddressSpace, Releasable {
   /** LINE bits of the current context, where no access has one. */
   #lineTag = 0;
   #data: SpaceMemory | undefined;
+  /** Where results have more to say than rights. */
+  #attributes: SpaceAttributes | undefined;
   #disposed = false;
 
   /**
@@ -144,6 +147,7 @@ export class CoreSpace implements AddressSpace, Releasable {
         missing = this.#apply(fields);
       }
       this.#mode = this.#modeNow();
+      this.#setAttributes(config);
       if (config !== undefined) this.#registers!.replace(config, fields);
       else this.#record.cr3Refused = ALL_BITS;
       this.#viewLines();
@@ -369,10 +373,18 @@ export class CoreSpace implements AddressSpace, Releasable {
       }
     }
     this.#mode = this.#modeNow();
+    this.#setAttributes(config);
     registers.replace(config, fields);
     registers.remember();
     this.#viewLines();
     return undefined;
+  }
+
+  #setAttributes(config: AddressSpaceConfig | undefined): void {
+    const second = this.#second;
+    this.#attributes = hasAttributes(config)
+      ? new SpaceAttributes(second && { configuration: second.#made, mode: second.#mode })
+      : undefined;
   }
 
   /** The mode may be another one than before the core changed registers. */
@@ -387,7 +399,14 @@ export class CoreSpace implements AddressSpace, Releasable {
   translate(address: U64, access: number = Access.Read): Translation {
     this.#requireLive();
     const status = this.#run(address, checkAccess(access));
-    return readTranslation(this.#work, this.#mode, status);
+    return this.#described(status, access);
+  }
+
+  /** The result that the last walk left, with the attributes that the configuration asks for. */
+  #described(status: number, access: number): Translation {
+    const result = readTranslation(this.#work, this.#mode, status);
+    if (this.#attributes === undefined || !result.ok) return result;
+    return this.#attributes.describe(result, this.#work, this.#mode, access, this.#registers!.config);
   }
 
   /**
@@ -567,7 +586,7 @@ export class CoreSpace implements AddressSpace, Releasable {
     }
     return {
       address: at,
-      result: readTranslation(this.#work, this.#mode, status),
+      result: this.#described(status, access),
       steps: readSteps(this.#linear, this.#work),
     };
   }

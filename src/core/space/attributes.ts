@@ -1,0 +1,70 @@
+/** What a full result says of a page besides its rights, where a space's configuration asks for it. */
+import { ACCESS, flagOf } from "../../abi/index.js";
+import type { AddressSpaceConfig, Mapped, PagingMode, SpaceConfiguration } from "../../api.js";
+import { isShared } from "../attributes/encryption.js";
+import { type HostTypes, hostTypes, MemoryTypes, type TypedPage } from "../attributes/memory-type.js";
+import type { WorkRecord } from "../records/walk.js";
+import { memoryTypeOf } from "./results.js";
+
+const FETCH = flagOf(ACCESS, "FETCH");
+
+/** A second stage: what it is made of, and the mode that its tables have. */
+export interface SecondStageInfo {
+  readonly configuration: SpaceConfiguration;
+  readonly mode: PagingMode;
+}
+
+/** Whether results of a space of this configuration have more to say. */
+export function hasAttributes(config: AddressSpaceConfig | undefined): boolean {
+  return config?.pat !== undefined || config?.memoryEncryption !== undefined;
+}
+
+/** Throws ConfigError for registers of memory types that a processor refuses. */
+export function checkAttributes(config: AddressSpaceConfig): void {
+  if (config.pat !== undefined || config.mtrrs !== undefined) new MemoryTypes(config, undefined);
+}
+
+export class SpaceAttributes {
+  readonly #second: SecondStageInfo | undefined;
+  readonly #host: HostTypes | undefined;
+  #config: AddressSpaceConfig | undefined;
+  #types: MemoryTypes | undefined;
+
+  constructor(second: SecondStageInfo | undefined) {
+    this.#second = second;
+    const made = second?.configuration;
+    this.#host = made?.kind === "npt" ? hostTypes(made.config) : undefined;
+  }
+
+  /** The result that the last walk left in `work`, with what `config`, that of now, makes of the page. */
+  describe(mapped: Mapped, work: WorkRecord, mode: PagingMode, access: number, config: AddressSpaceConfig): Mapped {
+    if (config !== this.#config) {
+      this.#types = config.pat === undefined ? undefined : new MemoryTypes(config, this.#host);
+      this.#config = config;
+    }
+    const paged = work.level !== 0;
+    const index = paged ? mapped.memoryType : undefined;
+    const type = this.#types?.typeOf({ pa: mapped.pa, index, ...this.#secondLeaf(work) });
+    const { memoryEncryption } = config;
+    const shared =
+      memoryEncryption &&
+      isShared(memoryEncryption, {
+        gpa: mapped.gpa,
+        leaf: paged ? work.entry : undefined,
+        fetch: (access & FETCH) !== 0,
+        wide: mode !== "32bit",
+      });
+    return {
+      ...mapped,
+      ...(type === undefined ? {} : { effectiveMemoryType: type }),
+      ...(shared === undefined ? {} : { shared }),
+    };
+  }
+
+  #secondLeaf({ secondEntry, secondLevel }: WorkRecord): Pick<TypedPage, "second"> {
+    if (this.#second === undefined) return {};
+    if (this.#second.configuration.kind === "ept") return { second: { ept: secondEntry } };
+    const { mode } = this.#second;
+    return { second: { index: secondLevel === 0 ? undefined : memoryTypeOf(mode, secondLevel, secondEntry) } };
+  }
+}
