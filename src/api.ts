@@ -204,6 +204,16 @@ export interface EptConfig {
    * it always is to the rules "kvm-6.1". Default true.
    */
   readonly shadowStackControl?: boolean;
+  /**
+   * Advanced VM-exit information for EPT violations (IA32_VMX_EPT_VPID_CAP bit 22): bits 11:9 of the qualification say what the
+   * guest's own paging allows. Not in the rules "kvm-6.1". Default false.
+   */
+  readonly advancedExitInformation?: boolean;
+  /**
+   * The VM-execution control "EPT-violation #VE": faults that are EPT violations say whether they are `convertible`. Default
+   * false.
+   */
+  readonly violationExceptions?: boolean;
   readonly rules?: RuleSet;
 }
 
@@ -290,6 +300,11 @@ export interface Fault {
   readonly entryAddress: bigint;
   /** The entry that faulted, 0n where no entry was read. */
   readonly entry: bigint;
+  /**
+   * Of EPT violations with `violationExceptions`: the entry's bit 63 (suppress #VE) is 0, so that the processor makes a
+   * virtualization exception of the violation where nothing else prevents it (docs/walk.md).
+   */
+  readonly convertible?: boolean;
 }
 
 export type Translation = Mapped | Fault;

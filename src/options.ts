@@ -45,6 +45,8 @@ export const EPT_OPTIONS: OptionNames<EptConfig> = {
   executeOnly: true,
   modeBasedExecute: true,
   shadowStackControl: true,
+  advancedExitInformation: true,
+  violationExceptions: true,
   rules: true,
 };
 export const NPT_OPTIONS: OptionNames<NptConfig> = {

@@ -268,11 +268,15 @@
 /** the access was to the translated address, not to a guest page table */
 // @ts-ignore: decorator
 @inline export const EPT_QUAL_GVA_FINAL: u32 = 0x100;
-/** what the guest's own paging grants (advanced VM-exit information) */
+/** advanced information: the guest's paging allows user-mode accesses */
 // @ts-ignore: decorator
-@inline export const EPT_QUAL_ADVANCED: u32 = 0xe00;
+@inline export const EPT_QUAL_USER_ADDRESS: u32 = 0x200;
+/** advanced information: the guest's paging allows writes */
 // @ts-ignore: decorator
-@inline export const EPT_QUAL_ADVANCED_SHIFT: u32 = 9;
+@inline export const EPT_QUAL_WRITABLE_PAGE: u32 = 0x400;
+/** advanced information: the guest's paging forbids fetches */
+// @ts-ignore: decorator
+@inline export const EPT_QUAL_XD_PAGE: u32 = 0x800;
 /** shadow-stack access */
 // @ts-ignore: decorator
 @inline export const EPT_QUAL_SHADOW_STACK: u32 = 0x2000;

@@ -47,6 +47,8 @@
 // @ts-ignore: decorator
 @inline export const FEATURE_GUEST_MODE_EXECUTE_TRAP: u32 = 4096;
 // @ts-ignore: decorator
+@inline export const FEATURE_ADVANCED_EXIT: u32 = 8192;
+// @ts-ignore: decorator
 @inline export const RIGHT_EXECUTE: u32 = 1;
 // @ts-ignore: decorator
 @inline export const RIGHT_WRITE: u32 = 2;

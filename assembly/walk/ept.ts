@@ -15,9 +15,12 @@ import {
   EPT_QUAL_READABLE,
   EPT_QUAL_SHADOW_STACK,
   EPT_QUAL_SSS,
+  EPT_QUAL_USER_ADDRESS,
   EPT_QUAL_USER_EXECUTABLE,
   EPT_QUAL_WRITABLE,
+  EPT_QUAL_WRITABLE_PAGE,
   EPT_QUAL_WRITE,
+  EPT_QUAL_XD_PAGE,
   EPT_R,
   EPT_SSS,
   EPT_W,
@@ -33,6 +36,7 @@ import {
   PFERR_W,
 } from "../abi/bits";
 import {
+  FEATURE_ADVANCED_EXIT,
   FEATURE_EXECUTE_ONLY,
   FEATURE_KVM,
   FEATURE_MODE_BASED_EXECUTE,
@@ -181,8 +185,20 @@ function violation(
   }
   if (flags & WALK_LINEAR) {
     qualification |= EPT_QUAL_GVA_VALID;
-    if (!(flags & WALK_GUEST_TABLE)) qualification |= EPT_QUAL_GVA_FINAL;
+    if (!(flags & WALK_GUEST_TABLE)) {
+      qualification |= EPT_QUAL_GVA_FINAL;
+      if (space.features & FEATURE_ADVANCED_EXIT) qualification |= guestQualification(work.rights);
+    }
   }
   if (reportsStack(space, flags)) qualification |= EPT_QUAL_SHADOW_STACK;
   return fail(work, STATUS_EPT_VIOLATION, qualification, gpa, 1, level, entryAddress, entry);
+}
+
+/** Advanced VM-exit information: what the guest's paging allows, whose walk has left its rights. */
+function guestQualification(rights: u32): u32 {
+  return (
+    (rights & RIGHT_USER ? EPT_QUAL_USER_ADDRESS : 0) |
+    (rights & RIGHT_WRITE ? EPT_QUAL_WRITABLE_PAGE : 0) |
+    (rights & RIGHT_EXECUTE ? 0 : EPT_QUAL_XD_PAGE)
+  );
 }

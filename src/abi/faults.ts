@@ -38,12 +38,9 @@ export const EPT_QUAL: BitLayout = {
     { name: "USER_EXECUTABLE", low: 6, meaning: "the address was user-executable (mode-based execute control)" },
     { name: "GVA_VALID", low: 7, meaning: "the guest linear address is valid" },
     { name: "GVA_FINAL", low: 8, meaning: "the access was to the translated address, not to a guest page table" },
-    {
-      name: "ADVANCED",
-      low: 9,
-      width: 3,
-      meaning: "what the guest's own paging grants (advanced VM-exit information)",
-    },
+    { name: "USER_ADDRESS", low: 9, meaning: "advanced information: the guest's paging allows user-mode accesses" },
+    { name: "WRITABLE_PAGE", low: 10, meaning: "advanced information: the guest's paging allows writes" },
+    { name: "XD_PAGE", low: 11, meaning: "advanced information: the guest's paging forbids fetches" },
     { name: "SHADOW_STACK", low: 13, meaning: "shadow-stack access" },
     {
       name: "SSS",

@@ -515,6 +515,8 @@ export const CODES = {
   FEATURE_SHADOW_STACK_CHECK: 1 << 11,
   /** NPT: VMCB offset 90h bit 3. */
   FEATURE_GUEST_MODE_EXECUTE_TRAP: 1 << 12,
+  /** EPT: bits 11:9 of exit qualifications. */
+  FEATURE_ADVANCED_EXIT: 1 << 13,
 
   RIGHT_EXECUTE: 1 << 0,
   RIGHT_WRITE: 1 << 1,

@@ -1,6 +1,12 @@
 /** The Wasm core as the rest of the package imports it. */
 
 export * from "./access/index.js";
+export {
+  decodeVirtualizationException,
+  encodeVirtualizationException,
+  type VirtualizationException,
+  virtualizationException,
+} from "./attributes/virtualization-exception.js";
 export type { WasmSource } from "./compile.js";
 export { Core, type CoreOptions } from "./core.js";
 export type { Region } from "./linear/linear-memory.js";

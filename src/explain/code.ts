@@ -30,12 +30,7 @@ export function codeBits(context: CodeContext): CodeBit[] {
       pageFaultReason,
     );
   if (status === Status.NestedPageFault) return bitsOf(context, PFERR.fields, pageFaultReason);
-  if (status === Status.EptViolation)
-    return bitsOf(
-      context,
-      EPT_QUAL.fields.filter(({ name }) => name !== "ADVANCED"),
-      violationReason,
-    );
+  if (status === Status.EptViolation) return bitsOf(context, EPT_QUAL.fields, violationReason);
   return [];
 }
 
@@ -84,6 +79,11 @@ function stackLeafReason(set: boolean): string {
   return set ? "the leaf marks a supervisor shadow-stack page" : "no such mark in a leaf, or nothing that looks for it";
 }
 
+/** Bits of advanced VM-exit information are 0 where there is none. */
+function advancedClear(what: string): string {
+  return `${what} to the guest's paging, or no advanced information`;
+}
+
 function violationReason(name: string, set: boolean, context: CodeContext): string {
   const code = context.fault.errorCode;
   const onTable = (code & bitOf(EPT_QUAL, "GVA_VALID")) !== 0n && (code & bitOf(EPT_QUAL, "GVA_FINAL")) === 0n;
@@ -106,6 +106,12 @@ function violationReason(name: string, set: boolean, context: CodeContext): stri
       return granted("execution");
     case "USER_EXECUTABLE":
       return set ? granted("user-mode execution") : "not granted, or no mode-based execute control";
+    case "USER_ADDRESS":
+      return set ? "the guest's paging has it as a user-mode address" : advancedClear("a supervisor-mode address");
+    case "WRITABLE_PAGE":
+      return set ? "the guest's paging allows writes" : advancedClear("a read-only page");
+    case "XD_PAGE":
+      return set ? "the guest's paging forbids fetches" : advancedClear("executable");
     case "SHADOW_STACK":
       return set ? "a shadow-stack access" : "no shadow-stack access";
     case "SSS":

@@ -100,6 +100,7 @@ function explainGuest(config: AddressSpaceConfig, address: bigint, access: Memor
     fetch: access.fetch,
     user: access.user,
     userAddress: outcome.rights.user,
+    guestRights: outcome.rights,
     shadowStack: seenBy(registers, access).shadowStack,
     kvm: registers.rules === "kvm-6.1",
   };

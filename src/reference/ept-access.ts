@@ -3,7 +3,7 @@ import { bitOf } from "../abi/bits.js";
 import { EPT_QUAL } from "../abi/faults.js";
 import { Status } from "../abi/status.js";
 import type { Fault } from "../api.js";
-import { type EptSettings, ept } from "./ept-format.js";
+import { type EptSettings, ept, eptShift } from "./ept-format.js";
 import type { FaultSite } from "./faults.js";
 import type { StageAccess } from "./second-stage.js";
 import { isEptStackLeaf, isEptStackPage } from "./shadow-stack.js";
@@ -18,6 +18,9 @@ const qual = {
   gvaFinal: bitOf(EPT_QUAL, "GVA_FINAL"),
   shadowStack: bitOf(EPT_QUAL, "SHADOW_STACK"),
   sss: bitOf(EPT_QUAL, "SSS"),
+  userAddress: bitOf(EPT_QUAL, "USER_ADDRESS"),
+  writablePage: bitOf(EPT_QUAL, "WRITABLE_PAGE"),
+  xdPage: bitOf(EPT_QUAL, "XD_PAGE"),
 };
 
 /** R, W, X in bits 2:0 and XU in bit 10, ANDed over the entries used. */
@@ -99,7 +102,8 @@ export function eptViolation(
     (linear ? qual.gvaValid : 0n) |
     (access.purpose === "final" ? qual.gvaFinal : 0n) |
     (access.shadowStack === undefined ? 0n : qual.shadowStack) |
-    (stackLeaf ? qual.sss : 0n);
+    (stackLeaf ? qual.sss : 0n) |
+    (settings.advancedExitInformation ? advancedInformation(access) : 0n);
   return {
     ok: false,
     status: Status.EptViolation,
@@ -108,7 +112,29 @@ export function eptViolation(
     address: gpa,
     stage: "second",
     ...site,
+    ...(settings.violationExceptions ? { convertible: isConvertible(settings, gpa, site) } : {}),
   };
+}
+
+/**
+ * SDM vol. 3, "Exit Qualification for EPT Violations": bits 11:9 tell of the linear address's translation, where bits 8:7 say that
+ * it is the final address which is accessed; without paging all is allowed.
+ */
+function advancedInformation({ purpose, guestRights: rights }: StageAccess): bigint {
+  if (purpose !== "final" || rights === undefined) return 0n;
+  return (
+    (rights.user ? qual.userAddress : 0n) |
+    (rights.write ? qual.writablePage : 0n) |
+    (rights.execute ? 0n : qual.xdPage)
+  );
+}
+
+/**
+ * SDM vol. 3, "Convertible EPT Violations": bit 63 of the entry that is not present or maps the page. An address that EPT does not
+ * translate has none.
+ */
+function isConvertible(settings: EptSettings, gpa: bigint, { entry }: FaultSite): boolean {
+  return gpa < 1n << (eptShift(settings.rootLevel) + 9n) && (entry & ept.suppressVe) === 0n;
 }
 
 /** An EPT misconfiguration has no qualification. */

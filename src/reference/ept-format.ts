@@ -17,6 +17,10 @@ export interface EptSettings {
   readonly modeBasedExecute: boolean;
   /** Supervisor shadow-stack control is enabled (EPTP bit 7). */
   readonly shadowStackControl: boolean;
+  /** Violations tell what the guest's paging allows. */
+  readonly advancedExitInformation: boolean;
+  /** The control "EPT-violation #VE". */
+  readonly violationExceptions: boolean;
   readonly page1g: boolean;
   readonly page2m: boolean;
   readonly maxPhysAddr: number;
@@ -57,6 +61,9 @@ export function readEptConfig(config: EptConfig): EptSettings {
     page1g: checkFlag(config.page1g, "page1g") ?? true,
     page2m: checkFlag(config.page2m, "page2m") ?? true,
     shadowStackControl,
+    advancedExitInformation:
+      (checkFlag(config.advancedExitInformation, "advancedExitInformation") ?? false) && rules === "architecture",
+    violationExceptions: checkFlag(config.violationExceptions, "violationExceptions") ?? false,
     maxPhysAddr,
     rules,
   };
@@ -70,6 +77,7 @@ export const ept = {
   a: bitOf(EPT, "A"),
   d: bitOf(EPT, "D"),
   xu: bitOf(EPT, "XU"),
+  suppressVe: bitOf(EPT, "SVE"),
   memoryType: bitOf(EPT, "MEMTYPE"),
   address: bitOf(EPT, "ADDRESS"),
 };

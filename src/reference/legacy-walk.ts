@@ -236,6 +236,7 @@ function finish(tables: LegacyTables, access: MemoryAccess, trace: Trace, mapped
       fetch: access.fetch,
       user: access.user,
       userAddress: mapped.rights.user,
+      guestRights: mapped.rights,
       shadowStack: access.shadowStack,
       kvm: isKvm(tables),
     },

@@ -1,5 +1,5 @@
 /** What a first-stage walk asks of a second stage (EPT or NPT). */
-import type { Fault, Mapped } from "../api.js";
+import type { Fault, Mapped, Rights } from "../api.js";
 import type { SecondLeaf } from "./memory-type.js";
 import type { StackMode } from "./shadow-stack.js";
 import type { Trace } from "./trace.js";
@@ -23,6 +23,8 @@ export interface StageAccess {
   readonly user: boolean;
   /** EPT mode-based execute control: the linear address is a user-mode one. */
   readonly userAddress: boolean;
+  /** What the guest's own paging allows, for the final address. */
+  readonly guestRights?: Rights;
   /** A shadow-stack access, and whose. */
   readonly shadowStack: StackMode | undefined;
   /**

@@ -1,8 +1,9 @@
 /** What a full result says of a page besides its rights, where a space's configuration asks for it. */
-import { ACCESS, flagOf } from "../../abi/index.js";
-import type { AddressSpaceConfig, Mapped, PagingMode, SpaceConfiguration } from "../../api.js";
+import { ACCESS, flagOf, Status } from "../../abi/index.js";
+import type { AddressSpaceConfig, Fault, Mapped, PagingMode, SpaceConfiguration } from "../../api.js";
 import { isShared } from "../attributes/encryption.js";
 import { type HostTypes, hostTypes, MemoryTypes, type TypedPage } from "../attributes/memory-type.js";
+import { isConvertible } from "../attributes/virtualization-exception.js";
 import type { WorkRecord } from "../records/walk.js";
 import { memoryTypeOf } from "./results.js";
 
@@ -67,4 +68,18 @@ export class SpaceAttributes {
     const { mode } = this.#second;
     return { second: { index: secondLevel === 0 ? undefined : memoryTypeOf(mode, secondLevel, secondEntry) } };
   }
+}
+
+/** The control "EPT-violation #VE" of a second stage. */
+export function makesExceptions(made: SpaceConfiguration): boolean {
+  return made.kind === "ept" && made.config.violationExceptions === true;
+}
+
+/** Bits of the addresses that EPT of four and five levels translates. */
+const [WIDTH_4, WIDTH_5] = [48, 57];
+
+/** The fault, of an EPT violation in tables of this mode with whether it can become an exception. */
+export function withConvertible(fault: Fault, mode: PagingMode): Fault {
+  if (fault.status !== Status.EptViolation) return fault;
+  return { ...fault, convertible: isConvertible(fault, mode === "ept5" ? WIDTH_5 : WIDTH_4) };
 }

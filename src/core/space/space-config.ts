@@ -119,7 +119,10 @@ export function eptFields(config: EptConfig): SpaceFields {
   const can = { maxPhysAddr, memoryTypes: [0n, 6n], fiveLevels: true, accessedDirty: true, shadowStackControl };
   const problem = eptpProblem(eptp, can);
   if (problem !== undefined) throw new ConfigError(`EPTP 0x${eptp.toString(16)} has ${problem}`);
+  checkFlag(config.violationExceptions, "violationExceptions");
+  const advanced = checkFlag(config.advancedExitInformation, "advancedExitInformation") && rules === 0;
   const features =
+    (advanced ? CODES.FEATURE_ADVANCED_EXIT : 0) |
     ((checkFlag(config.page1g, "page1g") ?? true) ? CODES.FEATURE_PAGE_1G : 0) |
     ((checkFlag(config.page2m, "page2m") ?? true) ? CODES.FEATURE_PAGE_2M : 0) |
     ((checkFlag(config.executeOnly, "executeOnly") ?? true) ? CODES.FEATURE_EXECUTE_ONLY : 0) |

@@ -4,6 +4,7 @@ import { ACCESS, Access, bitOf, CODES, CR4, Status } from "../../abi/index.js";
 import type {
   AddressSpace,
   AddressSpaceConfig,
+  Fault,
   GuestMemory,
   Leaf,
   PagingMode,
@@ -31,7 +32,7 @@ import type { LinearMemory } from "../linear/linear-memory.js";
 import { CoreMemory } from "../memory/memory.js";
 import { SpaceRecord, type WorkRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
-import { hasAttributes, SpaceAttributes } from "./attributes.js";
+import { hasAttributes, makesExceptions, SpaceAttributes, withConvertible } from "./attributes.js";
 import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
 import { throwBadPdptes } from "./pdpte-errors.js";
 import { MODES, pageShift, readSteps, readTranslation } from "./results.js";
@@ -98,6 +99,8 @@ export class CoreSpace implements AddressSpace, Releasable {
   /** LINE bits of the current context, where no access has one. */
   #lineTag = 0;
   #data: SpaceMemory | undefined;
+  /** EPT violations say whether they can become exceptions. */
+  readonly #convertsViolations: boolean;
   /** Where results have more to say than rights. */
   #attributes: SpaceAttributes | undefined;
   #disposed = false;
@@ -129,6 +132,7 @@ export class CoreSpace implements AddressSpace, Releasable {
     this.#memory = memory;
     this.#made = configuration;
     this.#second = second;
+    this.#convertsViolations = makesExceptions(second === undefined ? configuration : second.#made);
     if (second !== undefined) second.#requireLive();
     memory.requireLive();
     this.pointer = this.#linear.allocate(SpaceRecord.SIZE);
@@ -402,10 +406,16 @@ export class CoreSpace implements AddressSpace, Releasable {
     return this.#described(status, access);
   }
 
+  /** A fault, with whether it can become an exception where that is asked for. */
+  #told(fault: Fault): Fault {
+    return this.#convertsViolations ? withConvertible(fault, (this.#second ?? this).#mode) : fault;
+  }
+
   /** The result that the last walk left, with the attributes that the configuration asks for. */
   #described(status: number, access: number): Translation {
     const result = readTranslation(this.#work, this.#mode, status);
-    if (this.#attributes === undefined || !result.ok) return result;
+    if (!result.ok) return this.#told(result);
+    if (this.#attributes === undefined) return result;
     return this.#attributes.describe(result, this.#work, this.#mode, access, this.#registers!.config);
   }
 
@@ -655,7 +665,7 @@ export class CoreSpace implements AddressSpace, Releasable {
     const given = fields.pdptes !== undefined;
     const status = given ? this.#exports.checkPdptes(this.pointer) : this.#exports.loadPdptes(this.pointer);
     if (status === Status.MissingPage) return this.#missingGfn();
-    if (status !== Status.Ok) throwBadPdptes(this.#work, this.#record, status);
+    if (status !== Status.Ok) throwBadPdptes(this.#work, this.#record, status, (fault) => this.#told(fault));
     return undefined;
   }
 
