@@ -14,7 +14,9 @@ import type { Place } from "./directions/judge.js";
 const GROUND = ["src/abi", "src/api.ts", "src/checks.ts", "src/errors.ts", "src/json-value.ts", "src/options.ts"];
 const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/registers", "src/core"];
 /** The core below what a user gets. */
-const CORE = ["access", "checks", "linear", "memory", "records", "space", "wasm"].map((name) => `src/core/${name}`);
+const CORE = ["access", "attributes", "checks", "linear", "memory", "records", "space", "wasm"].map(
+  (name) => `src/core/${name}`,
+);
 /** What the MMU may know of the core: its own part of it, and the records' accessors. */
 const MMU_CORE = [...GROUND, "src/role", "src/spte", "src/registers", "src/core/mmu", "src/core/records"];
 

@@ -123,6 +123,36 @@ describe("a state of a space", () => {
     expect(() => restoreSpace(other, saveSpace(secondStage))).toThrow(StateError);
   });
 
+  it("has what results say besides rights, of both stages", () => {
+    const memory = core.createMemory({ slots: [{ gpa: 0, size: 0x10000 }] });
+    for (const table of [0x1000n, 0x2000n, 0x3000n]) memory.writeU64(table, (table + 0x1000n) | 7n);
+    for (let page = 0n; page < 16n; page++) memory.writeU64(0x4000n + 8n * page, (page << 12n) | 7n);
+    const registers = { cr0: 0x80010001n, cr3: 0x1000n, cr4: 0x20n, efer: 0xd00n };
+    const [WB, WT] = [0x06n, 0x04n];
+    const mtrrs = { defType: WB | 0x800n, variable: [{ base: WT | 0x8000n, mask: 0xffff_ffff_f800n | 0x800n }] };
+    const npt = core.createNpt(memory, { ncr3: 0x1000n, pat: WB, mtrrs });
+    const config = { ...registers, pat: WB, memoryEncryption: { kind: "sev", cBit: 51 } } as const;
+    const space = core.createAddressSpace(memory, { ...config, secondStage: npt });
+    const wanted = space.translate(0x8000);
+    expect(wanted).toMatchObject({ effectiveMemoryType: "WT", shared: true });
+    const stage = core.createNpt(memory, { ncr3: 0x1000n });
+    const other = core.createAddressSpace(memory, { ...registers, secondStage: stage });
+    expect(other.translate(0x8000)).not.toHaveProperty("shared");
+    restoreSpace(other, saveSpace(space));
+    expect(other.translate(0x8000)).not.toHaveProperty("effectiveMemoryType");
+    restoreSpace(stage, saveSpace(npt));
+    expect(other.translate(0x8000)).toEqual(wanted);
+    expect(createSpace(core, memory, saveSpace(space), { secondStage: npt }).translate(0x8000)).toEqual(wanted);
+
+    const empty = core.createMemory({ slots: [{ gpa: 0, size: 0x2000 }] });
+    const ept = core.createEpt(empty, { eptp: 0x101en, violationExceptions: true, advancedExitInformation: true });
+    const plain = core.createEpt(empty, { eptp: 0x101en });
+    expect(plain.translate(0)).not.toHaveProperty("convertible");
+    restoreSpace(plain, saveSpace(ept));
+    expect(plain.translate(0)).toEqual(ept.translate(0));
+    expect(plain.translate(0)).toMatchObject({ convertible: true });
+  });
+
   it("makes a space of PDPTEs without looking at their table", () => {
     const { space } = StateGuest.make(core, "pae", 16, false);
     const empty = core.createMemory({ slots: [{ gpa: 0, size: 0x4_0000 }] });

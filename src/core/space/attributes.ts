@@ -2,7 +2,7 @@
 import { ACCESS, flagOf, Status } from "../../abi/index.js";
 import type { AddressSpaceConfig, Fault, Mapped, PagingMode, SpaceConfiguration } from "../../api.js";
 import { isShared } from "../attributes/encryption.js";
-import { type HostTypes, hostTypes, MemoryTypes, type TypedPage } from "../attributes/memory-type.js";
+import { hostTypes, MemoryTypes, type TypedPage } from "../attributes/memory-type.js";
 import { isConvertible } from "../attributes/virtualization-exception.js";
 import type { WorkRecord } from "../records/walk.js";
 import { memoryTypeOf } from "./results.js";
@@ -26,26 +26,31 @@ export function checkAttributes(config: AddressSpaceConfig): void {
 }
 
 export class SpaceAttributes {
-  readonly #second: SecondStageInfo | undefined;
-  readonly #host: HostTypes | undefined;
   #config: AddressSpaceConfig | undefined;
+  #made: SpaceConfiguration | undefined;
   #types: MemoryTypes | undefined;
 
-  constructor(second: SecondStageInfo | undefined) {
-    this.#second = second;
+  /**
+   * The result that the last walk left in `work`, with what `config`, that of now, makes of the page behind `second`.
+   */
+  describe(
+    mapped: Mapped,
+    work: WorkRecord,
+    mode: PagingMode,
+    access: number,
+    config: AddressSpaceConfig,
+    second: SecondStageInfo | undefined,
+  ): Mapped {
     const made = second?.configuration;
-    this.#host = made?.kind === "npt" ? hostTypes(made.config) : undefined;
-  }
-
-  /** The result that the last walk left in `work`, with what `config`, that of now, makes of the page. */
-  describe(mapped: Mapped, work: WorkRecord, mode: PagingMode, access: number, config: AddressSpaceConfig): Mapped {
-    if (config !== this.#config) {
-      this.#types = config.pat === undefined ? undefined : new MemoryTypes(config, this.#host);
+    if (config !== this.#config || made !== this.#made) {
+      const host = made?.kind === "npt" ? hostTypes(made.config) : undefined;
+      this.#types = config.pat === undefined ? undefined : new MemoryTypes(config, host);
       this.#config = config;
+      this.#made = made;
     }
     const paged = work.level !== 0;
     const index = paged ? mapped.memoryType : undefined;
-    const type = this.#types?.typeOf({ pa: mapped.pa, index, ...this.#secondLeaf(work) });
+    const type = this.#types?.typeOf({ pa: mapped.pa, index, ...secondLeaf(work, second) });
     const { memoryEncryption } = config;
     const shared =
       memoryEncryption &&
@@ -61,13 +66,15 @@ export class SpaceAttributes {
       ...(shared === undefined ? {} : { shared }),
     };
   }
+}
 
-  #secondLeaf({ secondEntry, secondLevel }: WorkRecord): Pick<TypedPage, "second"> {
-    if (this.#second === undefined) return {};
-    if (this.#second.configuration.kind === "ept") return { second: { ept: secondEntry } };
-    const { mode } = this.#second;
-    return { second: { index: secondLevel === 0 ? undefined : memoryTypeOf(mode, secondLevel, secondEntry) } };
-  }
+function secondLeaf(
+  { secondEntry, secondLevel }: WorkRecord,
+  second: SecondStageInfo | undefined,
+): Pick<TypedPage, "second"> {
+  if (second === undefined) return {};
+  if (second.configuration.kind === "ept") return { second: { ept: secondEntry } };
+  return { second: { index: secondLevel === 0 ? undefined : memoryTypeOf(second.mode, secondLevel, secondEntry) } };
 }
 
 /** The control "EPT-violation #VE" of a second stage. */

@@ -149,7 +149,6 @@ export function nptFields(config: NptConfig): SpaceFields {
   const rules = rulesFeature(config.rules);
   // KVM's walk of Linux 6.1 knows neither.
   const check = checkFlag(config.shadowStackCheck, "shadowStackCheck") && rules === 0;
-  hostTypes(config);
   const trap = checkFlag(config.guestModeExecuteTrap, "guestModeExecuteTrap") && rules === 0;
   const fields: SpaceFields = {
     kind: CODES.KIND_NPT,
@@ -170,6 +169,7 @@ export function nptFields(config: NptConfig): SpaceFields {
     pkrs: 0,
     pdptes: undefined,
   };
+  hostTypes(config);
   checkMode(fields);
   return processorFields(fields, config.cpu);
 }

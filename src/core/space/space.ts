@@ -99,8 +99,6 @@ export class CoreSpace implements AddressSpace, Releasable {
   /** LINE bits of the current context, where no access has one. */
   #lineTag = 0;
   #data: SpaceMemory | undefined;
-  /** EPT violations say whether they can become exceptions. */
-  readonly #convertsViolations: boolean;
   /** Where results have more to say than rights. */
   #attributes: SpaceAttributes | undefined;
   #disposed = false;
@@ -132,7 +130,6 @@ export class CoreSpace implements AddressSpace, Releasable {
     this.#memory = memory;
     this.#made = configuration;
     this.#second = second;
-    this.#convertsViolations = makesExceptions(second === undefined ? configuration : second.#made);
     if (second !== undefined) second.#requireLive();
     memory.requireLive();
     this.pointer = this.#linear.allocate(SpaceRecord.SIZE);
@@ -250,6 +247,7 @@ export class CoreSpace implements AddressSpace, Releasable {
       this.#registers!.adopt(configuration.config, fields, kept);
       this.#apply(fields);
       this.#registers!.replace(configuration.config, fields);
+      this.#setAttributes(configuration.config);
     } else this.#made = configuration;
     this.#mode = this.#modeNow();
     fill();
@@ -385,10 +383,7 @@ export class CoreSpace implements AddressSpace, Releasable {
   }
 
   #setAttributes(config: AddressSpaceConfig | undefined): void {
-    const second = this.#second;
-    this.#attributes = hasAttributes(config)
-      ? new SpaceAttributes(second && { configuration: second.#made, mode: second.#mode })
-      : undefined;
+    this.#attributes = hasAttributes(config) ? new SpaceAttributes() : undefined;
   }
 
   /** The mode may be another one than before the core changed registers. */
@@ -408,7 +403,8 @@ export class CoreSpace implements AddressSpace, Releasable {
 
   /** A fault, with whether it can become an exception where that is asked for. */
   #told(fault: Fault): Fault {
-    return this.#convertsViolations ? withConvertible(fault, (this.#second ?? this).#mode) : fault;
+    const { mode, configuration } = this.#second ?? this;
+    return makesExceptions(configuration) ? withConvertible(fault, mode) : fault;
   }
 
   /** The result that the last walk left, with the attributes that the configuration asks for. */
@@ -416,7 +412,7 @@ export class CoreSpace implements AddressSpace, Releasable {
     const result = readTranslation(this.#work, this.#mode, status);
     if (!result.ok) return this.#told(result);
     if (this.#attributes === undefined) return result;
-    return this.#attributes.describe(result, this.#work, this.#mode, access, this.#registers!.config);
+    return this.#attributes.describe(result, this.#work, this.#mode, access, this.#registers!.config, this.#second);
   }
 
   /**
