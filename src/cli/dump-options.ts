@@ -20,12 +20,11 @@ import { ENGINE_NAMES, type EngineName } from "./engine.js";
 import { CliError } from "./errors.js";
 import { type Half, isolationNote, withHalf } from "./page-table-isolation.js";
 import { startProgress } from "./progress.js";
+import { parsePcHole, parseRange, type RawCliOptions, rawOptions } from "./raw-options.js";
 import { hex, parseHex, parseInteger, parseSize } from "./values.js";
 
 /** What says which file is the dump, and how it is read. */
-export interface FileOptions {
-  raw?: boolean;
-  offset?: bigint;
+export interface FileOptions extends RawCliOptions {
   part?: string[];
   maxInflated?: number;
   zeroExcluded?: boolean;
@@ -54,6 +53,19 @@ export function addFileOptions(command: Command): Command {
     .option("--raw", "read FILE as raw memory; its first byte is at --offset")
     .addOption(
       new Option("--offset <gpa>", "guest-physical address of a raw file's first byte (0)").argParser(parseHex),
+    )
+    .option(
+      "--range <gpa:size@offset>",
+      "read FILE as raw memory: SIZE bytes (K, M, G) at OFFSET of it belong at GPA; may be repeated",
+      parseRange,
+    )
+    .option("--map <file>", "the same, one GPA:SIZE@OFFSET a line; # begins a comment")
+    .addOption(
+      new Option(
+        "--pc-hole <start>",
+        "read FILE as all RAM of a PC: what does not fit below START goes on at 4 GiB. An address, or the rule of " +
+          "QEMU's machine pc (c0000000 from 3.5 GiB on) or q35 (80000000 from 2.75 GiB on), or of vmware (c0000000)",
+      ).argParser(parsePcHole),
     )
     .option("--part <file>", "another file of a split kdump (makedumpfile --split); may be repeated", collected)
     .option("--zero-excluded", "the dump's writer left out zero pages only (where the dump does not say it)")
@@ -93,14 +105,12 @@ export function addDumpOptions(command: Command): Command {
 
 /** Opens the file that the options name; a CliError says which option helps. */
 export async function openDumpOf(context: CliContext, file: string, options: FileOptions): Promise<Dump> {
-  const { raw, offset, part, maxInflated, zeroExcluded } = options;
-  if (offset !== undefined && offset % 4096n !== 0n) {
-    throw new CliError(`--offset: expected a multiple of 0x1000 (pages), found ${hex(offset)}`);
-  }
+  const { part, maxInflated, zeroExcluded } = options;
+  const raw = await rawOptions(context.io, options);
   let progress: ReturnType<typeof startProgress> | undefined;
   try {
     return await openDumpFile(file, {
-      ...(raw || offset !== undefined ? { rawOffset: offset ?? 0n } : {}),
+      ...raw,
       ...(part === undefined ? {} : { parts: part }),
       ...(maxInflated === undefined ? {} : { maxInflated }),
       ...(zeroExcluded === undefined ? {} : { zeroExcluded }),

@@ -6,6 +6,7 @@ import { SparseStore } from "./bytes/sparse-store.js";
 import type { CodecName } from "./codec/codec.js";
 import { loadCodecs } from "./codec/load.js";
 import type { Dump } from "./dump.js";
+import { isRaw } from "./formats/raw.js";
 import { type OpenDumpOptions, type OpenSourceOptions, openDump } from "./open.js";
 import { declaredSize } from "./packed/declared-size.js";
 import { gunzipStream } from "./packed/gunzip-stream.js";
@@ -76,8 +77,9 @@ async function inflate(
   blob: Blob,
   packing: Packing,
   name: string,
-  { rawOffset, maxInflated, maxKept }: OpenDumpAsyncOptions,
+  options: OpenDumpAsyncOptions,
 ): Promise<{ readonly store: SparseStore; readonly warnings: readonly string[] }> {
+  const { maxInflated, maxKept } = options;
   const limits = inflationLimits(blob.size, maxInflated);
   const declared = await declaredSize(packing, blob.size, (offset, length) => bytesAt(blob, offset, length));
   checkDeclaredSize(name, packing, declared, limits);
@@ -89,7 +91,7 @@ async function inflate(
     inflate: await inflaterOf(packing),
     store,
     declared,
-    raw: rawOffset !== undefined,
+    raw: isRaw(options),
   });
   return { store, warnings };
 }

@@ -6,6 +6,8 @@ export type { CodecName, Codecs, Unpack } from "./codec/codec.js";
 export { loadCodecs } from "./codec/load.js";
 export type { Dump } from "./dump.js";
 export type { DumpCpu, DumpFact, DumpFormat, DumpMachine, LongMode } from "./formats/content.js";
+export { PC_MACHINES, type PcHole, type PcMachine } from "./formats/pc-hole.js";
+export type { RawOptions, RawRange } from "./formats/raw.js";
 export { listAsync } from "./listing.js";
 export type { DumpMemory } from "./memory/dump-memory.js";
 export type { Extent, Lacking, MemoryRange, Presence } from "./memory/presence.js";

@@ -6,15 +6,10 @@ import type { Codecs } from "./codec/codec.js";
 import type { Dump } from "./dump.js";
 import type { DumpContent } from "./formats/content.js";
 import { readContent, seemingFormat } from "./formats/formats.js";
-import { readRaw } from "./formats/raw.js";
+import { isRaw, type RawOptions, readRaw } from "./formats/raw.js";
 import type { MemoryRange } from "./memory/presence.js";
 
-export interface OpenDumpOptions {
-  /**
-   * Read the file as raw memory: its first byte is at this guest-physical address, from 0 to 2^52.
-   * Without it the format is found out from the file's first bytes.
-   */
-  readonly rawOffset?: bigint;
+export interface OpenDumpOptions extends RawOptions {
   /**
    * A compressed dump that inflates to more bytes than this is refused. Default: 4 GiB, of which 1 GiB in pages that
    * are not all zero, or 64 and 16 times the compressed size where that is more.
@@ -44,7 +39,7 @@ export interface OpenSourceOptions extends OpenDumpOptions {
 }
 
 /**
- * Opens a dump: ELF core, kdump, LiME, AVML, or raw where `rawOffset` is given. Headers and notes are checked whole;
+ * Opens a dump: ELF core, kdump, LiME, AVML, or raw where the options say so (RawOptions). Headers and notes are checked whole;
  * memory is read page by page on demand.
  * Throws a DumpError, of which a CodecsNeededError says which decompressors the pages need; a source that is compressed
  * as a whole must be inflated by the caller (see node.ts and browser.ts).
@@ -73,13 +68,13 @@ export function openDump(source: ByteSource, options: OpenSourceOptions = {}): D
 }
 
 function contentOf(source: ByteSource, options: OpenSourceOptions): DumpContent {
-  const { rawOffset, parts = [], codecs = {}, progress = new Map(), zeroExcluded = false } = options;
-  if (rawOffset === undefined) return readContent(source, { parts, codecs, progress, zeroExcluded });
+  const { parts = [], codecs = {}, progress = new Map(), zeroExcluded = false } = options;
+  if (!isRaw(options)) return readContent(source, { parts, codecs, progress, zeroExcluded });
   if (source.size === 0) throw new DumpError(source.name, 0, "expected a memory dump, found an empty file");
   if (parts.length > 0) {
     throw new DumpError(source.name, undefined, "expected a split kdump where there are parts, found raw memory");
   }
-  const content = readRaw(source, rawOffset);
+  const content = readRaw(source, options);
   const title = seemingFormat(source);
   if (title === undefined) return content;
   return { ...content, warnings: [`it begins as ${title} does, and is read as raw memory all the same`] };

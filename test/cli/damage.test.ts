@@ -101,11 +101,13 @@ describe("every format, changed or cut anywhere, lists what it has or says that 
     const notes = qemuNote({ cr3: 0x1000n, cr4: 0x20n });
     return kdump({ pages, notes, compression: "lzo", split: index === 0 ? [0, 3] : [3, 5] });
   };
-  const avml = () => {
-    const ram = new Uint8Array(0x6000);
-    for (const frame of [1, 2, 3, 4]) ram.set(table64({ 0: BigInt(frame + 1) * 4096n + 7n }), frame * 4096);
-    return concat(avmlRange(0n, ram.subarray(0, 0x3000), { chunk: 5000 }), avmlRange(0x3000n, ram.subarray(0x3000)));
+  const ram = () => {
+    const bytes = new Uint8Array(0x6000);
+    for (const frame of [1, 2, 3, 4]) bytes.set(table64({ 0: BigInt(frame + 1) * 4096n + 7n }), frame * 4096);
+    return bytes;
   };
+  const avml = () =>
+    concat(avmlRange(0n, ram().subarray(0, 0x3000), { chunk: 5000 }), avmlRange(0x3000n, ram().subarray(0x3000)));
   const FORMATS: [string, () => Uint8Array, ...string[]][] = [
     ...["zlib.kdump", "lzo.kdump", "snappy.kdump", "zstd.kdump", "lzo.flattened"].map(
       (name): [string, () => Uint8Array] => [name, () => readFileSync(new URL(name, kdumps))],
@@ -115,6 +117,7 @@ describe("every format, changed or cut anywhere, lists what it has or says that 
     ),
     ["a part of a split kdump", () => split(0), "--part", "other"],
     ["AVML", avml, "--cr3", "1000"],
+    ["raw ranges", ram, "--range", "0:8K@0", "--range", "2000:16K@2000", "--cr3", "1000"],
     ["LiME", () => limeRange(0n, new Uint8Array(0x6000)), "--cr3", "1000"],
   ];
 

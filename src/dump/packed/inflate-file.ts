@@ -7,6 +7,7 @@ import type { FileByteSource } from "../bytes/file-byte-source.js";
 import { type PageStorage, SparseStore } from "../bytes/sparse-store.js";
 import { systemReason } from "../bytes/system-reason.js";
 import { CodecError } from "../codec/codec.js";
+import { isRaw, type RawOptions } from "../formats/raw.js";
 import { declaredSize } from "./declared-size.js";
 import { checkDeclaredSize, type Inflate, inflateInto } from "./inflate.js";
 import { inflationLimits, type Packing } from "./packing.js";
@@ -14,8 +15,7 @@ import { inflationLimits, type Packing } from "./packing.js";
 /** Compressed and inflated bytes are handed on in chunks of this size. */
 const CHUNK = 2 ** 18;
 
-export interface InflateOptions {
-  readonly rawOffset?: bigint;
+export interface InflateOptions extends RawOptions {
   readonly maxInflated?: number;
   readonly onInflate?: (done: number, total: number) => void;
 }
@@ -29,8 +29,9 @@ export async function inflateFile(
   file: FileByteSource,
   packing: Packing,
   pages: PageStorage,
-  { rawOffset, maxInflated, onInflate }: InflateOptions,
+  options: InflateOptions,
 ): Promise<{ readonly store: SparseStore; readonly warnings: readonly string[] }> {
+  const { maxInflated, onInflate } = options;
   const limits = inflationLimits(file.size, maxInflated);
   const declared = await declaredSize(packing, file.size, async (offset, length) => {
     const bytes = new Uint8Array(Math.max(0, Math.min(length, file.size - offset)));
@@ -45,7 +46,7 @@ export async function inflateFile(
     inflate: await inflaterOf(packing, file),
     store,
     declared,
-    raw: rawOffset !== undefined,
+    raw: isRaw(options),
   });
   return { store, warnings };
 }
