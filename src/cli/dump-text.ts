@@ -29,10 +29,11 @@ export function describeDump(context: CliContext, dump: Dump, known: KnownRegist
     row("processors", count === 0 ? "no notes of any" : `${count} by CORE notes, which have no control registers`);
   }
   for (const cpu of dump.cpus) {
+    const efer = cpu.efer === undefined ? "" : `, EFER ${hex(cpu.efer)}`;
     const where = `RIP ${hex(cpu.rip)}, CPL ${cpu.cpl}`;
     row(
       `cpu ${cpu.index}`,
-      `CR0 ${hex(cpu.cr0)}, CR3 ${hex(cpu.cr3)}, CR4 ${hex(cpu.cr4)}; ${where}  ${dim("note QEMU")}`,
+      `CR0 ${hex(cpu.cr0)}, CR3 ${hex(cpu.cr3)}, CR4 ${hex(cpu.cr4)}${efer}; ${where}  ${dim(cpu.origin)}`,
     );
   }
   const { registers } = known;
@@ -94,9 +95,10 @@ export function dumpJson(dump: Dump, known: KnownRegisters): Record<string, unkn
       cr2: hex(cpu.cr2),
       cr3: hex(cpu.cr3),
       cr4: hex(cpu.cr4),
+      efer: cpu.efer === undefined ? null : hex(cpu.efer),
       rip: hex(cpu.rip),
       cpl: cpu.cpl,
-      origin: "note QEMU",
+      origin: cpu.origin,
     })),
     registers: known.registers === undefined ? { problem: known.problem } : registersJson(known.registers),
   };

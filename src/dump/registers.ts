@@ -38,7 +38,7 @@ export interface DumpRegisters {
   readonly maxPhysAddr: number;
   /** The bit of entries that says that a page is encrypted; 0n where there is none. */
   readonly encryptionMask: bigint;
-  /** Where each value came from: "given", "note QEMU cpu 0", "inferred: ...", "assumed: ...". */
+  /** Where each value came from: "given", "note QEMU cpu 0", "note VBCPU cpu 1", "inferred: ...", "assumed: ...". */
   readonly origin: Readonly<Record<RegisterName, string>>;
 }
 
@@ -62,8 +62,8 @@ export class UnknownRootError extends DumpError {
 
 /**
  * Finds CR0, CR3, CR4, EFER and MAXPHYADDR: what is given wins, then what notes say, VMCOREINFO (of a note, or found in
- * RAM), and what the tables look like. No note carries EFER: of LMA see `Dump.longMode`; NXE cannot be known and is taken
- * as set in PAE and long mode, because every current system sets it.
+ * RAM), and what the tables look like. Only VirtualBox's notes carry EFER. Of others, for LMA see `Dump.longMode`; NXE
+ * cannot be known and is taken as set in PAE and long mode, because every current system sets it.
  * Throws an UnknownRootError where CR3 cannot be known, and a DumpError where its table is not in the dump.
  */
 export function registersFromDump(dump: Dump, overrides: RegisterOverrides = {}): DumpRegisters {
@@ -78,7 +78,7 @@ export function registersFromDump(dump: Dump, overrides: RegisterOverrides = {})
   const mode = modeOf(dump, kernel, { cr3: cr3.value, cr4: knownCr4?.value, mask: encryption.value });
   const cr0 = given(overrides.cr0) ?? found?.cr0 ?? { value: PAGING_CR0, origin: "assumed: paging is on" };
   const cr4 = knownCr4 ?? mode.cr4;
-  const efer = given(overrides.efer) ?? eferOf(mode, cr0.value, cr4.value);
+  const efer = given(overrides.efer) ?? found?.efer ?? eferOf(mode, cr0.value, cr4.value);
   const registers: DumpRegisters = {
     cr0: cr0.value,
     cr3: cr3.value,
@@ -129,6 +129,7 @@ function given(value: bigint | undefined): Sourced | undefined {
 }
 
 interface FoundRegisters {
+  readonly efer?: Sourced;
   readonly cr0: Sourced;
   readonly cr3: Sourced;
   readonly cr4: Sourced | undefined;
@@ -141,8 +142,9 @@ function fromNotes(dump: Dump, index: number | undefined): FoundRegisters | unde
     const count = dump.cpus.length;
     throw new DumpError(dump.name, undefined, `expected a note of processor ${index}, found notes of ${count}`);
   }
-  const origin = `note QEMU cpu ${cpu.index}`;
+  const origin = `${cpu.origin} cpu ${cpu.index}`;
   return {
+    ...(cpu.efer === undefined ? {} : { efer: { value: cpu.efer, origin } }),
     cr0: { value: cpu.cr0, origin },
     cr3: { value: cpu.cr3, origin },
     cr4: { value: cpu.cr4, origin },

@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest";
 import { concat, elfCore, limeRange, qemuNote, table64 } from "../dump/builders.js";
 import { avmlRange } from "../dump/writers/avml.js";
 import { kdump } from "../dump/writers/kdump.js";
+import { vboxCoreNote, vboxCpuNote } from "../dump/writers/vbox.js";
 import { temporaryFolder } from "../temporary.js";
 import { fixture, run } from "./run-main.js";
 
@@ -117,6 +118,13 @@ describe("every format, changed or cut anywhere, lists what it has or says that 
     ),
     ["a part of a split kdump", () => split(0), "--part", "other"],
     ["AVML", avml, "--cr3", "1000"],
+    [
+      "VirtualBox's core",
+      () => {
+        const notes = concat(vboxCoreNote(1), vboxCpuNote({ cr3: 0x1000n }, 512));
+        return elfCore({ notes, segments: [{ gpa: 0n, bytes: ram() }] });
+      },
+    ],
     ["raw ranges", ram, "--range", "0:8K@0", "--range", "2000:16K@2000", "--cr3", "1000"],
     ["LiME", () => limeRange(0n, new Uint8Array(0x6000)), "--cr3", "1000"],
   ];

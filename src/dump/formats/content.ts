@@ -8,12 +8,16 @@ export type DumpMachine = "x86_64" | "i386";
 
 /** Registers of one processor, from a note. */
 export interface DumpCpu {
-  /** Position among the notes of its kind, which is the processor's number in QEMU. */
+  /** Position among the notes of its kind, which is the processor's number in QEMU and VirtualBox. */
   readonly index: number;
+  /** What has them: "note QEMU", "note VBCPU". */
+  readonly origin: string;
   readonly cr0: bigint;
   readonly cr2: bigint;
   readonly cr3: bigint;
   readonly cr4: bigint;
+  /** Undefined where the note does not have it. */
+  readonly efer: bigint | undefined;
   readonly rip: bigint;
   readonly rflags: bigint;
   /** Current privilege level: the RPL of CS. */

@@ -1,4 +1,6 @@
-/** ELF core files that hold guest-physical memory (QEMU's dump-guest-memory, kdump's /proc/vmcore). */
+/** ELF core files that hold guest-physical memory (QEMU's dump-guest-memory, kdump's /proc/vmcore, VirtualBox's cores). */
+import { bitOf } from "../../abi/bits.js";
+import { EFER } from "../../abi/registers.js";
 import type { ByteSource } from "../bytes/byte-source.js";
 import { readExactly } from "../bytes/byte-source.js";
 import { DumpError } from "../bytes/errors.js";
@@ -8,6 +10,8 @@ import type { DumpContent, DumpMachine, LongMode } from "./content.js";
 import type { Format, ReadContext } from "./format.js";
 import { type FilePart, type Notes, readNotes } from "./notes.js";
 import { cutWarnings } from "./warnings.js";
+
+const LMA = bitOf(EFER, "LMA");
 
 const ELFCLASS32 = 1;
 const ELFCLASS64 = 2;
@@ -114,6 +118,7 @@ function readElfCore(source: ByteSource, { zeroExcluded }: ReadContext): DumpCon
   }
   const facts = [{ label: "format", value: `ELF${layout.bits} core, machine ${machine}, ${segments} memory segments` }];
   if (tails.kind !== undefined && declared.tailBytes > 0) facts.push({ label: "left out", value: tails.reason });
+  if (notes.vbox !== undefined) facts.push({ label: "writer", value: `VirtualBox ${notes.vbox.version}` });
   if (memory.overlapping) facts.push({ label: "segments", value: "some overlap; the first that has the bytes counts" });
   return {
     format: "elf",
@@ -131,7 +136,12 @@ function readElfCore(source: ByteSource, { zeroExcluded }: ReadContext): DumpCon
 
 /** QEMU alone chooses the machine by EFER.LMA: what other writers put there is what they were built for. */
 function longModeOf({ cpus }: Notes, machine: DumpMachine): LongMode | undefined {
-  if (cpus.length === 0) return undefined;
+  const [cpu] = cpus;
+  if (cpu === undefined) return undefined;
+  if (cpu.efer !== undefined) {
+    const active = (cpu.efer & LMA) !== 0n;
+    return { active, reason: `${cpu.origin} has EFER 0x${cpu.efer.toString(16)}, so LMA=${active ? 1 : 0}` };
+  }
   const active = machine === "x86_64";
   return { active, reason: `the ELF machine is ${active ? "x86-64" : "i386"}, so LMA=${active ? 1 : 0}` };
 }
@@ -151,13 +161,14 @@ interface Tails {
  * leave out zero pages without one (or with the kernel's debug information, `-x`). Of other files, what ELF says holds.
  */
 function tailsOf(notes: Notes, linear: boolean, zeroExcluded: boolean): Tails {
-  if (notes.cpus.length > 0 && linear) return { kind: undefined, reason: "" };
+  // VirtualBox's segments have all of their bytes, too.
+  const qemu = notes.cpus.length > 0 && notes.vbox === undefined;
+  if (qemu && linear) return { kind: undefined, reason: "" };
   if (zeroExcluded) return { kind: ZERO, reason: "pages that are zero, as given" };
   if (notes.vmcoreinfo !== undefined) {
     return { kind: EXCLUDED, reason: "pages that makedumpfile filtered: what was in them is unknown" };
   }
-  const writer =
-    notes.cpus.length > 0 ? "makedumpfile filtered, which without VMCOREINFO are zero" : "are zero (p_memsz)";
+  const writer = qemu ? "makedumpfile filtered, which without VMCOREINFO are zero" : "are zero (p_memsz)";
   return { kind: ZERO, reason: `pages that ${writer}` };
 }
 

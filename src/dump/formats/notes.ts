@@ -5,6 +5,7 @@ import type { ByteSource } from "../bytes/byte-source.js";
 import { holdsBytes, readExactly } from "../bytes/byte-source.js";
 import { DumpError } from "../bytes/errors.js";
 import type { DumpCpu, LongMode } from "./content.js";
+import { readVboxCore, readVboxCpu, type VboxCore, vboxWarnings } from "./vbox-notes.js";
 
 const RPL = flagOf(SELECTOR, "RPL");
 
@@ -42,11 +43,13 @@ export interface Notes {
   /** Bytes of the first CORE note, which are those of a struct elf_prstatus of 32 or of 64 bits. */
   prstatusSize: number | undefined;
   vmcoreinfo: string | undefined;
+  /** VirtualBox wrote the file: what its own note says. */
+  vbox: VboxCore | undefined;
   readonly warnings: string[];
 }
 
 export function noNotes(): Notes {
-  return { cpus: [], prstatusCount: 0, prstatusSize: undefined, vmcoreinfo: undefined, warnings: [] };
+  return { cpus: [], prstatusCount: 0, prstatusSize: undefined, vmcoreinfo: undefined, vbox: undefined, warnings: [] };
 }
 
 /** A note segment: its bytes in the file, and where the program header is that declares it. */
@@ -67,6 +70,7 @@ export function readNotes(source: ByteSource, segments: readonly FilePart[]): No
     if (holdsBytes(source, offset, size)) readSegment(source, offset, size, notes);
     else notes.warnings.push(`the notes at 0x${offset.toString(16)} are not in the file, which breaks off`);
   }
+  if (notes.vbox !== undefined) notes.warnings.push(...vboxWarnings(notes.vbox, notes.cpus.length));
   return notes;
 }
 
@@ -126,6 +130,10 @@ function readSegment(source: ByteSource, offset: number, size: number, notes: No
       notes.prstatusSize ??= descSize;
     } else if (type === QEMU_NOTE_TYPE && named("QEMU")) {
       notes.cpus.push(readCpu(view, descAt, descSize, notes.cpus.length, broken));
+    } else if (named("VBCORE")) {
+      notes.vbox ??= readVboxCore(view, descAt, descSize, (problem) => broken(at, problem));
+    } else if (named("VBCPU")) {
+      notes.cpus.push(readVboxCpu(view, descAt, descSize, notes.cpus.length, (problem) => broken(at, problem)));
     } else if (named("VMCOREINFO")) {
       if (descSize > MAX_VMCOREINFO) {
         throw broken(at, `expected a VMCOREINFO of at most ${MAX_VMCOREINFO} bytes, found ${descSize}`);
@@ -156,10 +164,12 @@ function readCpu(
   const u64 = (field: number) => view.getBigUint64(at + field, true);
   return {
     index,
+    origin: "note QEMU",
     cr0: u64(QEMU_NOTE.cr0),
     cr2: u64(QEMU_NOTE.cr2),
     cr3: u64(QEMU_NOTE.cr3),
     cr4: u64(QEMU_NOTE.cr4),
+    efer: undefined,
     rip: u64(QEMU_NOTE.rip),
     rflags: u64(QEMU_NOTE.rflags),
     cpl: view.getUint32(at + QEMU_NOTE.csSelector, true) & RPL,
