@@ -7,6 +7,7 @@ import { concat, elfCore, limeRange, qemuNote, table64 } from "../dump/builders.
 import { avmlRange } from "../dump/writers/avml.js";
 import { kdump } from "../dump/writers/kdump.js";
 import { vboxCoreNote, vboxCpuNote } from "../dump/writers/vbox.js";
+import { xenCore } from "../dump/writers/xen.js";
 import { temporaryFolder } from "../temporary.js";
 import { fixture, run } from "./run-main.js";
 
@@ -107,6 +108,11 @@ describe("every format, changed or cut anywhere, lists what it has or says that 
     for (const frame of [1, 2, 3, 4]) bytes.set(table64({ 0: BigInt(frame + 1) * 4096n + 7n }), frame * 4096);
     return bytes;
   };
+  const framesOf = (bytes: Uint8Array) =>
+    Array.from(
+      { length: bytes.length / 4096 },
+      (_, i) => [BigInt(i), bytes.subarray(i * 4096, (i + 1) * 4096)] as const,
+    );
   const avml = () =>
     concat(avmlRange(0n, ram().subarray(0, 0x3000), { chunk: 5000 }), avmlRange(0x3000n, ram().subarray(0x3000)));
   const FORMATS: [string, () => Uint8Array, ...string[]][] = [
@@ -118,6 +124,11 @@ describe("every format, changed or cut anywhere, lists what it has or says that 
     ),
     ["a part of a split kdump", () => split(0), "--part", "other"],
     ["AVML", avml, "--cr3", "1000"],
+    ["a Xen core", () => xenCore({ pages: framesOf(ram()), vcpus: [{ cr3: 0x1000n }] })],
+    [
+      "a Xen core of a paravirtualized guest",
+      () => xenCore({ pages: framesOf(ram()), paravirtual: true, vcpus: [{ cr3: 0x1000n }] }),
+    ],
     [
       "VirtualBox's core",
       () => {

@@ -1,7 +1,7 @@
 /** What a reader of one format finds out about a dump. */
 import type { DumpMemory } from "../memory/dump-memory.js";
 
-export type DumpFormat = "elf" | "kdump" | "lime" | "avml" | "raw";
+export type DumpFormat = "elf" | "kdump" | "lime" | "avml" | "xen" | "raw";
 
 /** The machine that a header names. QEMU writes x86_64 in an ELF header if and only if the first processor was in long mode. */
 export type DumpMachine = "x86_64" | "i386";

@@ -10,6 +10,7 @@ import type { DumpContent, DumpMachine, LongMode } from "./content.js";
 import type { Format, ReadContext } from "./format.js";
 import { type FilePart, type Notes, readNotes } from "./notes.js";
 import { cutWarnings } from "./warnings.js";
+import { hasSectionsOnly } from "./xen-sections.js";
 
 const LMA = bitOf(EFER, "LMA");
 
@@ -91,7 +92,8 @@ export function isElf(head: Uint8Array): boolean {
 
 export const ELF_CORE: Format = {
   title: "an ELF core",
-  matches: isElf,
+  // Without program headers it may be Xen's, which has sections.
+  matches: (head) => isElf(head) && !hasSectionsOnly(head),
   check: (source) => {
     readElfHeader(source);
   },

@@ -22,7 +22,7 @@ export interface Format {
   readonly title: string;
   /** Other files may belong to the dump. */
   readonly takesParts?: boolean;
-  /** Decides by the first bytes (FIRST_BYTES, or as many as there are). */
+  /** Decides by the first bytes (64, or as many as there are). */
   matches(head: Uint8Array): boolean;
   /** Looks closer at the first bytes of a file that matches; throws the DumpError with which `read` would end. */
   check?(source: ByteSource): void;

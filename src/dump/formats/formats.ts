@@ -9,12 +9,14 @@ import { FlattenedScan, isFlattened } from "./flattened.js";
 import type { Format, ReadContext } from "./format.js";
 import { KDUMP } from "./kdump.js";
 import { LIME } from "./lime.js";
+import { XEN_CORE } from "./xen-core.js";
 
-const FORMATS: readonly Format[] = [ELF_CORE, KDUMP, LIME, AVML];
+const FORMATS: readonly Format[] = [ELF_CORE, KDUMP, LIME, AVML, XEN_CORE];
 
 /** Bytes of a dump that decide which format it has, and whether it is worth unpacking the rest. */
 export const FIRST_BYTES = 4096;
-const MAGIC_BYTES = 16;
+/** Those that recognise a format: an ELF header is the longest. */
+const MAGIC_BYTES = 64;
 
 /** Reads a dump of any format, flattened or not. Throws a DumpError. */
 export function readContent(source: ByteSource, context: ReadContext): DumpContent {

@@ -2,9 +2,10 @@
 import { flagOf } from "../../abi/bits.js";
 import { SELECTOR } from "../../abi/processor.js";
 import type { ByteSource } from "../bytes/byte-source.js";
-import { holdsBytes, readExactly } from "../bytes/byte-source.js";
+import { holdsBytes } from "../bytes/byte-source.js";
 import { DumpError } from "../bytes/errors.js";
 import type { DumpCpu, LongMode } from "./content.js";
+import { notesIn } from "./note-list.js";
 import { readVboxCore, readVboxCpu, type VboxCore, vboxWarnings } from "./vbox-notes.js";
 
 const RPL = flagOf(SELECTOR, "RPL");
@@ -105,42 +106,22 @@ function checkSegments(source: ByteSource, segments: readonly FilePart[]): void 
 }
 
 function readSegment(source: ByteSource, offset: number, size: number, notes: Notes): void {
-  const view = readExactly(source, offset, size, "the notes");
-  const broken = (at: number, problem: string) => new DumpError(source.name, offset + at, `broken note: ${problem}`);
-  let at = 0;
-  while (at < size) {
-    if (size - at < 12) {
-      if (isZero(view, at, size)) return;
-      throw broken(at, `expected a note header (12 bytes), found ${size - at} bytes`);
-    }
-    const nameSize = view.getUint32(at, true);
-    const descSize = view.getUint32(at + 4, true);
-    const type = view.getUint32(at + 8, true);
-    const nameAt = at + 12;
-    const descAt = nameAt + align4(nameSize);
-    if (descAt + descSize > size) {
-      throw broken(
-        at,
-        `a name of ${nameSize} and a description of ${descSize} bytes do not fit into ${size - at} bytes`,
-      );
-    }
-    const named = (name: string) => isName(view, nameAt, nameSize, name);
+  for (const { view, type, descAt, descSize, named, broken } of notesIn(source, offset, size)) {
     if (type === NT_PRSTATUS && named("CORE")) {
       notes.prstatusCount++;
       notes.prstatusSize ??= descSize;
     } else if (type === QEMU_NOTE_TYPE && named("QEMU")) {
       notes.cpus.push(readCpu(view, descAt, descSize, notes.cpus.length, broken));
     } else if (named("VBCORE")) {
-      notes.vbox ??= readVboxCore(view, descAt, descSize, (problem) => broken(at, problem));
+      notes.vbox ??= readVboxCore(view, descAt, descSize, broken);
     } else if (named("VBCPU")) {
-      notes.cpus.push(readVboxCpu(view, descAt, descSize, notes.cpus.length, (problem) => broken(at, problem)));
+      notes.cpus.push(readVboxCpu(view, descAt, descSize, notes.cpus.length, broken));
     } else if (named("VMCOREINFO")) {
       if (descSize > MAX_VMCOREINFO) {
-        throw broken(at, `expected a VMCOREINFO of at most ${MAX_VMCOREINFO} bytes, found ${descSize}`);
+        throw broken(`expected a VMCOREINFO of at most ${MAX_VMCOREINFO} bytes, found ${descSize}`);
       }
       notes.vmcoreinfo = vmcoreinfoText(view, descAt, descSize);
     }
-    at = descAt + align4(descSize);
   }
 }
 
@@ -150,16 +131,16 @@ function readCpu(
   at: number,
   size: number,
   index: number,
-  broken: (at: number, problem: string) => DumpError,
+  broken: (problem: string) => DumpError,
 ): DumpCpu {
   const version = size >= 8 ? view.getUint32(at, true) : undefined;
   const declared = size >= 8 ? view.getUint32(at + 4, true) : 0;
   if (version === undefined || declared > size || declared < QEMU_NOTE.leastSize) {
     const least = QEMU_NOTE.leastSize;
-    throw broken(at, `expected a QEMU processor state of ${least} to ${size} bytes, found ${declared}`);
+    throw broken(`expected a QEMU processor state of ${least} to ${size} bytes, found ${declared}`);
   }
   if (version !== QEMU_NOTE.version) {
-    throw broken(at, `expected QEMU processor state version ${QEMU_NOTE.version}, found ${version}`);
+    throw broken(`expected QEMU processor state version ${QEMU_NOTE.version}, found ${version}`);
   }
   const u64 = (field: number) => view.getBigUint64(at + field, true);
   return {
@@ -174,22 +155,6 @@ function readCpu(
     rflags: u64(QEMU_NOTE.rflags),
     cpl: view.getUint32(at + QEMU_NOTE.csSelector, true) & RPL,
   };
-}
-
-function align4(size: number): number {
-  return Math.ceil(size / 4) * 4;
-}
-
-function isZero(view: DataView, from: number, to: number): boolean {
-  for (let i = from; i < to; i++) if (view.getUint8(i) !== 0) return false;
-  return true;
-}
-
-/** True if the bytes are `name` and NULs behind it. */
-function isName(view: DataView, offset: number, length: number, name: string): boolean {
-  if (length < name.length) return false;
-  for (let i = 0; i < name.length; i++) if (view.getUint8(offset + i) !== name.charCodeAt(i)) return false;
-  return isZero(view, offset + name.length, offset + length);
 }
 
 /** Bytes as text, without the NULs at the end. */
