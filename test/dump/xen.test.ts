@@ -50,6 +50,16 @@ describe("Xen's cores of fully virtualized guests", () => {
     expect(dump.ranges).toEqual([{ gpa: 0x5000n, size: 0x3000n }]);
   });
 
+  it("with padding between pages whose frames follow each other", () => {
+    const between: XenOptions["pages"] = [
+      [5n, page(5)],
+      [undefined, page(0)],
+      [6n, page(6)],
+    ];
+    const dump = open(xenCore({ pages: between }));
+    expect([5n, 6n].map((gfn) => firstByte(dump, gfn))).toEqual([5, 6]);
+  });
+
   it("have control registers of every processor, and a mode that the tables tell", () => {
     const vcpus = [
       { cr0: 0x8005_0033n, cr2: 0x77n, cr3: 0x1000n, cr4: 0x6a0n, ip: 0x1234n, flags: 0x246n },
