@@ -46,7 +46,7 @@ export interface DumpOptions extends FileOptions {
 }
 
 /** As the help of each command names them. */
-export const FILE_HELP = "ELF core, kdump, LiME, AVML, Xen or raw dump; gzip, xz and zstd are accepted";
+export const FILE_HELP = "ELF core, kdump, LiME, AVML, Xen, VMware or raw dump; gzip, xz and zstd are accepted";
 
 export function addFileOptions(command: Command): Command {
   return command
@@ -67,7 +67,11 @@ export function addFileOptions(command: Command): Command {
           "QEMU's machine pc (c0000000 from 3.5 GiB on) or q35 (80000000 from 2.75 GiB on), or of vmware (c0000000)",
       ).argParser(parsePcHole),
     )
-    .option("--part <file>", "another file of a split kdump (makedumpfile --split); may be repeated", collected)
+    .option(
+      "--part <file>",
+      "another file of a split kdump (may be repeated), or the other of VMware's .vmem and .vmss or .vmsn",
+      collected,
+    )
     .option("--zero-excluded", "the dump's writer left out zero pages only (where the dump does not say it)")
     .option(
       "--max-inflated <size>",

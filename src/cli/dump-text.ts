@@ -30,10 +30,11 @@ export function describeDump(context: CliContext, dump: Dump, known: KnownRegist
   }
   for (const cpu of dump.cpus) {
     const efer = cpu.efer === undefined ? "" : `, EFER ${hex(cpu.efer)}`;
-    const where = `RIP ${hex(cpu.rip)}, CPL ${cpu.cpl}`;
+    const rip = cpu.rip === undefined ? "" : `; RIP ${hex(cpu.rip)}`;
+    const cpl = cpu.cpl === undefined ? "" : `, CPL ${cpu.cpl}`;
     row(
       `cpu ${cpu.index}`,
-      `CR0 ${hex(cpu.cr0)}, CR3 ${hex(cpu.cr3)}, CR4 ${hex(cpu.cr4)}${efer}; ${where}  ${dim(cpu.origin)}`,
+      `CR0 ${hex(cpu.cr0)}, CR3 ${hex(cpu.cr3)}, CR4 ${hex(cpu.cr4)}${efer}${rip}${cpl}  ${dim(cpu.origin)}`,
     );
   }
   const { registers } = known;
@@ -96,8 +97,8 @@ export function dumpJson(dump: Dump, known: KnownRegisters): Record<string, unkn
       cr3: hex(cpu.cr3),
       cr4: hex(cpu.cr4),
       efer: cpu.efer === undefined ? null : hex(cpu.efer),
-      rip: hex(cpu.rip),
-      cpl: cpu.cpl,
+      rip: cpu.rip === undefined ? null : hex(cpu.rip),
+      cpl: cpu.cpl ?? null,
       origin: cpu.origin,
     })),
     registers: known.registers === undefined ? { problem: known.problem } : registersJson(known.registers),

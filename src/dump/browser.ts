@@ -34,7 +34,10 @@ export interface OpenDumpAsyncOptions extends OpenDumpOptions {
   readonly name?: string;
   /** Most bytes of pages that are not all zero which a compressed dump may inflate to. Default 512 MiB. */
   readonly maxKept?: number;
-  /** The other files of a split dump (`makedumpfile --split`), in any order. */
+  /**
+   * The other files of a split dump (`makedumpfile --split`), in any order, or of VMware's two (.vmem, and .vmss or .vmsn) the
+   * other one.
+   */
   readonly parts?: readonly (Blob | ArrayBuffer | Uint8Array)[];
 }
 

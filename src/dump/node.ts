@@ -7,9 +7,11 @@ import { SpilledPages } from "./bytes/spilled-pages.js";
 import type { CodecName } from "./codec/codec.js";
 import { loadCodecs } from "./codec/load.js";
 import type { Dump } from "./dump.js";
+import { isRaw } from "./formats/raw.js";
 import { type OpenDumpOptions, type OpenSourceOptions, openDump } from "./open.js";
 import { inflateFile } from "./packed/inflate-file.js";
 import { MAGIC_SIZE, packingOf } from "./packed/packing.js";
+import { vmwareSibling } from "./vmware-sibling.js";
 
 export { FileByteSource } from "./bytes/file-byte-source.js";
 export * from "./index.js";
@@ -17,7 +19,10 @@ export * from "./index.js";
 export interface OpenDumpFileOptions extends OpenDumpOptions {
   /** Told of the progress of inflating a compressed file: compressed bytes done, of how many. */
   readonly onInflate?: (done: number, total: number) => void;
-  /** The other files of a split dump (`makedumpfile --split`), in any order. */
+  /**
+   * The other files of a split dump (`makedumpfile --split`), in any order, or of VMware's two (.vmem, and .vmss or .vmsn) the
+   * other one. Of the latter it is looked for beside the file, by its name, where this is left out.
+   */
   readonly parts?: readonly string[];
 }
 
@@ -38,7 +43,8 @@ export async function openDumpFile(path: string, options: OpenDumpFileOptions = 
   };
   try {
     const file = opened(path);
-    const parts = (options.parts ?? []).map(opened);
+    const beside = options.parts === undefined && !isRaw(options) ? vmwareSibling(path, file) : undefined;
+    const parts = (options.parts ?? (beside === undefined ? [] : [beside])).map(opened);
     const head = new Uint8Array(MAGIC_SIZE);
     const packing = packingOf(head.subarray(0, file.read(0, head)));
     if (packing === undefined) return await openWithCodecs(file, { ...options, parts, onClose: close });

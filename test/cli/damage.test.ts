@@ -7,6 +7,7 @@ import { concat, elfCore, limeRange, qemuNote, table64 } from "../dump/builders.
 import { avmlRange } from "../dump/writers/avml.js";
 import { kdump } from "../dump/writers/kdump.js";
 import { vboxCoreNote, vboxCpuNote } from "../dump/writers/vbox.js";
+import { crTags, regionTags, vmss } from "../dump/writers/vmss.js";
 import { xenCore } from "../dump/writers/xen.js";
 import { temporaryFolder } from "../temporary.js";
 import { fixture, run } from "./run-main.js";
@@ -108,6 +109,13 @@ describe("every format, changed or cut anywhere, lists what it has or says that 
     for (const frame of [1, 2, 3, 4]) bytes.set(table64({ 0: BigInt(frame + 1) * 4096n + 7n }), frame * 4096);
     return bytes;
   };
+  const vmwareState = () => {
+    const regions = [
+      { file: 0, memory: 0, pages: 3 },
+      { file: 3, memory: 3, pages: 3 },
+    ];
+    return vmss({ cpu: crTags(0, [0x8001_0033n, 0n, 0n, 0x1000n, 0x20n]), memory: regionTags(regions) });
+  };
   const framesOf = (bytes: Uint8Array) =>
     Array.from(
       { length: bytes.length / 4096 },
@@ -124,6 +132,8 @@ describe("every format, changed or cut anywhere, lists what it has or says that 
     ),
     ["a part of a split kdump", () => split(0), "--part", "other"],
     ["AVML", avml, "--cr3", "1000"],
+    ["a VMware state file", vmwareState, "--part", "vmem"],
+    ["a VMware memory file", ram, "--part", "state"],
     ["a Xen core", () => xenCore({ pages: framesOf(ram()), vcpus: [{ cr3: 0x1000n }] })],
     [
       "a Xen core of a paravirtualized guest",
@@ -142,8 +152,12 @@ describe("every format, changed or cut anywhere, lists what it has or says that 
 
   it.each(FORMATS)("%s", async (name, build, ...options) => {
     const whole = build();
-    const args = options.map((option) => (option === "other" ? join(directory, "other") : option));
-    writeFileSync(join(directory, "other"), split(1));
+    const others: Record<string, () => Uint8Array> = { other: () => split(1), vmem: ram, state: vmwareState };
+    const args = options.map((option) => {
+      if (others[option] === undefined) return option;
+      writeFileSync(join(directory, option), others[option]());
+      return join(directory, option);
+    });
     const path = join(directory, "damaged");
     writeFileSync(path, whole);
     const sound = await listing(path);

@@ -1,7 +1,7 @@
 /** What a reader of one format finds out about a dump. */
 import type { DumpMemory } from "../memory/dump-memory.js";
 
-export type DumpFormat = "elf" | "kdump" | "lime" | "avml" | "xen" | "raw";
+export type DumpFormat = "elf" | "kdump" | "lime" | "avml" | "xen" | "vmware" | "raw";
 
 /** The machine that a header names. QEMU writes x86_64 in an ELF header if and only if the first processor was in long mode. */
 export type DumpMachine = "x86_64" | "i386";
@@ -18,10 +18,11 @@ export interface DumpCpu {
   readonly cr4: bigint;
   /** Undefined where the note does not have it. */
   readonly efer: bigint | undefined;
-  readonly rip: bigint;
-  readonly rflags: bigint;
+  /** Undefined where it is not there, as the next two. */
+  readonly rip: bigint | undefined;
+  readonly rflags: bigint | undefined;
   /** Current privilege level: the RPL of CS. */
-  readonly cpl: number;
+  readonly cpl: number | undefined;
 }
 
 /** Something worth telling about a dump. */

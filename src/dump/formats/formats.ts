@@ -9,9 +9,11 @@ import { FlattenedScan, isFlattened } from "./flattened.js";
 import type { Format, ReadContext } from "./format.js";
 import { KDUMP } from "./kdump.js";
 import { LIME } from "./lime.js";
+import { readVmem, VMSS } from "./vmss.js";
+import { isVmss } from "./vmss-tags.js";
 import { XEN_CORE } from "./xen-core.js";
 
-const FORMATS: readonly Format[] = [ELF_CORE, KDUMP, LIME, AVML, XEN_CORE];
+const FORMATS: readonly Format[] = [ELF_CORE, KDUMP, LIME, AVML, XEN_CORE, VMSS];
 
 /** Bytes of a dump that decide which format it has, and whether it is worth unpacking the rest. */
 export const FIRST_BYTES = 4096;
@@ -21,6 +23,13 @@ const MAGIC_BYTES = 64;
 /** Reads a dump of any format, flattened or not. Throws a DumpError. */
 export function readContent(source: ByteSource, context: ReadContext): DumpContent {
   const real = realFile(source, context);
+  const state = context.parts.find((part) => isVmss(headOf(part)));
+  // The memory was given first, and what says where it belongs beside it.
+  if (state !== undefined && !isVmss(headOf(real))) {
+    const others = context.parts.filter((part) => part !== state);
+    return VMSS.read(state, { ...context, parts: [real, ...others] });
+  }
+  if (context.parts.length === 0 && isVmem(real)) return readVmem(real);
   const format = formatOf(real);
   if (context.parts.length === 0) return withFlattening(format.read(real, context), source, real);
   if (format.takesParts !== true) {
@@ -42,6 +51,12 @@ export function checkFirstBytes(source: ByteSource): void {
 export function seemingFormat(source: ByteSource): string | undefined {
   const head = headOf(source);
   return isFlattened(head) ? "a flattened file" : FORMATS.find((one) => one.matches(head))?.title;
+}
+
+/** Raw memory of VMware: alone of all files by its name, because nothing in it says so. */
+function isVmem(source: ByteSource): boolean {
+  const head = headOf(source);
+  return /\.vmem$/i.test(source.name) && !FORMATS.some((format) => format.matches(head));
 }
 
 /** The file itself, or what a flattened one stands for. */
