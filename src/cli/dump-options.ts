@@ -46,7 +46,8 @@ export interface DumpOptions extends FileOptions {
 }
 
 /** As the help of each command names them. */
-export const FILE_HELP = "ELF core, kdump, LiME, AVML, Xen, VMware or raw dump; gzip, xz and zstd are accepted";
+export const FILE_HELP =
+  "ELF core, kdump, LiME, AVML, Xen, VMware, Microsoft or raw dump; gzip, xz and zstd are accepted";
 
 export function addFileOptions(command: Command): Command {
   return command

@@ -1,6 +1,6 @@
 /** What a memory dump is once it is open, whatever its format. */
 import type { PageSource } from "../api.js";
-import type { DumpCpu, DumpFact, DumpFormat, DumpMachine, LongMode } from "./formats/content.js";
+import type { DumpCpu, DumpFact, DumpFormat, DumpMachine, DumpRoot, LongMode } from "./formats/content.js";
 import type { DumpMemory } from "./memory/dump-memory.js";
 import type { MemoryRange, Presence } from "./memory/presence.js";
 
@@ -17,6 +17,8 @@ export interface Dump {
   readonly longMode: LongMode | undefined;
   /** Processors whose control registers are known, i.e. QEMU notes. */
   readonly cpus: readonly DumpCpu[];
+  /** CR3 that the header has (Microsoft's). */
+  readonly root?: DumpRoot;
   /** Number of CORE (prstatus) notes: processors whose general registers are known. */
   readonly prstatusCount: number;
   /** The text of the VMCOREINFO note, if there is one. */

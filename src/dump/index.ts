@@ -5,7 +5,7 @@ export { SparseStore } from "./bytes/sparse-store.js";
 export type { CodecName, Codecs, Unpack } from "./codec/codec.js";
 export { loadCodecs } from "./codec/load.js";
 export type { Dump } from "./dump.js";
-export type { DumpCpu, DumpFact, DumpFormat, DumpMachine, LongMode } from "./formats/content.js";
+export type { DumpCpu, DumpFact, DumpFormat, DumpMachine, DumpRoot, LongMode } from "./formats/content.js";
 export { PC_MACHINES, type PcHole, type PcMachine } from "./formats/pc-hole.js";
 export type { RawOptions, RawRange } from "./formats/raw.js";
 export { listAsync } from "./listing.js";

@@ -68,7 +68,7 @@ export class UnknownRootError extends DumpError {
  */
 export function registersFromDump(dump: Dump, overrides: RegisterOverrides = {}): DumpRegisters {
   const kernel = kernelOf(dump, overrides);
-  const found = fromNotes(dump, overrides.cpu) ?? fromKernel(kernel);
+  const found = fromNotes(dump, overrides.cpu) ?? fromHeader(dump) ?? fromKernel(kernel);
   const cr3 = given(overrides.cr3) ?? found?.cr3;
   if (cr3 === undefined) {
     throw new UnknownRootError(dump.name, undefined, "expected a note with CR3, found none: CR3 must be given");
@@ -151,6 +151,17 @@ function fromNotes(dump: Dump, index: number | undefined): FoundRegisters | unde
   };
 }
 
+/** What a header says that has CR3 alone. */
+function fromHeader({ root, longMode }: Dump): FoundRegisters | undefined {
+  if (root === undefined) return undefined;
+  const { cr3, origin, pae } = root;
+  return {
+    cr0: { value: PAGING_CR0, origin: `inferred: the system pages with ${longMode?.active ? "64" : "32"} bits` },
+    cr3: { value: cr3, origin },
+    cr4: pae && { value: bitOf(CR4, "PSE") | (pae.enabled ? PAE : 0n), origin: pae.origin },
+  };
+}
+
 /** What VMCOREINFO says, and where it is from. */
 interface Kernel {
   readonly root: KernelRoot;
@@ -198,6 +209,11 @@ function modeOf(
   const narrow: Sourced = { value: PAE | bitOf(CR4, "PSE"), origin: "assumed: PAE paging" };
   if (dump.longMode !== undefined) {
     const { active, reason } = dump.longMode;
+    if (active && cr4 === undefined) {
+      const root = rootTable({ cr3, cr4: PAE, efer: LONG_MODE }) & ~mask;
+      const five = inspectRoot(dump.tableSource, root, (gpa) => dump.presence(gpa, 4096n), ["5level", "4level"]);
+      if (five !== undefined) return { cr4: levelsOf(five), longMode: true, reason: `inferred: ${reason}` };
+    }
     return { cr4: active ? wide : narrow, longMode: active, reason: `inferred: ${reason}` };
   }
   if (kernel !== undefined) {
@@ -209,14 +225,19 @@ function modeOf(
   const root = (rootTable({ cr3, cr4: PAE, efer: LONG_MODE }) & ~mask) | (cr3 & bitOf(CR3_PAE, "PDPT") & 0xfffn);
   const seen = inspectRoot(dump.tableSource, root, (gpa) => dump.presence(gpa, 4096n), modesOf(cr4));
   if (seen !== undefined) {
-    const levels = { "32bit": bitOf(CR4, "PSE"), pae: PAE | bitOf(CR4, "PSE"), "4level": PAE, "5level": PAE | LA57 };
-    const title = { "32bit": "32-bit", pae: "PAE", "4level": "4-level", "5level": "5-level" }[seen];
-    const reason = `inferred: the tables look like ${title} paging`;
-    return { cr4: { value: levels[seen], origin: reason }, longMode: /level/.test(seen), reason };
+    const seenCr4 = levelsOf(seen);
+    return { cr4: seenCr4, longMode: /level/.test(seen), reason: seenCr4.origin };
   }
   if (dump.machine === "i386")
     return { cr4: narrow, longMode: false, reason: "assumed: the machine is i386, so LMA=0" };
   return { cr4: wide, longMode: true, reason: "assumed: long mode" };
+}
+
+/** CR4 of tables that look like this mode's. */
+function levelsOf(seen: InspectedMode): Sourced {
+  const values = { "32bit": bitOf(CR4, "PSE"), pae: PAE | bitOf(CR4, "PSE"), "4level": PAE, "5level": PAE | LA57 };
+  const title = { "32bit": "32-bit", pae: "PAE", "4level": "4-level", "5level": "5-level" }[seen];
+  return { value: values[seen], origin: `inferred: the tables look like ${title} paging` };
 }
 
 /** The modes that CR4 leaves open. */

@@ -6,6 +6,7 @@ import { describe, expect, it } from "vitest";
 import { concat, elfCore, limeRange, qemuNote, table64 } from "../dump/builders.js";
 import { avmlRange } from "../dump/writers/avml.js";
 import { kdump } from "../dump/writers/kdump.js";
+import { msDump } from "../dump/writers/ms-dump.js";
 import { vboxCoreNote, vboxCpuNote } from "../dump/writers/vbox.js";
 import { crTags, regionTags, vmss } from "../dump/writers/vmss.js";
 import { xenCore } from "../dump/writers/xen.js";
@@ -132,6 +133,11 @@ describe("every format, changed or cut anywhere, lists what it has or says that 
     ),
     ["a part of a split kdump", () => split(0), "--part", "other"],
     ["AVML", avml, "--cr3", "1000"],
+    ["a complete crash dump", () => msDump({ runs: [[0n, 6n]], pages: ram(), cr3: 0x1000n })],
+    [
+      "a crash dump with a bitmap",
+      () => msDump({ type: 6, frames: [0, 1, 2, 3, 4, 5], pages: ram(), cr3: 0x1000n, runs: [[0n, 9n]] }),
+    ],
     ["a VMware state file", vmwareState, "--part", "vmem"],
     ["a VMware memory file", ram, "--part", "state"],
     ["a Xen core", () => xenCore({ pages: framesOf(ram()), vcpus: [{ cr3: 0x1000n }] })],

@@ -1,7 +1,7 @@
 /** What a reader of one format finds out about a dump. */
 import type { DumpMemory } from "../memory/dump-memory.js";
 
-export type DumpFormat = "elf" | "kdump" | "lime" | "avml" | "xen" | "vmware" | "raw";
+export type DumpFormat = "elf" | "kdump" | "lime" | "avml" | "xen" | "vmware" | "microsoft" | "raw";
 
 /** The machine that a header names. QEMU writes x86_64 in an ELF header if and only if the first processor was in long mode. */
 export type DumpMachine = "x86_64" | "i386";
@@ -37,6 +37,14 @@ export interface LongMode {
   readonly reason: string;
 }
 
+/** CR3 that a header has, without the other registers of a processor. */
+export interface DumpRoot {
+  readonly cr3: bigint;
+  readonly origin: string;
+  /** Whether paging of 32 bits has the entries of PAE, where the header says it. */
+  readonly pae?: { readonly enabled: boolean; readonly origin: string };
+}
+
 /** A dump as its format has it. */
 export interface DumpContent {
   readonly format: DumpFormat;
@@ -51,6 +59,8 @@ export interface DumpContent {
    */
   readonly excludedTablesAreZero: boolean;
   readonly cpus: readonly DumpCpu[];
+  /** The root that a header names; where it is left out, none does. */
+  readonly root?: DumpRoot;
   readonly prstatusCount: number;
   readonly vmcoreinfo: string | undefined;
   readonly facts: readonly DumpFact[];

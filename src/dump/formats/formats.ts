@@ -9,11 +9,12 @@ import { FlattenedScan, isFlattened } from "./flattened.js";
 import type { Format, ReadContext } from "./format.js";
 import { KDUMP } from "./kdump.js";
 import { LIME } from "./lime.js";
+import { MS_DUMP } from "./ms-dump.js";
 import { readVmem, VMSS } from "./vmss.js";
 import { isVmss } from "./vmss-tags.js";
 import { XEN_CORE } from "./xen-core.js";
 
-const FORMATS: readonly Format[] = [ELF_CORE, KDUMP, LIME, AVML, XEN_CORE, VMSS];
+const FORMATS: readonly Format[] = [ELF_CORE, KDUMP, LIME, AVML, XEN_CORE, VMSS, MS_DUMP];
 
 /** Bytes of a dump that decide which format it has, and whether it is worth unpacking the rest. */
 export const FIRST_BYTES = 4096;
