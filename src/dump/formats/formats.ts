@@ -8,6 +8,7 @@ import { ELF_CORE } from "./elf.js";
 import { FlattenedScan, isFlattened } from "./flattened.js";
 import type { Format, ReadContext } from "./format.js";
 import { KDUMP } from "./kdump.js";
+import { knownFile } from "./known.js";
 import { LIME } from "./lime.js";
 import { MS_DUMP } from "./ms-dump.js";
 import { readVmem, VMSS } from "./vmss.js";
@@ -51,13 +52,12 @@ export function checkFirstBytes(source: ByteSource): void {
 /** The title of the format that a file seems to have; undefined where it is none that is recognised. */
 export function seemingFormat(source: ByteSource): string | undefined {
   const head = headOf(source);
-  return isFlattened(head) ? "a flattened file" : FORMATS.find((one) => one.matches(head))?.title;
+  return isFlattened(head) ? "a flattened file" : (FORMATS.find((one) => one.matches(head)) ?? knownFile(head))?.title;
 }
 
 /** Raw memory of VMware: alone of all files by its name, because nothing in it says so. */
 function isVmem(source: ByteSource): boolean {
-  const head = headOf(source);
-  return /\.vmem$/i.test(source.name) && !FORMATS.some((format) => format.matches(head));
+  return /\.vmem$/i.test(source.name) && seemingFormat(source) === undefined;
 }
 
 /** The file itself, or what a flattened one stands for. */
@@ -95,6 +95,8 @@ function headOf(source: ByteSource): Uint8Array {
 
 /** Why a file is refused by its first bytes. */
 function refusal(head: Uint8Array): string {
+  const known = knownFile(head);
+  if (known !== undefined) return `expected a dump that can be read, found ${known.title} (${known.wayOn})`;
   const titles = FORMATS.map(({ title }) => title).join(", ");
   const found = Array.from(head.subarray(0, 8), (byte) => byte.toString(16).padStart(2, "0")).join(" ");
   return `expected ${titles}, gzip, xz or zstd, found ${found} (give the address of the first byte to read raw memory)`;
