@@ -20,7 +20,7 @@ import { ENGINE_NAMES, type EngineName } from "./engine.js";
 import { CliError } from "./errors.js";
 import { type Half, isolationNote, withHalf } from "./page-table-isolation.js";
 import { startProgress } from "./progress.js";
-import { parsePcHole, parseRange, type RawCliOptions, rawOptions } from "./raw-options.js";
+import { parsePcHole, parseRange, type RawCliOptions, rangesOfFile, rawOptions } from "./raw-options.js";
 import { hex, parseHex, parseInteger, parseSize } from "./values.js";
 
 /** What says which file is the dump, and how it is read. */
@@ -111,7 +111,9 @@ export function addDumpOptions(command: Command): Command {
 /** Opens the file that the options name; a CliError says which option helps. */
 export async function openDumpOf(context: CliContext, file: string, options: FileOptions): Promise<Dump> {
   const { part, maxInflated, zeroExcluded } = options;
-  const raw = await rawOptions(context.io, options);
+  // What does not fit together is refused before a map is read.
+  rawOptions(options);
+  const raw = rawOptions(options, options.map === undefined ? [] : await rangesOfFile(context.io, options.map));
   let progress: ReturnType<typeof startProgress> | undefined;
   try {
     return await openDumpFile(file, {

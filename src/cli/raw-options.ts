@@ -34,8 +34,8 @@ export function parsePcHole(text: string): PcHole {
   }
 }
 
-/** What the options say of raw memory: nothing where they do not. Throws a CliError where they do not fit together. */
-export async function rawOptions(io: CliIo, options: RawCliOptions): Promise<RawOptions> {
+/** What the options say of raw memory, with the ranges of --map: nothing where they do not. Throws a CliError where they do not fit together. */
+export function rawOptions(options: RawCliOptions, mapped: readonly RawRange[] = []): RawOptions {
   const { raw, offset, range, map, pcHole } = options;
   const given = [
     ...(offset === undefined ? [] : ["--offset"]),
@@ -49,7 +49,7 @@ export async function rawOptions(io: CliIo, options: RawCliOptions): Promise<Raw
     return { pcHole };
   }
   if (range !== undefined || map !== undefined) {
-    return { rawRanges: [...(range ?? []), ...(map === undefined ? [] : await rangesOfFile(io, map))] };
+    return { rawRanges: [...(range ?? []), ...mapped] };
   }
   if (offset !== undefined) requirePages("--offset", offset);
   return raw || offset !== undefined ? { rawOffset: offset ?? 0n } : {};
@@ -60,7 +60,8 @@ function requirePages(option: string, value: bigint): void {
   throw new CliError(`${option}: expected a multiple of 0x1000 (pages), found ${hex(value)}`);
 }
 
-async function rangesOfFile(io: CliIo, path: string): Promise<RawRange[]> {
+/** The ranges of --map. Throws a CliError that names the line where one is none. */
+export async function rangesOfFile(io: CliIo, path: string): Promise<RawRange[]> {
   const input = path === "-" ? io.stdin : openText(path).chunks;
   const name = path === "-" ? "standard input" : path;
   const ranges: RawRange[] = [];

@@ -15,7 +15,7 @@ export interface Dump {
   readonly machine: DumpMachine | undefined;
   /** Whether the processors were in long mode, where the file says so. */
   readonly longMode: LongMode | undefined;
-  /** Processors whose control registers are known, i.e. QEMU notes. */
+  /** Processors whose control registers are known, by notes of QEMU or VirtualBox, or as Xen and VMware have them. */
   readonly cpus: readonly DumpCpu[];
   /** CR3 that the header has (Microsoft's). */
   readonly root?: DumpRoot;
