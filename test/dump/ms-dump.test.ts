@@ -104,6 +104,13 @@ describe("a dump with a bitmap", () => {
     }
   });
 
+  it("has runs with whole bytes of the bitmap between them", () => {
+    const dump = open(msDump({ type: 5, frames: [6, 7, 40, 41], pages, bitmapBits: 100 }));
+    expect([6n, 7n, 8n, 39n, 40n, 41n, 42n].map((gfn) => firstByte(dump, gfn))).toEqual([
+      ...[1, 2, undefined, undefined, 3, 4, undefined],
+    ]);
+  });
+
   it("says what the machine had and the dump does not", () => {
     const dump = open(msDump({ type: 6, frames: [1, 3], pages, runs: [[0n, 0x10n]] }));
     expect([0x1000n, 0x2000n, 0xf000n, 0x1_0000n].map((gpa) => dump.presence(gpa, 1n))).toEqual([
