@@ -1,6 +1,6 @@
 /** The two roots of a process under Linux's page-table isolation, for the commands that look through one of them. */
 import type { PagingMode } from "../api.js";
-import { type Dump, type DumpRegisters, halfAt, hidesExecution, SHAPES, TableReader, usersRoot } from "../dump/node.js";
+import { type Dump, type DumpRegisters, halfAt, hiddenUsersRoot } from "../dump/node.js";
 import { modeTitle } from "../maps/mode.js";
 import { CliError } from "./errors.js";
 import { hex } from "./values.js";
@@ -26,10 +26,8 @@ export function isolationNote(
   mode: PagingMode,
 ): string | undefined {
   if (mode !== "4level" && mode !== "5level") return undefined;
-  const reader = new TableReader(dump, SHAPES[mode], encryptionMask);
-  const root = Number(cr3 & FRAME & ((1n << 52n) - 1n));
-  if (!hidesExecution(reader, root)) return undefined;
-  const users = usersRoot(reader, root);
+  const root = BigInt.asUintN(52, cr3 & FRAME);
+  const users = hiddenUsersRoot(dump, root, mode, encryptionMask);
   if (users === undefined) return undefined;
   return `${hex(root)} is the kernel's root of a process with page-table isolation: no user page is executable by it; user code runs by ${hex(users)} (--half user)`;
 }

@@ -8,6 +8,7 @@ export type { Dump } from "./dump.js";
 export type { DumpCpu, DumpFact, DumpFormat, DumpMachine, DumpRoot, LongMode } from "./formats/content.js";
 export { PC_MACHINES, type PcHole, type PcMachine } from "./formats/pc-hole.js";
 export type { RawOptions, RawRange } from "./formats/raw.js";
+export { hiddenUsersRoot } from "./isolated-root.js";
 export { listAsync } from "./listing.js";
 export type { DumpMemory } from "./memory/dump-memory.js";
 export type { Extent, Lacking, MemoryRange, Presence } from "./memory/presence.js";
@@ -20,8 +21,8 @@ export {
   UnknownRootError,
 } from "./registers.js";
 export { type FoundSpace, type SpaceKind, SpaceScan, type SpaceScanOptions } from "./space-scan.js";
-export { halfAt, hidesExecution, usersRoot } from "./tables/isolation.js";
-export { type Mapped, TableReader } from "./tables/table-reader.js";
-export { type InspectedMode, SHAPES } from "./tables/table-shape.js";
+export { halfAt } from "./tables/isolation.js";
+export type { Mapped } from "./tables/table-reader.js";
+export type { InspectedMode } from "./tables/table-shape.js";
 export { type KernelRoot, kernelRelease, kernelRoot } from "./vmcoreinfo.js";
 export { type FoundVmcoreinfo, VmcoreinfoScan } from "./vmcoreinfo-scan.js";

@@ -1,6 +1,7 @@
 /** Finds the address spaces in a dump without symbols: pages that are roots of page tables. */
 import { checkInteger } from "../checks.js";
 import type { Dump } from "./dump.js";
+import { HeldPages } from "./held-pages.js";
 import { usersRoot } from "./tables/isolation.js";
 import { type Mapped, TableReader } from "./tables/table-reader.js";
 import { type InspectedMode, SHAPES } from "./tables/table-shape.js";
@@ -50,17 +51,13 @@ export interface SpaceScanOptions {
  * `spaces` may be called again where they were interrupted.
  */
 export class SpaceScan {
-  /** Pages that were looked at, and all of them. */
-  done = 0;
-  readonly total: number;
   readonly #dump: Dump;
   readonly #readers: readonly TableReader[];
   readonly #page = new Uint8Array(PAGE);
   readonly #words = new Uint32Array(this.#page.buffer);
   readonly #candidates = new Map<TableReader, number[]>();
   readonly #kernelRoot: number;
-  #range = 0;
-  #next: bigint | undefined;
+  readonly #pages: HeldPages;
 
   constructor(dump: Dump, options: SpaceScanOptions = {}) {
     this.#dump = dump;
@@ -71,26 +68,29 @@ export class SpaceScan {
     const sorted = MODES.filter((mode) => modes.includes(mode));
     this.#readers = sorted.map((mode) => new TableReader(dump, SHAPES[mode], options.encryptionMask ?? 0n));
     for (const reader of this.#readers) this.#candidates.set(reader, []);
-    this.total = Math.ceil(dump.memory.held.bytes / PAGE);
+    this.#pages = new HeldPages(dump);
+  }
+
+  /** Pages that were looked at. */
+  get done(): number {
+    return this.#pages.done;
+  }
+
+  /** All of them. */
+  get total(): number {
+    return this.#pages.total;
   }
 
   /** Looks at so many pages. Returns whether there are more. Throws RangeError for no positive number. */
   step(pages: number): boolean {
     checkInteger(pages, 1, Number.MAX_SAFE_INTEGER, "pages", RangeError);
-    const { ranges, pageSource } = this.#dump;
     for (let looked = 0; looked < pages; looked++) {
-      const range = ranges[this.#range];
-      if (range === undefined) return false;
-      const gfn = this.#next ?? range.gpa / 4096n;
-      if (pageSource.readPage(gfn, this.#page)) this.#look(Number(gfn) * PAGE);
-      this.done++;
-      if ((gfn + 1n) * 4096n < range.gpa + range.size) this.#next = gfn + 1n;
-      else {
-        this.#next = undefined;
-        this.#range++;
-      }
+      const { frame } = this.#pages;
+      if (frame === undefined) return false;
+      if (this.#dump.pageSource.readPage(frame, this.#page)) this.#look(Number(frame) * PAGE);
+      this.#pages.advance();
     }
-    return this.#range < ranges.length;
+    return this.#pages.frame !== undefined;
   }
 
   #look(address: number): void {

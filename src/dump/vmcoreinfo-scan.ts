@@ -1,5 +1,6 @@
 /** Looks for VMCOREINFO in RAM, where no note has it. */
 import type { Dump } from "./dump.js";
+import { HeldPages } from "./held-pages.js";
 import { mapsItself } from "./root-inspection.js";
 import { kernelRoot } from "./vmcoreinfo.js";
 
@@ -21,37 +22,37 @@ export interface FoundVmcoreinfo {
 export class VmcoreinfoScan {
   readonly #dump: Dump;
   readonly #page = new Uint8Array(PAGE);
-  #range = 0;
-  #next: bigint | undefined;
-  /** Pages that were looked at, and all of them. */
-  done = 0;
-  readonly total: number;
+  readonly #pages: HeldPages;
 
   constructor(dump: Dump) {
     this.#dump = dump;
-    this.total = Math.ceil(dump.memory.held.bytes / PAGE);
+    this.#pages = new HeldPages(dump);
+  }
+
+  /** Pages that were looked at. */
+  get done(): number {
+    return this.#pages.done;
+  }
+
+  /** All of them. */
+  get total(): number {
+    return this.#pages.total;
   }
 
   /** Looks at so many pages. `finished` where there is no other. */
   step(pages: number): { readonly found?: FoundVmcoreinfo; readonly finished: boolean } {
-    const { ranges, pageSource, tableSource } = this.#dump;
+    const { pageSource, tableSource } = this.#dump;
     for (let looked = 0; looked < pages; looked++) {
-      const range = ranges[this.#range];
-      if (range === undefined) return { finished: true };
-      const gfn = this.#next ?? range.gpa / 4096n;
-      if (pageSource.readPage(gfn, this.#page) && this.#begins()) {
+      const { frame } = this.#pages;
+      if (frame === undefined) return { finished: true };
+      if (pageSource.readPage(frame, this.#page) && this.#begins()) {
         const text = this.#text();
         const root = kernelRoot(text);
         if (root !== undefined && mapsItself(tableSource, root)) {
-          return { found: { text, gpa: gfn * 4096n }, finished: true };
+          return { found: { text, gpa: frame * 4096n }, finished: true };
         }
       }
-      this.done++;
-      if ((gfn + 1n) * 4096n < range.gpa + range.size) this.#next = gfn + 1n;
-      else {
-        this.#next = undefined;
-        this.#range++;
-      }
+      this.#pages.advance();
     }
     return { finished: false };
   }

@@ -106,6 +106,33 @@ describe("a system with page-table isolation", () => {
     expect((await fetching(() => search.spaces())).map(({ root }) => root)).toEqual([0x22_0000n, 0x21_0000n]);
   });
 
+  it.each<[string, Tables]>([
+    ["all tables", SYSTEM],
+    ["a bad table", { ...SYSTEM, 578: { 0: (1n << 46n) | P | USER } }],
+  ])("is judged the same though reading each table is interrupted once: %s", (_, tables) => {
+    const dump = open(tables);
+    const read = new Set<bigint>();
+    const tableSource: typeof dump.tableSource = {
+      readPage(gfn, into) {
+        if (read.has(gfn)) return dump.tableSource.readPage(gfn, into);
+        read.add(gfn);
+        throw new RangeError("not yet");
+      },
+    };
+    const search = new SpaceScan({ ...dump, presence: dump.presence.bind(dump), tableSource }, { modes: ["4level"] });
+    while (search.step(100));
+    let found: FoundSpace[] | undefined;
+    while (found === undefined) {
+      try {
+        found = search.spaces();
+      } catch (error) {
+        expect((error as Error).message).toBe("not yet");
+      }
+    }
+    expect(found).toEqual(scan(open(tables), { modes: ["4level"] }));
+    expect(read.size).toBeGreaterThan(3);
+  });
+
   it("asks for a positive number of pages", () => {
     const search = new SpaceScan(open(SYSTEM));
     for (const wrong of [0, -1, 1.5, Number.NaN]) expect(() => search.step(wrong)).toThrow(RangeError);

@@ -65,17 +65,9 @@ async function find(context: CliContext, file: string, gpas: bigint[], options: 
         if (!reaches(leaf, wanted)) continue;
         for (const { gpa, va } of hits(leaf, wanted)) {
           found.add(gpa);
-          const { user, write, execute } = leaf.rights;
           const wait = context.out.line(
             options.json
-              ? JSON.stringify({
-                  gpa: hex(gpa),
-                  va: hex(va),
-                  pageSize: Number(leaf.size),
-                  user,
-                  writable: write,
-                  executable: execute,
-                })
+              ? JSON.stringify(mappingJson(gpa, va, leaf))
               : `${hex(gpa)} ${hex16(va)} ${pageSizeName(leaf.size)} ${rightsLetters(leaf.rights)}`,
           );
           if (wait !== undefined) await wait;
@@ -89,6 +81,11 @@ async function find(context: CliContext, file: string, gpas: bigint[], options: 
   } finally {
     dump.close();
   }
+}
+
+function mappingJson(gpa: bigint, va: bigint, { size, rights }: Leaf): object {
+  const { user, write, execute } = rights;
+  return { gpa: hex(gpa), va: hex(va), pageSize: Number(size), user, writable: write, executable: execute };
 }
 
 /** Whether a leaf may map one of the ascending `wanted`: most do not. */
@@ -109,7 +106,7 @@ async function findInAll(context: CliContext, file: string, gpas: bigint[], opti
   const dump = await openDumpOf(context, file, options);
   try {
     sayWarnings(context, dump);
-    const spaces = scan(context, dump, options);
+    const { spaces, encryptionMask } = scan(context, dump, options);
     const engine = await context.engine(options.engine);
     const wanted = [...new Set(gpas)].sort((a, b) => (a < b ? -1 : 1));
     const found = new Set<bigint>();
@@ -118,34 +115,19 @@ async function findInAll(context: CliContext, file: string, gpas: bigint[], opti
       ...(options.maxMappings === undefined ? {} : { maxMappings: options.maxMappings }),
       allowCycles: options.cyclic === "follow",
     };
-    const leaves = leavesOfSpaces(
-      engine,
-      dump,
-      spaces,
-      options.encryptionMask ?? 0n,
-      limits,
-      progress.update,
-      (space, why) => context.note(`${dump.name}: the space at ${hex(space.root)} is left out: ${why.message}`),
+    const leaves = leavesOfSpaces(engine, dump, spaces, encryptionMask, limits, progress.update, (space, why) =>
+      context.note(`${dump.name}: the space at ${hex(space.root)} is left out: ${why.message}`),
     );
     try {
       for (const { space, leaf, isKernelPart } of leaves) {
         if (!reaches(leaf, wanted)) continue;
         for (const { gpa, va } of hits(leaf, wanted)) {
           found.add(gpa);
-          const { user, write, execute } = leaf.rights;
           const where = isKernelPart && space.shared > 1 ? "kernel" : hex(space.root);
+          const spaceOf = { root: hex(space.root), shared: isKernelPart ? space.shared : 1 };
           const wait = context.out.line(
             options.json
-              ? JSON.stringify({
-                  gpa: hex(gpa),
-                  root: hex(space.root),
-                  shared: isKernelPart ? space.shared : 1,
-                  va: hex(va),
-                  pageSize: Number(leaf.size),
-                  user,
-                  writable: write,
-                  executable: execute,
-                })
+              ? JSON.stringify({ ...spaceOf, ...mappingJson(gpa, va, leaf) })
               : `${hex(gpa)} ${where.padEnd(12)} ${hex16(va)} ${pageSizeName(leaf.size)} ${rightsLetters(leaf.rights)}`,
           );
           if (wait !== undefined) await wait;

@@ -49,7 +49,7 @@ export function registerSpaces(program: Command, context: CliContext): void {
 async function spaces(context: CliContext, file: string, options: SpacesOptions): Promise<void> {
   const dump = await openDumpOf(context, file, options);
   try {
-    const found = scan(context, dump, options);
+    const { spaces: found } = scan(context, dump, options);
     if (found.length === 0) {
       context.note(`${dump.name}: no page tables were found`);
       context.exitCode = ExitCode.Negative;
@@ -74,19 +74,20 @@ async function spaces(context: CliContext, file: string, options: SpacesOptions)
   }
 }
 
-/** Finds them, with a bar. */
+/** Finds them, with a bar; and the bit by which their entries say that a page is encrypted, 0n for none. */
 export function scan(
   context: CliContext,
   dump: Dump,
   options: RegisterFlags & { readonly mode?: InspectedMode },
-): FoundSpace[] {
+): { readonly spaces: FoundSpace[]; readonly encryptionMask: bigint } {
   const known = knownRegisters(context, dump, options);
   const registers = "registers" in known ? known.registers : undefined;
   const mode = registers === undefined ? undefined : pagingModeOf(registers);
   const modes = options.mode ?? (mode === "none" ? undefined : mode);
+  const encryptionMask = registers?.encryptionMask ?? options.encryptionMask ?? 0n;
   const search = new SpaceScan(dump, {
     ...(modes === undefined ? {} : { modes: [modes] }),
-    ...(registers === undefined ? {} : { encryptionMask: registers.encryptionMask }),
+    encryptionMask,
     ...(registers?.origin.cr3.includes("VMCOREINFO") ? { kernelRoot: registers.cr3 } : {}),
   });
   const progress = startProgress(context.io, "searching", search.total, true);
@@ -95,7 +96,7 @@ export function scan(
   } finally {
     progress.stop();
   }
-  return search.spaces();
+  return { spaces: search.spaces(), encryptionMask };
 }
 
 /** `sharing`: some spaces have the same kernel part, as those of one system do. */

@@ -105,9 +105,7 @@ export class TableReader {
     if (known !== undefined) return known;
     // A table that is below itself is judged by its other entries.
     this.#judged.set(key, true);
-    const found = this.#judge(address, level);
-    this.#judged.set(key, found);
-    return found;
+    return settle(this.#judged, key, () => this.#judge(address, level));
   }
 
   #judge(table: number, level: number): boolean {
@@ -153,14 +151,11 @@ export class TableReader {
 
   #countBelow(table: number, level: number, rights: number): Mapped {
     const key = `${table * 8 + level} ${rights}`;
-    let found = this.#counted.get(key);
-    if (found === undefined) {
-      // A table that is below itself counts once.
-      this.#counted.set(key, NOTHING);
-      found = this.#count(table, level, rights, 0, WORDS);
-      this.#counted.set(key, found);
-    }
-    return found;
+    const known = this.#counted.get(key);
+    if (known !== undefined) return known;
+    // A table that is below itself counts once.
+    this.#counted.set(key, NOTHING);
+    return settle(this.#counted, key, () => this.#count(table, level, rights, 0, WORDS));
   }
 
   #count(table: number, level: number, above: number, from: number, to: number): Mapped {
@@ -250,5 +245,17 @@ export class TableReader {
       } else if (this.#maps(address, level - 1, 0, frame, visited)) return true;
     }
     return false;
+  }
+}
+
+/** Puts what `find` finds in the place of what was assumed; where it is interrupted, for bytes that have to be fetched, nothing. */
+function settle<K, V>(known: Map<K, V>, key: K, find: () => V): V {
+  try {
+    const found = find();
+    known.set(key, found);
+    return found;
+  } catch (error) {
+    known.delete(key);
+    throw error;
   }
 }
