@@ -1,5 +1,6 @@
 /**
- * Writes the core's constants (assembly/abi/*.ts) and the host's records (src/core/records/*.ts) from the tables in src/abi.
+ * Writes the core's constants (assembly/abi/*.ts), the host's records (src/core/records/*.ts) and docs/entries.md from the
+ * tables in src/abi.
  * `--check` writes nothing and fails where a file is out of date.
  */
 import { createHash } from "node:crypto";
@@ -12,6 +13,7 @@ import * as shadow from "../src/abi/shadow.js";
 import * as spte from "../src/abi/spte.js";
 import { PROJECT_ROLE } from "../src/role/index.js";
 import { recordClasses } from "./generate/assembly-records.js";
+import { entryDocs } from "./generate/entry-docs.js";
 import { hostRecordFiles } from "./generate/host-records.js";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -122,17 +124,21 @@ const FOLDERS = [
   ["assembly/abi", FILES],
   ["src/core/records", [...hostRecordFiles(HEADER), ["identity.ts", identityFile()] as const]],
 ] as const;
-for (const [folder, files] of FOLDERS) {
-  for (const [name, text] of files) {
-    const path = join(root, folder, name);
-    if (existsSync(path) && readFileSync(path, "utf8") === text) continue;
-    if (check) {
-      console.error(`${folder}/${name} is out of date: run npm run generate`);
-      stale = true;
-    } else {
-      writeFileSync(path, text);
-    }
+
+/** Writes a generated file where it is out of date; with `--check` says so. */
+function renew(path: string, text: string): void {
+  if (existsSync(join(root, path)) && readFileSync(join(root, path), "utf8") === text) return;
+  if (check) {
+    console.error(`${path} is out of date: run npm run generate`);
+    stale = true;
+  } else {
+    writeFileSync(join(root, path), text);
   }
+}
+
+renew("docs/entries.md", entryDocs());
+for (const [folder, files] of FOLDERS) {
+  for (const [name, text] of files) renew(`${folder}/${name}`, text);
   for (const name of readdirSync(join(root, folder))) {
     if (files.some(([known]) => known === name)) continue;
     console.error(`${folder}/${name} is not generated: everything in that folder is`);

@@ -1,6 +1,7 @@
 /** An explanation as elements: each check that a walk makes, with the bits that decide it. */
+
+import { entryName } from "../dist/decode/entry.js";
 import { factorText } from "../dist/explain/index.js";
-import { entryName } from "../dist/maps/entry.js";
 
 function cell(name, text, className = "") {
   const element = document.createElement(name);

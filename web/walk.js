@@ -1,6 +1,6 @@
 /** A walk as elements: the address's indices, and each entry as a strip of its fields. */
 import { Status } from "../dist/abi/index.js";
-import { decodeEntry, entryName, layoutOf, levelsOf } from "../dist/maps/entry.js";
+import { decodeEntry, entryLayout, entryName, levelsOf, placeOf } from "../dist/decode/index.js";
 import { pageSizeName } from "../dist/maps/leaves.js";
 
 /** What a field is about, for its colour. */
@@ -19,15 +19,15 @@ const make = (name, className, ...children) => {
   return made;
 };
 
-/** One field: name, value and place; `bits` wide. */
-function field({ name, value, low, bits, kind, meaning }) {
-  const place = bits === 1 ? `${low}` : `${low + bits - 1}:${low}`;
-  const shown = bits === 1 || value === 0n ? value.toString() : value.toString(16);
+/** One field: name, value and place; `width` bits wide. */
+function field({ name, value, low, width, kind, meaning }) {
+  const place = placeOf({ low, width });
+  const shown = width === 1 || value === 0n ? value.toString() : value.toString(16);
   const cell = make("span", `field ${kind}`, make("small", "", place), make("b", "", name), make("code", "", shown));
   if (value === 0n) cell.classList.add("zero");
-  cell.title = `bit${bits === 1 ? "" : "s"} ${place}: ${meaning}`;
+  cell.title = `bit${width === 1 ? "" : "s"} ${place}: ${meaning}`;
   // Narrow fields would be unreadable in proportion.
-  cell.style.flexGrow = String(Math.max(2, bits / 2));
+  cell.style.flexGrow = String(Math.max(2, width / 2));
   return cell;
 }
 
@@ -44,45 +44,34 @@ export function indexStrip(mode, { address, result, steps }) {
     const bits = mode === "pae" && level === 3 ? 2 : narrow ? 10 : 9;
     const value = (address >> BigInt(low)) & ((1n << BigInt(bits)) - 1n);
     const name = `${entryName(level)} index`;
-    cells.push(field({ name, value, low, bits, kind: "kind", meaning: `which ${entryName(level)} of its table` }));
+    cells.push(
+      field({ name, value, low, width: bits, kind: "kind", meaning: `which ${entryName(level)} of its table` }),
+    );
   }
   const value = address & BigInt(page - 1);
   const meaning = "offset in the page";
-  return [...cells, field({ name: "offset", value, low: 0, bits: offsetBits, kind: "address", meaning })];
+  return [...cells, field({ name: "offset", value, low: 0, width: offsetBits, kind: "address", meaning })];
 }
 
 /** One entry: its name, place and value, and its fields from the highest bit to the lowest; `pse` is CR4.PSE. */
 export function stepItem(mode, { level, address, entry }, pse) {
-  const decoded = decodeEntry(mode, level, entry, pse);
+  const decoded = decodeEntry(mode, level, entry, { pse });
   const what =
     decoded.kind === "not present"
       ? "not present"
       : `${decoded.kind === "page" ? `${pageSizeName(decoded.pageSize)} page` : "table"} at 0x${decoded.address.toString(16)}`;
   const heading = make("h3", "", decoded.name, make("code", "", ` ${hex(entry, mode)}`), make("span", "hint", what));
   heading.title = `read at 0x${address.toString(16)}`;
-  return make("li", "", heading, make("div", "strip", ...entryFields(mode, level, entry, decoded)));
+  return make("li", "", heading, make("div", "strip", ...entryFields(mode, level, entry, decoded.kind, pse)));
 }
 
-function entryFields(mode, level, entry, { kind }) {
-  const layout = layoutOf(mode, level, kind === "page");
-  const fields = [...layout.fields].sort((a, b) => b.low - a.low);
-  const cells = [];
-  let above = mode === "32bit" ? 32 : 64;
-  const free = (high, low) => {
-    if (high <= low) return;
-    const bits = high - low;
-    const value = (entry >> BigInt(low)) & ((1n << BigInt(bits)) - 1n);
-    cells.push(field({ name: "", value, low, bits, kind: "free", meaning: "free for the system, or reserved" }));
-  };
-  for (const { name, low, width = 1, meaning } of fields) {
-    free(above, low + width);
+/** Every bit of the entry, those that the processor ignores or wants to be 0 too. */
+function entryFields(mode, level, entry, kind, pse) {
+  return [...entryLayout(mode, level, kind, { pse }).fields].reverse().map(({ name, low, width, use, meaning }) => {
     const value = (entry >> BigInt(low)) & ((1n << BigInt(width)) - 1n);
-    const shown = name === "PS" && level === 1 ? "PAT" : name.replace("ADDRESS_HIGH", "39:32");
-    cells.push(field({ name: shown, value, low, bits: width, kind: kindOf(name), meaning }));
-    above = low;
-  }
-  free(above, 0);
-  return cells;
+    const shown = use === "ignored" ? "" : name === "RESERVED" ? "rsvd" : name.replace("ADDRESS_HIGH", "39:32");
+    return field({ name: shown, value, low, width, kind: use === "read" ? kindOf(name) : "free", meaning });
+  });
 }
 
 const hex = (value, mode) => value.toString(16).padStart(mode === "32bit" ? 8 : 16, "0");

@@ -180,12 +180,12 @@
 /** execute access (supervisor-mode addresses only with mode-based execute control) */
 // @ts-ignore: decorator
 @inline export const EPT_X: u64 = 0x4;
-/** memory type (leaf entries) */
+/** memory type */
 // @ts-ignore: decorator
 @inline export const EPT_MEMTYPE: u64 = 0x38;
 // @ts-ignore: decorator
 @inline export const EPT_MEMTYPE_SHIFT: u64 = 3;
-/** ignore the guest's PAT (leaf entries) */
+/** ignore the guest's PAT */
 // @ts-ignore: decorator
 @inline export const EPT_IPAT: u64 = 0x40;
 /** maps a large page */
@@ -194,7 +194,7 @@
 /** accessed (EPTP bit 6 set) */
 // @ts-ignore: decorator
 @inline export const EPT_A: u64 = 0x100;
-/** dirty (leaf entries, EPTP bit 6 set) */
+/** dirty (EPTP bit 6 set) */
 // @ts-ignore: decorator
 @inline export const EPT_D: u64 = 0x200;
 /** execute access for user-mode addresses (mode-based execute control) */
@@ -205,20 +205,29 @@
 @inline export const EPT_ADDRESS: u64 = 0xffffffffff000;
 // @ts-ignore: decorator
 @inline export const EPT_ADDRESS_SHIFT: u64 = 12;
-/** supervisor shadow-stack page (leaf entries, EPTP bit 7 set) */
+/** guest-paging verification of the page */
+// @ts-ignore: decorator
+@inline export const EPT_VPW: u64 = 0x200000000000000;
+/** the guest's paging may write the page (EPT paging-write control) */
+// @ts-ignore: decorator
+@inline export const EPT_PW: u64 = 0x400000000000000;
+/** supervisor shadow-stack page (EPTP bit 7 set) */
 // @ts-ignore: decorator
 @inline export const EPT_SSS: u64 = 0x1000000000000000;
-/** suppress #VE (leaf and not-present entries) */
+/** writes by sub-page permissions */
+// @ts-ignore: decorator
+@inline export const EPT_SPP: u64 = 0x2000000000000000;
+/** suppress #VE */
 // @ts-ignore: decorator
 @inline export const EPT_SVE: u64 = 0x8000000000000000;
 
 // Extended-page-table pointer (SDM vol. 3, "Extended-Page-Table Pointer (EPTP)")
-/** memory type of the EPT structures (0 uncacheable, 6 write-back) */
+/** memory type of the EPT structures */
 // @ts-ignore: decorator
 @inline export const EPTP_MEMTYPE: u64 = 0x7;
 // @ts-ignore: decorator
 @inline export const EPTP_MEMTYPE_SHIFT: u64 = 0;
-/** EPT page-walk length minus 1 (3 or 4) */
+/** EPT page-walk length minus 1 */
 // @ts-ignore: decorator
 @inline export const EPTP_WALK_LENGTH: u64 = 0x38;
 // @ts-ignore: decorator
@@ -466,13 +475,13 @@
 /** accessed */
 // @ts-ignore: decorator
 @inline export const PTE_A: u64 = 0x20;
-/** dirty (leaf entries) */
+/** dirty */
 // @ts-ignore: decorator
 @inline export const PTE_D: u64 = 0x40;
-/** maps a large page (PAT in a level-1 entry) */
+/** maps a large page */
 // @ts-ignore: decorator
 @inline export const PTE_PS: u64 = 0x80;
-/** global (leaf entries) */
+/** global */
 // @ts-ignore: decorator
 @inline export const PTE_G: u64 = 0x100;
 /** physical address of the table or page */
@@ -480,7 +489,7 @@
 @inline export const PTE_ADDRESS: u64 = 0xffffffffff000;
 // @ts-ignore: decorator
 @inline export const PTE_ADDRESS_SHIFT: u64 = 12;
-/** protection key (leaf entries of 4- and 5-level paging) */
+/** protection key */
 // @ts-ignore: decorator
 @inline export const PTE_PKEY: u64 = 0x7800000000000000;
 // @ts-ignore: decorator
@@ -508,13 +517,13 @@
 /** accessed */
 // @ts-ignore: decorator
 @inline export const PTE32_A: u32 = 0x20;
-/** dirty (leaf entries) */
+/** dirty */
 // @ts-ignore: decorator
 @inline export const PTE32_D: u32 = 0x40;
-/** maps a 4 MiB page (CR4.PSE=1; PAT in a level-1 entry) */
+/** maps a 4 MiB page (CR4.PSE=1) */
 // @ts-ignore: decorator
 @inline export const PTE32_PS: u32 = 0x80;
-/** global (leaf entries) */
+/** global */
 // @ts-ignore: decorator
 @inline export const PTE32_G: u32 = 0x100;
 /** physical address of the table or page */

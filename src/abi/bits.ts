@@ -16,6 +16,8 @@ export interface BitField {
   readonly meaning: string;
   /** Fields declared before whose place it has too, where the processor reads it otherwise; no other may overlap. */
   readonly shares?: readonly string[];
+  /** What the values of a wider field are called. Where there is such a list, the others do not exist. */
+  readonly values?: Readonly<Record<number, string>>;
 }
 
 /** A named set of fields with the manual section that defines them. */

@@ -13,14 +13,17 @@ export const PTE: BitLayout = {
     { name: "PWT", low: 3, meaning: "page-level write-through" },
     { name: "PCD", low: 4, meaning: "page-level cache disable" },
     { name: "A", low: 5, meaning: "accessed" },
-    { name: "D", low: 6, meaning: "dirty (leaf entries)" },
-    { name: "PS", low: 7, meaning: "maps a large page (PAT in a level-1 entry)" },
-    { name: "G", low: 8, meaning: "global (leaf entries)" },
+    { name: "D", low: 6, meaning: "dirty" },
+    { name: "PS", low: 7, meaning: "maps a large page" },
+    { name: "G", low: 8, meaning: "global" },
     { name: "ADDRESS", low: 12, width: 40, meaning: "physical address of the table or page" },
-    { name: "PKEY", low: 59, width: 4, meaning: "protection key (leaf entries of 4- and 5-level paging)" },
+    { name: "PKEY", low: 59, width: 4, meaning: "protection key" },
     { name: "XD", low: 63, meaning: "execute-disable" },
   ],
 };
+
+/** In a level-1 entry of any format but EPT, where other entries have PS. */
+export const PAT_4K: BitField = { name: "PAT", low: 7, meaning: "page-attribute table index, high bit" };
 
 /** 4-byte entries of 32-bit paging. */
 export const PTE32: BitLayout = {
@@ -34,9 +37,9 @@ export const PTE32: BitLayout = {
     { name: "PWT", low: 3, meaning: "page-level write-through" },
     { name: "PCD", low: 4, meaning: "page-level cache disable" },
     { name: "A", low: 5, meaning: "accessed" },
-    { name: "D", low: 6, meaning: "dirty (leaf entries)" },
-    { name: "PS", low: 7, meaning: "maps a 4 MiB page (CR4.PSE=1; PAT in a level-1 entry)" },
-    { name: "G", low: 8, meaning: "global (leaf entries)" },
+    { name: "D", low: 6, meaning: "dirty" },
+    { name: "PS", low: 7, meaning: "maps a 4 MiB page (CR4.PSE=1)" },
+    { name: "G", low: 8, meaning: "global" },
     { name: "ADDRESS", low: 12, width: 20, meaning: "physical address of the table or page" },
   ],
 };
@@ -77,6 +80,15 @@ export const LARGE: BitLayout = {
   ],
 };
 
+/** What the values of a memory type of three bits are called; the others do not exist. */
+export const TYPE_NAMES: Readonly<Record<number, string>> = {
+  0: "uncacheable",
+  1: "write combining",
+  4: "write through",
+  5: "write protected",
+  6: "write back",
+};
+
 /** Bit n is the type that a memory-type field has n for; the others do not exist. */
 export const MEMORY_TYPE: BitLayout = {
   prefix: "MEMORY_TYPE",
@@ -111,14 +123,17 @@ export const EPT: BitLayout = {
     { name: "R", low: 0, meaning: "read access" },
     { name: "W", low: 1, meaning: "write access" },
     { name: "X", low: 2, meaning: "execute access (supervisor-mode addresses only with mode-based execute control)" },
-    { name: "MEMTYPE", low: 3, width: 3, meaning: "memory type (leaf entries)" },
-    { name: "IPAT", low: 6, meaning: "ignore the guest's PAT (leaf entries)" },
+    { name: "MEMTYPE", low: 3, width: 3, meaning: "memory type", values: TYPE_NAMES },
+    { name: "IPAT", low: 6, meaning: "ignore the guest's PAT" },
     { name: "PS", low: 7, meaning: "maps a large page" },
     { name: "A", low: 8, meaning: "accessed (EPTP bit 6 set)" },
-    { name: "D", low: 9, meaning: "dirty (leaf entries, EPTP bit 6 set)" },
+    { name: "D", low: 9, meaning: "dirty (EPTP bit 6 set)" },
     { name: "XU", low: 10, meaning: "execute access for user-mode addresses (mode-based execute control)" },
     { name: "ADDRESS", low: 12, width: 40, meaning: "physical address of the table or page" },
-    { name: "SSS", low: 60, meaning: "supervisor shadow-stack page (leaf entries, EPTP bit 7 set)" },
-    { name: "SVE", low: 63, meaning: "suppress #VE (leaf and not-present entries)" },
+    { name: "VPW", low: 57, meaning: "guest-paging verification of the page" },
+    { name: "PW", low: 58, meaning: "the guest's paging may write the page (EPT paging-write control)" },
+    { name: "SSS", low: 60, meaning: "supervisor shadow-stack page (EPTP bit 7 set)" },
+    { name: "SPP", low: 61, meaning: "writes by sub-page permissions" },
+    { name: "SVE", low: 63, meaning: "suppress #VE" },
   ],
 };

@@ -15,17 +15,6 @@ export const SELECTOR: BitLayout = {
   fields: [{ name: "RPL", low: 0, width: 2, meaning: "requested privilege level; CPL in CS" }],
 };
 
-/** A key's two bits in PKRU or IA32_PKRS; those of key i lie 2 * i higher. */
-export const KEY_RIGHTS: BitLayout = {
-  prefix: "KEY_RIGHTS",
-  title: "Rights of one protection key",
-  source: 'SDM vol. 3, "Protection Keys"',
-  fields: [
-    { name: "AD", low: 0, meaning: "access disable" },
-    { name: "WD", low: 1, meaning: "write disable" },
-  ],
-};
-
 /** CPUID leaf 80000001H. */
 export const CPUID_EXTENDED = 0x8000_0001;
 

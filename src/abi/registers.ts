@@ -61,7 +61,7 @@ export const CR4: BitLayout = {
   ],
 };
 
-/** What PKRU and IA32_PKRS hold for one key, lowest bits first. */
+/** A key's two bits in PKRU or IA32_PKRS; those of key i lie 2 * i higher. */
 export const KEY_RIGHTS: BitLayout = {
   prefix: "KEY_RIGHTS",
   title: "Rights register of protection keys, the pair of one key",
@@ -89,8 +89,20 @@ export const EPTP: BitLayout = {
   title: "Extended-page-table pointer",
   source: 'SDM vol. 3, "Extended-Page-Table Pointer (EPTP)"',
   fields: [
-    { name: "MEMTYPE", low: 0, width: 3, meaning: "memory type of the EPT structures (0 uncacheable, 6 write-back)" },
-    { name: "WALK_LENGTH", low: 3, width: 3, meaning: "EPT page-walk length minus 1 (3 or 4)" },
+    {
+      name: "MEMTYPE",
+      low: 0,
+      width: 3,
+      meaning: "memory type of the EPT structures",
+      values: { 0: "uncacheable", 6: "write back" },
+    },
+    {
+      name: "WALK_LENGTH",
+      low: 3,
+      width: 3,
+      meaning: "EPT page-walk length minus 1",
+      values: { 3: "4 levels", 4: "5 levels" },
+    },
     { name: "AD", low: 6, meaning: "accessed and dirty flags enabled" },
     { name: "SSS", low: 7, meaning: "supervisor shadow-stack control enabled" },
     { name: "RESERVED", low: 8, width: 4, meaning: "must be 0" },

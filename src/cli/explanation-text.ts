@@ -1,6 +1,7 @@
 /** An explanation of a walk as text and as JSON. */
+
+import { entryName } from "../decode/entry.js";
 import { type Check, type Explanation, factorText } from "../explain/index.js";
-import { entryName } from "../maps/entry.js";
 import type { Styler } from "./style.js";
 import { hex } from "./values.js";
 

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerBench } from "./commands/bench.js";
 import { registerConform } from "./commands/conform.js";
+import { registerDecode } from "./commands/decode.js";
 import { registerDiff } from "./commands/diff.js";
 import { registerFind } from "./commands/find.js";
 import { registerFuzz } from "./commands/fuzz.js";
@@ -31,6 +32,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerFind,
   registerRead,
   registerPte,
+  registerDecode,
   registerConform,
   registerFuzz,
   registerReplay,

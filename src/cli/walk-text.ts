@@ -1,10 +1,12 @@
 /** A walk as text and as JSON. */
 import { bitOf } from "../abi/bits.js";
+import type { EntryFormat } from "../abi/entry-format.js";
 import { PFERR } from "../abi/faults.js";
 import { Status } from "../abi/status.js";
 import type { PagingMode, Walk } from "../api.js";
+import { type DecodedEntry, decodeEntry, entryName } from "../decode/entry.js";
+import { placeOf } from "../decode/fields.js";
 import type { Explanation } from "../explain/index.js";
-import { type DecodedEntry, decodeEntry, type EntryMode, entryName } from "../maps/entry.js";
 import { pageSizeName } from "../maps/leaves.js";
 import { decidingText, explanationJson, explanationLines } from "./explanation-text.js";
 import type { Styler } from "./style.js";
@@ -29,7 +31,7 @@ export interface WalkText {
 export function walkLines(walk: Walk, how: WalkText, style: Styler, explanation?: Explanation): string[] {
   const lines = [style("bold", hex16(walk.address))];
   for (const step of walk.steps) {
-    const entry = decodeEntry(how.mode as EntryMode, step.level, step.entry, how.pse);
+    const entry = decodeEntry(how.mode as EntryFormat, step.level, step.entry, { pse: how.pse });
     const where = `${entry.name.padEnd(5)} at ${hex16(step.address)}`;
     lines.push(
       `  ${where} = ${hex16(step.entry)}  ${target(entry).padEnd(22)} ${style("cyan", flags(entry))}`.trimEnd(),
@@ -46,7 +48,7 @@ export function walkJson(walk: Walk, how: WalkText, explanation?: Explanation): 
   return JSON.stringify({
     gva: hex(walk.address),
     steps: walk.steps.map((step) => {
-      const entry = decodeEntry(how.mode as EntryMode, step.level, step.entry, how.pse);
+      const entry = decodeEntry(how.mode as EntryFormat, step.level, step.entry, { pse: how.pse });
       return {
         name: entry.name,
         level: step.level,
@@ -87,7 +89,12 @@ function target(entry: DecodedEntry): string {
 }
 
 function flags(entry: DecodedEntry): string {
-  return entry.fields.map((field) => (field.value === 1n ? field.name : `${field.name}=${hex(field.value)}`)).join(" ");
+  return entry.fields
+    .map((field) => {
+      const name = field.use === "read" ? field.name : `${field.name}[${placeOf(field)}]`;
+      return field.value === 1n && field.width === 1 ? name : `${name}=${hex(field.value)}`;
+    })
+    .join(" ");
 }
 
 function outcome(walk: Walk, style: Styler, explanation?: Explanation): string {

@@ -3,7 +3,7 @@ import { type BitField, bitOf, maskOf } from "../abi/bits.js";
 import { EPT_QUAL, PFERR } from "../abi/faults.js";
 import { Status } from "../abi/status.js";
 import type { Fault } from "../api.js";
-import { entryName } from "../maps/entry.js";
+import { entryName } from "../decode/entry.js";
 import type { MemoryAccess } from "../reference/access.js";
 import type { Check, CodeBit } from "./explanation.js";
 

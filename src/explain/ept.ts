@@ -1,6 +1,6 @@
 /** The checks of an EPT translation (SDM vol. 3, "The Extended Page Table Mechanism (EPT)"), by the reference's rules. */
 import type { Fault } from "../api.js";
-import { entryName } from "../maps/entry.js";
+import { entryName } from "../decode/entry.js";
 import {
   type DataAccess,
   dataAccess,

@@ -2,7 +2,7 @@
 import { bitOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
 import type { Fault, Rights } from "../api.js";
-import { entryName } from "../maps/entry.js";
+import { entryName } from "../decode/entry.js";
 import type { MemoryAccess } from "../reference/access.js";
 import { outsideMemory, type PageFaultCause, pageFault } from "../reference/faults.js";
 import { type Format, isLeaf, type LevelFormat, pageAddress, tableAddress } from "../reference/formats.js";

@@ -1,6 +1,6 @@
 /** The entries that a walk read, taken one after another, and the checks that are made of them. */
 import type { WalkStep } from "../api.js";
-import { entryName } from "../maps/entry.js";
+import { entryName } from "../decode/entry.js";
 import type { Check, CheckName, Factor } from "./explanation.js";
 
 /** An entry of a walk. */

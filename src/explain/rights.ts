@@ -2,7 +2,7 @@
 import { bitOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
 import type { Rights } from "../api.js";
-import { entryName } from "../maps/entry.js";
+import { entryName } from "../decode/entry.js";
 import type { MemoryAccess } from "../reference/access.js";
 import { type Found, type Refusal, refusals } from "../reference/permissions.js";
 import { keyDenies, protectionKey } from "../reference/protection-keys.js";

@@ -1,5 +1,6 @@
 /** `x86-paging/maps`: listing what a set of page tables maps, for people and in QEMU's form. */
-export { decodeEntry, type EntryMode, layoutOf, levelsOf } from "./entry.js";
+export { entryLayout, levelsOf } from "../abi/entry-format.js";
+export { decodeEntry } from "../decode/entry.js";
 export { INFO_TLB_PAGING_OFF, infoTlbLine } from "./info-tlb.js";
 export { leafLine, pageSizeName, rightsLetters } from "./leaves.js";
 export { modeTitle, pagingModeOf } from "./mode.js";

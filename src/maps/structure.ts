@@ -6,10 +6,10 @@
  */
 import { bitOf, flagOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
+import { hasPages, levelsOf } from "../abi/entry-format.js";
 import { CR4 } from "../abi/registers.js";
 import type { PageSource, PagingMode } from "../api.js";
 import { TableStructureError } from "../errors.js";
-import { levelsOf } from "./entry.js";
 import { pagingModeOf } from "./mode.js";
 
 /** Mappings beyond this many are refused unless the caller says otherwise. */
@@ -101,7 +101,8 @@ class Inspection {
   readonly #source: PageSource;
   readonly #mode: PagingMode;
   readonly #registers: StructureRegisters;
-  readonly #pse: boolean;
+  /** By level: whether bit 7 makes an entry map a page. */
+  readonly #pagesAt: readonly boolean[];
   readonly #maxMappings: number;
   /** Bits of an entry's high half that are of the address. */
   readonly #addressHigh: number;
@@ -121,7 +122,9 @@ class Inspection {
     this.#source = source;
     this.#registers = registers;
     this.#mode = pagingModeOf(registers);
-    this.#pse = (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
+    const pse = (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
+    const mode = this.#mode;
+    this.#pagesAt = mode === "none" ? [] : [0, 1, 2, 3, 4, 5].map((level) => hasPages(mode, level, { pse }));
     this.#options = options;
     this.#addressHigh = Number((0xf_ffff_ffff_ffffn & ~(registers.encryptionMask ?? 0n)) >> 32n);
     this.#maxMappings = options.maxMappings ?? DEFAULT_MAX_MAPPINGS;
@@ -214,10 +217,7 @@ class Inspection {
 
   #isLeaf(level: number, low: number): boolean {
     if (level === 1) return true;
-    if ((low & PAGE_SIZE_BIT) === 0) return false;
-    if (this.#mode === "32bit") return this.#pse;
-    // A PAE PDPTE has no page-size bit, and bit 7 of a PML4E or PML5E is reserved, not a size.
-    return level === 2 || (level === 3 && this.#mode !== "pae");
+    return (low & PAGE_SIZE_BIT) !== 0 && this.#pagesAt[level]!;
   }
 
   /**

@@ -1,7 +1,7 @@
 /** Protection keys (SDM vol. 3, "Protection Keys"): 4-level and 5-level paging, data accesses only. */
 import { fieldOf, flagOf, valueIn } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
-import { KEY_RIGHTS } from "../abi/processor.js";
+import { KEY_RIGHTS } from "../abi/registers.js";
 import type { MemoryAccess } from "./access.js";
 import type { Registers } from "./registers.js";
 

@@ -447,22 +447,3 @@ describe("output", () => {
     expect(most).toBeLessThan(3 * 2 ** 16);
   });
 });
-
-describe("pte", () => {
-  it("decodes entries of each format", async () => {
-    const { code, stdout } = await run(["pte", "80000000036008e7", "--level", "2", "--maxphyaddr", "36"]);
-    expect(code).toBe(0);
-    expect(stdout).toMatch(/^80000000036008e7 {2}PDE, 4level: 2M page at 0x3600000\n/);
-    expect(stdout).toMatch(/XD +execute-disable/);
-    expect((await run(["pte", "1000001001", "--maxphyaddr", "36"])).stdout).toMatch(/reserved +address bits/);
-    expect((await run(["pte", "36", "--mode", "ept"])).stdout).toMatch(/MEMTYPE +memory type \(leaf entries\) = 0x6/);
-    expect((await run(["pte", "80", "0", "--mode", "pae"])).stdout).toMatch(
-      /not present \(the other.*\n\n0{16}.*not present\n/,
-    );
-    expect(JSON.parse((await run(["pte", "1067", "--level", "3", "--json"])).stdout)).toMatchObject({
-      kind: "table",
-      address: "0x1000",
-      name: "PDPTE",
-    });
-  });
-});

@@ -2,7 +2,7 @@
 import { InvalidArgumentError } from "commander";
 import { expect, it } from "vitest";
 import { parseHex, parseInteger, parseSize, sizeText } from "../../src/cli/values.js";
-import { decodeEntry } from "../../src/maps/entry.js";
+import { decodeEntry } from "../../src/decode/entry.js";
 import { pageSizeName } from "../../src/maps/leaves.js";
 
 it("hexadecimal numbers have at most 64 bits, with 0x and underscores or not", () => {

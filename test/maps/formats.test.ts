@@ -1,7 +1,7 @@
 /** The formats of listings: `info tlb`, leaves, runs, modes. */
 import { describe, expect, it } from "vitest";
 import type { Leaf, PagingMode } from "../../src/api.js";
-import { decodeEntry } from "../../src/maps/entry.js";
+import { decodeEntry } from "../../src/decode/entry.js";
 import { infoTlbLine } from "../../src/maps/info-tlb.js";
 import { leafLine } from "../../src/maps/leaves.js";
 import { pagingModeOf } from "../../src/maps/mode.js";
@@ -144,14 +144,14 @@ describe("entries", () => {
       address: 0x3_0040_0000n,
       pageSize: 1n << 22n,
     });
-    expect(decodeEntry("32bit", 2, entry, false)).toMatchObject({ kind: "table", address: 0x0040_6000n });
+    expect(decodeEntry("32bit", 2, entry, { pse: false })).toMatchObject({ kind: "table", address: 0x0040_6000n });
     expect(names(decodeEntry("32bit", 2, 0x0040_1081n))).toContain("PAT");
     expect(() => decodeEntry("32bit", 1, 1n << 32n)).toThrow(RangeError);
   });
 
-  it("name PAT, keys and other bits by level and mode", () => {
+  it("name PAT, keys and reserved bits by level and mode", () => {
     expect(names(decodeEntry("4level", 1, 0x81n | (3n << 59n)))).toEqual(["P", "PAT", "PKEY"]);
-    expect(names(decodeEntry("pae", 1, 0x1n | (1n << 60n)))).toEqual(["P", "other"]);
+    expect(names(decodeEntry("pae", 1, 0x1n | (1n << 60n)))).toEqual(["P", "RESERVED"]);
     expect(() => decodeEntry("pae", 4, 1n)).toThrow(RangeError);
     expect(() => decodeEntry("4level", 0, 1n)).toThrow(RangeError);
   });

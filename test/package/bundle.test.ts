@@ -37,7 +37,7 @@ describe("bundled", () => {
     expect(foreign.filter((file) => !allowed.test(file))).toEqual([]);
   });
 
-  it.each(["reference", "role", "spte", "dump", "conform", "maps", "abi"])(
+  it.each(["reference", "role", "spte", "dump", "conform", "decode", "maps", "abi"])(
     "x86-paging/%s is without the core",
     async (name) => {
       const { files } = await bundleEntry(`x86-paging/${name}`);

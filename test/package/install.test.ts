@@ -47,6 +47,7 @@ describe("the package, installed in another project", () => {
       shared: 0,
       vm: "function",
       rules: true,
+      fault: "user-mode write: refused by the rights",
       spte: "none",
     });
   });

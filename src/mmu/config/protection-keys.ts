@@ -1,6 +1,6 @@
 /** The table of accesses that protection keys bind, as the kernel keeps it (update_pkru_bitmask of Linux 6.1). */
 import { flagOf, PFERR } from "../../abi/index.js";
-import { KEY_RIGHTS } from "../../abi/processor.js";
+import { KEY_RIGHTS } from "../../abi/registers.js";
 
 export interface KeyMode {
   readonly wp: boolean;

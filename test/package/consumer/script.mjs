@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { Access, load, loadSync } from "x86-paging";
 import { bitOf, CR0 } from "x86-paging/abi";
 import { parseVector, runVector } from "x86-paging/conform";
+import { decodeWord } from "x86-paging/decode";
 import { openDumpAsync, registersFromDump } from "x86-paging/dump";
 import { openDumpFile } from "x86-paging/dump/node";
 import { explain } from "x86-paging/explain";
@@ -55,6 +56,7 @@ console.log(
     shared: shared.createMemory({}).slots.length,
     vm: typeof VirtualMachine,
     rules: Object.keys(RULES).length > 0,
+    fault: decodeWord("error-code", 7n).summary,
     spte: decodeSpte(0n, { format: "ept", level: 1 }).kind,
   }),
 );
