@@ -11,7 +11,15 @@
 import type { Place } from "./directions/judge.js";
 
 /** What names no rule of paging: types, errors, checks of arguments, bit tables. */
-const GROUND = ["src/abi", "src/api.ts", "src/checks.ts", "src/errors.ts", "src/json-value.ts", "src/options.ts"];
+const GROUND = [
+  "src/abi",
+  "src/api.ts",
+  "src/checks.ts",
+  "src/errors.ts",
+  "src/json-value.ts",
+  "src/options.ts",
+  "src/platform.ts",
+];
 const HOST = [...GROUND, "src/runs.ts", "src/role", "src/spte", "src/registers", "src/core"];
 /** The core below what a user gets. */
 const CORE = ["access", "attributes", "checks", "linear", "memory", "records", "space", "wasm"].map(
@@ -85,6 +93,8 @@ export const PLACES: readonly Place[] = [
   { place: "src/abi", mayImport: [] },
   { place: "src/api.ts", mayImport: [] },
   { place: "src/json-value.ts", mayImport: [] },
+  { place: "src/platform.ts", mayImport: [] },
+  { place: "src/core.d.wasm.ts", mayImport: ["src/platform.ts"] },
   { place: "src/errors.ts", mayImport: ["src/api.ts"] },
   { place: "src/checks.ts", mayImport: ["src/api.ts", "src/errors.ts"] },
   { place: "src/options.ts", mayImport: ["src/api.ts", "src/checks.ts", "src/errors.ts"] },
@@ -137,6 +147,8 @@ export const PLACES: readonly Place[] = [
   },
   { place: "src/core", mayImport: [...GROUND, ...CORE] },
   { place: "src/index.ts", mayImport: [...GROUND, "src/runs.ts", "src/core"] },
+  { place: "src/module.ts", mayImport: [...GROUND, "src/runs.ts", "src/core"] },
+  { place: "src/workerd.ts", mayImport: [...GROUND, "src/runs.ts", "src/core", "src/core.d.wasm.ts"] },
 
   // Saved states: their form below, what is in them beside what has it.
   { place: "src/state/format", mayImport: [...GROUND, "src/core/records"] },

@@ -30,11 +30,14 @@ export function fileGraph(sources: Sources): FileGraph {
   return { graph, problems };
 }
 
-/** Files that `named` in `path` can mean: assembly leaves out the ending, and what is built to dist lies in src. */
+/**
+ * Files that `named` in `path` can mean: assembly leaves out the ending, what is built to dist lies in src, and a module of
+ * another language is known by its declarations.
+ */
 function candidates(path: string, named: string): string[] {
   const target = posix.join(posix.dirname(path), named).replace(/^dist\//, "src/");
   if (path.startsWith("assembly/")) return [`${target}.ts`, `${target}/index.ts`];
-  return [target, target.replace(/\.js$/, ".ts")];
+  return [target, target.replace(/\.js$/, ".ts"), target.replace(/\.(\w+)$/, ".d.$1.ts")];
 }
 
 /** The graph of what `nameOf` calls the nodes; a name does not point to itself. */

@@ -1,5 +1,4 @@
 /** The Wasm core: one instance over one linear memory, with any number of memories and address spaces in it. */
-
 import type {
   AddressSpaceConfig,
   EptConfig,
@@ -12,6 +11,7 @@ import type {
 import { checkOptions, isInstance, show, tagOf } from "../checks.js";
 import { ConfigError, DisposedError } from "../errors.js";
 import { withUnsignedRegisters } from "../options.js";
+import type { WasmMemory } from "../platform.js";
 import { LinearMemory, type Region, unclaim } from "./linear/linear-memory.js";
 import { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
 import { PageWatch } from "./memory/page-watch.js";
@@ -29,7 +29,7 @@ const MAXIMUM_PAGES = 65536;
 
 export interface CoreOptions {
   /** The linear memory to work in, e.g. an emulator's own. Default: a new one that grows as needed. */
-  readonly memory?: WebAssembly.Memory;
+  readonly memory?: WasmMemory;
   /** The part of `memory` that the core may use for its own records; required with `memory`. */
   readonly region?: Region;
 }
@@ -108,7 +108,7 @@ export class Core implements PagingEngine, Releasable {
   }
 
   /** The linear memory that everything lives in. */
-  get linearMemory(): WebAssembly.Memory {
+  get linearMemory(): WasmMemory {
     return this.#linear.memory;
   }
 

@@ -1,25 +1,26 @@
-/** Loading the core. Nothing is compiled before one of these is called. */
-import { compile, isModule, type WasmSource } from "./compile.js";
+/** Loading the core from the package's own copy, or from elsewhere. Nothing is compiled before one of these is called. */
+import type { WasmModule } from "../platform.js";
+import { compile, compileSync, type WasmSource } from "./compile.js";
 import { Core, type CoreOptions } from "./core.js";
 import { WASM_BASE64 } from "./wasm/wasm.generated.js";
 
 /**
  * Compiles and instantiates the core. `source` may be a compiled module, its bytes, a Response, or a URL to fetch;
  * default is the copy inside this package.
- * Rejects with LoadError for a response that is none, with what `fetch` and the compiler say of a bad URL or bad bytes.
+ * Rejects with LoadError for a response that is none and where the platform forbids to compile, with what `fetch` and the
+ * compiler say of a bad URL or bad bytes.
  */
 export async function load(source?: WasmSource, options?: CoreOptions): Promise<Core> {
   return new Core(await compile(source ?? wasmBytes()), options);
 }
 
 /** The same without waiting; from the package's own copy, a module or bytes. */
-export function loadSync(source?: WebAssembly.Module | BufferSource, options?: CoreOptions): Core {
-  if (isModule(source)) return new Core(source, options);
-  return new Core(new WebAssembly.Module((source as BufferSource | undefined) ?? wasmBytes()), options);
+export function loadSync(source?: WasmModule | ArrayBuffer | ArrayBufferView, options?: CoreOptions): Core {
+  return new Core(compileSync(source ?? wasmBytes()), options);
 }
 
 /** The Wasm module that the package carries. */
-export function wasmBytes(): Uint8Array<ArrayBuffer> {
+export function wasmBytes(): Uint8Array & { readonly buffer: ArrayBuffer } {
   const text = atob(WASM_BASE64);
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }

@@ -3,6 +3,7 @@
  * which imports a shared memory; it is a file of the package, not inlined.
  */
 import { checkOptions } from "../checks.js";
+import type { WasmMemory } from "../platform.js";
 import { compile, type WasmSource } from "./compile.js";
 import { Core } from "./core.js";
 import type { Region } from "./linear/linear-memory.js";
@@ -20,7 +21,7 @@ export { Core, type Region, type WasmSource };
 
 export interface SharedOptions {
   /** A shared memory of 32 bits: `new WebAssembly.Memory({ initial, maximum, shared: true })`. */
-  readonly memory: WebAssembly.Memory;
+  readonly memory: WasmMemory;
   /**
    * The part of it that this thread's core keeps its records in, in bytes, both multiples of 16. Each thread has its own: one
    * thread cannot see what another was given, so nothing checks that.
@@ -36,19 +37,6 @@ export interface SharedOptions {
  */
 export async function loadShared(source: WasmSource | undefined, options: SharedOptions): Promise<Core> {
   checkOptions(options, { memory: true, region: true }, "the options of the shared core");
-  const module = await compile(source ?? (await packaged()));
+  const module = await compile(source ?? new URL("../core.shared.wasm", import.meta.url));
   return new Core(module, { memory: options.memory, region: options.region });
-}
-
-/** By a name that bundlers for browsers do not follow. */
-const NODE_FILES: string = "node:fs/promises";
-
-/** A URL to be fetched, or in Node, whose `fetch` does not take file: URLs, the bytes. */
-async function packaged(): Promise<URL | Uint8Array<ArrayBuffer>> {
-  const url = new URL("../core.shared.wasm", import.meta.url);
-  if (url.protocol !== "file:") return url;
-  const files = (await import(/* @vite-ignore */ NODE_FILES)) as {
-    readFile(path: URL): Promise<Uint8Array<ArrayBuffer>>;
-  };
-  return files.readFile(url);
 }

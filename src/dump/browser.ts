@@ -1,4 +1,5 @@
 /** Memory dumps in a browser: bytes in memory, or a Blob (a chosen file) of any size that is read piece by piece. */
+import type { WebBlob } from "../platform.js";
 import { BlobByteSource, fetching } from "./bytes/blob-byte-source.js";
 import { type ByteSource, MemoryByteSource } from "./bytes/byte-source.js";
 import { CodecsNeededError } from "./bytes/errors.js";
@@ -38,7 +39,7 @@ export interface OpenDumpAsyncOptions extends OpenDumpOptions {
    * The other files of a split dump (`makedumpfile --split`), in any order, or of VMware's two (.vmem, and .vmss or .vmsn) the
    * other one.
    */
-  readonly parts?: readonly (Blob | ArrayBuffer | Uint8Array)[];
+  readonly parts?: readonly (WebBlob | ArrayBuffer | Uint8Array)[];
 }
 
 /**
@@ -48,7 +49,7 @@ export interface OpenDumpAsyncOptions extends OpenDumpOptions {
  * Throws a DumpError if the dump cannot be read; `warnings` says what is missing from it.
  */
 export async function openDumpAsync(
-  input: Blob | ArrayBuffer | Uint8Array,
+  input: WebBlob | ArrayBuffer | Uint8Array,
   options: OpenDumpAsyncOptions = {},
 ): Promise<AsyncDump> {
   const name = options.name ?? nameOf(input) ?? "dump";

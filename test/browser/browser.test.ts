@@ -100,6 +100,28 @@ describe.skipIf(NO_BROWSER)(`in Chromium${NO_BROWSER ? ` (skipped: ${NO_BROWSER}
     expect(asked).toContain("/dist/core.wasm");
   });
 
+  it("a policy without Wasm is named, with the reference as a way on; with wasm-unsafe-eval it runs", async () => {
+    const outcome = async (policy: string) => {
+      const html = `<!doctype html><meta http-equiv="Content-Security-Policy" content="script-src 'self' ${policy}">
+        <link rel="icon" href="data:,"><script type="module" src="${SITE}page.js"></script>`;
+      const file = `/policy${policy.length}.html`;
+      bundles.set(file, Buffer.from(html));
+      const own = await browser.newPage();
+      await own.goto(`${server.origin}${file}`);
+      const tried = await own.evaluate(
+        (url) => (globalThis as unknown as { site: Site }).site.tryToLoad(url),
+        `/${entryFile("x86-paging")}`,
+      );
+      await own.close();
+      return tried;
+    };
+    expect(await outcome("'wasm-unsafe-eval'")).toEqual([0, 0]);
+    const refused = expect.stringMatching(
+      /^LoadError: this platform does not compile WebAssembly: .*x86-paging\/reference/,
+    );
+    expect(await outcome("")).toEqual([refused, refused]);
+  });
+
   it("the reference gives the same answers", async () => {
     const [name] = FIXTURES as [string];
     const reference = `/${entryFile("x86-paging/reference")}`;

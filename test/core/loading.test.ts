@@ -1,6 +1,6 @@
 /** What the core can be loaded from and live in, and what it says of anything else. */
 import { runInNewContext } from "node:vm";
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { load, loadSync, wasmBytes } from "../../src/core/index.js";
 import { ConfigError, DisposedError, LoadError, OutOfMemoryError } from "../../src/errors.js";
 import { VirtualMachine } from "../../src/mmu/index.js";
@@ -65,6 +65,69 @@ describe("the module", () => {
     expect(() => loadSync(OTHER)).toThrow(LoadError);
     await expect(load(OTHER)).rejects.toThrow(/not the core of this version/);
     await expect(load(new WebAssembly.Module(OTHER))).rejects.toThrow(LoadError);
+  });
+});
+
+describe("a URL", () => {
+  const root = new URL("../../build/core.wasm", import.meta.url);
+  afterEach(() => vi.unstubAllGlobals());
+
+  it("may be of a file, where the platform has files", async () => {
+    for (const url of [root, root.href]) expect((await load(url)).createMemory({}).slots).toEqual([]);
+    await expect(load(new URL("nothing.wasm", root))).rejects.toThrow(/ENOENT/);
+  });
+
+  it("is compiled while it arrives where the server calls it Wasm, and from all its bytes elsewhere", async () => {
+    const streaming = vi.spyOn(WebAssembly, "compileStreaming");
+    for (const [type, times] of [
+      ["application/wasm", 1],
+      ["application/wasm; charset=x", 0],
+      ["application/octet-stream", 0],
+    ] as const) {
+      streaming.mockClear();
+      const response = new Response(wasmBytes(), { headers: { "content-type": type } });
+      vi.stubGlobal("fetch", async () => response);
+      expect((await load("https://example.org/core.wasm")).createMemory({}).slots).toEqual([]);
+      expect(streaming).toHaveBeenCalledTimes(times);
+    }
+    streaming.mockRestore();
+  });
+});
+
+describe("where Wasm is not allowed", () => {
+  afterEach(() => {
+    vi.restoreAllMocks();
+    vi.unstubAllGlobals();
+  });
+
+  it.each([
+    "WebAssembly.compile(): Wasm code generation disallowed by embedder",
+    "WebAssembly.Module(): Compiling or instantiating WebAssembly module violates the following Content Security policy directive",
+    "call to WebAssembly.compile() blocked by CSP",
+  ])("it is said what helps: %s", async (message) => {
+    function refuse(): never {
+      throw new WebAssembly.CompileError(message);
+    }
+    vi.spyOn(WebAssembly, "compile").mockImplementation(async () => refuse());
+    vi.spyOn(WebAssembly, "Module").mockImplementation(refuse);
+    for (const attempt of [load(), (async () => loadSync())()]) {
+      await expect(attempt).rejects.toMatchObject({
+        name: "LoadError",
+        message: expect.stringMatching(/x86-paging\/reference, which needs none/),
+        cause: { message },
+      });
+    }
+  });
+
+  it("or that there is none", async () => {
+    vi.stubGlobal("WebAssembly", undefined);
+    await expect(load()).rejects.toThrow(/^there is no WebAssembly here .*x86-paging\/reference/);
+    expect(() => loadSync()).toThrow(LoadError);
+  });
+
+  it("bad bytes are still the compiler's to refuse", async () => {
+    await expect(load(new Uint8Array(8))).rejects.toThrow(WebAssembly.CompileError);
+    expect(() => loadSync(new Uint8Array(8))).toThrow(WebAssembly.CompileError);
   });
 });
 

@@ -37,7 +37,7 @@ describe("the package, installed in another project", () => {
     expect(stderr).toBe("");
     expect(JSON.parse(stdout)).toEqual({
       version: manifest.version,
-      translations: [gpa, gpa, gpa, gpa],
+      translations: [gpa, gpa, gpa, gpa, gpa],
       again: true,
       checks: true,
       vector: true,
@@ -176,15 +176,21 @@ describe("the package, installed in another project", () => {
     expect(code).toBe(0);
   });
 
-  it.each(["NodeNext", "Bundler"])("has types that %s resolution finds and that stand alone", async (resolution) => {
+  it.each([
+    ["NodeNext", "with", undefined],
+    ["NodeNext", "without", ["ES2022"]],
+    ["Bundler", "with", undefined],
+    ["Bundler", "without", ["ES2022"]],
+  ] as const)("has types that %s resolution finds and that stand alone, %s the DOM", async (resolution, _, lib) => {
     const script = readFileSync(join(consumer, "types.ts"), "utf8");
     for (const { name } of ENTRIES) expect(script).toContain(`from "${name}"`);
 
-    const config = `tsconfig.${resolution}.json`;
+    const config = `tsconfig.${resolution}-${_}.json`;
     const compilerOptions = {
       module: resolution === "Bundler" ? "ESNext" : resolution,
       moduleResolution: resolution,
       target: "ES2022",
+      ...(lib === undefined ? {} : { lib }),
       // Node's types are not needed.
       types: [],
       strict: true,

@@ -12,15 +12,33 @@ export interface Manifest {
   readonly name: string;
   readonly version: string;
   readonly dependencies: Readonly<Record<string, string>>;
-  readonly exports: Readonly<Record<string, string | { readonly types: string; readonly default: string }>>;
+  readonly exports: Readonly<Record<string, string | Target>>;
+}
+
+/** What an entry is, and what it is on another platform. */
+interface Target {
+  readonly types: string;
+  readonly default: string;
+  readonly workerd?: Target;
 }
 
 export const manifest = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as Manifest;
 
 /** Modules among the entries: what users import and where that is, e.g. `x86-paging/dump` and `dist/dump/browser.js`. */
 export const ENTRIES = Object.entries(manifest.exports).flatMap(([name, target]) =>
-  typeof target === "string" ? [] : [{ name: join(manifest.name, name), file: target.default.replace("./", "") }],
+  typeof target === "string" || target.default.endsWith(".wasm")
+    ? []
+    : [{ name: join(manifest.name, name), file: target.default.replace("./", "") }],
 );
+
+/** The files of every export. */
+export const EXPORTED: readonly string[] = Object.values(manifest.exports).flatMap((target) =>
+  typeof target === "string" ? [target] : filesOf(target),
+);
+
+function filesOf(target: Target): string[] {
+  return [target.types, target.default, ...(target.workerd === undefined ? [] : filesOf(target.workerd))];
+}
 
 /** The file of an entry, e.g. of `x86-paging/role`. */
 export function entryFile(name: string): string {

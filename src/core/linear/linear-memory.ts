@@ -1,6 +1,7 @@
 /** The linear memory: its views, refreshed in one place, and the allocator of the part that belongs to the core. */
 import { checkInteger, checkOptions } from "../../checks.js";
 import { ConfigError, OutOfMemoryError } from "../../errors.js";
+import type { WasmMemory } from "../../platform.js";
 
 const PAGE = 65536;
 /** Every allocation is a multiple of this, so that 8-byte fields are aligned for atomic access. */
@@ -52,7 +53,7 @@ export class LinearMemory {
   #places: Place[] = [];
 
   constructor(
-    readonly memory: WebAssembly.Memory,
+    readonly memory: WasmMemory,
     region?: Region,
   ) {
     const length = memory.buffer.byteLength;
@@ -276,7 +277,7 @@ function claim(memory: WebAssembly.Memory, range: Range): void {
 }
 
 /** The bytes from `base` on are no core's any more. */
-export function unclaim(memory: WebAssembly.Memory, base: number): void {
+export function unclaim(memory: WasmMemory, base: number): void {
   const claims = CLAIMS.get(memory) ?? [];
   const at = claims.findIndex((one) => one.start === base);
   if (at !== -1) claims.splice(at, 1);

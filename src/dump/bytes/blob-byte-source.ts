@@ -1,4 +1,5 @@
 /** The bytes of a Blob, of any size, which can only be read asynchronously. */
+import type { WebBlob } from "../../platform.js";
 import type { ByteSource } from "./byte-source.js";
 import { DumpError } from "./errors.js";
 
@@ -50,7 +51,7 @@ export class BlobByteSource implements ByteSource {
   #next = -1;
   #atOnce = 1;
 
-  constructor(blob: Blob, name: string) {
+  constructor(blob: WebBlob, name: string) {
     this.#blob = blob;
     this.name = name;
     this.size = blob.size;

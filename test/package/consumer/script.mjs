@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url";
 import { Access, load, loadSync } from "x86-paging";
 import { bitOf, CR0 } from "x86-paging/abi";
 import { parseVector, runVector } from "x86-paging/conform";
+import { load as loadFrom } from "x86-paging/core";
 import { decodeWord } from "x86-paging/decode";
 import { openDumpAsync, registersFromDump } from "x86-paging/dump";
 import { openDumpFile } from "x86-paging/dump/node";
@@ -27,7 +28,8 @@ const registers = registersFromDump(file);
 const { cr0, cr4, efer } = registers;
 
 const wasm = exported("core.wasm");
-const engines = [await load(), loadSync(), await load(wasm), createReference()];
+const url = new URL(import.meta.resolve("x86-paging/core.wasm"));
+const engines = [await load(), loadSync(), await load(wasm), await loadFrom(url), createReference()];
 const spaces = engines.map((engine, number) => {
   const memory = engine.createMemory({ source: (number === 0 ? file : bytes).pageSource });
   return engine.createAddressSpace(memory, { ...registers, lenient: true });
@@ -50,7 +52,7 @@ console.log(
     again: again.translate(BigInt(address), Access.Read).ok,
     checks: checks.length > 0,
     vector: runVector(engines[2], parseVector(vector, 1)).passed,
-    difference: fuzzRound(engines[1], engines[3], 1, 20) ?? "none",
+    difference: fuzzRound(engines[1], engines[4], 1, 20) ?? "none",
     level: guestLevel({ cr0: Number(cr0), cr4: Number(cr4), efer: Number(efer) }),
     paging: (BigInt(cr0) & bitOf(CR0, "PG")) !== 0n && pagingModeOf(registers),
     shared: shared.createMemory({}).slots.length,

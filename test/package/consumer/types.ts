@@ -13,6 +13,7 @@ import {
 } from "x86-paging";
 import { type BitLayout, decodeFields, PTE } from "x86-paging/abi";
 import { type ConformanceSummary, runVectors } from "x86-paging/conform";
+import { load as loadFrom } from "x86-paging/core";
 import { type DecodedEntry, decodeEntry, decodeWord } from "x86-paging/decode";
 import { type AsyncDump, openDumpAsync, registersFromDump } from "x86-paging/dump";
 import { openDumpFile } from "x86-paging/dump/node";
@@ -55,6 +56,9 @@ export const saved = (space: AddressSpace): State => saveSpace(space);
 export const made = (core: Core, state: Uint8Array): CoreSpace => createSpace(core, core.createMemory({}), state);
 export const why = (space: AddressSpace): Explanation => explain(space, 0n, Access.Write);
 export const leaves = (space: AddressSpace): Leaf[] => [...space.leaves()];
+export const own = (bytes: ArrayBuffer): Promise<Core> => loadFrom(bytes);
+// @ts-expect-error: there is no copy to load
+export const none = (): Promise<Core> => loadFrom();
 export const entry = (word: bigint): DecodedEntry => decodeEntry("4level", 2, word, { maxPhysAddr: 46 });
 // @ts-expect-error: a word is one of a few kinds
 export const register = (word: bigint): string => decodeWord("cr2", word).summary;
