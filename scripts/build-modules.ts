@@ -49,6 +49,12 @@ function licenceOf(name: string): string {
   return `/*!\n${`${name} ${version}, ${license}${text}`.replaceAll("*/", "* /")}\n*/`;
 }
 
+/**
+ * zstddec takes its Wasm from a data: URL where there is `fetch`, which a page's policy may forbid, and else from Node's Buffer,
+ * which bundlers replace by a package. It gets neither, and what its bytes are decoded with instead.
+ */
+const INSTEAD_OF_BUFFER = join(root, "scripts", "build", "base64-bytes.js");
+
 for (const [name, taken] of Object.entries(TAKING_IN)) {
   const file = join(root, "dist", "dump", "codec", `${name}.js`);
   await build({
@@ -61,6 +67,7 @@ for (const [name, taken] of Object.entries(TAKING_IN)) {
     target: "es2022",
     legalComments: "inline",
     banner: { js: licenceOf(taken) },
+    ...(name === "zstd" ? { define: { fetch: "undefined" }, inject: [INSTEAD_OF_BUFFER] } : {}),
     // The package's own modules stay what they are: their errors are known by their classes.
     plugins: [
       {

@@ -289,6 +289,8 @@ export const PLACES: readonly Place[] = [
   { place: "bench", mayImport: ["src/*", "bench/boot"] },
   { place: "bench/boot", mayImport: ["src/*"] },
   { place: "scripts", mayImport: ["src/*", "scripts/*"] },
+  { place: "scripts/matrix", mayImport: ["scripts/site-server.ts", "test/browser/chromium.ts"] },
+  { place: "scripts/matrix.ts", mayImport: ["scripts/matrix", "test/package/packed.ts"] },
   { place: "scripts/directions", mayImport: [] },
   { place: "scripts/syntax", mayImport: [] },
   { place: "scripts/bits", mayImport: ["scripts/syntax"] },

@@ -44,7 +44,7 @@ export function physical(space: AddressSpace, address: bigint): bigint | undefin
   return result.ok ? result.pa : undefined;
 }
 
-export function batch(core: Core, addresses: BigUint64Array<ArrayBuffer>): BigUint64Array {
+export function batch(core: Core, addresses: BigUint64Array & { readonly buffer: ArrayBuffer }): BigUint64Array {
   const space = core.createEpt(core.createMemory({ slots: [{ gpa: 0n, size: 4096 }] }), { eptp: 0x1en });
   if (!(space instanceof CoreSpace)) throw new TypeError("never");
   const output = new BigUint64Array(addresses.length);
