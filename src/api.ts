@@ -41,6 +41,7 @@ export interface MemoryConfig {
   readonly source?: PageSource;
 }
 
+/** A guest's physical memory. Accesses outside of it are a MemoryRangeError. */
 export interface GuestMemory {
   /**
    * Copies the bytes of a buffer, or of any view of one, to guest-physical address `gpa`; throws MemoryRangeError outside
@@ -49,9 +50,13 @@ export interface GuestMemory {
   write(gpa: U64, data: Uint8Array | ArrayBufferView | ArrayBufferLike): void;
   /** Copies `length` bytes from guest-physical address `gpa`; throws MemoryRangeError outside the memory. */
   read(gpa: U64, length: number): Uint8Array;
+  /** Little-endian, at any alignment. */
   writeU32(gpa: U64, value: number): void;
+  /** Little-endian, at any alignment. */
   readU32(gpa: U64): number;
+  /** Little-endian, at any alignment; the low 64 bits of the value. */
   writeU64(gpa: U64, value: bigint): void;
+  /** Little-endian, at any alignment. */
   readU64(gpa: U64): bigint;
   /**
    * Gives back what an engine holds for this memory and its spaces; idempotent. Using one of them afterwards throws
@@ -180,6 +185,7 @@ export interface AddressSpaceConfig {
 export interface Releasable {
   /** Gives back what it holds. Idempotent. */
   dispose(): void;
+  /** The same, for `using`. */
   [Symbol.dispose](): void;
 }
 
@@ -307,6 +313,7 @@ export interface Fault {
   readonly convertible?: boolean;
 }
 
+/** What a translation comes to, told apart by `ok`. */
 export type Translation = Mapped | Fault;
 
 /** One entry that a walk read, in order. */
@@ -320,6 +327,7 @@ export interface WalkStep {
   readonly entry: bigint;
 }
 
+/** A translation with every entry that was read for it. */
 export interface Walk {
   readonly address: bigint;
   readonly result: Translation;
@@ -347,6 +355,7 @@ export type SpaceConfiguration =
   | { readonly kind: "ept"; readonly config: EptConfig }
   | { readonly kind: "npt"; readonly config: NptConfig };
 
+/** One set of page tables with the registers that select them. */
 export interface AddressSpace {
   /** "none" | "32bit" | "pae" | "4level" | "5level" | "ept4" | "ept5" */
   readonly mode: PagingMode;
@@ -368,16 +377,20 @@ export interface AddressSpace {
   dispose?(): void;
 }
 
+/** How linear addresses are translated, or guest-physical ones by EPT. */
 export type PagingMode = "none" | "32bit" | "pae" | "4level" | "5level" | "ept4" | "ept5";
 
 /** What the Wasm core and the reference both are. */
 export interface PagingEngine {
+  /** A memory of RAM slots, or over a source of pages. Throws ConfigError. */
   createMemory(config: MemoryConfig): GuestMemory;
   /**
    * Throws GeneralProtectionError where loading the registers would raise #GP, VmEntryError where it would fail at VM
    * entry, and PdpteLoadError, with the fault, where the second stage stops the loading of PAE PDPTEs.
    */
   createAddressSpace(memory: GuestMemory, config: AddressSpaceConfig): AddressSpace;
+  /** A space of EPT tables, which translates guest-physical addresses. Throws ConfigError. */
   createEpt(memory: GuestMemory, config: EptConfig): AddressSpace;
+  /** A space of nested page tables, which translates guest-physical addresses. Throws ConfigError. */
   createNpt(memory: GuestMemory, config: NptConfig): AddressSpace;
 }

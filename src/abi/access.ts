@@ -5,6 +5,7 @@
  */
 import type { BitLayout } from "./bits.js";
 
+/** What an access asks for, as the walks take it. */
 export const ACCESS: BitLayout = {
   prefix: "ACCESS",
   title: "Access word",

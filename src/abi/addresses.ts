@@ -1,6 +1,7 @@
 /** What addresses are made of, and the words that the core makes of addresses. */
 import type { BitLayout } from "./bits.js";
 
+/** A linear address of 64 bits. */
 export const LINEAR: BitLayout = {
   prefix: "LINEAR",
   title: "Linear address of 64 bits",
@@ -10,6 +11,7 @@ export const LINEAR: BitLayout = {
   ],
 };
 
+/** A linear address in PAE paging. */
 export const PAE_LINEAR: BitLayout = {
   prefix: "PAE_LINEAR",
   title: "Linear address in PAE paging",
@@ -93,6 +95,7 @@ export const TLB_NAME: BitLayout = {
   ],
 };
 
+/** A batch's words. */
 export const BATCH: BitLayout = {
   prefix: "BATCH",
   title: "Result of a batch's address that has no physical one",

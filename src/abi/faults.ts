@@ -1,6 +1,7 @@
 /** What a processor reports of a failed translation. */
 import type { BitLayout } from "./bits.js";
 
+/** Page-fault error codes. */
 export const PFERR: BitLayout = {
   prefix: "PFERR",
   title: "Page-fault error code",
@@ -24,6 +25,7 @@ export const PFERR: BitLayout = {
   ],
 };
 
+/** Exit qualifications of EPT violations. */
 export const EPT_QUAL: BitLayout = {
   prefix: "EPT_QUAL",
   title: "Exit qualification of an EPT violation",

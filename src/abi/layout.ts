@@ -6,6 +6,7 @@
 
 export type FieldType = "u16" | "u32" | "u64";
 
+/** One field of a record in linear memory. */
 export interface RecordField {
   readonly name: string;
   readonly type: FieldType;
@@ -22,6 +23,7 @@ export interface RecordField {
   readonly meaning: string;
 }
 
+/** A record that core and host share. */
 export interface RecordLayout {
   /** The record's name in other tables and at the host. */
   readonly prefix: string;
@@ -63,6 +65,7 @@ export const MEMORY: RecordLayout = {
   ],
 };
 
+/** A RAM slot. */
 export const SLOT: RecordLayout = {
   prefix: "SLOT",
   className: "RamSlot",
@@ -89,6 +92,7 @@ export const SLOT_RANGE: RecordLayout = {
   ],
 };
 
+/** A page of a source that the core holds. */
 export const PAGE: RecordLayout = {
   prefix: "PAGE",
   className: "SourcePage",
@@ -284,6 +288,7 @@ export const TLB_NAMES: RecordLayout = {
   ],
 };
 
+/** A translation in the software TLB. */
 export const TLB_ENTRY: RecordLayout = {
   prefix: "TLB_ENTRY",
   className: "TlbEntry",
@@ -410,6 +415,7 @@ export const RESULT_LINE: RecordLayout = {
   ],
 };
 
+/** An entry that a walk read. */
 export const STEP: RecordLayout = {
   prefix: "STEP",
   className: "Step",
@@ -422,6 +428,7 @@ export const STEP: RecordLayout = {
   ],
 };
 
+/** A write of accessed and dirty flags that a walk has yet to make. */
 export const UPDATE: RecordLayout = {
   prefix: "UPDATE",
   className: "Update",
@@ -450,6 +457,7 @@ export const CURSOR: RecordLayout = {
   ],
 };
 
+/** An entry that maps a page, in a listing. */
 export const LEAF: RecordLayout = {
   prefix: "LEAF",
   className: "Leaf",
@@ -463,6 +471,7 @@ export const LEAF: RecordLayout = {
   ],
 };
 
+/** Every record of the walks. */
 export const RECORDS: readonly RecordLayout[] = [
   MEMORY,
   SLOT,

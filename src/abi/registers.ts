@@ -3,6 +3,7 @@ import type { BitLayout } from "./bits.js";
 
 const CONTROL_REGISTERS = 'SDM vol. 3, "Control Registers"';
 
+/** Bits of CR0 that paging depends on. */
 export const CR0: BitLayout = {
   prefix: "CR0",
   title: "CR0",
@@ -19,6 +20,7 @@ export const CR0: BitLayout = {
   ],
 };
 
+/** CR3 with 4-level and 5-level paging. */
 export const CR3: BitLayout = {
   prefix: "CR3",
   title: "CR3",
@@ -41,6 +43,7 @@ export const CR3_PAE: BitLayout = {
   fields: [{ name: "PDPT", low: 5, width: 27, meaning: "physical address of the page-directory-pointer table" }],
 };
 
+/** Bits of CR4 that paging depends on. */
 export const CR4: BitLayout = {
   prefix: "CR4",
   title: "CR4",
@@ -72,6 +75,7 @@ export const KEY_RIGHTS: BitLayout = {
   ],
 };
 
+/** Bits of IA32_EFER that paging depends on. */
 export const EFER: BitLayout = {
   prefix: "EFER",
   title: "IA32_EFER",
@@ -84,6 +88,7 @@ export const EFER: BitLayout = {
   ],
 };
 
+/** The extended-page-table pointer. */
 export const EPTP: BitLayout = {
   prefix: "EPTP",
   title: "Extended-page-table pointer",

@@ -15,6 +15,7 @@ export interface GenerationPart {
   readonly from: number;
 }
 
+/** The bits of an SPTE in the kernels of one era. */
 export interface SpteLayout {
   /** The first release that has it. */
   readonly era: string;

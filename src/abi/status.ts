@@ -1,6 +1,7 @@
 /** Outcomes of a walk. The numbers cross the Wasm boundary. */
 import type { BitLayout } from "./bits.js";
 
+/** How a translation ended. */
 export const Status = {
   /** Translated. */
   Ok: 0,

@@ -187,4 +187,5 @@ export const WORDS = {
   pkru: { ...word({ ...KEY_RIGHTS, fields: RIGHTS_OF_KEYS }, 32), title: "PKRU or IA32_PKRS" },
 } as const satisfies Readonly<Record<string, Word>>;
 
+/** The name of a word that can be decoded. */
 export type WordName = keyof typeof WORDS;

@@ -12,6 +12,7 @@ export interface KnownException {
   readonly name: string;
   /** One line for people. */
   readonly reason: string;
+  /** Whether it is about this vector. */
   applies(vector: WalkVector): boolean;
   readonly cpu: CpuFeatures;
 }

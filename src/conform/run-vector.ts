@@ -9,6 +9,7 @@ import { KNOWN_EXCEPTIONS } from "./exceptions.js";
 import { entryBytes, type VectorEntry, type WalkVector } from "./vector.js";
 import { VectorError } from "./vector-error.js";
 
+/** What one vector came to. */
 export interface VectorOutcome {
   readonly vector: WalkVector;
   readonly passed: boolean;

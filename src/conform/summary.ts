@@ -3,6 +3,7 @@ import type { PagingEngine } from "../api.js";
 import { runVector, type VectorOutcome } from "./run-vector.js";
 import type { WalkVector } from "./vector.js";
 
+/** What judging vectors came to. */
 export interface ConformanceSummary {
   passed: number;
   failed: number;
@@ -12,6 +13,7 @@ export interface ConformanceSummary {
   readonly failures: VectorOutcome[];
 }
 
+/** What is judged, and how much of it is kept. */
 export interface ConformanceOptions {
   /** How many failures are kept. Default 10. */
   readonly keepFailures?: number;

@@ -1,8 +1,10 @@
 /** Page-walk vectors: one JSON object a line says what a processor did with one access through given tables. */
 import { Fields } from "./fields.js";
 
+/** The paging mode of a vector. */
 export type VectorMode = "32bit" | "pae" | "4level" | "5level";
 
+/** An entry that is placed in memory, before and after. */
 export interface VectorEntry {
   readonly level: number;
   readonly gpa: bigint;
@@ -12,11 +14,13 @@ export interface VectorEntry {
   readonly afterAlt: bigint | undefined;
 }
 
+/** What the access gave. */
 export type VectorResult =
   | { readonly ok: true; readonly pa: bigint }
   | { readonly ok: false; readonly vector: 14; readonly errorCode: bigint; readonly cr2: bigint }
   | { readonly ok: false; readonly vector: 13; readonly errorCode: bigint };
 
+/** One access with its tables, as it was recorded. */
 export interface WalkVector {
   /** Line number in its file, from 1. */
   readonly line: number;

@@ -27,6 +27,7 @@ const WORDS = Object.keys(ResultLine).length;
 /** 4 GiB, the most that 32-bit linear memory can be. */
 const MAXIMUM_PAGES = 65536;
 
+/** Where a core lives. */
 export interface CoreOptions {
   /** The linear memory to work in, e.g. an emulator's own. Default: a new one that grows as needed. */
   readonly memory?: WasmMemory;

@@ -19,6 +19,7 @@ export { ResultFlag, ResultLine } from "./space/result-line.js";
 export { CoreSpace } from "./space/space.js";
 export { Core, type Region, type WasmSource };
 
+/** What a thread's core lives in. */
 export interface SharedOptions {
   /** A shared memory of 32 bits: `new WebAssembly.Memory({ initial, maximum, shared: true })`. */
   readonly memory: WasmMemory;

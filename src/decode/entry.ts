@@ -17,6 +17,7 @@ import { isUnknownValue, placeOf, type WordField, wordField } from "./fields.js"
 const R = bitOf(EPT, "R");
 const W = bitOf(EPT, "W");
 
+/** An entry of a paging structure in its fields. */
 export interface DecodedEntry {
   /** PML5E, PML4E, PDPTE, PDE or PTE. */
   readonly name: string;

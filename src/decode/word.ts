@@ -5,6 +5,7 @@ import { CR0, CR3, CR4, EFER } from "../abi/registers.js";
 import { WORDS, type Word, type WordName } from "../abi/words.js";
 import { isUnknownValue, placeOf, type WordField, wordField } from "./fields.js";
 
+/** A register, an error code or an exit qualification in its fields. */
 export interface DecodedWord {
   /** What the word is, as the manuals call it. */
   readonly title: string;

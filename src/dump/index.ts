@@ -1,7 +1,7 @@
 /** Memory dumps as random-access guest-physical memory. Nothing here needs Node; see node.ts and browser.ts for files. */
 export { type ByteSource, MemoryByteSource } from "./bytes/byte-source.js";
 export { CodecsNeededError, DumpError, InflationLimitError } from "./bytes/errors.js";
-export { SparseStore } from "./bytes/sparse-store.js";
+export { SparseStore, type SparseStoreOptions } from "./bytes/sparse-store.js";
 export type { CodecName, Codecs, Unpack } from "./codec/codec.js";
 export { loadCodecs } from "./codec/load.js";
 export type { Dump } from "./dump.js";

@@ -36,6 +36,7 @@ export interface FoundSpace {
   readonly kernelPart: bigint;
 }
 
+/** What a scan for address spaces may know beforehand. */
 export interface SpaceScanOptions {
   /** Paging modes to look for. Default: that of VMCOREINFO, where a note has it, else all. */
   readonly modes?: readonly InspectedMode[];

@@ -45,6 +45,7 @@ export interface Factor {
   readonly entryAddress?: bigint;
 }
 
+/** One check that a walk made, and how it ended. */
 export interface Check {
   readonly name: CheckName;
   readonly passed: boolean;
@@ -67,6 +68,7 @@ export interface CodeBit {
   readonly reason: string;
 }
 
+/** Why an access ended as it did, check by check. */
 export interface Explanation {
   readonly walk: Walk;
   /** Every check that was made, in order. */

@@ -2,4 +2,11 @@
 export { scenarios } from "./arbitrary.js";
 export { compareEngines, type Outcome, runScenario, type ScenarioSetup, withScenario } from "./compare.js";
 export { type Finding, fuzzRound } from "./round.js";
-export { type AccessStep, type EntryWrite, formatScenario, type Scenario, type SecondStage } from "./scenario.js";
+export {
+  type AccessStep,
+  type EntryWrite,
+  formatScenario,
+  type Scenario,
+  type SecondStage,
+  type SlotRange,
+} from "./scenario.js";

@@ -14,16 +14,19 @@ export interface AccessStep {
   readonly access: number;
 }
 
+/** A slot of the guest memory. */
 export interface SlotRange {
   readonly gpa: bigint;
   readonly size: number;
   readonly readOnly: boolean;
 }
 
+/** The second stage of a scenario. */
 export type SecondStage =
   | { readonly kind: "ept"; readonly config: EptConfig }
   | { readonly kind: "npt"; readonly config: NptConfig };
 
+/** Tables, registers and accesses that both engines are asked about. */
 export interface Scenario {
   readonly slots: readonly SlotRange[];
   readonly entries: readonly EntryWrite[];

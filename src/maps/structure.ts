@@ -25,6 +25,7 @@ const MAPPINGS_PER_VISIT = 16;
 /** Entries looked at when cycles behind shared tables are searched, before the tables are refused as too entangled. */
 const CYCLE_SEARCH_BUDGET = 50_000_000;
 
+/** Limits of an inspection. */
 export interface StructureOptions {
   /** More leaves than this are refused, aliases counted as often as they are reached. Default 100 million,
    * and fewer where most are aliases. Paths to tables are limited to a sixteenth of it. */
@@ -35,6 +36,7 @@ export interface StructureOptions {
   readonly allowCycles?: boolean;
 }
 
+/** What a set of tables is made of. */
 export interface TableStructureSummary {
   readonly mode: PagingMode;
   /** Leaves, aliases counted as often as they are reached, by page size in bytes; sizes without a leaf are left out. */
@@ -49,6 +51,7 @@ export interface TableStructureSummary {
   readonly executeDisableSeen: boolean;
 }
 
+/** What selects the tables. */
 export interface StructureRegisters {
   readonly cr0: bigint;
   readonly cr3: bigint;

@@ -1,5 +1,6 @@
 /** `x86-paging/mmu`: a model of KVM's shadow MMU in which every root is an ordinary shadow page. */
 
+export type { KernelRuleName } from "../abi/kernel-rules.js";
 export type { ControlRegisters } from "../registers/control-registers.js";
 export type { FlushRange, PendingFlush } from "./changes/flushes.js";
 export type {
@@ -24,8 +25,9 @@ export {
   type InjectedFault,
   type WalkOutcome,
 } from "./faults/outcome.js";
+export type { PreFaulted } from "./faults/pre-fault-memory.js";
 export type { CounterName } from "./inspect/counters.js";
-export type { AuditProblem } from "./inspect/problem.js";
+export type { AuditProblem, Invariant } from "./inspect/problem.js";
 export type { ShadowPage } from "./inspect/snapshot.js";
 export type { Cpu } from "./machine/cpu.js";
 export type { Machine } from "./machine/machine.js";

@@ -38,6 +38,7 @@ import { enterGuest } from "./roots/root-requests.js";
 
 export type { ControlRegisters } from "../registers/control-registers.js";
 
+/** A virtual processor: faults, register writes, invalidations, nested entries. */
 export class Vcpu {
   readonly id: number;
   #cpu: Cpu;
@@ -73,14 +74,17 @@ export class Vcpu {
     return this.#cpu;
   }
 
+  /** Its control registers, in guest mode L2's. */
   get registers(): ControlRegisters {
     return this.#cpu.controlRegisters;
   }
 
+  /** Whether it runs a nested guest. */
   get inGuestMode(): boolean {
     return this.#cpu.inGuestMode;
   }
 
+  /** Whether it is in system-management mode. */
   get inSmm(): boolean {
     return this.#cpu.inSmm;
   }

@@ -1,6 +1,8 @@
 /** KVM recordings and kernel trace text: read, replay, compare. For Node: recordings are folders. */
 
+export type { EventDifference } from "./compare/event-comparator.js";
 export { IGNORED_FIELDS, RULES, type Rule, RuleCounts } from "./compare/rules.js";
+export type { StateDifference } from "./compare/state-comparator.js";
 export * from "./diff/diff.js";
 export type { StepLinesOptions } from "./diff/step-lines.js";
 export * from "./format/error.js";
@@ -9,6 +11,7 @@ export { findRecordings } from "./format/find-recordings.js";
 export type { MemoryImage } from "./format/memory-image.js";
 export { readRecording } from "./format/reader.js";
 export type * from "./format/recording.js";
+export type * from "./format/state.js";
 export {
   normalizeAddresses,
   parseEvent,

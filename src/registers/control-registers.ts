@@ -5,6 +5,7 @@
 import { bitOf, CR0 as CR0_TABLE, CR3, CR4 as CR4_TABLE, EFER as EFER_TABLE } from "../abi/index.js";
 import { GeneralProtectionError } from "../errors.js";
 
+/** The control registers that paging depends on. */
 export interface ControlRegisters {
   readonly cr0: bigint;
   readonly cr3: bigint;

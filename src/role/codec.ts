@@ -13,6 +13,7 @@ export interface RoleWords {
 /** Field values by name. */
 export type RoleFields = Readonly<Record<string, number>>;
 
+/** One half of a role in its fields. */
 export interface DecodedWord {
   /** Every field of the layout, zero ones included, lowest bit first. */
   readonly fields: RoleFields;
@@ -20,6 +21,7 @@ export interface DecodedWord {
   readonly unknown: number;
 }
 
+/** A role word in its fields. */
 export interface DecodedRole {
   readonly base: DecodedWord;
   readonly ext?: DecodedWord;

@@ -11,6 +11,7 @@ export interface LostField {
   readonly value: number;
 }
 
+/** A role in another kernel's layout, and what was lost on the way. */
 export interface RoleConversion {
   readonly role: RoleWords;
   /** Source fields whose value cannot be read back from the target. */

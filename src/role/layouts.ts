@@ -10,8 +10,10 @@ import { roleField as f } from "./fields.js";
 
 /** Names of the eras: the first kernel release with that layout, or "project". */
 export const ERAS = ["5.0", "5.1", "5.7", "5.14", "5.17", "5.19", "6.14", "7.2", "project"] as const;
+/** The first release of each layout. */
 export type Era = (typeof ERAS)[number];
 
+/** The bits of a role in the kernels of one era. */
 export interface RoleLayout {
   readonly era: Era;
   /** Which kernels use it. */

@@ -12,33 +12,55 @@ const shift = (name: string, layout: BitLayout = PROJECT_ROLE): number => fieldO
 
 /** In-place masks of the fields. */
 export const ROLE_LEVEL = mask("level");
+/** The bit `has_4_byte_gpte`. */
 export const ROLE_4_BYTE_GPTE = mask("has_4_byte_gpte");
+/** The bits of `quadrant`. */
 export const ROLE_QUADRANT = mask("quadrant");
+/** The bit `direct`. */
 export const ROLE_DIRECT = mask("direct");
+/** The bits of `access`. */
 export const ROLE_ACCESS = mask("access");
+/** The bit `invalid`. */
 export const ROLE_INVALID = mask("invalid");
+/** The bit `efer_nx`. */
 export const ROLE_EFER_NX = mask("efer_nx");
+/** The bit `cr0_wp`. */
 export const ROLE_CR0_WP = mask("cr0_wp");
+/** The bit `smep_andnot_wp`. */
 export const ROLE_SMEP_ANDNOT_WP = mask("smep_andnot_wp");
+/** The bit `smap_andnot_wp`. */
 export const ROLE_SMAP_ANDNOT_WP = mask("smap_andnot_wp");
+/** The bit `ad_disabled`. */
 export const ROLE_AD_DISABLED = mask("ad_disabled");
+/** The bit `guest_mode`. */
 export const ROLE_GUEST_MODE = mask("guest_mode");
+/** The bit `level_promoted`. */
 export const ROLE_LEVEL_PROMOTED = mask("level_promoted");
+/** The bit `pae_root`. */
 export const ROLE_PAE_ROOT = mask("pae_root");
+/** The bits of `guest_level`. */
 export const ROLE_GUEST_LEVEL = mask("guest_level");
 /** Bits 31:24; `mask` is unsigned, so is this. */
 export const ROLE_SMM = mask("smm");
 
+/** Lowest bit of `level`. */
 export const ROLE_LEVEL_SHIFT = shift("level");
+/** Lowest bit of `quadrant`. */
 export const ROLE_QUADRANT_SHIFT = shift("quadrant");
+/** Lowest bit of `access`. */
 export const ROLE_ACCESS_SHIFT = shift("access");
+/** Lowest bit of `guest_level`. */
 export const ROLE_GUEST_LEVEL_SHIFT = shift("guest_level");
+/** Lowest bit of `smm`. */
 export const ROLE_SMM_SHIFT = shift("smm");
 
 /** Rights in the access field. */
 export const ACC_EXEC = Number(bitOf(ACC, "EXEC"));
+/** `access`: write. */
 export const ACC_WRITE = Number(bitOf(ACC, "WRITE"));
+/** `access`: user. */
 export const ACC_USER = Number(bitOf(ACC, "USER"));
+/** `access`: everything. */
 export const ACC_ALL = ACC_EXEC | ACC_WRITE | ACC_USER;
 
 /** Paging level of the page, 0 to 5. */
@@ -66,30 +88,37 @@ export function roleSmm(role: number): number {
   return role >>> ROLE_SMM_SHIFT;
 }
 
+/** Whether the page shadows no table: its gfns are linear in its entries. */
 export function roleIsDirect(role: number): boolean {
   return (role & ROLE_DIRECT) !== 0;
 }
 
+/** Whether the page is zapped and waits for its last root reference. */
 export function roleIsInvalid(role: number): boolean {
   return (role & ROLE_INVALID) !== 0;
 }
 
+/** Whether the shadowed table has entries of 4 bytes. */
 export function roleHas4ByteGpte(role: number): boolean {
   return (role & ROLE_4_BYTE_GPTE) !== 0;
 }
 
+/** Whether the page stands above the guest's own levels. */
 export function roleIsPromoted(role: number): boolean {
   return (role & ROLE_LEVEL_PROMOTED) !== 0;
 }
 
+/** Whether the page is the four-entry root of a PAE shadow table. */
 export function roleIsPaeRoot(role: number): boolean {
   return (role & ROLE_PAE_ROOT) !== 0;
 }
 
+/** Whether its entries have no accessed and dirty bits. */
 export function roleIsAdDisabled(role: number): boolean {
   return (role & ROLE_AD_DISABLED) !== 0;
 }
 
+/** Whether it serves a nested guest. */
 export function roleIsGuestMode(role: number): boolean {
   return (role & ROLE_GUEST_MODE) !== 0;
 }

@@ -7,6 +7,7 @@ import { isAccessTracked, isMmio, isPresentIn, type MmioSpte, mmioOf, presentBit
 import { spteLayoutOfKernel } from "./layouts.js";
 import { bitRange, eptMasks, legacyMasks, type SpteFormat, type SpteMasks } from "./masks.js";
 
+/** What an SPTE is. */
 export type SpteKind =
   /** Stands for nothing: all zero, since Linux 6.10 bit 63 alone. */
   | "none"
@@ -27,6 +28,7 @@ export type SpteKind =
   /** Not zero, not present and none of the above: no kernel stores it. */
   | "not-present";
 
+/** What an SPTE grants. */
 export interface SpteRights {
   readonly read: boolean;
   readonly write: boolean;
@@ -37,6 +39,7 @@ export interface SpteRights {
   readonly userExecute?: boolean;
 }
 
+/** An SPTE in its fields. */
 export interface DecodedSpte {
   readonly word: bigint;
   readonly kind: SpteKind;
@@ -51,6 +54,7 @@ export interface DecodedSpte {
   readonly unknown: bigint;
 }
 
+/** Where an SPTE stands, and in which kernel. */
 export interface DecodeOptions {
   /** Whose entry it is: "mainline", or a release from 4.19 (see `spteLayoutOfKernel`). Default "6.1". */
   readonly kernel?: string;

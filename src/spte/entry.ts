@@ -4,6 +4,7 @@ import { NONPRESENT_OR_RSVD_BITS, SPTE_AD } from "../abi/spte.js";
 import { SPTE_6_1, type SpteLayout } from "../abi/spte-layout.js";
 import type { SpteMasks } from "./masks.js";
 
+/** What an MMIO SPTE holds. */
 export interface MmioSpte {
   /** Guest frame number. */
   readonly gfn: bigint;

@@ -6,6 +6,7 @@ import { adType, isAccessTracked, isMmio, isPresentIn, savedBits } from "./entry
 import type { SpteMasks } from "./masks.js";
 import { type ReservedBits, reservedBitsSet } from "./reserved.js";
 
+/** A rule that an SPTE breaks. */
 export interface SpteCheck {
   readonly masks: SpteMasks;
   /** Level of the table that holds the entry, 1 to 5. */

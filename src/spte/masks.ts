@@ -11,6 +11,7 @@ import { ConfigError } from "../errors.js";
 /** "shadow" and "npt" share the legacy format and differ only in what the tables translate. */
 export type SpteFormat = "shadow" | "npt" | "ept";
 
+/** KVM's shadow_*_mask values. */
 export interface SpteMasks {
   /** User right; read right in EPT, 0n in that of Linux 7.2. */
   readonly user: bigint;
@@ -53,6 +54,7 @@ export interface SpteMasks {
   readonly physBits: number;
 }
 
+/** What decides the masks of both formats. */
 export interface MaskOptions {
   /** Host MAXPHYADDR as CPUID reports it, bits that encryption takes included; 32 to 52. */
   readonly physBits: number;
@@ -71,6 +73,7 @@ export interface MaskOptions {
   readonly layout?: SpteLayout;
 }
 
+/** What decides the masks of EPT. */
 export interface EptMaskOptions extends MaskOptions {
   /** Accessed and dirty bits in EPT entries. Default true. */
   readonly accessedDirty?: boolean;

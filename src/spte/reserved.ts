@@ -108,6 +108,7 @@ export interface ReservedBits {
   readonly badMemtypeRights: bigint;
 }
 
+/** What decides reserved bits of legacy entries. */
 export interface LegacyReservedOptions {
   /** Levels of the shadow tables, 3 to 5. */
   readonly rootLevel: number;
@@ -132,6 +133,7 @@ export function legacyReserved(masks: SpteMasks, options: LegacyReservedOptions)
   return { bits: [all.slice(0, LEVELS), all.slice(LEVELS)], badMemtypeRights: 0n };
 }
 
+/** What decides reserved bits of EPT entries. */
 export interface EptReservedOptions {
   /** Execute-only entries are allowed: where L1's own EPT may have them. */
   readonly executeOnly: boolean;

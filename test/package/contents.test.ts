@@ -1,4 +1,6 @@
 /** What the packed package contains, and that its types and entries are right. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ENTRIES, EXPORTED, type PackedFile, pack, ROOT, runTool, temporaryFolder } from "./packed.js";
 
@@ -18,6 +20,12 @@ describe("the packed package", () => {
     expect(ENTRIES.map(({ name }) => name)).toEqual(
       expect.arrayContaining(["x86-paging", "x86-paging/reference", "x86-paging/dump", "x86-paging/dump/node"]),
     );
+  });
+
+  it("has a reference page for every module", () => {
+    const { entryPoints } = JSON.parse(readFileSync(join(ROOT, "scripts", "reference", "typedoc.json"), "utf8"));
+    const sources = ENTRIES.map(({ file }) => file.replace(/^dist(.*)\.js$/, "../../src$1.ts"));
+    expect([...entryPoints].sort()).toEqual(sources.sort());
   });
 
   it("has nothing but what is built, examples and documents", () => {

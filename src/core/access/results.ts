@@ -28,6 +28,7 @@ export interface MemoryFailure {
   readonly pa: bigint;
 }
 
+/** Why an access by linear address ended early. */
 export type AccessFailure = FaultFailure | MemoryFailure;
 
 /** All `done` bytes were copied. */
@@ -36,9 +37,11 @@ export interface AccessDone {
   readonly done: number;
 }
 
+/** What a read or write of bytes came to. */
 export type CopyResult = AccessDone | AccessFailure;
 /** With the bytes that were read: `done` of them. */
 export type ReadResult = CopyResult & { readonly bytes: Uint8Array };
+/** What a read of one value came to. */
 export type ValueResult<T> = { readonly ok: true; readonly value: T } | AccessFailure;
 /** With what was read in front of the NUL or of the byte that failed; `terminated` is false then. `done` counts the NUL. */
 export type TextResult = CopyResult & GuestText;

@@ -161,18 +161,22 @@ export class SpaceMemory {
     return runs;
   }
 
+  /** Little-endian, across pages too. A fault or a device is a result, not an exception. */
   readU8(address: U64, access: number = Access.Read): ValueResult<number> {
     return this.#value(this.fast.readU8(this.#high(address, access), lowHalf(address), access));
   }
 
+  /** Little-endian, across pages too. A fault or a device is a result, not an exception. */
   readU16(address: U64, access: number = Access.Read): ValueResult<number> {
     return this.#value(this.fast.readU16(this.#high(address, access), lowHalf(address), access));
   }
 
+  /** Little-endian, across pages too. A fault or a device is a result, not an exception. */
   readU32(address: U64, access: number = Access.Read): ValueResult<number> {
     return this.#value(this.fast.readU32(this.#high(address, access), lowHalf(address), access));
   }
 
+  /** Little-endian, across pages too. A fault or a device is a result, not an exception. */
   readU64(address: U64, access: number = Access.Read): ValueResult<bigint> {
     const lower = this.fast.readU64(this.#high(address, access), lowHalf(address), access);
     if (lower < 0) return this.fast.failure!;
@@ -186,12 +190,14 @@ export class SpaceMemory {
     return this.#written(this.fast.writeU8(high, lowHalf(address), value, access), 1);
   }
 
+  /** Little-endian, across pages too. A fault or a device is a result, not an exception. */
   writeU16(address: U64, value: number, access: number = Access.Write): CopyResult {
     checkInteger(value, 0, 0xffff, "value", RangeError);
     const high = this.#high(address, writing(access));
     return this.#written(this.fast.writeU16(high, lowHalf(address), value, access), 2);
   }
 
+  /** Little-endian, across pages too. A fault or a device is a result, not an exception. */
   writeU32(address: U64, value: number, access: number = Access.Write): CopyResult {
     toU32(value, "value");
     const high = this.#high(address, writing(access));

@@ -27,6 +27,7 @@ import { PhysicalValues } from "./values.js";
 /** 32 MiB. */
 const DEFAULT_CACHED_PAGES = 8192;
 
+/** RAM slots, or a source of pages. */
 export interface CoreMemoryConfig {
   readonly slots?: readonly CoreSlotConfig[];
   readonly source?: PageSource;
@@ -307,6 +308,7 @@ export class CoreMemory extends PhysicalValues implements GuestMemory, Releasabl
     this.#dependents.add(dependent);
   }
 
+  /** @internal A space is done with the memory. */
   detach(dependent: Dependent): void {
     this.#dependents.delete(dependent);
   }

@@ -16,37 +16,45 @@ export abstract class PhysicalValues {
   abstract read(gpa: U64, length: number): Uint8Array;
   abstract write(gpa: U64, data: Uint8Array): void;
 
+  /** Little-endian, at any alignment. Throws MemoryRangeError outside of the memory. */
   readU8(gpa: U64): number {
     return this.#view(gpa, 1).getUint8(0);
   }
 
+  /** Little-endian, at any alignment. Throws MemoryRangeError outside of the memory. */
   readU16(gpa: U64): number {
     return this.#view(gpa, 2).getUint16(0, true);
   }
 
+  /** Little-endian, at any alignment. Throws MemoryRangeError outside of the memory. */
   readU32(gpa: U64): number {
     return this.#view(gpa, 4).getUint32(0, true);
   }
 
+  /** Little-endian, at any alignment. Throws MemoryRangeError outside of the memory. */
   readU64(gpa: U64): bigint {
     return this.#view(gpa, 8).getBigUint64(0, true);
   }
 
+  /** Little-endian, at any alignment. Throws MemoryRangeError outside of the memory. */
   writeU8(gpa: U64, value: number): void {
     this.write(gpa, Uint8Array.of(checkInteger(value, 0, 0xff, "value", RangeError)));
   }
 
+  /** Little-endian, at any alignment. Throws MemoryRangeError outside of the memory. */
   writeU16(gpa: U64, value: number): void {
     const checked = checkInteger(value, 0, 0xffff, "value", RangeError);
     this.write(gpa, Uint8Array.of(checked, checked >> 8));
   }
 
+  /** Little-endian, at any alignment. Throws MemoryRangeError outside of the memory. */
   writeU32(gpa: U64, value: number): void {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, toU32(value, "value"), true);
     this.write(gpa, bytes);
   }
 
+  /** Little-endian, at any alignment. Throws MemoryRangeError outside of the memory. */
   writeU64(gpa: U64, value: bigint): void {
     const bytes = new Uint8Array(8);
     new DataView(bytes.buffer).setBigUint64(0, toU64(value, "value"), true);

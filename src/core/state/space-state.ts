@@ -21,6 +21,7 @@ import { fillTlb, readTlb, type SavedTlb, writeTlb } from "./tlb-state.js";
 /** A saved state: a buffer, or a view of one. */
 export type State = ArrayBufferLike | ArrayBufferView;
 
+/** What a restored space is given anew. */
 export interface CreateSpaceOptions {
   /** Where the saved space had a second stage: the one of now. */
   readonly secondStage?: AddressSpace;

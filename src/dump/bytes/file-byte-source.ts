@@ -48,6 +48,7 @@ export class FileByteSource implements ByteSource {
     return done;
   }
 
+  /** Closes the file; a second call does nothing. */
   close(): void {
     closeSync(this.#descriptor);
   }

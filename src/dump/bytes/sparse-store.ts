@@ -31,6 +31,7 @@ export class MemoryPages implements PageStorage {
   }
 }
 
+/** Limits of what a store keeps, and where. */
 export interface SparseStoreOptions {
   /** Most bytes that may be appended. Default: no limit. */
   readonly limit?: number;

@@ -1,6 +1,7 @@
 /** What a reader of one format finds out about a dump. */
 import type { DumpMemory } from "../memory/dump-memory.js";
 
+/** What a dump's content is, by its own signature; "raw" has none. */
 export type DumpFormat = "elf" | "kdump" | "lime" | "avml" | "xen" | "vmware" | "microsoft" | "raw";
 
 /** The machine that a header names. QEMU writes x86_64 in an ELF header if and only if the first processor was in long mode. */

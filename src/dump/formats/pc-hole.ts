@@ -4,8 +4,10 @@ import { DumpError } from "../bytes/errors.js";
 
 /** Where the hole begins: as these machines have it, or an address. */
 export type PcHole = PcMachine | bigint;
+/** A machine whose hole below 4 GiB is known. */
 export type PcMachine = "pc" | "q35" | "vmware";
 
+/** The machines whose hole below 4 GiB is known. */
 export const PC_MACHINES: readonly PcMachine[] = ["pc", "q35", "vmware"];
 
 /** Where RAM goes on. */

@@ -33,6 +33,7 @@ export interface EncryptionHooks {
   encrypt(hostAddress: bigint): void;
 }
 
+/** GPA bits that are no part of a page's number: aliases of one gfn. */
 export interface AliasConfig {
   /**
    * The bits that tell aliases apart, as a mask over guest-physical addresses; 0 for none. Bits 32 to 51, above what
@@ -50,6 +51,7 @@ export interface AliasConfig {
 /** The SPTE masks of a VM, of a kernel that it can have; its physical bits are a setting of their own (`hostPhysicalBits`). */
 export type VmMasks = Omit<SpteMasks, "physBits" | "xUser" | "mmioStored" | "mmioZero">;
 
+/** What a VM is made of: its processor, its tables and its kernel's rules. */
 export interface VirtualMachineConfig extends KernelConfig {
   /** Default: those of the format for the host's physical bits; for EPT with accessed and dirty bits and execute-only. */
   readonly masks?: VmMasks;

@@ -39,6 +39,7 @@ export interface NestedEptFormat {
 
 const NONE: readonly bigint[] = Array.from({ length: 10 }, () => 0n);
 
+/** One of a vCPU's MMU contexts: its role, its root and the roots before it. */
 export class PagingContext {
   #cpu: CpuRole = { base: 0, ext: 0 };
   #root = 0;
@@ -66,6 +67,7 @@ export class PagingContext {
     return this.name === "guest_mmu";
   }
 
+  /** The processor's state that the context was made for. */
   get cpuRole(): CpuRole {
     return this.#cpu;
   }
@@ -75,26 +77,32 @@ export class PagingContext {
     return this.#root;
   }
 
+  /** Levels of the guest's tables. */
   get guestLevel(): number {
     return roleLevel(this.#cpu.base);
   }
 
+  /** The guest's root, as CR3 or nCR3 or EPTP has it. */
   get pgd(): bigint {
     return this.core.space.cr3;
   }
 
+  /** Of the next role that is set. */
   set pgd(value: bigint) {
     this.core.setRoot(value);
   }
 
+  /** The four PDPTEs of PAE paging. */
   get pdptes(): bigint[] {
     return this.core.pdptes;
   }
 
+  /** As MOV to CR3 loads them. */
   set pdptes(values: readonly bigint[]) {
     this.core.pdptes = values;
   }
 
+  /** Sets PKRU for the walks of the context. */
   setPkru(pkru: number): void {
     this.core.space.pkru = pkru;
     if (this.guestLevel !== 0) this.core.configure();
@@ -174,6 +182,7 @@ export class PagingContext {
     return this.core.mmu.format === SHADOW_CODES.FORMAT_EPT;
   }
 
+  /** Whether supervisor writes heed read-only pages. */
   get writeProtect(): boolean {
     return (this.#cpu.base & ROLE_CR0_WP) !== 0;
   }

@@ -69,8 +69,10 @@ export type FaultOutcome =
   | { readonly result: "emulate"; readonly unprotected?: boolean; readonly writeProtected?: true }
   | ({ readonly result: "inject" } & InjectedFault);
 
+/** A guest-physical address, or the fault that the guest gets. */
 export type WalkOutcome = { readonly ok: true; readonly gpa: bigint } | ({ readonly ok: false } & InjectedFault);
 
+/** What is known of a fault beside its address and code. */
 export interface FaultOptions {
   /** The access interrupted the delivery of an event: a shadowed table that it hits is given up first. Default false. */
   readonly eventDelivery?: boolean;

@@ -20,6 +20,7 @@ export type Invariant =
   | "page map"
   | "tdp tree";
 
+/** What an audit found wrong. */
 export interface AuditProblem {
   readonly invariant: Invariant;
   /** Header of the page that breaks it; 0 where it is a counter of the VM. */

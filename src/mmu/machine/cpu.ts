@@ -21,6 +21,7 @@ export interface CpuHome extends RootUsers {
 
 const CONTEXTS = ["root_mmu", "guest_mmu", "nested_mmu"] as const;
 
+/** A vCPU as data: its registers and its MMU contexts. */
 export class Cpu {
   readonly core: VcpuCore;
   /** The guest's own context, and L1's while it runs its nested guest. */
@@ -72,10 +73,12 @@ export class Cpu {
     this.inSmm = false;
   }
 
+  /** Its control registers. */
   get registers(): PagingRegisters {
     return this.#registers;
   }
 
+  /** Without checks and without effects on the contexts. */
   set registers(registers: PagingRegisters) {
     this.#registers = registers;
     this.core.record.pae = registers.cr4 & CR4.pae ? 1 : 0;
@@ -87,6 +90,7 @@ export class Cpu {
     return { cr0: BigInt(cr0), cr3, cr4: BigInt(cr4), efer: BigInt(efer) };
   }
 
+  /** Whether it is in system-management mode. */
   get inSmm(): boolean {
     return this.#smm;
   }
@@ -103,6 +107,7 @@ export class Cpu {
     return this.#smm ? 1 : 0;
   }
 
+  /** Its contexts that are in use. */
   get contexts(): readonly PagingContext[] {
     return [this.rootMmu, this.guestMmu, this.nestedMmu];
   }
@@ -119,10 +124,12 @@ export class Cpu {
     return this.walkMmu === this.nestedMmu;
   }
 
+  /** The state of its registers that decides roles. */
   get role(): CpuRole {
     return cpuRole(this.#registers, this.roleMode);
   }
 
+  /** The modes that are part of every role. */
   get roleMode(): { readonly smm: boolean; readonly guestMode: boolean } {
     return { smm: this.#smm, guestMode: this.inGuestMode };
   }

@@ -36,6 +36,7 @@ export interface PageName {
   readonly low: number;
 }
 
+/** A VM as data: memory, pages, tables and vCPUs. */
 export class Machine implements CpuHome, HostPagesHome, VmFormats {
   /** @internal What it was made of, as it was then. */
   readonly config: VirtualMachineConfig;
@@ -162,6 +163,7 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     this.pages.caches.hold();
   }
 
+  /** Gives back what it holds of the core's memory. */
   letGo(): void {
     this.pages.caches.letGo();
   }
@@ -228,6 +230,7 @@ export class Machine implements CpuHome, HostPagesHome, VmFormats {
     return checkAliases(config, { guestPhysicalBits, hostPhysicalBits, tdp: this.tdp, executeOnly: this.#executeOnly });
   }
 
+  /** Sets which GPA bits are aliases. */
   applyAliases({ mask, executeOnly }: Required<AliasConfig>): void {
     this.limits = { ...this.limits, aliasMask: mask, executeOnlyAliases: executeOnly };
     this.slots.aliasMask = mask >> 12n;

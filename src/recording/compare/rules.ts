@@ -22,6 +22,7 @@ export const RULES = {
   "special-root-extra": "special roots (c): promoted and pae_root pages that exist only here",
 } as const;
 
+/** The name of a rule by which a difference is none. */
 export type Rule = keyof typeof RULES;
 
 /** What a snapshot or an event holds and nobody compares, with the reason. */
@@ -39,14 +40,17 @@ export const IGNORED_FIELDS: Readonly<Record<string, string>> = {
 export class RuleCounts {
   readonly #counts = new Map<Rule, number>();
 
+  /** Counts a use of a rule. */
   use(rule: Rule, times = 1): void {
     this.#counts.set(rule, (this.#counts.get(rule) ?? 0) + times);
   }
 
+  /** How often a rule was used. */
   get(rule: Rule): number {
     return this.#counts.get(rule) ?? 0;
   }
 
+  /** Adds another's counts. */
   add(other: RuleCounts): void {
     for (const [rule, count] of other.#counts) this.use(rule, count);
   }

@@ -14,6 +14,7 @@ import type { AdHistory } from "./ad-history.js";
 import { PageNames, pageKey } from "./page-names.js";
 import type { RuleCounts } from "./rules.js";
 
+/** A part of the state that is not as recorded. */
 export interface StateDifference {
   readonly kind: "state";
   /** What differs: `page gfn 106 role 3701 [5]`, `root_mmu.root_role`. */

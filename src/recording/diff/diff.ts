@@ -21,6 +21,7 @@ export interface StepDiff {
   readonly state: readonly LineDifference[];
 }
 
+/** How two recordings of one scenario differ, step by step. */
 export interface RecordingDiff {
   /** Steps that both have. */
   readonly steps: number;

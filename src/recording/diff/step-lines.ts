@@ -22,6 +22,7 @@ export interface StepLines {
   readonly state: readonly string[];
 }
 
+/** What of a step becomes lines. */
 export interface StepLinesOptions {
   /** Probes too, which not every recorder has. */
   readonly probes?: boolean;

@@ -169,6 +169,7 @@ export const INPUT_EVENTS = {
   kvm_test_age_hva: { hva: "u64" },
 } as const satisfies Readonly<Record<string, Fields>>;
 
+/** The fields of every event, by its name. */
 export const EVENTS = { ...TRACE_EVENTS, ...PROBE_EVENTS, ...INPUT_EVENTS } as const;
 
 type ValueOf<K> = K extends "u32" ? number : K extends "text" ? string : bigint;
@@ -180,7 +181,9 @@ type EventUnion<T extends Readonly<Record<string, Fields>>, Emitted extends bool
   };
 }[keyof T & string];
 
+/** An event of the kernel's own trace points. */
 export type TraceEvent = EventUnion<typeof TRACE_EVENTS, true>;
+/** An event of a probe on a kernel function. */
 export type ProbeEvent = EventUnion<typeof PROBE_EVENTS, true>;
 
 /** What a target emits: values as the kernel would have recorded them, kernel pointers left out. */
@@ -189,17 +192,22 @@ export type MmuEvent = TraceEvent | ProbeEvent;
 /** What a recording holds. */
 export type RecordedEvent = EventUnion<typeof EVENTS, false>;
 
+/** The name of an event. */
 export type EventKind = keyof typeof EVENTS;
+/** The event of that name. */
 export type EventOf<K extends EventKind> = Extract<RecordedEvent, { readonly ev: K }>;
 
+/** Whether that is the name of an event that recordings have. */
 export function isEventKind(name: string): name is EventKind {
   return Object.hasOwn(EVENTS, name);
 }
 
+/** Whether that is the name of one of the kernel's own trace events. */
 export function isTraceEvent(kind: string): kind is keyof typeof TRACE_EVENTS {
   return Object.hasOwn(TRACE_EVENTS, kind);
 }
 
+/** Whether that is the name of a probe's event. */
 export function isProbeEvent(kind: string): kind is keyof typeof PROBE_EVENTS {
   return Object.hasOwn(PROBE_EVENTS, kind);
 }

@@ -5,6 +5,7 @@ import type { RecordedEvent } from "./events.js";
 import type { MemoryImage } from "./memory-image.js";
 import type { ControlRegisters, MmuContextState, RecordedMasks, SlotInput } from "./state.js";
 
+/** The guest's paging mode: long mode with 4 or 5 levels, PAE, 32-bit without and with PSE, no paging. */
 export type GuestMode = "lm4" | "lm5" | "pae" | "32" | "32pse" | "nopg";
 
 /** A CPUID bit that the VMM changed before it gave the table to the guest. */
@@ -16,6 +17,7 @@ export interface CpuidEdit {
   readonly set: number;
 }
 
+/** How the VM was configured. */
 export interface RecordingConfig {
   /** The recorded kernel. */
   readonly kernel: Kernel;
@@ -55,6 +57,7 @@ export interface PfnRun {
   readonly count: number;
 }
 
+/** A word of guest memory that a step changed. */
 export interface MemoryChange {
   readonly gpa: bigint;
   readonly before: bigint;
@@ -105,6 +108,7 @@ export interface NestedStep {
   readonly eptp: bigint | undefined;
 }
 
+/** A step in which a vCPU ran. */
 export interface GuestStep extends StepBase {
   readonly kind: "guest";
   readonly vcpu: number;
@@ -126,10 +130,12 @@ export interface GuestStep extends StepBase {
   readonly invept: number | undefined;
 }
 
+/** A step in which the VM monitor did something. */
 export interface VmmStep extends StepBase {
   readonly kind: "vmm";
 }
 
+/** One step of a scenario. */
 export type Step = GuestStep | VmmStep;
 
 /** A root page outside the hash (mmu->pae_root, pml4_root, pml5_root). */
@@ -138,12 +144,14 @@ export interface SpecialRoot {
   readonly entries: ReadonlyMap<number, bigint>;
 }
 
+/** An MMU context as it was after a step. */
 export interface RecordedContext extends MmuContextState {
   readonly paeRoot: SpecialRoot | undefined;
   readonly pml4Root: SpecialRoot | undefined;
   readonly pml5Root: SpecialRoot | undefined;
 }
 
+/** A shadow page as it was after a step. */
 export interface RecordedPage {
   readonly hpa: bigint;
   readonly role: number;
@@ -179,6 +187,7 @@ export interface Snapshot {
   readonly tdpPages: number | undefined;
 }
 
+/** One scenario on one configuration, with all that was recorded. */
 export interface Recording {
   /** Folder, as it was given. */
   readonly path: string;

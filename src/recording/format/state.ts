@@ -187,6 +187,7 @@ export interface MmuContextState {
   readonly pdptrs: readonly bigint[];
 }
 
+/** What a recording has of the MMU after a step. */
 export interface MmuState {
   readonly rootMmu: MmuContextState;
   readonly guestMmu?: MmuContextState;

@@ -32,8 +32,10 @@ export interface ResultDifference {
   readonly replayed: string;
 }
 
+/** What differs: an event, a part of the state, or a result. */
 export type Difference = EventDifference | StateDifference | ResultDifference;
 
+/** A difference and where it is. */
 export interface StepDifference {
   /** Number of the step in the recording. */
   readonly step: number;
@@ -41,6 +43,7 @@ export interface StepDifference {
   readonly difference: Difference;
 }
 
+/** What one recording's replay came to. */
 export interface ReplayReport {
   readonly recording: Recording;
   readonly steps: number;
@@ -57,6 +60,7 @@ export interface ReplayReport {
   readonly failure: { readonly step: number; readonly error: unknown } | undefined;
 }
 
+/** What a replay compares, and on what. */
 export interface ReplayOptions {
   /** Give up after this many differences. Default: no limit. */
   readonly limit?: number;

@@ -22,6 +22,7 @@ import type {
   SlotInput,
 } from "../format/state.js";
 
+/** The VM that a target has to make. */
 export interface ReplayVmConfig {
   /** Whose rules the VM has, and rules that differ from that kernel's. */
   readonly kernel: Kernel;
@@ -66,10 +67,13 @@ export interface ReplayTarget {
   // Memory and slots
   /** Copies bytes to host-virtual memory. No MMU action: what hardware and the VMM do behind KVM's back. */
   writeHost(hva: bigint, bytes: Uint8Array): void;
+  /** Memory of the VM by host-virtual address. */
   readHost(hva: bigint, length: number): Uint8Array;
+  /** Adds, changes, moves or deletes a memory slot. */
   setSlot(slot: SlotInput): void;
 
   // vCPUs
+  /** Makes a vCPU with these registers. */
   createVcpu(id: number, registers: ControlRegisters): void;
   /** Before each guest entry (vcpu_enter_guest): serves obsolete-root, load, sync and flush requests, loads a root. */
   enterGuest(vcpu: number): void;
@@ -79,6 +83,7 @@ export interface ReplayTarget {
   setGuestRegisters(vcpu: number, registers: Partial<ControlRegisters>): void;
 
   // What the guest makes KVM do
+  /** A page fault or EPT violation as the processor reports it. */
   pageFault(vcpu: number, fault: FaultInput): FaultOutcome;
   /** A walk of instruction emulation or event delivery, `errorCode` being the access as a PFERR word. */
   guestWalk(vcpu: number, address: bigint, errorCode: number): GuestWalkOutcome;
@@ -90,9 +95,13 @@ export interface ReplayTarget {
   markDirty(vcpu: number, gfn: bigint): void;
   /** MOV to CR or WRMSR EFER that exits, in the semantics of kvm_set_cr0/3/4 and set_efer. */
   writeCr0(vcpu: number, value: bigint): void;
+  /** MOV to CR3. */
   writeCr3(vcpu: number, value: bigint): void;
+  /** MOV to CR4. */
   writeCr4(vcpu: number, value: bigint): void;
+  /** WRMSR to IA32_EFER. */
   writeEfer(vcpu: number, value: bigint): void;
+  /** INVLPG. */
   invlpg(vcpu: number, gva: bigint): void;
   /** INVPCID that exits; `type` 0 to 3 as in the SDM. */
   invpcid(vcpu: number, type: number, pcid: number, gva: bigint): void;
@@ -106,14 +115,17 @@ export interface ReplayTarget {
   exitNested(vcpu: number, registers: ControlRegisters): void;
   /** System-management mode: enter_smm, and RSM with the saved registers. */
   enterSmm(vcpu: number): void;
+  /** RSM, with the registers that it restores. */
   leaveSmm(vcpu: number, registers: ControlRegisters): void;
 
   // What the userspace VMM does
+  /** KVM_SET_SREGS. */
   setSregs(vcpu: number, registers: ControlRegisters): void;
   /** Gfns relative to the slot's base, ascending. */
   getDirtyLog(addressSpace: number, slot: number): bigint[];
   /** Clears `count` pages from `first` (relative to the slot) whose bit in `bitmap` is set. */
   clearDirtyLog(addressSpace: number, slot: number, first: number, count: number, bitmap: "ones"): void;
+  /** KVM_SET_NR_MMU_PAGES. */
   setMmuPages(count: number): void;
   /** KVM_X86_QUIRK_SLOT_ZAP_ALL is disabled. */
   zapSlotsAlone(): void;
@@ -121,10 +133,13 @@ export interface ReplayTarget {
   preFault(vcpu: number, gpa: bigint, size: bigint): PreFaultOutcome;
 
   // What the host kernel does (mmu notifier); hva ranges are half-open and page-aligned
+  /** The host unmaps the host-virtual range [start, end). */
   unmapRange(start: bigint, end: bigint): void;
   /** change_pte; `pfn` is what the host maps there now. Called inside an unmapRange of the same page. */
   changePte(hva: bigint, page: HostPage | undefined): void;
+  /** Whether a page of the range was accessed; clears what says so. */
   age(start: bigint, end: bigint): boolean;
+  /** Whether a page of the range was accessed. */
   testAge(start: bigint, end: bigint): boolean;
 
   /**
@@ -133,6 +148,7 @@ export interface ReplayTarget {
    */
   setHardwareBits(hpa: bigint, index: number, bits: bigint): void;
 
+  /** The MMU's state as a recording has it. */
   state(vcpu: number): MmuState;
 }
 

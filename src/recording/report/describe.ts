@@ -13,6 +13,7 @@ import type { Difference, StepDifference } from "../replay/replayer.js";
 const KERNEL = "6.1";
 const ABSENT = "nothing";
 
+/** A difference in words. */
 export interface DescribedDifference {
   readonly step: number;
   readonly op: string;
@@ -38,6 +39,7 @@ export class Describer {
     this.#options = { kernel, format, masks: spteMasks };
   }
 
+  /** Puts a difference into words, with the events around it. */
   describe({ step, op, difference }: StepDifference): DescribedDifference {
     return { step, op, ...this.#sides(difference) };
   }

@@ -16,6 +16,7 @@ export class ReplaySummary {
   readonly unknownEvents = new Map<string, number>();
   readonly rules = new RuleCounts();
 
+  /** Counts one recording's report. */
   add(report: ReplayReport): void {
     this.recordings++;
     if (isPass(report)) this.passed++;
@@ -39,6 +40,7 @@ export class ReplaySummary {
     return this.recordings - this.passed;
   }
 
+  /** The whole as a plain object. */
   toJson(): Record<string, unknown> {
     return {
       recordings: this.recordings,
@@ -77,6 +79,7 @@ export class ReplaySummary {
   }
 }
 
+/** Whether a replay found no difference and lost nothing. */
 export function isPass(report: ReplayReport): boolean {
   return report.differences.length === 0 && report.failure === undefined;
 }

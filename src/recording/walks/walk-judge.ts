@@ -63,6 +63,7 @@ function isWalkEvent(event: RecordedEvent): event is WalkEvent {
   return WALK_EVENTS.has(event.ev);
 }
 
+/** A recorded guest walk that the core walks otherwise. */
 export interface WalkDifference {
   readonly step: number;
   /** Position in the step's events. */
@@ -71,6 +72,7 @@ export interface WalkDifference {
   readonly found: readonly string[];
 }
 
+/** What judging the walks of one recording came to. */
 export interface WalkReport {
   /** kvm_mmu_pagetable_walk events that were judged. */
   readonly walks: number;
