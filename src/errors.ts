@@ -4,6 +4,15 @@ import type { Fault } from "./api.js";
 /** Base of every error this package throws on purpose. */
 export class PagingError extends Error {
   override name = "PagingError";
+
+  /**
+   * What it is, for programs: `ERR_` and the class's name, such as `ERR_CONFIG` or `ERR_PAGE_SOURCE`. It stays what it is where
+   * `instanceof` fails: between copies of the package, across workers and in later versions.
+   */
+  get code(): string {
+    const words = this.name.replace(/Error$/, "").replace(/(?<=[a-z])(?=[A-Z])/g, "_");
+    return `ERR_${words.toUpperCase()}`;
+  }
 }
 
 /** A configuration value is out of range or contradicts another one. */

@@ -65,12 +65,22 @@ const RUNTIMES: readonly Runtime[] = [
 const WORKER = `
 import { use } from "./use.js";
 import dump from "dump.gz";
-export default { async test() { console.log(await use(new Uint8Array(dump))); } };
+import example from "./example.mjs";
+async function test() {
+  const url = "http://worker/?gva=c1000000";
+  const answers = [await example.fetch(new Request(url, { method: "POST", body: dump })), await example.fetch(new Request(url, { method: "POST", body: "no dump" }))];
+  if (answers[0].status !== 200 || !(await answers[0].json()).steps.length) throw new Error("the example walks nothing");
+  const refused = await answers[1].text();
+  if (answers[1].status !== 422 || !/^ERR_/.test(refused)) throw new Error("the example says " + refused);
+  console.log(await use(new Uint8Array(dump)));
+}
+export default { test };
 `;
 
 /** The bundle as Cloudflare's own tool makes it: the condition workerd, Wasm as a module beside it. */
 async function inWorkerd(project: Project): Promise<string> {
   project.write("worker.js", WORKER);
+  project.take("examples/worker.mjs", "example.mjs");
   const { metafile } = await build({
     absWorkingDir: project.path,
     entryPoints: ["worker.js"],

@@ -122,6 +122,29 @@ describe.skipIf(NO_BROWSER)(`in Chromium${NO_BROWSER ? ` (skipped: ${NO_BROWSER}
     expect(await outcome("")).toEqual([refused, refused]);
   });
 
+  it("the example of a dump reader shows a walk", async () => {
+    const [name] = FIXTURES as [string];
+    const own = await browser.newPage();
+    await own.goto(`${server.origin}/examples/dump-reader.html`);
+    await own.setInputFiles("#file", join(ROOT, fixture(name, "pt.elf.gz")));
+    const lines = readFileSync(join(ROOT, fixture(name, "gva2gpa.txt")), "utf8")
+      .trim()
+      .split("\n");
+    const [gva, , gpa] = lines.find((line) => !line.includes("Unmapped"))!.split(" ") as [string, string, string];
+    for (const [address, expected] of [
+      [gva, `physical address ${gpa.replace("0x", "").padStart(16, "0")}`],
+      ["0", "error code 0"],
+    ] as const) {
+      await own.fill("#address", address);
+      await own.press("#address", "Enter");
+      await own.waitForFunction((words) => document.querySelector("#out")?.textContent?.endsWith(words), expected);
+      expect(await own.textContent("#out")).toMatch(/^5level, [0-9a-f]{16}\nlevel 5 at /);
+    }
+    await own.setInputFiles("#file", join(ROOT, "package.json"));
+    await own.waitForFunction(() => /Error: /.test(document.querySelector("#out")?.textContent ?? ""));
+    await own.close();
+  });
+
   it("the reference gives the same answers", async () => {
     const [name] = FIXTURES as [string];
     const reference = `/${entryFile("x86-paging/reference")}`;

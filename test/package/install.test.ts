@@ -125,6 +125,13 @@ describe("the package, installed in another project", () => {
     expect(stdout).toMatch(/^\d{5} hits, 1\d\d walks\n$/);
   });
 
+  it("brings the example of KVM's model by hand", async () => {
+    const { code, stdout, stderr } = await run(process.execPath, "node_modules/x86-paging/examples/kvm-by-hand.mjs");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toContain("kvm_mmu_unsync_page: sp gen 0 gfn 4 l1 8-byte q0 wux nxe ad root 0 sync\n");
+    expect(stdout).toMatch(/gfn 4, level 1, access 7, unsync\n[\s\S]*audit: 0 problems\n$/);
+  });
+
   it("brings the example of a snapshot", async () => {
     const { code, stdout } = await run(process.execPath, "node_modules/x86-paging/examples/snapshot.mjs");
     expect(stdout).toContain("0x5123 and 0x5123, which the tables no longer say");
