@@ -7,6 +7,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, type Plugin } from "esbuild";
+import { foldBits } from "./modules/fold-bits.js";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 
@@ -53,7 +54,7 @@ function licenceOf(name: string): string {
  * zstddec takes its Wasm from a data: URL where there is `fetch`, which a page's policy may forbid, and else from Node's Buffer,
  * which bundlers replace by a package. It gets neither, and what its bytes are decoded with instead.
  */
-const INSTEAD_OF_BUFFER = join(root, "scripts", "build", "base64-bytes.js");
+const INSTEAD_OF_BUFFER = join(root, "scripts", "modules", "base64-bytes.js");
 
 for (const [name, taken] of Object.entries(TAKING_IN)) {
   const file = join(root, "dist", "dump", "codec", `${name}.js`);
@@ -81,3 +82,5 @@ for (const [name, taken] of Object.entries(TAKING_IN)) {
     logLevel: "warning",
   });
 }
+
+await foldBits(join(root, "dist"), ["core", "registers"]);

@@ -289,6 +289,7 @@ export const PLACES: readonly Place[] = [
   { place: "bench", mayImport: ["src/*", "bench/boot"] },
   { place: "bench/boot", mayImport: ["src/*"] },
   { place: "scripts", mayImport: ["src/*", "scripts/*"] },
+  { place: "scripts/modules", mayImport: [] },
   { place: "scripts/matrix", mayImport: ["scripts/site-server.ts", "test/browser/chromium.ts"] },
   { place: "scripts/matrix.ts", mayImport: ["scripts/matrix", "test/package/packed.ts"] },
   { place: "scripts/directions", mayImport: [] },

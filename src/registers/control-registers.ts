@@ -2,7 +2,7 @@
  * What the processor makes of a write to a control register: the checks that raise #GP(0), and what follows for
  * paging (kvm_set_cr0, kvm_set_cr3, kvm_set_cr4 and set_efer of Linux 6.1; SDM, "Control Registers").
  */
-import { bitOf, CR0 as CR0_TABLE, CR3, CR4 as CR4_TABLE, EFER as EFER_TABLE } from "../abi/index.js";
+import { bitOf, CR0 as CR0_TABLE, CR3, CR4 as CR4_TABLE, EFER as EFER_TABLE, flagOf } from "../abi/index.js";
 import { GeneralProtectionError } from "../errors.js";
 
 /** The control registers that paging depends on. */
@@ -34,31 +34,27 @@ export interface RegisterWrite {
   readonly flushes: boolean;
 }
 
-const cr0Bit = (name: string) => Number(bitOf(CR0_TABLE, name));
-const cr4Bit = (name: string) => Number(bitOf(CR4_TABLE, name));
-const eferBit = (name: string) => Number(bitOf(EFER_TABLE, name));
-
 const CR0 = {
-  pe: cr0Bit("PE"),
-  et: cr0Bit("ET"),
-  wp: cr0Bit("WP"),
-  nw: cr0Bit("NW"),
-  cd: cr0Bit("CD"),
-  pg: cr0Bit("PG"),
+  pe: flagOf(CR0_TABLE, "PE"),
+  et: flagOf(CR0_TABLE, "ET"),
+  wp: flagOf(CR0_TABLE, "WP"),
+  nw: flagOf(CR0_TABLE, "NW"),
+  cd: flagOf(CR0_TABLE, "CD"),
+  pg: flagOf(CR0_TABLE, "PG"),
 } as const;
 /** EM and TS, which SMM clears with PE and PG. */
-const CR0_EM_TS = cr0Bit("EM") | cr0Bit("TS");
+const CR0_EM_TS = flagOf(CR0_TABLE, "EM") | flagOf(CR0_TABLE, "TS");
 export const CR4 = {
-  pse: cr4Bit("PSE"),
-  pae: cr4Bit("PAE"),
-  pge: cr4Bit("PGE"),
-  la57: cr4Bit("LA57"),
-  pcide: cr4Bit("PCIDE"),
-  smep: cr4Bit("SMEP"),
-  smap: cr4Bit("SMAP"),
-  pke: cr4Bit("PKE"),
+  pse: flagOf(CR4_TABLE, "PSE"),
+  pae: flagOf(CR4_TABLE, "PAE"),
+  pge: flagOf(CR4_TABLE, "PGE"),
+  la57: flagOf(CR4_TABLE, "LA57"),
+  pcide: flagOf(CR4_TABLE, "PCIDE"),
+  smep: flagOf(CR4_TABLE, "SMEP"),
+  smap: flagOf(CR4_TABLE, "SMAP"),
+  pke: flagOf(CR4_TABLE, "PKE"),
 } as const;
-const EFER = { lme: eferBit("LME"), lma: eferBit("LMA"), nx: eferBit("NXE") } as const;
+const EFER = { lme: flagOf(EFER_TABLE, "LME"), lma: flagOf(EFER_TABLE, "LMA"), nx: flagOf(EFER_TABLE, "NXE") } as const;
 
 /** Bits that reload the PDPTEs, and bits that the roles depend on. */
 const CR0_PDPTR = CR0.cd | CR0.nw | CR0.pg;
