@@ -60,9 +60,8 @@ async function readStrata(folder: string): Promise<Map<string, Line[]>> {
 }
 
 function stratum(vector: WalkVector, remarks: { class?: string; knownBug?: string }): string {
-  const { kind, cpl, implicit } = vector.access;
-  const { result } = vector;
-  const outcome = result.ok ? "ok" : `${result.vector}:${result.errorCode}`;
+  const { kind, cpl, implicit, result } = vector.accesses[0]!;
+  const outcome = result.ok ? "ok" : "exit" in result ? result.exit : `${result.vector}:${result.errorCode}`;
   return [
     vector.mode,
     vector.cpu.variant,

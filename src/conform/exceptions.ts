@@ -21,8 +21,12 @@ export const KNOWN_EXCEPTIONS: readonly KnownException[] = [
   {
     name: "pkrs-user-access",
     reason: "the emulator reports no PK for a user access to a supervisor page whose IA32_PKRS key denies it",
-    applies: ({ cr4, access, result }) =>
-      (cr4 & bitOf(CR4, "PKS")) !== 0n && access.cpl === 3 && !access.implicit && !result.ok && result.vector === 14,
+    applies: ({ cr4, accesses }) =>
+      (cr4 & bitOf(CR4, "PKS")) !== 0n &&
+      accesses.some(
+        ({ cpl, implicit, result }) =>
+          cpl === 3 && !implicit && !result.ok && "vector" in result && result.vector === 14,
+      ),
     cpu: { pkrsOnUserAccess: false },
   },
 ];

@@ -20,8 +20,13 @@ function errorWith(changes: Record<string, unknown>): VectorError {
 describe("a vector is read strictly", () => {
   it("takes a well-formed line", () => {
     const vector = parseVector(JSON.stringify(sampleVector()), 3);
-    expect(vector).toMatchObject({ line: 3, id: "sample", mode: "4level", gva: 0x123n, derived: false });
-    expect(vector.entries[3]).toEqual({ level: 1, gpa: 0x4000n, before: 0x5007n, after: 0x5067n, afterAlt: undefined });
+    expect(vector).toMatchObject({
+      ...{ line: 3, id: "sample", mode: "4level", secondStage: undefined },
+      accesses: [{ kind: "write", cpl: 3, gva: 0x123n, derived: false }],
+    });
+    expect(vector.entries[3]).toEqual({
+      ...{ level: 1, gpa: 0x4000n, hpa: 0x4000n, before: 0x5007n, after: 0x5067n, afterAlt: undefined },
+    });
   });
 
   it("lets `expected` judge where it is present", () => {
@@ -29,8 +34,8 @@ describe("a vector is read strictly", () => {
       JSON.stringify({ ...sampleVector(), expected: { ok: false, vector: 14, errorCode: "0x7", cr2: "0x123" } }),
       1,
     );
-    expect(vector.derived).toBe(true);
-    expect(vector.result).toEqual({ ok: false, vector: 14, errorCode: 7n, cr2: 0x123n });
+    expect(vector.accesses[0]!.derived).toBe(true);
+    expect(vector.accesses[0]!.result).toEqual({ ok: false, vector: 14, errorCode: 7n, cr2: 0x123n });
   });
 
   it.each([
