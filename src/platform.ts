@@ -7,6 +7,7 @@ declare global {
   interface Blob {}
   interface Response {}
   interface URL {}
+  interface AbortSignal {}
   namespace WebAssembly {
     interface Module {}
     interface Memory {}
@@ -18,3 +19,4 @@ export type WasmMemory = WebAssembly.Memory;
 export type WebResponse = Response;
 export type WebUrl = URL;
 export type WebBlob = Blob;
+export type WebAbortSignal = AbortSignal;

@@ -1,5 +1,6 @@
 /** Runs a stream of vectors and counts. */
 import type { PagingEngine } from "../api.js";
+import type { WebAbortSignal } from "../platform.js";
 import { runVector, type VectorOutcome } from "./run-vector.js";
 import type { WalkVector } from "./vector.js";
 
@@ -21,6 +22,8 @@ export interface ConformanceOptions {
   readonly onVector?: (summary: Readonly<ConformanceSummary>) => void;
   /** A summary to go on counting in: for several files. */
   readonly into?: ConformanceSummary;
+  /** Ends the run: it rejects with the signal's reason; `into` has what was counted before. */
+  readonly signal?: WebAbortSignal;
 }
 
 /** Runs every vector; what is thrown while reading them (a VectorError) passes through. */
@@ -31,7 +34,9 @@ export async function runVectors(
 ): Promise<ConformanceSummary> {
   const { keepFailures = 10, onVector, into } = options;
   const summary: ConformanceSummary = into ?? { passed: 0, failed: 0, exceptions: new Map(), failures: [] };
+  const signal = options.signal as AbortSignal | undefined;
   for await (const vector of vectors) {
+    signal?.throwIfAborted();
     const outcome = runVector(engine, vector);
     if (outcome.passed) {
       summary.passed++;

@@ -55,6 +55,8 @@ export async function openDumpAsync(
   const name = options.name ?? nameOf(input) ?? "dump";
   const parts = (options.parts ?? []).map((part, index) => sourceOf(part, nameOf(part) ?? `part ${index + 1}`));
   const blob = input instanceof Blob ? input : new Blob([input as BlobPart]);
+  const signal = options.signal as AbortSignal | undefined;
+  signal?.throwIfAborted();
   const packing = packingOf(await bytesAt(blob, 0, MAGIC_SIZE));
   if (packing === undefined) {
     const dump = await openWithCodecs(sourceOf(input, name), { ...options, parts });
@@ -68,12 +70,18 @@ export async function openDumpAsync(
 /** Opens a dump, fetching what that needs, and loading the decompressors of its pages. */
 async function openWithCodecs(source: ByteSource, options: OpenSourceOptions): Promise<Dump> {
   const progress = new Map<ByteSource, unknown>();
+  const signal = options.signal as AbortSignal | undefined;
+  // Interrupted for each piece that has to be fetched.
+  const open = (more: OpenSourceOptions) => () => {
+    signal?.throwIfAborted();
+    return openDump(source, { ...options, progress, ...more });
+  };
   try {
-    return await fetching(() => openDump(source, { ...options, progress }));
+    return await fetching(open({}));
   } catch (error) {
     if (!(error instanceof CodecsNeededError)) throw error;
     const codecs = await loadCodecs(error.codecs as CodecName[]);
-    return fetching(() => openDump(source, { ...options, progress, codecs }));
+    return fetching(open({ codecs }));
   }
 }
 
@@ -96,6 +104,7 @@ async function inflate(
     store,
     declared,
     raw: isRaw(options),
+    signal: options.signal as AbortSignal | undefined,
   });
   return { store, warnings };
 }

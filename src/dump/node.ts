@@ -42,6 +42,7 @@ export async function openDumpFile(path: string, options: OpenDumpFileOptions = 
     return file;
   };
   try {
+    (options.signal as AbortSignal | undefined)?.throwIfAborted();
     const file = opened(path);
     const beside = options.parts === undefined && !isRaw(options) ? vmwareSibling(path, file) : undefined;
     const parts = (options.parts ?? (beside === undefined ? [] : [beside])).map(opened);

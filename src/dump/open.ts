@@ -1,5 +1,6 @@
 /** Opens a dump from any byte source: finds out the format, reads the headers, no memory. */
 import type { PageSource } from "../api.js";
+import type { WebAbortSignal } from "../platform.js";
 import type { ByteSource } from "./bytes/byte-source.js";
 import { DumpError } from "./bytes/errors.js";
 import type { Codecs } from "./codec/codec.js";
@@ -20,6 +21,8 @@ export interface OpenDumpOptions extends RawOptions {
    * its writer can do no other (makedumpfile without VMCOREINFO).
    */
   readonly zeroExcluded?: boolean;
+  /** Ends the opening: it rejects with the signal's reason, and what was open is closed. Asked while a file is inflated or fetched. */
+  readonly signal?: WebAbortSignal;
 }
 
 /** What `openDump` takes besides what users give. */

@@ -1,6 +1,7 @@
 /** Inflates a compressed file, for Node. */
 import { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
+import type { WebAbortSignal } from "../../platform.js";
 import { readFully } from "../bytes/byte-source.js";
 import { DumpError } from "../bytes/errors.js";
 import type { FileByteSource } from "../bytes/file-byte-source.js";
@@ -18,6 +19,7 @@ const CHUNK = 2 ** 18;
 export interface InflateOptions extends RawOptions {
   readonly maxInflated?: number;
   readonly onInflate?: (done: number, total: number) => void;
+  readonly signal?: WebAbortSignal;
 }
 
 /**
@@ -47,6 +49,7 @@ export async function inflateFile(
     store,
     declared,
     raw: isRaw(options),
+    signal: options.signal as AbortSignal | undefined,
   });
   return { store, warnings };
 }

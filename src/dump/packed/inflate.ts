@@ -24,6 +24,8 @@ export interface Inflation {
   readonly declared: number | undefined;
   /** It is not looked at whether the content is a dump. */
   readonly raw: boolean;
+  /** Asked between pieces. */
+  readonly signal: AbortSignal | undefined;
 }
 
 /**
@@ -38,6 +40,7 @@ export async function inflateInto({
   store,
   declared,
   raw,
+  signal,
 }: Inflation): Promise<string[]> {
   let decided = raw;
   let truncated = false;
@@ -45,6 +48,7 @@ export async function inflateInto({
     for await (const chunk of inflate(input, (is) => {
       truncated = is;
     })) {
+      signal?.throwIfAborted();
       store.append(chunk);
       if (!decided && store.size >= FIRST_BYTES) {
         checkContent(store, packing);
