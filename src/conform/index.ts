@@ -5,9 +5,12 @@ export { type ConformanceOptions, type ConformanceSummary, runVectors } from "./
 export {
   parseVector,
   readVectors,
+  type VectorAccess,
   type VectorEntry,
+  type VectorExit,
   type VectorMode,
   type VectorResult,
+  type VectorSecondStage,
   type WalkVector,
 } from "./vector.js";
 export { VectorError } from "./vector-error.js";
