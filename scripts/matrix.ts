@@ -1,10 +1,11 @@
 /**
  * `npm run test:matrix`: the packed package in fresh projects, one for each runtime, bundler and version of TypeScript, which are
  * installed for it. Names on the command line choose rows (a part of the name is enough). A job of its own: it needs the
- * registry, Chromium, and some minutes.
+ * registry, Chromium, Firefox, and some minutes.
  */
 import { pack, temporaryFolder } from "../test/package/packed.js";
 import { BUNDLER_ROWS } from "./matrix/bundlers.js";
+import { FIREFOX } from "./matrix/firefox.js";
 import { Project, type Row } from "./matrix/project.js";
 import { RUNTIME_ROWS } from "./matrix/runtimes.js";
 import { TYPES_ROWS } from "./matrix/types.js";
@@ -14,7 +15,7 @@ const EXPECTED =
   /^(201234 \| ){3}pae \| \d{2,} \| function \| function \| object \| user-mode write: refused by the rights$/;
 
 const wanted = process.argv.slice(2).map((name) => name.toLowerCase());
-const rows = [...RUNTIME_ROWS, ...BUNDLER_ROWS, ...TYPES_ROWS].filter(
+const rows = [...RUNTIME_ROWS, FIREFOX, ...BUNDLER_ROWS, ...TYPES_ROWS].filter(
   ({ name }) => wanted.length === 0 || wanted.some((part) => name.toLowerCase().includes(part)),
 );
 
