@@ -25,7 +25,7 @@ export class GeneralProtectionError extends PagingError {
   override name = "GeneralProtectionError";
 }
 
-/** VM entry, or VMRUN, refuses the guest's state: CR3 bits from MAXPHYADDR up. Nothing was entered. */
+/** VM entry, or VMRUN, refuses the guest's state: bits of CR3, CR4 or EFER that are reserved. Nothing was entered. */
 export class VmEntryError extends PagingError {
   override name = "VmEntryError";
 }

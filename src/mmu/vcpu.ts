@@ -349,7 +349,8 @@ export class Vcpu {
   /**
    * A nested guest is entered. Without a second stage of L1's its tables are shadowed like L1's own (or, with
    * two-dimensional paging, its guest-physical addresses are L1's), in pages of their own (guest_mode).
-   * Throws UnsupportedError, ConfigError or GeneralProtectionError, with nothing changed, for what cannot be entered.
+   * Throws UnsupportedError, ConfigError, GeneralProtectionError (PDPTEs) or VmEntryError (CR3, CR4, EFER), with nothing changed,
+   * for what cannot be entered.
    */
   enterNested(registers: ControlRegisters, stage?: SecondStage): void {
     enterNested(this.#begin(), this.#cpu, registers, stage);

@@ -20,13 +20,20 @@ export interface Cr4Processor {
   readonly lass: boolean;
 }
 
-/** Throws GeneralProtectionError where `cr4` has a bit that is reserved on this processor (SDM vol. 3, "Control Registers"). */
-export function checkCr4(cr4: bigint, { lam, la57, cet, lass }: Cr4Processor): void {
-  if (!lam && (cr4 & LAM_SUP) !== 0n) throw new GeneralProtectionError("CR4.LAM_SUP is set on a processor without LAM");
-  if (!la57 && (cr4 & LA57) !== 0n)
-    throw new GeneralProtectionError("CR4.LA57 is set on a processor without 5-level paging");
-  if (!cet && (cr4 & CET) !== 0n) throw new GeneralProtectionError("CR4.CET is set on a processor without CET");
-  if (!lass && (cr4 & LASS) !== 0n) throw new GeneralProtectionError("CR4.LASS is set on a processor without LASS");
+/**
+ * Throws where `cr4` has a bit that is reserved on this processor: GeneralProtectionError (SDM vol. 3, "Control Registers"), of a
+ * VM entry VmEntryError ("Checks on Guest Control Registers, Debug Registers, and MSRs").
+ */
+export function checkCr4(cr4: bigint, { lam, la57, cet, lass }: Cr4Processor, loadedBy: RegisterLoad = "mov"): void {
+  const has = (bit: bigint) => (cr4 & bit) !== 0n;
+  if (!lam && has(LAM_SUP)) throw refusal(loadedBy, "CR4.LAM_SUP is set on a processor without LAM");
+  if (!la57 && has(LA57)) throw refusal(loadedBy, "CR4.LA57 is set on a processor without 5-level paging");
+  if (!cet && has(CET)) throw refusal(loadedBy, "CR4.CET is set on a processor without CET");
+  if (!lass && has(LASS)) throw refusal(loadedBy, "CR4.LASS is set on a processor without LASS");
+}
+
+function refusal(loadedBy: RegisterLoad, message: string): GeneralProtectionError | VmEntryError {
+  return loadedBy === "vm-entry" ? new VmEntryError(message) : new GeneralProtectionError(message);
 }
 
 /**
@@ -35,6 +42,5 @@ export function checkCr4(cr4: bigint, { lam, la57, cet, lass }: Cr4Processor): v
  */
 export function checkCet(cr0: bigint, cr4: bigint, loadedBy: RegisterLoad): void {
   if ((cr4 & CET) === 0n || (cr0 & WP) !== 0n) return;
-  const message = "CR4.CET is set without CR0.WP";
-  throw loadedBy === "vm-entry" ? new VmEntryError(message) : new GeneralProtectionError(message);
+  throw refusal(loadedBy, "CR4.CET is set without CR0.WP");
 }

@@ -1,11 +1,16 @@
 /** Which bits of EFER a processor has, of those that paging depends on. */
 import { bitOf, EFER } from "../abi/index.js";
-import { GeneralProtectionError } from "../errors.js";
+import type { RegisterLoad } from "../api.js";
+import { GeneralProtectionError, VmEntryError } from "../errors.js";
 
 const UAIE = bitOf(EFER, "UAIE");
 
-/** Throws GeneralProtectionError where `efer` has a bit that WRMSR refuses on this processor (APM vol. 2, "Upper Address Ignore"). */
-export function checkEfer(efer: bigint, { uai }: { readonly uai: boolean }): void {
+/**
+ * Throws where `efer` has a bit that this processor does not have (APM vol. 2, "Upper Address Ignore"): GeneralProtectionError as
+ * WRMSR, VmEntryError as VMRUN.
+ */
+export function checkEfer(efer: bigint, { uai }: { readonly uai: boolean }, loadedBy: RegisterLoad = "mov"): void {
   if (uai || (efer & UAIE) === 0n) return;
-  throw new GeneralProtectionError("EFER.UAIE is set on a processor without upper address ignore");
+  const message = "EFER.UAIE is set on a processor without upper address ignore";
+  throw loadedBy === "vm-entry" ? new VmEntryError(message) : new GeneralProtectionError(message);
 }

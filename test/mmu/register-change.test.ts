@@ -74,6 +74,23 @@ describe("a vCPU's registers", () => {
     }
   });
 
+  it("of an L2 are refused at its entry with bits of CR4 and EFER that the processor does not have", () => {
+    const mode = { cr0: 0x80010001n, cr3: 0n, cr4: 0x20n, efer: 0x500n };
+    for (const guest of [new NestedNpt(4, "4level"), new NestedEpt()]) {
+      for (const [name, registers] of [
+        ["LAM_SUP", { ...mode, cr4: 0x20n | (1n << 28n) }],
+        ["LASS", { ...mode, cr4: 0x20n | (1n << 27n) }],
+        ["CET", { ...mode, cr4: 0x20n | (1n << 23n) }],
+        ["UAIE", { ...mode, efer: 0x500n | (1n << 20n) }],
+      ] as const) {
+        expect(() => guest.vcpu.enterNested(registers, guest.stage), name).toThrow(VmEntryError);
+        expect(() => guest.vcpu.enterNested(registers, guest.stage)).toThrow(new RegExp(name));
+        expect(guest.vcpu.inGuestMode).toBe(false);
+      }
+      guest.dispose();
+    }
+  });
+
   it("with an EPTP of reserved bits neither enter nor invalidate", () => {
     const guest = new NestedEpt();
     const { stage } = guest;

@@ -1,7 +1,6 @@
 /** A vCPU's ways into system-management mode and into a nested guest, and back. */
 import { ConfigError, UnsupportedError } from "../../errors.js";
 import { type ControlRegisters, isPaePaging, numbersOf, smmRegisters } from "../../registers/control-registers.js";
-import { checkCr3 } from "../../registers/cr3.js";
 import { checkControlRegisters, checkStageOptions } from "../config/check-config.js";
 import type { SecondStage } from "../config/config.js";
 import { nestedEptpProblem } from "../config/eptp.js";
@@ -12,7 +11,7 @@ import { REQUEST } from "../machine/requests.js";
 import { checkPdpteFields, enterWithPdptes, savePdptes } from "../roots/pdpte-registers.js";
 import { latchNestedPdptes } from "../roots/root-loader.js";
 import { switchRoot } from "../roots/root-requests.js";
-import { checkAliasBits, checkRoot, cr3Processor, cr3State, loadRegisters } from "./register-writes.js";
+import { checkAliasBits, checkReservedBits, checkRoot, loadRegisters } from "./register-writes.js";
 import { initRoles, resetContext } from "./roles.js";
 
 /** System-management mode begins: paging off, the SMM address space (enter_smm). */
@@ -36,14 +35,14 @@ export function leaveSmm(vm: Machine, cpu: Cpu, registers: ControlRegisters): vo
 /**
  * A nested guest is entered. Without a second stage of L1's its tables are shadowed like L1's own (or, with
  * two-dimensional paging, its guest-physical addresses are L1's), in pages of their own (guest_mode).
- * Throws UnsupportedError, ConfigError, GeneralProtectionError or, of CR3, VmEntryError, with nothing changed, for what cannot
- * be entered.
+ * Throws UnsupportedError, ConfigError, GeneralProtectionError (PDPTEs) or VmEntryError (CR3, CR4, EFER), with nothing changed,
+ * for what cannot be entered.
  */
 export function enterNested(vm: Machine, cpu: Cpu, registers: ControlRegisters, stage?: SecondStage): void {
   checkControlRegisters(registers);
   checkStage(vm, cpu, registers, stage);
   const numbers = numbersOf(registers);
-  checkCr3(registers.cr3, "vm-entry", cr3State(numbers), cr3Processor(vm));
+  checkReservedBits(vm, registers, "vm-entry");
   requestTransitionFlush(vm, cpu);
   cpu.inGuestMode = true;
   if (stage !== undefined) {

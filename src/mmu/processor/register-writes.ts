@@ -1,4 +1,5 @@
 /** What a vCPU does when its control registers are written: by its guest, with an exit or without, or from outside. */
+import type { RegisterLoad } from "../../api.js";
 import { ConfigError, GeneralProtectionError } from "../../errors.js";
 import {
   type ControlRegisters,
@@ -40,11 +41,14 @@ export function cr4Processor(vm: Machine): Cr4Processor {
 /** What decides about EFER. */
 export const EFER_PROCESSOR = { uai: false };
 
-/** Throws GeneralProtectionError where MOV would refuse CR3 or CR4, or WRMSR EFER. */
-export function checkReservedBits(vm: Machine, registers: ControlRegisters): void {
-  checkCr4(registers.cr4, cr4Processor(vm));
-  checkEfer(registers.efer, EFER_PROCESSOR);
-  checkCr3(registers.cr3, "mov", cr3State(numbersOf(registers)), cr3Processor(vm));
+/**
+ * Throws GeneralProtectionError where MOV would refuse CR3 or CR4, or WRMSR EFER; with "vm-entry" VmEntryError where a VM entry
+ * would refuse one of them.
+ */
+export function checkReservedBits(vm: Machine, registers: ControlRegisters, loadedBy: RegisterLoad = "mov"): void {
+  checkCr4(registers.cr4, cr4Processor(vm), loadedBy);
+  checkEfer(registers.efer, EFER_PROCESSOR, loadedBy);
+  checkCr3(registers.cr3, loadedBy, cr3State(numbersOf(registers)), cr3Processor(vm));
 }
 
 /**
