@@ -20,6 +20,16 @@ export {
   registersFromDump,
   UnknownRootError,
 } from "./registers.js";
+export { expressionPattern } from "./search/expression-pattern.js";
+export { hexPattern, type TextOptions, textPattern } from "./search/fixed-pattern.js";
+export {
+  type MemoryHit,
+  MemorySearch,
+  type SearchedMemory,
+  type Stretch,
+  type Unsearched,
+} from "./search/memory-search.js";
+export { type BytePattern, type Match, PatternError } from "./search/pattern.js";
 export { type FoundSpace, type SpaceKind, SpaceScan, type SpaceScanOptions } from "./space-scan.js";
 export { halfAt } from "./tables/isolation.js";
 export type { Mapped } from "./tables/table-reader.js";

@@ -1,6 +1,5 @@
 /** `x86-paging info`: what a dump is, what is in it, and what each fact rests on. */
 import type { Command } from "commander";
-import { type Dump, DumpError } from "../../dump/node.js";
 import type { CliContext } from "../context.js";
 import {
   addFileOptions,
@@ -9,10 +8,9 @@ import {
   type FileOptions,
   openDumpOf,
   type RegisterFlags,
-  registersOf,
 } from "../dump-options.js";
-import { describeDump, describeRanges, dumpJson, type KnownRegisters } from "../dump-text.js";
-import { CliError } from "../errors.js";
+import { describeDump, describeRanges, dumpJson } from "../dump-text.js";
+import { knownRegisters } from "../found-spaces.js";
 
 interface InfoOptions extends FileOptions, RegisterFlags {
   ranges?: boolean;
@@ -49,18 +47,5 @@ async function info(context: CliContext, file: string, options: InfoOptions): Pr
     describeRanges(context, dump, options.ranges === true);
   } finally {
     dump.close();
-  }
-}
-
-/** The registers, or why they are not known. */
-export function knownRegisters(context: CliContext, dump: Dump, options: RegisterFlags): KnownRegisters {
-  try {
-    return { registers: registersOf(context, dump, options) };
-  } catch (error) {
-    if (!(error instanceof DumpError || error instanceof CliError)) throw error;
-    const problem = error.message.startsWith(`${dump.name}: `)
-      ? error.message.slice(dump.name.length + 2)
-      : error.message;
-    return { problem };
   }
 }

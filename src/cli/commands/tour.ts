@@ -24,9 +24,9 @@ import {
 } from "../dump-options.js";
 import { describeDump } from "../dump-text.js";
 import { CliError, ExitCode } from "../errors.js";
+import { knownRegisters } from "../found-spaces.js";
 import { hex, hex16, sizeText } from "../values.js";
 import { walkLines } from "../walk-text.js";
-import { knownRegisters } from "./info.js";
 
 /** The dump that comes with the package, as seen from src/cli/commands and dist/cli/commands. */
 const EXAMPLE = fileURLToPath(new URL("../../../examples/debian-amd64-la57.elf.gz", import.meta.url));
