@@ -63,6 +63,7 @@ export async function everySpace(
   const { spaces, encryptionMask } = scan(context, dump, options);
   const engine = await context.engine(options.engine);
   const progress = startProgress(context.io, title, spaces.length);
+  const told = new Set<bigint>();
   return {
     engine,
     dump,
@@ -73,7 +74,11 @@ export async function everySpace(
       allowCycles: options.cyclic === "follow",
     },
     visit: (number) => progress.update(number),
-    missing: (space, why) => context.note(`${dump.name}: the space at ${hex(space.root)} is left out: ${why.message}`),
+    missing: ({ root }, why) => {
+      if (told.has(root)) return;
+      told.add(root);
+      context.note(`${dump.name}: the space at ${hex(root)} is left out: ${why.message}`);
+    },
     stop: () => progress.stop(),
   };
 }

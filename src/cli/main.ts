@@ -13,6 +13,7 @@ import { registerRead } from "./commands/read.js";
 import { registerReplay } from "./commands/replay.js";
 import { registerRole } from "./commands/role.js";
 import { registerSearch } from "./commands/search.js";
+import { registerShared } from "./commands/shared.js";
 import { registerSpaces } from "./commands/spaces.js";
 import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
@@ -30,6 +31,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerWalk,
   registerMaps,
   registerFind,
+  registerShared,
   registerRead,
   registerSearch,
   registerPte,

@@ -1,8 +1,11 @@
 /** `x86-paging/maps`: listing what a set of page tables maps, for people and in QEMU's form. */
+export { LEAF_ATTRIBUTES, type LeafAttribute, leafAttribute } from "./attributes.js";
 export { decodeEntry, type EntryMode, layoutOf, levelsOf } from "./entry.js";
 export { INFO_TLB_PAGING_OFF, infoTlbLine } from "./info-tlb.js";
 export { leafLine, pageSizeName, rightsLetters } from "./leaves.js";
 export { modeTitle, pagingModeOf } from "./mode.js";
+export { type Overlap, type Owned, overlaps } from "./overlaps.js";
+export { type Alike, type Span, spansOf } from "./spans.js";
 export {
   DEFAULT_MAX_MAPPINGS,
   inspectTables,

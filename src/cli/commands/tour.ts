@@ -7,7 +7,7 @@ import { Access } from "../../abi/access.js";
 import { bitOf } from "../../abi/bits.js";
 import { CR4 } from "../../abi/registers.js";
 import type { Leaf } from "../../api.js";
-import { pageSizeName } from "../../maps/leaves.js";
+import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
 import type { TableStructureSummary } from "../../maps/structure.js";
 import { mergeRuns, type Run } from "../../runs.js";
 import type { CliContext } from "../context.js";
@@ -84,7 +84,7 @@ function heading(context: CliContext, text: string): void {
 
 /** What one pass over all leaves finds. */
 interface Survey {
-  /** Leaves and bytes by what they are, e.g. "user rw-". */
+  /** Leaves and bytes by rights, e.g. "uw-". */
   readonly groups: Map<string, { pages: Map<number, number>; bytes: bigint }>;
   readonly largest: Run[];
   readonly examples: bigint[];
@@ -95,8 +95,8 @@ function surveyOf(leaves: Iterable<Leaf>): Survey {
   const examples = new Map<string, bigint>();
   const count = function* (): Iterable<Leaf> {
     for (const leaf of leaves) {
-      const { user, write, execute } = leaf.rights;
-      const key = `${user ? "user  " : "kernel"} r${write ? "w" : "-"}${execute ? "x" : "-"}`;
+      const { user } = leaf.rights;
+      const key = rightsLetters(leaf.rights);
       let group = groups.get(key);
       if (group === undefined) {
         group = { pages: new Map(), bytes: 0n };
