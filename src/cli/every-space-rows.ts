@@ -1,5 +1,6 @@
 /** Rows of a listing of every space: what several have in common is one row, with the spaces that it is in. */
 import type { Leaf, Rights } from "../api.js";
+import type { FoundSpace } from "../dump/node.js";
 import { type Owned, overlaps } from "../maps/overlaps.js";
 import { type EachSpace, partsOfSpaces, placeOf } from "./each-space.js";
 import { CliError } from "./errors.js";
@@ -12,6 +13,8 @@ const MOST_RANGES = 2 ** 19;
 export interface EverySpaceListing {
   readonly each: EachSpace;
   readonly source: Omit<RowSource, "mode" | "region">;
+  /** What names the addresses of a space's kernel part. */
+  regions(space: FoundSpace): RowSource["region"];
   wanted(leaf: Leaf): boolean;
   /** Rows of equal rights, as `mergedRows` makes them. */
   readonly merge: boolean;
@@ -22,11 +25,12 @@ export interface EverySpaceListing {
  */
 export function* everySpaceRows(listing: EverySpaceListing): IterableIterator<MapsRow> {
   yield* userRows(listing);
-  const { each, source, merge, wanted } = listing;
+  const { each, source, regions, merge, wanted } = listing;
   for (const part of partsOfSpaces(each)) {
     if (!part.isKernelPart) continue;
     const places = [placeOf(part)];
-    const rows = rangeRows(filtered(part.leaves, wanted), sourceOf(source, part.space.mode));
+    const { mode } = part.space;
+    const rows = rangeRows(filtered(part.leaves, wanted), { ...source, mode, region: regions(part.space) });
     for (const row of merge ? mergedRows(rows) : rows) yield { ...row, places };
   }
 }
@@ -44,7 +48,8 @@ function userRows({ each, source, wanted, merge }: EverySpaceListing): MapsRow[]
   for (const part of partsOfSpaces(each)) {
     if (part.isKernelPart) continue;
     const owner = each.spaces.indexOf(part.space);
-    for (const row of rangeRows(filtered(part.leaves, wanted), sourceOf(source, part.space.mode))) {
+    const { mode } = part.space;
+    for (const row of rangeRows(filtered(part.leaves, wanted), { ...source, mode, region: () => undefined })) {
       if (ranges++ === MOST_RANGES) {
         throw new CliError(
           `${each.dump.name}: expected at most ${MOST_RANGES} ranges of users, found more (filters and --range say which)`,
@@ -101,10 +106,6 @@ function mergedByPlaces(rows: readonly MapsRow[]): MapsRow[] {
 
 function* filtered(leaves: Iterable<Leaf>, wanted: (leaf: Leaf) => boolean): Iterable<Leaf> {
   for (const leaf of leaves) if (wanted(leaf)) yield leaf;
-}
-
-function sourceOf(source: EverySpaceListing["source"], mode: RowSource["mode"]): RowSource {
-  return { ...source, mode, region: () => undefined };
 }
 
 function rightsKey({ user, write, execute }: Rights): string {

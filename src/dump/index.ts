@@ -9,6 +9,12 @@ export type { DumpCpu, DumpFact, DumpFormat, DumpMachine, DumpRoot, LongMode } f
 export { PC_MACHINES, type PcHole, type PcMachine } from "./formats/pc-hole.js";
 export type { RawOptions, RawRange } from "./formats/raw.js";
 export { hiddenUsersRoot } from "./isolated-root.js";
+export {
+  type KernelMemory,
+  type KernelRegion,
+  type KernelRegionOptions,
+  kernelRegions,
+} from "./linux/kernel-regions.js";
 export { listAsync } from "./listing.js";
 export type { DumpMemory } from "./memory/dump-memory.js";
 export type { Extent, Lacking, MemoryRange, Presence } from "./memory/presence.js";

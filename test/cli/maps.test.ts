@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { describe, expect, it } from "vitest";
+import { mergedRows, type RowSource, rangeRows } from "../../src/cli/maps-rows.js";
 import { elfCore, qemuNote, table64 } from "../dump/builders.js";
 import { at, dumpOf, P, RW, SYSTEM, USER, XD } from "../dump/isolated-guest.js";
 import { temporaryFolder } from "../temporary.js";
@@ -151,6 +152,69 @@ describe("maps", () => {
     const raw = ["maps", file, "--range", "1000:4096@0", "--cr3", "1000"];
     expect((await run(raw)).stderr).toMatch(/the level-3 table at 0x[0-9a-f]+ is not in the dump/);
     expect((await run(["info", file, "--range", "0-1000"])).stderr).toMatch(/expected GPA:SIZE@OFFSET/);
+  });
+});
+
+describe("the regions of a Linux kernel", () => {
+  it("are named in listings", async () => {
+    const rows = async (...args: string[]) =>
+      (await run(["maps", fixture("amd64-4l"), "-q", ...args])).stdout.trimEnd().split("\n");
+    expect((await rows("--has", "ffffffffaaa00000"))[1]).toMatch(/ 2M --x {4}[0-9a-f]{16} kernel image$/);
+    expect((await rows("--merge", "--has", "ffff8ac180200000"))[1]).toMatch(/ direct map$/);
+    expect((await rows("--csv", "--range", "ffffff0000000000-ffffff8000000000"))[1]).toMatch(/,espfix$/);
+    expect(JSON.parse((await rows("--json", "--has", "ffffffffaaa00000"))[0]!)).toMatchObject({
+      region: "kernel image",
+    });
+    expect((await rows("--json", "--has", "10000"))[0]).not.toContain("region");
+    expect((await rows("--all", "--has", "ffffffffaaa00000"))[1]).toMatch(/ kernel image in 0x101c28000$/);
+    // Neighbours in two regions are no range.
+    const names = (await rows("--merge", "--range", "ffffc00000000000-")).map((line) => line.split("  ").at(-1));
+    expect([...new Set(names.slice(1))]).toEqual([
+      expect.stringContaining("vmalloc"),
+      expect.stringContaining("vmemmap"),
+      expect.stringContaining("cpu entry area"),
+      expect.stringContaining("espfix"),
+      expect.stringContaining("kernel image"),
+      expect.stringContaining("modules"),
+      expect.stringContaining("fixmap"),
+    ]);
+  });
+
+  it("part ranges", () => {
+    const rights = { read: true, write: true, user: false, execute: false, userExecute: false };
+    const leaves = [0n, 4096n].map((va) => ({ va, pa: va, size: 4096n, rights, entry: 3n, level: 1 }));
+    const source = (border: bigint): RowSource => ({
+      mode: "4level",
+      attributes: [],
+      presence: () => "held",
+      region: (va) => (va < border ? "one" : "other"),
+    });
+    expect([...rangeRows(leaves, source(4096n))]).toHaveLength(2);
+    expect([...mergedRows(rangeRows(leaves, source(4096n)))]).toHaveLength(2);
+    expect([...mergedRows(rangeRows(leaves, source(8192n)))]).toHaveLength(1);
+  });
+
+  it("are in info and tour, with what each rests on", async () => {
+    const { stdout } = await run(["info", fixture("amd64-la57")]);
+    expect(stdout).toContain(
+      "  kernel image   0xffffffff9a400000 - 0xffffffff9da00000 its tables; moved by 0x19400000 (VMCOREINFO, KERNELOFFSET)\n",
+    );
+    const json = JSON.parse((await run(["info", fixture("amd64-la57"), "--json"])).stdout);
+    expect(json.kernel[0]).toEqual({
+      name: "direct map",
+      start: "0xff3ed97e40000000",
+      end: "0xff3ed97e80000000",
+      basis: "its tables: 1 GiB hold memory at this distance from physical address 0",
+    });
+    expect((await run(["tour"])).stdout).toMatch(/^Kernel\n {2}direct map +0xff3ed97e40000000 - /m);
+    expect((await run(["info", fixture("i386-pae")])).stdout).not.toContain("Kernel");
+    expect(JSON.parse((await run(["info", fixture("i386-pae"), "--json"])).stdout).kernel).toEqual([]);
+  });
+
+  it("are those of the kernel's root where the users' is looked through", async () => {
+    // The other root of the pair has nothing of the kernel here.
+    const { stdout } = await run(["info", fixture("amd64-4l"), "--half", "user"]);
+    expect(stdout).toMatch(/^Kernel\n {2}direct map/m);
   });
 });
 

@@ -1,5 +1,6 @@
 /** `x86-paging info`: what a dump is, what is in it, and what each fact rests on. */
 import type { Command } from "commander";
+import { pagingModeOf } from "../../maps/mode.js";
 import type { CliContext } from "../context.js";
 import {
   addFileOptions,
@@ -9,8 +10,9 @@ import {
   openDumpOf,
   type RegisterFlags,
 } from "../dump-options.js";
-import { describeDump, describeRanges, dumpJson } from "../dump-text.js";
+import { describeDump, describeRanges, describeRegions, dumpJson } from "../dump-text.js";
 import { knownRegisters } from "../found-spaces.js";
+import { layoutOf } from "../kernel-layout.js";
 
 interface InfoOptions extends FileOptions, RegisterFlags {
   ranges?: boolean;
@@ -37,11 +39,14 @@ async function info(context: CliContext, file: string, options: InfoOptions): Pr
   const dump = await openDumpOf(context, file, options);
   try {
     const known = knownRegisters(context, dump, options);
+    const { registers } = known;
+    const regions = registers === undefined ? [] : layoutOf(dump, registers, pagingModeOf(registers));
     if (options.json) {
-      context.out.line(JSON.stringify(dumpJson(dump, known)));
+      context.out.line(JSON.stringify(dumpJson(dump, known, regions)));
       return;
     }
     describeDump(context, dump, known);
+    describeRegions(context, regions);
     context.out.line("");
     context.out.line(context.style("bold", "Memory"));
     describeRanges(context, dump, options.ranges === true);

@@ -20,6 +20,7 @@ import {
 import { CliError, ExitCode } from "../errors.js";
 import { everySpaceRows } from "../every-space-rows.js";
 import { everySpace } from "../found-spaces.js";
+import { layoutAt, layoutOf, regionNamer } from "../kernel-layout.js";
 import { addLeafFilters, hasFilter, type LeafFilterOptions, leafFilter } from "../leaf-filter.js";
 import { leafRows, type MapsRow, mergedRows, type RowSource, rangeRows } from "../maps-rows.js";
 import { csvWriter, jsonLine, leafText, type RowWriter, tableWriter } from "../maps-text.js";
@@ -89,7 +90,7 @@ function checkOptions({ format, json, csv, merge, columns, all }: MapsOptions): 
 
 async function maps(context: CliContext, file: string, options: MapsOptions): Promise<void> {
   const open = await openSpace(context, file, options, true);
-  const { dump, mode, space } = open;
+  const { dump, mode, registers, space } = open;
   try {
     if (mode === "none") {
       sayWarnings(context, dump);
@@ -103,7 +104,8 @@ async function maps(context: CliContext, file: string, options: MapsOptions): Pr
     const leaves = counted(space.leaves(), leafFilter(options), progress.update);
     try {
       const presence = presenceIn(dump, structure);
-      const source = { mode, attributes: options.columns ?? [], presence, region: () => undefined };
+      const region = regionNamer(layoutOf(dump, registers, mode));
+      const source = { mode, attributes: options.columns ?? [], presence, region };
       const lines =
         options.format === "info-tlb"
           ? infoTlbLines(leaves, mode, options)
@@ -129,6 +131,7 @@ async function mapsOfAll(context: CliContext, file: string, options: MapsOptions
       const rows = everySpaceRows({
         each,
         source: { attributes, presence },
+        regions: ({ root, mode }) => regionNamer(layoutAt(dump, root, mode, each.encryptionMask)),
         wanted: leafFilter(options),
         merge: options.merge === true,
       });

@@ -22,9 +22,10 @@ import {
   type StructureCliOptions,
   spaceOver,
 } from "../dump-options.js";
-import { describeDump } from "../dump-text.js";
+import { describeDump, describeRegions } from "../dump-text.js";
 import { CliError, ExitCode } from "../errors.js";
 import { knownRegisters } from "../found-spaces.js";
+import { layoutOf } from "../kernel-layout.js";
 import { hex, hex16, sizeText } from "../values.js";
 import { walkLines } from "../walk-text.js";
 
@@ -69,6 +70,7 @@ async function tour(
       const text = structure.executeDisableSeen ? "bit 63 is in use, so EFER.NXE is set" : "bit 63 is set in no entry";
       context.out.line(`  ${"XD".padEnd(11)} ${text}`);
     }
+    describeRegions(context, layoutOf(dump, known.registers, open.mode));
     const survey = surveyOf(open.space.leaves());
     showWalks(context, open, survey);
     showSummary(context, structure, survey);
