@@ -83,7 +83,8 @@ export function addFileOptions(command: Command, addresses = false): Command {
     );
 }
 
-function collected(value: string, previous: string[] | undefined): string[] {
+/** For commander: one more of several values. */
+export function collected(value: string, previous: string[] | undefined): string[] {
   return [...(previous ?? []), value];
 }
 

@@ -1,5 +1,6 @@
 /** Rows of listings of mappings as lines: for people, as JSON, as comma-separated values. */
-import type { LeafAttribute } from "../maps/attributes.js";
+import { InvalidArgumentError } from "commander";
+import { LEAF_ATTRIBUTES, type LeafAttribute } from "../maps/attributes.js";
 import { pageSizeName, rightsLetters } from "../maps/leaves.js";
 import type { MapsRow } from "./maps-rows.js";
 import type { Styler } from "./style.js";
@@ -118,4 +119,13 @@ export function csvWriter({ attributes, physical }: Omit<RowStyle, "style">, pla
       return fields.join(",");
     },
   };
+}
+
+/** For commander: names of attributes, with commas between them. */
+export function attributesOf(text: string): LeafAttribute[] {
+  return text.split(",").map((part) => {
+    const found = LEAF_ATTRIBUTES.find((one) => one === part.trim().toLowerCase());
+    if (found === undefined) throw new InvalidArgumentError(`expected ${LEAF_ATTRIBUTES.join(", ")}, found ${part}.`);
+    return found;
+  });
 }

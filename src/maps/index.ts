@@ -1,5 +1,13 @@
 /** `x86-paging/maps`: listing what a set of page tables maps, for people and in QEMU's form. */
 export { LEAF_ATTRIBUTES, type LeafAttribute, leafAttribute } from "./attributes.js";
+export {
+  changesOf,
+  type MappedAs,
+  type MappingChange,
+  type MappingDifference,
+  mappingDifferences,
+  type SameEntry,
+} from "./difference.js";
 export { decodeEntry, type EntryMode, layoutOf, levelsOf } from "./entry.js";
 export { INFO_TLB_PAGING_OFF, infoTlbLine } from "./info-tlb.js";
 export { leafLine, pageSizeName, rightsLetters } from "./leaves.js";

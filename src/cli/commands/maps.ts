@@ -1,5 +1,5 @@
 /** `x86-paging maps`: lists what is mapped. */
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type Command, Option } from "commander";
 import type { Leaf } from "../../api.js";
 import type { Dump, Presence } from "../../dump/node.js";
 import { LEAF_ATTRIBUTES, type LeafAttribute } from "../../maps/attributes.js";
@@ -23,7 +23,7 @@ import { everySpace } from "../found-spaces.js";
 import { layoutAt, layoutOf, regionNamer } from "../kernel-layout.js";
 import { addLeafFilters, hasFilter, type LeafFilterOptions, leafFilter } from "../leaf-filter.js";
 import { leafRows, type MapsRow, mergedRows, type RowSource, rangeRows } from "../maps-rows.js";
-import { csvWriter, jsonLine, leafText, type RowWriter, tableWriter } from "../maps-text.js";
+import { attributesOf, csvWriter, jsonLine, leafText, type RowWriter, tableWriter } from "../maps-text.js";
 import { startProgress } from "../progress.js";
 import { parseHex } from "../values.js";
 
@@ -69,14 +69,6 @@ export function registerMaps(program: Command, context: CliContext): void {
       checkOptions(options);
       return options.all ? mapsOfAll(context, file, options) : maps(context, file, options);
     });
-}
-
-function attributesOf(text: string): LeafAttribute[] {
-  return text.split(",").map((part) => {
-    const found = LEAF_ATTRIBUTES.find((one) => one === part.trim().toLowerCase());
-    if (found === undefined) throw new InvalidArgumentError(`expected ${LEAF_ATTRIBUTES.join(", ")}, found ${part}.`);
-    return found;
-  });
 }
 
 function checkOptions({ format, json, csv, merge, columns, all }: MapsOptions): void {
