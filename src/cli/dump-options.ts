@@ -167,7 +167,8 @@ export type RegisterFlags = Pick<
   "cpu" | "cr0" | "cr3" | "cr4" | "efer" | "half" | "maxphyaddr" | "encryptionMask"
 >;
 
-function findVmcoreinfo(context: CliContext, dump: Dump): FoundVmcoreinfo | undefined {
+/** Searches memory for VMCOREINFO, with a bar. */
+export function findVmcoreinfo(context: CliContext, dump: Dump): FoundVmcoreinfo | undefined {
   const scan = new VmcoreinfoScan(dump);
   const progress = startProgress(context.io, "searching for VMCOREINFO", scan.total);
   try {
@@ -284,6 +285,7 @@ function sayWhatIsInferred(context: CliContext, registers: DumpRegisters, mode: 
 /** Says what is wrong with the dump or missing from it, where something is to be printed of it. */
 export function sayWarnings(context: CliContext, dump: Dump): void {
   for (const warning of dump.warnings) context.note(`warning: ${dump.name}: ${warning}`);
+  if (dump.tablesOnly) context.note(`${dump.name}: page tables and notes alone: what they map is not in it`);
 }
 
 /** Says which tables were read as zero because the dump's writer left them out. */

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerBench } from "./commands/bench.js";
 import { registerConform } from "./commands/conform.js";
+import { registerConvert, registerReduce } from "./commands/convert.js";
 import { registerDiff } from "./commands/diff.js";
 import { registerFind } from "./commands/find.js";
 import { registerFuzz } from "./commands/fuzz.js";
@@ -34,6 +35,8 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerShared,
   registerRead,
   registerSearch,
+  registerConvert,
+  registerReduce,
   registerPte,
   registerConform,
   registerFuzz,

@@ -42,3 +42,5 @@ export type { Mapped } from "./tables/table-reader.js";
 export type { InspectedMode } from "./tables/table-shape.js";
 export { type KernelRoot, kernelRelease, kernelRoot } from "./vmcoreinfo.js";
 export { type FoundVmcoreinfo, VmcoreinfoScan } from "./vmcoreinfo-scan.js";
+export { convertDump, type KeptRoot, type ReduceOptions, reduceDump, type WrittenFormat } from "./write/convert.js";
+export type { Chunk, WrittenDump } from "./write/written-dump.js";

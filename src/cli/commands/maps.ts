@@ -95,7 +95,7 @@ async function maps(context: CliContext, file: string, options: MapsOptions): Pr
     const progress = startProgress(context.io, "listing", structure.leaves);
     const leaves = counted(space.leaves(), leafFilter(options), progress.update);
     try {
-      const presence = presenceIn(dump, structure);
+      const presence = presenceIn(dump, options, structure);
       const region = regionNamer(layoutOf(dump, registers, mode));
       const source = { mode, attributes: options.columns ?? [], presence, region };
       const lines =
@@ -119,7 +119,7 @@ async function mapsOfAll(context: CliContext, file: string, options: MapsOptions
     const each = await everySpace(context, dump, options, "listing spaces");
     try {
       const attributes = options.columns ?? [];
-      const presence = (gpa: bigint, size: bigint) => dump.presence(gpa, size);
+      const presence = presenceIn(dump, options);
       const rows = everySpaceRows({
         each,
         source: { attributes, presence },
@@ -143,12 +143,18 @@ function sayNothing(context: CliContext, dump: Dump, options: MapsOptions): void
   context.exitCode = ExitCode.Negative;
 }
 
-/** Of a dump cut down to its page tables: that a mapped page is absent says nothing there, so it is not said. */
-function presenceIn(dump: Dump, structure: TableStructureSummary): RowSource["presence"] {
-  const { held, lacking } = dump.memory;
+/**
+ * Of a dump cut down to its page tables it is not said of each page that it is absent, but by programs' formats where the dump itself
+ * says that it has nothing else.
+ */
+function presenceIn(dump: Dump, { json, csv }: MapsOptions, structure?: TableStructureSummary): RowSource["presence"] {
+  const isSilent = dump.tablesOnly ? !json && !csv : structure !== undefined && seemsTablesOnly(dump, structure);
+  return isSilent ? (): Presence => "held" : (gpa, size) => dump.presence(gpa, size);
+}
+
+function seemsTablesOnly({ memory: { held, lacking } }: Dump, structure: TableStructureSummary): boolean {
   const tables = [...structure.tablesByLevel.values()].reduce((sum, count) => sum + count, 0);
-  const tablesOnly = held.bytes <= tables * 4096 && lacking.excluded.bytes + lacking.cut.bytes === 0;
-  return tablesOnly ? (): Presence => "held" : (gpa, size) => dump.presence(gpa, size);
+  return held.bytes <= tables * 4096 && lacking.excluded.bytes + lacking.cut.bytes === 0;
 }
 
 async function print(context: CliContext, lines: Iterable<string>): Promise<number> {
