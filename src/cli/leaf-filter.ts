@@ -1,7 +1,7 @@
 /** Options that choose among mappings. */
 import type { Command } from "commander";
 import type { Leaf } from "../api.js";
-import { addressRanges, type RawCliOptions } from "./raw-options.js";
+import { type AddressRange, addressRanges, type RawCliOptions } from "./raw-options.js";
 
 export interface LeafFilterOptions extends RawCliOptions {
   user?: boolean;
@@ -23,13 +23,18 @@ export function addLeafFilters(command: Command): Command {
 /** Whether a mapping is among those that the options ask for; without any, all are. */
 export function leafFilter(options: LeafFilterOptions): (leaf: Leaf) => boolean {
   const { user, kernel, writable, executable, wx } = options;
-  const ranges = addressRanges(options);
+  const inRange = inRanges(addressRanges(options));
   return ({ rights, va, size }) =>
     (!user || rights.user) &&
     (!kernel || !rights.user) &&
     (!(writable || wx) || rights.write) &&
     (!(executable || wx) || rights.execute) &&
-    (ranges === undefined || ranges.some(({ from, to }) => va < to && va + size > from));
+    inRange(va, size);
+}
+
+/** Whether so many bytes from an address on reach into one of the ranges; all do where there are none. */
+export function inRanges(ranges: readonly AddressRange[] | undefined): (va: bigint, size: bigint) => boolean {
+  return (va, size) => ranges === undefined || ranges.some(({ from, to }) => va < to && va + size > from);
 }
 
 /** Whether the options leave anything out. */

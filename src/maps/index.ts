@@ -12,6 +12,15 @@ export { decodeEntry, type EntryMode, layoutOf, levelsOf } from "./entry.js";
 export { INFO_TLB_PAGING_OFF, infoTlbLine } from "./info-tlb.js";
 export { leafLine, pageSizeName, rightsLetters } from "./leaves.js";
 export { modeTitle, pagingModeOf } from "./mode.js";
+export {
+  decodeNotPresent,
+  ENTRY_SYSTEMS,
+  type EntrySystem,
+  type NotPresentEntry,
+  type NotPresentOptions,
+  notPresentText,
+} from "./not-present.js";
+export { type NotPresentRange, notPresentRanges } from "./not-present-ranges.js";
 export { type Overlap, type Owned, overlaps } from "./overlaps.js";
 export { type Alike, type Span, spansOf } from "./spans.js";
 export {

@@ -4,6 +4,7 @@ import type { Leaf } from "../../api.js";
 import type { Dump, Presence } from "../../dump/node.js";
 import { LEAF_ATTRIBUTES, type LeafAttribute } from "../../maps/attributes.js";
 import { INFO_TLB_PAGING_OFF, infoTlbLine } from "../../maps/info-tlb.js";
+import type { NotPresentRange } from "../../maps/not-present-ranges.js";
 import type { TableStructureSummary } from "../../maps/structure.js";
 import type { CliContext } from "../context.js";
 import {
@@ -21,15 +22,22 @@ import { CliError, ExitCode } from "../errors.js";
 import { everySpaceRows } from "../every-space-rows.js";
 import { everySpace } from "../found-spaces.js";
 import { layoutAt, layoutOf, regionNamer } from "../kernel-layout.js";
-import { addLeafFilters, hasFilter, type LeafFilterOptions, leafFilter } from "../leaf-filter.js";
+import { addLeafFilters, hasFilter, inRanges, type LeafFilterOptions, leafFilter } from "../leaf-filter.js";
 import { leafRows, type MapsRow, mergedRows, type RowSource, rangeRows } from "../maps-rows.js";
 import { attributesOf, csvWriter, jsonLine, leafText, type RowWriter, tableWriter } from "../maps-text.js";
+import {
+  addNotPresentOptions,
+  type NotPresentCliOptions,
+  notPresentLines,
+  notPresentOptions,
+} from "../not-present-listing.js";
 import { startProgress } from "../progress.js";
+import { addressRanges } from "../raw-options.js";
 import { parseHex } from "../values.js";
 
 type Format = "runs" | "info-tlb" | "leaves";
 
-interface MapsOptions extends DumpOptions, StructureCliOptions, LeafFilterOptions {
+interface MapsOptions extends DumpOptions, StructureCliOptions, LeafFilterOptions, NotPresentCliOptions {
   format: Format;
   merge?: boolean;
   has?: bigint;
@@ -59,11 +67,12 @@ export function registerMaps(program: Command, context: CliContext): void {
     .option("--all", "every address space of the dump: what several have in common once, with the spaces it is in")
     .option("--csv", "comma-separated values")
     .option("--json", "one JSON object a line");
+  addNotPresentOptions(command, "instead of mappings, entries that are not present, as this system reads them");
   addStructureOptions(addDumpOptions(addLeafFilters(command), true))
     .addHelpText(
       "after",
       "\nRights are ANDed over all levels: u for user code, w for writing, x for executing. --format leaves prints `va pa size uwx [why]` with why the page is not in the dump: `absent` (it has nothing at that address; not said where the dump holds page tables only), `excluded` (its writer left the page out), `cut` (the file breaks off, or lacks a part). With --all users' parts are listed by the users' root of a process with page-table isolation, and the kernel's part once, as `kernel`.\n" +
-        "\nExamples:\n  x86-paging maps vm.elf\n  x86-paging maps vm.elf.gz --wx\n  x86-paging maps vm.elf --all --wx\n  x86-paging maps vm.elf --merge --range ffff800000000000- --csv > kernel.csv\n  x86-paging maps vm.elf --has 7ffd1000 --columns a,d,pkey\n  x86-paging maps vm.elf --format info-tlb > tlb.txt\n  x86-paging maps vmcore.1 --part vmcore.2 --part vmcore.3\n  x86-paging maps memory.raw --raw --cr3 0x1ca5000 --user --json",
+        "\nExamples:\n  x86-paging maps vm.elf\n  x86-paging maps vm.elf.gz --wx\n  x86-paging maps vm.elf --all --wx\n  x86-paging maps vm.elf --merge --range ffff800000000000- --csv > kernel.csv\n  x86-paging maps vm.elf --has 7ffd1000 --columns a,d,pkey\n  x86-paging maps vm.elf --not-present linux --range 0-800000000000\n  x86-paging maps vm.elf --format info-tlb > tlb.txt\n  x86-paging maps vmcore.1 --part vmcore.2 --part vmcore.3\n  x86-paging maps memory.raw --raw --cr3 0x1ca5000 --user --json",
     )
     .action((file: string, options: MapsOptions) => {
       checkOptions(options);
@@ -71,7 +80,20 @@ export function registerMaps(program: Command, context: CliContext): void {
     });
 }
 
-function checkOptions({ format, json, csv, merge, columns, all }: MapsOptions): void {
+function checkOptions({ format, json, csv, merge, columns, all, ...others }: MapsOptions): void {
+  if (others.notPresent !== undefined) {
+    const { user, kernel, writable, executable, wx } = others;
+    const odd = { "--format": format !== "runs", "--merge": merge, "--columns": columns, "--all": all, "--csv": csv };
+    const rights = {
+      "--user": user,
+      "--kernel": kernel,
+      "--writable": writable,
+      "--executable": executable,
+      "--wx": wx,
+    };
+    const found = Object.entries({ ...odd, ...rights }).find(([, given]) => given);
+    if (found !== undefined) throw new CliError(`--not-present: expected no ${found[0]} with it`);
+  }
   if (json && csv) throw new CliError("--json and --csv: expected one of them");
   if (merge && format !== "runs") throw new CliError(`--merge: expected --format runs, found ${format}`);
   if (all && format !== "runs") throw new CliError(`--all: expected --format runs, found ${format}`);
@@ -91,7 +113,15 @@ async function maps(context: CliContext, file: string, options: MapsOptions): Pr
       context.exitCode = ExitCode.Negative;
       return;
     }
+    const unmapped = notPresentOptions(dump, mode, options);
     const structure = inspect(context, open, options);
+    if (unmapped !== undefined) {
+      const wanted = inRanges(addressRanges(options));
+      const chosen = ({ va, size }: NotPresentRange) => wanted(va, size) && contains({ va, size }, options.has);
+      const printed = await print(context, notPresentLines(open, unmapped, options.json === true, chosen));
+      if (printed === 0) sayNothing(context, dump, options);
+      return;
+    }
     const progress = startProgress(context.io, "listing", structure.leaves);
     const leaves = counted(space.leaves(), leafFilter(options), progress.update);
     try {
@@ -139,7 +169,8 @@ async function mapsOfAll(context: CliContext, file: string, options: MapsOptions
 
 function sayNothing(context: CliContext, dump: Dump, options: MapsOptions): void {
   const filters = hasFilter(options) || options.has !== undefined;
-  context.note(`${dump.name}: nothing is mapped${filters ? " that the filters let through" : ""}`);
+  const what = options.notPresent === undefined ? "nothing is mapped" : "no entry that is not present says anything";
+  context.note(`${dump.name}: ${what}${filters ? " that the filters let through" : ""}`);
   context.exitCode = ExitCode.Negative;
 }
 
