@@ -47,7 +47,13 @@ export function scan(
   } finally {
     progress.stop();
   }
-  return { spaces: search.spaces(), encryptionMask };
+  const spaces = search.spaces();
+  if (search.skipped > 0) {
+    context.note(
+      `warning: ${dump.name}: ${search.skipped} pages that look like roots were not judged: all map one another`,
+    );
+  }
+  return { spaces, encryptionMask };
 }
 
 /**
