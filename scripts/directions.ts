@@ -213,6 +213,16 @@ export const PLACES: readonly Place[] = [
   { place: "src/dump/formats", mayImport: [...GROUND, "src/dump/bytes", "src/dump/codec", "src/dump/memory"] },
   { place: "src/dump/packed", mayImport: [...GROUND, "src/dump/bytes", "src/dump/codec", "src/dump/formats"] },
   { place: "src/dump/tables", mayImport: [...GROUND, "src/dump/memory"] },
+  { place: "src/dump/linux", mayImport: [...GROUND, "src/dump/memory", "src/dump/tables"] },
+  { place: "src/dump/search", mayImport: [...GROUND, "src/dump/memory"] },
+  {
+    place: "src/dump/write",
+    mayImport: [
+      ...[...GROUND, "src/dump/bytes", "src/dump/dump.ts", "src/dump/formats", "src/dump/memory"],
+      "src/dump/tables",
+    ],
+  },
+  { place: "src/dump/dump.ts", mayImport: [...GROUND, "src/dump/formats", "src/dump/memory"] },
   { place: "src/dump", mayImport: [...GROUND, "src/dump/*"] },
   { place: "src/recording/format", mayImport: [...GROUND, "src/role", "src/spte"] },
   { place: "src/recording/world", mayImport: [...HOST, "src/recording/format"] },

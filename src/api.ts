@@ -45,7 +45,7 @@ export interface MemoryConfig {
 export interface GuestMemory {
   /**
    * Copies the bytes of a buffer, or of any view of one, to guest-physical address `gpa`; throws MemoryRangeError outside
-   * the slots, TypeError for data of another kind.
+   * the slots (a ReadOnlyMemoryError where the source has the page, with nothing written), TypeError for data of another kind.
    */
   write(gpa: U64, data: Uint8Array | ArrayBufferView | ArrayBufferLike): void;
   /** Copies `length` bytes from guest-physical address `gpa`; throws MemoryRangeError outside the memory. */

@@ -47,6 +47,11 @@ export class MemoryRangeError extends PagingError {
   override name = "MemoryRangeError";
 }
 
+/** A write to a page of a memory's source (a dump), which is only read. */
+export class ReadOnlyMemoryError extends MemoryRangeError {
+  override name = "ReadOnlyMemoryError";
+}
+
 /** Something was used after `dispose`. */
 export class DisposedError extends PagingError {
   override name = "DisposedError";

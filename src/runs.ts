@@ -73,7 +73,8 @@ function continues(first: Leaf, size: bigint, leaf: Leaf): boolean {
   );
 }
 
-function sameRights(a: Rights, b: Rights): boolean {
+/** Whether two mappings grant the same. */
+export function sameRights(a: Rights, b: Rights): boolean {
   return (
     a.read === b.read &&
     a.write === b.write &&

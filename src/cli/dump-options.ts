@@ -20,7 +20,7 @@ import { ENGINE_NAMES, type EngineName } from "./engine.js";
 import { CliError } from "./errors.js";
 import { type Half, isolationNote, withHalf } from "./page-table-isolation.js";
 import { startProgress } from "./progress.js";
-import { parsePcHole, parseRange, type RawCliOptions, rangesOfFile, rawOptions } from "./raw-options.js";
+import { parseAnyRange, parsePcHole, parseRange, type RawCliOptions, rangesOfFile, rawOptions } from "./raw-options.js";
 import { hex, parseHex, parseInteger, parseSize } from "./values.js";
 
 /** What says which file is the dump, and how it is read. */
@@ -49,16 +49,18 @@ export interface DumpOptions extends FileOptions {
 export const FILE_HELP =
   "ELF core, kdump, LiME, AVML, Xen, VMware, Microsoft or raw dump; gzip, xz and zstd are accepted";
 
-export function addFileOptions(command: Command): Command {
+/** `addresses`: --range also takes ranges of addresses. */
+export function addFileOptions(command: Command, addresses = false): Command {
   return command
     .option("--raw", "read FILE as raw memory; its first byte is at --offset")
     .addOption(
       new Option("--offset <gpa>", "guest-physical address of a raw file's first byte (0)").argParser(parseHex),
     )
     .option(
-      "--range <gpa:size@offset>",
-      "read FILE as raw memory: SIZE bytes (K, M, G) at OFFSET of it belong at GPA; may be repeated",
-      parseRange,
+      addresses ? "--range <start-end|gpa:size@offset>" : "--range <gpa:size@offset>",
+      `${addresses ? "only addresses from START up to END (hexadecimal; no END: all from START on); GPA:SIZE@OFFSET: " : ""}` +
+        "read FILE as raw memory: SIZE bytes (K, M, G) at OFFSET of it belong at GPA; may be repeated",
+      addresses ? parseAnyRange : parseRange,
     )
     .option("--map <file>", "the same, one GPA:SIZE@OFFSET a line; # begins a comment")
     .addOption(
@@ -81,7 +83,8 @@ export function addFileOptions(command: Command): Command {
     );
 }
 
-function collected(value: string, previous: string[] | undefined): string[] {
+/** For commander: one more of several values. */
+export function collected(value: string, previous: string[] | undefined): string[] {
   return [...(previous ?? []), value];
 }
 
@@ -102,8 +105,8 @@ export function addRegisterOptions(command: Command): Command {
     .option("--encryption-mask <hex>", "the bit of entries that says that a page is encrypted (AMD's C-bit)", parseHex);
 }
 
-export function addDumpOptions(command: Command): Command {
-  return addRegisterOptions(addFileOptions(command))
+export function addDumpOptions(command: Command, addresses = false): Command {
+  return addRegisterOptions(addFileOptions(command, addresses))
     .addOption(new Option("--engine <name>", "what walks the tables").choices(ENGINE_NAMES).default("wasm"))
     .option("-q, --quiet", "do not say what was inferred");
 }
@@ -164,7 +167,8 @@ export type RegisterFlags = Pick<
   "cpu" | "cr0" | "cr3" | "cr4" | "efer" | "half" | "maxphyaddr" | "encryptionMask"
 >;
 
-function findVmcoreinfo(context: CliContext, dump: Dump): FoundVmcoreinfo | undefined {
+/** Searches memory for VMCOREINFO, with a bar. */
+export function findVmcoreinfo(context: CliContext, dump: Dump): FoundVmcoreinfo | undefined {
   const scan = new VmcoreinfoScan(dump);
   const progress = startProgress(context.io, "searching for VMCOREINFO", scan.total);
   try {
@@ -281,6 +285,7 @@ function sayWhatIsInferred(context: CliContext, registers: DumpRegisters, mode: 
 /** Says what is wrong with the dump or missing from it, where something is to be printed of it. */
 export function sayWarnings(context: CliContext, dump: Dump): void {
   for (const warning of dump.warnings) context.note(`warning: ${dump.name}: ${warning}`);
+  if (dump.tablesOnly) context.note(`${dump.name}: page tables and notes alone: what they map is not in it`);
 }
 
 /** Says which tables were read as zero because the dump's writer left them out. */

@@ -1,5 +1,5 @@
 /** What a dump is, in rows for people and as one JSON object. */
-import { type Dump, type DumpRegisters, kernelRelease, type MemoryRange } from "../dump/node.js";
+import { type Dump, type DumpRegisters, type KernelRegion, kernelRelease, type MemoryRange } from "../dump/node.js";
 import { modeTitle, pagingModeOf } from "../maps/mode.js";
 import type { CliContext } from "./context.js";
 import { hex, sizeText } from "./values.js";
@@ -72,8 +72,19 @@ export function describeRanges(context: CliContext, dump: Dump, all: boolean): v
   }
 }
 
+/** Prints what the kernel has where, and what says so; nothing where it is not known. */
+export function describeRegions(context: CliContext, regions: readonly KernelRegion[]): void {
+  if (regions.length === 0) return;
+  context.out.line("");
+  context.out.line(context.style("bold", "Kernel"));
+  for (const { name, start, end, basis } of regions) {
+    const range = `${hex(start)} - ${hex(BigInt.asUintN(64, end))}`;
+    context.out.line(`  ${name.padEnd(14)} ${range.padEnd(39)} ${context.style("dim", basis)}`);
+  }
+}
+
 /** The same as one object. */
-export function dumpJson(dump: Dump, known: KnownRegisters): Record<string, unknown> {
+export function dumpJson(dump: Dump, known: KnownRegisters, regions: readonly KernelRegion[]): Record<string, unknown> {
   const { memory, longMode } = dump;
   const ranges = (list: readonly MemoryRange[]) => list.map(({ gpa, size }) => ({ gpa: hex(gpa), size: Number(size) }));
   return {
@@ -102,6 +113,7 @@ export function dumpJson(dump: Dump, known: KnownRegisters): Record<string, unkn
       origin: cpu.origin,
     })),
     registers: known.registers === undefined ? { problem: known.problem } : registersJson(known.registers),
+    kernel: regions.map(({ name, start, end, basis }) => ({ name, start: hex(start), end: hex(end), basis })),
   };
 }
 

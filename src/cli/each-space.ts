@@ -1,9 +1,10 @@
 /** The mappings of every address space in a dump: what all of one system share is listed once. */
 import { bitOf, CR0, CR4, EFER } from "../abi/index.js";
-import type { Leaf, PageSource, PagingEngine } from "../api.js";
+import type { AddressSpace, GuestMemory, Leaf, PageSource, PagingEngine } from "../api.js";
 import type { Dump, FoundSpace, InspectedMode } from "../dump/node.js";
 import { PagingError } from "../errors.js";
 import { inspectTables, type StructureOptions } from "../maps/structure.js";
+import { hex } from "./values.js";
 
 const PAGING = bitOf(CR0, "PG") | bitOf(CR0, "PE") | bitOf(CR0, "WP");
 const LONG = bitOf(EFER, "LME") | bitOf(EFER, "LMA") | bitOf(EFER, "NXE");
@@ -21,54 +22,107 @@ const KERNEL_FROM: Readonly<Record<InspectedMode, bigint>> = {
   "5level": 2n ** 63n,
 };
 
-/** A mapping, and the space that it is in; of the kernel's part any one that has it. */
-export interface LeafOfSpace {
+/** A part of a space: the users', or the kernel's, which any one of those that have it stands for. */
+export interface SpacePart {
   readonly space: FoundSpace;
-  readonly leaf: Leaf;
   readonly isKernelPart: boolean;
+  /** Its mappings, in ascending order. */
+  readonly leaves: Iterable<Leaf>;
+}
+
+/** A mapping, and the part that it is in. */
+export interface LeafOfSpace extends Omit<SpacePart, "leaves"> {
+  readonly leaf: Leaf;
+}
+
+/** What is listed, and who is told of it. */
+export interface EachSpace {
+  readonly engine: PagingEngine;
+  readonly dump: Dump;
+  readonly spaces: readonly FoundSpace[];
+  readonly encryptionMask: bigint;
+  readonly limits: StructureOptions;
+  /** Before each space is gone through. */
+  visit(number: number): void;
+  /** Of a part that cannot be listed (tables that contain themselves, or too many): it is left out. */
+  missing(space: FoundSpace, error: PagingError): void;
 }
 
 /**
- * User parts by the users' root where there are two, so that rights are those of user code. `visit` is told before each space is
- * gone through. A part that cannot be listed (tables that contain themselves, or too many) is left out: `missing` is told.
+ * User parts by the users' root where there are two, so that rights are those of user code. Each part's mappings are to be gone
+ * through before the next part is asked for.
  */
-export function* leavesOfSpaces(
-  engine: PagingEngine,
-  dump: Dump,
-  spaces: readonly FoundSpace[],
-  encryptionMask: bigint,
-  limits: StructureOptions,
-  visit: (number: number) => void,
-  missing: (space: FoundSpace, error: PagingError) => void,
-): IterableIterator<LeafOfSpace> {
-  const memory = engine.createMemory({ source: zeroWhereMissing(dump.tableSource) });
+export function* partsOfSpaces(each: EachSpace): IterableIterator<SpacePart> {
+  const memory = each.engine.createMemory({ source: zeroWhereMissing(each.dump.tableSource) });
   const listed = new Set<bigint>();
-  for (const [number, space] of spaces.entries()) {
-    visit(number);
+  for (const [number, space] of each.spaces.entries()) {
+    each.visit(number);
     const from = KERNEL_FROM[space.mode];
     const { root, userRoot, kernelPart } = space;
-    const parts = [
-      { root: userRoot ?? root, isKernelPart: false, wanted: (va: bigint) => va < from },
-      { root, isKernelPart: true, wanted: (va: bigint) => va >= from },
-    ];
-    for (const part of parts) {
-      if (part.isKernelPart && listed.has(kernelPart)) continue;
-      try {
-        const registers = { cr0: PAGING, cr3: part.root, ...REGISTERS[space.mode], encryptionMask, lenient: true };
-        inspectTables(dump.tableSource, registers, { ...limits, allowMissing: true });
-        const tables = engine.createAddressSpace(memory, registers);
-        for (const leaf of tables.leaves()) {
-          if (part.wanted(leaf.va)) yield { space, leaf, isKernelPart: part.isKernelPart };
-        }
-        tables.dispose?.();
-        // Another space may have what could not be listed here.
-        if (part.isKernelPart) listed.add(kernelPart);
-      } catch (error) {
-        if (!(error instanceof PagingError)) throw error;
-        missing(space, error);
-      }
-    }
+    const list = (one: bigint) => leavesOf(each, memory, space, one);
+    yield { space, isKernelPart: false, leaves: until(list(userRoot ?? root), from) };
+    if (listed.has(kernelPart)) continue;
+    // Another space may have what could not be listed here.
+    const whole = () => listed.add(kernelPart);
+    yield { space, isKernelPart: true, leaves: since(list(root), from, whole) };
   }
+}
+
+function* until(leaves: Iterable<Leaf>, end: bigint): IterableIterator<Leaf> {
+  for (const leaf of leaves) {
+    if (leaf.va >= end) return;
+    yield leaf;
+  }
+}
+
+function* since(leaves: Generator<Leaf, boolean>, start: bigint, whole: () => void): IterableIterator<Leaf> {
+  for (let next = leaves.next(); ; next = leaves.next()) {
+    if (next.done) {
+      if (next.value) whole();
+      return;
+    }
+    if (next.value.va >= start) yield next.value;
+  }
+}
+
+/** Returns whether all of them were there. */
+function* leavesOf(
+  { engine, dump, encryptionMask, limits, missing }: EachSpace,
+  memory: GuestMemory,
+  space: FoundSpace,
+  root: bigint,
+): Generator<Leaf, boolean> {
+  const registers = { cr0: PAGING, cr3: root, ...REGISTERS[space.mode], encryptionMask, lenient: true };
+  let tables: AddressSpace | undefined;
+  try {
+    inspectTables(dump.tableSource, registers, { ...limits, allowMissing: true });
+    tables = engine.createAddressSpace(memory, registers);
+    yield* tables.leaves();
+    return true;
+  } catch (error) {
+    if (!(error instanceof PagingError)) throw error;
+    missing(space, error);
+    return false;
+  } finally {
+    tables?.dispose?.();
+  }
+}
+
+/** The mappings of all parts. */
+export function* leavesOfSpaces(each: EachSpace): IterableIterator<LeafOfSpace> {
+  for (const { space, isKernelPart, leaves } of partsOfSpaces(each)) {
+    for (const leaf of leaves) yield { space, isKernelPart, leaf };
+  }
+}
+
+/** Where a mapping is, in a listing of several spaces: `kernel` of a part that several have. */
+export function placeOf({ space, isKernelPart }: Pick<SpacePart, "space" | "isKernelPart">): string {
+  return isKernelPart && space.shared > 1 ? "kernel" : hex(space.root);
+}
+
+/** The same as members of a JSON object: the space's root, and how many spaces have the part. */
+export function placeJson({ space, isKernelPart }: Pick<SpacePart, "space" | "isKernelPart">): object {
+  return { root: hex(space.root), shared: isKernelPart ? space.shared : 1 };
 }
 
 /** A table that the dump lacks maps nothing. */

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { registerBench } from "./commands/bench.js";
 import { registerConform } from "./commands/conform.js";
+import { registerConvert, registerReduce } from "./commands/convert.js";
 import { registerDecode } from "./commands/decode.js";
 import { registerDiff } from "./commands/diff.js";
 import { registerFind } from "./commands/find.js";
@@ -13,6 +14,8 @@ import { registerPte } from "./commands/pte.js";
 import { registerRead } from "./commands/read.js";
 import { registerReplay } from "./commands/replay.js";
 import { registerRole } from "./commands/role.js";
+import { registerSearch } from "./commands/search.js";
+import { registerShared } from "./commands/shared.js";
 import { registerSpaces } from "./commands/spaces.js";
 import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
@@ -30,7 +33,11 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerWalk,
   registerMaps,
   registerFind,
+  registerShared,
   registerRead,
+  registerSearch,
+  registerConvert,
+  registerReduce,
   registerPte,
   registerDecode,
   registerConform,

@@ -7,21 +7,52 @@ import { linesOf } from "./lines.js";
 import { openText } from "./text-file.js";
 import { hex, parseHex, parseSize } from "./values.js";
 
+/** Addresses from `from` up to, not including, `to`. */
+export interface AddressRange {
+  readonly from: bigint;
+  readonly to: bigint;
+}
+
 export interface RawCliOptions {
   raw?: boolean;
   offset?: bigint;
-  range?: RawRange[];
+  /** What is read as raw memory; of commands that list or search addresses, which of them also. */
+  range?: (RawRange | AddressRange)[];
   map?: string;
   pcHole?: PcHole;
 }
 
 const PAGE = 4096n;
+/** Number of addresses: an open end. */
+const ADDRESSES = 1n << 64n;
 /** More ranges in a file are refused, as the reader does. */
 const MOST_RANGES = 2 ** 20;
 
-/** For commander: one more range. */
-export function parseRange(text: string, previous: RawRange[] | undefined): RawRange[] {
+type Ranges = NonNullable<RawCliOptions["range"]>;
+
+/** For commander: one more range of a raw file. */
+export function parseRange(text: string, previous: Ranges | undefined): Ranges {
   return [...(previous ?? []), rangeOf(text)];
+}
+
+/** For commander: one more range of a raw file, or of addresses. */
+export function parseAnyRange(text: string, previous: Ranges | undefined): Ranges {
+  return [...(previous ?? []), /[:@]/.test(text) ? rangeOf(text) : addressesOf(text)];
+}
+
+/** The ranges of addresses that --range asks for; undefined where it asks for none. */
+export function addressRanges({ range }: RawCliOptions): readonly AddressRange[] | undefined {
+  const found = range?.filter((one): one is AddressRange => "from" in one);
+  return found?.length ? found : undefined;
+}
+
+function addressesOf(text: string): AddressRange {
+  const [, first, last] = /^([^-]+)-([^-]*)$/.exec(text) ?? [];
+  if (first === undefined) throw new InvalidArgumentError("expected START-END or GPA:SIZE@OFFSET.");
+  const from = parseHex(first);
+  const to = last === "" ? ADDRESSES : parseHex(last!);
+  if (from >= to) throw new InvalidArgumentError("expected END to be greater than START.");
+  return { from, to };
 }
 
 /** For commander: a machine, or where the hole begins. */
@@ -36,7 +67,8 @@ export function parsePcHole(text: string): PcHole {
 
 /** What the options say of raw memory, with the ranges of --map: nothing where they do not. Throws a CliError where they do not fit together. */
 export function rawOptions(options: RawCliOptions, mapped: readonly RawRange[] = []): RawOptions {
-  const { raw, offset, range, map, pcHole } = options;
+  const { raw, offset, map, pcHole } = options;
+  const range = rawRangesIn(options);
   const given = [
     ...(offset === undefined ? [] : ["--offset"]),
     ...(range === undefined && map === undefined ? [] : [range === undefined ? "--map" : "--range"]),
@@ -53,6 +85,11 @@ export function rawOptions(options: RawCliOptions, mapped: readonly RawRange[] =
   }
   if (offset !== undefined) requirePages("--offset", offset);
   return raw || offset !== undefined ? { rawOffset: offset ?? 0n } : {};
+}
+
+function rawRangesIn({ range }: RawCliOptions): readonly RawRange[] | undefined {
+  const found = range?.filter((one): one is RawRange => "offset" in one);
+  return found?.length ? found : undefined;
 }
 
 function requirePages(option: string, value: bigint): void {

@@ -8,7 +8,9 @@ import { type DecodedEntry, decodeEntry, entryName } from "../decode/entry.js";
 import { placeOf } from "../decode/fields.js";
 import type { Explanation } from "../explain/index.js";
 import { pageSizeName } from "../maps/leaves.js";
+import { decodeNotPresent, type NotPresentEntry, type NotPresentOptions, notPresentText } from "../maps/not-present.js";
 import { decidingText, explanationJson, explanationLines } from "./explanation-text.js";
+import { entryJson } from "./not-present-listing.js";
 import type { Styler } from "./style.js";
 import { hex, hex16 } from "./values.js";
 
@@ -22,6 +24,8 @@ export interface WalkText {
   readonly pse: boolean;
   /** Every check is shown; else only the one that decides a fault. */
   readonly explain?: boolean;
+  /** What reads entries that are not present, where they are to be read. */
+  readonly notPresent?: NotPresentOptions;
 }
 
 /**
@@ -39,12 +43,15 @@ export function walkLines(walk: Walk, how: WalkText, style: Styler, explanation?
   }
   if (explanation !== undefined && how.explain) lines.push("", ...explanationLines(explanation, style));
   lines.push(`  ${outcome(walk, style, explanation)}`);
+  const notPresent = notPresentOf(walk, how);
+  if (notPresent !== undefined) lines.push(`  ${how.notPresent!.system}: ${notPresentText(notPresent)}`);
   return lines;
 }
 
 /** One object, addresses as hexadecimal strings. */
 export function walkJson(walk: Walk, how: WalkText, explanation?: Explanation): string {
   const { result } = walk;
+  const notPresent = notPresentOf(walk, how);
   return JSON.stringify({
     gva: hex(walk.address),
     steps: walk.steps.map((step) => {
@@ -77,9 +84,18 @@ export function walkJson(walk: Walk, how: WalkText, explanation?: Explanation): 
           vector: result.vector ?? null,
           errorCode: hex(result.errorCode),
           level: result.level,
+          ...(notPresent === undefined ? {} : { notPresent: entryJson(notPresent) }),
         },
     ...(explanation !== undefined && how.explain ? { explanation: explanationJson(explanation) } : {}),
   });
+}
+
+/** What the entry that ends a walk says to the system, where it is not present. */
+function notPresentOf({ result }: Walk, { mode, notPresent }: WalkText): NotPresentEntry | undefined {
+  if (notPresent === undefined || result.ok || result.status !== Status.PageFault) return undefined;
+  if ((result.errorCode & PFERR_P) !== 0n) return undefined;
+  const pageSize = 1n << BigInt(12 + (mode === "32bit" ? 10 : 9) * (result.level - 1));
+  return decodeNotPresent(result.entry, { ...notPresent, pageSize });
 }
 
 function target(entry: DecodedEntry): string {

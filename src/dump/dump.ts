@@ -23,6 +23,12 @@ export interface Dump {
   readonly prstatusCount: number;
   /** The text of the VMCOREINFO note, if there is one. */
   readonly vmcoreinfo: string | undefined;
+  /** Of a file that has ELF notes: they themselves, one after the other. */
+  readonly copyNotes?: () => Uint8Array;
+  /** The file has page tables and notes alone, as `reduceDump` makes them: what they map is not there. */
+  readonly tablesOnly?: boolean;
+  /** Page tables that the writer left out are all zero: it left out no others (see `tableSource`). */
+  readonly excludedTablesAreZero: boolean;
   /** What the dump holds, ascending, without overlaps. */
   readonly ranges: readonly MemoryRange[];
   readonly facts: readonly DumpFact[];

@@ -15,6 +15,7 @@ import { vmwareSibling } from "./vmware-sibling.js";
 
 export { FileByteSource } from "./bytes/file-byte-source.js";
 export * from "./index.js";
+export { type WriteDumpOptions, writeDumpFile } from "./write-file.js";
 
 export interface OpenDumpFileOptions extends OpenDumpOptions {
   /** Told of the progress of inflating a compressed file: compressed bytes done, of how many. */

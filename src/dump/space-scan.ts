@@ -3,6 +3,7 @@ import { checkInteger } from "../checks.js";
 import type { Dump } from "./dump.js";
 import { HeldPages } from "./held-pages.js";
 import { usersRoot } from "./tables/isolation.js";
+import { SelfMaps } from "./tables/self-maps.js";
 import { type Mapped, TableReader } from "./tables/table-reader.js";
 import { type InspectedMode, SHAPES } from "./tables/table-shape.js";
 import { type KernelRoot, kernelRoot } from "./vmcoreinfo.js";
@@ -59,6 +60,7 @@ export class SpaceScan {
   readonly #candidates = new Map<TableReader, number[]>();
   readonly #kernelRoot: number;
   readonly #pages: HeldPages;
+  readonly #skipped = new Map<TableReader, number>();
 
   constructor(dump: Dump, options: SpaceScanOptions = {}) {
     this.#dump = dump;
@@ -107,6 +109,14 @@ export class SpaceScan {
     }
   }
 
+  /**
+   * Pages that look like roots and were not judged, because the tables below them map so many others that it would take for
+   * ever to see whether they map themselves; known after `spaces`.
+   */
+  get skipped(): number {
+    return [...this.#skipped.values()].reduce((sum, count) => sum + count, 0);
+  }
+
   /** The spaces among the pages that were looked at: processes first, then by address. */
   spaces(): FoundSpace[] {
     // Tables of spaces with more levels look like roots of fewer.
@@ -126,11 +136,20 @@ export class SpaceScan {
 
   #spacesOf(reader: TableReader, candidates: readonly number[]): FoundSpace[] {
     const known = new Set(candidates);
-    const roots = candidates.filter((root) => reader.isRoot(root) && this.#mapsItself(reader, root));
+    const itself = new SelfMaps(reader, candidates);
+    const roots = candidates.filter((root) => reader.isRoot(root) && itself.has(root));
+    this.#skipped.set(reader, itself.skipped);
     // A table of one that has more levels looks like a root of this mode; so do those of a space that maps itself by one entry.
-    const below = new Set(roots.flatMap((root) => targets(reader, root)));
+    const below = new Set<number>();
+    for (const root of roots) for (const target of targets(reader, root)) below.add(target);
     const tops = roots.filter((root) => !below.has(root) || targets(reader, root).includes(root));
-    const parts = tops.map((root) => this.#kernelPart(reader, root));
+    const parts = tops.map((root) => kernelPartOf(reader, root));
+    const sharing = new Map<string, { first: number; count: number }>();
+    for (const [index, part] of parts.entries()) {
+      const one = sharing.get(part);
+      if (one === undefined) sharing.set(part, { first: tops[index]!, count: 1 });
+      else one.count++;
+    }
     const userRoots = tops.map((root) => {
       return known.has(root + PAGE) ? usersRoot(reader, root) : undefined;
     });
@@ -138,6 +157,7 @@ export class SpaceScan {
     const found = tops.map((root, index): FoundSpace => {
       const userRoot = userRoots[index];
       const low = reader.count(root, 0, kernelFrom);
+      const { first, count } = sharing.get(parts[index]!)!;
       return {
         root: BigInt(root),
         mode,
@@ -146,11 +166,12 @@ export class SpaceScan {
         mapped: this.#mapped(reader, root, userRoot),
         cpus: this.#cpusOf([root, ...(userRoot === undefined ? [] : [userRoot])], rootBytes),
         isKernels: root === this.#kernelRoot,
-        shared: parts.filter((part) => part === parts[index]).length,
-        kernelPart: BigInt(tops[parts.indexOf(parts[index]!)]!),
+        shared: count,
+        kernelPart: BigInt(first),
       };
     });
-    return found.filter((_, index) => !userRoots.includes(tops[index]!));
+    const users = new Set(userRoots);
+    return found.filter((_, index) => !users.has(tops[index]!));
   }
 
   /** What the kernel's root maps; its user pages are executable by the users' root alone. */
@@ -162,27 +183,23 @@ export class SpaceScan {
     return { ...mapped, writableExecutable: above + reader.count(userRoot, 0, kernelFrom).writableExecutable };
   }
 
-  #mapsItself(reader: TableReader, root: number): boolean {
-    const page = root - (root % PAGE);
-    const { kernelFrom } = reader.shape;
-    return reader.maps(root, kernelFrom, page, new Set()) || reader.maps(root, 0, page, new Set());
-  }
-
-  /** What the kernel's part of a root is, as text; flags that processors set do not count. */
-  #kernelPart(reader: TableReader, root: number): string {
-    const entries = reader.entriesOf(root);
-    const part: number[] = [];
-    for (let index = reader.shape.kernelFrom; index < entries.length / 2; index++)
-      part.push(reader.target(entries, index));
-    return part.join(" ");
-  }
-
   #cpusOf(roots: readonly number[], rootBytes: number): number[] {
     return this.#dump.cpus.flatMap(({ cr3 }, number) => {
       const root = Number(cr3 % 2n ** 52n);
       return roots.includes(root - (root % rootBytes)) ? [number] : [];
     });
   }
+}
+
+/** What the kernel's part of a root is, as text; flags that processors set do not count. */
+function kernelPartOf(reader: TableReader, root: number): string {
+  const entries = reader.entriesOf(root);
+  const part: string[] = [];
+  for (let index = reader.shape.kernelFrom; index < entries.length / 2; index++) {
+    const target = reader.target(entries, index);
+    if (target !== -1) part.push(`${index}:${target}`);
+  }
+  return part.join(" ");
 }
 
 function targets(reader: TableReader, root: number): number[] {

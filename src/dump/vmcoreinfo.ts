@@ -1,6 +1,7 @@
 /** What Linux tells those who read its memory (kernel/crash_core.c): lines of text, in a note of the dump or in RAM. */
 import { bitOf } from "../abi/bits.js";
 import { PTE } from "../abi/entries.js";
+import { numberIn, symbolIn } from "./linux/vmcoreinfo-text.js";
 
 /** Where the kernel image is mapped on x86-64 (__START_KERNEL_map), at physical address phys_base. */
 const START_KERNEL_MAP = 0xffff_ffff_8000_0000n;
@@ -31,29 +32,21 @@ export function kernelRelease(text: string | undefined): string | undefined {
  * CONFIG_X86_PAE. Undefined where the text does not say enough.
  */
 export function kernelRoot(text: string): KernelRoot | undefined {
-  const symbol = (name: string) =>
-    hexadecimal(new RegExp(`^SYMBOL\\(${name}\\)=([0-9a-f]{1,16})$`, "m").exec(text)?.[1]);
-  const number = (name: string) =>
-    /^-?\d{1,20}$/.exec(new RegExp(`^NUMBER\\(${name}\\)=(.*)$`, "m").exec(text)?.[1] ?? "")?.[0];
-  const va = symbol("swapper_pg_dir") ?? symbol("init_top_pgt");
+  const va = symbolIn(text, "swapper_pg_dir") ?? symbolIn(text, "init_top_pgt");
   if (va === undefined) return undefined;
-  const physBase = number("phys_base");
-  const sme = BigInt.asUintN(64, BigInt(number("sme_mask") ?? 0));
+  const physBase = numberIn(text, "phys_base");
+  const sme = BigInt.asUintN(64, numberIn(text, "sme_mask") ?? 0n);
   if (va >= START_KERNEL_MAP && physBase !== undefined) {
     return {
       bits: 64,
-      cr3: BigInt.asUintN(64, va - START_KERNEL_MAP + BigInt(physBase)),
+      cr3: BigInt.asUintN(64, va - START_KERNEL_MAP + physBase),
       va,
       pae: true,
-      fiveLevel: number("pgtable_l5_enabled") === "1",
+      fiveLevel: numberIn(text, "pgtable_l5_enabled") === 1n,
       encryptionMask: sme & bitOf(PTE, "ADDRESS"),
     };
   }
   if (va < PAGE_OFFSET_32 || va >= 1n << 32n) return undefined;
   const pae = /^CONFIG_X86_PAE=y$/m.test(text);
   return { bits: 32, cr3: va - PAGE_OFFSET_32, va, pae, fiveLevel: false, encryptionMask: 0n };
-}
-
-function hexadecimal(digits: string | undefined): bigint | undefined {
-  return digits === undefined ? undefined : BigInt(`0x${digits}`);
 }

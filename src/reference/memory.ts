@@ -1,7 +1,7 @@
 /** Guest-physical memory: RAM slots, pages of a source behind them, nothing elsewhere. */
 import type { GuestMemory, MemoryConfig, PageSource, SlotConfig, U64 } from "../api.js";
 import { checkFlag, checkMethod, checkOptions, isArray, show, toBytes } from "../checks.js";
-import { ConfigError, MemoryRangeError, PageSourceError } from "../errors.js";
+import { ConfigError, MemoryRangeError, PageSourceError, ReadOnlyMemoryError } from "../errors.js";
 import { configU64, hex, toU32, toU64 } from "./values.js";
 
 const PAGE_SIZE = 4096;
@@ -120,8 +120,9 @@ export class PhysicalMemory implements GuestMemory {
 
   #writable(address: bigint): Place {
     const place = this.#findSlot(address);
-    if (place === undefined) throw new MemoryRangeError(`no memory slot at ${hex(address)}`);
-    return place;
+    if (place !== undefined) return place;
+    if (this.#findPage(address) === undefined) throw new MemoryRangeError(`no memory slot at ${hex(address)}`);
+    throw new ReadOnlyMemoryError(`${hex(address)} is a page of the memory's source, which is only read`);
   }
 
   #find(address: bigint): Place | undefined {

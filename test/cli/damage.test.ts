@@ -10,21 +10,11 @@ import { msDump } from "../dump/writers/ms-dump.js";
 import { vboxCoreNote, vboxCpuNote } from "../dump/writers/vbox.js";
 import { crTags, regionTags, vmss } from "../dump/writers/vmss.js";
 import { xenCore } from "../dump/writers/xen.js";
+import { randomNumbers } from "../random-numbers.js";
 import { temporaryFolder } from "../temporary.js";
 import { fixture, run } from "./run-main.js";
 
 const { directory } = temporaryFolder();
-
-/** A small generator (mulberry32): the same damage in every run. */
-function randomNumbers(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
 
 /** How often each format is damaged: as often as is said. */
 const CASES = Number(process.env.DAMAGES ?? 60);

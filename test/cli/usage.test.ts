@@ -274,9 +274,9 @@ describe("maps", () => {
     expect(code).toBe(0);
     expect(stdout.split("\n")).toEqual([
       "start            end                    size page rights physical        ",
-      "0000000000000000 0000000000001000      4 KiB   4K urwx   0000000000000000 absent",
-      "0000000000001000 0000000000002000      4 KiB   4K ur-x   0000000000004000",
-      "0000000000002000 0000000000003000      4 KiB   4K -rw-   0000000000050000 absent",
+      "0000000000000000 0000000000001000      4 KiB   4K uwx    0000000000000000 absent",
+      "0000000000001000 0000000000002000      4 KiB   4K u-x    0000000000004000",
+      "0000000000002000 0000000000003000      4 KiB   4K -w-    0000000000050000 absent",
       "",
     ]);
     expect(stderr).toMatch(/bit 63 \(XD\) is in use, so NXE=1 holds/);

@@ -164,3 +164,54 @@ describe("what is no root", () => {
     ]);
   });
 });
+
+describe("many roots", () => {
+  /** Roots from frame 0x400 on, which share the kernel's tables: 64 small ones below each of 8 entries, none of which maps a root. */
+  const many = (roots: number, mapsThem: boolean): Tables => {
+    const tables: Tables = {
+      256: Object.fromEntries(Array.from({ length: 64 }, (_, index) => [index, at(0x200 + index)])),
+    };
+    for (let index = 0; index < 64; index++) tables[0x200 + index] = { 0: at(0x300 + index) };
+    for (let index = 0; index < 64; index++) tables[0x300 + index] = { 0: at(0x9000 + index) };
+    if (mapsThem) tables[0x33f] = { 0: 0x40_00e3n, 1: 0x60_00e3n };
+    if (mapsThem) tables[0x23f] = { 0: 0x40_00e3n, 1: 0x60_00e3n };
+    for (let root = 0; root < roots; root++)
+      tables[0x400 + 2 * root] = { [256 + (root % 200)]: at(0x100), 511: at(0x100) };
+    return tables;
+  };
+
+  const readsOf = (tables: Tables) => {
+    const dump = open(tables);
+    let reads = 0;
+    const tableSource = {
+      readPage(gfn: bigint, into: Uint8Array) {
+        reads++;
+        return dump.tableSource.readPage(gfn, into);
+      },
+    };
+    const search = new SpaceScan({ ...dump, ranges: dump.ranges, tableSource }, { modes: ["4level"] });
+    while (search.step(1000));
+    return { found: search.spaces().length, reads, skipped: search.skipped };
+  };
+
+  it("are looked at once below what they share, whether they map themselves or not", () => {
+    expect(readsOf(many(300, true))).toMatchObject({ found: 300, skipped: 0 });
+    const { found, reads, skipped } = readsOf(many(300, false));
+    expect({ found, skipped }).toEqual({ found: 0, skipped: 0 });
+    // Each root is read a few times, and each table for each of the levels that it may have.
+    expect(reads).toBeLessThan(300 * 4 + 129 * 10);
+  });
+
+  it("that all map all others are counted, where it would take for ever to see whether they map themselves", () => {
+    const count = 400;
+    const tables: Tables = {};
+    for (let table = 0; table < count; table++) {
+      tables[0x100 + table] = Object.fromEntries(
+        Array.from({ length: 512 }, (_, index) => [index, at(0x100 + ((table * 37 + index * 11) % count))]),
+      );
+    }
+    const { found, skipped } = readsOf(tables);
+    expect(found + skipped).toBeGreaterThan(0);
+    expect(skipped).toBeGreaterThan(count / 2);
+  });
+});

@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { Access } from "../../src/abi/access.js";
 import { Status } from "../../src/abi/status.js";
-import { ConfigError, MemoryRangeError, UnsupportedError } from "../../src/errors.js";
+import { ConfigError, MemoryRangeError, ReadOnlyMemoryError, UnsupportedError } from "../../src/errors.js";
 import { createEngine } from "../engine.js";
 import {
   A,
@@ -283,7 +283,12 @@ describe("memory", () => {
     expect(memory.readU64(PD)).toBe(PT | 7n);
     expect(memory.readU64(PT)).toBe(PAGE | 7n | A | D);
     expect(() => memory.read(1 << 20, 1)).toThrow(MemoryRangeError);
-    expect(() => memory.writeU32(PD, 0)).toThrow(MemoryRangeError);
+    expect(() => memory.writeU32(PD, 0)).toThrow(ReadOnlyMemoryError);
+    // Across the slot's end nothing is written.
+    expect(() => memory.write(PT + 4092n, new Uint8Array(8).fill(1))).toThrow(ReadOnlyMemoryError);
+    expect(memory.readU32(PT + 4092n)).toBe(0);
+    expect(() => memory.writeU32(1 << 20, 0)).not.toThrow(ReadOnlyMemoryError);
+    expect(() => memory.writeU32(1 << 20, 0)).toThrow(MemoryRangeError);
   });
 });
 

@@ -1,4 +1,5 @@
-/** `x86-paging diff`: two recordings of one scenario, step by step. */
+/** `x86-paging diff`: two recordings of one scenario, step by step; or the mappings of two dumps, or of two spaces. */
+import { statSync } from "node:fs";
 import type { Command } from "commander";
 import {
   diffRecordings,
@@ -10,10 +11,11 @@ import {
   type StepDiff,
 } from "../../recording/index.js";
 import type { CliContext } from "../context.js";
-import { ExitCode } from "../errors.js";
+import { addDumpDifferenceOptions, type DumpDifferenceOptions, diffDumps } from "../dump-difference.js";
+import { CliError, ExitCode } from "../errors.js";
 import { parseInteger } from "../values.js";
 
-interface DiffOptions {
+interface DiffOptions extends DumpDifferenceOptions {
   probes?: boolean;
   show: number;
   json?: boolean;
@@ -22,24 +24,38 @@ interface DiffOptions {
 const PARTS = ["answers", "events", "state"] as const;
 
 export function registerDiff(program: Command, context: CliContext): void {
-  program
+  const command = program
     .command("diff")
-    .description("compare two recordings of one scenario: of two kernels, or of two configurations of the host")
-    .argument("<a>", "a recording (the folder with its scenario.json.gz)")
-    .argument("<b>", "another one")
-    .option("--probes", "compare probes on KVM's functions too, not only tracepoints")
-    .option("--show <n>", "lines printed of each part of a step", parseInteger(0, 10 ** 6), 12)
-    .option("--json", "one JSON object a step that differs, then one with the totals")
+    .description("compare two recordings of one scenario (folders), or the mappings of two dumps or spaces (files)")
+    .argument("<a>", "a recording (the folder with its scenario.json.gz), or a dump")
+    .argument("<b>", "another one, or the same dump with --b-cr3, --b-cpu or --b-half")
+    .option("--probes", "of recordings: compare probes on KVM's functions too, not only tracepoints")
+    .option("--show <n>", "of recordings: lines printed of each part of a step", parseInteger(0, 10 ** 6), 12)
+    .option("--json", "one JSON object a step or range that differs, then one with the totals");
+  addDumpDifferenceOptions(command)
     .addHelpText(
       "after",
-      "\nA step's answers are what guest and VMM saw, its events what the kernel traced, its state the shadow pages, roots and" +
+      "\nRecordings: a step's answers are what guest and VMM saw, its events what the kernel traced, its state the shadow pages, roots and" +
         "\nroles after it. Shadow pages go by (gfn, role) and results by name; where the host's pages lie is not compared." +
-        "\nThe exit code is 1 where something differs. To see which of the kernel's rules is behind a difference:" +
-        "\nx86-paging replay A --against KERNEL." +
+        "\nTo see which of the kernel's rules is behind a difference: x86-paging replay A --against KERNEL." +
+        "\n\nDumps: mappings that were added (+), are gone (-), or changed in target, rights or page size (both), by virtual address." +
+        "\nAccessed and dirty bits and the like are compared where --columns names them. Options hold for both; those with b for B." +
+        "\n\nThe exit code is 1 where something differs." +
         "\n\nExamples:\n  x86-paging diff recordings/a1_lm4_wp1/npt0 recordings-6.12/a1_lm4_wp1/npt0" +
-        "\n  x86-paging diff a1_lm4_wp1/npt1-tdp0 a1_lm4_wp1/npt1-tdp1 --show 3",
+        "\n  x86-paging diff a1_lm4_wp1/npt1-tdp0 a1_lm4_wp1/npt1-tdp1 --show 3" +
+        "\n  x86-paging diff before.elf after.elf --kernel" +
+        "\n  x86-paging diff vm.elf vm.elf --cr3 0x18118000 --b-cr3 0x1811a000",
     )
-    .action((a: string, b: string, options: DiffOptions) => diff(context, a, b, options));
+    .action((a: string, b: string, options: DiffOptions) => {
+      const dumps = [a, b].filter(isFile).length;
+      if (dumps === 1) throw new CliError(`${isFile(a) ? b : a}: expected a dump, as the other one is`);
+      return dumps === 2 ? diffDumps(context, a, b, options) : diff(context, a, b, options);
+    });
+}
+
+/** Recordings are folders. */
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
 }
 
 async function diff(context: CliContext, a: string, b: string, options: DiffOptions): Promise<void> {

@@ -14,11 +14,12 @@ import {
   type StructureCliOptions,
   sayWarnings,
 } from "../dump-options.js";
-import { leavesOfSpaces } from "../each-space.js";
+import { leavesOfSpaces, placeJson, placeOf } from "../each-space.js";
 import { ExitCode } from "../errors.js";
+import { everySpace } from "../found-spaces.js";
 import { startProgress } from "../progress.js";
 import { hex, hex16, parseHexList } from "../values.js";
-import { scan } from "./spaces.js";
+import { ascending, hits } from "../wanted-addresses.js";
 
 interface FindOptions extends DumpOptions, StructureCliOptions {
   json?: boolean;
@@ -56,13 +57,12 @@ async function find(context: CliContext, file: string, gpas: bigint[], options: 
     }
     const structure = inspect(context, open, options);
     const progress = startProgress(context.io, "searching", structure.leaves);
-    const wanted = [...new Set(gpas)].sort((a, b) => (a < b ? -1 : 1));
+    const wanted = ascending(gpas);
     const found = new Set<bigint>();
     let done = 0;
     try {
       for (const leaf of space.leaves()) {
         if (++done % 4096 === 0) progress.update(done);
-        if (!reaches(leaf, wanted)) continue;
         for (const { gpa, va } of hits(leaf, wanted)) {
           found.add(gpa);
           const wait = context.out.line(
@@ -88,69 +88,31 @@ function mappingJson(gpa: bigint, va: bigint, { size, rights }: Leaf): object {
   return { gpa: hex(gpa), va: hex(va), pageSize: Number(size), user, writable: write, executable: execute };
 }
 
-/** Whether a leaf may map one of the ascending `wanted`: most do not. */
-function reaches({ pa, size }: Leaf, wanted: readonly bigint[]): boolean {
-  return pa <= wanted[wanted.length - 1]! && pa + size > wanted[0]!;
-}
-
-/** Addresses of the ascending `wanted` that a leaf maps, and where. */
-function* hits(leaf: Leaf, wanted: readonly bigint[]): Generator<{ readonly gpa: bigint; readonly va: bigint }> {
-  for (let at = firstFrom(wanted, leaf.pa); at < wanted.length; at++) {
-    const gpa = wanted[at]!;
-    if (gpa >= leaf.pa + leaf.size) return;
-    yield { gpa, va: leaf.va + (gpa - leaf.pa) };
-  }
-}
-
 async function findInAll(context: CliContext, file: string, gpas: bigint[], options: FindOptions): Promise<void> {
   const dump = await openDumpOf(context, file, options);
   try {
     sayWarnings(context, dump);
-    const { spaces, encryptionMask } = scan(context, dump, options);
-    const engine = await context.engine(options.engine);
-    const wanted = [...new Set(gpas)].sort((a, b) => (a < b ? -1 : 1));
+    const wanted = ascending(gpas);
     const found = new Set<bigint>();
-    const progress = startProgress(context.io, "searching spaces", spaces.length);
-    const limits = {
-      ...(options.maxMappings === undefined ? {} : { maxMappings: options.maxMappings }),
-      allowCycles: options.cyclic === "follow",
-    };
-    const leaves = leavesOfSpaces(engine, dump, spaces, encryptionMask, limits, progress.update, (space, why) =>
-      context.note(`${dump.name}: the space at ${hex(space.root)} is left out: ${why.message}`),
-    );
+    const each = await everySpace(context, dump, options, "searching spaces");
     try {
-      for (const { space, leaf, isKernelPart } of leaves) {
-        if (!reaches(leaf, wanted)) continue;
+      for (const { leaf, ...part } of leavesOfSpaces(each)) {
         for (const { gpa, va } of hits(leaf, wanted)) {
           found.add(gpa);
-          const where = isKernelPart && space.shared > 1 ? "kernel" : hex(space.root);
-          const spaceOf = { root: hex(space.root), shared: isKernelPart ? space.shared : 1 };
           const wait = context.out.line(
             options.json
-              ? JSON.stringify({ ...spaceOf, ...mappingJson(gpa, va, leaf) })
-              : `${hex(gpa)} ${where.padEnd(12)} ${hex16(va)} ${pageSizeName(leaf.size)} ${rightsLetters(leaf.rights)}`,
+              ? JSON.stringify({ ...placeJson(part), ...mappingJson(gpa, va, leaf) })
+              : `${hex(gpa)} ${placeOf(part).padEnd(12)} ${hex16(va)} ${pageSizeName(leaf.size)} ${rightsLetters(leaf.rights)}`,
           );
           if (wait !== undefined) await wait;
         }
       }
     } finally {
-      progress.stop();
+      each.stop();
     }
     for (const gpa of wanted) if (!found.has(gpa)) context.note(`${dump.name}: no address space maps ${hex(gpa)}`);
     if (found.size === 0) context.exitCode = ExitCode.Negative;
   } finally {
     dump.close();
   }
-}
-
-/** Index of the first of the ascending `values` that is not below `least`. */
-function firstFrom(values: readonly bigint[], least: bigint): number {
-  let low = 0;
-  let high = values.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (values[middle]! < least) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

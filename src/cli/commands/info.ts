@@ -1,6 +1,6 @@
 /** `x86-paging info`: what a dump is, what is in it, and what each fact rests on. */
 import type { Command } from "commander";
-import { type Dump, DumpError } from "../../dump/node.js";
+import { pagingModeOf } from "../../maps/mode.js";
 import type { CliContext } from "../context.js";
 import {
   addFileOptions,
@@ -9,10 +9,10 @@ import {
   type FileOptions,
   openDumpOf,
   type RegisterFlags,
-  registersOf,
 } from "../dump-options.js";
-import { describeDump, describeRanges, dumpJson, type KnownRegisters } from "../dump-text.js";
-import { CliError } from "../errors.js";
+import { describeDump, describeRanges, describeRegions, dumpJson } from "../dump-text.js";
+import { knownRegisters } from "../found-spaces.js";
+import { layoutOf } from "../kernel-layout.js";
 
 interface InfoOptions extends FileOptions, RegisterFlags {
   ranges?: boolean;
@@ -39,28 +39,18 @@ async function info(context: CliContext, file: string, options: InfoOptions): Pr
   const dump = await openDumpOf(context, file, options);
   try {
     const known = knownRegisters(context, dump, options);
+    const { registers } = known;
+    const regions = registers === undefined ? [] : layoutOf(dump, registers, pagingModeOf(registers));
     if (options.json) {
-      context.out.line(JSON.stringify(dumpJson(dump, known)));
+      context.out.line(JSON.stringify(dumpJson(dump, known, regions)));
       return;
     }
     describeDump(context, dump, known);
+    describeRegions(context, regions);
     context.out.line("");
     context.out.line(context.style("bold", "Memory"));
     describeRanges(context, dump, options.ranges === true);
   } finally {
     dump.close();
-  }
-}
-
-/** The registers, or why they are not known. */
-export function knownRegisters(context: CliContext, dump: Dump, options: RegisterFlags): KnownRegisters {
-  try {
-    return { registers: registersOf(context, dump, options) };
-  } catch (error) {
-    if (!(error instanceof DumpError || error instanceof CliError)) throw error;
-    const problem = error.message.startsWith(`${dump.name}: `)
-      ? error.message.slice(dump.name.length + 2)
-      : error.message;
-    return { problem };
   }
 }

@@ -1,7 +1,7 @@
 /** `x86-paging spaces`: the address spaces in a dump, found without symbols. */
 import { type Command, Option } from "commander";
-import { type Dump, type FoundSpace, type InspectedMode, SpaceScan } from "../../dump/node.js";
-import { modeTitle, pagingModeOf } from "../../maps/mode.js";
+import type { FoundSpace, InspectedMode } from "../../dump/node.js";
+import { modeTitle } from "../../maps/mode.js";
 import type { CliContext } from "../context.js";
 import {
   addFileOptions,
@@ -12,13 +12,10 @@ import {
   type RegisterFlags,
 } from "../dump-options.js";
 import { ExitCode } from "../errors.js";
-import { startProgress } from "../progress.js";
+import { scan } from "../found-spaces.js";
 import { hex, sizeText } from "../values.js";
-import { knownRegisters } from "./info.js";
 
 const MODES: readonly InspectedMode[] = ["32bit", "pae", "4level", "5level"];
-/** Pages that are looked at between two steps of the bar. */
-const STEP = 4096;
 const KINDS: Readonly<Record<FoundSpace["kind"], string>> = {
   process: "process",
   kernel: "the kernel's part alone",
@@ -72,31 +69,6 @@ async function spaces(context: CliContext, file: string, options: SpacesOptions)
   } finally {
     dump.close();
   }
-}
-
-/** Finds them, with a bar; and the bit by which their entries say that a page is encrypted, 0n for none. */
-export function scan(
-  context: CliContext,
-  dump: Dump,
-  options: RegisterFlags & { readonly mode?: InspectedMode },
-): { readonly spaces: FoundSpace[]; readonly encryptionMask: bigint } {
-  const known = knownRegisters(context, dump, options);
-  const registers = "registers" in known ? known.registers : undefined;
-  const mode = registers === undefined ? undefined : pagingModeOf(registers);
-  const modes = options.mode ?? (mode === "none" ? undefined : mode);
-  const encryptionMask = registers?.encryptionMask ?? options.encryptionMask ?? 0n;
-  const search = new SpaceScan(dump, {
-    ...(modes === undefined ? {} : { modes: [modes] }),
-    encryptionMask,
-    ...(registers?.origin.cr3.includes("VMCOREINFO") ? { kernelRoot: registers.cr3 } : {}),
-  });
-  const progress = startProgress(context.io, "searching", search.total, true);
-  try {
-    while (search.step(STEP)) progress.update(search.done);
-  } finally {
-    progress.stop();
-  }
-  return { spaces: search.spaces(), encryptionMask };
 }
 
 /** `sharing`: some spaces have the same kernel part, as those of one system do. */

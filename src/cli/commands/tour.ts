@@ -7,7 +7,7 @@ import { Access } from "../../abi/access.js";
 import { bitOf } from "../../abi/bits.js";
 import { CR4 } from "../../abi/registers.js";
 import type { Leaf } from "../../api.js";
-import { pageSizeName } from "../../maps/leaves.js";
+import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
 import type { TableStructureSummary } from "../../maps/structure.js";
 import { mergeRuns, type Run } from "../../runs.js";
 import type { CliContext } from "../context.js";
@@ -22,11 +22,12 @@ import {
   type StructureCliOptions,
   spaceOver,
 } from "../dump-options.js";
-import { describeDump } from "../dump-text.js";
+import { describeDump, describeRegions } from "../dump-text.js";
 import { CliError, ExitCode } from "../errors.js";
+import { knownRegisters } from "../found-spaces.js";
+import { layoutOf } from "../kernel-layout.js";
 import { hex, hex16, sizeText } from "../values.js";
 import { walkLines } from "../walk-text.js";
-import { knownRegisters } from "./info.js";
 
 /** The dump that comes with the package, as seen from src/cli/commands and dist/cli/commands. */
 const EXAMPLE = fileURLToPath(new URL("../../../examples/debian-amd64-la57.elf.gz", import.meta.url));
@@ -69,6 +70,7 @@ async function tour(
       const text = structure.executeDisableSeen ? "bit 63 is in use, so EFER.NXE is set" : "bit 63 is set in no entry";
       context.out.line(`  ${"XD".padEnd(11)} ${text}`);
     }
+    describeRegions(context, layoutOf(dump, known.registers, open.mode));
     const survey = surveyOf(open.space.leaves());
     showWalks(context, open, survey);
     showSummary(context, structure, survey);
@@ -84,7 +86,7 @@ function heading(context: CliContext, text: string): void {
 
 /** What one pass over all leaves finds. */
 interface Survey {
-  /** Leaves and bytes by what they are, e.g. "user rw-". */
+  /** Leaves and bytes by rights, e.g. "uw-". */
   readonly groups: Map<string, { pages: Map<number, number>; bytes: bigint }>;
   readonly largest: Run[];
   readonly examples: bigint[];
@@ -95,8 +97,8 @@ function surveyOf(leaves: Iterable<Leaf>): Survey {
   const examples = new Map<string, bigint>();
   const count = function* (): Iterable<Leaf> {
     for (const leaf of leaves) {
-      const { user, write, execute } = leaf.rights;
-      const key = `${user ? "user  " : "kernel"} r${write ? "w" : "-"}${execute ? "x" : "-"}`;
+      const { user } = leaf.rights;
+      const key = rightsLetters(leaf.rights);
       let group = groups.get(key);
       if (group === undefined) {
         group = { pages: new Map(), bytes: 0n };

@@ -20,10 +20,11 @@ import {
   sayWarnings,
 } from "../dump-options.js";
 import { CliError, ExitCode } from "../errors.js";
+import { addNotPresentOptions, type NotPresentCliOptions, notPresentOptions } from "../not-present-listing.js";
 import { hex, hex16, parseHex } from "../values.js";
 import { faultReason, isDenied, walkJson, walkLines } from "../walk-text.js";
 
-interface WalkOptions extends DumpOptions {
+interface WalkOptions extends DumpOptions, NotPresentCliOptions {
   from?: string;
   format: "text" | "gva2gpa";
   access?: keyof typeof KINDS;
@@ -63,6 +64,7 @@ export function registerWalk(program: Command, context: CliContext): void {
       "every check with the entry and register bits that decide it, and why each bit of an error code",
     )
     .option("--json", "one JSON object a line");
+  addNotPresentOptions(command, "what an entry that is not present says to this system");
   addDumpOptions(command)
     .addHelpText(
       "after",
@@ -77,12 +79,16 @@ async function walk(context: CliContext, file: string, gvas: string[], options: 
   if (options.json && options.format === "gva2gpa") throw new CliError("--json: expected --format text, found gva2gpa");
   if (options.explain && options.format === "gva2gpa")
     throw new CliError("--explain: expected --format text, found gva2gpa");
+  if (options.notPresent && options.format === "gva2gpa")
+    throw new CliError("--not-present: expected --format text, found gva2gpa");
   const access = accessOf(options);
   const addresses = addressesOf(context, gvas, options.from);
   const open = await openSpace(context, file, options, options.strict !== true);
   const { dump, mode, space, registers } = open;
   try {
-    const how = { mode, pse: (registers.cr4 & bitOf(CR4, "PSE")) !== 0n, explain: options.explain === true };
+    const notPresent = notPresentOptions(dump, mode, options);
+    const pse = (registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
+    const how = { mode, pse, explain: options.explain === true, ...(notPresent === undefined ? {} : { notPresent }) };
     const lines = (result: Walk, address: bigint): readonly string[] => {
       if (options.format === "gva2gpa") return [gva2gpaLine(address, result)];
       const explained = how.explain || isDenied(result) ? explain(space, address, access) : undefined;

@@ -1,7 +1,7 @@
 /** Guest-physical memory in linear memory: RAM slots, and pages that a source supplies on demand. */
 import type { GuestMemory, PageSource, Releasable, U64 } from "../../api.js";
 import { checkFlag, checkInteger, checkMethod, checkOptions, toBytes } from "../../checks.js";
-import { ConfigError, DisposedError, MemoryRangeError } from "../../errors.js";
+import { ConfigError, DisposedError, MemoryRangeError, ReadOnlyMemoryError } from "../../errors.js";
 import { toU64 } from "../checks/numbers.js";
 import { lastingBytes } from "../linear/lasting.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
@@ -320,7 +320,8 @@ export class CoreMemory extends PhysicalValues implements GuestMemory, Releasabl
 
   /**
    * Copies `data` to `gpa`: the bytes of a buffer, or of any view of one. Throws MemoryRangeError, with nothing written,
-   * where a byte lies outside the slots or in one that shows the core's own memory; TypeError for data of another kind.
+   * where a byte lies outside the slots or in one that shows the core's own memory, ReadOnlyMemoryError where it is the
+   * source's; TypeError for data of another kind.
    */
   write(gpa: U64, data: Uint8Array | ArrayBufferView | ArrayBufferLike): void {
     const bytes = toBytes(data);
@@ -419,14 +420,20 @@ export class CoreMemory extends PhysicalValues implements GuestMemory, Releasabl
     const pieces: Piece[] = [];
     while (left > 0) {
       const piece = this.#slotPiece(at, left, reading) ?? (reading ? this.#sourcePiece(at, left) : undefined);
-      if (piece === undefined) {
-        throw new MemoryRangeError(`guest-physical address 0x${at.toString(16)} is not backed by memory`);
-      }
+      if (piece === undefined) throw this.#refusal(at, reading);
       pieces.push(piece);
       at += BigInt(piece.length);
       left -= piece.length;
     }
     return pieces;
+  }
+
+  /** Why there is nothing to read, or nothing that may be written. */
+  #refusal(at: bigint, reading: boolean): MemoryRangeError {
+    const place = `guest-physical address 0x${at.toString(16)}`;
+    if (reading || this.#sourcePiece(at, 1) === undefined)
+      return new MemoryRangeError(`${place} is not backed by memory`);
+    return new ReadOnlyMemoryError(`${place} is a page of the memory's source, which is only read`);
   }
 
   #slotPiece(at: bigint, most: number, reading: boolean): Piece | undefined {

@@ -64,6 +64,10 @@ export interface DumpContent {
   readonly root?: DumpRoot;
   readonly prstatusCount: number;
   readonly vmcoreinfo: string | undefined;
+  /** Of a file that has notes: they themselves, one after the other, to be written to another file. */
+  readonly copyNotes?: () => Uint8Array;
+  /** The file has page tables and notes alone, as `reduceDump` makes them: what they map is not there. */
+  readonly tablesOnly?: boolean;
   readonly facts: readonly DumpFact[];
   /** What is wrong with the file, or missing: each a sentence. */
   readonly warnings: readonly string[];

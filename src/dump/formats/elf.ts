@@ -6,9 +6,10 @@ import { readExactly } from "../bytes/byte-source.js";
 import { DumpError } from "../bytes/errors.js";
 import { EXCLUDED, ExtentList, ZERO } from "../memory/extent-list.js";
 import { ExtentMap } from "../memory/extents.js";
-import type { DumpContent, DumpMachine, LongMode } from "./content.js";
+import type { DumpContent, DumpFact, DumpMachine, LongMode } from "./content.js";
 import type { Format, ReadContext } from "./format.js";
-import { type FilePart, type Notes, readNotes } from "./notes.js";
+import { copyNotes, type FilePart, type Notes, readNotes } from "./notes.js";
+import type { OwnNote } from "./own-note.js";
 import { cutWarnings } from "./warnings.js";
 import { hasSectionsOnly } from "./xen-sections.js";
 
@@ -121,19 +122,28 @@ function readElfCore(source: ByteSource, { zeroExcluded }: ReadContext): DumpCon
   const facts = [{ label: "format", value: `ELF${layout.bits} core, machine ${machine}, ${segments} memory segments` }];
   if (tails.kind !== undefined && declared.tailBytes > 0) facts.push({ label: "left out", value: tails.reason });
   if (notes.vbox !== undefined) facts.push({ label: "writer", value: `VirtualBox ${notes.vbox.version}` });
+  if (notes.own !== undefined) facts.push(originOf(notes.own));
   if (memory.overlapping) facts.push({ label: "segments", value: "some overlap; the first that has the bytes counts" });
   return {
     format: "elf",
     machine,
-    longMode: longModeOf(notes, machine),
+    longMode: notes.own?.longMode ?? longModeOf(notes, machine),
     memory,
-    excludedTablesAreZero: tails.kind === EXCLUDED,
-    cpus: notes.cpus,
+    excludedTablesAreZero: notes.own?.excludedTablesAreZero ?? tails.kind === EXCLUDED,
+    cpus: notes.cpus.length > 0 ? notes.cpus : (notes.own?.cpus ?? []),
+    ...(notes.own?.root === undefined ? {} : { root: notes.own.root }),
+    copyNotes: () => copyNotes(source, noteSegments),
+    tablesOnly: notes.own?.tablesOnly ?? false,
     prstatusCount: notes.prstatusCount,
     vmcoreinfo: notes.vmcoreinfo,
     facts,
     warnings: [...notes.warnings, ...cutWarnings(source, memory)],
   };
+}
+
+function originOf({ tablesOnly, madeOf }: OwnNote): DumpFact {
+  if (!tablesOnly) return { label: "made of", value: `a dump of another kind (${madeOf})` };
+  return { label: "made of", value: `a dump (${madeOf}), of which it has page tables and notes alone` };
 }
 
 /** QEMU alone chooses the machine by EFER.LMA: what other writers put there is what they were built for. */
@@ -165,6 +175,8 @@ interface Tails {
 function tailsOf(notes: Notes, linear: boolean, zeroExcluded: boolean): Tails {
   // VirtualBox's segments have all of their bytes, too.
   const qemu = notes.cpus.length > 0 && notes.vbox === undefined;
+  if (notes.own !== undefined)
+    return { kind: EXCLUDED, reason: "pages that the dump lacked which this one was made of" };
   if (qemu && linear) return { kind: undefined, reason: "" };
   if (zeroExcluded) return { kind: ZERO, reason: "pages that are zero, as given" };
   if (notes.vmcoreinfo !== undefined) {

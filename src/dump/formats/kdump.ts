@@ -9,7 +9,7 @@ import type { DumpContent, DumpFact } from "./content.js";
 import type { Format, ReadContext } from "./format.js";
 import { isKdump, type KdumpHeader, readKdumpHeader } from "./kdump-header.js";
 import { CODEC_FLAGS, KdumpMemory, type KdumpPart } from "./kdump-memory.js";
-import { longModeOf, MAX_VMCOREINFO, type Notes, noNotes, readNotes, vmcoreinfoText } from "./notes.js";
+import { copyNotes, longModeOf, MAX_VMCOREINFO, type Notes, noNotes, readNotes, vmcoreinfoText } from "./notes.js";
 
 const ZERO = flagOf(DUMP_LEVEL, "ZERO");
 
@@ -69,6 +69,7 @@ function readKdump(source: ByteSource, { parts: others, codecs, zeroExcluded }: 
     memory,
     excludedTablesAreZero: (level & ZERO) !== 0,
     cpus: notes.cpus,
+    copyNotes: () => (header.notes === undefined ? new Uint8Array(0) : copyNotes(source, [{ ...header.notes, at: 0 }])),
     prstatusCount: notes.prstatusCount,
     vmcoreinfo: vmcoreinfoOf(source, header) ?? notes.vmcoreinfo,
     facts: factsOf(header, files),

@@ -8,6 +8,9 @@ const HEADER_SIZE = 12;
 export interface Note {
   /** The notes among which it is. */
   readonly view: DataView;
+  /** Where it begins among them, and the first byte behind it. */
+  readonly start: number;
+  readonly end: number;
   readonly type: number;
   readonly descAt: number;
   readonly descSize: number;
@@ -37,7 +40,8 @@ export function* notesIn(source: ByteSource, offset: number, size: number): Iter
       throw broken(`${sizes} do not fit into ${size - at} bytes`);
     }
     const named = (name: string) => isName(view, nameAt, nameSize, name);
-    yield { view, type: view.getUint32(at + 8, true), descAt, descSize, named, broken };
+    const end = Math.min(size, descAt + align4(descSize));
+    yield { view, start, end, type: view.getUint32(at + 8, true), descAt, descSize, named, broken };
     at = descAt + align4(descSize);
   }
 }

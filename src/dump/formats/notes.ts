@@ -6,6 +6,7 @@ import { holdsBytes } from "../bytes/byte-source.js";
 import { DumpError } from "../bytes/errors.js";
 import type { DumpCpu, LongMode } from "./content.js";
 import { notesIn } from "./note-list.js";
+import { OWN_NOTE, OWN_NOTE_TYPE, type OwnNote, readOwnNote } from "./own-note.js";
 import { readVboxCore, readVboxCpu, type VboxCore, vboxWarnings } from "./vbox-notes.js";
 
 const RPL = flagOf(SELECTOR, "RPL");
@@ -46,11 +47,21 @@ export interface Notes {
   vmcoreinfo: string | undefined;
   /** VirtualBox wrote the file: what its own note says. */
   vbox: VboxCore | undefined;
+  /** This project wrote the file, of another dump: what its own note says. */
+  own: OwnNote | undefined;
   readonly warnings: string[];
 }
 
 export function noNotes(): Notes {
-  return { cpus: [], prstatusCount: 0, prstatusSize: undefined, vmcoreinfo: undefined, vbox: undefined, warnings: [] };
+  return {
+    cpus: [],
+    prstatusCount: 0,
+    prstatusSize: undefined,
+    vmcoreinfo: undefined,
+    vbox: undefined,
+    own: undefined,
+    warnings: [],
+  };
 }
 
 /** A note segment: its bytes in the file, and where the program header is that declares it. */
@@ -85,6 +96,29 @@ export function longModeOf({ cpus, prstatusSize }: Notes): LongMode | undefined 
   return { active, reason: `QEMU wrote registers of ${active ? 64 : 32} bits, so LMA=${active ? 1 : 0}` };
 }
 
+/** The notes themselves, of all segments, but for this project's own: to be written to another file. */
+export function copyNotes(source: ByteSource, segments: readonly FilePart[]): Uint8Array {
+  const parts: Uint8Array[] = [];
+  for (const { offset, size } of segments) {
+    if (!holdsBytes(source, offset, size)) continue;
+    for (const { view, start, end, named } of notesIn(source, offset, size)) {
+      if (!named(OWN_NOTE)) parts.push(new Uint8Array(view.buffer, view.byteOffset + start, end - start));
+    }
+  }
+  // The last one of a segment may end before a multiple of four.
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + alignUp(part.length), 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += alignUp(part.length);
+  }
+  return bytes;
+}
+
+function alignUp(size: number): number {
+  return Math.ceil(size / 4) * 4;
+}
+
 function checkSegments(source: ByteSource, segments: readonly FilePart[]): void {
   let total = 0;
   for (const { size, at } of segments) {
@@ -116,6 +150,8 @@ function readSegment(source: ByteSource, offset: number, size: number, notes: No
       notes.vbox ??= readVboxCore(view, descAt, descSize, broken);
     } else if (named("VBCPU")) {
       notes.cpus.push(readVboxCpu(view, descAt, descSize, notes.cpus.length, broken));
+    } else if (type === OWN_NOTE_TYPE && named(OWN_NOTE)) {
+      notes.own ??= readOwnNote(view, descAt, descSize, broken);
     } else if (named("VMCOREINFO")) {
       if (descSize > MAX_VMCOREINFO) {
         throw broken(`expected a VMCOREINFO of at most ${MAX_VMCOREINFO} bytes, found ${descSize}`);

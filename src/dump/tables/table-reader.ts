@@ -23,8 +23,12 @@ const WRONG_OF_64 = 1;
 /** The memory that tables lie in: a dump. */
 export interface TableMemory {
   readonly tableSource: PageSource;
+  /** Whether the dump has the memory, and if not, why. */
   presence(gpa: bigint, size: bigint): Presence;
 }
+
+/** Answers that are kept. */
+const ASKED = 2 ** 16;
 
 /** What a root or a table maps. */
 export interface Mapped {
@@ -47,6 +51,9 @@ export class TableReader {
   /** Whether a table is one, by its address and level. */
   readonly #judged = new Map<number, boolean>();
   readonly #counted = new Map<string, Mapped>();
+  /** Addresses whose presence was asked for last, and what it was: tables are asked for by many entries. */
+  readonly #asked = new Float64Array(ASKED).fill(-1);
+  readonly #answers = new Uint8Array(ASKED);
   /** A page for each level, so that what is above stays while what is below is read. */
   readonly #pages: readonly Uint32Array[];
 
@@ -140,8 +147,13 @@ export class TableReader {
   }
 
   #isHeld(address: number): boolean {
+    const slot = Math.floor(address / PAGE) % ASKED;
+    if (this.#asked[slot] === address) return this.#answers[slot] === 1;
     const presence = this.#dump.presence(BigInt(address), BigInt(PAGE));
-    return presence === "held" || presence === "excluded";
+    const isHeld = presence === "held" || presence === "excluded";
+    this.#asked[slot] = address;
+    this.#answers[slot] = isHeld ? 1 : 0;
+    return isHeld;
   }
 
   /** What the entries of a root from `from` up to, not including, `to` map. */
@@ -222,29 +234,24 @@ export class TableReader {
     return (low & PRESENT) === 0 ? -1 : addressOf(low, entries[index * 2 + 1]!, this.#encrypted);
   }
 
-  /** Whether the root's tables map the page at `frame`, seen from entry `from` on; by `visited`, each table is looked at once. */
-  maps(root: number, from: number, frame: number, visited: Set<number>): boolean {
-    return this.#maps(root, this.shape.levels, from, frame, visited);
-  }
-
-  #maps(table: number, level: number, from: number, frame: number, visited: Set<number>): boolean {
-    const key = table * 8 + level;
-    if (visited.has(key)) return false;
-    visited.add(key);
+  /**
+   * What the present entries of a table point to: `visit` gets the address, and the bytes that a leaf maps from there on, or 0 where a
+   * table is there, and returns whether to go on. All are read before the first call.
+   */
+  entriesBelow(table: number, level: number, visit: (address: number, bytes: number) => boolean): void {
     const words = this.#read(table, level);
-    if (words === undefined) return false;
+    if (words === undefined) return;
     const { shape } = this;
     const bytes = bytesAt(shape, level);
-    for (let at = from * shape.words; at < words.length; at += shape.words) {
+    const below: number[] = [];
+    for (let at = 0; at < words.length; at += shape.words) {
       const low = words[at]!;
       if ((low & PRESENT) === 0) continue;
       const address = addressOf(low, shape.words === 2 ? words[at + 1]! : 0, this.#encrypted);
-      if (isLeaf(shape, level, low)) {
-        const first = address - (address % bytes);
-        if (frame >= first && frame < first + bytes) return true;
-      } else if (this.#maps(address, level - 1, 0, frame, visited)) return true;
+      const isPage = isLeaf(shape, level, low);
+      below.push(isPage ? address - (address % bytes) : address, isPage ? bytes : 0);
     }
-    return false;
+    for (let at = 0; at < below.length; at += 2) if (!visit(below[at]!, below[at + 1]!)) return;
   }
 }
 

@@ -1,0 +1,98 @@
+/** Rows of listings of mappings: what is in a row, whatever it is written as. */
+import type { Leaf, PagingMode, Rights } from "../api.js";
+import type { Presence } from "../dump/node.js";
+import { type LeafAttribute, leafAttribute } from "../maps/attributes.js";
+import { type Alike, type Span, spansOf } from "../maps/spans.js";
+import { sameRights } from "../runs.js";
+
+/** Why bytes are not in a dump. */
+type Lacking = Exclude<Presence, "held">;
+
+/** One row: mappings that follow each other. */
+export interface MapsRow {
+  readonly va: bigint;
+  /** Bytes. */
+  readonly size: bigint;
+  readonly rights: Rights;
+  /** Number of pages. */
+  readonly pages: number;
+  /** Of rows that are contiguous in physical memory: where they lie, and the size of their pages. */
+  readonly physical: { readonly pa: bigint; readonly pageSize: bigint } | undefined;
+  /** Of a row of one page: its entry. */
+  readonly entry: bigint | undefined;
+  /** Bytes of what is mapped that are not in the dump, by why. */
+  readonly lacking: ReadonlyMap<Lacking, bigint>;
+  /** The attributes that are asked for, in their order. */
+  readonly attributes: readonly number[];
+  /** What the system has there, where it is known. */
+  readonly region: string | undefined;
+  /** Of listings of several spaces: those that it is in. */
+  readonly places?: readonly string[];
+}
+
+/** What rows are made from. */
+export interface RowSource {
+  readonly mode: PagingMode;
+  readonly attributes: readonly LeafAttribute[];
+  presence(gpa: bigint, size: bigint): Presence;
+  /** The name of the region that an address is in. */
+  region(va: bigint): string | undefined;
+}
+
+/** Ranges that are contiguous in both memories, and equal in all that is shown. */
+export function* rangeRows(leaves: Iterable<Leaf>, source: RowSource): IterableIterator<MapsRow> {
+  for (const span of spansOf(leaves, alike(source))) yield rowOf(span, source);
+}
+
+/** Ranges of equal rights, wherever they lie and whatever the size of their pages: rows that follow each other, as one. */
+export function* mergedRows(rows: Iterable<MapsRow>): IterableIterator<MapsRow> {
+  let merged: MapsRow | undefined;
+  for (const row of rows) {
+    if (merged !== undefined && goesOn(merged, row)) {
+      const lacking = new Map(merged.lacking);
+      for (const [why, bytes] of row.lacking) lacking.set(why, (lacking.get(why) ?? 0n) + bytes);
+      merged = { ...merged, size: merged.size + row.size, pages: merged.pages + row.pages, lacking };
+      continue;
+    }
+    if (merged !== undefined) yield merged;
+    merged = { ...row, physical: undefined, entry: undefined };
+  }
+  if (merged !== undefined) yield merged;
+}
+
+function goesOn(before: MapsRow, row: MapsRow): boolean {
+  return (
+    row.va === before.va + before.size &&
+    sameRights(row.rights, before.rights) &&
+    row.region === before.region &&
+    row.attributes.every((value, index) => value === before.attributes[index])
+  );
+}
+
+/** A row for each page. */
+export function* leafRows(leaves: Iterable<Leaf>, source: RowSource): IterableIterator<MapsRow> {
+  for (const leaf of leaves) yield { ...rowOf({ first: leaf, size: leaf.size, pages: 1 }, source), entry: leaf.entry };
+}
+
+function alike({ attributes, mode, region }: RowSource): Alike {
+  return (first, next) =>
+    region(first.va) === region(next.va) &&
+    attributes.every((name) => leafAttribute(first, name, mode) === leafAttribute(next, name, mode));
+}
+
+function rowOf({ first, size, pages }: Span, { attributes, mode, region, presence }: RowSource): MapsRow {
+  const found = presence(first.pa, size);
+  return {
+    va: first.va,
+    size,
+    rights: first.rights,
+    pages,
+    physical: { pa: first.pa, pageSize: first.size },
+    entry: undefined,
+    lacking: found === "held" ? NONE : new Map([[found, size]]),
+    attributes: attributes.map((name) => leafAttribute(first, name, mode)),
+    region: region(first.va),
+  };
+}
+
+const NONE: ReadonlyMap<Lacking, bigint> = new Map();
