@@ -1,4 +1,5 @@
 /** What differs between the mappings of two dumps, or of two spaces of one. */
+
 import { type Command, Option } from "commander";
 import type { Leaf } from "../api.js";
 import { LEAF_ATTRIBUTES, type LeafAttribute, leafAttribute } from "../maps/attributes.js";
@@ -22,6 +23,7 @@ import {
   type StructureCliOptions,
 } from "./dump-options.js";
 import { CliError, ExitCode } from "./errors.js";
+import { jsonText } from "./json-text.js";
 import { layoutOf, regionNamer } from "./kernel-layout.js";
 import { addLeafFilters, type LeafFilterOptions, leafFilter } from "./leaf-filter.js";
 import { attributesOf } from "./maps-text.js";
@@ -210,7 +212,7 @@ function jsonWriter(a: OpenSpace, b: OpenSpace, options: DumpDifferenceOptions):
   return {
     head: [],
     lines: (difference) => [
-      JSON.stringify({
+      jsonText({
         kind: kindOf(difference),
         va: hex(difference.va),
         size: Number(difference.size),
@@ -220,7 +222,7 @@ function jsonWriter(a: OpenSpace, b: OpenSpace, options: DumpDifferenceOptions):
       }),
     ],
     end: ({ kinds }) => [
-      JSON.stringify(
+      jsonText(
         Object.fromEntries(
           Object.entries(kinds).map(([kind, { ranges, bytes }]) => [kind, { ranges, bytes: Number(bytes) }]),
         ),

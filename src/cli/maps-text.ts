@@ -1,7 +1,9 @@
 /** Rows of listings of mappings as lines: for people, as JSON, as comma-separated values. */
+
 import { InvalidArgumentError } from "commander";
 import { LEAF_ATTRIBUTES, type LeafAttribute } from "../maps/attributes.js";
 import { pageSizeName, rightsLetters } from "../maps/leaves.js";
+import { jsonText } from "./json-text.js";
 import type { MapsRow } from "./maps-rows.js";
 import type { Styler } from "./style.js";
 import { hex, hex16, sizeText } from "./values.js";
@@ -76,7 +78,7 @@ export function jsonLine(row: MapsRow, attributes: readonly LeafAttribute[]): st
   const { va, size, rights, pages, physical, entry, lacking, region, places } = row;
   const absent = [...lacking.values()].reduce((sum, bytes) => sum + bytes, 0n);
   const presence = [...lacking.keys()][0] ?? "held";
-  return JSON.stringify({
+  return jsonText({
     va: hex(va),
     size: Number(size),
     ...(physical === undefined

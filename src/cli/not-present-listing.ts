@@ -1,4 +1,5 @@
 /** Entries that are not present, as an operating system reads them, for the commands that show entries. */
+
 import { type Command, Option } from "commander";
 import { parseRelease, type Release } from "../abi/release.js";
 import type { PagingMode } from "../api.js";
@@ -13,6 +14,7 @@ import {
 import { type NotPresentRange, notPresentRanges } from "../maps/not-present-ranges.js";
 import type { OpenSpace } from "./dump-options.js";
 import { CliError } from "./errors.js";
+import { jsonText } from "./json-text.js";
 import { hex, hex16, parseInteger, sizeText } from "./values.js";
 
 export interface NotPresentCliOptions {
@@ -86,7 +88,7 @@ export function* notPresentLines(
     const { va, size, entries, pageSize, entry, decoded } = range;
     if (json) {
       const what = { entries, pageSize: Number(pageSize), entry: hex(entry), ...entryJson(decoded) };
-      yield JSON.stringify({ va: hex(va), size: Number(size), ...what });
+      yield jsonText({ va: hex(va), size: Number(size), ...what });
     } else {
       const end = BigInt.asUintN(64, va + size);
       yield `${hex16(va)} ${hex16(end)} ${sizeText(size).padStart(10)} ${`${entries}`.padStart(7)}  ${notPresentText(decoded)}`;

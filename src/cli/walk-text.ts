@@ -1,4 +1,5 @@
 /** A walk as text and as JSON. */
+
 import { bitOf } from "../abi/bits.js";
 import type { EntryFormat } from "../abi/entry-format.js";
 import { PFERR } from "../abi/faults.js";
@@ -10,6 +11,7 @@ import type { Explanation } from "../explain/index.js";
 import { pageSizeName } from "../maps/leaves.js";
 import { decodeNotPresent, type NotPresentEntry, type NotPresentOptions, notPresentText } from "../maps/not-present.js";
 import { decidingText, explanationJson, explanationLines } from "./explanation-text.js";
+import { jsonText } from "./json-text.js";
 import { entryJson } from "./not-present-listing.js";
 import type { Styler } from "./style.js";
 import { hex, hex16 } from "./values.js";
@@ -52,7 +54,7 @@ export function walkLines(walk: Walk, how: WalkText, style: Styler, explanation?
 export function walkJson(walk: Walk, how: WalkText, explanation?: Explanation): string {
   const { result } = walk;
   const notPresent = notPresentOf(walk, how);
-  return JSON.stringify({
+  return jsonText({
     gva: hex(walk.address),
     steps: walk.steps.map((step) => {
       const entry = decodeEntry(how.mode as EntryFormat, step.level, step.entry, { pse: how.pse });

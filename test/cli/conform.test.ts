@@ -125,7 +125,9 @@ describe("x86-paging conform", () => {
     expect(stdout.trimEnd().split("\n").at(-1)).toBe("6 passed, 0 failed, 1 of 2 files unreadable");
     const json = await run(["conform", broken, sound, "--json"]);
     expect(json.code).toBe(2);
-    expect(JSON.parse(json.stdout.trimEnd().split("\n").at(-1)!)).toEqual({ passed: 3, failed: 0, unreadable: 1 });
+    expect(JSON.parse(json.stdout.trimEnd().split("\n").at(-1)!)).toEqual({
+      ...{ version: 1, passed: 3, failed: 0, unreadable: 1 },
+    });
   });
 
   it.each([

@@ -52,6 +52,7 @@ describe("dumps", () => {
       .split("\n")
       .map((line) => JSON.parse(line));
     expect(objects[0]).toEqual({
+      version: 1,
       kind: "changed",
       va: "0x0",
       size: 4096,
@@ -61,6 +62,7 @@ describe("dumps", () => {
     });
     expect(objects[1]).toMatchObject({ kind: "gone", changes: [], b: null });
     expect(objects.at(-1)).toEqual({
+      version: 1,
       added: { ranges: 1, bytes: 8192 },
       gone: { ranges: 1, bytes: 4096 },
       changed: { ranges: 2, bytes: 4096 + 2 ** 21 },

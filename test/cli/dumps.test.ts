@@ -126,6 +126,7 @@ describe("find", () => {
     const some = await run(["find", fixture("i386-nopae"), "ff00000000", "19dd9000", "--json"]);
     expect(some.code).toBe(0);
     expect(JSON.parse(some.stdout.split("\n")[0]!)).toEqual({
+      version: 1,
       gpa: "0x19dd9000",
       va: "0x10000",
       pageSize: 4096,

@@ -111,7 +111,7 @@ describe("x86-paging fuzz", () => {
       finding: { seed: 7, finding: { path: "3:1" } },
     });
     const none = await run(["fuzz", "--seed", "1", "--runs", "5", "--json"]);
-    expect(none).toMatchObject({ code: 0, stdout: '{"seed":1,"scenarios":5,"finding":null}\n' });
+    expect(none).toMatchObject({ code: 0, stdout: '{"version":1,"seed":1,"scenarios":5,"finding":null}\n' });
   });
 
   it("stops when its time is up, and not before", async () => {

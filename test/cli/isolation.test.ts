@@ -89,6 +89,7 @@ describe("find --all", () => {
         .map((line) => JSON.parse(line)),
     ).toEqual([
       {
+        version: 1,
         gpa: "0x251000",
         root: "0x220000",
         shared: 1,
@@ -99,6 +100,7 @@ describe("find --all", () => {
         executable: true,
       },
       {
+        version: 1,
         gpa: "0x251000",
         root: "0x220000",
         shared: 2,

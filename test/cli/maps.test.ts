@@ -52,6 +52,7 @@ describe("maps", () => {
       "0000000000006000 0000000000007000      4 KiB       1 -w-    absent",
     ]);
     expect((await lines("--merge", "--json")).map((line) => JSON.parse(line))[0]).toEqual({
+      version: 1,
       va: "0x0",
       size: 16384,
       pages: 4,
@@ -299,6 +300,7 @@ describe("shared", () => {
   it("looks at the mappings that are asked for", async () => {
     expect((await shared("--writable", "--json")).stdout).toBe(
       `${JSON.stringify({
+        version: 1,
         gpa: "0x250000",
         size: 4096,
         spaces: 2,

@@ -61,6 +61,7 @@ describe("a system", () => {
     expect(await maps(old, "--range", "1000-2001")).toHaveLength(2);
     expect(await maps(old, "--has", "2fff")).toHaveLength(1);
     expect(JSON.parse((await maps(old, "--json"))[0]!)).toEqual({
+      version: 1,
       va: "0x0",
       size: 8192,
       entries: 2,

@@ -76,9 +76,9 @@ it("gives pages as JSON", async () => {
     .split("\n")
     .map((line) => JSON.parse(line));
   expect(pages).toEqual([
-    { address: "0xffe", size: 2, gpa: "0x4ffe", bytes: "7265" },
-    { address: "0x1000", size: 4096, gpa: "0x5000", bytes: expect.stringMatching(/^(41){64}0{8064}$/) },
-    { address: "0x2000", size: 2, missing: "not in the dump" },
+    { version: 1, address: "0xffe", size: 2, gpa: "0x4ffe", bytes: "7265" },
+    { version: 1, address: "0x1000", size: 4096, gpa: "0x5000", bytes: expect.stringMatching(/^(41){64}0{8064}$/) },
+    { version: 1, address: "0x2000", size: 2, missing: "not in the dump" },
   ]);
 });
 

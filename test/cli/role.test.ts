@@ -75,6 +75,7 @@ describe("x86-paging role", () => {
     );
     const { stdout } = await role("convert", "3703", "--to", "project", "--json");
     expect(JSON.parse(stdout)).toEqual({
+      version: 1,
       from: "5.19",
       to: "project",
       word: "0x3703",

@@ -48,7 +48,7 @@ describe("a space", () => {
         .split("\n")
         .slice(0, 1)
         .map((line) => JSON.parse(line)),
-    ).toEqual([{ va: "0x1000", gpa: "0x4000", length: 4, bytes: "646c6507" }]);
+    ).toEqual([{ version: 1, va: "0x1000", gpa: "0x4000", length: 4, bytes: "646c6507" }]);
     expect((await search("NEEDLE", "--ignore-case")).stdout.split("\n")).toHaveLength(4);
     expect(await search("needle", "--utf16")).toMatchObject({ code: 1, stdout: "" });
   });
@@ -132,7 +132,7 @@ describe("every space", () => {
       `kernel       ffff960000050008 0x250008     ${NEEDLE}`,
     ]);
     expect((await all("needle", "--all", "--user", "--json")).stdout).toBe(
-      `${JSON.stringify({ root: "0x220000", shared: 1, va: "0x8", gpa: "0x250008", length: 6, bytes: "6e6565646c65" })}\n`,
+      `${JSON.stringify({ version: 1, root: "0x220000", shared: 1, va: "0x8", gpa: "0x250008", length: 6, bytes: "6e6565646c65" })}\n`,
     );
     expect((await all("needle", "--all", "--limit", "1")).stderr).toContain("the search stopped after 1");
   });
@@ -145,6 +145,7 @@ describe("every space", () => {
     ]);
     const { stdout } = await all("hay", "--physical", "--all", "--json", "--kernel");
     expect(JSON.parse(stdout)).toEqual({
+      version: 1,
       gpa: "0x251008",
       length: 3,
       bytes: "686179",

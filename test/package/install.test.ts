@@ -167,14 +167,14 @@ describe("the package, installed in another project", () => {
       "--json",
     );
     expect(stderr).toBe("");
-    expect(JSON.parse(stdout)).toEqual({ seed: 1, guests: 4, finding: null });
+    expect(JSON.parse(stdout)).toEqual({ version: 1, seed: 1, guests: 4, finding: null });
     expect(code).toBe(0);
   });
 
   it("brings the threads that fuzz", async () => {
     const { code, stdout, stderr } = await run(bin, "fuzz", "--seed", "1", "--runs", "50", "--workers", "2", "--json");
     expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
-    expect(JSON.parse(stdout)).toEqual({ seed: 1, scenarios: 50, finding: null });
+    expect(JSON.parse(stdout)).toEqual({ version: 1, seed: 1, scenarios: 50, finding: null });
   });
 
   it("brings the example that the tour shows", async () => {

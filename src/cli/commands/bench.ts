@@ -1,8 +1,10 @@
 /** `x86-paging bench`: the benchmarks that need nothing but the package. */
+
 import type { Command } from "commander";
 import { type BenchmarkCurve, type BenchmarkSection, loadBenchmarks } from "../benchmarks.js";
 import type { CliContext } from "../context.js";
 import { CliError } from "../errors.js";
+import { jsonText } from "../json-text.js";
 import { startProgress } from "../progress.js";
 
 interface BenchOptions {
@@ -60,5 +62,5 @@ async function bench(context: CliContext, { quick = false, only, list, json }: B
     progress.stop();
   }
   for (const note of notes) context.note(`note: ${note}`);
-  if (json) await context.out.line(JSON.stringify({ machine: benchmarks.machine(), notes, sections, curves }));
+  if (json) await context.out.line(jsonText({ machine: benchmarks.machine(), notes, sections, curves }));
 }

@@ -1,4 +1,5 @@
 /** `x86-paging conform`: judges an engine by recorded page walks. */
+
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Command, Option } from "commander";
@@ -13,6 +14,7 @@ import {
 import type { CliContext } from "../context.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { CliError, ExitCode } from "../errors.js";
+import { jsonText } from "../json-text.js";
 import { KERNEL_NAMES, type KernelName, kernelEngine } from "../kernel-engine.js";
 import { linesOfFile } from "../lines.js";
 import { startProgress } from "../progress.js";
@@ -94,7 +96,7 @@ async function conform(context: CliContext, paths: readonly string[], options: C
   const text = `${total.passed} passed, ${total.failed} failed`;
   if (options.json) {
     const counted = exceptions.size > 0 ? { ...total, exceptions: Object.fromEntries(exceptions) } : total;
-    await context.out.line(JSON.stringify(unreadable > 0 ? { ...counted, unreadable } : counted));
+    await context.out.line(jsonText(unreadable > 0 ? { ...counted, unreadable } : counted));
   } else {
     for (const { name, reason } of KNOWN_EXCEPTIONS) {
       const count = exceptions.get(name);
@@ -130,7 +132,7 @@ async function print(context: CliContext, result: FileResult, options: ConformOp
   const { file, engine, passed, failed } = result;
   if (options.json) {
     const failures = result.failures.map(({ vector, differences }) => ({ id: vector.id, differences }));
-    await context.out.line(JSON.stringify({ file, engine, passed, failed, failures }));
+    await context.out.line(jsonText({ file, engine, passed, failed, failures }));
     return;
   }
   const verdict = context.style(failed === 0 ? "green" : "red", failed === 0 ? "pass" : "FAIL");

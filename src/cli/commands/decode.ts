@@ -1,4 +1,5 @@
 /** `x86-paging decode`: control registers, error codes and exit qualifications. */
+
 import { Argument, type Command } from "commander";
 import { WORDS, type WordName } from "../../abi/words.js";
 import { wordField } from "../../decode/fields.js";
@@ -6,6 +7,7 @@ import { type DecodedWord, decodeWord, wordNames } from "../../decode/word.js";
 import type { CliContext } from "../context.js";
 import { CliError } from "../errors.js";
 import { fieldJson, fieldLine, problemLine } from "../field-text.js";
+import { jsonText } from "../json-text.js";
 import { hex, hex16, parseHexList } from "../values.js";
 
 interface DecodeOptions {
@@ -48,9 +50,7 @@ function print(context: CliContext, kind: WordName, word: bigint, options: Decod
   const fields = options.all ? allFields(kind, word, decoded) : decoded.fields;
   if (options.json) {
     const { title, source, summary, problems } = decoded;
-    out.line(
-      JSON.stringify({ word: hex(word), kind, title, source, summary, fields: fields.map(fieldJson), problems }),
-    );
+    out.line(jsonText({ word: hex(word), kind, title, source, summary, fields: fields.map(fieldJson), problems }));
     return;
   }
   const digits = WORDS[kind].bits === 32 ? word.toString(16).padStart(8, "0") : hex16(word);

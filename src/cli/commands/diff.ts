@@ -1,4 +1,5 @@
 /** `x86-paging diff`: two recordings of one scenario, step by step; or the mappings of two dumps, or of two spaces. */
+
 import { statSync } from "node:fs";
 import type { Command } from "commander";
 import {
@@ -13,6 +14,7 @@ import {
 import type { CliContext } from "../context.js";
 import { addDumpDifferenceOptions, type DumpDifferenceOptions, diffDumps } from "../dump-difference.js";
 import { CliError, ExitCode } from "../errors.js";
+import { jsonText } from "../json-text.js";
 import { parseInteger } from "../values.js";
 
 interface DiffOptions extends DumpDifferenceOptions {
@@ -67,14 +69,14 @@ async function diff(context: CliContext, a: string, b: string, options: DiffOpti
     await out.line(`+ ${titleOf(right)}`);
   }
   for (const step of differing) {
-    if (options.json) await out.line(JSON.stringify(step));
+    if (options.json) await out.line(jsonText(step));
     else for (const line of stepLines(step, options.show)) await out.line(line);
   }
   const totals = Object.fromEntries(
     PARTS.map((part) => [part, differing.filter((step) => step[part].length > 0).length]),
   );
   const unmatched = differing.filter((step) => step.a === undefined || step.b === undefined).length;
-  if (options.json) await out.line(JSON.stringify({ steps, differing: differing.length, ...totals, unmatched }));
+  if (options.json) await out.line(jsonText({ steps, differing: differing.length, ...totals, unmatched }));
   else {
     const parts = PARTS.map((part) => `${totals[part]} in ${part}`).join(", ");
     const alone = unmatched === 0 ? "" : `; ${unmatched} ${unmatched === 1 ? "is" : "are"} in one only`;

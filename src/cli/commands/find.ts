@@ -1,4 +1,5 @@
 /** `x86-paging find`: who maps a physical page. */
+
 import type { Command } from "commander";
 import type { Leaf } from "../../api.js";
 import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
@@ -17,6 +18,7 @@ import {
 import { leavesOfSpaces, placeJson, placeOf } from "../each-space.js";
 import { ExitCode } from "../errors.js";
 import { everySpace } from "../found-spaces.js";
+import { jsonText } from "../json-text.js";
 import { startProgress } from "../progress.js";
 import { hex, hex16, parseHexList } from "../values.js";
 import { ascending, hits } from "../wanted-addresses.js";
@@ -67,7 +69,7 @@ async function find(context: CliContext, file: string, gpas: bigint[], options: 
           found.add(gpa);
           const wait = context.out.line(
             options.json
-              ? JSON.stringify(mappingJson(gpa, va, leaf))
+              ? jsonText(mappingJson(gpa, va, leaf))
               : `${hex(gpa)} ${hex16(va)} ${pageSizeName(leaf.size)} ${rightsLetters(leaf.rights)}`,
           );
           if (wait !== undefined) await wait;
@@ -101,7 +103,7 @@ async function findInAll(context: CliContext, file: string, gpas: bigint[], opti
           found.add(gpa);
           const wait = context.out.line(
             options.json
-              ? JSON.stringify({ ...placeJson(part), ...mappingJson(gpa, va, leaf) })
+              ? jsonText({ ...placeJson(part), ...mappingJson(gpa, va, leaf) })
               : `${hex(gpa)} ${placeOf(part).padEnd(12)} ${hex16(va)} ${pageSizeName(leaf.size)} ${rightsLetters(leaf.rights)}`,
           );
           if (wait !== undefined) await wait;

@@ -1,4 +1,5 @@
 /** `x86-paging fuzz`: the Wasm core against the reference, or random guests on the MMU, on every processor core. */
+
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { type Command, Option } from "commander";
@@ -7,6 +8,7 @@ import type { CliContext } from "../context.js";
 import { CliError, ExitCode } from "../errors.js";
 import type { FuzzJob, FuzzReport } from "../fuzz-worker.js";
 import { loadGuestFuzzer } from "../guest-fuzzer.js";
+import { jsonText } from "../json-text.js";
 import { parseInteger } from "../values.js";
 
 /** Scenarios a worker runs before it reports: a fraction of a second. So do that many random guests. */
@@ -75,7 +77,7 @@ async function fuzz(context: CliContext, options: FuzzOptions): Promise<void> {
   const { done } = campaign;
   const runs = machines === undefined ? { scenarios: done } : { guests: done };
   if (options.json) {
-    await context.out.line(JSON.stringify({ seed, ...runs, finding: finding ?? null }));
+    await context.out.line(jsonText({ seed, ...runs, finding: finding ?? null }));
   } else {
     if (finding) for (const line of findingLines(finding, options.kernel)) await context.out.lines(line);
     const what = machines === undefined ? "difference" : "broken rule";

@@ -1,4 +1,5 @@
 /** `x86-paging info`: what a dump is, what is in it, and what each fact rests on. */
+
 import type { Command } from "commander";
 import { pagingModeOf } from "../../maps/mode.js";
 import type { CliContext } from "../context.js";
@@ -12,6 +13,7 @@ import {
 } from "../dump-options.js";
 import { describeDump, describeRanges, describeRegions, dumpJson } from "../dump-text.js";
 import { knownRegisters } from "../found-spaces.js";
+import { jsonText } from "../json-text.js";
 import { layoutOf } from "../kernel-layout.js";
 
 interface InfoOptions extends FileOptions, RegisterFlags {
@@ -42,7 +44,7 @@ async function info(context: CliContext, file: string, options: InfoOptions): Pr
     const { registers } = known;
     const regions = registers === undefined ? [] : layoutOf(dump, registers, pagingModeOf(registers));
     if (options.json) {
-      context.out.line(JSON.stringify(dumpJson(dump, known, regions)));
+      context.out.line(jsonText(dumpJson(dump, known, regions)));
       return;
     }
     describeDump(context, dump, known);

@@ -1,4 +1,5 @@
 /** `x86-paging pte`: decodes paging-structure entries. */
+
 import { type Command, Option } from "commander";
 import { type EntryFeatures, type EntryFormat, entryBits, entryLayout, levelsOf } from "../../abi/entry-format.js";
 import { type DecodedEntry, decodeEntry } from "../../decode/entry.js";
@@ -7,6 +8,7 @@ import { pageSizeName } from "../../maps/leaves.js";
 import type { CliContext } from "../context.js";
 import { CliError } from "../errors.js";
 import { fieldJson, fieldLine, problemLine } from "../field-text.js";
+import { jsonText } from "../json-text.js";
 import { hex, hex16, parseHex, parseHexList, parseInteger } from "../values.js";
 
 const MODES: Readonly<Record<string, EntryFormat>> = {
@@ -105,7 +107,7 @@ function print(context: CliContext, word: bigint, format: EntryFormat, options: 
     : entry.fields;
   if (options.json) {
     out.line(
-      JSON.stringify({
+      jsonText({
         entry: hex(word),
         mode: options.mode,
         level: options.level,

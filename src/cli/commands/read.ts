@@ -1,4 +1,5 @@
 /** `x86-paging read`: bytes of memory by virtual or physical address. */
+
 import type { Command } from "commander";
 import { Access, Status } from "../../abi/index.js";
 import type { AddressSpace, Fault } from "../../api.js";
@@ -6,6 +7,7 @@ import type { Dump } from "../../dump/node.js";
 import type { CliContext } from "../context.js";
 import { addDumpOptions, type DumpOptions, FILE_HELP, openDumpOf, openSpace } from "../dump-options.js";
 import { CliError, ExitCode } from "../errors.js";
+import { jsonText } from "../json-text.js";
 import { hex, hex16, parseHex, parseSize } from "../values.js";
 
 const PAGE = 4096n;
@@ -76,7 +78,7 @@ async function read(
     let missing = false;
     const lines = new HexDump(context);
     const write = (piece: Piece) => {
-      if (options.json) return context.out.line(JSON.stringify(pieceJson(piece)));
+      if (options.json) return context.out.line(jsonText(pieceJson(piece)));
       return options.binary && !("why" in piece) ? context.out.bytes(piece.bytes) : lines.show(piece);
     };
     for (const piece of options.binary || options.json ? pieces() : joinedHoles(pieces())) {

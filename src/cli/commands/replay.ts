@@ -1,4 +1,5 @@
 /** `x86-paging replay`: replays KVM recordings and compares events and state after each step. */
+
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { KERNELS, type Kernel } from "../../abi/kernel-rules.js";
 import type { PagingEngine } from "../../api.js";
@@ -20,6 +21,7 @@ import { type AgainstReport, replayAgainst } from "../../recording/replay/agains
 import { engineTarget } from "../../recording/replay/engine-target.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { ExitCode } from "../errors.js";
+import { jsonText } from "../json-text.js";
 
 /** What the command needs of the frame's context. */
 export interface ReplayFrame {
@@ -117,11 +119,11 @@ async function replayAllAgainst(
       const name = ruleText(rules);
       counts.set(name, (counts.get(name) ?? 0) + 1);
     }
-    if (options.json) await frame.out.line(JSON.stringify(againstJson(report, options.show)));
+    if (options.json) await frame.out.line(jsonText(againstJson(report, options.show)));
     else for (const line of againstLines(report, options.show)) await frame.out.line(line);
   }
   const sorted = [...counts].sort(([a, x], [b, y]) => y - x || (a < b ? -1 : 1));
-  if (options.json) await frame.out.line(JSON.stringify({ kernel, explained: Object.fromEntries(sorted), unreadable }));
+  if (options.json) await frame.out.line(jsonText({ kernel, explained: Object.fromEntries(sorted), unreadable }));
   else for (const [name, count] of sorted) await frame.out.line(`${String(count).padStart(8)}  ${name}`);
   frame.exitCode = exitCodeOf(counts.get(UNEXPLAINED) ?? 0, unreadable);
 }
@@ -180,10 +182,10 @@ async function replayAll(
       continue;
     }
     summary.add(report);
-    if (options.json) await frame.out.line(JSON.stringify(reportJson(report, options.show)));
+    if (options.json) await frame.out.line(jsonText(reportJson(report, options.show)));
     else for (const line of reportLines(report, options.show)) await frame.out.line(line);
   }
-  if (options.json) await frame.out.line(JSON.stringify(summary.toJson()));
+  if (options.json) await frame.out.line(jsonText(summary.toJson()));
   else {
     if (options.summary) {
       for (const line of summary.lines()) await frame.out.line(line);
@@ -210,7 +212,7 @@ async function attempt<T>(
   } catch (error) {
     if (!(error instanceof RecordingError) || paths === 1) throw error;
     frame.problem(error);
-    if (options.json) await frame.out.line(JSON.stringify({ recording: path, pass: false, unreadable: error.message }));
+    if (options.json) await frame.out.line(jsonText({ recording: path, pass: false, unreadable: error.message }));
     else await frame.out.line(`${path}: cannot be replayed`);
     return undefined;
   }
@@ -274,12 +276,12 @@ async function judgeAll(
     walks += report.walks;
     matched += report.matched;
     if (report.differences.length === 0) passed++;
-    if (options.json) await frame.out.line(JSON.stringify(walkJson(recording, report, options.show)));
+    if (options.json) await frame.out.line(jsonText(walkJson(recording, report, options.show)));
     else for (const line of walkLines(recording, report, options.show)) await frame.out.line(line);
   }
   const recordings = paths.length + missing;
   const failed = recordings - passed;
-  if (options.json) await frame.out.line(JSON.stringify({ recordings, passed, failed, unreadable, walks, matched }));
+  if (options.json) await frame.out.line(jsonText({ recordings, passed, failed, unreadable, walks, matched }));
   else {
     if (options.summary) await frame.out.line(`${matched} of ${walks} guest walks equal`);
     await frame.out.line(`${passed} passed, ${failed} failed`);

@@ -1,4 +1,5 @@
 /** `x86-paging role`: decodes, encodes and converts role words. */
+
 import { type Command, InvalidArgumentError } from "commander";
 import { fieldOf } from "../../abi/bits.js";
 import { ConfigError } from "../../errors.js";
@@ -17,6 +18,7 @@ import {
   splitRole,
 } from "../../role/index.js";
 import type { CliContext } from "../context.js";
+import { jsonText } from "../json-text.js";
 import { hex, parseHex, parseHexList } from "../values.js";
 
 interface RoleOptions {
@@ -97,9 +99,7 @@ function printRole(context: CliContext, layout: RoleLayout, role: RoleWords, opt
       unknown: hex(decoded.unknown),
     });
     const extended = ext && { ext: half(role.ext!, ext) };
-    context.out.line(
-      JSON.stringify({ word: hexRole(role), layout: layout.era, base: half(role.base, base), ...extended }),
-    );
+    context.out.line(jsonText({ word: hexRole(role), layout: layout.era, base: half(role.base, base), ...extended }));
     return;
   }
   context.out.line(`${hexRole(role)}  ${ext ? "CPU role" : "page role"}, ${layout.kernels}`);
@@ -174,7 +174,7 @@ function convert(context: CliContext, role: RoleWords, options: RoleOptions): vo
   if (options.json) {
     const report = { lost, assumed, unknown: dropped };
     context.out.line(
-      JSON.stringify({ from: from.era, to: to.era, word: hexRole(role), converted: hexRole(converted), ...report }),
+      jsonText({ from: from.era, to: to.era, word: hexRole(role), converted: hexRole(converted), ...report }),
     );
     return;
   }

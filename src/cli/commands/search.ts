@@ -1,4 +1,5 @@
 /** `x86-paging search`: where bytes, text or what an expression describes are in memory. */
+
 import type { Command } from "commander";
 import type { Leaf } from "../../api.js";
 import {
@@ -28,6 +29,7 @@ import {
 import { leavesOfSpaces, partsOfSpaces, placeJson, placeOf, type SpacePart } from "../each-space.js";
 import { CliError, ExitCode } from "../errors.js";
 import { everySpace } from "../found-spaces.js";
+import { jsonText } from "../json-text.js";
 import { addLeafFilters, type LeafFilterOptions, leafFilter } from "../leaf-filter.js";
 import { startProgress } from "../progress.js";
 import { addressRanges } from "../raw-options.js";
@@ -300,7 +302,7 @@ function* counted(leaves: Iterable<Leaf>, update: (done: number) => void): Itera
 
 /** A hit that was found by its virtual address, or with --physical by the physical one alone. */
 function hitLine(hit: MemoryHit, { physical, json }: SearchOptions, place: string, placed: object = {}): string {
-  if (json) return JSON.stringify({ ...placed, ...hitJson(hit, physical === true) });
+  if (json) return jsonText({ ...placed, ...hitJson(hit, physical === true) });
   const where = physical ? hex16(hit.gpa) : `${hex16(hit.address)} ${hex(hit.gpa).padEnd(12)}`;
   return `${place}${where} ${preview(hit)}`;
 }
@@ -352,7 +354,7 @@ async function showWithMappings(
   for (const hit of found) {
     const { shown, more } = mappings.get(hit.gpa)!;
     const lines = options.json
-      ? [JSON.stringify({ ...hitJson(hit, true), mappings: shown.map(mappingJson), moreMappings: more })]
+      ? [jsonText({ ...hitJson(hit, true), mappings: shown.map(mappingJson), moreMappings: more })]
       : [
           hitLine(hit, options, ""),
           ...shown.map(mappingLine),

@@ -1,4 +1,5 @@
 /** `x86-paging shared`: physical pages that several processes map. */
+
 import type { Command } from "commander";
 import type { Leaf } from "../../api.js";
 import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
@@ -17,6 +18,7 @@ import {
 import { type EachSpace, partsOfSpaces } from "../each-space.js";
 import { CliError, ExitCode } from "../errors.js";
 import { everySpace } from "../found-spaces.js";
+import { jsonText } from "../json-text.js";
 import { addLeafFilters, type LeafFilterOptions, leafFilter } from "../leaf-filter.js";
 import { hex, hex16, parseInteger, sizeText } from "../values.js";
 
@@ -110,7 +112,7 @@ function overlapLines({ start, end, owners, ranges, more }: Overlap<Leaf>, each:
 }
 
 function overlapJson({ start, end, owners, ranges, more }: Overlap<Leaf>, each: EachSpace): string {
-  return JSON.stringify({
+  return jsonText({
     gpa: hex(start),
     size: Number(end - start),
     spaces: owners,

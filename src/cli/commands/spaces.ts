@@ -1,4 +1,5 @@
 /** `x86-paging spaces`: the address spaces in a dump, found without symbols. */
+
 import { type Command, Option } from "commander";
 import type { FoundSpace, InspectedMode } from "../../dump/node.js";
 import { modeTitle } from "../../maps/mode.js";
@@ -13,6 +14,7 @@ import {
 } from "../dump-options.js";
 import { ExitCode } from "../errors.js";
 import { scan } from "../found-spaces.js";
+import { jsonText } from "../json-text.js";
 import { hex, sizeText } from "../values.js";
 
 const MODES: readonly InspectedMode[] = ["32bit", "pae", "4level", "5level"];
@@ -54,7 +56,7 @@ async function spaces(context: CliContext, file: string, options: SpacesOptions)
     }
     if (options.json) {
       for (const one of found) {
-        const wait = context.out.line(JSON.stringify(spaceJson(one)));
+        const wait = context.out.line(jsonText(spaceJson(one)));
         if (wait !== undefined) await wait;
       }
       return;

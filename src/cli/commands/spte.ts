@@ -1,4 +1,5 @@
 /** `x86-paging spte`: decodes shadow page-table entries. */
+
 import { type Command, Option } from "commander";
 import { ConfigError } from "../../errors.js";
 import {
@@ -15,6 +16,7 @@ import {
   withMmioMark,
 } from "../../spte/index.js";
 import type { CliContext } from "../context.js";
+import { jsonText } from "../json-text.js";
 import { hex, parseHex, parseHexList, parseInteger } from "../values.js";
 
 interface SpteOptions {
@@ -147,7 +149,7 @@ function print(
   const broken = brokenInvariants(word, { masks, level, layout });
   if (options.json) {
     context.out.line(
-      JSON.stringify({
+      jsonText({
         word: hex(word),
         layout: layout.era,
         format: options.format,
