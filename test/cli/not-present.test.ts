@@ -1,4 +1,5 @@
 /** `maps --not-present` and `walk --not-present`. */
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { elfCore, note, qemuNote, table64 } from "../dump/builders.js";
 import { temporaryFolder } from "../temporary.js";
@@ -19,6 +20,34 @@ it("lists what real guests made inaccessible, where their kernels have it", asyn
     "00000000b6e00000 00000000b7000000      2 MiB       1  no access 0x10e000000, large",
     "00000000b7f74000 00000000b7f78000     16 KiB       4  no access 0x10fb51000",
   ]);
+});
+
+it("reads what a real guest swapped out as its /proc/self/pagemap has it", async () => {
+  const expected = readFileSync(fixture("amd64-swap", "pagemap.txt"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => line.split(" ").map((word) => BigInt(`0x${word}`)) as [bigint, bigint]);
+  const { stdout } = await run(["maps", fixture("amd64-swap"), "--not-present", "linux", "-q", "--json"]);
+  const found = new Map<bigint, string>();
+  for (const line of stdout.trim().split("\n")) {
+    const { va, entries, kind, file: swapFile, offset, pa } = JSON.parse(line);
+    for (let page = 0n; page < BigInt(entries); page++) {
+      const place =
+        kind === "swap" ? `swap ${swapFile} ${BigInt(offset) + page}` : `memory ${BigInt(pa) / 4096n + page}`;
+      found.set(BigInt(va) + page * 4096n, place);
+    }
+  }
+  // Bit 62: swapped, with the file in bits 4:0 and its page above; else the frame (Documentation/admin-guide/mm/pagemap.rst).
+  const text = (word: bigint) => {
+    const number = BigInt.asUintN(55, word);
+    return (word >> 62n) & 1n ? `swap ${number % 32n} ${number / 32n}` : `memory ${number}`;
+  };
+  const swapped = expected.filter(([, word]) => (word >> 62n) & 1n);
+  expect(swapped).toHaveLength(48);
+  // Four pages were made inaccessible: they are in memory, and in no entry that is present.
+  const missing = expected.filter(([va]) => found.has(va));
+  expect(missing).toHaveLength(52);
+  for (const [va, word] of missing) expect(found.get(va)).toBe(text(word));
 });
 
 /** A page of a swap file, one that moves and one in memory, under a kernel that VMCOREINFO names. */
@@ -55,6 +84,19 @@ describe("a system", () => {
     expect((await maps(wide))[1]).toMatch(/migration write 0x400000123000$/);
     const older = system("OSRELEASE=5.10.0\n", "older.elf");
     expect((await maps(older))[1]).toMatch(/swap file 26, page 0x400000123$/);
+  });
+
+  it("has wider numbers of page frames with 5 levels", async () => {
+    const tables = [2n, 3n, 4n, 5n].map((frame) => table64({ 0: (frame << 12n) | 7n }));
+    const last = table64({ 0: swap(26n, (1n << 34n) | 0x123n) });
+    const path = file(
+      "five.elf",
+      elfCore({
+        notes: qemuNote({ cr3: 0x1000n, cr4: 0x1020n }),
+        segments: [...tables, last].map((bytes, i) => ({ gpa: BigInt(i + 1) << 12n, bytes })),
+      }),
+    );
+    expect((await maps(path))[0]).toMatch(/ 0x400000123000$/);
   });
 
   it("is listed where ranges say, and as JSON", async () => {

@@ -59,14 +59,29 @@ describe("bad usage ends with 2 and one line", () => {
     expect(stderr).toMatch(/Usage: x86-paging/);
   });
 
-  it.each([["info"], ["walk"], ["maps"], ["find"], ["pte"], ["role"], ["spte"], ["tour"]])(
-    "%s --help shows examples and ends with 0",
-    async (name) => {
-      const { code, stdout } = await run([name!, "--help"]);
-      expect(code).toBe(0);
-      expect(stdout).toMatch(/Examples:\n {2}x86-paging/);
-    },
-  );
+  it.each(
+    [
+      "info",
+      "spaces",
+      "walk",
+      "maps",
+      "read",
+      "search",
+      "find",
+      "shared",
+      "convert",
+      "reduce",
+      "diff",
+      "pte",
+      "role",
+      "spte",
+      "tour",
+    ].map((name) => [name]),
+  )("%s --help shows examples and ends with 0", async (name) => {
+    const { code, stdout } = await run([name!, "--help"]);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/Examples:\n {2}x86-paging/);
+  });
 });
 
 describe("bad input ends with 2, one line that names the file, and no listing", () => {

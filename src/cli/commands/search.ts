@@ -74,7 +74,7 @@ export function registerSearch(program: Command, context: CliContext): void {
       "--all",
       "every address space of the dump; with --physical, the virtual addresses of each hit in all of them",
     )
-    .option("--limit <n>", `stop after so many hits (${MOST_HITS})`, parseInteger(1, 2 ** 32), MOST_HITS)
+    .option("--limit <n>", "stop after so many hits", parseInteger(1, 2 ** 32), MOST_HITS)
     .option("--json", "one JSON object a hit");
   addStructureOptions(addDumpOptions(addLeafFilters(command), true))
     .addHelpText(

@@ -40,7 +40,7 @@ export function registerShared(program: Command, context: CliContext): void {
     .command("shared")
     .description("list the physical pages that the users' parts of several address spaces map")
     .argument("<file>", FILE_HELP)
-    .option("--least <n>", "only what at least so many spaces map (2)", parseInteger(2, 2 ** 32), 2)
+    .option("--least <n>", "only what at least so many spaces map", parseInteger(2, 2 ** 32), 2)
     .option("--json", "one JSON object a range");
   addStructureOptions(addDumpOptions(addLeafFilters(command), true))
     .addHelpText(

@@ -87,6 +87,7 @@ export function kernelRegions(
     name === "LDT" ? isMapped(slots, from, to) && direct.start >= to : touches(tables, slots, from, to),
   );
   for (const [name, from, to] of fixed) found.push({ name, start: from, end: to, basis: FIXED_BASIS });
+  if (tables.isExhausted) return [];
   return found.sort((a, b) => (a.start < b.start ? -1 : 1));
 }
 

@@ -7,6 +7,9 @@ const ENTRIES = 512;
 /** Entries of 1 GiB that are looked at: no kernel maps more than this. */
 const MOST_SLOTS = 2 ** 17;
 const KERNEL = 2n ** 63n;
+/** Entries that are looked at before the tables are taken for no kernel's; reading a table counts as so many. */
+const MOST_LOOKS = 2 ** 24;
+const LOOKS_OF_READ = 64;
 
 /** An aligned GiB in which something is mapped. */
 export interface Slot {
@@ -29,6 +32,7 @@ export class KernelTables {
   readonly #pages: readonly Uint32Array[];
   /** The address of the table in each page. */
   readonly #held: number[];
+  #left = MOST_LOOKS;
 
   constructor(memory: TableMemory, shape: TableShape, root: bigint, encryptionMask: bigint) {
     this.#memory = memory;
@@ -37,6 +41,11 @@ export class KernelTables {
     this.#encrypted = Number(encryptionMask >> 32n) | 0;
     this.#pages = Array.from({ length: shape.levels + 1 }, () => new Uint32Array(PAGE / 4));
     this.#held = this.#pages.map(() => -1);
+  }
+
+  /** Whether more was looked at than tables of a kernel ask for: what was found may be wrong. */
+  get isExhausted(): boolean {
+    return this.#left < 0;
   }
 
   /** All slots of the kernel's half, ascending; undefined where there are more than any kernel has. */
@@ -104,8 +113,10 @@ export class KernelTables {
   }
 
   #entry(table: number, level: number, index: number): Entry | undefined {
+    if (this.#left-- < 0) return undefined;
     const words = this.#pages[level]!;
     if (this.#held[level] !== table) {
+      this.#left -= LOOKS_OF_READ;
       this.#held[level] = -1;
       const frame = BigInt(Math.floor(table / PAGE));
       if (!this.#memory.tableSource.readPage(frame, new Uint8Array(words.buffer))) words.fill(0);
