@@ -202,6 +202,16 @@ export const PLACES: readonly Place[] = [
   { place: "src/dump/packed", mayImport: [...GROUND, "src/dump/bytes", "src/dump/codec", "src/dump/formats"] },
   { place: "src/dump/tables", mayImport: [...GROUND, "src/dump/memory"] },
   { place: "src/dump", mayImport: [...GROUND, "src/dump/*"] },
+  { place: "src/trace/events", mayImport: [...GROUND, "src/role"] },
+  { place: "src/trace/text", mayImport: [...GROUND, "src/trace/events"] },
+  { place: "src/trace/input", mayImport: [...GROUND, "src/dump/codec", "src/dump/packed", "src/trace/error.ts"] },
+  { place: "src/trace/error.ts", mayImport: GROUND },
+  { place: "src/trace/model", mayImport: [...GROUND, "src/trace/events"] },
+  {
+    place: "src/trace/findings",
+    mayImport: [...GROUND, "src/role", "src/spte", "src/trace/events", "src/trace/model"],
+  },
+  { place: "src/trace", mayImport: [...GROUND, "src/role", "src/spte", "src/dump/bytes", "src/trace/*"] },
   { place: "src/recording/format", mayImport: [...GROUND, "src/role", "src/spte"] },
   { place: "src/recording/world", mayImport: [...HOST, "src/recording/format"] },
   { place: "src/recording/compare", mayImport: [...HOST, "src/recording/format", "src/recording/world"] },
@@ -236,6 +246,7 @@ export const PLACES: readonly Place[] = [
     mayImport: [
       ...[...HOST, "src/dump", "src/explain", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*"],
       "src/reference",
+      "src/trace",
     ],
   },
   {
@@ -244,6 +255,7 @@ export const PLACES: readonly Place[] = [
       ...[...HOST, "src/cli", "src/conform", "src/dump", "src/explain", "src/fuzz", "src/maps", "src/mmu/*"],
       "src/recording/*",
       "src/reference",
+      "src/trace",
     ],
   },
   { place: "src/cli/main.ts", mayImport: ["src/cli", "src/cli/commands", ...GROUND] },
@@ -280,7 +292,10 @@ export const PLACES: readonly Place[] = [
   { place: "test", mayImport: ["src/*"] },
   { place: "test/browser", mayImport: ["src/*", "scripts", "test/browser/site", "test/package"] },
   { place: "test/browser/site", mayImport: ["src/*"] },
-  { place: "test/cli", mayImport: ["src/*", "test", "test/dump/*", "test/dump/builders.ts", "test/mmu/machines"] },
+  {
+    place: "test/cli",
+    mayImport: ["src/*", "test", "test/dump/*", "test/dump/builders.ts", "test/mmu/machines", "test/trace/writers"],
+  },
   { place: "test/conform", mayImport: ["src/*", "test"] },
   { place: "test/core", mayImport: ["src/*", "scripts/generate", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test", "bench/boot"] },
@@ -309,6 +324,8 @@ export const PLACES: readonly Place[] = [
   { place: "test/recording", mayImport: ["src/*", "test"] },
   { place: "test/role", mayImport: ["src/*"] },
   { place: "test/spte", mayImport: ["src/*", "test"] },
+  { place: "test/trace", mayImport: ["src/*", "test", "test/recording", "test/trace/writers"] },
+  { place: "test/trace/writers", mayImport: ["src/*"] },
   { place: "test/tools", mayImport: ["src/*", "scripts", "scripts/*"] },
   { place: "test/walk", mayImport: ["src/*", "test"] },
 ];

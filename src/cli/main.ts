@@ -15,6 +15,7 @@ import { registerRole } from "./commands/role.js";
 import { registerSpaces } from "./commands/spaces.js";
 import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
+import { registerTrace } from "./commands/trace.js";
 import { registerWalk } from "./commands/walk.js";
 import { CliContext } from "./context.js";
 import { ExitCode } from "./errors.js";
@@ -35,6 +36,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerFuzz,
   registerReplay,
   registerDiff,
+  registerTrace,
   registerRole,
   registerSpte,
   registerBench,

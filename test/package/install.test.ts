@@ -48,6 +48,7 @@ describe("the package, installed in another project", () => {
       vm: "function",
       rules: true,
       spte: "none",
+      entries: 1,
     });
   });
 

@@ -1,0 +1,119 @@
+/**
+ * Recordings' traces beside their states: the kernel's own text, of which only what a stock kernel prints is taken, and the
+ * shadow pages that the recording saw after each step.
+ */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
+import { layoutOf } from "../../src/role/index.js";
+import { TraceAnalysis } from "../../src/trace/analysis.js";
+import { DIRECT, pageRole, roleText, tracedRole } from "../../src/trace/events/role.js";
+import type { Page } from "../../src/trace/model/pages.js";
+import { TextReader } from "../../src/trace/text/text-reader.js";
+
+/** Both recorded kernels have this layout. */
+const LAYOUT = layoutOf("5.19");
+
+interface Snapshot {
+  readonly sps: readonly { readonly role: string | number; readonly gfn: string | number; readonly unsync: number }[];
+}
+
+export interface Recorded {
+  readonly name: string;
+  readonly tdpMmu: boolean;
+  /** State after each step, by its number. */
+  readonly snapshots: ReadonlyMap<number, Snapshot>;
+  /** Whole text. */
+  readonly text: string;
+}
+
+const STOCK =
+  /^#|: (?:kvm_(?!set_cr\d|mmu_reset)\w+|fast_page_fault|mark_mmio_spte|handle_mmio_page_fault|check_mmio_spte): /;
+
+/** Without what only the recordings' own probes print. */
+export function stockText(text: string): string {
+  return `${text
+    .split("\n")
+    .filter((line) => STOCK.test(line) && !/\+0x[0-9a-f]+\/0x/.test(line))
+    .join("\n")}\n`;
+}
+
+export function readRecorded(folder: string): Recorded {
+  const scenario = JSON.parse(gunzipSync(readFileSync(join(folder, "scenario.json.gz"))).toString()) as {
+    config: { tdp_mmu: number };
+    steps: { n: number; snap: Snapshot }[];
+  };
+  return {
+    name: folder,
+    tdpMmu: Boolean(scenario.config.tdp_mmu),
+    snapshots: new Map(scenario.steps.map(({ n, snap }) => [n, snap])),
+    text: gunzipSync(readFileSync(join(folder, "trace.txt.gz"))).toString("latin1"),
+  };
+}
+
+/** What was compared, and what differs. */
+export interface Comparison {
+  steps: number;
+  pages: number;
+  /** Ends of TDP roots, which no event tells of. */
+  unseenRoots: number;
+  readonly differences: string[];
+}
+
+/** Feeds the trace step by step, and compares the reconstructed pages with the recorded ones after each. */
+export function compareSteps({ text, snapshots, tdpMmu }: Recorded): Comparison {
+  const analysis = new TraceAnalysis();
+  const reader = new TextReader(analysis.parser, (record) => analysis.take(record));
+  const found: Comparison = { steps: 0, pages: 0, unseenRoots: 0, differences: [] };
+  let step = 0;
+  const compare = () => {
+    const snapshot = snapshots.get(step);
+    if (snapshot === undefined) return;
+    found.steps++;
+    comparePages(analysis, snapshot, tdpMmu, step, found);
+  };
+  for (const line of text.split("\n")) {
+    const mark = /tracing_mark_write: OP (\d+) /.exec(line);
+    if (mark !== null) {
+      compare();
+      step = Number(mark[1]);
+    } else reader.push(new TextEncoder().encode(stockText(line)));
+  }
+  compare();
+  return found;
+}
+
+function comparePages(
+  analysis: TraceAnalysis,
+  { sps }: Snapshot,
+  tdpMmu: boolean,
+  step: number,
+  found: Comparison,
+): void {
+  const wanted = new Map<string, number>();
+  const add = (key: string, count: number) => wanted.set(key, (wanted.get(key) ?? 0) + count);
+  const roots = new Set<string>();
+  for (const { role, gfn, unsync } of sps) {
+    const traced = pageRole(tracedRole(LAYOUT, Number(role)));
+    add(keyOf(Number(BigInt(gfn)), traced, Boolean(unsync)), 1);
+  }
+  const isTdpRoot = (page: Page) => tdpMmu && (page.role & DIRECT) !== 0 && page.level >= 4 && page.gfn === 0;
+  for (const page of analysis.model.pages.all()) {
+    for (let i = 0; i < page.live; i++) {
+      const key = keyOf(page.gfn, page.role, i < page.unsync);
+      if (isTdpRoot(page)) roots.add(key);
+      add(key, -1);
+    }
+  }
+  found.pages += sps.length;
+  for (const [key, count] of wanted) {
+    if (count === 0) continue;
+    // The end of a TDP root is not traced, nor that there are two for a while.
+    if (roots.has(key)) found.unseenRoots++;
+    else found.differences.push(`step ${step}: ${key}: ${count > 0 ? `${count} missing` : `${-count} too many`}`);
+  }
+}
+
+function keyOf(gfn: number, role: number, unsync: boolean): string {
+  return `${gfn.toString(16)} ${roleText(role)} ${unsync ? "unsync" : "sync"}`;
+}
