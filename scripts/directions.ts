@@ -205,6 +205,10 @@ export const PLACES: readonly Place[] = [
   { place: "src/trace/events", mayImport: [...GROUND, "src/role"] },
   { place: "src/trace/text", mayImport: [...GROUND, "src/trace/events"] },
   { place: "src/trace/input", mayImport: [...GROUND, "src/dump/codec", "src/dump/packed", "src/trace/error.ts"] },
+  {
+    place: "src/trace/dat",
+    mayImport: [...GROUND, "src/dump/codec", "src/trace/error.ts", "src/trace/events", "src/trace/input"],
+  },
   { place: "src/trace/error.ts", mayImport: GROUND },
   { place: "src/trace/model", mayImport: [...GROUND, "src/trace/events"] },
   {

@@ -43,13 +43,13 @@ export class TraceAnalysis {
     this.roles = new PluginRoles(this.returns);
     this.useKernel(options.kernel);
     this.parser = new BodyParser(this.roles);
-    this.#filter = new EventFilter(options, () => this.#form);
+    this.#filter = new EventFilter(options, () => this.form);
     this.#summary = new Summary((record) => this.#filter.inTime(record));
     this.#detectors =
       options.findings === false
         ? undefined
         : new Detectors(
-            () => this.#form,
+            () => this.form,
             () => this.model,
           );
     const { onEvent } = options;
@@ -65,9 +65,16 @@ export class TraceAnalysis {
 
   /** The kernel is known: by the caller, or as the file says. */
   useKernel(release: string | undefined): void {
+    // What the caller says goes before what the file says.
+    const name = this.#options.kernel ?? release;
+    this.useRoles(name);
+    this.returns.use(name);
+  }
+
+  /** Role words have the layout of that release. */
+  useRoles(release: string | undefined): void {
     const layout = roleLayoutOf(release);
     if (layout !== undefined) this.roles.layout = layout;
-    this.returns.use(release);
   }
 
   take(record: EventRecord): void {
@@ -75,7 +82,8 @@ export class TraceAnalysis {
     this.model.take(record);
   }
 
-  get #form(): RoleForm {
+  /** How the trace's kernel prints roles. */
+  get form(): RoleForm {
     return this.parser.roleForm ?? this.roles.form;
   }
 
@@ -85,9 +93,15 @@ export class TraceAnalysis {
     this.model.finish(last);
     const summary = this.#summary;
     const { given, stated } = { given: this.#options.kernel, stated: source.release };
-    const kernel = kernelOf({ given, stated, parser: this.parser, emptyBit63: summary.emptyBit63 });
+    const kernel = kernelOf({
+      given,
+      stated,
+      parser: this.parser,
+      formats: source.formats,
+      emptyBit63: summary.emptyBit63,
+    });
     const format = formatOf(summary.faultsOf);
-    const form = this.#form;
+    const form = this.form;
     const spte = { layouts: layoutsIn(kernel), format: format.format };
     const { findings, more } = this.#detectors?.findings({ form, spte, old: isBefore51(kernel) }) ?? {
       findings: [],
@@ -144,6 +158,6 @@ export class TraceAnalysis {
 
   /** The pages that the trace has shown, those that are left first; of a filter, those that it lets through. */
   pages(): PageRow[] {
-    return pageRows(this.model.pages, this.#form, (page) => this.#filter.isOf(page.gfn, page.role));
+    return pageRows(this.model.pages, this.form, (page) => this.#filter.isOf(page.gfn, page.role));
   }
 }

@@ -4,6 +4,7 @@ import { SPTE_ERA_TABLE } from "../abi/spte-eras.js";
 import type { SpteLayout } from "../abi/spte-layout.js";
 import { layoutOfKernel, type RoleLayout } from "../role/index.js";
 import { type SpteFormat, spteLayoutOfKernel } from "../spte/index.js";
+import type { FormatEra } from "./dat/format-era.js";
 import type { BodyParser } from "./events/body-parser.js";
 import type { RoleForm } from "./events/role.js";
 
@@ -24,6 +25,8 @@ export interface EraSigns {
   /** What the file says, and where: `uname`, `header`. */
   readonly stated: string | undefined;
   readonly parser: BodyParser;
+  /** What formats of events in the file tell. */
+  readonly formats: FormatEra | undefined;
   /** kvm_tdp_mmu_spte_changed showed an empty entry of bit 63 alone. */
   readonly emptyBit63: boolean;
 }
@@ -42,7 +45,7 @@ const FORM_BOUNDS: Readonly<Record<RoleForm, readonly [oldest: string | undefine
   "four-rights": ["7.2", undefined],
 };
 
-export function kernelOf({ given, stated, parser, emptyBit63 }: EraSigns): KernelRange {
+export function kernelOf({ given, stated, parser, formats, emptyBit63 }: EraSigns): KernelRange {
   if (given === "mainline") return { oldest: "7.2", because: ["--kernel mainline"] };
   if (given !== undefined) return { release: given, oldest: given, newest: given, because: [`--kernel ${given}`] };
   const release = stated === undefined ? undefined : releaseIn(stated);
@@ -64,6 +67,7 @@ export function kernelOf({ given, stated, parser, emptyBit63 }: EraSigns): Kerne
     const [first, last] = format.kernels;
     bound(first, last, `text of ${format.kind} as from ${first}${last === undefined ? " on" : ` to ${last}`}`);
   }
+  if (formats !== undefined) bound(formats.oldest, formats.newest, formats.because.join("; "));
   const form = parser.roleForm;
   if (form !== undefined)
     bound(

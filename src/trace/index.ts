@@ -6,6 +6,7 @@ import { TraceAnalysis, type TraceOptions } from "./analysis.js";
 import { checkKernel } from "./era.js";
 import { TraceError } from "./error.js";
 import { openTrace, type TraceInput } from "./input/input.js";
+import { readDat } from "./read-dat.js";
 import { readText } from "./read-text.js";
 import type { PageRow, TraceReport } from "./report.js";
 
@@ -49,8 +50,9 @@ export async function analyseTrace(input: TraceInput, options: TraceOptions = {}
     },
   });
   const analysis = new TraceAnalysis(options);
-  if (opened.kind === "dat") throw new TraceError(name, "trace.dat files are not read yet");
-  const source = await readText(opened, analysis);
+  const progress = onProgress === undefined ? {} : { onProgress };
+  const source =
+    opened.kind === "dat" ? await readDat(opened, analysis, { name, ...progress }) : await readText(opened, analysis);
   if (broken) source.truncations.push("the gzip data break off or are damaged: what is behind is missing");
   if (source.events === 0) {
     const what = source.present > 0 ? `found ${source.present} events, none of them of KVM` : "found none";

@@ -1,4 +1,5 @@
 /** What a reader says of the file that it has read. */
+import type { FormatEra } from "./dat/format-era.js";
 import type { TraceFormat } from "./report.js";
 import type { SampleLine } from "./text/notices.js";
 
@@ -7,6 +8,8 @@ export interface TraceSource {
   readonly packed: boolean;
   /** Kernel release as the file has it. */
   readonly release: string | undefined;
+  /** What formats of events in the file tell of the kernel. */
+  readonly formats?: FormatEra;
   readonly lines: number;
   readonly events: number;
   readonly otherEvents: Readonly<Record<string, number>>;

@@ -43,6 +43,12 @@ export function warningsOf({ source, model, summary, unfollowed, more }: Warning
   const { pages } = model;
   if (pages.untracked > 0)
     say("too-much", `${pages.untracked} events are of pages beyond the first ${pages.size}: those are not followed`);
+  if (pages.unframed > 0) {
+    say(
+      "not-seen",
+      `${pages.unframed} events have no frame number, as libtraceevent's plugin prints them: which pages were zapped and synced is not known (give the trace.dat file itself, or text of trace-cmd report -N)`,
+    );
+  }
   if (unfollowed > 0)
     say("too-much", `${unfollowed} events are of pages and addresses beyond those that findings look at`);
   if (more > 0) say("too-much", `${more} more findings of the same kinds are not shown`);

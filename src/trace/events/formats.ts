@@ -42,13 +42,14 @@ export interface TextFormat {
 
 const PAGE_4 = "sp gen {gen:x} gfn {gfn:x} {role:role} root {root_count:d} {unsync:sync}";
 const PAGE_5_1 = "sp gfn {gfn:x} {role:role} root {root_count:d} {unsync:sync}";
-const PAGE_PLUGIN = "sp gfn {gfn:x} {role:plugin-role} root {root_count:d} {unsync:sync}";
+const PAGE_PLUGIN = "{role:plugin-role} root {root_count:d} {unsync:sync}";
 
 const pageKinds = ["kvm_mmu_sync_page", "kvm_mmu_unsync_page", "kvm_mmu_prepare_zap_page"] as const;
 
 const PAGES: readonly TextFormat[] = pageKinds.flatMap((kind): TextFormat[] => [
   { kind, text: PAGE_4, kernels: ["4.19"] },
   { kind, text: PAGE_5_1, kernels: ["5.1", "5.3.1"] },
+  // The plugin leaves the frame number out.
   { kind, text: PAGE_PLUGIN, kernels: ["4.19"], plugin: true },
 ]);
 
@@ -124,7 +125,12 @@ export const FORMATS: readonly TextFormat[] = [
   { kind: "kvm_mmu_walker_error", text: "pferr {pferr:x} {_:rest}", kernels: ["4.19"] },
   { kind: "kvm_mmu_get_page", text: `${PAGE_4} {created:created}`, kernels: ["4.19"] },
   { kind: "kvm_mmu_get_page", text: `${PAGE_5_1} {created:created}`, kernels: ["5.1", "5.3.1"] },
-  { kind: "kvm_mmu_get_page", text: `{created:created} ${PAGE_PLUGIN}`, kernels: ["4.19"], plugin: true },
+  {
+    kind: "kvm_mmu_get_page",
+    text: `{created:created} sp gfn {gfn:x} ${PAGE_PLUGIN}`,
+    kernels: ["4.19"],
+    plugin: true,
+  },
   ...PAGES,
   { kind: "mark_mmio_spte", text: "sptep:{sptep:word} gfn {gfn:x} access {access:x} gen {gen:x}", kernels: ["4.19"] },
   { kind: "handle_mmio_page_fault", text: "addr:{address:x} gfn {gfn:x} access {access:x}", kernels: ["4.19"] },

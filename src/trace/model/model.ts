@@ -215,7 +215,10 @@ export class Model {
   }
 
   #page(record: EventRecord): Page | undefined {
-    const page = this.pages.at(record.number(Slot.gfn), record.low[Slot.role]!);
+    const role = record.low[Slot.role]!;
+    // libtraceevent's plugin leaves the frame number out of some events.
+    const framed = record.has[Slot.gfn] === 1;
+    const page = framed ? this.pages.at(record.number(Slot.gfn), role) : this.pages.onlyOne(role);
     if (page === undefined) return undefined;
     page.line = record.line;
     page.addWord(record.word);

@@ -6,6 +6,8 @@ export const MOST_PAGES = 2 ** 18;
 /** Role words that are kept of a page, where the file has them. */
 const MOST_WORDS = 4;
 const FRAMES_SHIFT = 9;
+/** Pages of a role that are looked at to find the only one left. */
+const MOST_LOOKED = 64;
 
 export class Page {
   readonly gfn: number;
@@ -68,6 +70,8 @@ export class Pages {
   untracked = 0;
   /** Zaps of pages that the trace had not shown before. */
   zappedUnseen = 0;
+  /** Events without a frame number, that could be of several pages. */
+  unframed = 0;
   /** Zap-alls so far. */
   epoch = 0;
 
@@ -100,6 +104,22 @@ export class Pages {
   /** The page of that frame and role, if the trace has shown it. */
   known(gfn: number, role: number): Page | undefined {
     return this.#byRole.get(pageRole(role))?.get(gfn);
+  }
+
+  /** The only page of a role that is left, for an event without a frame number; undefined where there are several. */
+  onlyOne(role: number): Page | undefined {
+    let found: Page | undefined;
+    let looked = 0;
+    for (const page of this.#byRole.get(pageRole(role))?.values() ?? []) {
+      if (page.live === 0 && ++looked < MOST_LOOKED) continue;
+      if (page.live === 0 || found !== undefined) {
+        found = undefined;
+        break;
+      }
+      found = page;
+    }
+    if (found === undefined) this.unframed++;
+    return found;
   }
 
   /** Every page that the trace has shown. */
