@@ -1,5 +1,5 @@
 /** Analyses a trace: follows its events, and makes the report. */
-import { formatOf, isBefore51, kernelOf, layoutsIn, roleLayoutOf } from "./era.js";
+import { formatOf, formOf, isBefore51, isBefore517, kernelOf, layoutsIn, roleLayoutOf } from "./era.js";
 import { BodyParser } from "./events/body-parser.js";
 import { FaultReturns } from "./events/fault-returns.js";
 import { EventRecord } from "./events/record.js";
@@ -50,6 +50,7 @@ export class TraceAnalysis {
         ? undefined
         : new Detectors(
             () => this.form,
+            () => this.roles.layout,
             () => this.model,
           );
     const { onEvent } = options;
@@ -103,7 +104,13 @@ export class TraceAnalysis {
     const format = formatOf(summary.faultsOf);
     const form = this.form;
     const spte = { layouts: layoutsIn(kernel), format: format.format };
-    const { findings, more } = this.#detectors?.findings({ form, spte, old: isBefore51(kernel) }) ?? {
+    const { findings, more } = this.#detectors?.findings({
+      form,
+      spte,
+      old: isBefore51(kernel),
+      before517: isBefore517(kernel),
+      expectedForm: formOf(kernel),
+    }) ?? {
       findings: [],
       more: 0,
     };

@@ -116,8 +116,20 @@ export function roleLayoutOf(release: string | undefined): RoleLayout | undefine
 }
 
 /** Whether all kernels in the range are older than 5.1, whose direct pages have no bit for the size of guest entries. */
-export function isBefore51({ newest }: KernelRange): boolean {
-  return newest !== undefined && isNewer("5.1", newest);
+export const isBefore51 = (range: KernelRange): boolean => isBefore(range, "5.1");
+
+/** Whether they are all older than 5.17, in whose direct pages guest entries have 8 bytes. */
+export const isBefore517 = (range: KernelRange): boolean => isBefore(range, "5.17");
+
+function isBefore({ newest }: KernelRange, release: string): boolean {
+  return newest !== undefined && isNewer(release, newest);
+}
+
+/** How the kernel prints roles, where its release is known. */
+export function formOf({ release }: KernelRange): RoleForm | undefined {
+  const era = roleLayoutOf(release)?.era;
+  if (era === undefined || era === "project") return undefined;
+  return era === "5.0" ? "pae" : era === "7.2" ? "four-rights" : "size";
 }
 
 /** Which format a trace's SPTEs have, and what says so. */

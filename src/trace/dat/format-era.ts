@@ -33,7 +33,7 @@ interface Sign {
 const SIGNS: readonly Sign[] = [
   { event: "kvm_mmu_get_page", has: "role.cr4_pae", kernels: [undefined, "5.0.1"], roles: "5.0" },
   { event: "kvm_mmu_get_page", has: "role.gpte_is_8_bytes", kernels: ["5.1", "5.16.10"], roles: "5.1" },
-  { event: "kvm_mmu_get_page", has: "role.has_4_byte_gpte", kernels: ["5.17"], roles: "5.19" },
+  { event: "kvm_mmu_get_page", has: "role.has_4_byte_gpte", kernels: ["5.17"], roles: "6.14" },
   { event: "kvm_mmu_get_page", lacks: "rwux", kernels: [undefined, "7.1.5"] },
   { event: "kvm_mmu_get_page", has: "rwux", kernels: ["7.2"], roles: "7.2" },
   { event: "kvm_exit", has: "intr_info", kernels: ["5.10"] },

@@ -69,6 +69,7 @@ export function roleText(role: number, form: RoleForm = "size"): string {
 /** Names of the fields in which two roles differ, each with both values. */
 export function differingFields(one: number, other: number, form: RoleForm = "size"): string[] {
   const names: string[] = [];
+  const rights = form === "four-rights" ? rightsText : threeRights;
   const bit = (flag: number, name: string) => {
     if ((one ^ other) & flag) names.push(`${name} ${one & flag ? 1 : 0}/${other & flag ? 1 : 0}`);
   };
@@ -79,7 +80,7 @@ export function differingFields(one: number, other: number, form: RoleForm = "si
   } else bit(FOUR_BYTE, "has_4_byte_gpte");
   if (quadrantOf(one) !== quadrantOf(other)) names.push(`quadrant ${quadrantOf(one)}/${quadrantOf(other)}`);
   bit(DIRECT, "direct");
-  if ((one ^ other) & ACCESS) names.push(`access ${rightsText(one)}/${rightsText(other)}`);
+  if ((one ^ other) & ACCESS) names.push(`access ${rights(one)}/${rights(other)}`);
   bit(INVALID, "invalid");
   bit(NX, "efer_nx");
   bit(AD_DISABLED, "ad_disabled");

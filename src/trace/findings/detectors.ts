@@ -1,4 +1,5 @@
 /** All detectors of one trace, and what they find. */
+import type { RoleLayout } from "../../role/index.js";
 import type { RoleForm } from "../events/role.js";
 import type { Model, ModelListener } from "../model/model.js";
 import { ChurnDetector } from "./churn.js";
@@ -19,6 +20,10 @@ export interface Conclusion {
   readonly spte: SpteEra;
   /** The kernel is older than 5.1. */
   readonly old: boolean;
+  /** The kernel is older than 5.17. */
+  readonly before517: boolean;
+  /** How the kernel prints roles, where its release is known. */
+  readonly expectedForm: RoleForm | undefined;
 }
 
 export class Detectors {
@@ -30,12 +35,13 @@ export class Detectors {
   readonly #zapAll = new ZapAllDetector();
   readonly #roles: RolesDetector;
   readonly #sptes: SpteDetector;
-  readonly #sync = new SyncDetector();
+  readonly #sync: SyncDetector;
 
   /** `form`: how roles were printed so far. */
-  constructor(form: () => RoleForm, model: () => Model) {
-    this.#roles = new RolesDetector(form);
+  constructor(form: () => RoleForm, layout: () => RoleLayout | undefined, model: () => Model) {
+    this.#roles = new RolesDetector(form, layout);
     this.#sptes = new SpteDetector(model);
+    this.#sync = new SyncDetector(model);
   }
 
   get listeners(): readonly ModelListener[] {
@@ -51,7 +57,10 @@ export class Detectors {
   }
 
   /** The findings by code, in the order of FINDING_CODES, the most frequent first; `more` counts those left out. */
-  findings({ form, spte, old }: Conclusion): { readonly findings: Finding[]; readonly more: number } {
+  findings({ form, spte, old, before517, expectedForm }: Conclusion): {
+    readonly findings: Finding[];
+    readonly more: number;
+  } {
     const all = [
       ...this.#roots.findings(form, old),
       ...this.#churn.findings(form),
@@ -59,7 +68,7 @@ export class Detectors {
       ...this.#spurious.findings(),
       ...this.#splits.findings(),
       ...this.#zapAll.findings(),
-      ...this.#roles.findings(form),
+      ...this.#roles.findings(form, { before517, expectedForm }),
       ...this.#sptes.findings(spte, form),
       ...this.#sync.findings(form),
     ];

@@ -2,6 +2,8 @@
  * Roles that no kernel makes, and events of a page that its role rules out. Only what holds in every kernel whose text this is:
  * kvm_mmu_get_page and kvm_unsync_page of arch/x86/kvm/mmu/mmu.c, 4.19 to 7.3.
  */
+
+import { decodeWord, type RoleLayout } from "../../role/index.js";
 import { Kind, PAGE_EVENTS, Slot } from "../events/kinds.js";
 import type { EventRecord } from "../events/record.js";
 import { DIRECT, FOUR_BYTE, INVALID, levelOf, quadrantOf, type RoleForm, roleText } from "../events/role.js";
@@ -21,23 +23,51 @@ interface Bad {
   readonly evidence: Evidence;
 }
 
+/** What is known of the kernel at the end. */
+export interface RoleEra {
+  readonly before517: boolean;
+  readonly expectedForm: RoleForm | undefined;
+}
+
+const FORM_TEXTS: Readonly<Record<RoleForm, string>> = {
+  pae: "as until 5.0",
+  size: "with three rights, as from 5.1 to 7.1",
+  "four-rights": "with four rights, as from 7.2 on",
+};
+
 export class RolesDetector implements ModelListener {
   readonly #form: () => RoleForm;
+  readonly #layout: () => RoleLayout | undefined;
+  /** The first pages, and those in another form. */
+  readonly #first = new Evidence();
+  #firstForm: RoleForm | undefined;
+  readonly #otherForm = new Evidence();
+  /** Direct pages with guest entries of 4 bytes: until 5.16 there are none. */
+  readonly #smallDirect = new Evidence();
   readonly #bad = new Map<string, Bad>();
   /** What was found out of a role, by kind and role: most roles are fine, and come again and again. */
+  readonly #words = new Map<number, string>();
   readonly #judged = new Map<number, string | undefined>();
 
-  constructor(form: () => RoleForm) {
+  constructor(form: () => RoleForm, layout: () => RoleLayout | undefined) {
     this.#form = form;
+    this.#layout = layout;
   }
 
   onEvent(_thread: Thread, record: EventRecord): void {
     if (!PAGE_EVENTS.has(record.kind)) return;
     const role = record.low[Slot.role]!;
+    const form = this.#form();
+    this.#firstForm ??= form;
+    if (form !== this.#firstForm) this.#otherForm.add(record);
+    this.#first.add(record);
+    if (form === "size" && (role & DIRECT) !== 0 && (role & FOUR_BYTE) !== 0) this.#smallDirect.add(record);
+    const layout = this.#layout();
+    if (record.word !== -1 && layout !== undefined) this.#judgeWord(record.word, role, layout, record);
     const key = role * PAGE_KEYS + record.kind;
     let why = this.#judged.get(key);
     if (why === undefined && !this.#judged.has(key)) {
-      why = problemOf(role, record.kind, this.#form());
+      why = problemOf(role, record.kind, form);
       if (this.#judged.size < FOLLOWED) this.#judged.set(key, why);
     }
     if (why !== undefined) this.#report(role, why, record);
@@ -47,8 +77,40 @@ export class RolesDetector implements ModelListener {
     }
   }
 
-  findings(form: RoleForm): Finding[] {
-    return [...this.#bad.values()].map(({ role, why, gfn, evidence }) => ({
+  /** A whole role word, which says more than the kernel's text. */
+  #judgeWord(word: number, role: number, layout: RoleLayout, record: EventRecord): void {
+    let why = this.#words.get(word);
+    if (why === undefined) {
+      why = problemOfWord(word, layout) ?? FINE;
+      if (this.#words.size < FOLLOWED) this.#words.set(word, why);
+    }
+    if (why !== FINE) this.#report(role, why, record);
+  }
+
+  findings(form: RoleForm, { before517, expectedForm }: RoleEra): Finding[] {
+    const found: Finding[] = [];
+    const printed = (evidence: Evidence, message: string) =>
+      found.push({
+        code: "impossible-role",
+        message,
+        details: [],
+        count: evidence.count,
+        since: evidence.since,
+        until: evidence.until,
+        evidence: evidence.lines,
+      });
+    const first = this.#firstForm;
+    if (this.#otherForm.count > 0)
+      printed(this.#otherForm, `roles are printed in two ways: first ${FORM_TEXTS[first!]}, then otherwise`);
+    if (first !== undefined && expectedForm !== undefined && expectedForm !== first) {
+      printed(
+        this.#first,
+        `roles are printed ${FORM_TEXTS[first]}: the kernel prints them ${FORM_TEXTS[expectedForm]}`,
+      );
+    }
+    if (before517 && this.#smallDirect.count > 0)
+      printed(this.#smallDirect, "direct pages have guest entries of 4 bytes: kernels until 5.16 give them 8");
+    const bad = [...this.#bad.values()].map(({ role, why, gfn, evidence }) => ({
       code: "impossible-role" as const,
       message: `${roleText(role, form)}: ${why}`,
       details: [`first of gfn ${gfn.toString(16)}`],
@@ -59,6 +121,7 @@ export class RolesDetector implements ModelListener {
       until: evidence.until,
       evidence: evidence.lines,
     }));
+    return [...found, ...bad];
   }
 
   #report(role: number, why: string, record: EventRecord): void {
@@ -74,6 +137,18 @@ export class RolesDetector implements ModelListener {
 }
 
 const PAGE_KEYS = 64;
+/** A role word in which nothing is wrong. */
+const FINE = "";
+
+/** What no kernel with that layout puts into a role word. */
+function problemOfWord(word: number, layout: RoleLayout): string | undefined {
+  const { fields, unknown } = decodeWord(layout.base, word);
+  if (unknown !== 0)
+    return `the role word 0x${word.toString(16)} has bits that Linux ${layout.kernels} has no field for`;
+  if (fields.smep_andnot_wp === 1 && fields.cr0_wp === 1)
+    return `the role word 0x${word.toString(16)} has both cr0_wp and smep_andnot_wp`;
+  return undefined;
+}
 
 /** Why no kernel has such a role in such an event; undefined where some kernel does. */
 function problemOf(role: number, kind: number, form: RoleForm): string | undefined {

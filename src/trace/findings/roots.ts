@@ -52,6 +52,8 @@ class Roots {
 }
 
 export class RootsDetector implements ModelListener {
+  /** Entries were seen: without them other pages look like roots. */
+  #entries = false;
   readonly #byThread = new Map<Thread, Roots>();
   /** Roles with which the frame of a root was a root. */
   readonly #roles = new Map<number, number[]>();
@@ -66,6 +68,7 @@ export class RootsDetector implements ModelListener {
   }
 
   onEntry(thread: Thread): void {
+    this.#entries = true;
     const roots = this.#byThread.get(thread);
     if (roots !== undefined) roots.counted = false;
   }
@@ -106,6 +109,7 @@ export class RootsDetector implements ModelListener {
   /** `old`: the kernel is one of 4.19 to 5.0, in which direct pages never keep cr4_pae. */
   findings(form: RoleForm, old: boolean): Finding[] {
     const found: Finding[] = [];
+    if (!this.#entries) return found;
     for (const [thread, roots] of this.#byThread) {
       for (const kind of SWITCHES) {
         const misses = roots.misses.get(kind);

@@ -34,6 +34,8 @@ export class SplitDetector implements ModelListener {
   readonly #by = new Map<Splitter, Evidence>();
   /** Huge pages of the classic MMU, by frame and level. */
   readonly #huge = new Map<number, HugePage>();
+  /** Until 6.0 a fault takes a huge page away before it puts a table in its place: the last that was, by thread. */
+  readonly #removed = new Map<Thread, HugePage & { readonly line: number }>();
   /** The last split that the TDP MMU told of, by thread: an event of its own may follow. */
   readonly #last = new Map<Thread, HugePage & { readonly by: Splitter }>();
 
@@ -62,11 +64,21 @@ export class SplitDetector implements ModelListener {
         const old = record.low[Slot.old_spte]!;
         const made = record.low[Slot.new_spte]!;
         const level = record.low[Slot.level]!;
-        if (level < 2 || (old & HUGE) === 0 || (old & RIGHTS) === 0) return;
+        if (level < 2) return;
+        const gfn = record.number(Slot.gfn);
+        const wasHuge = (old & HUGE) !== 0 && (old & RIGHTS) !== 0;
+        if ((made & RIGHTS) === 0 && wasHuge && thread.fault.open) {
+          this.#removed.set(thread, { gfn, level, line: thread.fault.line });
+          return;
+        }
         if ((made & HUGE) !== 0 || (made & RIGHTS) === 0) return;
+        const removed = this.#removed.get(thread);
+        const again = removed?.gfn === gfn && removed.level === level && removed.line === thread.fault.line;
+        if (!wasHuge && !again) return;
+        this.#removed.delete(thread);
         const by = thread.fault.open ? faultAccess(faultFormat(thread), thread) : "other";
         this.#add(by, record);
-        this.#last.set(thread, { gfn: record.number(Slot.gfn), level, by });
+        this.#last.set(thread, { gfn, level, by });
         return;
       }
       case Kind.kvm_mmu_split_huge_page: {

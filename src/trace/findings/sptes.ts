@@ -125,12 +125,18 @@ export class SpteDetector implements ModelListener {
       }
     }
     const known = this.#tables.get(table);
-    if (known === undefined) return NO_ROLE;
+    // Where no page of the level shadows anything, the entry is in a direct one.
+    if (known === undefined) return thread.nested || this.#shadows(level) ? NO_ROLE : this.#tdpOwner(record);
     if (known.table !== table || known.level !== level || known.live !== 1 || !holds(known, record.number(Slot.gfn))) {
       if (known.table !== table) this.#tables.delete(table);
       return NO_ROLE;
     }
     return known.role;
+  }
+
+  #shadows(level: number): boolean {
+    const roles = this.#model().pages.rolesOf(level);
+    return roles.length > MOST_ROLES || roles.some((role) => (role & DIRECT) === 0);
   }
 
   /** The role of the only page of the TDP MMU that can hold the entry. */

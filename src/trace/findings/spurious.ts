@@ -1,4 +1,5 @@
 /** Faults on one page that change nothing: the entry was already as the access needs it, and the processor faults all the same. */
+import { Kind, Slot } from "../events/kinds.js";
 import type { EventRecord } from "../events/record.js";
 import type { ModelListener } from "../model/model.js";
 import type { Outcome, Thread } from "../model/thread.js";
@@ -22,16 +23,31 @@ export class SpuriousDetector implements ModelListener {
   onFault(thread: Thread, outcome: Outcome, record: EventRecord): void {
     if (outcome !== "spurious") return;
     const { fault, vcpu } = thread;
-    const low = (fault.addressLow - (fault.addressLow % PAGE_SIZE)) / PAGE_SIZE;
-    const key = `${vcpu} ${fault.addressHigh} ${low}`;
+    this.#add(
+      vcpu,
+      fault.addressLow,
+      fault.addressHigh,
+      (BigInt(fault.errorHigh) << 32n) | BigInt(fault.errorLow),
+      record,
+    );
+  }
+
+  /** Where no kvm_page_fault tells of the fault, fast_page_fault does. */
+  onEvent(thread: Thread, record: EventRecord): void {
+    if (record.kind !== Kind.fast_page_fault || thread.fault.open || record.low[Slot.spurious] !== 1) return;
+    this.#add(thread.vcpu, record.low[Slot.address]!, record.high[Slot.address]!, record.big(Slot.error_code), record);
+  }
+
+  #add(vcpu: number, addressLow: number, addressHigh: number, error: bigint, record: EventRecord): void {
+    const low = (addressLow - (addressLow % PAGE_SIZE)) / PAGE_SIZE;
+    const key = `${vcpu} ${addressHigh} ${low}`;
     let address = this.#addresses.get(key);
     if (address === undefined) {
       if (this.#addresses.size >= FOLLOWED) {
         this.unfollowed++;
         return;
       }
-      const page = ((BigInt(fault.addressHigh) << 32n) | BigInt(fault.addressLow)) >> BigInt(PAGE_SHIFT);
-      const error = (BigInt(fault.errorHigh) << 32n) | BigInt(fault.errorLow);
+      const page = ((BigInt(addressHigh) << 32n) | BigInt(addressLow)) >> BigInt(PAGE_SHIFT);
       address = { vcpu, page, error, evidence: new Evidence() };
       this.#addresses.set(key, address);
     }

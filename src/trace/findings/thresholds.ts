@@ -27,6 +27,9 @@ export const SPLITS = 8;
 
 /** Zap-alls: firmware that sets up a machine makes a dozen in a second or two, */
 export const ZAP_ALLS = 16;
+/** or fewer that find so many pages in use, all together, */
+export const FELT_ZAP_ALLS = 8;
+export const ZAP_ALL_PAGES = 1024;
 /** within so many seconds. */
 export const ZAP_ALL_WINDOW = 2;
 

@@ -3,27 +3,33 @@ import { Slot } from "../events/kinds.js";
 import type { EventRecord } from "../events/record.js";
 import type { ModelListener } from "../model/model.js";
 import { Evidence, type Finding } from "./finding.js";
-import { ZAP_ALL_WINDOW, ZAP_ALLS } from "./thresholds.js";
+import { FELT_ZAP_ALLS, ZAP_ALL_PAGES, ZAP_ALL_WINDOW, ZAP_ALLS } from "./thresholds.js";
+
+/** Zap-alls of the window that are looked at. */
+const MOST_KEPT = 64;
 
 export class ZapAllDetector implements ModelListener {
   readonly #evidence = new Evidence();
   /** Times of the last ones, the oldest first. */
-  readonly #times: number[] = [];
-  /** Most within the window. */
+  readonly #last: { readonly time: number; readonly pages: number }[] = [];
+  /** Most within the window, and most of those that found pages enough to be felt. */
   #most = 0;
+  #mostFelt = 0;
   #pages = 0;
 
   onZapAll(record: EventRecord): void {
     this.#evidence.add(record);
     this.#pages += record.number(Slot.used_pages);
-    this.#times.push(record.time);
-    while (record.time - this.#times[0]! > ZAP_ALL_WINDOW) this.#times.shift();
-    this.#most = Math.max(this.#most, this.#times.length);
-    if (this.#times.length > ZAP_ALLS * ZAP_ALLS) this.#times.shift();
+    this.#last.push({ time: record.time, pages: record.number(Slot.used_pages) });
+    while (record.time - this.#last[0]!.time > ZAP_ALL_WINDOW) this.#last.shift();
+    this.#most = Math.max(this.#most, this.#last.length);
+    const pages = this.#last.reduce((sum, one) => sum + one.pages, 0);
+    if (pages >= ZAP_ALL_PAGES) this.#mostFelt = Math.max(this.#mostFelt, this.#last.length);
+    if (this.#last.length > MOST_KEPT) this.#last.shift();
   }
 
   findings(): Finding[] {
-    if (this.#most < ZAP_ALLS) return [];
+    if (this.#most < ZAP_ALLS && this.#mostFelt < FELT_ZAP_ALLS) return [];
     const { count, since, until, lines } = this.#evidence;
     return [
       {

@@ -7,6 +7,8 @@ import { type Outcome, type SwitchKind, Thread } from "./thread.js";
 
 /** Threads that are told apart. */
 const MOST_THREADS = 2 ** 14;
+/** Lower pages can be below a root that is no page. */
+const LOWEST_ROOT = 4;
 const EFER = 0xc0000080;
 
 /** Who wants to know more than single events. */
@@ -196,6 +198,8 @@ export class Model {
   }
 
   #switch(thread: Thread, kind: SwitchKind, record: EventRecord): void {
+    // A fault that is reflected to L1 is over.
+    this.#endFault(thread, record);
     thread.switched = kind;
     // What is loaded from here on is another context's.
     thread.context = -1;
@@ -230,7 +234,8 @@ export class Model {
     if (page === undefined) return;
     const created = record.low[Slot.created] === 1;
     const { fault } = thread;
-    const root = !(fault.open || thread.faulted) && this.entriesSeen;
+    // Before the first entry there are only roots; a trace without entries does not tell them from other pages.
+    const root = !(fault.open || thread.faulted) && (this.entriesSeen || page.level >= LOWEST_ROOT);
     this.pages.got(page, created, record.low[Slot.unsync] === 1);
     // There is one valid TDP root of a role; that the one before went away is not traced.
     if (root && this.tdpMmu && page.direct && created) page.live = 1;
@@ -238,7 +243,10 @@ export class Model {
     fault.page = root ? undefined : page;
     for (const listener of this.#listeners) listener.onGot?.(thread, page, created, root, record);
     // Direct pages stand below pages of either kind.
-    if (!page.direct) thread.context = contextOf(page.role);
+    if (!page.direct) {
+      thread.context = contextOf(page.role);
+      thread.contexts.add(thread.context);
+    }
   }
 
   #zap(thread: Thread, record: EventRecord): void {

@@ -132,6 +132,17 @@ export class Pages {
     return this.#byLevel[level] ?? [];
   }
 
+  /** A page of that frame and level that is out of sync, of another role; undefined where none is known. */
+  otherUnsync(page: Page): Page | undefined {
+    const roles = this.rolesOf(page.level);
+    if (roles.length > MOST_LOOKED) return undefined;
+    for (const role of roles) {
+      const other = this.known(page.gfn, role);
+      if (other !== undefined && other !== page && other.unsync > 0) return other;
+    }
+    return undefined;
+  }
+
   /** kvm_mmu_get_page. */
   got(page: Page, created: boolean, unsync: boolean): void {
     if (created) {

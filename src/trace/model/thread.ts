@@ -85,6 +85,8 @@ export class Thread {
   exits = 0;
   /** Context of the shadow page that was got last since the last entry, -1 where none was. */
   context = -1;
+  /** Those of all shadow pages that it got: a handful, of a few bits. */
+  readonly contexts = new Set<number>();
   /** Why the guest was left last: see `ExitReason`. */
   reason = 0;
 }
