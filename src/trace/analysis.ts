@@ -14,11 +14,16 @@ import type { TraceSource } from "./source.js";
 import { pageRows, roleRows } from "./tables.js";
 import { warningsOf } from "./warnings.js";
 
+/** No physical address has more bits. */
+const MOST_PHYSICAL_BITS = 52;
+
 export interface TraceOptions extends TraceFilter {
   /** Of what is read, for messages. Default "trace". */
   readonly name?: string;
   /** The kernel's release, or "mainline"; default: what the file says, or its events show. */
   readonly kernel?: string;
+  /** Physical-address bits of the host (MAXPHYADDR, less those of encryption), 32 to 52: entries' bits above are reserved. */
+  readonly maxPhyAddr?: number;
   /** false: numbers alone, which is faster. Default true. */
   readonly findings?: boolean;
   /** Told how many bytes were read of the file (compressed ones, where it is). */
@@ -103,7 +108,11 @@ export class TraceAnalysis {
     });
     const format = formatOf(summary.faultsOf);
     const form = this.form;
-    const spte = { layouts: layoutsIn(kernel), format: format.format };
+    const spte = {
+      layouts: layoutsIn(kernel),
+      format: format.format,
+      physBits: this.#options.maxPhyAddr ?? MOST_PHYSICAL_BITS,
+    };
     const { findings, more } = this.#detectors?.findings({
       form,
       spte,

@@ -38,7 +38,7 @@ export async function readText(
     overwritten: Math.max(0, (notices.written ?? 0) - (notices.inBuffer ?? 0)),
     announced: notices.inBuffer,
     present,
-    truncations: reader.brokenOff ? ["the last line does not end: the file breaks off there"] : [],
+    truncations: reader.brokenOff ? ["the last line does not end: the file may break off there"] : [],
     damage: reader.overlong > 0 ? [`${reader.overlong} lines are too long to be events, and were passed over`] : [],
   };
 }

@@ -1,6 +1,9 @@
 /** Every finding: a trace in which its cause is planted, and the nearest one in which it is not. */
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { analyseTrace, FINDING_CODES, type Finding, thresholds } from "../../src/trace/index.js";
+import { RECORDINGS } from "../recording/fixtures.js";
+import { readRecorded, stockText } from "./recorded.js";
 import * as t from "./writers/script.js";
 import { TraceScript } from "./writers/script.js";
 
@@ -367,6 +370,14 @@ describe("spte-contradicts-role", () => {
     expect(await codesOf(unknown, "6.1")).toEqual([]);
   });
 
+  it("is a reserved address bit, where the host's number of them is told", async () => {
+    const { text } = mapped(of("wux"), 0x80_0000_8e67n, "rwxu");
+    const codes = async (maxPhyAddr: number) =>
+      (await analyseTrace(text, { kernel: "6.1", maxPhyAddr })).report.findings.map(({ code }) => code);
+    expect(await codes(39)).toEqual(["spte-contradicts-role"]);
+    expect(await codes(40)).toEqual([]);
+  });
+
   it("goes by the kernel: what is wrong in one is right in another", async () => {
     expect(await codesOf(mapped(of("wux"), 0x8c67n, "rwxu"), "5.10")).toEqual([]);
     expect(await codesOf(mapped(of("wux"), 0x8c67n, "rwxu"), "6.1")).toEqual(["spte-contradicts-role"]);
@@ -436,4 +447,25 @@ it("every finding has a test here", () => {
       ...["impossible-role", "spte-contradicts-role", "sync-other-role"],
     ].sort(),
   );
+});
+
+describe("a recorded run of a nested guest", () => {
+  const recorded = () => stockText(readRecorded(join(RECORDINGS, "g3_nested_32", "npt1-tdp0")).text).split("\n");
+
+  it("shows roots that are rebuilt where L1's root is got again after each exit to it", async () => {
+    const lines = recorded().flatMap((line) => {
+      if (!line.includes(": kvm_nested_vmexit_inject: ")) return [line];
+      return [line, line.replace(/: kvm_nested.*/, `: ${t.got(0, "l4 8-byte q0 direct wux nxe ad")}`)];
+    });
+    const found = await findingsOf(lines.join("\n"));
+    expect(found).toMatchObject([{ code: "roots-rebuilt", gfn: 0, role: "l4 8-byte q0 direct wux nxe ad", vcpu: 0 }]);
+    expect(found[0]!.count).toBeGreaterThan(20);
+  });
+
+  it("shows an entry that got a right that its page does not have", async () => {
+    const lines = recorded();
+    const page = lines.findIndex((line) => /kvm_mmu_get_page: sp .* l1 4-byte q0 wux .* new/.test(line));
+    const changed = lines.map((line, index) => (index === page ? line.replace("wux", "w-x") : line));
+    expect(new Set(await codesOf(changed.join("\n")))).toEqual(new Set(["spte-contradicts-role"]));
+  });
 });

@@ -14,6 +14,7 @@ interface TraceCliOptions {
   until?: number;
   gfn?: bigint;
   role?: string;
+  maxphyaddr?: number;
   findings: boolean;
   pages?: boolean;
   show: number;
@@ -34,6 +35,7 @@ export function registerTrace(program: Command, context: CliContext): void {
     .option("--gfn <gfn>", "what concerns a guest frame number, event by event", parseHex)
     .option("--role <words>", "what concerns pages of a role, event by event: 'l4 direct'")
     .option("--pages", "list the pages, too")
+    .option("--maxphyaddr <bits>", "the host's: bits of entries above are reserved", parseInteger(32, 52))
     .option("--no-findings", "numbers only, which is faster")
     .option("--show <n>", "events and pages listed", parseInteger(0, 10 ** 7), 200)
     .option("--json", "one JSON object: the report, with pages and events where they are asked for")
@@ -67,6 +69,7 @@ async function trace(context: CliContext, path: string, options: TraceCliOptions
       name: path,
       findings,
       ...(kernel !== undefined && { kernel }),
+      ...(options.maxphyaddr !== undefined && { maxPhyAddr: options.maxphyaddr }),
       ...(since !== undefined && { since }),
       ...(until !== undefined && { until }),
       ...(gfn !== undefined && { gfn: Number(gfn) }),

@@ -34,8 +34,6 @@ const ALIGNMENT: readonly number[] = [0, 0, 0x1fe000, 0x3fffe000];
 const NO_ROLE = -1;
 /** With more roles at a level the one of an entry's page is not looked for. */
 const MOST_ROLES = 16;
-/** No physical address has more bits: with the host's own number unknown, none is called reserved. */
-const PHYSICAL_BITS = 52;
 
 interface Pattern {
   readonly spte: bigint;
@@ -54,6 +52,8 @@ export interface SpteEra {
   readonly layouts: readonly SpteLayout[];
   /** undefined where nothing tells. */
   readonly format: SpteFormat | undefined;
+  /** Physical-address bits of the host; 52 where that is not known, so that none is called reserved. */
+  readonly physBits: number;
 }
 
 export class SpteDetector implements ModelListener {
@@ -191,9 +191,11 @@ function holds(page: Page, gfn: number): boolean {
 }
 
 /** What is wrong with an entry, in every layout that the trace's kernel can have. */
-function problems({ spte, level, role, rights }: Pattern, { layouts, format }: SpteEra): string[] {
+function problems({ spte, level, role, rights }: Pattern, { layouts, format, physBits }: SpteEra): string[] {
   const broken =
-    format === undefined ? [] : commonProblems(layouts.map((layout) => judged(spte, level, role, layout, format)));
+    format === undefined
+      ? []
+      : commonProblems(layouts.map((layout) => judged(spte, level, role, layout, format, physBits)));
   if (role === NO_ROLE || rights === undefined) return broken;
   const user = (rights & USER) !== 0;
   if (rights & EXECUTE && (role & EXECUTE) === 0) broken.push("executable, which the role does not allow");
@@ -204,8 +206,15 @@ function problems({ spte, level, role, rights }: Pattern, { layouts, format }: S
   return broken;
 }
 
-function judged(spte: bigint, level: number, role: number, layout: SpteLayout, format: SpteFormat): string[] {
-  const options = { physBits: PHYSICAL_BITS, layout };
+function judged(
+  spte: bigint,
+  level: number,
+  role: number,
+  layout: SpteLayout,
+  format: SpteFormat,
+  physBits: number,
+): string[] {
+  const options = { physBits, layout };
   const masks = format === "ept" ? eptMasks(options) : legacyMasks(options);
   if (spte === layout.empty || spte === layout.marker?.value || !isPresentIn(layout, spte, masks)) return [];
   const reserved =

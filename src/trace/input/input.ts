@@ -18,6 +18,9 @@ export type TraceInput = string | Uint8Array | ArrayBuffer | Blob | AsyncIterabl
 const PIECE = 2 ** 20;
 /** The first bytes of a trace.dat file: 0x17 0x08 0x44, and "tracing" (trace-cmd.dat(5)). */
 const DAT_MAGIC = Uint8Array.of(0x17, 0x08, 0x44, ...new TextEncoder().encode("tracing"));
+/** Traces shrink to a twentieth: more than these many bytes, and this multiple of the compressed ones, keep a reader busy. */
+const LEAST_INFLATED = 2 ** 27;
+const INFLATED_RATIO = 256;
 /** A trace.dat file that can only be read from front to back is kept whole, up to so many bytes. */
 const MOST_KEPT = 2 ** 28;
 
@@ -40,7 +43,7 @@ export async function openTrace(input: TraceInput, name: string, reading: Readin
     DAT_MAGIC.length,
   );
   if (packingOf(source.head) === "gzip") {
-    const unpacked = await peeked(inflated(source.all, reading), DAT_MAGIC.length);
+    const unpacked = await peeked(inflated(source.all, name, reading), DAT_MAGIC.length);
     if (!isDat(unpacked.head)) return { kind: "text", chunks: unpacked.all, packed: true };
     return { kind: "dat", file: await kept(unpacked.all, name), packed: true };
   }
@@ -128,11 +131,30 @@ async function peeked(chunks: AsyncIterable<Uint8Array>, length: number) {
   return { head: head.subarray(0, Math.min(size, length)), all, close: async () => void (await source.return?.()) };
 }
 
-async function* inflated(chunks: AsyncIterable<Uint8Array>, reading: Reading): AsyncGenerator<Uint8Array> {
+async function* inflated(
+  chunks: AsyncIterable<Uint8Array>,
+  name: string,
+  reading: Reading,
+): AsyncGenerator<Uint8Array> {
+  let packed = 0;
+  let size = 0;
+  const counting = (async function* () {
+    for await (const chunk of chunks) {
+      packed += chunk.length;
+      yield chunk;
+    }
+  })();
   try {
-    for await (const piece of gunzipStream(chunks, (truncated) => {
+    for await (const piece of gunzipStream(counting, (truncated) => {
       if (truncated) reading.brokeOff();
     })) {
+      size += piece.length;
+      if (size > Math.max(LEAST_INFLATED, INFLATED_RATIO * packed)) {
+        throw new TraceError(
+          name,
+          `expected at most ${INFLATED_RATIO} times the compressed bytes, found more: unpack it first (gzip -d)`,
+        );
+      }
       yield piece;
     }
   } catch (error) {
