@@ -23,6 +23,8 @@ export interface Recorded {
   readonly tdpMmu: boolean;
   /** State after each step, by its number. */
   readonly snapshots: ReadonlyMap<number, Snapshot>;
+  /** Events of the system kvmmmu, by kind. */
+  readonly events: Readonly<Record<string, number>>;
   /** Whole text. */
   readonly text: string;
 }
@@ -41,11 +43,17 @@ export function stockText(text: string): string {
 export function readRecorded(folder: string): Recorded {
   const scenario = JSON.parse(gunzipSync(readFileSync(join(folder, "scenario.json.gz"))).toString()) as {
     config: { tdp_mmu: number };
-    steps: { n: number; snap: Snapshot }[];
+    setup_events: { ev: string; sys: string }[];
+    steps: { n: number; snap: Snapshot; events: { ev: string; sys: string }[] }[];
   };
+  const events: Record<string, number> = {};
+  for (const { ev, sys } of [...scenario.setup_events, ...scenario.steps.flatMap((step) => step.events)]) {
+    if (sys === "kvmmmu") events[ev] = (events[ev] ?? 0) + 1;
+  }
   return {
     name: folder,
     tdpMmu: Boolean(scenario.config.tdp_mmu),
+    events,
     snapshots: new Map(scenario.steps.map(({ n, snap }) => [n, snap])),
     text: gunzipSync(readFileSync(join(folder, "trace.txt.gz"))).toString("latin1"),
   };

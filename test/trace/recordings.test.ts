@@ -23,6 +23,7 @@ describe.each(NAMES)("%s", (name) => {
     const { report } = await analyseTrace(stockText(recorded.text), { name });
     expect(report.findings).toEqual([]);
     expect(report.unreadable).toBe(0);
+    expect(report.summary.events).toMatchObject(recorded.events);
     expect(
       report.warnings.map(({ code }) => code).filter((code) => code !== "fewer-events" && code !== "not-seen"),
     ).toEqual([]);
@@ -50,6 +51,10 @@ describe.skipIf(TRACE_RECORDINGS === undefined)("all recordings", () => {
       wrong.push(
         ...report.findings.filter(({ code }) => code !== expected).map(({ message }) => `${folder}: ${message}`),
       );
+      for (const [kind, events] of Object.entries(recorded.events)) {
+        const counted = report.summary.events[kind] ?? 0;
+        if (counted !== events) wrong.push(`${folder}: ${counted} ${kind}, ${events} recorded`);
+      }
       if (report.unreadable > 0) wrong.push(`${folder}: ${report.unreadable} unreadable lines`);
       total.recordings++;
       total.steps += steps;

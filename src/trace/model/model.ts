@@ -118,6 +118,7 @@ export class Model {
       case Kind.kvm_mmu_set_spte:
         this.entriesTraced = true;
         thread.fault.changed = true;
+        thread.fault.mapped = true;
         break;
       case Kind.kvm_tdp_mmu_spte_changed:
         this.entriesTraced = true;

@@ -37,6 +37,8 @@ export class Fault {
   walkFailed = false;
   requested = false;
   changed = false;
+  /** An entry was set that maps memory: what is marked as MMIO beside it was prefetched. */
+  mapped = false;
   fixedFast = false;
   spuriousFast = false;
   mmio = false;
@@ -52,6 +54,7 @@ export class Fault {
     this.walkFailed = false;
     this.requested = false;
     this.changed = false;
+    this.mapped = false;
     this.fixedFast = false;
     this.spuriousFast = false;
     this.mmio = false;
@@ -63,7 +66,7 @@ export class Fault {
   outcome(entries: boolean): Outcome {
     if (this.fixedFast) return "fast";
     if (this.walkFailed) return "guest";
-    if (this.mmio) return "mmio";
+    if (this.mmio && !this.mapped) return "mmio";
     if (this.emulated) return "emulated";
     if (this.changed) return "mapped";
     if (this.spuriousFast || (this.requested && entries)) return "spurious";
