@@ -74,7 +74,7 @@ function notSeen(model: Model, summary: Summary, say: (code: WarningCode, messag
   if (!model.entriesSeen)
     say(
       "not-seen",
-      "there are no kvm_entry events: roots cannot be told from other pages, nor when a fault ends (record the kvm events, too)",
+      "there are no kvm_entry events: roots can hardly be told from other pages, nor when a fault ends (record the kvm events, too)",
     );
   if (model.entriesSeen && summary.count("kvm_page_fault") === 0)
     say("not-seen", "there are no kvm_page_fault events: faults are not counted");

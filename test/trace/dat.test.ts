@@ -6,6 +6,7 @@ import { RECORDINGS } from "../recording/fixtures.js";
 import { datVersion6, datVersion7 } from "./writers/dat-writer.js";
 import { recordedEvents, type WrittenEvent } from "./writers/events.js";
 import { LAYOUTS } from "./writers/formats.js";
+import { ftraceText } from "./writers/text-writer.js";
 
 let events: WrittenEvent[];
 
@@ -40,6 +41,15 @@ describe("a trace.dat file", () => {
     expect(lines.find((line) => line.includes("get_page"))).toMatch(
       /^CPU 0\/KVM-1 \[00[01]\] \d+\.\d{6}: kvm_mmu_get_page: sp gen 0 gfn 102 l2 4-byte q0 wux !nxe ad root 0 sync new$/,
     );
+  });
+
+  it("has pauses of minutes between events", async () => {
+    const later = events.map((event, index) => ({
+      ...event,
+      time: event.time + BigInt(Math.floor(index / 100)) * 613_000_000_123n,
+    }));
+    const times = async (input: Uint8Array | string) => (await analyseTrace(input)).report.summary.times;
+    expect(await times(datVersion6(later))).toEqual(await times(ftraceText(later)));
   });
 
   it("tells of lost events, with their number and without", async () => {

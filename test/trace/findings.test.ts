@@ -97,6 +97,18 @@ describe("roots-rebuilt", () => {
     expect(await codesOf(rare)).toEqual([]);
   });
 
+  it("is seen in the events of the MMU alone, on more switches", async () => {
+    const alone = (rounds: number) =>
+      nested(rounds, () => DIRECT)
+        .text.split("\n")
+        .filter((line) => !/: kvm_(?:entry|exit|nested)/.test(line))
+        .join("\n");
+    const [finding] = await findingsOf(alone(20));
+    expect(finding).toMatchObject({ code: "roots-rebuilt", count: 20, vcpu: -1 });
+    expect(finding!.details.join()).toContain("no kvm events");
+    expect(await codesOf(alone(thresholds.BLIND_ROOT_MISSES - 1))).toEqual([]);
+  });
+
   it("is not said of the TDP MMU, which traces no roots that it finds", async () => {
     const script = new TraceScript().on(0, t.got(0, DIRECT, "new"), t.entry(), t.tdpChanged(0, 4, 0n, 0x1000907n));
     const { report } = await analyseTrace(script.text);

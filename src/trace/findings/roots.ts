@@ -10,7 +10,7 @@ import type { ModelListener } from "../model/model.js";
 import type { Page } from "../model/pages.js";
 import { SWITCHES, type SwitchKind, type Thread } from "../model/thread.js";
 import { Evidence, type Finding } from "./finding.js";
-import { FOLLOWED, KEPT_ROOTS, ROOT_MISS_SHARE, ROOT_MISSES } from "./thresholds.js";
+import { BLIND_ROOT_MISSES, FOLLOWED, KEPT_ROOTS, ROOT_MISS_SHARE, ROOT_MISSES } from "./thresholds.js";
 
 /** Roots of this level and above are shadow pages of their own; those of PAE guests are never kept. */
 const LOWEST_KEPT_LEVEL = 4;
@@ -52,8 +52,10 @@ class Roots {
 }
 
 export class RootsDetector implements ModelListener {
-  /** Entries were seen: without them other pages look like roots. */
+  /** Entries were seen. */
   #entries = false;
+  /** The highest level of a root. */
+  #highest = 0;
   readonly #byThread = new Map<Thread, Roots>();
   /** Roles with which the frame of a root was a root. */
   readonly #roles = new Map<number, number[]>();
@@ -78,11 +80,12 @@ export class RootsDetector implements ModelListener {
     const roots = this.#of(thread);
     if (roots === undefined) return;
     this.#remember(page);
+    this.#highest = Math.max(this.#highest, page.level);
     const sameFrame = roots.recent.find((one) => one.gfn === page.gfn && one.direct === page.direct);
     // One that was made anew was gone, unless only its role was another.
     const again = roots.recent.includes(page) ? !created : sameFrame !== undefined && this.#oneField(page, sameFrame);
     roots.loaded(page);
-    if (!again || roots.counted) return;
+    if (!again || (roots.counted && this.#entries)) return;
     roots.counted = true;
     const misses = roots.of(thread.switched ?? "not seen");
     misses.missed++;
@@ -109,11 +112,13 @@ export class RootsDetector implements ModelListener {
   /** `old`: the kernel is one of 4.19 to 5.0, in which direct pages never keep cr4_pae. */
   findings(form: RoleForm, old: boolean): Finding[] {
     const found: Finding[] = [];
-    if (!this.#entries) return found;
+    // Without entries, resets are not seen either, and pages below the highest level are taken for roots.
+    const least = this.#entries ? ROOT_MISSES : BLIND_ROOT_MISSES;
     for (const [thread, roots] of this.#byThread) {
       for (const kind of SWITCHES) {
         const misses = roots.misses.get(kind);
-        if (misses === undefined || misses.missed < ROOT_MISSES) continue;
+        if (misses === undefined || misses.missed < least) continue;
+        if (!this.#entries && [...misses.pages].some(({ level }) => level < this.#highest)) continue;
         if (kind !== "not seen" && misses.missed < ROOT_MISS_SHARE * misses.switches) continue;
         found.push(this.#finding(thread, kind, misses, form, old));
       }
@@ -140,6 +145,7 @@ export class RootsDetector implements ModelListener {
         "every role is the same in what a trace shows: what differs is a bit that stored pages do not keep or that is not printed",
       );
     }
+    if (!this.#entries) details.push("there are no kvm events: what else roots may have been lost by is not seen");
     if (old && page.direct) {
       details.push(
         "kernels until 5.0 clear cr4_pae in direct pages, so a wanted role that has it never matches (fixed in 5.1)",

@@ -2,6 +2,8 @@
 
 /** Roots: got again so often although nothing was seen to lose them, */
 export const ROOT_MISSES = 8;
+/** so often where there are no kvm events, */
+export const BLIND_ROOT_MISSES = 16;
 /** and on so many of the switches of that kind. */
 export const ROOT_MISS_SHARE = 0.75;
 /** Roots that KVM keeps: the current one and those before (KVM_MMU_NUM_PREV_ROOTS). */
