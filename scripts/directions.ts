@@ -294,7 +294,10 @@ export const PLACES: readonly Place[] = [
   { place: "scripts/stryker", mayImport: ["vitest.config.ts"] },
   { place: "vitest.config.ts", mayImport: [] },
   { place: "test", mayImport: ["src/*"] },
-  { place: "test/browser", mayImport: ["src/*", "scripts", "test/browser/site", "test/package"] },
+  {
+    place: "test/browser",
+    mayImport: ["src/*", "scripts", "test/browser/site", "test/package", "test/trace/writers"],
+  },
   { place: "test/browser/site", mayImport: ["src/*"] },
   {
     place: "test/cli",
