@@ -216,7 +216,10 @@ export const PLACES: readonly Place[] = [
     mayImport: [...GROUND, "src/role", "src/spte", "src/trace/events", "src/trace/model"],
   },
   { place: "src/trace", mayImport: [...GROUND, "src/role", "src/spte", "src/dump/bytes", "src/trace/*"] },
-  { place: "src/recording/format", mayImport: [...GROUND, "src/role", "src/spte"] },
+  {
+    place: "src/recording/format",
+    mayImport: [...GROUND, "src/role", "src/spte", "src/dump/codec", "src/dump/packed"],
+  },
   { place: "src/recording/world", mayImport: [...HOST, "src/recording/format"] },
   { place: "src/recording/compare", mayImport: [...HOST, "src/recording/format", "src/recording/world"] },
   {

@@ -1,9 +1,10 @@
-/** `x86-paging/trace` in a real browser: traces in Blobs give what they give in Node. */
+/** `x86-paging/trace` and `x86-paging/recording` in a real browser: Blobs give what files give in Node. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type SiteServer, serveSite } from "../../scripts/site-server.js";
+import { engineTarget, packRecording, ReplaySummary, readRecording, replay } from "../../src/recording/index.js";
 import { analyseTrace } from "../../src/trace/index.js";
 import { entryFile, ROOT } from "../package/packed.js";
 import { datVersion7 } from "../trace/writers/dat-writer.js";
@@ -24,6 +25,7 @@ describe.skipIf(NO_BROWSER)(`traces in Chromium${NO_BROWSER ? ` (skipped: ${NO_B
     const events = recordedEvents(join(ROOT, RECORDING)).filter(({ name }) => LAYOUTS.has(name));
     files.set("/trace.txt.gz", readFileSync(join(ROOT, RECORDING, "trace.txt.gz")));
     files.set("/trace.dat", datVersion7(events, true));
+    files.set("/a.recording", packRecording(join(ROOT, RECORDING)));
     server = await serveSite({ extra: async (path) => files.get(path) ?? siteScript(path) });
     browser = await launchChromium();
     page = await browser.newPage();
@@ -46,5 +48,19 @@ describe.skipIf(NO_BROWSER)(`traces in Chromium${NO_BROWSER ? ` (skipped: ${NO_B
     const { report, pages } = await analyseTrace(new Blob([new Uint8Array(files.get(path)!)]), options);
     expect(JSON.parse(found as string)).toEqual(JSON.parse(JSON.stringify({ report, pages: pages() })));
     expect(report.events).toBe(969);
+  });
+
+  it("a packed recording is replayed", async () => {
+    const found = await page.evaluate(`(async () => {
+      const { engineTarget, openRecording, replay, ReplaySummary } = await import("/dist/recording/browser.js");
+      const blob = await (await fetch("/a.recording")).blob();
+      const summary = new ReplaySummary();
+      summary.add(replay(await openRecording(blob), engineTarget));
+      return JSON.stringify(summary.toJson());
+    })()`);
+    const summary = new ReplaySummary();
+    summary.add(replay(readRecording(join(ROOT, RECORDING)), engineTarget));
+    expect(summary.passed).toBe(1);
+    expect(JSON.parse(found as string)).toEqual(JSON.parse(JSON.stringify(summary.toJson())));
   });
 });
