@@ -93,6 +93,11 @@ export class TraceAnalysis {
     return this.parser.roleForm ?? this.roles.form;
   }
 
+  /** Events were lost here: what was in them is not known. */
+  lost(): void {
+    this.model.lost();
+  }
+
   /** The report; `source` has been read. */
   report(source: TraceSource): TraceReport {
     const last = new EventRecord();
@@ -112,6 +117,7 @@ export class TraceAnalysis {
       layouts: layoutsIn(kernel),
       format: format.format,
       physBits: this.#options.maxPhyAddr ?? MOST_PHYSICAL_BITS,
+      adKnown: !this.roles.withoutAd,
     };
     const { findings, more } = this.#detectors?.findings({
       form,

@@ -64,6 +64,7 @@ class DatReader {
     this.#analysis = analysis;
     this.#options = options;
     this.#streams = head.cpus.map((cpu) => new CpuStream(file, options.name, head, cpu));
+    for (const stream of this.#streams) stream.onLost = () => analysis.lost();
     this.#record.source = { textOf: (record) => this.#textOf(record) };
   }
 

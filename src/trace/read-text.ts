@@ -10,7 +10,11 @@ export async function readText(
   opened: Extract<OpenedTrace, { kind: "text" }>,
   analysis: TraceAnalysis,
 ): Promise<Omit<TraceSource, "truncations"> & { readonly truncations: string[] }> {
-  const reader = new TextReader(analysis.parser, (record) => analysis.take(record));
+  const reader = new TextReader(
+    analysis.parser,
+    (record) => analysis.take(record),
+    () => analysis.lost(),
+  );
   let known = false;
   for await (const chunk of opened.chunks) {
     reader.push(chunk);

@@ -97,6 +97,15 @@ describe("roots-rebuilt", () => {
     expect(await codesOf(rare)).toEqual([]);
   });
 
+  it("is not where events were lost in between", async () => {
+    const text = nested(20, () => DIRECT).text.replaceAll(
+      /^(.*kvm_nested_vmexit_inject)/gm,
+      "CPU:0 [LOST 3 EVENTS]\n$1",
+    );
+    const { report } = await analyseTrace(text);
+    expect([report.lost, report.findings]).toEqual([60, []]);
+  });
+
   it("is seen in the events of the MMU alone, on more switches", async () => {
     const alone = (rounds: number) =>
       nested(rounds, () => DIRECT)
@@ -388,6 +397,16 @@ describe("spte-contradicts-role", () => {
       (await analyseTrace(text, { kernel: "6.1", maxPhyAddr })).report.findings.map(({ code }) => code);
     expect(await codes(39)).toEqual(["spte-contradicts-role"]);
     expect(await codes(40)).toEqual([]);
+  });
+
+  it("leaves A/D bits alone where roles do not tell of them", async () => {
+    const script = mapped(of("wux"), 0x10000000008e67n, "rwxu").text;
+    expect(await codesOf(script, "6.1")).toEqual(["spte-contradicts-role"]);
+    const plugin = script.replace(
+      /sp gen 0 gfn 0 l1 8-byte q0 wux nxe ad root 0 sync new/,
+      "new sp gfn 0 1 q0 wux !pae nxe wp root 0 sync",
+    );
+    expect(await codesOf(plugin, "6.1")).toEqual([]);
   });
 
   it("goes by the kernel: what is wrong in one is right in another", async () => {

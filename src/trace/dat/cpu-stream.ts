@@ -22,6 +22,8 @@ export class CpuStream {
   truncation: string | undefined;
   /** The next event's time, after the first event of all in ns; infinite at the end. */
   order = Number.POSITIVE_INFINITY;
+  /** Events were lost where the stream is. */
+  onLost: () => void = () => {};
   readonly #cursor: FileCursor;
   readonly #head: DatHead;
   readonly #clock: Clock;
@@ -81,6 +83,7 @@ export class CpuStream {
     this.#at += pageSize;
     this.#pageBase = -1n;
     if (page.missed !== 0) {
+      this.onLost();
       this.lostPlaces++;
       this.lost += Math.max(0, page.missed);
     }

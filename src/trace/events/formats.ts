@@ -70,13 +70,15 @@ export const FORMATS: readonly TextFormat[] = [
   },
   {
     kind: "kvm_exit",
+    // Until 5.9; libtraceevent's plugin prints the same of any kernel.
     text: "vcpu {vcpu_id:d} reason {reason:reason}rip 0x{guest_rip:x} info {_:rest}",
-    kernels: ["5.4", "5.9.1"],
+    kernels: ["5.4"],
   },
   {
     kind: "kvm_exit",
+    // Until 5.3; and the plugin.
     text: "reason {reason:reason}rip 0x{guest_rip:x} info {_:rest}",
-    kernels: ["4.19", "5.3.1"],
+    kernels: ["4.19"],
   },
   {
     kind: "kvm_exit",

@@ -129,6 +129,8 @@ const LONG_MODE = 4;
 export class PluginRoles {
   /** The kernel's layout, where it is known. */
   layout: RoleLayout | undefined;
+  /** Roles were read out of the plugin's text, which does not say whether entries have A/D bits. */
+  withoutAd = false;
   /** A text showed that the kernel has four rights. */
   fourRights = false;
   /** Bit 4 says that guest entries have 8 bytes, as a page of a 64-bit guest showed. */
@@ -163,6 +165,7 @@ export class PluginRoles {
     if (cursor.literal(SMEP)) word |= bit("smep_andnot_wp");
     if (cursor.literal(SMAP)) word |= bit("smap_andnot_wp");
     cursor.literal(SMM);
+    this.withoutAd = true;
     cursor.low = this.of(word);
     cursor.high = 0;
     return true;

@@ -104,6 +104,10 @@ export class RootsDetector implements ModelListener {
     for (const { recent } of this.#byThread.values()) recent.length = 0;
   }
 
+  onLost(): void {
+    this.onZapAll();
+  }
+
   onReset(thread: Thread): void {
     const roots = this.#byThread.get(thread);
     if (roots !== undefined) roots.recent.length = 0;

@@ -52,6 +52,8 @@ export interface SpteEra {
   readonly layouts: readonly SpteLayout[];
   /** undefined where nothing tells. */
   readonly format: SpteFormat | undefined;
+  /** Roles say whether entries have A/D bits. */
+  readonly adKnown: boolean;
   /** Physical-address bits of the host; 52 where that is not known, so that none is called reserved. */
   readonly physBits: number;
 }
@@ -79,6 +81,11 @@ export class SpteDetector implements ModelListener {
       if (low === 0) return;
       this.#collect(record, Slot.new_spte, this.#tdpOwner(record), undefined);
     }
+  }
+
+  /** Pages may have gone, and their tables become others'. */
+  onLost(): void {
+    this.#tables.clear();
   }
 
   #collect(record: EventRecord, slot: number, owner: number, rights: number | undefined): void {
@@ -191,11 +198,13 @@ function holds(page: Page, gfn: number): boolean {
 }
 
 /** What is wrong with an entry, in every layout that the trace's kernel can have. */
-function problems({ spte, level, role, rights }: Pattern, { layouts, format, physBits }: SpteEra): string[] {
+function problems({ spte, level, role, rights }: Pattern, { layouts, format, physBits, adKnown }: SpteEra): string[] {
   const broken =
     format === undefined
       ? []
-      : commonProblems(layouts.map((layout) => judged(spte, level, role, layout, format, physBits)));
+      : commonProblems(
+          layouts.map((layout) => judged(spte, level, adKnown ? role : NO_ROLE, layout, format, physBits)),
+        );
   if (role === NO_ROLE || rights === undefined) return broken;
   const user = (rights & USER) !== 0;
   if (rights & EXECUTE && (role & EXECUTE) === 0) broken.push("executable, which the role does not allow");

@@ -24,6 +24,8 @@ export interface ModelListener {
   onSwitch?(thread: Thread, kind: SwitchKind, record: EventRecord): void;
   /** What a vCPU's roots are lost by, but for zaps: another mode, another EFER, SMM. */
   onReset?(thread: Thread): void;
+  /** Events were lost: whatever was known may be otherwise. */
+  onLost?(): void;
   onEntry?(thread: Thread, record: EventRecord): void;
   /** Any event, after the others. */
   onEvent?(thread: Thread, record: EventRecord): void;
@@ -131,6 +133,16 @@ export class Model {
         break;
     }
     for (const listener of this.#listeners) listener.onEvent?.(thread, record);
+  }
+
+  /** Events were lost. */
+  lost(): void {
+    for (const thread of this.#threads.values()) {
+      thread.fault.open = false;
+      thread.context = -1;
+      thread.contexts.clear();
+    }
+    for (const listener of this.#listeners) listener.onLost?.();
   }
 
   /** Faults that no entry ended. */

@@ -38,11 +38,14 @@ export class TextReader {
   readonly #record = new EventRecord();
   readonly #parser: BodyParser;
   readonly #onEvent: OnEvent;
+  readonly #onLost: () => void;
   #bytes: Uint8Array = new Uint8Array(0);
   #from = 0;
   #to = 0;
 
-  constructor(parser: BodyParser, onEvent: OnEvent) {
+  /** `onLost`: events were lost where the reader is. */
+  constructor(parser: BodyParser, onEvent: OnEvent, onLost: () => void = () => {}) {
+    this.#onLost = onLost;
     this.#parser = parser;
     this.#onEvent = onEvent;
     this.#record.source = {
@@ -89,7 +92,9 @@ export class TextReader {
   #line(bytes: Uint8Array, from: number, to: number): void {
     const header = this.#header;
     if (!header.parse(bytes, from, to)) {
+      const { lostPlaces } = this.notices;
       this.notices.take(bytes, from, to, this.#splitter.lines);
+      if (this.notices.lostPlaces !== lostPlaces) this.#onLost();
       return;
     }
     const named = this.#named(bytes, header);
