@@ -111,7 +111,7 @@ class DatReader {
   #take(stream: CpuStream): void {
     const { page } = stream;
     this.#number++;
-    if (this.#number % STEP === 0) this.#options.onProgress?.(this.#number);
+    if (this.#number % STEP === 0) this.#progress();
     const { view, dataFrom, dataLength } = page;
     const format = dataLength < 2 ? undefined : this.#head.formats.get(view.getUint16(dataFrom, true));
     if (format === undefined) {
@@ -134,6 +134,12 @@ class DatReader {
     this.#analysis.roles.finish(format.kind, record);
     this.#events++;
     this.#analysis.take(record);
+  }
+
+  #progress(): void {
+    const { onProgress } = this.#options;
+    if (onProgress === undefined) return;
+    onProgress(this.#streams.reduce((sum, { taken }) => sum + taken, 0));
   }
 
   #textOf(record: EventRecord): string {

@@ -25,6 +25,7 @@ export class CpuStream {
   /** Events were lost where the stream is. */
   onLost: () => void = () => {};
   readonly #cursor: FileCursor;
+  readonly #offset: number;
   readonly #head: DatHead;
   readonly #clock: Clock;
   readonly #unpack: CpuData["unpack"];
@@ -42,11 +43,17 @@ export class CpuStream {
     this.#head = head;
     this.#clock = new Clock(head);
     this.#unpack = unpack;
+    this.#offset = offset;
     this.#cursor = new FileCursor(file, name, offset);
     const available = Math.max(0, file.size - offset);
     this.#left = Math.min(size, available);
     if (size > available)
       this.truncation = `processor ${cpu}: ${size} bytes of events were promised, ${available} are there`;
+  }
+
+  /** Bytes of the file that were taken. */
+  get taken(): number {
+    return this.#cursor.at - this.#offset;
   }
 
   /** Seconds of the event that the stream is at. */
