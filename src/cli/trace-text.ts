@@ -76,6 +76,20 @@ function* summaryLines({ summary }: TraceReport, style: Styler): IterableIterato
     ]);
     yield* indented(table([head, ...rows]));
   }
+  if (summary.roots.length > 0) {
+    yield "";
+    yield heading("roots");
+    const rows = summary.roots
+      .slice(0, SHOWN_ROOTS)
+      .map(({ gfn, role, loads, made, live }) => [
+        gfn.toString(16),
+        role,
+        `loaded ${number(loads)} times, made ${number(made)}`,
+        live > 0 ? "there" : "gone",
+      ]);
+    yield* indented(table(rows, 4));
+    if (summary.roots.length > SHOWN_ROOTS) yield `  ... ${number(summary.roots.length - SHOWN_ROOTS)} more`;
+  }
   if (summary.vcpus.length > 0) {
     yield "";
     yield heading("by vCPU");
@@ -117,6 +131,7 @@ function faultName({ format, access, present, reserved }: FaultRow): string {
   return `${format} ${access}, ${reserved ? "reserved bits" : present ? "present" : "not present"}`;
 }
 
+const SHOWN_ROOTS = 16;
 const BAR = 40;
 
 function* timeLines({ times }: TraceReport["summary"], heading: (text: string) => string): IterableIterator<string> {

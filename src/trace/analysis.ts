@@ -11,7 +11,7 @@ import { Model } from "./model/model.js";
 import { Summary } from "./model/summary.js";
 import type { PageRow, TraceReport } from "./report.js";
 import type { TraceSource } from "./source.js";
-import { pageRows, roleRows } from "./tables.js";
+import { pageRows, roleRows, rootRows } from "./tables.js";
 import { warningsOf } from "./warnings.js";
 
 /** No physical address has more bits. */
@@ -171,6 +171,7 @@ export class TraceAnalysis {
         sync: { unsynced: summary.count("kvm_mmu_unsync_page"), synced: summary.syncs },
         switches: summary.switches(),
         roles: roleRows(model.pages, form),
+        roots: rootRows(model.pages, form).map(({ words, ...root }) => root),
         vcpus: summary.vcpus(),
         times: summary.times(),
       },

@@ -55,6 +55,8 @@ export interface PageRow {
   readonly zapped: number;
   /** It was there before the trace began. */
   readonly before: boolean;
+  /** How often it was loaded as a root: found roots of the TDP MMU are not traced. */
+  readonly loads: number;
   /** The page above, as far as it was seen. */
   readonly parent?: { readonly gfn: number; readonly role: string };
   /** Whole role words, where the file has them. */
@@ -77,6 +79,8 @@ export interface TraceSummary {
   readonly sync: { readonly unsynced: number; readonly synced: number };
   readonly switches: Readonly<Record<string, number>>;
   readonly roles: readonly RoleRow[];
+  /** Pages that were loaded as roots, the most frequent first. */
+  readonly roots: readonly PageRow[];
   readonly vcpus: readonly VcpuRow[];
   readonly times: readonly TimeRow[];
 }

@@ -26,10 +26,23 @@ export function roleRows(pages: Pages, form: RoleForm): RoleRow[] {
     .map(([, row]) => row);
 }
 
+/** Roots that are shown. */
+const MOST_ROOTS = 64;
+
+export function rootRows(pages: Pages, form: RoleForm): PageRow[] {
+  const roots = [...pages.all()].filter(({ loads }) => loads > 0);
+  roots.sort((a, b) => b.loads - a.loads || a.gfn - b.gfn || a.role - b.role);
+  return roots.slice(0, MOST_ROOTS).map((page) => rowOf(page, form));
+}
+
 export function pageRows(pages: Pages, form: RoleForm, wanted: (page: Page) => boolean): PageRow[] {
   const found = [...pages.all()].filter(wanted);
   found.sort((a, b) => Math.sign(b.live) - Math.sign(a.live) || b.level - a.level || a.gfn - b.gfn || a.role - b.role);
-  return found.map((page) => ({
+  return found.map((page) => rowOf(page, form));
+}
+
+function rowOf(page: Page, form: RoleForm): PageRow {
+  return {
     gfn: page.gfn,
     role: roleText(page.role, form),
     live: page.live,
@@ -38,7 +51,8 @@ export function pageRows(pages: Pages, form: RoleForm, wanted: (page: Page) => b
     found: page.found,
     zapped: page.zapped,
     before: page.before,
+    loads: page.loads,
     ...(page.parent !== undefined && { parent: { gfn: page.parent.gfn, role: roleText(page.parent.role, form) } }),
     ...(page.words.length > 0 && { words: page.words }),
-  }));
+  };
 }

@@ -15,7 +15,14 @@ import { TextReader } from "../../src/trace/text/text-reader.js";
 const LAYOUT = layoutOf("5.19");
 
 interface Snapshot {
-  readonly sps: readonly { readonly role: string | number; readonly gfn: string | number; readonly unsync: number }[];
+  readonly sps: readonly {
+    readonly role: string | number;
+    readonly gfn: string | number;
+    readonly unsync: number;
+    readonly spt: string;
+  }[];
+  readonly root_mmu?: { readonly root_hpa: string };
+  readonly guest_mmu?: { readonly root_hpa: string };
 }
 
 export interface Recorded {
@@ -63,6 +70,8 @@ export function readRecorded(folder: string): Recorded {
 export interface Comparison {
   steps: number;
   pages: number;
+  /** Roots in use that are pages, each of which must have been seen to be loaded. */
+  roots: number;
   /** Ends of TDP roots, which no event tells of. */
   unseenRoots: number;
   readonly differences: string[];
@@ -72,7 +81,7 @@ export interface Comparison {
 export function compareSteps({ text, snapshots, tdpMmu }: Recorded): Comparison {
   const analysis = new TraceAnalysis();
   const reader = new TextReader(analysis.parser, (record) => analysis.take(record));
-  const found: Comparison = { steps: 0, pages: 0, unseenRoots: 0, differences: [] };
+  const found: Comparison = { steps: 0, pages: 0, roots: 0, unseenRoots: 0, differences: [] };
   let step = 0;
   const compare = () => {
     const snapshot = snapshots.get(step);
@@ -93,7 +102,7 @@ export function compareSteps({ text, snapshots, tdpMmu }: Recorded): Comparison 
 
 function comparePages(
   analysis: TraceAnalysis,
-  { sps }: Snapshot,
+  { sps, root_mmu, guest_mmu }: Snapshot,
   tdpMmu: boolean,
   step: number,
   found: Comparison,
@@ -114,6 +123,18 @@ function comparePages(
     }
   }
   found.pages += sps.length;
+  for (const mmu of [root_mmu, guest_mmu]) {
+    const root = sps.find(({ spt }) => mmu !== undefined && BigInt(spt) === BigInt(mmu.root_hpa));
+    if (root === undefined) continue;
+    found.roots++;
+    const traced = tracedRole(LAYOUT, Number(root.role));
+    const page = analysis.model.pages.known(Number(BigInt(root.gfn)), traced);
+    if (page === undefined || page.loads === 0) {
+      found.differences.push(
+        `step ${step}: the root ${keyOf(Number(BigInt(root.gfn)), traced, false)} was never loaded`,
+      );
+    }
+  }
   for (const [key, count] of wanted) {
     if (count === 0) continue;
     // The end of a TDP root is not traced, nor that there are two for a while.

@@ -40,11 +40,11 @@ describe.skipIf(TRACE_RECORDINGS === undefined)("all recordings", () => {
   };
 
   it("have the pages of the recording after each step", async () => {
-    const total = { recordings: 0, steps: 0, pages: 0, unseenRoots: 0, findings: 0, events: 0 };
+    const total = { recordings: 0, steps: 0, pages: 0, roots: 0, unseenRoots: 0, findings: 0, events: 0 };
     const wrong: string[] = [];
     for (const folder of findRecordings(TRACE_RECORDINGS!)) {
       const recorded = readRecorded(folder);
-      const { steps, pages, unseenRoots, differences } = compareSteps(recorded);
+      const { steps, pages, roots, unseenRoots, differences } = compareSteps(recorded);
       const { report } = await analyseTrace(stockText(recorded.text), { name: folder });
       wrong.push(...differences.map((difference) => `${folder}: ${difference}`));
       const expected = Object.entries(EXPECTED).find(([scenario]) => folder.includes(scenario))?.[1];
@@ -59,6 +59,7 @@ describe.skipIf(TRACE_RECORDINGS === undefined)("all recordings", () => {
       total.recordings++;
       total.steps += steps;
       total.pages += pages;
+      total.roots += roots;
       total.unseenRoots += unseenRoots;
       total.findings += report.findings.length;
       total.events += report.events;

@@ -32,8 +32,6 @@ const HUGE = Number(bitOf(SPTE, "PS"));
 /** Address bits 29:13 and 20:13, which an aligned huge page has clear. */
 const ALIGNMENT: readonly number[] = [0, 0, 0x1fe000, 0x3fffe000];
 const NO_ROLE = -1;
-/** With more roles at a level the one of an entry's page is not looked for. */
-const MOST_ROLES = 16;
 
 interface Pattern {
   readonly spte: bigint;
@@ -143,7 +141,7 @@ export class SpteDetector implements ModelListener {
 
   #shadows(level: number): boolean {
     const roles = this.#model().pages.rolesOf(level);
-    return roles.length > MOST_ROLES || roles.some((role) => (role & DIRECT) === 0);
+    return roles.some((role) => (role & DIRECT) === 0);
   }
 
   /** The role of the only page of the TDP MMU that can hold the entry. */
@@ -153,15 +151,7 @@ export class SpteDetector implements ModelListener {
     const gfn = record.number(Slot.gfn);
     const base = gfn - (gfn % span);
     const { pages } = this.#model();
-    let found = NO_ROLE;
-    const roles = pages.rolesOf(level);
-    if (roles.length > MOST_ROLES) return NO_ROLE;
-    for (const role of roles) {
-      if ((role & DIRECT) === 0 || (pages.known(base, role)?.live ?? 0) === 0) continue;
-      if (found !== NO_ROLE) return NO_ROLE;
-      found = role;
-    }
-    return found;
+    return pages.onlyDirect(base, level)?.role ?? NO_ROLE;
   }
 
   findings(era: SpteEra, form: RoleForm): Finding[] {

@@ -1,4 +1,6 @@
 /** Follows a trace event by event: which thread runs which vCPU, what it is about, and what pages there are. */
+import { bitOf } from "../../abi/bits.js";
+import { SPTE } from "../../abi/spte.js";
 import { ExitReason, Kind, Slot } from "../events/kinds.js";
 import type { EventRecord } from "../events/record.js";
 import { contextOf } from "../events/role.js";
@@ -9,6 +11,10 @@ import { type Outcome, type SwitchKind, Thread } from "./thread.js";
 const MOST_THREADS = 2 ** 14;
 /** Lower pages can be below a root that is no page. */
 const LOWEST_ROOT = 4;
+const FRAMES = 512;
+const HUGE = Number(bitOf(SPTE, "PS"));
+/** Present in every era: a table or a page has one of the low three bits. */
+const RIGHTS = 7;
 const EFER = 0xc0000080;
 
 /** Who wants to know more than single events. */
@@ -126,6 +132,7 @@ export class Model {
         this.entriesTraced = true;
         this.tdpMmu = true;
         thread.fault.changed = true;
+        if (record.low[Slot.level]! > 1) this.#link(record);
         break;
       case Kind.kvm_mmu_zap_all_fast:
         this.pages.epoch++;
@@ -254,12 +261,25 @@ export class Model {
     if (root && this.tdpMmu && page.direct && created) page.live = 1;
     if (!root && fault.page !== undefined && fault.page.level === page.level + 1) page.parent = fault.page;
     fault.page = root ? undefined : page;
+    if (root) page.loads++;
     for (const listener of this.#listeners) listener.onGot?.(thread, page, created, root, record);
     // Direct pages stand below pages of either kind.
     if (!page.direct) {
       thread.context = contextOf(page.role);
       thread.contexts.add(thread.context);
     }
+  }
+
+  /** The TDP MMU put a table into an entry: its page is below the one that has the entry. */
+  #link(record: EventRecord): void {
+    const made = record.low[Slot.new_spte]!;
+    if ((made & RIGHTS) === 0 || (made & HUGE) !== 0) return;
+    const level = record.low[Slot.level]!;
+    const gfn = record.number(Slot.gfn);
+    const child = this.pages.onlyDirect(gfn, level - 1);
+    if (child === undefined) return;
+    const span = FRAMES ** level;
+    child.parent = this.pages.onlyDirect(gfn - (gfn % span), level);
   }
 
   #zap(thread: Thread, record: EventRecord): void {

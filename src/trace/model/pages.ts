@@ -32,10 +32,10 @@ export class Page {
   epoch = 0;
   /** Host-physical address of the table, where an SPTE showed it; 0 where none did. */
   table = 0;
-  /** The page that the same fault got before: the one above. */
+  /** The page above: the one that the same fault got before, or whose entry the TDP MMU made. */
   parent: Page | undefined;
-  /** Entries that lead to it, as far as the TDP MMU's events tell. */
-  links = 0;
+  /** How often it was loaded as a root. */
+  loads = 0;
   /** Distinct role words. */
   readonly words: number[] = [];
 
@@ -132,6 +132,20 @@ export class Pages {
     return this.#byLevel[level] ?? [];
   }
 
+  /** The only direct page of that frame and level that is there; undefined where there is none, or several. */
+  onlyDirect(gfn: number, level: number): Page | undefined {
+    const roles = this.rolesOf(level);
+    if (roles.length > MOST_LOOKED) return undefined;
+    let found: Page | undefined;
+    for (const role of roles) {
+      const page = (role & DIRECT) === 0 ? undefined : this.known(gfn, role);
+      if (page === undefined || page.live === 0) continue;
+      if (found !== undefined) return undefined;
+      found = page;
+    }
+    return found;
+  }
+
   /** A page of that frame and level that is out of sync, of another role; undefined where none is known. */
   otherUnsync(page: Page): Page | undefined {
     const roles = this.rolesOf(page.level);
@@ -175,7 +189,6 @@ export class Pages {
     page.unsync = Math.min(page.unsync, page.live);
     page.table = 0;
     page.parent = undefined;
-    page.links = 0;
   }
 
   /** kvm_mmu_unsync_page. */
