@@ -224,7 +224,24 @@ export const PLACES: readonly Place[] = [
   },
   { place: "src/dump/dump.ts", mayImport: [...GROUND, "src/dump/formats", "src/dump/memory"] },
   { place: "src/dump", mayImport: [...GROUND, "src/dump/*"] },
-  { place: "src/recording/format", mayImport: [...GROUND, "src/role", "src/spte"] },
+  { place: "src/trace/events", mayImport: [...GROUND, "src/role"] },
+  { place: "src/trace/text", mayImport: [...GROUND, "src/trace/events"] },
+  { place: "src/trace/input", mayImport: [...GROUND, "src/dump/codec", "src/dump/packed", "src/trace/error.ts"] },
+  {
+    place: "src/trace/dat",
+    mayImport: [...GROUND, "src/dump/codec", "src/trace/error.ts", "src/trace/events", "src/trace/input"],
+  },
+  { place: "src/trace/error.ts", mayImport: GROUND },
+  { place: "src/trace/model", mayImport: [...GROUND, "src/trace/events"] },
+  {
+    place: "src/trace/findings",
+    mayImport: [...GROUND, "src/role", "src/spte", "src/trace/events", "src/trace/model"],
+  },
+  { place: "src/trace", mayImport: [...GROUND, "src/role", "src/spte", "src/dump/bytes", "src/trace/*"] },
+  {
+    place: "src/recording/format",
+    mayImport: [...GROUND, "src/role", "src/spte", "src/dump/codec", "src/dump/packed"],
+  },
   { place: "src/recording/world", mayImport: [...HOST, "src/recording/format"] },
   { place: "src/recording/compare", mayImport: [...HOST, "src/recording/format", "src/recording/world"] },
   {
@@ -259,6 +276,7 @@ export const PLACES: readonly Place[] = [
     mayImport: [
       ...[...HOST, "src/decode", "src/dump", "src/explain", "src/fuzz", "src/maps", "src/mmu/*", "src/recording/*"],
       "src/reference",
+      "src/trace",
     ],
   },
   {
@@ -277,6 +295,7 @@ export const PLACES: readonly Place[] = [
       ],
       "src/recording/*",
       "src/reference",
+      "src/trace",
     ],
   },
   { place: "src/cli/main.ts", mayImport: ["src/cli", "src/cli/commands", ...GROUND] },
@@ -323,9 +342,15 @@ export const PLACES: readonly Place[] = [
   { place: "scripts/stryker", mayImport: ["vitest.config.ts"] },
   { place: "vitest.config.ts", mayImport: [] },
   { place: "test", mayImport: ["src/*"] },
-  { place: "test/browser", mayImport: ["src/*", "scripts", "test/browser/site", "test/package"] },
+  {
+    place: "test/browser",
+    mayImport: ["src/*", "scripts", "test/browser/site", "test/package", "test/trace/writers"],
+  },
   { place: "test/browser/site", mayImport: ["src/*"] },
-  { place: "test/cli", mayImport: ["src/*", "test", "test/dump/*", "test/dump/builders.ts", "test/mmu/machines"] },
+  {
+    place: "test/cli",
+    mayImport: ["src/*", "test", "test/dump/*", "test/dump/builders.ts", "test/mmu/machines", "test/trace/writers"],
+  },
   { place: "test/conform", mayImport: ["src/*", "test"] },
   { place: "test/core", mayImport: ["src/*", "scripts/generate", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test", "bench/boot"] },
@@ -355,6 +380,8 @@ export const PLACES: readonly Place[] = [
   { place: "test/recording", mayImport: ["src/*", "test"] },
   { place: "test/role", mayImport: ["src/*"] },
   { place: "test/spte", mayImport: ["src/*", "test"] },
+  { place: "test/trace", mayImport: ["src/*", "test", "test/recording", "test/trace/writers"] },
+  { place: "test/trace/writers", mayImport: ["src/*"] },
   { place: "test/tools", mayImport: ["src/*", "scripts", "scripts/*"] },
   { place: "test/walk", mayImport: ["src/*", "test"] },
 ];

@@ -19,6 +19,7 @@ import { registerShared } from "./commands/shared.js";
 import { registerSpaces } from "./commands/spaces.js";
 import { registerSpte } from "./commands/spte.js";
 import { registerTour } from "./commands/tour.js";
+import { registerTrace } from "./commands/trace.js";
 import { registerWalk } from "./commands/walk.js";
 import { CliContext } from "./context.js";
 import { ExitCode } from "./errors.js";
@@ -44,6 +45,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerFuzz,
   registerReplay,
   registerDiff,
+  registerTrace,
   registerRole,
   registerSpte,
   registerBench,

@@ -1,4 +1,4 @@
-/** KVM recordings and kernel trace text: read, replay, compare. For Node: recordings are folders. */
+/** KVM recordings and kernel trace text: read, replay, compare. For Node: recordings are folders, or packed files. */
 
 export type { EventDifference } from "./compare/event-comparator.js";
 export { IGNORED_FIELDS, RULES, type Rule, RuleCounts } from "./compare/rules.js";
@@ -9,6 +9,8 @@ export * from "./format/error.js";
 export * from "./format/events.js";
 export { findRecordings } from "./format/find-recordings.js";
 export type { MemoryImage } from "./format/memory-image.js";
+export { openRecording } from "./format/open-recording.js";
+export { packRecording } from "./format/pack-folder.js";
 export { readRecording } from "./format/reader.js";
 export type * from "./format/recording.js";
 export type * from "./format/state.js";

@@ -27,6 +27,18 @@ describe("replay", () => {
     expect(code).toBe(0);
   });
 
+  it("makes one file of a recording with --pack, and replays it, but does not overwrite one", async () => {
+    const out = emptyFolder();
+    const { code, stdout } = await run(["replay", "--pack", E1, "--out", out]);
+    const file = join(out, "e1_lm4_mmio_slots-npt0.recording");
+    expect([code, stdout]).toEqual([0, `${file}\n`]);
+    expect((await run(["replay", file])).stdout).toBe("1 passed, 0 failed\n");
+    expect((await run(["replay", out])).stdout).toBe("1 passed, 0 failed\n");
+    expect((await run(["diff", E1, file])).code).toBe(0);
+    const again = await run(["replay", "--pack", E1, "--out", out]);
+    expect([again.code, again.stderr]).toEqual([2, `error: ${file}: cannot be written: file already exists\n`]);
+  });
+
   it("finds the recordings below a folder", async () => {
     const { code, stdout } = await run([
       "replay",

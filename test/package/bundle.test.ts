@@ -37,6 +37,14 @@ describe("bundled", () => {
     expect(foreign.filter((file) => !allowed.test(file))).toEqual([]);
   });
 
+  it("x86-paging/recording needs neither Node nor another package in browsers", async () => {
+    const script = `import { openRecording, replay, engineTarget } from "x86-paging/recording"; console.log(openRecording, replay, engineTarget);`;
+    const { files, externals, warnings } = await bundle(script);
+    expect(warnings).toEqual([]);
+    expect(externals).toEqual([]);
+    expect(files.filter((file) => !file.startsWith("dist/"))).toEqual([]);
+  });
+
   it.each(["reference", "role", "spte", "dump", "conform", "decode", "maps", "abi"])(
     "x86-paging/%s is without the core",
     async (name) => {

@@ -49,6 +49,7 @@ describe("the package, installed in another project", () => {
       rules: true,
       fault: "user-mode write: refused by the rights",
       spte: "none",
+      entries: 1,
     });
   });
 

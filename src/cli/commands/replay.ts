@@ -1,13 +1,16 @@
 /** `x86-paging replay`: replays KVM recordings and compares events and state after each step. */
-
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { KERNELS, type Kernel } from "../../abi/kernel-rules.js";
 import type { PagingEngine } from "../../api.js";
+import { PACKED_SUFFIX } from "../../recording/format/pack.js";
 import {
   Describer,
   findRecordings,
   isPass,
   judgeWalks,
+  packRecording,
   type Recording,
   RecordingError,
   type ReplayReport,
@@ -20,7 +23,7 @@ import {
 import { type AgainstReport, replayAgainst } from "../../recording/replay/against.js";
 import { engineTarget } from "../../recording/replay/engine-target.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
-import { ExitCode } from "../errors.js";
+import { CliError, ExitCode } from "../errors.js";
 import { jsonText } from "../json-text.js";
 
 /** What the command needs of the frame's context. */
@@ -37,6 +40,8 @@ interface ReplayCliOptions {
   json?: boolean;
   show: number;
   walks?: boolean;
+  pack?: boolean;
+  out: string;
   events: boolean;
   against?: Kernel;
   engine: EngineName;
@@ -64,6 +69,11 @@ export function registerReplay(program: Command, frame: ReplayFrame, target: Rep
         "replay with another kernel's rules, and say which rule explains each difference",
       ).choices([...KERNELS]),
     )
+    .option(
+      "--pack",
+      "make one file of each recording instead (SCENARIO-CFG.recording), which commands and browsers read",
+    )
+    .option("--out <folder>", "where --pack puts the files", ".")
     .option("--walks", "only do the guest walks of the recordings again, without an MMU")
     .addOption(
       new Option("--engine <name>", "what walks the tables with --walks").choices(ENGINE_NAMES).default("wasm"),
@@ -72,7 +82,8 @@ export function registerReplay(program: Command, frame: ReplayFrame, target: Rep
       "after",
       "\nExamples:\n  x86-paging replay recordings/a1_lm4_wp1/npt0\n  x86-paging replay recordings --summary\n" +
         "  x86-paging replay recordings --walks --engine reference --json\n" +
-        "  x86-paging replay recordings/d1_lm4_ptedit/npt0 --against 6.1",
+        "  x86-paging replay recordings/d1_lm4_ptedit/npt0 --against 6.1\n" +
+        "  x86-paging replay --pack recordings/d1_lm4_ptedit/npt0",
     )
     .action((folders: string[], options: ReplayCliOptions) => run(frame, folders, options, target));
 }
@@ -90,11 +101,43 @@ async function run(
     if (found === undefined) missing++;
     else paths.push(...found);
   }
-  if (options.against !== undefined) await replayAllAgainst(frame, paths, options, target, options.against);
+  if (options.pack) await packAll(frame, paths, missing, options);
+  else if (options.against !== undefined) await replayAllAgainst(frame, paths, options, target, options.against);
   else if (options.walks) {
     const engine = await frame.engine(options.engine);
     await judgeAll(frame, paths, missing, options, engine);
   } else await replayAll(frame, paths, missing, options, target);
+}
+
+/** Writes each recording as one file. Throws a CliError where there is a file of that name. */
+async function packAll(
+  frame: ReplayFrame,
+  paths: readonly string[],
+  missing: number,
+  options: ReplayCliOptions,
+): Promise<void> {
+  let unreadable = missing;
+  for (const path of paths) {
+    const packed = await attempt(frame, path, paths.length, options, () => {
+      const { scenario, cfg } = readRecording(path).config;
+      return { name: `${scenario}-${cfg}`.replace(/[^\w.-]/g, "_"), bytes: packRecording(path) };
+    });
+    if (packed === undefined) {
+      unreadable++;
+      continue;
+    }
+    const file = join(options.out, `${packed.name}${PACKED_SUFFIX}`);
+    try {
+      writeFileSync(file, packed.bytes, { flag: "wx" });
+    } catch (error) {
+      throw new CliError(
+        `${file}: cannot be written: ${/^E[A-Z]+: ([^,]+)/.exec((error as Error).message)?.[1] ?? String(error)}`,
+      );
+    }
+    if (options.json) await frame.out.line(jsonText({ recording: path, file, size: packed.bytes.length }));
+    else await frame.out.line(file);
+  }
+  frame.exitCode = exitCodeOf(0, unreadable);
 }
 
 /** With another kernel's rules: each difference, and the rule behind it. */

@@ -1,7 +1,7 @@
 /** What an engine refuses while it replays a recording, as a fault of that recording. */
 import { PagingError } from "../../errors.js";
 import { RecordingError } from "./error.js";
-import { scenarioFile } from "./reader.js";
+import { scenarioFile } from "./parse-recording.js";
 import type { Recording } from "./recording.js";
 
 /**

@@ -18,6 +18,7 @@ import { guestLevel } from "x86-paging/role";
 import { loadShared } from "x86-paging/shared";
 import { decodeSpte } from "x86-paging/spte";
 import { createSpace, saveSpace } from "x86-paging/state";
+import { analyseTrace } from "x86-paging/trace";
 
 const [dumpFile, address, vector] = process.argv.slice(2);
 const exported = (name) => readFileSync(fileURLToPath(import.meta.resolve(`x86-paging/${name}`)));
@@ -45,6 +46,8 @@ file.close();
 const threads = new WebAssembly.Memory({ initial: 4, maximum: 4, shared: true });
 const shared = await loadShared(undefined, { memory: threads, region: { base: 0x10000, size: 0x10000 } });
 
+const traced = await analyseTrace("CPU 0/KVM-7 [000] 1.5: kvm_entry: vcpu 3, rip 0x1000\n");
+
 console.log(
   JSON.stringify({
     version: JSON.parse(exported("package.json")).version,
@@ -60,5 +63,6 @@ console.log(
     rules: Object.keys(RULES).length > 0,
     fault: decodeWord("error-code", 7n).summary,
     spte: decodeSpte(0n, { format: "ept", level: 1 }).kind,
+    entries: traced.report.summary.vcpus[0].entries,
   }),
 );

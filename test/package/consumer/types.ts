@@ -27,6 +27,7 @@ import { type Era, layoutOf } from "x86-paging/role";
 import { loadShared, type SharedOptions } from "x86-paging/shared";
 import { type DecodedSpte, decodeSpte } from "x86-paging/spte";
 import { createSpace, type State, saveSpace } from "x86-paging/state";
+import { analyseTrace, type FindingCode } from "x86-paging/trace";
 
 export async function open(file: string | Blob, url: URL): Promise<AddressSpace> {
   const dump = typeof file === "string" ? await openDumpFile(file) : (await openDumpAsync(file)).dump;
@@ -73,6 +74,8 @@ export const leafCount = (summary: TableStructureSummary): number => summary.lea
 export const problems = (vm: VirtualMachine): number => vm.audit().length;
 export const pfn = (host: HostMemory): bigint | undefined => host.peek(0n)?.pfn;
 export const steps = (folder: string): number => readRecording(folder).steps.length;
+export const found = async (file: Blob): Promise<FindingCode[]> =>
+  (await analyseTrace(file)).report.findings.map(({ code }) => code);
 export { loadSync, runVectors };
 
 export const thread = async (options: SharedOptions): Promise<boolean> =>

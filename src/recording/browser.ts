@@ -1,0 +1,22 @@
+/** `x86-paging/recording` in browsers: all of it but what reads folders, and `diffRecordings`, which needs another package. */
+
+export { IGNORED_FIELDS, RULES, type Rule, RuleCounts } from "./compare/rules.js";
+export * from "./format/error.js";
+export * from "./format/events.js";
+export type { MemoryImage } from "./format/memory-image.js";
+export { openRecording } from "./format/open-recording.js";
+export type * from "./format/recording.js";
+export {
+  normalizeAddresses,
+  parseEvent,
+  parseTraceLine,
+  printEvent,
+  TEXT_KINDS,
+  type TraceLine,
+} from "./format/trace-text.js";
+export { engineTarget } from "./replay/engine-target.js";
+export * from "./replay/replayer.js";
+export type * from "./replay/target.js";
+export * from "./report/describe.js";
+export { isPass, ReplaySummary } from "./report/summary.js";
+export { judgeWalks, type WalkDifference, type WalkReport } from "./walks/walk-judge.js";

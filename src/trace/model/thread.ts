@@ -1,0 +1,96 @@
+/** What a thread that runs a vCPU is about: between an exit and the next entry, and within a page fault. */
+import type { Page } from "./pages.js";
+
+/** What became of a page fault, as far as the events until the next entry say. */
+export const OUTCOMES = [
+  /** An entry was made or changed. */
+  "mapped",
+  /** fast_page_fault fixed it without the MMU's lock. */
+  "fast",
+  /** The entry was already as it should be. */
+  "spurious",
+  /** No memory is behind the address. */
+  "mmio",
+  /** The guest's own tables (or L1's) do not allow the access. */
+  "guest",
+  /** The instruction was emulated: a write to a shadowed table, say. */
+  "emulated",
+  /** Nothing was traced: it was tried again, or the kernel traces no entries. */
+  "untold",
+] as const;
+/** How a page fault ended. */
+export type Outcome = (typeof OUTCOMES)[number];
+
+/** An exit from the guest is for one of these, where the trace says so. */
+export const SWITCHES = ["enter L2", "exit to L1", "CR3 load", "SMM", "not seen"] as const;
+export type SwitchKind = (typeof SWITCHES)[number];
+
+/** The last fault of a thread; its fields are those of one fault after another. */
+export class Fault {
+  open = false;
+  line = 0;
+  time = 0;
+  addressLow = 0;
+  addressHigh = 0;
+  errorLow = 0;
+  errorHigh = 0;
+  walked = false;
+  walkFailed = false;
+  requested = false;
+  changed = false;
+  /** An entry was set that maps memory: what is marked as MMIO beside it was prefetched. */
+  mapped = false;
+  fixedFast = false;
+  spuriousFast = false;
+  mmio = false;
+  emulated = false;
+  /** Pages of it, the last one that was got. */
+  page: Page | undefined;
+
+  begin(line: number, time: number): void {
+    this.open = true;
+    this.line = line;
+    this.time = time;
+    this.walked = false;
+    this.walkFailed = false;
+    this.requested = false;
+    this.changed = false;
+    this.mapped = false;
+    this.fixedFast = false;
+    this.spuriousFast = false;
+    this.mmio = false;
+    this.emulated = false;
+    this.page = undefined;
+  }
+
+  /** `entries`: the trace shows changes of entries, so that their absence says something. */
+  outcome(entries: boolean): Outcome {
+    if (this.fixedFast) return "fast";
+    if (this.walkFailed) return "guest";
+    if (this.mmio && !this.mapped) return "mmio";
+    if (this.emulated) return "emulated";
+    if (this.changed) return "mapped";
+    if (this.spuriousFast || (this.requested && entries)) return "spurious";
+    return "untold";
+  }
+}
+
+export class Thread {
+  /** -1 where no event of it named one. */
+  vcpu = -1;
+  readonly fault = new Fault();
+  /** There was a fault since the last entry or switch. */
+  faulted = false;
+  /** Runs L2, as far as the trace says. */
+  nested = false;
+  /** What was switched since the last entry. */
+  switched: SwitchKind | undefined;
+  /** Number of the exit: entries so far. */
+  exits = 0;
+  /** Context of the shadow page that was got last since the last entry, -1 where none was. */
+  context = -1;
+  /** Those of all shadow pages that it got: a handful, of a few bits. */
+  readonly contexts = new Set<number>();
+  /** Why the guest was left last: see `ExitReason`. */
+  reason = 0;
+}
