@@ -11,7 +11,7 @@ export { findRecordings } from "./format/find-recordings.js";
 export type { MemoryImage } from "./format/memory-image.js";
 export { openRecording } from "./format/open-recording.js";
 export { packRecording } from "./format/pack-folder.js";
-export { readRecording } from "./format/reader.js";
+export { isPackedFile, readRecording } from "./format/reader.js";
 export type * from "./format/recording.js";
 export type * from "./format/state.js";
 export {

@@ -5,6 +5,7 @@ import type { Command } from "commander";
 import {
   diffRecordings,
   findRecordings,
+  isPackedFile,
   type LineDifference,
   type Recording,
   RecordingError,
@@ -28,8 +29,10 @@ const PARTS = ["answers", "events", "state"] as const;
 export function registerDiff(program: Command, context: CliContext): void {
   const command = program
     .command("diff")
-    .description("compare two recordings of one scenario (folders), or the mappings of two dumps or spaces (files)")
-    .argument("<a>", "a recording (the folder with its scenario.json.gz), or a dump")
+    .description(
+      "compare two recordings of one scenario (folders, or packed), or the mappings of two dumps or spaces (files)",
+    )
+    .argument("<a>", "a recording (the folder with its scenario.json.gz, or a packed one), or a dump")
     .argument("<b>", "another one, or the same dump with --b-cr3, --b-cpu or --b-half")
     .option("--probes", "of recordings: compare probes on KVM's functions too, not only tracepoints")
     .option("--show <n>", "of recordings: lines printed of each part of a step", parseInteger(0, 10 ** 6), 12)
@@ -49,15 +52,15 @@ export function registerDiff(program: Command, context: CliContext): void {
         "\n  x86-paging diff vm.elf vm.elf --cr3 0x18118000 --b-cr3 0x1811a000",
     )
     .action((a: string, b: string, options: DiffOptions) => {
-      const dumps = [a, b].filter(isFile).length;
-      if (dumps === 1) throw new CliError(`${isFile(a) ? b : a}: expected a dump, as the other one is`);
+      const dumps = [a, b].filter(isDump).length;
+      if (dumps === 1) throw new CliError(`${isDump(a) ? b : a}: expected a dump, as the other one is`);
       return dumps === 2 ? diffDumps(context, a, b, options) : diff(context, a, b, options);
     });
 }
 
-/** Recordings are folders. */
-function isFile(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
+/** Recordings are folders, or packed and known by how they begin. */
+function isDump(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === false && !isPackedFile(path);
 }
 
 async function diff(context: CliContext, a: string, b: string, options: DiffOptions): Promise<void> {

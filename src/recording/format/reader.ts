@@ -1,5 +1,5 @@
 /** Reading a recording from its folder, or from the one file that it was packed into: its files, inflated and parsed. */
-import { readFileSync, statSync } from "node:fs";
+import { closeSync, openSync, readFileSync, readSync, statSync } from "node:fs";
 import { gunzipSync } from "node:zlib";
 import { RecordingError } from "./error.js";
 import { MAX_MEMORY, MAX_TEXT } from "./maxima.js";
@@ -82,9 +82,18 @@ export function readRecording(path: string): Recording {
 
 /** Whether a regular file has the beginning of a packed recording; false where it cannot be read. */
 export function isPackedFile(path: string): boolean {
+  let file: number | undefined;
   try {
-    return statSync(path).isFile() && isPacked(readFile(path, MOST_PACKED));
+    if (!statSync(path).isFile()) return false;
+    file = openSync(path, "r");
+    const head = new Uint8Array(PACKED_HEAD);
+    return isPacked(head.subarray(0, readSync(file, head)));
   } catch {
     return false;
+  } finally {
+    if (file !== undefined) closeSync(file);
   }
 }
+
+/** Bytes that tell a packed recording. */
+const PACKED_HEAD = 64;
