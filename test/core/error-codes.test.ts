@@ -3,8 +3,10 @@ import { expect, it } from "vitest";
 import { VectorError } from "../../src/conform/vector-error.js";
 import { CodecsNeededError, DumpError, InflationLimitError } from "../../src/dump/bytes/errors.js";
 import { UnknownRootError } from "../../src/dump/registers.js";
+import { PatternError } from "../../src/dump/search/pattern.js";
 import * as errors from "../../src/errors.js";
 import { RecordingError } from "../../src/recording/format/error.js";
+import { TraceError } from "../../src/trace/error.js";
 
 const CODES = {
   ...{ PagingError: "ERR_PAGING", ConfigError: "ERR_CONFIG", GeneralProtectionError: "ERR_GENERAL_PROTECTION" },
@@ -13,13 +15,24 @@ const CODES = {
   ...{ OutOfMemoryError: "ERR_OUT_OF_MEMORY", UnsupportedError: "ERR_UNSUPPORTED", LoadError: "ERR_LOAD" },
   ...{ TableStructureError: "ERR_TABLE_STRUCTURE", StateError: "ERR_STATE", DumpError: "ERR_DUMP" },
   ...{ InflationLimitError: "ERR_INFLATION_LIMIT", CodecsNeededError: "ERR_CODECS_NEEDED" },
+  ReadOnlyMemoryError: "ERR_READ_ONLY_MEMORY",
   ...{ UnknownRootError: "ERR_UNKNOWN_ROOT", RecordingError: "ERR_RECORDING", VectorError: "ERR_VECTOR" },
+  ...{ PatternError: "ERR_PATTERN", TraceError: "ERR_TRACE" },
 };
 
 it("every error has the code that it always had", () => {
   const classes = {
     ...errors,
-    ...{ DumpError, InflationLimitError, CodecsNeededError, UnknownRootError, RecordingError, VectorError },
+    ...{
+      DumpError,
+      InflationLimitError,
+      CodecsNeededError,
+      UnknownRootError,
+      RecordingError,
+      VectorError,
+      PatternError,
+      TraceError,
+    },
   };
   const found = Object.entries(classes).map(([name, Class]) => {
     // The constructors want different things; the code is the class's.
