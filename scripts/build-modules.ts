@@ -8,6 +8,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, type Plugin } from "esbuild";
 import { foldBits } from "./modules/fold-bits.js";
+import { plainArrays } from "./modules/plain-arrays.js";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 
@@ -84,3 +85,4 @@ for (const [name, taken] of Object.entries(TAKING_IN)) {
 }
 
 await foldBits(join(root, "dist"), ["core", "registers"]);
+plainArrays(join(root, "dist"));

@@ -22,6 +22,14 @@ describe("the packed package", () => {
     );
   });
 
+  it("has declarations that older versions of TypeScript read", () => {
+    const declarations = files.map(({ path }) => path).filter((path) => path.endsWith(".d.ts"));
+    expect(declarations.length).toBeGreaterThan(100);
+    // Types of 5.7 and of the library for asynchronous disposal; npm run test:matrix compiles with 5.0.
+    const newer = /Array<ArrayBuffer|DataView<|ArrayBufferView<|AsyncDisposable|\bNoInfer</;
+    expect(declarations.filter((path) => newer.test(readFileSync(join(ROOT, path), "utf8")))).toEqual([]);
+  });
+
   it("has a reference page for every module", () => {
     const { entryPoints } = JSON.parse(readFileSync(join(ROOT, "scripts", "reference", "typedoc.json"), "utf8"));
     const sources = ENTRIES.map(({ file }) => file.replace(/^dist(.*)\.js$/, "../../src$1.ts"));
