@@ -172,7 +172,8 @@ export interface AddressSpaceConfig {
   readonly lenient?: boolean;
   /**
    * Entries of a software TLB, a power of two from 16 to 65536; 0 is none. Default 0. Not with a second stage. Results
-   * may then be those of earlier tables until they are invalidated, as with a processor's TLB. The reference has none.
+   * of `translateFast`, `translateFast32` and `data` may then be those of earlier tables until they are invalidated, as with a
+   * processor's TLB; the other calls read the tables, and all but `walk` fill it. The reference has none.
    */
   readonly tlbEntries?: number;
   /** The EPT or NPT space through which every table access and the final address go. */

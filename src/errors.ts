@@ -1,7 +1,7 @@
 /** Typed errors. All are thrown before anything has changed. */
 import type { Fault } from "./api.js";
 
-/** Base of every error this package throws on purpose. */
+/** Base of the errors that this package throws on purpose, but for RangeError and TypeError of arguments that are none. */
 export class PagingError extends Error {
   override name = "PagingError";
 

@@ -25,17 +25,27 @@ type Outcome = { readonly pa: bigint } | { readonly status: number; readonly err
 export function kernelEngine(kernel: KernelName): PagingEngine {
   const core = loadSync();
   if (kernel === "full") return core;
-  const through = (space: CoreSpace): AddressSpace => ({
-    mode: space.mode,
-    translate: (address, access = Access.Read) => translate(space, kernel, address, access),
-    walk: (address, access) => space.walk(address, access),
-    leaves: () => space.leaves(),
-    dispose: () => space.dispose(),
-  });
-  const tlb = kernel === "tlb" ? { tlbEntries: TLB_ENTRIES } : {};
+  /** The core's own space behind each: a second stage has to be one. */
+  const own = new WeakMap<AddressSpace, CoreSpace>();
+  const through = (space: CoreSpace): AddressSpace => {
+    const made: AddressSpace = {
+      mode: space.mode,
+      translate: (address, access = Access.Read) => translate(space, kernel, address, access),
+      walk: (address, access) => space.walk(address, access),
+      leaves: () => space.leaves(),
+      dispose: () => space.dispose(),
+    };
+    own.set(made, space);
+    return made;
+  };
+  const withTlb = kernel === "tlb" ? { tlbEntries: TLB_ENTRIES } : {};
   return {
     createMemory: (config) => core.createMemory(config),
-    createAddressSpace: (memory, config) => through(core.createAddressSpace(memory, { ...config, ...tlb })),
+    createAddressSpace: (memory, { secondStage, ...config }) => {
+      // With a second stage there is no software TLB: the fast calls walk, twice.
+      const more = secondStage === undefined ? withTlb : { secondStage: own.get(secondStage) ?? secondStage };
+      return through(core.createAddressSpace(memory, { ...config, ...more }));
+    },
     createEpt: (memory, config) => through(core.createEpt(memory, config)),
     createNpt: (memory, config) => through(core.createNpt(memory, config)),
   };

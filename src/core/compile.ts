@@ -26,6 +26,7 @@ export async function compile(source: WasmSource): Promise<WebAssembly.Module> {
     if (bytes !== undefined) return explained(() => WebAssembly.compile(bytes));
   }
   const response = await (isUrl ? fetch(source as string | URL) : (source as Response | PromiseLike<Response>));
+  if (typeof response?.arrayBuffer !== "function") throw noSource();
   if (!response.ok) throw new LoadError(`${response.url}: expected the core's Wasm, found status ${response.status}`);
   // Compiled while it arrives, where the server calls it Wasm in just these words: nothing else may be streamed.
   if (response.headers.get("content-type") === "application/wasm") {
@@ -38,6 +39,7 @@ export async function compile(source: WasmSource): Promise<WebAssembly.Module> {
 /** The same without waiting, of a module or bytes. */
 export function compileSync(source: WebAssembly.Module | ArrayBuffer | ArrayBufferView): WebAssembly.Module {
   if (isModule(source)) return source;
+  if (!isBytes(source)) throw noSource();
   try {
     return new WebAssembly.Module(source as BufferSource);
   } catch (error) {
@@ -48,6 +50,14 @@ export function compileSync(source: WebAssembly.Module | ArrayBuffer | ArrayBuff
 /** By its tag: a module may come from another realm. */
 export function isModule(source: unknown): source is WebAssembly.Module {
   return tagOf(source) === "[object WebAssembly.Module]";
+}
+
+/** The likeliest slip is to give the options first. */
+function noSource(): LoadError {
+  return new LoadError(
+    "expected the core's Wasm first: a module, bytes, a response or a URL, or undefined for the package's own; " +
+      "options are the second argument, as in load(undefined, { memory, region })",
+  );
 }
 
 function isBytes(source: unknown): source is ArrayBuffer | ArrayBufferView {

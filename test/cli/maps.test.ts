@@ -44,6 +44,19 @@ const lines = async (...args: string[]) => {
 const starts = async (...args: string[]) => (await lines(...args)).slice(1).map((line) => line.slice(12, 16));
 
 describe("maps", () => {
+  it("tells programs what a dump of page tables lacks, of one space as of all; people are not told in each line", async () => {
+    const list = async (...args: string[]) =>
+      (await run(["maps", fixture("amd64-la57"), "-q", "--wx", ...args])).stdout.trimEnd();
+    for (const all of [[], ["--all"]]) {
+      expect(JSON.parse((await list("--json", ...all)).split("\n")[0]!)).toMatchObject({
+        presence: "absent",
+        absent: true,
+      });
+      expect((await list("--csv", ...all)).split("\n")[1]).toMatch(/,absent\b/);
+    }
+    expect(await list()).not.toContain("absent");
+  });
+
   it("merges by virtual address and rights alone, and says how much is not in the dump", async () => {
     expect(await lines("--merge")).toEqual([
       "start            end                    size   pages rights",

@@ -61,6 +61,14 @@ describe("the module", () => {
     expect(loadSync(foreign).createMemory({}).slots).toEqual([]);
   });
 
+  it("is the first argument: options in its place are told where they belong", async () => {
+    const options = { memory: memory(), region: REGION };
+    for (const attempt of [load(options as never), (async () => loadSync(options as never))()]) {
+      await expect(attempt).rejects.toThrow(LoadError);
+      await expect(attempt).rejects.toThrow(/options are the second argument, as in load\(undefined, /);
+    }
+  });
+
   it("that is another one is refused", async () => {
     expect(() => loadSync(OTHER)).toThrow(LoadError);
     await expect(load(OTHER)).rejects.toThrow(/not the core of this version/);

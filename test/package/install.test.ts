@@ -133,6 +133,14 @@ describe("the package, installed in another project", () => {
     expect(stdout).toMatch(/gfn 4, level 1, access 7, unsync\n[\s\S]*audit: 0 problems\n$/);
   });
 
+  it("brings the example of a nested guest", async () => {
+    const { code, stdout, stderr } = await run(process.execPath, "node_modules/x86-paging/examples/nested-guest.mjs");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+    expect(stdout).toContain("read of 5000: fixed\nwrite of 6000: inject to L1\n");
+    expect(stdout).toMatch(/user-mode write: refused by the rights, at the final guest-physical address\n/);
+    expect(stdout).toMatch(/linear 0x123: 205123\naudit: 0 problems\n$/);
+  });
+
   it("brings the example of a snapshot", async () => {
     const { code, stdout } = await run(process.execPath, "node_modules/x86-paging/examples/snapshot.mjs");
     expect(stdout).toContain("0x5123 and 0x5123, which the tables no longer say");

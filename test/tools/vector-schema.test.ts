@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import { expect, it } from "vitest";
 import { VECTOR_SCHEMA_FILE, vectorSchema } from "../../scripts/vector-schema.js";
+import { KERNEL_NAMES, kernelEngine } from "../../src/cli/kernel-engine.js";
 import { parseVector, runVector } from "../../src/conform/index.js";
 import { createReference } from "../../src/reference/index.js";
 import { problems } from "./json-schema.js";
@@ -38,6 +39,13 @@ it.each(EXAMPLES.map((text, index) => [index + 1, text] as const))(
     expect(runVector(createReference(), parseVector(JSON.stringify(vector), 1)).differences).toEqual([]);
   },
 );
+
+it.each(KERNEL_NAMES)("the examples pass by the core's way %s, second stages too", (kernel) => {
+  for (const text of EXAMPLES) {
+    const vector = parseVector(JSON.stringify(JSON.parse(text)), 1);
+    expect(runVector(kernelEngine(kernel), vector).differences).toEqual([]);
+  }
+});
 
 it("the schema refuses what is none", () => {
   const [example] = EXAMPLES;

@@ -174,12 +174,10 @@ function sayNothing(context: CliContext, dump: Dump, options: MapsOptions): void
   context.exitCode = ExitCode.Negative;
 }
 
-/**
- * Of a dump cut down to its page tables it is not said of each page that it is absent, but by programs' formats where the dump itself
- * says that it has nothing else.
- */
+/** Of a dump that has nothing but page tables it is not said in each line for people that a page is absent. */
 function presenceIn(dump: Dump, { json, csv }: MapsOptions, structure?: TableStructureSummary): RowSource["presence"] {
-  const isSilent = dump.tablesOnly ? !json && !csv : structure !== undefined && seemsTablesOnly(dump, structure);
+  const hasTablesOnly = dump.tablesOnly || (structure !== undefined && seemsTablesOnly(dump, structure));
+  const isSilent = hasTablesOnly && !json && !csv;
   return isSilent ? (): Presence => "held" : (gpa, size) => dump.presence(gpa, size);
 }
 

@@ -1,4 +1,5 @@
 /** The bytes of a Blob, of any size, which can only be read asynchronously. */
+import { PagingError } from "../../errors.js";
 import type { WebBlob } from "../../platform.js";
 import type { ByteSource } from "./byte-source.js";
 import { DumpError } from "./errors.js";
@@ -11,7 +12,7 @@ const KEPT_PIECES = 512;
 const MOST_AT_ONCE = 32;
 
 /** A piece of a Blob has not been fetched yet: thrown by a read, answered by `fetching`. */
-export class MissingPieceError extends Error {
+export class MissingPieceError extends PagingError {
   override name = "MissingPieceError";
   readonly source: BlobByteSource;
   readonly piece: number;

@@ -141,7 +141,7 @@ export interface SlotConfig {
   readonly readOnly?: boolean;
   /** Host virtual address of its first byte; decides large-page alignment and what the notifier names. Default `ram`. */
   readonly hva?: bigint;
-  /** Linear address of its RAM, a multiple of 4096. It may not lie over what the core keeps, but in what `createRam` gave. */
+  /** Needed but where a slot is deleted (`size` 0). Linear address of its RAM, a multiple of 4096. It may not lie over what the core keeps, but in what `createRam` gave. */
   readonly ram?: number;
   /**
    * Bytes of RAM that there are, a multiple of 4096; behind them the slot has pages of the host's, but nothing that can be

@@ -69,7 +69,10 @@ export type FaultOutcome =
   | { readonly result: "emulate"; readonly unprotected?: boolean; readonly writeProtected?: true }
   | ({ readonly result: "inject" } & InjectedFault);
 
-/** A guest-physical address, or the fault that the guest gets. */
+/**
+ * A guest-physical address, or the fault that the guest gets. With a nested guest behind L1's second stage it is L1's
+ * guest-physical address, after that stage; of a fault with `nested`, L2's.
+ */
 export type WalkOutcome = { readonly ok: true; readonly gpa: bigint } | ({ readonly ok: false } & InjectedFault);
 
 /** What is known of a fault beside its address and code. */

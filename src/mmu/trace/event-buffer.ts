@@ -5,7 +5,7 @@ import { decodeEvent, type EventMasks, type MmuTraceEvent } from "./events.js";
 
 export class EventBuffer {
   /**
-   * Gets every event, in order, when the operation that made it is done; set it to receive them. What it throws reaches the
+   * Nothing comes while `eventCapacity` is 0, the default. Gets every event, in order, when the operation that made it is done; set it to receive them. What it throws reaches the
    * caller of that operation, and the events behind the one that it threw for come with the next operation.
    */
   sink: ((event: MmuTraceEvent) => void) | undefined;
