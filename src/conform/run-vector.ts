@@ -180,6 +180,8 @@ function described(result: Translation): Described {
   if (result.ok) return { ok: true, pa: result.pa };
   const exit = EXITS[result.status];
   if (exit !== undefined) return { ok: false, exit, code: result.errorCode, gpa: result.address };
+  if (result.status === Status.OutsideMemory)
+    return { ok: false, vector: undefined, errorCode: 0n, outside: result.entryAddress };
   return { ok: false, vector: result.vector, errorCode: result.errorCode, cr2: result.address };
 }
 
@@ -189,6 +191,8 @@ interface Described {
   readonly vector?: 13 | 14 | undefined;
   readonly errorCode?: bigint;
   readonly cr2?: bigint;
+  /** Address of an entry that the walk wants and that lies in no memory of the vector. */
+  readonly outside?: bigint;
   readonly exit?: VectorExit;
   readonly code?: bigint;
   readonly gpa?: bigint;
@@ -200,7 +204,9 @@ function describe(result: Described): string {
   const errorCode = hex(result.errorCode!);
   if (result.vector === 13) return `#GP(${errorCode})`;
   if (result.vector === 14) return `#PF(${errorCode}) at ${hex(result.cr2!)}`;
-  return "a failure without a vector";
+  return result.outside === undefined
+    ? "a failure without a vector"
+    : `an entry at ${hex(result.outside)} that no entry's page has`;
 }
 
 const LEGACY_FLAGS = bitOf(PTE, "A") | bitOf(PTE, "D");

@@ -83,6 +83,14 @@ describe("a second stage", () => {
     expect(judge({ ...vector, entries, secondStage: unchanged, result: { ok: false, exit, code, gpa } })).toEqual([]);
   });
 
+  it("that leads to where the vector has nothing is told so", () => {
+    const lost = nested(ept(0x2000b7n)) as { entries: { hpa?: string }[] };
+    for (const entry of lost.entries) delete entry.hpa;
+    expect(judge(lost as never)[0]).toMatch(
+      /^result: an entry at 0x\w+ that no entry's page has, expected pa 0x205123$/,
+    );
+  });
+
   it("of one kind has no exits of the other", () => {
     const exit = { ok: false, exit: "npf", code: "0x0", gpa: "0x0" };
     expect(() => judge(nested(ept(0x2000b7n), { result: exit }))).toThrow(VectorError);

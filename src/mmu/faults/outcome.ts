@@ -58,7 +58,8 @@ export interface InjectedFault {
 
 /**
  * How a fault ended. `inject`: the guest gets it. `retry` with `waits`: the host has to fetch the page, and the guest is
- * to be told to wait for it, unless an earlier fault (`first` false) said so. `emulate` with `unprotected`: a table of the
+ * to be told to wait for it, unless an earlier fault (`first` false) said so; `retry` alone: the guest is to be entered again
+ * (`enterGuest`), as before the first entry, too. `emulate` with `unprotected`: a table of the
  * guest was given up instead, so the guest can run on. `writeProtected`: write protection of a table caused it, as kernels
  * say that tell this apart; `retry`: the table was given up.
  */
