@@ -221,6 +221,19 @@ describe("spurious-faults", () => {
     expect(await codesOf(faults(10, "kvm_mmu_spte_requested: gfn 7f pfn 1 level 1"))).toEqual(["spurious-faults"]);
   });
 
+  it("are those for which the TDP MMU traces the entry that was there, without a change of it", async () => {
+    const changed = "kvm_tdp_mmu_spte_changed: as id 0 gfn 7f level 1 old_spte 0 new_spte 600000001001f77";
+    const same = t.setSpte(0x7f, 0x600000001001f77n, "rwx");
+    const slow = (...before: string[]) =>
+      new TraceScript()
+        .on(0, t.exit(), t.fault(0x7f123, 0x182), changed, same, t.entry())
+        .times(10, (script) => script.on(0, t.exit(), t.fault(0x7f123, 0x182), ...before, same, t.entry()));
+    expect(await codesOf(slow())).toEqual(["spurious-faults"]);
+    // An entry that did change, and one of a shadow page, were mapped.
+    expect(await codesOf(slow(changed))).toEqual([]);
+    expect(await codesOf(slow("kvm_mmu_pagetable_walk: addr 7f123 pferr 6 W|U"))).toEqual([]);
+  });
+
   it("are not few, not on many pages, not fixed ones", async () => {
     expect(await codesOf(faults(thresholds.SPURIOUS_FAULTS - 1, fast(1)))).toEqual([]);
     expect(await codesOf(faults(100, fast(1), (index) => index * 4096))).toEqual([]);

@@ -132,6 +132,7 @@ export class Model {
         this.entriesTraced = true;
         this.tdpMmu = true;
         thread.fault.changed = true;
+        thread.fault.tdpChanged = true;
         if (record.low[Slot.level]! > 1) this.#link(record);
         break;
       case Kind.kvm_mmu_zap_all_fast:
@@ -213,7 +214,7 @@ export class Model {
     const { fault } = thread;
     if (!fault.open) return;
     fault.open = false;
-    const outcome = fault.outcome(this.entriesTraced);
+    const outcome = fault.outcome(this.entriesTraced, this.tdpMmu);
     for (const listener of this.#listeners) listener.onFault?.(thread, outcome, record);
   }
 

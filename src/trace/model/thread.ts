@@ -40,6 +40,8 @@ export class Fault {
   changed = false;
   /** An entry was set that maps memory: what is marked as MMIO beside it was prefetched. */
   mapped = false;
+  /** The TDP MMU changed an entry. */
+  tdpChanged = false;
   fixedFast = false;
   spuriousFast = false;
   mmio = false;
@@ -56,6 +58,7 @@ export class Fault {
     this.requested = false;
     this.changed = false;
     this.mapped = false;
+    this.tdpChanged = false;
     this.fixedFast = false;
     this.spuriousFast = false;
     this.mmio = false;
@@ -63,12 +66,17 @@ export class Fault {
     this.page = undefined;
   }
 
-  /** `entries`: the trace shows changes of entries, so that their absence says something. */
-  outcome(entries: boolean): Outcome {
+  /**
+   * `entries`: the trace shows changes of entries, so that their absence says something; `tdpMmu`: those of the TDP MMU, which
+   * traces kvm_mmu_set_spte for a leaf that it finds as it should be, too (6.12 tdp_mmu.c, tdp_mmu_map_handle_target_level).
+   * What walks a guest's tables is not the TDP MMU's to map.
+   */
+  outcome(entries: boolean, tdpMmu: boolean): Outcome {
     if (this.fixedFast) return "fast";
     if (this.walkFailed) return "guest";
     if (this.mmio && !this.mapped) return "mmio";
     if (this.emulated) return "emulated";
+    if (tdpMmu && this.mapped && !this.tdpChanged && !this.walked && this.page === undefined) return "spurious";
     if (this.changed) return "mapped";
     if (this.spuriousFast || (this.requested && entries)) return "spurious";
     return "untold";
