@@ -83,6 +83,9 @@ const RIGHTS_OF_KEYS = Array.from({ length: 16 }, (_, key) =>
   }),
 ).flat();
 
+/** In the order of their numbers. */
+const GENERAL_REGISTERS = "rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12 r13 r14 r15";
+
 const CR_ACCESS: BitLayout = {
   prefix: "CR_ACCESS",
   title: "Exit qualification of a control-register access",
@@ -102,26 +105,7 @@ const CR_ACCESS: BitLayout = {
       low: 8,
       width: 4,
       meaning: "general-purpose register of a MOV",
-      values: Object.fromEntries(
-        [
-          "rax",
-          "rcx",
-          "rdx",
-          "rbx",
-          "rsp",
-          "rbp",
-          "rsi",
-          "rdi",
-          "r8",
-          "r9",
-          "r10",
-          "r11",
-          "r12",
-          "r13",
-          "r14",
-          "r15",
-        ].entries(),
-      ),
+      values: Object.fromEntries(GENERAL_REGISTERS.split(" ").entries()),
     },
     { name: "LMSW_SOURCE", low: 16, width: 16, meaning: "LMSW's source" },
   ],

@@ -3,7 +3,7 @@ import { type BitField, bitOf, maskOf } from "../abi/bits.js";
 import { EPT_QUAL, PFERR } from "../abi/faults.js";
 import { CR0, CR3, CR4, EFER } from "../abi/registers.js";
 import { WORDS, type Word, type WordName } from "../abi/words.js";
-import { isUnknownValue, placeOf, type WordField, wordField } from "./fields.js";
+import { isUnknownValue, type WordField, wordField } from "./fields.js";
 
 /** A register, an error code or an exit qualification in its fields. */
 export interface DecodedWord {
@@ -194,8 +194,3 @@ const SUMMARIES: Partial<Record<WordName, (value: bigint) => string>> = {
   "ept-violation": violationWords,
   "cr-access": controlWords,
 };
-
-/** Where a field is, and its name: `PKEY 62:59`. */
-export function fieldLabel(field: WordField): string {
-  return `${field.name} ${placeOf(field)}`;
-}

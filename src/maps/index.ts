@@ -1,6 +1,4 @@
 /** `x86-paging/maps`: listing what a set of page tables maps, for people and in QEMU's form. */
-export { entryLayout, levelsOf } from "../abi/entry-format.js";
-export { decodeEntry } from "../decode/entry.js";
 export { LEAF_ATTRIBUTES, type LeafAttribute, leafAttribute } from "./attributes.js";
 export {
   changesOf,

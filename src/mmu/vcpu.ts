@@ -340,7 +340,7 @@ export class Vcpu {
     this.#end();
   }
 
-  /** RSM with the registers that were saved. Throws ConfigError where CR3 has alias bits. */
+  /** RSM with the registers that were saved. Throws ConfigError where CR3 has alias bits, GeneralProtectionError for reserved ones. */
   leaveSmm(registers: ControlRegisters): void {
     leaveSmm(this.#begin(), this.#cpu, registers);
     this.#end();
@@ -357,7 +357,7 @@ export class Vcpu {
     this.#end();
   }
 
-  /** The nested guest exits to L1, whose registers these are. Throws ConfigError where CR3 has alias bits. */
+  /** The nested guest exits to L1, whose registers these are. Throws as `leaveSmm` does. */
   exitNested(registers: ControlRegisters): void {
     exitNested(this.#begin(), this.#cpu, registers);
     this.#end();

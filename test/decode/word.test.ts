@@ -99,6 +99,10 @@ describe("words", () => {
     ["cr3", 1n << 63n, [/0x8000000000000000/]],
     ["cr3-pcid", (1n << 63n) | 0xfffn, []],
     ["cr4", 0x3506e0n, []],
+    // Bits that the processor ignores are no fault of a word.
+    ["cr3", 0x1234_5fffn, []],
+    ["cr3-32bit", 0x1234_5fffn, []],
+    ["cr3-pae", 0x1234_503fn, []],
   ])("%s %x: what cannot be", (name, word, problems) => {
     const found = decodeWord(name, word).problems;
     expect(found).toHaveLength(problems.length);

@@ -91,6 +91,27 @@ describe("a vCPU's registers", () => {
     }
   });
 
+  it("that RSM or an exit to L1 brings are checked, too, before anything changes", () => {
+    const registers = { cr0: 0x80010001n, cr3: 0n, cr4: 0x20n, efer: 0x500n };
+    const guest = new NestedNpt(4, "4level");
+    const { vcpu } = guest;
+    for (const wrong of [
+      { ...registers, cr4: 0x20n | (1n << 28n) },
+      { ...registers, efer: 0x500n | (1n << 20n) },
+      { ...registers, cr3: 1n << BigInt(guest.vm.state.limits.guestPhysicalBits) },
+    ]) {
+      vcpu.enterNested(registers, guest.stage);
+      expect(() => vcpu.exitNested(wrong)).toThrow(GeneralProtectionError);
+      expect(vcpu.inGuestMode).toBe(true);
+      vcpu.exitNested(registers);
+      vcpu.enterSmm();
+      expect(() => vcpu.leaveSmm(wrong)).toThrow(GeneralProtectionError);
+      expect(vcpu.inSmm).toBe(true);
+      vcpu.leaveSmm(registers);
+    }
+    guest.dispose();
+  });
+
   it("with an EPTP of reserved bits neither enter nor invalidate", () => {
     const guest = new NestedEpt();
     const { stage } = guest;

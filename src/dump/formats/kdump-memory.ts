@@ -4,10 +4,8 @@ import { KDUMP_FLAGS } from "../../abi/kdump.js";
 import { type ByteSource, holdsBytes, readFully } from "../bytes/byte-source.js";
 import { DumpError } from "../bytes/errors.js";
 import { CodecError, type CodecName, type Codecs } from "../codec/codec.js";
-import type { DumpMemory } from "../memory/dump-memory.js";
+import { HeldMemory } from "../memory/held-memory.js";
 import { PageBitmap } from "../memory/page-bitmap.js";
-import type { Extent, Lacking, MemoryRange, Presence } from "../memory/presence.js";
-import type { RangeList } from "../memory/range-list.js";
 
 const PAGE = 4096;
 /** No frame has a number beyond: physical addresses have 52 bits. */
@@ -56,51 +54,26 @@ interface Descriptor {
   readonly flags: number;
 }
 
-export class KdumpMemory implements DumpMemory {
+export class KdumpMemory extends HeldMemory {
   readonly #parts: readonly KdumpPart[];
   readonly #dumped: PageBitmap;
   readonly #codecs: Codecs;
   readonly #zeroExcluded: boolean;
-  readonly #held: RangeList;
-  readonly #lacking: Readonly<Record<Lacking, RangeList>>;
   readonly #descriptor = new DataView(new ArrayBuffer(DESCRIPTOR.size));
   readonly #packed = new Uint8Array(LARGEST_PACKED);
 
   /** Reads no page. Descriptors are looked at where the last of a part is not there, to know which are. */
   constructor({ parts, existing, dumped, zeroExcluded, codecs }: KdumpMemoryOptions) {
+    super();
     this.#parts = parts;
     this.#dumped = dumped;
     this.#codecs = codecs;
     this.#zeroExcluded = zeroExcluded;
     const cut = this.#cutPages();
-    this.#held = (zeroExcluded && existing ? union(existing, dumped) : dumped).rangesWithout(cut);
-    this.#lacking = {
+    this.setRanges((zeroExcluded && existing ? union(existing, dumped) : dumped).rangesWithout(cut), {
       cut: (cut ?? none()).rangesWithout(),
       excluded: (zeroExcluded || existing === undefined ? none() : existing).rangesWithout(dumped),
-    };
-  }
-
-  get held(): Extent {
-    return this.#held.extent;
-  }
-
-  get lacking(): Readonly<Record<Lacking, Extent>> {
-    return { excluded: this.#lacking.excluded.extent, cut: this.#lacking.cut.extent };
-  }
-
-  ranges(): MemoryRange[] {
-    return this.#held.ranges();
-  }
-
-  lackingRanges(why: Lacking): MemoryRange[] {
-    return this.#lacking[why].ranges();
-  }
-
-  presence(gpa: bigint, size: bigint): Presence {
-    const [from, to] = [Number(gpa), Number(gpa + size)];
-    if (this.#held.touches(from, to)) return "held";
-    if (this.#lacking.cut.touches(from, to)) return "cut";
-    return this.#lacking.excluded.touches(from, to) ? "excluded" : "absent";
+    });
   }
 
   readPage(gfn: bigint, into: Uint8Array): boolean {
@@ -108,7 +81,7 @@ export class KdumpMemory implements DumpMemory {
     const frame = Number(gfn);
     const page = into.subarray(0, PAGE);
     if (!this.#dumped.has(frame)) {
-      if (!this.#zeroExcluded || !this.#held.touches(frame * PAGE, (frame + 1) * PAGE)) return false;
+      if (!this.#zeroExcluded || !this.isHeld(frame * PAGE, (frame + 1) * PAGE)) return false;
       page.fill(0);
       return true;
     }

@@ -1,9 +1,8 @@
 /** Which bytes of the file hold which guest-physical addresses. */
 import { type ByteSource, readFully } from "../bytes/byte-source.js";
-import type { DumpMemory } from "./dump-memory.js";
 import { CUT, EXCLUDED, type ExtentList, ZERO } from "./extent-list.js";
+import { HeldMemory } from "./held-memory.js";
 import { type Pieces, withoutOverlaps } from "./pieces.js";
-import type { Extent, Lacking, MemoryRange, Presence } from "./presence.js";
 import { RangeList } from "./range-list.js";
 
 const PAGE = 4096;
@@ -16,51 +15,29 @@ const PAGE = 4096;
  * overlapping segments (dumps with paging=true have one per linear mapping) name the same file bytes, so that order
  * does not matter there.
  */
-export class ExtentMap implements DumpMemory {
+export class ExtentMap extends HeldMemory {
   readonly #source: ByteSource;
   readonly #starts: Float64Array;
   readonly #ends: Float64Array;
   readonly #offsets: Float64Array;
-  readonly #held: RangeList;
-  readonly #lacking: Readonly<Record<Lacking, RangeList>>;
   /** True if some extents overlapped. */
   readonly overlapping: boolean;
 
   constructor(source: ByteSource, extents: ExtentList) {
+    super();
     this.#source = source;
     const pieces = withoutOverlaps(extents);
     this.overlapping = pieces.overlapping;
-    this.#held = rangesOf(pieces, (offset) => offset >= 0 || offset === ZERO);
-    this.#lacking = {
-      excluded: rangesOf(pieces, (offset) => offset === EXCLUDED),
-      cut: rangesOf(pieces, (offset) => offset === CUT),
-    };
+    this.setRanges(
+      rangesOf(pieces, (offset) => offset >= 0 || offset === ZERO),
+      {
+        excluded: rangesOf(pieces, (offset) => offset === EXCLUDED),
+        cut: rangesOf(pieces, (offset) => offset === CUT),
+      },
+    );
     this.#starts = pieces.starts.toArray();
     this.#ends = pieces.ends.toArray();
     this.#offsets = pieces.offsets.toArray();
-  }
-
-  get held(): Extent {
-    return this.#held.extent;
-  }
-
-  get lacking(): Readonly<Record<Lacking, Extent>> {
-    return { excluded: this.#lacking.excluded.extent, cut: this.#lacking.cut.extent };
-  }
-
-  ranges(): MemoryRange[] {
-    return this.#held.ranges();
-  }
-
-  lackingRanges(why: Lacking): MemoryRange[] {
-    return this.#lacking[why].ranges();
-  }
-
-  presence(gpa: bigint, size: bigint): Presence {
-    const [from, to] = [Number(gpa), Number(gpa + size)];
-    if (this.#held.touches(from, to)) return "held";
-    if (this.#lacking.cut.touches(from, to)) return "cut";
-    return this.#lacking.excluded.touches(from, to) ? "excluded" : "absent";
   }
 
   /**
@@ -75,7 +52,7 @@ export class ExtentMap implements DumpMemory {
     const pageEnd = pageStart + PAGE;
     let piece = this.#firstEndingAfter(pageStart);
     if (piece === this.#starts.length || this.#starts[piece]! >= pageEnd) return false;
-    if (this.#isLacking(pageStart, pageEnd)) return false;
+    if (this.isLacking(pageStart, pageEnd)) return false;
     if (this.#starts[piece]! > pageStart || this.#ends[piece]! < pageEnd) into.fill(0, 0, PAGE);
     for (; piece < this.#starts.length && this.#starts[piece]! < pageEnd; piece++) {
       const from = Math.max(pageStart, this.#starts[piece]!);
@@ -86,10 +63,6 @@ export class ExtentMap implements DumpMemory {
       else readFully(this.#source, offset + (from - this.#starts[piece]!), part, `memory at 0x${from.toString(16)}`);
     }
     return true;
-  }
-
-  #isLacking(from: number, to: number): boolean {
-    return this.#lacking.excluded.touches(from, to) || this.#lacking.cut.touches(from, to);
   }
 
   /** Index of the first piece that ends after `gpa`. */

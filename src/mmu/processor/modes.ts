@@ -22,9 +22,10 @@ export function enterSmm(vm: Machine, cpu: Cpu): void {
   resetContext(vm, cpu);
 }
 
-/** RSM with the registers that were saved. Throws ConfigError where CR3 has alias bits. */
+/** RSM with the registers that were saved. Throws ConfigError where CR3 has alias bits, GeneralProtectionError for reserved ones. */
 export function leaveSmm(vm: Machine, cpu: Cpu, registers: ControlRegisters): void {
   checkControlRegisters(registers);
+  checkReservedBits(vm, registers);
   checkAliasBits(vm, cpu, registers.cr3);
   cpu.inSmm = false;
   resetContext(vm, cpu);
@@ -80,9 +81,10 @@ function checkStage(vm: Machine, cpu: Cpu, registers: ControlRegisters, stage: S
   }
 }
 
-/** The nested guest exits to L1, whose registers these are. Throws ConfigError where CR3 has alias bits. */
+/** The nested guest exits to L1, whose registers these are. Throws as `leaveSmm` does. */
 export function exitNested(vm: Machine, cpu: Cpu, registers: ControlRegisters): void {
   checkControlRegisters(registers);
+  checkReservedBits(vm, registers);
   checkRoot(vm, registers.cr3);
   if (cpu.mmu.isEpt && cpu.walksNested && isPaePaging(cpu.registers)) savePdptes(cpu);
   cpu.inGuestMode = false;
