@@ -1,5 +1,5 @@
 /**
- * Lints what formatters leave open (style/problems.ts): every file of src, assembly, test and bench begins with a comment that says
+ * Lints what formatters leave open (style/problems.ts): every file of src, assembly, test, bench and web begins with a comment that says
  * what it is for, and no TypeScript has the keyword `private`.
  */
 import { sourcesOf } from "./directions/sources.js";

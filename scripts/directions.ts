@@ -279,12 +279,14 @@ export const PLACES: readonly Place[] = [
       "src/trace",
     ],
   },
+  { place: "src/cli/inspect", mayImport: [] },
   {
     place: "src/cli/commands",
     mayImport: [
       ...[
         ...HOST,
         "src/cli",
+        "src/cli/inspect",
         "src/conform",
         "src/decode",
         "src/dump",
@@ -300,19 +302,18 @@ export const PLACES: readonly Place[] = [
   },
   { place: "src/cli/main.ts", mayImport: ["src/cli", "src/cli/commands", ...GROUND] },
   { place: "src/cli/bin.ts", mayImport: ["src/cli", "src/cli/main.ts"] },
-  {
-    place: "web",
-    mayImport: [
-      ...HOST,
-      "src/index.ts",
-      "src/decode",
-      "src/dump",
-      "src/explain",
-      "src/maps",
-      "src/mmu/*",
-      "src/recording/*",
-    ],
-  },
+
+  // The inspector: it has the package by its entry points alone, and nothing of src by path.
+  { place: "web/ui", mayImport: [] },
+  { place: "web/paging", mayImport: ["web/ui"] },
+  { place: "web/engine", mayImport: [] },
+  { place: "web/state", mayImport: ["web/engine"] },
+  ...["dump", "walk", "decode", "mmu", "play"].map((name) => ({
+    place: `web/views/${name}`,
+    mayImport: ["web/ui", "web/paging", "web/engine", "web/engine/*", "web/state"],
+  })),
+  { place: "web/app", mayImport: ["web/ui", "web/state", "web/views/*"] },
+  { place: "web", mayImport: ["web/app"] },
 
   // What is not shipped: all of src, helpers of their own; no test folder imports another but its helpers.
   { place: "bench", mayImport: ["src/*", "bench/boot"] },
@@ -360,6 +361,7 @@ export const PLACES: readonly Place[] = [
   { place: "test/explain", mayImport: ["src/*"] },
   { place: "test/decode", mayImport: ["src/*"] },
   { place: "test/maps", mayImport: ["src/*", "test/dump/builders.ts"] },
+  { place: "test/inspector", mayImport: ["src/*", "test", "test/package", "web/*"] },
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {
     place: "test/mmu/machines",

@@ -1,4 +1,4 @@
-/** A small file server for the demonstration page and the browser tests; on this machine only. */
+/** A small file server for the browser tests and examples; on this machine only. */
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..");
 
 /** The only folders of the repository that are served. */
-const FOLDERS = ["dist", "web", "examples", join("test", "fixtures")];
+const FOLDERS = ["dist", "examples", join("test", "fixtures")];
 
 const MOST_MISSING = 100;
 

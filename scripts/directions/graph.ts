@@ -22,6 +22,8 @@ export function fileGraph(sources: Sources): FileGraph {
     graph.set(path, targets);
     for (const named of importsIn(path, sources.read(path))) {
       if (!named.startsWith(".")) continue;
+      // Styles and files that are served as they are: no modules.
+      if (/\.css$|\?url$/.test(named)) continue;
       const target = candidates(path, named).find((one) => known.has(one));
       if (target === undefined) problems.push(`${path}: imports ${named}, which is no file`);
       else targets.add(target);
@@ -37,7 +39,7 @@ export function fileGraph(sources: Sources): FileGraph {
 function candidates(path: string, named: string): string[] {
   const target = posix.join(posix.dirname(path), named).replace(/^dist\//, "src/");
   if (path.startsWith("assembly/")) return [`${target}.ts`, `${target}/index.ts`];
-  return [target, target.replace(/\.js$/, ".ts"), target.replace(/\.(\w+)$/, ".d.$1.ts")];
+  return [target, target.replace(/\.js(x?)$/, ".ts$1"), target.replace(/\.(\w+)$/, ".d.$1.ts")];
 }
 
 /** The graph of what `nameOf` calls the nodes; a name does not point to itself. */

@@ -11,7 +11,7 @@ export interface Sources {
 
 export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** TypeScript and AssemblyScript that is built or run, and the web page's scripts. */
+/** TypeScript and AssemblyScript that is built or run. */
 const FOLDERS = ["assembly", "bench", "scripts", "src", "test", "web"];
 const LEFT_OUT = /(?:^|\/)(?:node_modules|dist|build)\//;
 
@@ -26,7 +26,7 @@ export function sourcesOf(root: string = ROOT): Sources {
   });
   const top = readdirSync(root).filter((name) => name.endsWith(".ts"));
   const files = [...top, ...below]
-    .filter((path) => path.endsWith(".ts") || (path.startsWith("web/") && path.endsWith(".js")))
+    .filter((path) => /\.tsx?$/.test(path))
     .filter((path) => !LEFT_OUT.test(path) && !BUILT.includes(path))
     .sort();
   return { files, read: (path) => readFileSync(join(root, path), "utf8") };

@@ -16,7 +16,7 @@ const OPENING = /^(?:#![^\n]*\n)?\/\*\*(?:(?!\*\/)[\s\S])*?\w/;
 
 export function styleProblems(path: string, text: string): string[] {
   const problems: string[] = [];
-  if (/^(?:src|assembly|test|bench)\/.*\.ts$/.test(path) && !OPENING.test(text)) {
+  if (/^(?:src|assembly|test|bench|web)\/.*\.tsx?$/.test(path) && !OPENING.test(text)) {
     problems.push(`${path}: expected a /** comment */ that says what the file is for in its first line`);
   }
   // Views of linear memory and the Wasm's exports are had from there, whatever else is imported.
@@ -27,7 +27,7 @@ export function styleProblems(path: string, text: string): string[] {
     }
   }
   // AssemblyScript has no `#name`.
-  if (path.endsWith(".ts") && !path.startsWith("assembly/")) {
+  if (/\.tsx?$/.test(path) && !path.startsWith("assembly/")) {
     for (const place of privatesIn(path, text)) {
       const line = text.slice(0, place).split("\n").length;
       problems.push(`${path}:${line}: the keyword private, expected #name`);

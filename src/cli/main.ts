@@ -9,6 +9,7 @@ import { registerDiff } from "./commands/diff.js";
 import { registerFind } from "./commands/find.js";
 import { registerFuzz } from "./commands/fuzz.js";
 import { registerInfo } from "./commands/info.js";
+import { registerInspect } from "./commands/inspect.js";
 import { registerMaps } from "./commands/maps.js";
 import { registerPte } from "./commands/pte.js";
 import { registerRead } from "./commands/read.js";
@@ -50,6 +51,7 @@ const COMMANDS: readonly ((program: Command, context: CliContext) => void)[] = [
   registerSpte,
   registerBench,
   registerTour,
+  registerInspect,
 ];
 
 /**

@@ -1,6 +1,6 @@
 /** Memory dumps in a browser: bytes in memory, or a Blob (a chosen file) of any size that is read piece by piece. */
 import type { WebBlob } from "../platform.js";
-import { BlobByteSource, fetching } from "./bytes/blob-byte-source.js";
+import { BlobByteSource, type BlobLike, fetching, isBlobLike } from "./bytes/blob-byte-source.js";
 import { type ByteSource, MemoryByteSource } from "./bytes/byte-source.js";
 import { CodecsNeededError } from "./bytes/errors.js";
 import { SparseStore } from "./bytes/sparse-store.js";
@@ -14,7 +14,7 @@ import { gunzipStream } from "./packed/gunzip-stream.js";
 import { checkDeclaredSize, type Inflate, inflateInto } from "./packed/inflate.js";
 import { inflationLimits, MAGIC_SIZE, type Packing, packingOf } from "./packed/packing.js";
 
-export { BlobByteSource, MissingPieceError } from "./bytes/blob-byte-source.js";
+export { BlobByteSource, type BlobLike, MissingPieceError } from "./bytes/blob-byte-source.js";
 export * from "./index.js";
 
 /** Pages of an inflated dump stay in memory here: so many bytes of them unless the caller allows more. */
@@ -39,22 +39,22 @@ export interface OpenDumpAsyncOptions extends OpenDumpOptions {
    * The other files of a split dump (`makedumpfile --split`), in any order, or of VMware's two (.vmem, and .vmss or .vmsn) the
    * other one.
    */
-  readonly parts?: readonly (WebBlob | ArrayBuffer | Uint8Array)[];
+  readonly parts?: readonly (WebBlob | BlobLike | ArrayBuffer | Uint8Array)[];
 }
 
 /**
- * Opens a dump from bytes or a Blob. A file that is compressed as a whole (gzip, xz, zstd) is inflated once, keeping
+ * Opens a dump from bytes, a Blob, or what is read as one (BlobLike). A file that is compressed as a whole (gzip, xz, zstd) is inflated once, keeping
  * non-zero pages in memory, up to `maxKept` bytes of them (of gzip a single member: browsers refuse more); of another
  * Blob only what is needed is ever read, and what was read is kept up to 128 MiB.
  * Throws a DumpError if the dump cannot be read; `warnings` says what is missing from it.
  */
 export async function openDumpAsync(
-  input: WebBlob | ArrayBuffer | Uint8Array,
+  input: WebBlob | BlobLike | ArrayBuffer | Uint8Array,
   options: OpenDumpAsyncOptions = {},
 ): Promise<AsyncDump> {
   const name = options.name ?? nameOf(input) ?? "dump";
   const parts = (options.parts ?? []).map((part, index) => sourceOf(part, nameOf(part) ?? `part ${index + 1}`));
-  const blob = input instanceof Blob ? input : new Blob([input as BlobPart]);
+  const blob = isBlobLike(input) ? input : new Blob([input as BlobPart]);
   const signal = options.signal as AbortSignal | undefined;
   signal?.throwIfAborted();
   const packing = packingOf(await bytesAt(blob, 0, MAGIC_SIZE));
@@ -86,7 +86,7 @@ async function openWithCodecs(source: ByteSource, options: OpenSourceOptions): P
 }
 
 async function inflate(
-  blob: Blob,
+  blob: BlobLike,
   packing: Packing,
   name: string,
   options: OpenDumpAsyncOptions,
@@ -115,19 +115,19 @@ async function inflaterOf(packing: Packing): Promise<Inflate> {
   return gunzipStream;
 }
 
-async function* piecesOf(blob: Blob): AsyncIterable<Uint8Array> {
+async function* piecesOf(blob: BlobLike): AsyncIterable<Uint8Array> {
   const piece = 2 ** 18;
   for (let at = 0; at < blob.size; at += piece) yield await bytesAt(blob, at, piece);
 }
 
-async function bytesAt(blob: Blob, offset: number, length: number): Promise<Uint8Array> {
-  const start = Math.max(0, offset);
-  return new Uint8Array(await blob.slice(start, start + length).arrayBuffer());
+async function bytesAt(blob: BlobLike, offset: number, length: number): Promise<Uint8Array> {
+  const start = Math.min(Math.max(0, offset), blob.size);
+  return new Uint8Array(await blob.slice(start, Math.min(start + length, blob.size)).arrayBuffer());
 }
 
-function sourceOf(input: Blob | ArrayBuffer | Uint8Array, name: string): ByteSource {
-  if (input instanceof Blob) return new BlobByteSource(input, name);
-  return new MemoryByteSource(input instanceof Uint8Array ? input : new Uint8Array(input), name);
+function sourceOf(input: WebBlob | BlobLike | ArrayBuffer | Uint8Array, name: string): ByteSource {
+  if (isBlobLike(input)) return new BlobByteSource(input, name);
+  return new MemoryByteSource(input instanceof Uint8Array ? input : new Uint8Array(input as ArrayBuffer), name);
 }
 
 /** A File has one. */

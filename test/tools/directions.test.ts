@@ -27,7 +27,7 @@ describe("the lint of directions", () => {
 
   it.skipIf(!existsSync(join(ROOT, ".git")))("reads every file that git lists", () => {
     const git = (...options: string[]) =>
-      execFileSync("git", ["ls-files", ...options, "--", "*.ts", "web/*.js"], { cwd: ROOT, encoding: "utf8" })
+      execFileSync("git", ["ls-files", ...options, "--", "*.ts", "*.tsx"], { cwd: ROOT, encoding: "utf8" })
         .split("\n")
         .filter((path) => path !== "");
     const removed = git("--deleted");
@@ -72,7 +72,8 @@ describe("the lint of directions", () => {
     ["src/reference/legacy-walk.ts", 'import type { x } from "../core/load.js";', "src/core/load.ts"],
     ["src/reference/legacy-walk.ts", 'import "../spte/reserved.js";', "src/spte/reserved.ts"],
     ["assembly/walk/legacy.ts", 'import { x } from "../shadow/zap";', "assembly/shadow/zap.ts"],
-    ["web/walk.js", 'import "../dist/cli/lines.js";', "src/cli/lines.ts"],
+    ["web/main.tsx", 'import "../src/cli/lines.js";', "src/cli/lines.ts"],
+    ["web/ui/problem.tsx", 'import "../state/route.js";', "web/state/route.ts"],
     ["src/dump/formats/notes.ts", 'import "../../../test/engine.js";', "test/engine.ts"],
   ])("sees that %s imports %s", (path, line, target) => {
     expect(problemsWith(grown(path, line))).toContainEqual(

@@ -1,4 +1,4 @@
-/** The demonstration's server gives away its folders alone. */
+/** The site server gives away its folders alone. */
 import { connect } from "node:net";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type SiteServer, serveSite } from "../../scripts/site-server.js";
@@ -27,25 +27,25 @@ it.each(["//", "http://[", "//[", "///", "http://localhost:99999999/", "\\\\[x"]
   "survives a request for %s",
   async (target) => {
     expect(await get(target)).toMatch(/^HTTP\/1\.1 40[04] /);
-    expect(await get("/web/index.html")).toBe("HTTP/1.1 200 OK");
+    expect(await get("/dist/index.js")).toBe("HTTP/1.1 200 OK");
   },
 );
 
 it.each([
   ["no HTTP at all", "hello\r\n\r\n"],
   ["a broken header", "GET / HTTP/1.1\r\nHost localhost\r\n\r\n"],
-  ["a NUL", "GET /web/%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"],
+  ["a NUL", "GET /dist/%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"],
 ])("survives %s", async (_, request) => {
   expect(await answerTo(request)).toMatch(/^HTTP\/1\.1 40[04] /);
-  expect(await get("/web/index.html")).toBe("HTTP/1.1 200 OK");
+  expect(await get("/dist/index.js")).toBe("HTTP/1.1 200 OK");
 });
 
 it("serves its folders alone", async () => {
   for (const target of [
     "/package.json",
-    "/web/../package.json",
-    "/web/%2e%2e/package.json",
-    "/web/..%2fpackage.json",
+    "/dist/../package.json",
+    "/dist/%2e%2e/package.json",
+    "/dist/..%2fpackage.json",
   ]) {
     expect(await get(target), target).toMatch(/ 404 /);
   }

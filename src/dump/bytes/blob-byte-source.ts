@@ -11,6 +11,19 @@ const KEPT_PIECES = 512;
 /** Where pieces are missed one after the other, up to so many are fetched at once. */
 const MOST_AT_ONCE = 32;
 
+/** What is read as a Blob is: a file on a server, say, of which `slice` asks for a range. A Blob is one itself. */
+export interface BlobLike {
+  /** Bytes. */
+  readonly size: number;
+  /** The bytes from `start` up to `end`, both at most `size`; `arrayBuffer` rejects where they cannot be had. */
+  slice(start: number, end: number): { arrayBuffer(): Promise<ArrayBuffer> };
+}
+
+/** Whether it can be read as a Blob is; bytes have a `slice` too. */
+export function isBlobLike(input: object): input is BlobLike {
+  return typeof (input as BlobLike).size === "number" && typeof (input as BlobLike).slice === "function";
+}
+
 /** A piece of a Blob has not been fetched yet: thrown by a read, answered by `fetching`. */
 export class MissingPieceError extends PagingError {
   override name = "MissingPieceError";
@@ -43,7 +56,7 @@ export async function fetching<T>(operation: () => T): Promise<T> {
 export class BlobByteSource implements ByteSource {
   readonly name: string;
   readonly size: number;
-  readonly #blob: Blob;
+  readonly #blob: BlobLike;
   /** In the order of their last use. */
   readonly #pieces = new Map<number, Uint8Array>();
   /** Pieces that were used since the last one was missed: the operation needs them again. */
@@ -52,10 +65,10 @@ export class BlobByteSource implements ByteSource {
   #next = -1;
   #atOnce = 1;
 
-  constructor(blob: WebBlob, name: string) {
-    this.#blob = blob;
+  constructor(blob: WebBlob | BlobLike, name: string) {
+    this.#blob = blob as BlobLike;
     this.name = name;
-    this.size = blob.size;
+    this.size = this.#blob.size;
   }
 
   read(offset: number, into: Uint8Array): number {

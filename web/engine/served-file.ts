@@ -1,0 +1,41 @@
+/** A file on the server that `x86-paging inspect` is: only what is needed of it is fetched. */
+import type { BlobLike } from "x86-paging/dump";
+
+/** What can be sent to a worker and made a file of there. */
+export interface ServedName {
+  readonly name: string;
+  /** Bytes. */
+  readonly size: number;
+  readonly url: string;
+}
+
+/** What a view hands to a worker: a file that the user chose, or one that is served. */
+export type InputFile = File | ServedName;
+
+export class ServedFile implements BlobLike {
+  readonly name: string;
+  readonly size: number;
+  readonly #url: string;
+
+  constructor({ name, size, url }: ServedName) {
+    this.name = name;
+    this.size = size;
+    this.#url = url;
+  }
+
+  slice(start: number, end: number): { arrayBuffer(): Promise<ArrayBuffer> } {
+    return { arrayBuffer: () => this.#fetch(start, Math.min(end, this.size)) };
+  }
+
+  async #fetch(start: number, end: number): Promise<ArrayBuffer> {
+    if (end <= start) return new ArrayBuffer(0);
+    const response = await fetch(this.#url, { headers: { range: `bytes=${start}-${end - 1}` } });
+    if (response.status !== 206) throw new Error(`${this.name}: the server answers ${response.status}, expected 206`);
+    return response.arrayBuffer();
+  }
+}
+
+/** What can be read of either. */
+export function blobOf(file: InputFile): BlobLike {
+  return "url" in file ? new ServedFile(file) : file;
+}

@@ -1,0 +1,5 @@
+/** The decode view. */
+
+export function DecodeView() {
+  return <section />;
+}

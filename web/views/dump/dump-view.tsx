@@ -1,0 +1,5 @@
+/** The dump view. */
+
+export function DumpView() {
+  return <section />;
+}

@@ -1,0 +1,5 @@
+/** The mmu view. */
+
+export function MmuView() {
+  return <section />;
+}

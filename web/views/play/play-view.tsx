@@ -1,0 +1,5 @@
+/** The play view. */
+
+export function PlayView() {
+  return <section />;
+}

@@ -1,0 +1,5 @@
+/** The walk view. */
+
+export function WalkView() {
+  return <section />;
+}
