@@ -13,7 +13,9 @@ export async function openNamedFiles(paths: readonly string[]): Promise<NamedFil
   const files: NamedFile[] = [];
   try {
     for (const path of paths) {
-      const handle = await open(path, "r");
+      const handle = await open(path, "r").catch((error) => {
+        throw new Error(`${path}: ${(error as Error).message.replace(/^E\w+: /, "")}`);
+      });
       const status = await handle.stat();
       files.push({ name: basename(path), size: status.size, handle });
       if (!status.isFile()) throw new Error(`${path}: expected a file`);
@@ -23,6 +25,19 @@ export async function openNamedFiles(paths: readonly string[]): Promise<NamedFil
     throw error;
   }
   return files;
+}
+
+/** Bytes that are read at once. */
+const PIECE = 2 ** 18;
+
+/** The bytes of a range, in pieces; fewer where the file has become shorter, which is an error to who was promised them. */
+export async function* piecesOf(handle: FileHandle, first: number, last: number): AsyncGenerator<Uint8Array> {
+  for (let at = first; at <= last; ) {
+    const { bytesRead, buffer } = await handle.read(new Uint8Array(Math.min(PIECE, last + 1 - at)), { position: at });
+    if (bytesRead === 0) throw new Error("the file has become shorter");
+    yield buffer.subarray(0, bytesRead);
+    at += bytesRead;
+  }
 }
 
 /** Bytes from `first` to `last`, both included. */

@@ -4,8 +4,9 @@ import { readFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { extname, join, sep } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
-import { type NamedFile, openNamedFiles, rangeOf } from "./named-files.js";
+import { type NamedFile, openNamedFiles, piecesOf, rangeOf } from "./named-files.js";
 
 /** Where the build puts the site, seen from dist/cli/inspect and from src/cli/inspect. */
 export const SITE = fileURLToPath(new URL("../../../dist/web", import.meta.url));
@@ -71,7 +72,8 @@ export async function serveInspector({ port, files, site = SITE }: InspectorOpti
     });
   } catch (error) {
     await close();
-    throw error;
+    const taken = (error as NodeJS.ErrnoException).code === "EADDRINUSE";
+    throw taken ? new Error(`port ${port}: expected one that is free, found it in use`) : error;
   }
   return {
     url: `http://${HOST}:${(server.address() as AddressInfo).port}/`,
@@ -146,8 +148,5 @@ async function sendFile(
     response.end();
     return;
   }
-  const stream = handle.createReadStream({ start: first, end: last, autoClose: false });
-  stream.on("error", () => response.destroy());
-  response.on("close", () => stream.destroy());
-  stream.pipe(response);
+  await pipeline(piecesOf(handle, first, last), response);
 }
