@@ -361,7 +361,7 @@ export const PLACES: readonly Place[] = [
   { place: "test/explain", mayImport: ["src/*"] },
   { place: "test/decode", mayImport: ["src/*"] },
   { place: "test/maps", mayImport: ["src/*", "test/dump/builders.ts"] },
-  { place: "test/inspector", mayImport: ["src/*", "test", "test/package", "web/*"] },
+  { place: "test/inspector", mayImport: ["src/*", "test", "test/cli", "test/package", "web/*"] },
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {
     place: "test/mmu/machines",

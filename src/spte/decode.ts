@@ -1,5 +1,5 @@
 /** What a shadow page-table entry says, from its value, its kernel and its VM's masks. */
-import { type BitLayout, bitOf, type DecodedField, decodeFields, maskOf } from "../abi/bits.js";
+import { type BitField, type BitLayout, bitOf, type DecodedField, decodeFields, maskOf } from "../abi/bits.js";
 import { NONPRESENT_OR_RSVD_BITS, SPTE, SPTE_LEGACY } from "../abi/spte.js";
 import type { SpteLayout } from "../abi/spte-layout.js";
 import { ConfigError } from "../errors.js";
@@ -97,7 +97,7 @@ export function decodeSpte(word: bigint, options: DecodeOptions): DecodedSpte {
   if (word === layout.marker?.value) return { word, kind: "removed", fields: [], unknown: 0n };
   if ((word & presentBit(layout)) === 0n && isMmio(word, masks)) return decodeMmio(word, masks, layout);
 
-  const bits = fieldsOf(layout, options.format);
+  const bits: BitLayout = { ...layout.software, fields: spteFields(layout, options.format) };
   const kind = kindOf(word, masks, layout, options);
   const fields = decodeFields(bits, word).filter((field) => field.name !== "reserved");
   if (kind === "not-present") return { word, kind, fields, unknown: word };
@@ -151,8 +151,8 @@ function decodeMmio(word: bigint, masks: SpteMasks, layout: SpteLayout): Decoded
   };
 }
 
-/** All fields of a format. Bit 51 marks MMIO entries only; in a present one it is an address bit. */
-function fieldsOf({ software, legacy, ept }: SpteLayout, format: SpteFormat): BitLayout {
+/** All fields of a present entry. Bit 51 marks MMIO entries only; in a present one it is an address bit. */
+export function spteFields({ software, legacy, ept }: SpteLayout, format: SpteFormat): readonly BitField[] {
   const own = (format === "ept" ? ept : legacy).fields.filter((field) => field.name !== "MMIO_RSVD");
-  return { ...software, fields: [...software.fields, ...own] };
+  return [...software.fields, ...own];
 }

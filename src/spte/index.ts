@@ -3,7 +3,7 @@ export type { SpteChange, SpteEra, SpteEraEntry } from "../abi/spte-eras.js";
 export { SPTE_ERAS } from "../abi/spte-eras.js";
 export type { GenerationPart, SpteLayout, SpteMarker } from "../abi/spte-layout.js";
 export type { DecodedSpte, DecodeOptions, SpteKind, SpteRights } from "./decode.js";
-export { decodeSpte, defaultMasks } from "./decode.js";
+export { decodeSpte, defaultMasks, spteFields } from "./decode.js";
 export type { MmioSpte } from "./entry.js";
 export { adType, isAccessTracked, isMmio, isPresent, isPresentIn, mmioGenerationOf, mmioOf } from "./entry.js";
 export type { SpteCheck } from "./invariants.js";

@@ -60,7 +60,7 @@ export class InspectorPage {
       browser = await puppeteer.launch({ browser: name, executablePath: place, headless: true, args: [...args] });
       const page = await browser.newPage();
       await page.setViewport({ width, height: 900 });
-      page.setDefaultTimeout(20_000);
+      page.setDefaultTimeout(10_000);
       const opened = new InspectorPage(page, server.url, async () => {
         await browser!.close();
         await server.close();

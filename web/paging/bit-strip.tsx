@@ -1,6 +1,7 @@
 /** A word as a strip of its fields, the highest bit first; each with its place, name, value and, on demand, its meaning. */
 import { useId, useState } from "preact/hooks";
 import { placeOf } from "x86-paging/decode";
+import { HexInput } from "../ui/hex-input.jsx";
 import type { FieldKind } from "./field-kinds.js";
 
 export interface StripField {
@@ -12,17 +13,19 @@ export interface StripField {
   readonly meaning: string;
   /** What the value is called, where values have names. */
   readonly text?: string | undefined;
+  /** The names of all values, where these are the only ones. */
+  readonly values?: Readonly<Record<number, string>> | undefined;
 }
 
 interface BitStripProps {
   readonly label: string;
   /** Any order. */
   readonly fields: readonly StripField[];
-  /** Fields of one bit become buttons that change it. */
-  readonly onFlip?: (field: StripField) => void;
+  /** A bit's button flips it; the value of a wider field is entered below the strip. */
+  readonly onChange?: (field: StripField, value: bigint) => void;
 }
 
-export function BitStrip({ label, fields, onFlip }: BitStripProps) {
+export function BitStrip({ label, fields, onChange }: BitStripProps) {
   const id = useId();
   const [told, setTold] = useState<StripField | undefined>(undefined);
   const sorted = [...fields].sort((one, other) => other.low - one.low);
@@ -36,12 +39,12 @@ export function BitStrip({ label, fields, onFlip }: BitStripProps) {
             key={`${field.low}`}
             class={`field ${field.kind}${field.value === 0n ? " zero" : ""}${field.width > 8 ? " wide" : ""}`}
             aria-describedby={id}
-            aria-pressed={onFlip && field.width === 1 ? field.value === 1n : undefined}
+            aria-pressed={onChange && field.width === 1 ? field.value === 1n : undefined}
             onFocus={() => setTold(field)}
             onPointerEnter={() => setTold(field)}
             onClick={() => {
               setTold(field);
-              if (field.width === 1) onFlip?.(field);
+              if (field.width === 1) onChange?.(field, field.value ^ 1n);
             }}
           >
             <small>{placeOf(field)}</small>
@@ -57,6 +60,28 @@ export function BitStrip({ label, fields, onFlip }: BitStripProps) {
               current.width === 1 ? current.value : `0x${current.value.toString(16)}`
             }: ${current.meaning}${current.text === undefined ? "" : ` – ${current.text}`}`}
       </p>
+      {onChange && current && current.width > 1 && (
+        <FieldValue field={current} onValue={(value) => onChange(current, value)} />
+      )}
     </div>
+  );
+}
+
+function FieldValue({ field, onValue }: { field: StripField; onValue: (value: bigint) => void }) {
+  if (field.values === undefined) {
+    return <HexInput label={`${field.name} =`} bits={field.width} value={field.value} onValue={onValue} />;
+  }
+  return (
+    <label>
+      {field.name} ={" "}
+      <select value={`${field.value}`} onChange={({ currentTarget }) => onValue(BigInt(currentTarget.value))}>
+        {field.text === undefined && <option value={`${field.value}`}>{`${field.value}: does not exist`}</option>}
+        {Object.entries(field.values).map(([value, text]) => (
+          <option key={value} value={value}>
+            {value}: {text}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }

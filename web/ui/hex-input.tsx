@@ -1,5 +1,5 @@
 /** A field for a hexadecimal number: what is no number is said beside it, and changes nothing. */
-import { useEffect, useId, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 /** Digits without 0x; blanks, `_` and `` ` `` between them count for nothing. Throws a RangeError for what is none. */
 export function parseHexDigits(text: string, bits: number): bigint {
@@ -22,29 +22,25 @@ interface HexInputProps {
 
 export function HexInput({ label, value, bits = 64, onValue, late = false }: HexInputProps) {
   const id = useId();
-  const shown = value.toString(16).padStart(late ? 0 : Math.ceil(bits / 4), "0");
-  const [text, setText] = useState(shown);
-  const [wrong, setWrong] = useState<string | undefined>(undefined);
+  const input = useRef<HTMLInputElement>(null);
+  // What is being typed; without it, the value.
+  const [draft, setDraft] = useState<string | undefined>(undefined);
+  const wrong = draft === undefined ? undefined : wrongIn(draft, bits);
   useEffect(() => {
-    setText((old) => (isValue(old, value, bits) ? old : shown));
-    setWrong(undefined);
-  }, [value, bits, shown]);
-  const take = (input: string, final: boolean) => {
-    setText(input);
-    try {
-      const parsed = parseHexDigits(input, bits);
-      setWrong(undefined);
-      if (final || !late) onValue(parsed);
-    } catch (error) {
-      setWrong((error as Error).message);
-    }
+    // Somebody else has changed it.
+    if (document.activeElement !== input.current) setDraft(undefined);
+  }, [value, bits]);
+  const take = (text: string, final: boolean) => {
+    setDraft(text);
+    if ((final || !late) && wrongIn(text, bits) === undefined) onValue(parseHexDigits(text, bits));
   };
   return (
     <span class="hex-input">
       <label for={id}>{label}</label>
       <input
         id={id}
-        value={text}
+        ref={input}
+        value={draft ?? value.toString(16).padStart(late ? 0 : Math.ceil(bits / 4), "0")}
         size={Math.ceil(bits / 4) + 2}
         spellcheck={false}
         autocomplete="off"
@@ -53,6 +49,7 @@ export function HexInput({ label, value, bits = 64, onValue, late = false }: Hex
         aria-describedby={wrong === undefined ? undefined : `${id}-wrong`}
         onInput={({ currentTarget }) => take(currentTarget.value, false)}
         onChange={({ currentTarget }) => take(currentTarget.value, true)}
+        onBlur={() => wrong === undefined && setDraft(undefined)}
       />
       <span id={`${id}-wrong`} class="bad" role="status">
         {wrong}
@@ -61,10 +58,11 @@ export function HexInput({ label, value, bits = 64, onValue, late = false }: Hex
   );
 }
 
-function isValue(text: string, value: bigint, bits: number): boolean {
+function wrongIn(text: string, bits: number): string | undefined {
   try {
-    return parseHexDigits(text, bits) === value;
-  } catch {
-    return false;
+    parseHexDigits(text, bits);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
   }
 }
