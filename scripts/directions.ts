@@ -307,6 +307,7 @@ export const PLACES: readonly Place[] = [
   { place: "web/ui", mayImport: [] },
   { place: "web/paging", mayImport: ["web/ui"] },
   { place: "web/engine", mayImport: [] },
+  { place: "web/engine/play", mayImport: ["web/engine"] },
   { place: "web/state", mayImport: ["web/engine"] },
   ...["dump", "walk", "decode", "mmu", "play"].map((name) => ({
     place: `web/views/${name}`,

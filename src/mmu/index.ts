@@ -28,6 +28,7 @@ export {
 export type { PreFaulted } from "./faults/pre-fault-memory.js";
 export type { CounterName } from "./inspect/counters.js";
 export type { AuditProblem, Invariant } from "./inspect/problem.js";
+export type { CachedRoot, ContextRoots } from "./inspect/roots.js";
 export type { ShadowPage } from "./inspect/snapshot.js";
 export type { Cpu } from "./machine/cpu.js";
 export type { Machine } from "./machine/machine.js";

@@ -19,6 +19,7 @@ import { VcpuFaults } from "./faults/faults.js";
 import type { AsyncFault, FaultOptions, FaultOutcome, WalkOutcome } from "./faults/outcome.js";
 import { type PreFaulted, preFaultMemory } from "./faults/pre-fault-memory.js";
 import { prefault } from "./faults/prefault.js";
+import { type ContextRoots, contextRoots } from "./inspect/roots.js";
 import type { Cpu } from "./machine/cpu.js";
 import type { Machine } from "./machine/machine.js";
 import { REQUEST } from "./machine/requests.js";
@@ -87,6 +88,11 @@ export class Vcpu {
   /** Whether it is in system-management mode. */
   get inSmm(): boolean {
     return this.#cpu.inSmm;
+  }
+
+  /** Its roots: those that are in use, and those before them, which a switch may find again. */
+  roots(): ContextRoots[] {
+    return contextRoots(this.#cpu);
   }
 
   #begin(): Machine {

@@ -1,0 +1,101 @@
+/** What KVM's shadow MMU makes of the access: the SPTEs on the way, their roles, the kernel's trace. */
+import { spteFields, spteLayoutOfKernel } from "x86-paging/spte";
+import type { PlayShown } from "../../engine/play/session.js";
+import { BitStrip } from "../../paging/bit-strip.jsx";
+import { fieldKind } from "../../paging/field-kinds.js";
+import { hrefOf } from "../../state/route.js";
+import { shadowReasons } from "./reasons.js";
+
+const LAYOUT = spteLayoutOfKernel("6.1");
+const FIELDS = spteFields(LAYOUT, "shadow");
+
+const OUTCOMES: Readonly<Record<string, string>> = {
+  fixed: "KVM makes the entries that are missing, and the guest goes on",
+  spurious: "the shadow allows it already",
+  inject: "KVM gives the fault to the guest",
+  emulate: "KVM emulates the instruction",
+  mmio: "there is no memory: KVM emulates the access",
+  retry: "the guest is entered again, and faults once more",
+};
+
+function spteStrip(spte: bigint) {
+  return FIELDS.filter(({ name }) => name !== "reserved").map(({ name, low, width = 1, meaning }) => ({
+    name,
+    low,
+    width,
+    meaning,
+    value: (spte >> BigInt(low)) & ((1n << BigInt(width)) - 1n),
+    kind: fieldKind(name),
+  }));
+}
+
+export function ShadowPanel({ machine }: { machine: PlayShown }) {
+  const { shadow, result, registers } = machine;
+  if (shadow === undefined || result === undefined) {
+    return (
+      <section>
+        <h2>In KVM's shadow MMU</h2>
+        <p>There is nothing to shadow: paging is off, or KVM refuses these registers.</p>
+      </section>
+    );
+  }
+  const leaf = shadow.steps.at(-1);
+  return (
+    <section>
+      <h2>In KVM's shadow MMU</h2>
+      <p>
+        The same access of a fresh guest under shadow paging:{" "}
+        <strong>{OUTCOMES[shadow.outcome] ?? shadow.outcome}</strong>.
+      </p>
+      {shadowReasons(result, shadow, registers).map((text) => (
+        <p key={text}>{text}</p>
+      ))}
+      {leaf !== undefined && (
+        <>
+          <h3>
+            Level {leaf.level} SPTE{" "}
+            <a href={hrefOf("decode", { kind: "spte", word: leaf.spte.toString(16), level: `${leaf.level}` })}>
+              <code>{leaf.spte.toString(16)}</code>
+            </a>
+          </h3>
+          <BitStrip label="SPTE" fields={spteStrip(leaf.spte)} />
+        </>
+      )}
+      <details>
+        <summary>The shadow pages on the way, and the kernel's trace</summary>
+        <div class="scroll" tabIndex={0} role="region" aria-label="Shadow pages">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">level</th>
+                <th scope="col">stands for gfn</th>
+                <th scope="col">role</th>
+                <th scope="col">SPTE</th>
+              </tr>
+            </thead>
+            <tbody>
+              {shadow.steps.map(({ level, gfn, role, roleText, spte, direct }) => (
+                <tr key={level}>
+                  <td>{level}</td>
+                  <td>
+                    <code>{gfn.toString(16)}</code>
+                    {direct ? " (direct)" : ""}
+                  </td>
+                  <td>
+                    <a href={hrefOf("decode", { kind: "role", kernel: "project", word: role.toString(16) })}>
+                      <code>{roleText}</code>
+                    </a>
+                  </td>
+                  <td>
+                    <code>{spte.toString(16)}</code>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+        <pre class="events">{shadow.events.join("\n")}</pre>
+      </details>
+    </section>
+  );
+}
