@@ -308,6 +308,7 @@ export const PLACES: readonly Place[] = [
   { place: "web/paging", mayImport: ["web/ui"] },
   { place: "web/engine", mayImport: [] },
   { place: "web/engine/play", mayImport: ["web/engine"] },
+  { place: "web/engine/mmu", mayImport: ["web/engine"] },
   { place: "web/state", mayImport: ["web/engine"] },
   ...["dump", "walk", "decode", "mmu", "play"].map((name) => ({
     place: `web/views/${name}`,

@@ -39,3 +39,10 @@ export class ServedFile implements BlobLike {
 export function blobOf(file: InputFile): BlobLike {
   return "url" in file ? new ServedFile(file) : file;
 }
+
+/** All of a file as a Blob: for readers that take nothing else, of files that are small. Throws where it has more than 256 MiB. */
+export async function wholeBlob(file: BlobLike): Promise<Blob> {
+  if (file instanceof Blob) return file;
+  if (file.size > 2 ** 28) throw new Error(`expected at most 256 MiB, found ${file.size} bytes`);
+  return new Blob([await file.slice(0, file.size).arrayBuffer()]);
+}

@@ -66,6 +66,21 @@ export interface ReplayOptions {
   readonly limit?: number;
   /** Compare events too. Without them the target runs as it does when nobody traces it. Default true. */
   readonly events?: boolean;
+  /** Called after each step, with what the target is then. What it throws ends the replay. */
+  readonly onStep?: (played: PlayedStep) => void;
+}
+
+/** One step, as it was recorded and as it was replayed. */
+export interface PlayedStep {
+  /** With the recorded state after it, `snapshot`. */
+  readonly step: Step;
+  /** The target's state after it. */
+  readonly state: MmuState;
+  /** What the target emitted; empty where events are not compared. */
+  readonly events: readonly MmuEvent[];
+  readonly differences: readonly StepDifference[];
+  /** Guest memory after the step, by guest-physical address; zeros where no slot lies. Only during the call. */
+  readGuest(gpa: bigint, length: number): Uint8Array;
 }
 
 /** Probes that recordings of AMD hosts do not have. */
@@ -106,6 +121,8 @@ class Replayer {
   readonly #emits: ReadonlySet<string>;
   readonly #rules = new RuleCounts();
   readonly #differences: StepDifference[] = [];
+  /** How many there were before the step. */
+  #known = 0;
   readonly #eventCounts = new Map<string, number>();
   readonly #notCompared = new Map<string, number>();
   readonly #resultCounts = new Map<string, number>();
@@ -181,6 +198,7 @@ class Replayer {
 
   #begin(step: Step): void {
     this.#emitted = [];
+    this.#known = this.#differences.length;
     this.#modes = rootModes(step.events, this.#snapshots.get(step.snapshot.vcpu), step.snapshot);
     this.#mode = this.#modes[0] ?? ORDINARY;
     this.#host.beginStep(step);
@@ -355,6 +373,7 @@ class Replayer {
   /** Compares the step's events and the state after it. */
   #end(step: Step): void {
     const { vcpu } = step.snapshot;
+    const known = this.#known;
     const state = this.#target.state(vcpu);
     const { masks, pageOffset, emptySpte } = this.#recording.config;
     const hardwareBits = masks.accessed | masks.dirty;
@@ -387,6 +406,13 @@ class Replayer {
     });
     for (const difference of found) this.#add(step, difference);
     for (const [hpa, index, bits] of hardware) this.#target.setHardwareBits(hpa, index, bits);
+    this.#options.onStep?.({
+      step,
+      state,
+      events: this.#emitted.map(({ event }) => event as unknown as MmuEvent),
+      differences: this.#differences.slice(known),
+      readGuest: (gpa, length) => this.#tracker.readGpa(gpa, length),
+    });
     this.#snapshots.set(vcpu, step.snapshot);
     this.#lastSnapshot = step.snapshot;
     this.#lastState = state;
