@@ -4,6 +4,9 @@ import { compile, compileSync, type WasmSource } from "./compile.js";
 import { Core, type CoreOptions } from "./core.js";
 import { WASM_BASE64 } from "./wasm/wasm.generated.js";
 
+/** The package's own copy, once it is compiled: further cores share the code that the engine has made of it. */
+let own: WasmModule | undefined;
+
 /**
  * Compiles and instantiates the core. `source` may be a compiled module, its bytes, a Response, or a URL to fetch;
  * default is the copy inside this package.
@@ -11,12 +14,16 @@ import { WASM_BASE64 } from "./wasm/wasm.generated.js";
  * compiler say of a bad URL or bad bytes.
  */
 export async function load(source?: WasmSource, options?: CoreOptions): Promise<Core> {
-  return new Core(await compile(source ?? wasmBytes()), options);
+  if (source !== undefined) return new Core(await compile(source), options);
+  own ??= await compile(wasmBytes());
+  return new Core(own, options);
 }
 
 /** The same without waiting; from the package's own copy, a module or bytes. */
 export function loadSync(source?: WasmModule | ArrayBuffer | ArrayBufferView, options?: CoreOptions): Core {
-  return new Core(compileSync(source ?? wasmBytes()), options);
+  if (source !== undefined) return new Core(compileSync(source), options);
+  own ??= compileSync(wasmBytes());
+  return new Core(own, options);
 }
 
 /** The Wasm module that the package carries. */

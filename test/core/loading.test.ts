@@ -1,6 +1,6 @@
 /** What the core can be loaded from and live in, and what it says of anything else. */
 import { runInNewContext } from "node:vm";
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { load, loadSync, wasmBytes } from "../../src/core/index.js";
 import { ConfigError, DisposedError, LoadError, OutOfMemoryError } from "../../src/errors.js";
 import { VirtualMachine } from "../../src/mmu/index.js";
@@ -102,7 +102,37 @@ describe("a URL", () => {
   });
 });
 
+it("compiles its own copy once", async () => {
+  loadSync();
+  const compile = vi.spyOn(WebAssembly, "compile");
+  const module = vi.spyOn(WebAssembly, "Module");
+  const [one, other] = [loadSync(), await load()];
+  expect(compile).not.toHaveBeenCalled();
+  expect(module).not.toHaveBeenCalled();
+  vi.restoreAllMocks();
+  // They share code and nothing else.
+  const memories = [one, other].map((core) => core.createMemory({ slots: [{ gpa: 0, size: 4096 }] }));
+  memories[0]!.writeU64(0, 5n);
+  expect(memories[1]!.readU64(0)).toBe(0n);
+});
+
+it("memory that was used before is zero when it is given out again", () => {
+  const core = loadSync();
+  const config = { slots: [{ gpa: 0, size: 1 << 20 }] };
+  const first = core.createMemory(config);
+  first.write(0, new Uint8Array(1 << 20).fill(0xff));
+  first.dispose();
+  const again = core.createMemory({ slots: [{ gpa: 0, size: 4 << 20 }] });
+  expect(again.read(0, 4 << 20).every((byte) => byte === 0)).toBe(true);
+});
+
 describe("where Wasm is not allowed", () => {
+  // What is compiled already can be used.
+  let fresh: typeof import("../../src/core/index.js");
+  beforeEach(async () => {
+    vi.resetModules();
+    fresh = await import("../../src/core/index.js");
+  });
   afterEach(() => {
     vi.restoreAllMocks();
     vi.unstubAllGlobals();
@@ -118,7 +148,7 @@ describe("where Wasm is not allowed", () => {
     }
     vi.spyOn(WebAssembly, "compile").mockImplementation(async () => refuse());
     vi.spyOn(WebAssembly, "Module").mockImplementation(refuse);
-    for (const attempt of [load(), (async () => loadSync())()]) {
+    for (const attempt of [fresh.load(), (async () => fresh.loadSync())()]) {
       await expect(attempt).rejects.toMatchObject({
         name: "LoadError",
         message: expect.stringMatching(/x86-paging\/reference, which needs none/),
@@ -129,8 +159,8 @@ describe("where Wasm is not allowed", () => {
 
   it("or that there is none", async () => {
     vi.stubGlobal("WebAssembly", undefined);
-    await expect(load()).rejects.toThrow(/^there is no WebAssembly here .*x86-paging\/reference/);
-    expect(() => loadSync()).toThrow(LoadError);
+    await expect(fresh.load()).rejects.toThrow(/^there is no WebAssembly here .*x86-paging\/reference/);
+    expect(() => fresh.loadSync()).toThrow(expect.objectContaining({ name: "LoadError" }));
   });
 
   it("bad bytes are still the compiler's to refuse", async () => {

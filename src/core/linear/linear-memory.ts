@@ -49,6 +49,8 @@ export class LinearMemory {
   /** Parts of that which callers may use as RAM. */
   readonly #lent: Range[] = [];
   readonly #growable: boolean;
+  /** Everything from here on is as growing made it, zero: nothing was ever allocated there, and the memory is the core's alone. */
+  #untouched: number;
   /** Where allocations of these sizes go, if that is free. */
   #places: Place[] = [];
 
@@ -60,6 +62,7 @@ export class LinearMemory {
     const { base, size } = region === undefined ? { base: 0, size: length } : checkRegion(region, length);
     this.#own = [{ start: base, end: base + size }];
     this.#growable = region === undefined;
+    this.#untouched = this.#growable ? length : Number.POSITIVE_INFINITY;
     const start = Math.max(base, FIRST);
     this.#gaps = [{ start, end: Math.max(start, base + size) }];
     if (region !== undefined) claim(memory, { start: base, end: base + size });
@@ -125,7 +128,10 @@ export class LinearMemory {
       address = this.#take(bytes, alignment);
     }
     if (address === undefined) throw new OutOfMemoryError(`${bytes} bytes of linear memory are not free; ${HINT}`);
-    this.u8.fill(0, address, address + bytes);
+    // Filling what is zero would take a page of real memory for each that is never used.
+    const end = address + bytes;
+    if (address < this.#untouched) this.u8.fill(0, address, Math.min(end, this.#untouched));
+    this.#untouched = Math.max(this.#untouched, end);
     return address;
   }
 

@@ -91,6 +91,20 @@ export class ShadowPages {
     return shadowed === 0 ? 0n : this.#linear.u64[(shadowed >>> 3) + index]!;
   }
 
+  /** The words of the table at a linear address that are neither zero nor `empty`, by index. */
+  words(table: number, empty: bigint): Map<number, bigint> {
+    const { u32, u64 } = this.#linear;
+    const [low, high] = [Number(BigInt.asUintN(32, empty)), Number(empty >> 32n)];
+    const words = new Map<number, bigint>();
+    // Most are empty: no bigint is made of them.
+    for (let index = 0, at = table >>> 2; index < TABLE_BYTES / SPTE_BYTES; index++, at += 2) {
+      if (u32[at] === 0 && u32[at + 1] === 0) continue;
+      if (u32[at] === low && u32[at + 1] === high) continue;
+      words.set(index, u64[(table >>> 3) + index]!);
+    }
+    return words;
+  }
+
   /** Linear address of the table that an entry leads to: shadow tables lie in the normal zone or the low one. */
   tableOf(spte: bigint): number {
     return Number(BigInt.asUintN(32, spte & ADDRESS));

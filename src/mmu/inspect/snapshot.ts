@@ -36,7 +36,6 @@ export interface ShadowPage {
   readonly shadowed: ReadonlyMap<number, bigint>;
 }
 
-const ENTRIES = 512;
 const ALIAS = fieldOf(SP_LOW, "ALIAS");
 /** Where the alias bits lie in a gfn: address bit 32 is bit 20. */
 const ALIAS_IN_GFN = 20n;
@@ -45,14 +44,8 @@ export function readPage(vm: Machine, pointer: number): ShadowPage {
   const { pages, vm: record } = vm.core;
   const header = pages.header(pointer);
   const { role, low, spt: table } = header;
-  const entries = new Map<number, bigint>();
-  const shadowed = new Map<number, bigint>();
-  for (let index = 0; index < ENTRIES; index++) {
-    const spte = pages.spte(pointer, index);
-    if (spte !== 0n && spte !== record.empty) entries.set(index, spte);
-    const translation = pages.shadowed(pointer, index);
-    if (translation !== 0n) shadowed.set(index, translation);
-  }
+  const entries = pages.words(table, record.empty);
+  const shadowed = header.shadowed === 0 ? new Map<number, bigint>() : pages.words(header.shadowed, 0n);
   return {
     pointer,
     table,

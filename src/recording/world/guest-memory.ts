@@ -69,7 +69,7 @@ export class GuestMemoryTracker {
   #fill(): void {
     for (const { id, hva, size } of this.#recording.slots) {
       if (id === 0) continue;
-      for (let offset = 0n; offset < size; offset += BigInt(PAGE_SIZE)) this.#memory.write(hva + offset, FIRST_BYTES);
+      this.#memory.begin(hva, size, FIRST_BYTES);
     }
     for (const [gpa, page] of this.#recording.memoryBefore.pages) {
       const hva = this.slots.hva(gpa);
@@ -83,9 +83,9 @@ export class GuestMemoryTracker {
     }
   }
 
-  /** Every page that holds something, for a first copy. */
-  *contents(): IterableIterator<{ readonly hva: bigint; readonly bytes: Uint8Array }> {
-    for (const hva of this.#memory.written()) yield { hva, bytes: this.#memory.read(hva, PAGE_SIZE) };
+  /** What memory holds but for zeros, for a first copy. */
+  contents(): IterableIterator<{ readonly hva: bigint; readonly bytes: Uint8Array }> {
+    return this.#memory.contents();
   }
 
   write(hva: bigint, bytes: Uint8Array): void {

@@ -1,48 +1,59 @@
 /** Host-virtual memory as the recording implies it, and integers as its bytes. */
 import { PAGE_SIZE } from "../format/memory-image.js";
 
-const PAGE = BigInt(PAGE_SIZE);
+const SHIFT = BigInt(Math.log2(PAGE_SIZE));
+const OFFSET = BigInt(PAGE_SIZE - 1);
 
 /** Host-virtual memory, sparse: what a page that was never written holds is zero. */
 export class HostMemory {
-  readonly #pages = new Map<bigint, Uint8Array>();
+  /** By page number, which is a number: there are 52 bits of it at most. */
+  readonly #pages = new Map<number, Uint8Array>();
+  /** What many pages have, until they are written: their beginning, and a page of it. */
+  #beginning = new Uint8Array(0);
+  #common = new Uint8Array(PAGE_SIZE);
 
-  #page(hva: bigint): Uint8Array {
-    const base = hva - (hva % PAGE);
-    let page = this.#pages.get(base);
-    if (page === undefined) {
-      page = new Uint8Array(PAGE_SIZE);
-      this.#pages.set(base, page);
-    }
-    return page;
+  /** Has every page of a range, of whole pages that were never written, begin with these bytes; the same for all ranges. */
+  begin(hva: bigint, size: bigint, bytes: Uint8Array): void {
+    this.#beginning = new Uint8Array(bytes);
+    this.#common.set(bytes);
+    const first = Number(hva >> SHIFT);
+    for (let page = first; page < first + Number(size >> SHIFT); page++) this.#pages.set(page, this.#common);
   }
 
   write(hva: bigint, bytes: Uint8Array): void {
-    for (let done = 0; done < bytes.length; ) {
-      const at = hva + BigInt(done);
-      const offset = Number(at % PAGE);
+    let page = Number(hva >> SHIFT);
+    let offset = Number(hva & OFFSET);
+    for (let done = 0; done < bytes.length; page++, offset = 0) {
       const length = Math.min(bytes.length - done, PAGE_SIZE - offset);
-      this.#page(at).set(bytes.subarray(done, done + length), offset);
+      let there = this.#pages.get(page);
+      if (there === undefined || there === this.#common) {
+        there = there === undefined ? new Uint8Array(PAGE_SIZE) : new Uint8Array(there);
+        this.#pages.set(page, there);
+      }
+      there.set(bytes.subarray(done, done + length), offset);
       done += length;
     }
   }
 
   read(hva: bigint, length: number): Uint8Array {
     const bytes = new Uint8Array(length);
-    for (let done = 0; done < length; ) {
-      const at = hva + BigInt(done);
-      const offset = Number(at % PAGE);
+    let page = Number(hva >> SHIFT);
+    let offset = Number(hva & OFFSET);
+    for (let done = 0; done < length; page++, offset = 0) {
       const part = Math.min(length - done, PAGE_SIZE - offset);
-      const page = this.#pages.get(at - (at % PAGE));
-      if (page !== undefined) bytes.set(page.subarray(offset, offset + part), done);
+      const there = this.#pages.get(page);
+      if (there !== undefined) bytes.set(there.subarray(offset, offset + part), done);
       done += part;
     }
     return bytes;
   }
 
-  /** Addresses of the pages that were ever written, ascending. */
-  written(): bigint[] {
-    return [...this.#pages.keys()].sort((a, b) => (a < b ? -1 : a > b ? 1 : 0));
+  /** What every page holds that is not all zero, ascending: as much of it as is not zero for sure. */
+  *contents(): IterableIterator<{ readonly hva: bigint; readonly bytes: Uint8Array }> {
+    for (const page of [...this.#pages.keys()].sort((a, b) => a - b)) {
+      const there = this.#pages.get(page)!;
+      yield { hva: BigInt(page) << SHIFT, bytes: there === this.#common ? this.#beginning : there };
+    }
   }
 }
 
