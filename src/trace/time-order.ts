@@ -20,11 +20,13 @@ export class TimeOrder {
   farthest = 0;
   /** Time of the last event. */
   last = Number.NEGATIVE_INFINITY;
-  readonly #byCpu = new Float64Array(MOST_CPUS).fill(Number.NEGATIVE_INFINITY);
+  /** By processor, as far as they were seen. */
+  readonly #byCpu: number[] = [];
 
   /** False where the event is older than it can be if the trace is one, and in order. */
   goesOn({ time, cpu, line }: EventRecord): boolean {
     const own = cpu >= 0 && cpu < MOST_CPUS ? cpu : 0;
+    while (this.#byCpu.length <= own) this.#byCpu.push(Number.NEGATIVE_INFINITY);
     const late = Math.max(this.#byCpu[own]! - ROUNDED - time, this.last - LATE - time);
     this.#byCpu[own] = time;
     this.last = time;

@@ -102,6 +102,17 @@ describe("--since", () => {
     expect(await codesOf(script, { kernel: "6.1", since: 105 })).toEqual([]);
   });
 
+  it("of many-roles counts roles that are got within", async () => {
+    const roles = ["wux", "-ux", "w-x", "wu-"].map((access) => TABLE.replace("wux", access));
+    const touch = (script: TraceScript, role: string) =>
+      script.on(0, t.exit(), t.fault(0x7000), t.got(0x300, role, "new"), t.entry());
+    const script = start()
+      .times(4, (one, index) => touch(one, roles[index]!))
+      .wait(3e6);
+    expect(await codesOf(touch(touch(script, roles[0]!), roles[1]!))).toEqual(["many-roles"]);
+    expect(await codesOf(script, { since: 102 })).toEqual([]);
+  });
+
   it("beyond the end says so, and nothing of events that there were before", async () => {
     const { report } = await analyseTrace(churn(4).text, { since: 500 });
     expect(report.warnings.map(({ message }) => message).join()).toContain(

@@ -54,8 +54,17 @@ describe("spurious-faults over many pages", () => {
     expect(finding!.message).toContain("200 of 200 faults changed nothing, on 50 pages");
   });
 
+  it("is a share of the faults of the time that is asked for", async () => {
+    const script = faults(1000, 50, () => 0)
+      .wait(5e6)
+      .times(200, (one, index) => one.on(0, ...touch((index % 50) * 4096, fast(1))));
+    expect(await codesOf(script)).toEqual([]);
+    expect(await codesOf(script, { since: 103 })).toEqual(["spurious-faults"]);
+  });
+
   it("is none of vCPUs that meet on a page now and then, or where every page had one or two", async () => {
     expect(await codesOf(faults(4000, 1000, (index) => (index % 16 === 0 ? 1 : 0)))).toEqual([]);
+    expect(await codesOf(faults(4080, 61, (index) => (index % 16 === 0 ? 1 : 0)))).toEqual([]);
     expect(await codesOf(faults(200, 100))).toEqual([]);
     expect(await codesOf(faults(thresholds.SPREAD_SPURIOUS_FAULTS - 1, 30))).toEqual([]);
   });

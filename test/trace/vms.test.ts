@@ -99,6 +99,23 @@ describe("vCPUs with several numbers", () => {
     ]);
   });
 
+  it("stay with the nearest of their own where another machine comes", async () => {
+    const script = new TraceScript();
+    for (const [thread, vcpu] of [
+      [1000, 0],
+      [1001, 1],
+      [2000, 0],
+    ] as const) {
+      script.by({ thread }, t.entry(vcpu), t.exit("npf", vcpu), t.fault(0x7000, 0x100000006, vcpu));
+      script.by({ thread }, t.got(0x300, TABLE, "new"), t.entry(vcpu));
+    }
+    script.by({ thread: 1001 }, t.got(0x300, TABLE), t.entry(1));
+    expect((await analyseTrace(script.text)).pages().map(({ live, made, found }) => [live, made, found])).toEqual([
+      [2, 2, 1],
+      [1, 1, 0],
+    ]);
+  });
+
   it("of one machine are one machine", async () => {
     const script = new TraceScript().times(8, (one, vcpu) =>
       one.by({ thread: 1000 + 37 * vcpu }, t.entry(vcpu), t.exit("npf", vcpu), t.got(0x100, ROOT), t.entry(vcpu)),
@@ -106,6 +123,17 @@ describe("vCPUs with several numbers", () => {
     expect(await message(script)).toBeUndefined();
     expect((await analyseTrace(script.text)).pages()).toHaveLength(1);
   });
+});
+
+it("a machine's zap-alls are no reason for another's roots to be rebuilt", async () => {
+  const script = new TraceScript().by(A, t.got(0x100, ROOT, "new"), t.entry()).by(B, t.entry());
+  script.times(20, (one) =>
+    one
+      .by(A, t.exit("CR_ACCESS", 0, 3))
+      .by(B, t.exit("io"), t.zapAll(1), t.entry())
+      .by(A, t.got(0x100, ROOT), t.entry()),
+  );
+  expect(await codesOf(script)).toEqual(["roots-rebuilt"]);
 });
 
 describe("other threads", () => {

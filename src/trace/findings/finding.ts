@@ -82,7 +82,6 @@ export class Evidence {
 
   /** Keeps the line as one that shows what happened, without counting it. */
   show(record: EventRecord): void {
-    if (!record.counted) return;
     if (this.lines.length >= KEPT || this.lines.at(-1)?.line === record.line) return;
     this.lines.push({ line: record.line, text: record.text });
   }
