@@ -8,6 +8,7 @@ import { PluginRoles } from "./events/role-text.js";
 import { EventFilter, type TraceFilter } from "./filter.js";
 import { Detectors } from "./findings/detectors.js";
 import { Model } from "./model/model.js";
+import type { Page } from "./model/pages.js";
 import { Summary } from "./model/summary.js";
 import type { PageRow, TraceReport } from "./report.js";
 import type { TraceSource } from "./source.js";
@@ -85,6 +86,9 @@ export class TraceAnalysis {
     const layout = roleLayoutOf(release);
     if (layout !== undefined) this.roles.layout = layout;
   }
+
+  readonly #vmOf = ({ owner }: Page): string | undefined =>
+    this.model.vms.several ? this.model.vms.vmOf(owner)?.name : undefined;
 
   take(record: EventRecord): void {
     if (this.#filter.isOver(record)) return;
@@ -183,7 +187,7 @@ export class TraceAnalysis {
         sync: { unsynced: summary.count("kvm_mmu_unsync_page"), synced: summary.syncs },
         switches: summary.switches(),
         roles: roleRows(model.pages(), form),
-        roots: rootRows(model.pages(), form).map(({ words, ...root }) => root),
+        roots: rootRows(model.pages(), form, this.#vmOf).map(({ words, ...root }) => root),
         vcpus: summary.vcpus(),
         times: summary.times(),
       },
@@ -193,6 +197,6 @@ export class TraceAnalysis {
 
   /** The pages that the trace has shown, those that are left first; of a filter, those that it lets through. */
   pages(): PageRow[] {
-    return pageRows(this.model.pages(), this.form, (page) => this.#filter.isOf(page.gfn, page.role));
+    return pageRows(this.model.pages(), this.form, this.#vmOf, (page) => this.#filter.isOf(page.gfn, page.role));
   }
 }

@@ -53,6 +53,8 @@ export interface RoleRow {
 
 /** One page, or several whose roles differ in nothing that a trace shows. */
 export interface PageRow {
+  /** Which virtual machine, where the trace has several. */
+  readonly vm?: string;
   readonly gfn: number;
   readonly role: string;
   readonly live: number;

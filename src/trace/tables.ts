@@ -26,23 +26,33 @@ export function roleRows(pages: Iterable<Page>, form: RoleForm): RoleRow[] {
     .map(([, row]) => row);
 }
 
+/** The name of a page's machine, where there are several. */
+export type VmOf = (page: Page) => string | undefined;
+
 /** Roots that are shown. */
 const MOST_ROOTS = 64;
 
-export function rootRows(pages: Iterable<Page>, form: RoleForm): PageRow[] {
+export function rootRows(pages: Iterable<Page>, form: RoleForm, vmOf: VmOf): PageRow[] {
   const roots = [...pages].filter(({ loads }) => loads > 0);
   roots.sort((a, b) => b.loads - a.loads || a.gfn - b.gfn || a.role - b.role);
-  return roots.slice(0, MOST_ROOTS).map((page) => rowOf(page, form));
+  return roots.slice(0, MOST_ROOTS).map((page) => rowOf(page, form, vmOf));
 }
 
-export function pageRows(pages: Iterable<Page>, form: RoleForm, wanted: (page: Page) => boolean): PageRow[] {
+export function pageRows(
+  pages: Iterable<Page>,
+  form: RoleForm,
+  vmOf: VmOf,
+  wanted: (page: Page) => boolean,
+): PageRow[] {
   const found = [...pages].filter(wanted);
   found.sort((a, b) => Math.sign(b.live) - Math.sign(a.live) || b.level - a.level || a.gfn - b.gfn || a.role - b.role);
-  return found.map((page) => rowOf(page, form));
+  return found.map((page) => rowOf(page, form, vmOf));
 }
 
-function rowOf(page: Page, form: RoleForm): PageRow {
+function rowOf(page: Page, form: RoleForm, vmOf: VmOf): PageRow {
+  const vm = vmOf(page);
   return {
+    ...(vm !== undefined && { vm }),
     gfn: page.gfn,
     role: roleText(page.role, form),
     live: page.live,

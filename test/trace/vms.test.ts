@@ -110,9 +110,10 @@ describe("vCPUs with several numbers", () => {
       script.by({ thread }, t.got(0x300, TABLE, "new"), t.entry(vcpu));
     }
     script.by({ thread: 1001 }, t.got(0x300, TABLE), t.entry(1));
-    expect((await analyseTrace(script.text)).pages().map(({ live, made, found }) => [live, made, found])).toEqual([
-      [2, 2, 1],
-      [1, 1, 0],
+    const { pages } = await analyseTrace(script.text);
+    expect(pages().map(({ vm, live, made, found }) => [vm, live, made, found])).toEqual([
+      ["thread 1000 (vCPU 0)", 2, 2, 1],
+      ["thread 2000 (vCPU 0)", 1, 1, 0],
     ]);
   });
 

@@ -177,7 +177,7 @@ export class RootsDetector implements ModelListener {
       details.push(
         `the same root is known by roles that differ in ${fields.join(", ")}: a stale bit that no look-up can match`,
       );
-    } else {
+    } else if (!made || !page.direct) {
       details.push(
         "every role is the same in what a trace shows: what differs is a bit that stored pages do not keep or that is not printed",
       );

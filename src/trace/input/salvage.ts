@@ -2,7 +2,6 @@
  * What can be inflated of damaged gzip data. Platforms' streams throw away what they have not handed out when they come to
  * damage; this goes up to the byte behind which nothing more comes.
  */
-import { Gunzip } from "fflate";
 
 /** Compressed bytes that are given to the inflater at once, where nothing is wrong. */
 const PIECE = 2 ** 14;
@@ -37,36 +36,16 @@ export class Kept {
   }
 }
 
-/** One run over the data, from the front. */
-class Inflation {
-  readonly #inflater = new Gunzip();
-  #out: Uint8Array[] = [];
-
-  constructor() {
-    this.#inflater.ondata = (piece) => this.#out.push(piece);
-  }
-
-  /** Takes compressed bytes, and returns what became of them; undefined where they are damaged. */
-  push(bytes: Uint8Array): Uint8Array[] | undefined {
-    this.#out = [];
-    try {
-      this.#inflater.push(bytes);
-    } catch {
-      return undefined;
-    }
-    return this.#out;
-  }
-}
-
 /** What the data inflate to, from byte `from` of it on, as far as they are good. */
-export function* salvaged(bytes: Uint8Array, from: number): Generator<Uint8Array> {
+export async function* salvaged(bytes: Uint8Array, from: number): AsyncGenerator<Uint8Array> {
+  const { GzipInflation } = await import("../../dump/codec/zlib.js");
   let skip = from;
   const beyond = (piece: Uint8Array): Uint8Array => {
     const skipped = Math.min(skip, piece.length);
     skip -= skipped;
     return piece.subarray(skipped);
   };
-  const whole = new Inflation();
+  const whole = new GzipInflation();
   for (let at = 0; at < bytes.length; at += PIECE) {
     const out = whole.push(bytes.slice(at, at + PIECE));
     if (out !== undefined) {
@@ -74,7 +53,7 @@ export function* salvaged(bytes: Uint8Array, from: number): Generator<Uint8Array
       continue;
     }
     // Where in the piece the damage is: byte by byte, behind what came before it.
-    const again = new Inflation();
+    const again = new GzipInflation();
     for (let before = 0; before < at; before += PIECE) again.push(bytes.slice(before, before + PIECE));
     for (let one = at; one < Math.min(at + PIECE, bytes.length); one++) {
       const rest = again.push(bytes.slice(one, one + 1));
