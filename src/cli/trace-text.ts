@@ -169,7 +169,8 @@ export function* pageLines(pages: readonly PageRow[], show: number): IterableIte
       page.unsync > 0 ? "unsync" : "",
       `${page.made} made, ${page.found} found, ${page.zapped} zapped`,
       page.parent === undefined ? "" : `below ${page.parent.gfn.toString(16)} (${page.parent.role})`,
+      page.vm ?? "",
     ]);
-  yield* indented(table(rows, 6));
+  yield* indented(table(rows, 7));
   if (pages.length > show) yield `  ... ${number(pages.length - show)} more`;
 }

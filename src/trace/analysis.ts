@@ -8,10 +8,12 @@ import { PluginRoles } from "./events/role-text.js";
 import { EventFilter, type TraceFilter } from "./filter.js";
 import { Detectors } from "./findings/detectors.js";
 import { Model } from "./model/model.js";
+import type { Page } from "./model/pages.js";
 import { Summary } from "./model/summary.js";
 import type { PageRow, TraceReport } from "./report.js";
 import type { TraceSource } from "./source.js";
 import { pageRows, roleRows, rootRows } from "./tables.js";
+import { TimeOrder } from "./time-order.js";
 import { warningsOf } from "./warnings.js";
 
 /** No physical address has more bits. */
@@ -39,6 +41,7 @@ export class TraceAnalysis {
   readonly returns = new FaultReturns();
   readonly parser: BodyParser;
   readonly model: Model;
+  readonly order = new TimeOrder();
   readonly #summary: Summary;
   readonly #detectors: Detectors | undefined;
   readonly #filter: EventFilter;
@@ -84,8 +87,14 @@ export class TraceAnalysis {
     if (layout !== undefined) this.roles.layout = layout;
   }
 
+  readonly #vmOf = ({ owner }: Page): string | undefined =>
+    this.model.vms.several ? this.model.vms.vmOf(owner)?.name : undefined;
+
   take(record: EventRecord): void {
     if (this.#filter.isOver(record)) return;
+    record.counted = this.#filter.inTime(record);
+    // What is behind belongs to another trace, or another time: what was known does not hold.
+    if (!this.order.goesOn(record)) this.model.lost();
     this.model.take(record);
   }
 
@@ -143,7 +152,13 @@ export class TraceAnalysis {
       lost: source.lost,
       from: summary.from <= summary.to ? summary.from : undefined,
       to: summary.from <= summary.to ? summary.to : undefined,
-      warnings: warningsOf({ source, model, summary, unfollowed: this.#detectors?.unfollowed ?? 0, more }),
+      warnings: warningsOf({
+        ...{ source, model, summary, kernel },
+        order: this.order,
+        since: this.#options.since,
+        unfollowed: this.#detectors?.unfollowed ?? 0,
+        more,
+      }),
       summary: {
         events: summary.kinds(),
         faults: summary.faults(),
@@ -171,8 +186,8 @@ export class TraceAnalysis {
         },
         sync: { unsynced: summary.count("kvm_mmu_unsync_page"), synced: summary.syncs },
         switches: summary.switches(),
-        roles: roleRows(model.pages, form),
-        roots: rootRows(model.pages, form).map(({ words, ...root }) => root),
+        roles: roleRows(model.pages(), form),
+        roots: rootRows(model.pages(), form, this.#vmOf).map(({ words, ...root }) => root),
         vcpus: summary.vcpus(),
         times: summary.times(),
       },
@@ -182,6 +197,6 @@ export class TraceAnalysis {
 
   /** The pages that the trace has shown, those that are left first; of a filter, those that it lets through. */
   pages(): PageRow[] {
-    return pageRows(this.model.pages, this.form, (page) => this.#filter.isOf(page.gfn, page.role));
+    return pageRows(this.model.pages(), this.form, this.#vmOf, (page) => this.#filter.isOf(page.gfn, page.role));
   }
 }

@@ -17,6 +17,8 @@ export interface KernelRange {
   readonly newest?: string;
   /** What that rests on. */
   readonly because: readonly string[];
+  /** The events are those of different kernels: no one kernel writes them all, and there are no bounds. */
+  readonly contradictory?: true;
 }
 
 /** What was seen of a trace that tells of its kernel. */
@@ -76,6 +78,8 @@ export function kernelOf({ given, stated, parser, formats, emptyBit63 }: EraSign
       `roles as ${form === "pae" ? "until 5.0" : form === "size" ? "from 5.1 to 7.1" : "from 7.2 on"}`,
     );
   if (emptyBit63) bound("6.10", undefined, "empty entries have bit 63, as from 6.10 on");
+  // Traces of two kernels, one behind the other: any kernel's rules may hold.
+  if (oldest !== undefined && newest !== undefined && isNewer(oldest, newest)) return { because, contradictory: true };
   return { ...(oldest !== undefined && { oldest }), ...(newest !== undefined && { newest }), because };
 }
 

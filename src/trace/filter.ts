@@ -1,4 +1,6 @@
 /** Which events, pages and findings are asked for: a time, a guest frame, a role. */
+
+import { ConfigError } from "../errors.js";
 import { PAGE_EVENTS, Slot } from "./events/kinds.js";
 import type { EventRecord } from "./events/record.js";
 import { pageRole, type RoleForm, roleText } from "./events/role.js";
@@ -17,6 +19,19 @@ export interface TraceFilter {
 }
 
 const PAGE_SIZE = 4096;
+/** A word of KVM_MMU_PAGE_PRINTK's text of a role, of any kernel. */
+const ROLE_WORD = /^(?:l\d{1,2}|pae|[48]-byte|q[0-3]|direct|[r-]?[w-][u-][x-]|!?nxe|!?ad)$/;
+
+const wordsOf = (role = ""): string[] => role.split(/\s+/).filter((word) => word !== "");
+
+/** Throws a ConfigError for words that are none of any kernel's text of a role. */
+export function checkRole(role: string | undefined): void {
+  const unknown = wordsOf(role).find((word) => !ROLE_WORD.test(word));
+  if (unknown === undefined) return;
+  throw new ConfigError(
+    `role: expected words of a role as traces print it ("l4 8-byte q0 direct wux nxe ad"), found "${unknown}"`,
+  );
+}
 
 export class EventFilter {
   readonly #filter: TraceFilter;
@@ -27,7 +42,7 @@ export class EventFilter {
   constructor(filter: TraceFilter, form: () => RoleForm) {
     this.#filter = filter;
     this.#form = form;
-    this.#words = (filter.role ?? "").split(/\s+/).filter((word) => word !== "");
+    this.#words = wordsOf(filter.role);
   }
 
   inTime({ time }: EventRecord): boolean {
@@ -54,9 +69,8 @@ export class EventFilter {
     return (this.#filter.gfn === undefined || this.#filter.gfn === gfn) && this.#hasRole(role);
   }
 
-  concerns({ gfn, role, until }: Finding): boolean {
-    const { gfn: wanted, since } = this.#filter;
-    if (since !== undefined && until < since) return false;
+  concerns({ gfn, role }: Finding): boolean {
+    const { gfn: wanted } = this.#filter;
     if (wanted !== undefined && gfn !== wanted) return false;
     return this.#words.length === 0 || (role !== undefined && hasWords(role, this.#words));
   }

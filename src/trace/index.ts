@@ -5,6 +5,7 @@
 import { TraceAnalysis, type TraceOptions } from "./analysis.js";
 import { checkKernel } from "./era.js";
 import { TraceError } from "./error.js";
+import { checkRole } from "./filter.js";
 import { openTrace, type TraceInput } from "./input/input.js";
 import { readDat } from "./read-dat.js";
 import { readText } from "./read-text.js";
@@ -33,11 +34,13 @@ export interface AnalysedTrace {
 /**
  * Reads a trace and says what went on in it. Memory does not grow with its length: what is kept is bounded, and what is
  * beyond is counted in the warnings.
- * @throws TraceError where it cannot be read, or no event of KVM is in it; ConfigError for a kernel that is not known.
+ * @throws TraceError where it cannot be read, or no event of KVM is in it; ConfigError for a kernel that is not known, and for a
+ * role that no kernel prints.
  */
 export async function analyseTrace(input: TraceInput, options: TraceOptions = {}): Promise<AnalysedTrace> {
   const { name = "trace", onProgress } = options;
   checkKernel(options.kernel);
+  checkRole(options.role);
   let taken = 0;
   let broken = false;
   const opened = await openTrace(input, name, {
@@ -53,12 +56,13 @@ export async function analyseTrace(input: TraceInput, options: TraceOptions = {}
   const progress = onProgress === undefined ? {} : { onProgress };
   const source =
     opened.kind === "dat" ? await readDat(opened, analysis, { name, ...progress }) : await readText(opened, analysis);
-  if (broken) source.truncations.push("the gzip data break off or are damaged: what is behind is missing");
+  const damage = "the gzip data break off or are damaged, or something else follows them: what is behind is missing";
+  if (broken) source.truncations.push(damage);
   if (source.events === 0) {
     const what = source.present > 0 ? `found ${source.present} events, none of them of KVM` : "found none";
     throw new TraceError(
       name,
-      `expected events of KVM (text of tracing/trace, trace-cmd report or perf script, or a trace.dat file), ${what}`,
+      `expected events of KVM (text of tracing/trace, trace-cmd report or perf script, or a trace.dat file), ${what}${broken ? `; ${damage}` : ""}`,
     );
   }
   return { report: analysis.report(source), pages: () => analysis.pages() };

@@ -20,7 +20,11 @@ export type WarningCode =
   | "fewer-events"
   /** There was too much to follow all of it. */
   | "too-much"
-  /** Several virtual machines are mixed. */
+  /** Times go back: several traces in one file, or lines out of their order. */
+  | "out-of-order"
+  /** Texts of events are those of different kernels. */
+  | "several-kernels"
+  /** There are several virtual machines; they are told apart by their threads. */
   | "several-vms"
   /** Something that is looked for leaves no events in such a trace. */
   | "not-seen";
@@ -49,6 +53,8 @@ export interface RoleRow {
 
 /** One page, or several whose roles differ in nothing that a trace shows. */
 export interface PageRow {
+  /** Which virtual machine, where the trace has several. */
+  readonly vm?: string;
   readonly gfn: number;
   readonly role: string;
   readonly live: number;

@@ -20,7 +20,7 @@ function file(content: string | Uint8Array, name = "trace.txt"): string {
   return path;
 }
 
-const storm = () => new TraceScript().on(0, t.entry()).times(20, (script) => script.on(0, t.zapAll(100)));
+const storm = () => new TraceScript().on(0, t.entry()).times(40, (script) => script.on(0, t.zapAll(100)));
 
 describe("trace", () => {
   it("says where a trace is from and what went on, and ends with 0 where nothing is found", async () => {
@@ -38,10 +38,19 @@ describe("trace", () => {
   it("shows findings with their lines, and ends with 1", async () => {
     const { code, stdout } = await run(["trace", file(storm().text)]);
     expect(code).toBe(1);
-    expect(stdout).toContain("zap-all-storm: 20 zap-alls, up to 20 within 2 s\n    2000 pages were in use");
+    expect(stdout).toContain("zap-all-storm: 40 zap-alls, up to 40 within 2 s\n    4000 shadow pages were in use");
     expect(stdout).toContain(
       "    4: CPU 0/KVM-4000    [000] d..1.   100.000020: kvm_mmu_zap_all_fast: kvm-mmu-valid-gen 0 used_pages 64\n",
     );
+  });
+
+  it("takes words of a role that some kernel prints, and no others", async () => {
+    const { code, stderr } = await run(["trace", G3, "--role", "l4 foo"]);
+    expect(code).toBe(2);
+    expect(stderr).toContain(
+      '--role: expected words of a role as traces print it ("l4 8-byte q0 direct wux nxe ad"), found "foo"',
+    );
+    expect((await run(["trace", G3, "--role", "l1 pae q1 rw-x !nxe !ad"])).code).toBe(0);
   });
 
   it("leaves findings out where they are not wanted", async () => {
@@ -54,8 +63,8 @@ describe("trace", () => {
     const report = JSON.parse(stdout);
     expect(report).toMatchObject({ format: "tracing/trace", packed: true, events: 969, lost: 0, findings: [] });
     expect(report.summary.switches).toEqual({ "enter L2": 32, "exit to L1": 32 });
-    expect(report.pages.find((page: { gfn: number; role: string }) => page.role.startsWith("l4"))).toMatchObject({
-      gfn: 0,
+    expect(report.pages.find((page: { gfn: string; role: string }) => page.role.startsWith("l4"))).toMatchObject({
+      gfn: "0x0",
       live: 1,
     });
   });
@@ -80,7 +89,7 @@ describe("trace", () => {
     const { code, stdout } = await run(["trace", fifo]);
     writer.kill();
     expect(code).toBe(1);
-    expect(stdout).toContain("21 events of KVM");
+    expect(stdout).toContain("41 events of KVM");
   });
 
   it("shows control characters of a trace, and does not send them to the terminal", async () => {
@@ -121,6 +130,6 @@ describe("trace", () => {
   it("reads what there is of a file that breaks off, and says so", async () => {
     const packed = gzipSync(storm().text);
     const { stdout } = await run(["trace", file(packed.subarray(0, packed.length - 20), "t.gz")]);
-    expect(stdout).toContain("warning: the gzip data break off or are damaged: what is behind is missing");
+    expect(stdout).toContain("warning: the gzip data break off or are damaged, or something else follows them");
   });
 });

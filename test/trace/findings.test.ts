@@ -1,8 +1,9 @@
 /** Every finding: a trace in which its cause is planted, and the nearest one in which it is not. */
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { analyseTrace, FINDING_CODES, type Finding, thresholds } from "../../src/trace/index.js";
+import { analyseTrace, FINDING_CODES, thresholds } from "../../src/trace/index.js";
 import { RECORDINGS } from "../recording/fixtures.js";
+import * as found from "./found.js";
 import { readRecorded, stockText } from "./recorded.js";
 import * as t from "./writers/script.js";
 import { TraceScript } from "./writers/script.js";
@@ -11,17 +12,8 @@ const DIRECT = "l4 8-byte q0 direct wux nxe ad";
 const SHADOW_ROOT = "l4 8-byte q0 wux nxe ad";
 const TABLE = "l1 8-byte q0 wux nxe ad";
 
-async function findingsOf(script: TraceScript | string, kernel?: string): Promise<readonly Finding[]> {
-  const text = typeof script === "string" ? script : script.text;
-  const { report } = await analyseTrace(text, kernel === undefined ? {} : { kernel });
-  const lines = text.split("\n");
-  for (const { evidence } of report.findings) {
-    expect(evidence.length).toBeGreaterThan(0);
-    for (const { line, text: shown } of evidence) expect(lines[line - 1]!.trim()).toBe(shown);
-  }
-  return report.findings;
-}
-
+const findingsOf = (script: TraceScript | string, kernel?: string) =>
+  found.findingsOf(script, kernel === undefined ? {} : { kernel });
 const codesOf = async (script: TraceScript | string, kernel?: string) =>
   (await findingsOf(script, kernel)).map(({ code }) => code);
 
@@ -300,13 +292,39 @@ describe("zap-all-storm", () => {
     new TraceScript().on(0, t.entry()).times(count, (script) => script.wait(pause).on(0, t.zapAll(pages)));
 
   it("is many zap-alls at once, or some that find many pages", async () => {
-    expect(await findingsOf(storm(20, 1, 1000))).toMatchObject([{ code: "zap-all-storm", count: 20 }]);
+    expect(await findingsOf(storm(40, 1, 1000))).toMatchObject([{ code: "zap-all-storm", count: 40 }]);
     expect(await findingsOf(storm(8, 300, 1000))).toMatchObject([{ code: "zap-all-storm", count: 8 }]);
   });
 
   it("is not what firmware does at the start, nor zap-alls now and then", async () => {
     expect(await codesOf(storm(12, 4, 1000))).toEqual([]);
-    expect(await codesOf(storm(40, 1000, 1_000_000))).toEqual([]);
+    expect(await codesOf(storm(24, 4, 20_000))).toEqual([]);
+    expect(await codesOf(storm(40, 1000, 15_000_000))).toEqual([]);
+  });
+
+  it("is zap-alls that go on, slowly", async () => {
+    const [finding] = await findingsOf(storm(20, 1, 1_000_000));
+    expect(finding).toMatchObject({ code: "zap-all-storm", count: 20 });
+    expect(finding!.message).toContain("20 of them over 19 s");
+    expect(await codesOf(storm(thresholds.STEADY_ZAP_ALLS - 1, 1, 1_000_000))).toEqual([]);
+  });
+
+  it("counts what faults make again, where the TDP MMU's pages are in no number of the kernel's", async () => {
+    const felt = (faults: number) =>
+      new TraceScript()
+        .on(0, t.entry(), t.tdpChanged(0, 1, 0n, 0x1e67n))
+        .times(10, (script, index) =>
+          script
+            .on(0, t.zapAll(0))
+            .times(faults, (one, page) =>
+              one.on(0, t.exit(), t.fault(page * 4096), t.tdpChanged(page, 1, 0n, 0x1e67n + BigInt(index)), t.entry()),
+            ),
+        );
+    const [finding] = await findingsOf(felt(150));
+    expect(finding).toMatchObject({ code: "zap-all-storm", count: 10 });
+    expect(finding!.details.join()).toContain("not in the kernel's number of pages in use");
+    expect(finding!.details.join()).not.toContain("0 shadow pages");
+    expect(await codesOf(felt(20))).toEqual([]);
   });
 });
 

@@ -115,7 +115,7 @@ function comparePages(
     add(keyOf(Number(BigInt(gfn)), traced, Boolean(unsync)), 1);
   }
   const isTdpRoot = (page: Page) => tdpMmu && (page.role & DIRECT) !== 0 && page.level >= 4 && page.gfn === 0;
-  for (const page of analysis.model.pages.all()) {
+  for (const page of analysis.model.pages()) {
     for (let i = 0; i < page.live; i++) {
       const key = keyOf(page.gfn, page.role, i < page.unsync);
       if (isTdpRoot(page)) roots.add(key);
@@ -128,7 +128,7 @@ function comparePages(
     if (root === undefined) continue;
     found.roots++;
     const traced = tracedRole(LAYOUT, Number(root.role));
-    const page = analysis.model.pages.known(Number(BigInt(root.gfn)), traced);
+    const page = analysis.model.vms.all[0]!.pages.known(Number(BigInt(root.gfn)), traced);
     if (page === undefined || page.loads === 0) {
       found.differences.push(
         `step ${step}: the root ${keyOf(Number(BigInt(root.gfn)), traced, false)} was never loaded`,

@@ -182,6 +182,48 @@ describe("a filter", () => {
   });
 });
 
+describe("a text that was handled", () => {
+  it("may begin with a byte-order mark of UTF-8, and must not be UTF-16", async () => {
+    const { text } = script();
+    expect(await said(`\ufeff${text}`)).toEqual([]);
+    expect((await read(`\ufeff${text.split("\n").slice(2).join("\n")}`)).events).toBe(6);
+    await expect(read(new Uint8Array(Buffer.from(`\ufeff${text}`, "utf16le")))).rejects.toThrow("found UTF-16");
+  });
+
+  it("by role takes words that some kernel prints", async () => {
+    await expect(read(script().text, { role: "foo" })).rejects.toThrow("role: expected words of a role");
+    await expect(read(script().text, { role: "l1 rwux !nxe" })).resolves.toMatchObject({ events: 6 });
+  });
+});
+
+describe("gzip data that are damaged", () => {
+  const whole = script().times(2000, (one, index) => one.on(0, t.fault(index * 4096), t.entry())).text;
+  const packed = gzipSync(whole);
+  const events = async (bytes: Uint8Array) => (await read(bytes)).events;
+
+  it("behind the last of them lose nothing that was good", async () => {
+    const garbage = Buffer.concat([packed, Buffer.from("garbage")]);
+    expect(await events(garbage)).toBe(4006);
+    expect(await said(garbage)).toEqual(["truncated"]);
+    expect(await said(Buffer.concat([packed, Buffer.alloc(512)]))).toEqual([]);
+    expect(await events(Buffer.concat([packed, gzipSync(whole), Buffer.from("garbage")]))).toBe(8012);
+  });
+
+  it("in the middle are read up to there, and no line is read twice", async () => {
+    const half = packed.length >> 1;
+    const cut = await read(packed.subarray(0, half));
+    expect(cut.events).toBeGreaterThan(1900);
+    expect(cut.unreadable).toBeLessThanOrEqual(1);
+    expect(cut.warnings.map(({ code }) => code)).not.toContain("out-of-order");
+    const small = gzipSync(script().text);
+    expect(await events(small.subarray(0, small.length - 9))).toBe(6);
+  });
+
+  it("are named where nothing can be read", async () => {
+    await expect(read(packed.subarray(0, 12))).rejects.toThrow("found none; the gzip data break off or are damaged");
+  });
+});
+
 describe("a broken or hostile trace", () => {
   it("that breaks off is read as far as it goes", async () => {
     const { text } = script();

@@ -1,6 +1,7 @@
 /** `x86-paging trace`: what a stock kernel's trace of KVM's MMU tells. */
 
 import { type Command, InvalidArgumentError } from "commander";
+import { checkRole } from "../../trace/filter.js";
 import { analyseTrace, FINDING_CODES } from "../../trace/index.js";
 import type { CliContext } from "../context.js";
 import { CliError, ExitCode } from "../errors.js";
@@ -56,6 +57,11 @@ export function registerTrace(program: Command, context: CliContext): void {
 
 async function trace(context: CliContext, path: string, options: TraceCliOptions): Promise<void> {
   const { out } = context;
+  try {
+    checkRole(options.role);
+  } catch (error) {
+    throw new CliError(`--${(error as Error).message}`);
+  }
   const { kernel, since, until, gfn, role, findings, json, show } = options;
   if (gfn !== undefined && gfn >> GFN_BITS !== 0n) throw new CliError(`--gfn: expected at most ${GFN_BITS} bits`);
   if (since !== undefined && until !== undefined && until < since) {
@@ -87,7 +93,12 @@ async function trace(context: CliContext, path: string, options: TraceCliOptions
     const listed = options.pages || filtered ? pages() : undefined;
     if (json) {
       const shown = filtered && { matching: passed, matchingEvents: events };
-      await out.line(jsonText({ ...report, ...(listed !== undefined && { pages: listed.slice(0, show) }), ...shown }));
+      const { summary, findings: found } = report;
+      const pages = listed !== undefined && { pages: listed.slice(0, show).map(inHex) };
+      const roots = summary.roots.map(inHex);
+      await out.line(
+        jsonText({ ...report, summary: { ...summary, roots }, findings: found.map(inHex), ...pages, ...shown }),
+      );
     } else {
       for (const line of reportLines(report, context.style)) await out.line(line);
       if (listed !== undefined) for (const line of pageLines(listed, show)) await out.line(line);
@@ -103,6 +114,16 @@ async function trace(context: CliContext, path: string, options: TraceCliOptions
     progress.stop();
     file.close();
   }
+}
+
+/** Frame numbers as addresses are (docs/json.md): strings of hexadecimal digits. */
+function inHex<Row extends { readonly gfn?: number; readonly parent?: { readonly gfn: number } }>(row: Row): object {
+  const { gfn, parent } = row;
+  return {
+    ...row,
+    ...(gfn !== undefined && { gfn: `0x${gfn.toString(16)}` }),
+    ...(parent !== undefined && { parent: inHex(parent) }),
+  };
 }
 
 function parseSeconds(text: string): number {

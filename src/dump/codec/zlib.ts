@@ -1,5 +1,8 @@
-/** Pages compressed with zlib (RFC 1950), by fflate: platforms inflate asynchronously, and pages are read synchronously. */
-import { unzlibSync } from "fflate";
+/**
+ * Pages compressed with zlib (RFC 1950), by fflate: platforms inflate asynchronously, and pages are read synchronously. And gzip
+ * data that are damaged, of which platforms' streams throw away what they have not handed out.
+ */
+import { Gunzip, unzlibSync } from "fflate";
 import { CodecError, type Unpack } from "./codec.js";
 
 /** Bytes of room behind the page: output that goes beyond it is seen. fflate stops writing at the end of its buffer. */
@@ -41,4 +44,25 @@ function adler32(bytes: Uint8Array): number {
     b %= modulus;
   }
   return b * 2 ** 16 + a;
+}
+
+/** One run over gzip data, from the front, piece by piece. */
+export class GzipInflation {
+  readonly #inflater = new Gunzip();
+  #out: Uint8Array[] = [];
+
+  constructor() {
+    this.#inflater.ondata = (piece) => this.#out.push(piece);
+  }
+
+  /** Takes compressed bytes, and returns what became of them; undefined where they are damaged, and from there on. */
+  push(bytes: Uint8Array): Uint8Array[] | undefined {
+    this.#out = [];
+    try {
+      this.#inflater.push(bytes);
+    } catch {
+      return undefined;
+    }
+    return this.#out;
+  }
 }

@@ -71,9 +71,18 @@ const REASONS: ReadonlyMap<string, number> = new Map([
   ["EXIT_CR0_SEL_WRITE", ExitReason.WriteMode],
   ["write_cr4", ExitReason.WriteMode],
   ["EXIT_WRITE_CR4", ExitReason.WriteMode],
+  ["CR_ACCESS", ExitReason.CrAccess],
+  ["MSR_WRITE", ExitReason.MsrWrite],
+  ["msr", ExitReason.MsrWrite],
+  ["EXIT_MSR", ExitReason.MsrWrite],
+  ["rsm", ExitReason.Rsm],
+  ["EXIT_RSM", ExitReason.Rsm],
+  ["INVPCID", ExitReason.Invpcid],
+  ["invpcid", ExitReason.Invpcid],
+  ["EXIT_INVPCID", ExitReason.Invpcid],
 ]);
 /** A reason is looked up where it can be one of those. */
-const REASON_INITIALS = new Set([..."EnPwc"].map((letter) => letter.charCodeAt(0)));
+const REASON_INITIALS = new Set([..."EnPwcCMmrIi"].map((letter) => letter.charCodeAt(0)));
 
 export class BodyParser {
   readonly #cursor = new Cursor();

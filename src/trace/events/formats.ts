@@ -60,24 +60,24 @@ export const FORMATS: readonly TextFormat[] = [
   { kind: "kvm_entry", text: "vcpu {vcpu_id:d}{_:rest}", kernels: ["4.19", "5.9.1"] },
   {
     kind: "kvm_exit",
-    text: "vcpu {vcpu_id:d} reason {reason:reason}rip 0x{guest_rip:x} info1 0x{_:x} info2 0x{_:x} intr_info 0x{_:x} error_code 0x{_:x} requests {_:rest}",
+    text: "vcpu {vcpu_id:d} reason {reason:reason}rip 0x{guest_rip:x} info1 0x{info1:x} info2 0x{_:x} intr_info 0x{_:x} error_code 0x{_:x} requests {_:rest}",
     kernels: ["6.14"],
   },
   {
     kind: "kvm_exit",
-    text: "vcpu {vcpu_id:d} reason {reason:reason}rip 0x{guest_rip:x} info1 0x{_:rest}",
+    text: "vcpu {vcpu_id:d} reason {reason:reason}rip 0x{guest_rip:x} info1 0x{info1:x}{_:rest}",
     kernels: ["5.10", "6.13.2"],
   },
   {
     kind: "kvm_exit",
     // Until 5.9; libtraceevent's plugin prints the same of any kernel.
-    text: "vcpu {vcpu_id:d} reason {reason:reason}rip 0x{guest_rip:x} info {_:rest}",
+    text: "vcpu {vcpu_id:d} reason {reason:reason}rip 0x{guest_rip:x} info {info1:x}{_:rest}",
     kernels: ["5.4"],
   },
   {
     kind: "kvm_exit",
     // Until 5.3; and the plugin.
-    text: "reason {reason:reason}rip 0x{guest_rip:x} info {_:rest}",
+    text: "reason {reason:reason}rip 0x{guest_rip:x} info {info1:x}{_:rest}",
     kernels: ["4.19"],
   },
   {

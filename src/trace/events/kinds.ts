@@ -36,6 +36,7 @@ export const SLOTS = [
   "as_id",
   "errno",
   "reason",
+  "info1",
   "rw",
   "cr",
   "value",
@@ -105,7 +106,8 @@ export const OLDER_NAMES: Readonly<Record<string, KindName>> = {
 };
 
 /**
- * The reasons of kvm_exit that say which tables the guest runs on, or that it loads others; any other is 0. Processors without
+ * The reasons of kvm_exit that say which tables the guest runs on, that it loads others, or that KVM may give up its roots
+ * (kvm_mmu_reset_context; INVPCID until 5.16); any other is 0. Processors without
  * decode assists emulate a MOV to a control register without a kvm_cr.
  */
 export const ExitReason = {
@@ -117,6 +119,11 @@ export const ExitReason = {
   WriteCr3: 5,
   /** CR0 or CR4. */
   WriteMode: 6,
+  /** Of VMX: the qualification says which register. */
+  CrAccess: 7,
+  MsrWrite: 8,
+  Rsm: 9,
+  Invpcid: 10,
 } as const;
 
 /** Events whose fields are those of a page. */

@@ -21,6 +21,10 @@ export class EventRecord {
   cpu = -1;
   /** Thread; -1 where the text does not say. */
   pid = -1;
+  /** Process (thread group); -1 where the text does not say. */
+  process = -1;
+  /** It is of the time that is asked for; what is not makes known what there was before. */
+  counted = true;
   /** A page's whole role word, where the file has it; -1 where it has only what the kernel's text shows. */
   word = -1;
   /** The low and the high half of each field, by slot. */

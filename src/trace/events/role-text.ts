@@ -112,13 +112,22 @@ const NEWER = layoutOf("5.19");
 const FOUR_RIGHTS_LAYOUT = layoutOf("7.2");
 /** The exit reasons' numbers, by kvm_exit's `isa` (SDM vol. 3, "VMX Basic Exit Reasons"; APM vol. 2, "SVM Intercept Exit Codes"). */
 const EXITS: Readonly<Record<number, Readonly<Record<number, number>>>> = {
-  1: { 48: ExitReason.EptViolation, 49: ExitReason.EptMisconfig },
+  1: {
+    28: ExitReason.CrAccess,
+    32: ExitReason.MsrWrite,
+    48: ExitReason.EptViolation,
+    49: ExitReason.EptMisconfig,
+    58: ExitReason.Invpcid,
+  },
   2: {
     16: ExitReason.WriteMode,
     19: ExitReason.WriteCr3,
     20: ExitReason.WriteMode,
     78: ExitReason.PageFault,
     101: ExitReason.WriteMode,
+    115: ExitReason.Rsm,
+    124: ExitReason.MsrWrite,
+    162: ExitReason.Invpcid,
     1024: ExitReason.Npf,
   },
 };

@@ -3,7 +3,7 @@ import type { RoleLayout } from "../../role/index.js";
 import type { RoleForm } from "../events/role.js";
 import type { Model, ModelListener } from "../model/model.js";
 import { ChurnDetector } from "./churn.js";
-import { FINDING_CODES, type Finding } from "./finding.js";
+import { FINDING_CODES, type Finding, type Found } from "./finding.js";
 import { ManyRolesDetector } from "./many-roles.js";
 import { RolesDetector } from "./roles.js";
 import { RootsDetector } from "./roots.js";
@@ -34,14 +34,14 @@ export class Detectors {
   readonly #splits = new SplitDetector();
   readonly #zapAll = new ZapAllDetector();
   readonly #roles: RolesDetector;
-  readonly #sptes: SpteDetector;
-  readonly #sync: SyncDetector;
+  readonly #sptes = new SpteDetector();
+  readonly #sync = new SyncDetector();
+  readonly #model: () => Model;
 
   /** `form`: how roles were printed so far. */
   constructor(form: () => RoleForm, layout: () => RoleLayout | undefined, model: () => Model) {
     this.#roles = new RolesDetector(form, layout);
-    this.#sptes = new SpteDetector(model);
-    this.#sync = new SyncDetector(model);
+    this.#model = model;
   }
 
   get listeners(): readonly ModelListener[] {
@@ -61,10 +61,12 @@ export class Detectors {
     readonly findings: Finding[];
     readonly more: number;
   } {
+    const roots = this.#roots.findings(form, old);
+    const zapsSeen = this.#model().vms.budget.unframed === 0;
     const all = [
-      ...this.#roots.findings(form, old),
-      ...this.#churn.findings(form),
-      ...this.#manyRoles.findings(form),
+      ...roots,
+      ...this.#churn.findings(form, (owner) => this.#roots.areMadeAgain(owner)),
+      ...this.#manyRoles.findings(form, (page) => this.#roots.isRebuilt(page), zapsSeen),
       ...this.#spurious.findings(),
       ...this.#splits.findings(),
       ...this.#zapAll.findings(),
@@ -74,9 +76,17 @@ export class Detectors {
     ];
     const findings: Finding[] = [];
     for (const code of FINDING_CODES) {
-      const own = all.filter((one) => one.code === code).sort((a, b) => b.count - a.count || a.since - b.since);
-      findings.push(...own.slice(0, SHOWN_OF_A_KIND));
+      const own = all.filter((one: Found) => one.code === code).sort((a, b) => b.count - a.count || a.since - b.since);
+      findings.push(...own.slice(0, SHOWN_OF_A_KIND).map((one) => this.#withVm(one)));
     }
     return { findings, more: all.length - findings.length };
+  }
+
+  /** Says which machine it is of, where there are several. */
+  #withVm({ owner, ...finding }: Found): Finding {
+    const { vms } = this.#model();
+    const vm = owner === undefined || !vms.several ? undefined : vms.vmOf(owner)?.name;
+    if (vm === undefined) return finding;
+    return { ...finding, vm, message: `VM of ${vm}: ${finding.message}` };
   }
 }

@@ -1,5 +1,6 @@
 /** What a finding is, and the lines that show it. */
 import type { EventRecord } from "../events/record.js";
+import type { Pages } from "../model/pages.js";
 
 /** Stable names of what can be found; docs/traces.md says what each means and what to do about it. */
 export const FINDING_CODES = [
@@ -33,6 +34,8 @@ export interface Finding {
   /** How often. */
   readonly count: number;
   readonly vcpu?: number;
+  /** Which virtual machine, where the trace has several: `process 3999`, or a thread that runs a vCPU of it. */
+  readonly vm?: string;
   readonly gfn?: number;
   /** As the kernel prints it. */
   readonly role?: string;
@@ -44,10 +47,16 @@ export interface Finding {
   readonly evidence: readonly EvidenceLine[];
 }
 
+/** A finding, with what only other detectors and the report's filters ask. */
+export interface Found extends Finding {
+  /** The pages of the virtual machine that it is about. */
+  readonly owner?: Pages | undefined;
+}
+
 /** Lines that are kept of one finding: the first ones. */
 const KEPT = 6;
 
-/** The events of one finding: how many, when, and the text of the first. */
+/** The events of one finding: how many, when, and the text of the first. Only those of the time that is asked for. */
 export class Evidence {
   count = 0;
   since = 0;
@@ -55,10 +64,20 @@ export class Evidence {
   readonly lines: EvidenceLine[] = [];
 
   add(record: EventRecord): void {
+    if (!record.counted) return;
     if (this.count === 0) this.since = record.time;
     this.until = record.time;
     this.count++;
     this.show(record);
+  }
+
+  /** Counts an event like those whose lines are kept. */
+  again(record: EventRecord): void {
+    if (this.count === 0 || !record.counted) this.add(record);
+    else {
+      this.count++;
+      this.until = record.time;
+    }
   }
 
   /** Keeps the line as one that shows what happened, without counting it. */

@@ -8,8 +8,9 @@ import { Kind, PAGE_EVENTS, Slot } from "../events/kinds.js";
 import type { EventRecord } from "../events/record.js";
 import { DIRECT, FOUR_BYTE, INVALID, levelOf, quadrantOf, type RoleForm, roleText } from "../events/role.js";
 import type { ModelListener } from "../model/model.js";
+import type { Pages } from "../model/pages.js";
 import type { Thread } from "../model/thread.js";
-import { Evidence, type Finding } from "./finding.js";
+import { Evidence, type Found } from "./finding.js";
 import { FOLLOWED } from "./thresholds.js";
 
 const MOST_LEVELS = 5;
@@ -20,6 +21,7 @@ interface Bad {
   readonly role: number;
   readonly why: string;
   readonly gfn: number;
+  readonly owner: Pages | undefined;
   readonly evidence: Evidence;
 }
 
@@ -54,8 +56,8 @@ export class RolesDetector implements ModelListener {
     this.#layout = layout;
   }
 
-  onEvent(_thread: Thread, record: EventRecord): void {
-    if (!PAGE_EVENTS.has(record.kind)) return;
+  onEvent(thread: Thread, record: EventRecord): void {
+    if (!PAGE_EVENTS.has(record.kind) || !record.counted) return;
     const role = record.low[Slot.role]!;
     const form = this.#form();
     this.#firstForm ??= form;
@@ -63,32 +65,32 @@ export class RolesDetector implements ModelListener {
     this.#first.add(record);
     if (form === "size" && (role & DIRECT) !== 0 && (role & FOUR_BYTE) !== 0) this.#smallDirect.add(record);
     const layout = this.#layout();
-    if (record.word !== -1 && layout !== undefined) this.#judgeWord(record.word, role, layout, record);
+    if (record.word !== -1 && layout !== undefined) this.#judgeWord(thread, record.word, role, layout, record);
     const key = role * PAGE_KEYS + record.kind;
     let why = this.#judged.get(key);
     if (why === undefined && !this.#judged.has(key)) {
       why = problemOf(role, record.kind, form);
       if (this.#judged.size < FOLLOWED) this.#judged.set(key, why);
     }
-    if (why !== undefined) this.#report(role, why, record);
+    if (why !== undefined) this.#report(thread, role, why, record);
     const unsync = record.low[Slot.unsync] === 1;
-    if (unsync && (levelOf(role) !== 1 || role & DIRECT) && record.kind !== Kind.kvm_mmu_sync_page) {
-      this.#report(role, "only shadow pages of level 1 are ever out of sync", record);
+    if (unsync && (levelOf(role) !== 1 || role & DIRECT) && isGotOrZapped(record.kind)) {
+      this.#report(thread, role, UNSYNC_PAGES, record);
     }
   }
 
   /** A whole role word, which says more than the kernel's text. */
-  #judgeWord(word: number, role: number, layout: RoleLayout, record: EventRecord): void {
+  #judgeWord(thread: Thread, word: number, role: number, layout: RoleLayout, record: EventRecord): void {
     let why = this.#words.get(word);
     if (why === undefined) {
       why = problemOfWord(word, layout) ?? FINE;
       if (this.#words.size < FOLLOWED) this.#words.set(word, why);
     }
-    if (why !== FINE) this.#report(role, why, record);
+    if (why !== FINE) this.#report(thread, role, why, record);
   }
 
-  findings(form: RoleForm, { before517, expectedForm }: RoleEra): Finding[] {
-    const found: Finding[] = [];
+  findings(form: RoleForm, { before517, expectedForm }: RoleEra): Found[] {
+    const found: Found[] = [];
     const printed = (evidence: Evidence, message: string) =>
       found.push({
         code: "impossible-role",
@@ -110,11 +112,12 @@ export class RolesDetector implements ModelListener {
     }
     if (before517 && this.#smallDirect.count > 0)
       printed(this.#smallDirect, "direct pages have guest entries of 4 bytes: kernels until 5.16 give them 8");
-    const bad = [...this.#bad.values()].map(({ role, why, gfn, evidence }) => ({
+    const bad = [...this.#bad.values()].map(({ role, why, gfn, owner, evidence }) => ({
       code: "impossible-role" as const,
       message: `${roleText(role, form)}: ${why}`,
       details: [`first of gfn ${gfn.toString(16)}`],
       count: evidence.count,
+      owner,
       gfn,
       role: roleText(role, form),
       since: evidence.since,
@@ -124,12 +127,12 @@ export class RolesDetector implements ModelListener {
     return [...found, ...bad];
   }
 
-  #report(role: number, why: string, record: EventRecord): void {
+  #report(thread: Thread, role: number, why: string, record: EventRecord): void {
     const key = `${role} ${why}`;
     let bad = this.#bad.get(key);
     if (bad === undefined) {
       if (this.#bad.size >= FOLLOWED) return;
-      bad = { role, why, gfn: record.number(Slot.gfn), evidence: new Evidence() };
+      bad = { role, why, gfn: record.number(Slot.gfn), owner: thread.pages, evidence: new Evidence() };
       this.#bad.set(key, bad);
     }
     bad.evidence.add(record);
@@ -137,6 +140,9 @@ export class RolesDetector implements ModelListener {
 }
 
 const PAGE_KEYS = 64;
+const UNSYNC_PAGES = "only shadow pages of level 1 are ever out of sync (mmu_try_to_unsync_pages)";
+const isGotOrZapped = (kind: number): boolean =>
+  kind === Kind.kvm_mmu_get_page || kind === Kind.kvm_mmu_prepare_zap_page;
 /** A role word in which nothing is wrong. */
 const FINE = "";
 
@@ -160,6 +166,9 @@ function problemOf(role: number, kind: number, form: RoleForm): string | undefin
   if (four && level > FOUR_BYTE_LEVELS) return "tables of 4-byte entries have two levels";
   if (four && level === 1 && quadrantOf(role) > 1) return "a page table of 4-byte entries has two quadrants";
   if (kind === Kind.kvm_mmu_get_page && role & INVALID) return "a page that is on its way out is never got";
+  // Direct pages that are synced are the other detector's.
+  if (kind === Kind.kvm_mmu_unsync_page && (level !== 1 || role & DIRECT)) return UNSYNC_PAGES;
+  if (kind === Kind.kvm_mmu_sync_page && level !== 1 && !(role & DIRECT)) return UNSYNC_PAGES;
   if (kind === Kind.kvm_mmu_unsync_page && role & INVALID) return "a page that is on its way out is never made unsync";
   return undefined;
 }

@@ -4,12 +4,14 @@
  * are the same (cached_root_available of Linux 4.19, cached_root_find_and_keep_current of 6.1). A role bit that the wanted role
  * has and stored pages never do makes every look-up miss: `cr4_pae` of direct pages was one until 5.1.
  */
+
+import { Kind } from "../events/kinds.js";
 import type { EventRecord } from "../events/record.js";
 import { differingFields, FOUR_BYTE, levelOf, type RoleForm, roleText } from "../events/role.js";
 import type { ModelListener } from "../model/model.js";
-import type { Page } from "../model/pages.js";
+import type { Page, Pages } from "../model/pages.js";
 import { SWITCHES, type SwitchKind, type Thread } from "../model/thread.js";
-import { Evidence, type Finding } from "./finding.js";
+import { Evidence, type Found } from "./finding.js";
 import { BLIND_ROOT_MISSES, FOLLOWED, KEPT_ROOTS, ROOT_MISS_SHARE, ROOT_MISSES } from "./thresholds.js";
 
 /** Roots of this level and above are shadow pages of their own; those of PAE guests are never kept. */
@@ -24,6 +26,8 @@ interface Misses {
   readonly evidence: Evidence;
   /** The roots. */
   readonly pages: Set<Page>;
+  /** Of those that missed, how many made the root anew. */
+  made: number;
 }
 
 /** What one vCPU did with its roots. */
@@ -37,7 +41,7 @@ class Roots {
   of(kind: SwitchKind): Misses {
     let found = this.misses.get(kind);
     if (found === undefined) {
-      found = { switches: 0, missed: 0, evidence: new Evidence(), pages: new Set() };
+      found = { switches: 0, missed: 0, evidence: new Evidence(), pages: new Set(), made: 0 };
       this.misses.set(kind, found);
     }
     return found;
@@ -54,19 +58,29 @@ class Roots {
 export class RootsDetector implements ModelListener {
   /** Entries were seen. */
   #entries = false;
+  /** Events of the TDP MMU were seen: it traces roots that it makes, and no end of one. */
+  #tdpMmu = false;
+  /** Roots that were found to be rebuilt. */
+  readonly #rebuilt = new Set<Page>();
+  readonly #madeAgain = new Set<Pages>();
   /** The highest level of a root. */
   #highest = 0;
   readonly #byThread = new Map<Thread, Roots>();
   /** Roles with which the frame of a root was a root. */
-  readonly #roles = new Map<number, number[]>();
+  readonly #roles = new Map<Pages, Map<number, number[]>>();
 
   onSwitch(thread: Thread, kind: SwitchKind, record: EventRecord): void {
     const roots = this.#of(thread);
     if (roots === undefined) return;
+    roots.counted = false;
+    if (!record.counted) return;
     const misses = roots.of(kind);
     misses.switches++;
     if (misses.missed > 0) misses.evidence.show(record);
-    roots.counted = false;
+  }
+
+  onEvent(_thread: Thread, record: EventRecord): void {
+    if (record.kind === Kind.kvm_tdp_mmu_spte_changed) this.#tdpMmu = true;
   }
 
   onEntry(thread: Thread): void {
@@ -82,13 +96,17 @@ export class RootsDetector implements ModelListener {
     this.#remember(page);
     this.#highest = Math.max(this.#highest, page.level);
     const sameFrame = roots.recent.find((one) => one.gfn === page.gfn && one.direct === page.direct);
-    // One that was made anew was gone, unless only its role was another.
-    const again = roots.recent.includes(page) ? !created : sameFrame !== undefined && this.#oneField(page, sameFrame);
+    // One that was made anew was gone, unless it was there as well, with bits that are not printed, or only its role was
+    // another; of the TDP MMU's roots the making alone is traced.
+    const again = roots.recent.includes(page)
+      ? !created || page.live > 1 || (this.#tdpMmu && page.direct)
+      : sameFrame !== undefined && this.#oneField(page, sameFrame);
     roots.loaded(page);
-    if (!again || (roots.counted && this.#entries)) return;
+    if (!again || (roots.counted && this.#entries) || !record.counted) return;
     roots.counted = true;
     const misses = roots.of(thread.switched ?? "not seen");
     misses.missed++;
+    if (created) misses.made++;
     misses.pages.add(page);
     misses.evidence.add(record);
   }
@@ -100,12 +118,24 @@ export class RootsDetector implements ModelListener {
     }
   }
 
-  onZapAll(): void {
-    for (const { recent } of this.#byThread.values()) recent.length = 0;
+  onZapAll(owner: Pages | undefined): void {
+    for (const [thread, { recent }] of this.#byThread) {
+      if (owner === undefined || thread.pages === owner) recent.length = 0;
+    }
   }
 
   onLost(): void {
-    this.onZapAll();
+    this.onZapAll(undefined);
+  }
+
+  /** Whether a finding is about that root, or one of its frame. */
+  isRebuilt(page: Page): boolean {
+    return [...this.#rebuilt].some(({ gfn, owner }) => gfn === page.gfn && owner === page.owner);
+  }
+
+  /** Whether a finding is about roots of that machine's direct pages that are made anew, with all that is below them. */
+  areMadeAgain(owner: Pages): boolean {
+    return this.#madeAgain.has(owner);
   }
 
   onReset(thread: Thread): void {
@@ -114,8 +144,8 @@ export class RootsDetector implements ModelListener {
   }
 
   /** `old`: the kernel is one of 4.19 to 5.0, in which direct pages never keep cr4_pae. */
-  findings(form: RoleForm, old: boolean): Finding[] {
-    const found: Finding[] = [];
+  findings(form: RoleForm, old: boolean): Found[] {
+    const found: Found[] = [];
     // Without entries, resets are not seen either, and pages below the highest level are taken for roots.
     const least = this.#entries ? ROOT_MISSES : BLIND_ROOT_MISSES;
     for (const [thread, roots] of this.#byThread) {
@@ -130,13 +160,16 @@ export class RootsDetector implements ModelListener {
     return found;
   }
 
-  #finding(thread: Thread, kind: SwitchKind, misses: Misses, form: RoleForm, old: boolean): Finding {
+  #finding(thread: Thread, kind: SwitchKind, misses: Misses, form: RoleForm, old: boolean): Found {
     const pages = [...misses.pages];
     const page = pages[0]!;
+    for (const one of pages) this.#rebuilt.add(one);
+    const made = misses.made > misses.missed / 2;
+    if (made && page.direct) this.#madeAgain.add(page.owner);
     const of = kind === "not seen" ? "entries" : `of ${misses.switches} switches (${kind})`;
     const others = pages.length > 1 ? ` and ${pages.length - 1} more` : "";
     const message =
-      `vCPU ${thread.vcpu}: the root of gfn ${page.gfn.toString(16)} (${roleText(page.role, form)})${others} is got again ` +
+      `${thread.name}: the root of gfn ${page.gfn.toString(16)} (${roleText(page.role, form)})${others} is ${made ? "made anew" : "got again"} ` +
       `on ${misses.missed} ${of}, though it is among the last ${KEPT_ROOTS} that the vCPU had`;
     const fields = this.#fields(page, form);
     const details: string[] = [];
@@ -144,9 +177,14 @@ export class RootsDetector implements ModelListener {
       details.push(
         `the same root is known by roles that differ in ${fields.join(", ")}: a stale bit that no look-up can match`,
       );
-    } else {
+    } else if (!made || !page.direct) {
       details.push(
         "every role is the same in what a trace shows: what differs is a bit that stored pages do not keep or that is not printed",
+      );
+    }
+    if (made && page.direct) {
+      details.push(
+        "all that is mapped below it is made again by faults: root_mmu's role changes at the switch, or its root is freed (kvm_mmu_free_roots, kvm_tdp_mmu_invalidate_all_roots)",
       );
     }
     if (!this.#entries) details.push("there are no kvm events: what else roots may have been lost by is not seen");
@@ -160,6 +198,7 @@ export class RootsDetector implements ModelListener {
       message,
       details,
       count: misses.missed,
+      owner: page.owner,
       vcpu: thread.vcpu,
       gfn: page.gfn,
       role: roleText(page.role, form),
@@ -171,8 +210,8 @@ export class RootsDetector implements ModelListener {
   }
 
   /** Fields of which one alone tells two roles of the root's frame apart. */
-  #fields({ gfn }: Page, form: RoleForm): string[] {
-    const roles = this.#roles.get(gfn) ?? [];
+  #fields({ gfn, owner }: Page, form: RoleForm): string[] {
+    const roles = this.#roles.get(owner)?.get(gfn) ?? [];
     const names = new Set<string>();
     for (const [index, one] of roles.entries()) {
       for (const other of roles.slice(0, index)) {
@@ -192,10 +231,15 @@ export class RootsDetector implements ModelListener {
     );
   }
 
-  #remember({ gfn, role }: Page): void {
-    const known = this.#roles.get(gfn);
+  #remember({ gfn, role, owner }: Page): void {
+    let roles = this.#roles.get(owner);
+    if (roles === undefined) {
+      roles = new Map();
+      this.#roles.set(owner, roles);
+    }
+    const known = roles.get(gfn);
     if (known === undefined) {
-      if (this.#roles.size < FOLLOWED) this.#roles.set(gfn, [role]);
+      if (roles.size < FOLLOWED) roles.set(gfn, [role]);
     } else if (!known.includes(role) && known.length < ROLES_OF_A_ROOT) known.push(role);
   }
 

@@ -3,8 +3,9 @@
  * is in them besides their address, and judged at the end, when it is known what the trace tells of kernel and format.
  */
 import { bitOf } from "../../abi/bits.js";
-import { SPTE, SPTE_AD } from "../../abi/spte.js";
+import { SPTE, SPTE_AD, SPTE_EPT, SPTE_LEGACY } from "../../abi/spte.js";
 import type { SpteLayout } from "../../abi/spte-layout.js";
+import { presentBit } from "../../spte/entry.js";
 import {
   adType,
   brokenInvariants,
@@ -18,10 +19,10 @@ import {
 import { Kind, Slot } from "../events/kinds.js";
 import type { EventRecord } from "../events/record.js";
 import { AD_DISABLED, DIRECT, EXECUTE, levelOf, type RoleForm, roleText, USER, WRITE } from "../events/role.js";
-import type { Model, ModelListener } from "../model/model.js";
-import type { Page } from "../model/pages.js";
+import type { ModelListener } from "../model/model.js";
+import type { Page, Pages } from "../model/pages.js";
 import type { Thread } from "../model/thread.js";
-import { Evidence, type Finding } from "./finding.js";
+import { Evidence, type Found } from "./finding.js";
 import { FOLLOWED } from "./thresholds.js";
 
 const TABLE_SIZE = 4096;
@@ -40,7 +41,10 @@ interface Pattern {
   readonly role: number;
   /** Rights as the event shows them, in the role's bits; undefined where it shows none. */
   readonly rights: number | undefined;
+  /** The event's letters, where it has them: those of write, execute and user. */
+  readonly letters: number | undefined;
   readonly gfn: number;
+  readonly owner: Pages | undefined;
   readonly evidence: Evidence;
 }
 
@@ -59,25 +63,22 @@ export interface SpteEra {
 export class SpteDetector implements ModelListener {
   readonly #patterns = new Map<number, Pattern>();
   readonly #tables = new Map<number, Page>();
-  readonly #model: () => Model;
   unfollowed = 0;
 
-  constructor(model: () => Model) {
-    this.#model = model;
-  }
-
   onEvent(thread: Thread, record: EventRecord): void {
+    const { pages } = thread;
     if (record.kind === Kind.kvm_mmu_set_spte) {
       const rights =
         (record.low[Slot.w] === 1 || (record.low[Slot.spte]! & WRITABLE) !== 0 ? WRITE : 0) |
         (record.low[Slot.x] === 1 ? EXECUTE : 0) |
         (record.low[Slot.u] === 1 ? USER : 0);
-      this.#collect(record, Slot.spte, this.#owner(thread, record), rights);
+      const owner = this.#owner(thread, record);
+      if (record.counted) this.#collect(pages, record, Slot.spte, owner, rights);
     } else if (record.kind === Kind.kvm_tdp_mmu_spte_changed) {
       const low = record.low[Slot.new_spte]!;
       // Nothing of an entry that stands for nothing.
-      if (low === 0) return;
-      this.#collect(record, Slot.new_spte, this.#tdpOwner(record), undefined);
+      if (low === 0 || !record.counted) return;
+      this.#collect(pages, record, Slot.new_spte, this.#tdpOwner(pages, record), undefined);
     }
   }
 
@@ -86,19 +87,25 @@ export class SpteDetector implements ModelListener {
     this.#tables.clear();
   }
 
-  #collect(record: EventRecord, slot: number, owner: number, rights: number | undefined): void {
+  #collect(
+    pages: Pages | undefined,
+    record: EventRecord,
+    slot: number,
+    owner: number,
+    rights: number | undefined,
+  ): void {
     const low = record.low[slot]!;
     const high = record.high[slot]!;
     const level = record.low[Slot.level]!;
     const misaligned = (low & HUGE) !== 0 && (low & (ALIGNMENT[level] ?? 0)) !== 0 ? 1 : 0;
     const bits = Math.floor(high / HIGH_PART) * LOW_PART + (low % LOW_PART);
+    const letters = rights === undefined || record.has[Slot.w] !== 1 ? undefined : lettersOf(record);
     const key =
-      (((owner + 1) * 16 + (level % 8) * 2 + misaligned) * LOW_PART * LOW_PART + bits) * 2 +
-      (rights === undefined ? 1 : 0);
+      (((owner + 1) * 16 + (level % 8) * 2 + misaligned) * LOW_PART * LOW_PART + bits) * KINDS_OF_LETTERS +
+      (rights === undefined ? NO_RIGHTS : (letters ?? NO_LETTERS));
     const known = this.#patterns.get(key);
     if (known !== undefined) {
-      known.evidence.count++;
-      known.evidence.until = record.time;
+      known.evidence.again(record);
       return;
     }
     if (this.#patterns.size >= FOLLOWED) {
@@ -112,7 +119,9 @@ export class SpteDetector implements ModelListener {
       level,
       role: owner,
       rights,
+      letters,
       gfn: record.number(Slot.gfn),
+      owner: pages,
       evidence,
     });
   }
@@ -131,7 +140,10 @@ export class SpteDetector implements ModelListener {
     }
     const known = this.#tables.get(table);
     // Where no page of the level shadows anything, the entry is in a direct one.
-    if (known === undefined) return thread.nested || this.#shadows(level) ? NO_ROLE : this.#tdpOwner(record);
+    if (known === undefined) {
+      const { pages } = thread;
+      return thread.nested || shadows(pages, level) ? NO_ROLE : this.#tdpOwner(pages, record);
+    }
     if (known.table !== table || known.level !== level || known.live !== 1 || !holds(known, record.number(Slot.gfn))) {
       if (known.table !== table) this.#tables.delete(table);
       return NO_ROLE;
@@ -139,42 +151,62 @@ export class SpteDetector implements ModelListener {
     return known.role;
   }
 
-  #shadows(level: number): boolean {
-    const roles = this.#model().pages.rolesOf(level);
-    return roles.some((role) => (role & DIRECT) === 0);
-  }
-
   /** The role of the only page of the TDP MMU that can hold the entry. */
-  #tdpOwner(record: EventRecord): number {
+  #tdpOwner(pages: Pages | undefined, record: EventRecord): number {
     const level = record.low[Slot.level]!;
     const span = FRAMES ** level;
     const gfn = record.number(Slot.gfn);
-    const base = gfn - (gfn % span);
-    const { pages } = this.#model();
-    return pages.onlyDirect(base, level)?.role ?? NO_ROLE;
+    return pages?.onlyDirect(gfn - (gfn % span), level)?.role ?? NO_ROLE;
   }
 
-  findings(era: SpteEra, form: RoleForm): Finding[] {
-    const found: Finding[] = [];
+  findings(era: SpteEra, form: RoleForm): Found[] {
+    // The TDP MMU tells of one entry twice: that it was set, and that it was changed.
+    const wrong = new Map<string, { readonly pattern: Pattern; readonly why: string[] }>();
     for (const pattern of this.#patterns.values()) {
       const why = problems(pattern, era);
       if (why.length === 0) continue;
-      const { spte, role, gfn, level, evidence } = pattern;
+      const key = `${pattern.spte} ${pattern.gfn} ${pattern.level}`;
+      const known = wrong.get(key);
+      if (known === undefined) wrong.set(key, { pattern, why });
+      else {
+        known.why.push(...why.filter((one) => !known.why.includes(one)));
+        known.pattern.evidence.lines.push(...pattern.evidence.lines.slice(0, 1));
+        known.pattern.evidence.count = Math.max(known.pattern.evidence.count, pattern.evidence.count);
+      }
+    }
+    return [...wrong.values()].map(({ pattern: { spte, role, gfn, level, owner, evidence }, why }) => {
       const of = role === NO_ROLE ? `of level ${level}` : `in a page ${roleText(role, form)}`;
-      found.push({
+      return {
         code: "spte-contradicts-role",
         message: `SPTE ${spte.toString(16)} of gfn ${gfn.toString(16)} ${of}: ${why.join("; ")}`,
         details: [],
         count: evidence.count,
+        owner,
         gfn,
         ...(role !== NO_ROLE && { role: roleText(role, form) }),
         since: evidence.since,
         until: evidence.until,
         evidence: evidence.lines,
-      });
-    }
-    return found;
+      };
+    });
   }
+}
+
+/** Whether pages of that level shadow a guest's tables. */
+function shadows(pages: Pages | undefined, level: number): boolean {
+  return pages?.rolesOf(level).some((role) => (role & DIRECT) === 0) ?? false;
+}
+
+/** Letters of an event as a number, and what stands for none, and for an event that says nothing of rights. */
+const LETTER_W = 1;
+const LETTER_X = 2;
+const LETTER_U = 4;
+const NO_LETTERS = 8;
+const NO_RIGHTS = 9;
+const KINDS_OF_LETTERS = 16;
+
+function lettersOf({ low }: EventRecord): number {
+  return (low[Slot.w] === 1 ? LETTER_W : 0) | (low[Slot.x] === 1 ? LETTER_X : 0) | (low[Slot.u] === 1 ? LETTER_U : 0);
 }
 
 const FRAMES = 512;
@@ -188,13 +220,15 @@ function holds(page: Page, gfn: number): boolean {
 }
 
 /** What is wrong with an entry, in every layout that the trace's kernel can have. */
-function problems({ spte, level, role, rights }: Pattern, { layouts, format, physBits, adKnown }: SpteEra): string[] {
+function problems(pattern: Pattern, { layouts, format, physBits, adKnown }: SpteEra): string[] {
+  const { spte, level, role, rights } = pattern;
   const broken =
     format === undefined
       ? []
       : commonProblems(
           layouts.map((layout) => judged(spte, level, adKnown ? role : NO_ROLE, layout, format, physBits)),
         );
+  if (rights !== undefined) broken.push(...ofSetEntry(pattern, format));
   if (role === NO_ROLE || rights === undefined) return broken;
   const user = (rights & USER) !== 0;
   if (rights & EXECUTE && (role & EXECUTE) === 0) broken.push("executable, which the role does not allow");
@@ -203,6 +237,47 @@ function problems({ spte, level, role, rights }: Pattern, { layouts, format, phy
   // With CR0.WP clear the supervisor writes through read-only tables, by entries that the user cannot use.
   if (rights & WRITE && user && (role & WRITE) === 0) broken.push("writable, which the role does not allow");
   return broken;
+}
+
+/** kvm_mmu_set_spte is traced for entries that map memory, with letters made of the entry's bits (mmutrace.h). */
+function ofSetEntry({ spte, level, letters }: Pattern, format: SpteFormat | undefined): string[] {
+  const broken: string[] = [];
+  const bits = Number(spte & LOW_BITS);
+  if (level > 1 && (bits & PRESENT_RIGHTS) !== 0 && (bits & HUGE) === 0)
+    broken.push(`maps memory at level ${level} without PS: the processor takes it for a table`);
+  if (letters === undefined) return broken;
+  const differs = (letter: number, name: string, set: boolean) => {
+    if (((letters & letter) !== 0) === set) return;
+    broken.push(`the event's letters ${set ? "lack" : "have"} ${name}, which the entry ${set ? "has" : "has not"}`);
+  };
+  differs(LETTER_W, "w", (bits & WRITABLE) !== 0);
+  if (format === "ept" && (bits & EXECUTE_USER) === 0) differs(LETTER_X, "x", (bits & EPT_EXECUTE) !== 0);
+  if (format === "npt" || format === "shadow") {
+    differs(LETTER_X, "x", (spte & NO_EXECUTE) === 0n);
+    differs(LETTER_U, "u", (bits & LEGACY_USER) !== 0);
+  }
+  return broken;
+}
+
+const LOW_BITS = 0xfffn;
+const LEGACY_USER = Number(bitOf(SPTE_LEGACY, "US"));
+const NO_EXECUTE = bitOf(SPTE_LEGACY, "NX");
+const LEGACY_PRESENT = bitOf(SPTE_LEGACY, "P");
+const EPT_READ = bitOf(SPTE_EPT, "R");
+const EPT_EXECUTE = Number(bitOf(SPTE_EPT, "X"));
+/** A right of its own from 7.2 on. */
+const EXECUTE_USER = 2 ** 10;
+/** Present in every era: a table or a page has one of the low three bits. */
+const PRESENT_RIGHTS = 7;
+/** What marks MMIO in legacy entries of hosts that have it reserved (kvm_mmu_reset_all_pte_masks). */
+const MMIO_BIT = bitOf(SPTE_LEGACY, "MMIO_RSVD");
+
+/** The processor sees an entry where is_shadow_present_pte, from 5.13 on a bit of its own, does not. */
+function isPresentToProcessorAlone(spte: bigint, layout: SpteLayout, format: SpteFormat): boolean {
+  const bit = presentBit(layout);
+  if (bit === 0n || (spte & bit) !== 0n) return false;
+  // An MMIO entry of EPT is writable and not readable.
+  return format === "ept" ? (spte & EPT_READ) !== 0n : (spte & LEGACY_PRESENT) !== 0n && (spte & MMIO_BIT) === 0n;
 }
 
 function judged(
@@ -215,6 +290,7 @@ function judged(
 ): string[] {
   const options = { physBits, layout };
   const masks = format === "ept" ? eptMasks(options) : legacyMasks(options);
+  if (isPresentToProcessorAlone(spte, layout, format)) return ["present to the processor, without the MMU-present bit"];
   if (spte === layout.empty || spte === layout.marker?.value || !isPresentIn(layout, spte, masks)) return [];
   const reserved =
     format === "ept"

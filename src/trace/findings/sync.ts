@@ -5,10 +5,10 @@
  */
 import type { EventRecord } from "../events/record.js";
 import { contextOf, differingFields, type RoleForm, roleText } from "../events/role.js";
-import type { Model, ModelListener } from "../model/model.js";
+import type { ModelListener } from "../model/model.js";
 import type { Page } from "../model/pages.js";
 import type { Thread } from "../model/thread.js";
-import { Evidence, type Finding } from "./finding.js";
+import { Evidence, type Found } from "./finding.js";
 import { FOLLOWED } from "./thresholds.js";
 
 interface Strange {
@@ -24,13 +24,9 @@ const DIRECT_PAGE = -1;
 
 export class SyncDetector implements ModelListener {
   readonly #strange = new Map<Page, Strange>();
-  readonly #model: () => Model;
-
-  constructor(model: () => Model) {
-    this.#model = model;
-  }
 
   onSync(thread: Thread, page: Page, record: EventRecord): void {
+    if (!record.counted) return;
     const context = this.#expected(thread, page);
     if (context === undefined && !page.direct) return;
     let strange = this.#strange.get(page);
@@ -47,9 +43,11 @@ export class SyncDetector implements ModelListener {
     if (page.direct) return undefined;
     const own = contextOf(page.role);
     if (thread.context !== -1) return thread.context === own ? undefined : thread.context;
-    // Nothing was got in this exit: a page that was never made, while another of the frame is out of sync,
+    // Nothing was got in this exit: all that is synced is below the root that the vCPU has,
+    if (thread.rootContext !== -1 && !thread.nested) return thread.rootContext === own ? undefined : thread.rootContext;
+    // or that is not known. Then a page that was never made, while another of the frame is out of sync,
     if (page.made === 0 && page.found === 0 && page.unsyncs === 0) {
-      const other = this.#model().pages.otherUnsync(page);
+      const other = page.owner.otherUnsync(page);
       if (other !== undefined && contextOf(other.role) !== own) return contextOf(other.role);
       return undefined;
     }
@@ -58,19 +56,23 @@ export class SyncDetector implements ModelListener {
     return page.before || any === undefined || thread.contexts.has(own) ? undefined : any;
   }
 
-  findings(form: RoleForm): Finding[] {
+  findings(form: RoleForm): Found[] {
     return [...this.#strange.values()].map(({ page, context, vcpu, evidence }) => {
       const fields = context === DIRECT_PAGE ? ["direct"] : differingFields(contextOf(page.role), context, form);
       const why =
         context === DIRECT_PAGE
           ? "a direct page shadows nothing that it could be synced with"
-          : `the vCPU got pages of another context in the same exit: ${fields.join(", ")}`;
+          : `the vCPU's pages are of another context: ${fields.join(", ")} (this page's value first)`;
       return {
         code: "sync-other-role" as const,
         message: `gfn ${page.gfn.toString(16)} (${roleText(page.role, form)}) was synced in another role's context`,
-        details: [why, "kernels until 5.10 sync every page of the frame when they look for one of it"],
+        details: [
+          why,
+          "kernels until 5.10 sync every page of the frame when they look for one of it; in later ones look at who calls kvm_sync_page: its role check is missing or wrong",
+        ],
         count: evidence.count,
         ...(vcpu !== -1 && { vcpu }),
+        owner: page.owner,
         gfn: page.gfn,
         role: roleText(page.role, form),
         fields,

@@ -3,6 +3,7 @@ import { CodecError } from "../../dump/codec/codec.js";
 import { gunzipStream } from "../../dump/packed/gunzip-stream.js";
 import { packingOf } from "../../dump/packed/packing.js";
 import { TraceError } from "../error.js";
+import { Kept, salvaged } from "./salvage.js";
 
 /** Bytes that can be read anywhere; a file, say. */
 export interface RandomAccess {
@@ -21,6 +22,8 @@ const DAT_MAGIC = Uint8Array.of(0x17, 0x08, 0x44, ...new TextEncoder().encode("t
 /** Traces shrink to a twentieth: more than these many bytes, and this multiple of the compressed ones, keep a reader busy. */
 const LEAST_INFLATED = 2 ** 27;
 const INFLATED_RATIO = 256;
+/** Of compressed data so many bytes are kept while they are read: what is good of damaged ones is inflated again. */
+const MOST_KEPT_PACKED = 2 ** 26;
 /** A trace.dat file that can only be read from front to back is kept whole, up to so many bytes. */
 const MOST_KEPT = 2 ** 28;
 
@@ -47,6 +50,11 @@ export async function openTrace(input: TraceInput, name: string, reading: Readin
     if (!isDat(unpacked.head)) return { kind: "text", chunks: unpacked.all, packed: true };
     return { kind: "dat", file: await kept(unpacked.all, name), packed: true };
   }
+  if ((source.head[0] === 0xff && source.head[1] === 0xfe) || (source.head[0] === 0xfe && source.head[1] === 0xff))
+    throw new TraceError(
+      name,
+      "expected text of ASCII or UTF-8, found UTF-16: convert it first (iconv -f utf-16 -t utf-8)",
+    );
   const other = packingOf(source.head);
   if (other !== undefined)
     throw new TraceError(
@@ -138,15 +146,18 @@ async function* inflated(
 ): AsyncGenerator<Uint8Array> {
   let packed = 0;
   let size = 0;
+  let broken = false;
+  const compressed = new Kept(MOST_KEPT_PACKED);
   const counting = (async function* () {
     for await (const chunk of chunks) {
       packed += chunk.length;
+      compressed.add(chunk);
       yield chunk;
     }
   })();
   try {
     for await (const piece of gunzipStream(counting, (truncated) => {
-      if (truncated) reading.brokeOff();
+      broken = truncated;
     })) {
       size += piece.length;
       if (size > Math.max(LEAST_INFLATED, INFLATED_RATIO * packed)) {
@@ -159,9 +170,13 @@ async function* inflated(
     }
   } catch (error) {
     if (!(error instanceof CodecError)) throw error;
-    // What was inflated before is read all the same.
-    reading.brokeOff();
+    broken = true;
   }
+  if (!broken) return;
+  // What is good is read all the same.
+  reading.brokeOff();
+  const bytes = compressed.bytes;
+  if (bytes !== undefined) yield* salvaged(bytes, size);
 }
 
 async function kept(chunks: AsyncIterable<Uint8Array>, name: string): Promise<RandomAccess> {

@@ -9,10 +9,22 @@ const FRAMES_SHIFT = 9;
 /** Pages of a role that are looked at to find the only one left. */
 const MOST_LOOKED = 64;
 
+/** A page that a thread got before it was known whose the thread is. */
+export interface EarlyPage {
+  readonly gfn: number;
+  readonly role: number;
+  readonly created: boolean;
+  readonly page: Page | undefined;
+}
+
 export class Page {
   readonly gfn: number;
   /** See events/role.ts; without `invalid`. */
   readonly role: number;
+  /** The pages of the virtual machine that it is one of. */
+  owner: Pages;
+  /** The thread that alone has had to do with it, by its number; undefined where several have. */
+  by: number | undefined;
   /** How many there are now: several where their roles differ in what a trace does not show. */
   live = 0;
   /** Of those, how many are out of sync with the guest's table. */
@@ -39,9 +51,10 @@ export class Page {
   /** Distinct role words. */
   readonly words: number[] = [];
 
-  constructor(gfn: number, role: number) {
+  constructor(gfn: number, role: number, owner: Pages) {
     this.gfn = gfn;
     this.role = role;
+    this.owner = owner;
   }
 
   get level(): number {
@@ -62,21 +75,26 @@ export class Page {
   }
 }
 
+/** What all machines have together. */
+export class PageBudget {
+  /** Pages that are followed. */
+  size = 0;
+  /** Events of pages beyond `MOST_PAGES`. */
+  untracked = 0;
+  /** Events without a frame number, that could be of several pages. */
+  unframed = 0;
+}
+
+/** The pages of one virtual machine. */
 export class Pages {
   readonly #byRole = new Map<number, Map<number, Page>>();
   readonly #byLevel: number[][] = [];
-  #size = 0;
-  /** Events of pages beyond `MOST_PAGES`. */
-  untracked = 0;
-  /** Zaps of pages that the trace had not shown before. */
-  zappedUnseen = 0;
-  /** Events without a frame number, that could be of several pages. */
-  unframed = 0;
+  readonly #budget: PageBudget;
   /** Zap-alls so far. */
   epoch = 0;
 
-  get size(): number {
-    return this.#size;
+  constructor(budget: PageBudget) {
+    this.#budget = budget;
   }
 
   /** The page of that frame and role, which is made known; undefined where there are too many. */
@@ -85,20 +103,43 @@ export class Pages {
     let byGfn = this.#byRole.get(own);
     const known = byGfn?.get(gfn);
     if (known !== undefined) return known;
-    if (this.#size >= MOST_PAGES) {
-      this.untracked++;
+    if (this.#budget.size >= MOST_PAGES) {
+      this.#budget.untracked++;
       return undefined;
     }
-    if (byGfn === undefined) {
-      byGfn = new Map();
-      this.#byRole.set(own, byGfn);
-      this.#byLevel[levelOf(own)] ??= [];
-      this.#byLevel[levelOf(own)]!.push(own);
-    }
-    const added = new Page(gfn, own);
+    byGfn ??= this.#addRole(own);
+    const added = new Page(gfn, own, this);
     byGfn.set(gfn, added);
-    this.#size++;
+    this.#budget.size++;
     return added;
+  }
+
+  #addRole(own: number): Map<number, Page> {
+    const byGfn = new Map<number, Page>();
+    this.#byRole.set(own, byGfn);
+    this.#byLevel[levelOf(own)] ??= [];
+    this.#byLevel[levelOf(own)]!.push(own);
+    return byGfn;
+  }
+
+  /** Takes a page of another machine; false where there is one of its frame and role. */
+  adopt(page: Page): boolean {
+    const byGfn = this.#byRole.get(page.role) ?? this.#addRole(page.role);
+    if (byGfn.has(page.gfn)) return false;
+    byGfn.set(page.gfn, page);
+    page.owner.drop(page);
+    page.owner = this;
+    return true;
+  }
+
+  /** Another machine has it now. */
+  drop({ gfn, role }: Page): void {
+    this.#byRole.get(role)?.delete(gfn);
+  }
+
+  /** The pages that one thread alone has had to do with. */
+  of(thread: number): Page[] {
+    return [...this.all()].filter(({ by }) => by === thread);
   }
 
   /** The page of that frame and role, if the trace has shown it. */
@@ -118,7 +159,7 @@ export class Pages {
       }
       found = page;
     }
-    if (found === undefined) this.unframed++;
+    if (found === undefined) this.#budget.unframed++;
     return found;
   }
 
@@ -173,6 +214,14 @@ export class Pages {
     page.unsync = unsync ? 1 : 0;
   }
 
+  /** A kvm_mmu_get_page was another machine's. */
+  ungot(page: Page, created: boolean): void {
+    if (created) page.made--;
+    else page.found--;
+    page.live = Math.max(0, page.live - 1);
+    page.unsync = Math.min(page.unsync, page.live);
+  }
+
   /** kvm_mmu_prepare_zap_page. */
   zap(page: Page, role: number, unsync: boolean): void {
     // A root that was in use when it was zapped is zapped again when the last vCPU leaves it.
@@ -181,7 +230,6 @@ export class Pages {
     if (unsync) page.syncOwed++;
     if (page.live === 0) {
       page.before = true;
-      this.zappedUnseen++;
       return;
     }
     page.live--;

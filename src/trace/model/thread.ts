@@ -1,5 +1,5 @@
 /** What a thread that runs a vCPU is about: between an exit and the next entry, and within a page fault. */
-import type { Page } from "./pages.js";
+import type { EarlyPage, Page, Pages } from "./pages.js";
 
 /** What became of a page fault, as far as the events until the next entry say. */
 export const OUTCOMES = [
@@ -84,6 +84,16 @@ export class Fault {
 }
 
 export class Thread {
+  /** Below 0: a processor stands for it, because the trace does not say threads. */
+  readonly pid: number;
+  /** The process; -1 where the trace does not say. */
+  process = -1;
+  /** Those of the virtual machine whose vCPU it runs, as far as that is known. */
+  pages: Pages | undefined;
+  /** It is known whose: its vCPU's number or its process told. */
+  settled = false;
+  /** Pages that it got before. */
+  readonly early: EarlyPage[] = [];
   /** -1 where no event of it named one. */
   vcpu = -1;
   readonly fault = new Fault();
@@ -99,6 +109,23 @@ export class Thread {
   context = -1;
   /** Those of all shadow pages that it got: a handful, of a few bits. */
   readonly contexts = new Set<number>();
+  /** That of the root that L1 runs on, -1 where it is not known or not a shadow page. */
+  rootContext = -1;
+  /** What it was before an exit that may be for another mode. */
+  contextBefore = -1;
   /** Why the guest was left last: see `ExitReason`. */
   reason = 0;
+  /** The exit may be for what makes KVM give up its roots; it did where a root is got before the next entry. */
+  mayReset = false;
+
+  constructor(pid: number) {
+    this.pid = pid;
+  }
+
+  /** `vCPU 0 (thread 4711)`. */
+  get name(): string {
+    const thread = this.pid < 0 ? "" : `thread ${this.pid}`;
+    if (this.vcpu === -1) return thread === "" ? "an unknown vCPU" : thread;
+    return thread === "" ? `vCPU ${this.vcpu}` : `vCPU ${this.vcpu} (${thread})`;
+  }
 }

@@ -3,7 +3,7 @@
  *
  *     <comm>-<pid>  (<tgid>) [<cpu>] <flags> <seconds>: <event>: ...        tracing/trace; tgid and flags by its options
  *     <comm>-<pid>  [<cpu>] <seconds>: <event>:        ...                  trace-cmd report
- *     <comm>  <pid> [<cpu>] <seconds>:    <system>:<event>: ...             perf script
+ *     <comm>  <pid> [<cpu>] <seconds>:    <system>:<event>: ...             perf script; or <pid>/<tid>
  *
  * A command's name may have any characters in it, so the processor is looked for: digits in brackets with a time behind them.
  */
@@ -18,6 +18,7 @@ const OPEN = "[".charCodeAt(0);
 const CLOSE = "]".charCodeAt(0);
 const PAREN = ")".charCodeAt(0);
 const PAREN_OPEN = "(".charCodeAt(0);
+const SLASH = "/".charCodeAt(0);
 /** Commands have 15 characters, but a guest's name may stand before them (trace-cmd report of several files). */
 const FURTHEST = 256;
 /** Names of events are far shorter. */
@@ -33,6 +34,8 @@ const isBlank = (byte: number | undefined): boolean => byte === SPACE || byte ==
 /** The parts of a line; those of the line that was parsed last. */
 export class LineHeader {
   pid = -1;
+  /** The process of the thread, where the line has it: `(tgid)`, or perf's `pid/tid`. */
+  process = -1;
   cpu = -1;
   time = 0;
   /** Where the event's name lies, without its system, and a hash of it. */
@@ -54,10 +57,26 @@ export class LineHeader {
       while (end < limit && isDigit(bytes[end])) cpu = cpu * 10 + bytes[end++]! - DIGIT_0;
       if (bytes[end] !== CLOSE || !this.#rest(bytes, end + 1, to)) continue;
       this.cpu = cpu;
-      this.pid = pidBefore(bytes, from, at);
+      this.#threadBefore(bytes, from, at);
       return true;
     }
     return false;
+  }
+
+  /** What ends before a processor: the thread, and perhaps its process behind or before it. */
+  #threadBefore(bytes: Uint8Array, from: number, to: number): void {
+    this.process = -1;
+    let at = to - 1;
+    while (at >= from && isBlank(bytes[at])) at--;
+    if (bytes[at] === PAREN) {
+      this.process = numberBefore(bytes, from, at - 1);
+      while (at >= from && bytes[at] !== PAREN_OPEN) at--;
+      at--;
+      while (at >= from && isBlank(bytes[at])) at--;
+    }
+    this.pid = numberBefore(bytes, from, at);
+    while (at >= from && isDigit(bytes[at])) at--;
+    if (bytes[at] === SLASH && this.pid !== -1) this.process = numberBefore(bytes, from, at - 1);
   }
 
   /** From behind the processor: flags perhaps, the time, and the name. */
@@ -126,21 +145,14 @@ export function nameHash(name: string): number {
   return hash;
 }
 
-/** The digits that end before a processor: the thread, but not a `(tgid)` behind it. */
-function pidBefore(bytes: Uint8Array, from: number, to: number): number {
-  let at = to - 1;
-  while (at >= from && isBlank(bytes[at])) at--;
-  if (bytes[at] === PAREN) {
-    while (at >= from && bytes[at] !== PAREN_OPEN) at--;
-    at--;
-    while (at >= from && isBlank(bytes[at])) at--;
-  }
-  let pid = 0;
+/** The number whose last digit is at `last`; -1 where there is none. */
+function numberBefore(bytes: Uint8Array, from: number, last: number): number {
+  let number = 0;
   let scale = 1;
-  const end = at;
+  let at = last;
   while (at >= from && isDigit(bytes[at])) {
-    pid += (bytes[at--]! - DIGIT_0) * scale;
+    number += (bytes[at--]! - DIGIT_0) * scale;
     scale *= 10;
   }
-  return at === end ? -1 : pid;
+  return at === last ? -1 : number;
 }

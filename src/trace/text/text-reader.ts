@@ -89,8 +89,9 @@ export class TextReader {
     this.#names.set(nameHash(name), { kind, name, events: 0 });
   }
 
-  #line(bytes: Uint8Array, from: number, to: number): void {
+  #line(bytes: Uint8Array, start: number, to: number): void {
     const header = this.#header;
+    const from = this.#splitter.lines === 1 && isMarked(bytes, start) ? start + BYTE_ORDER_MARK.length : start;
     if (!header.parse(bytes, from, to)) {
       const { lostPlaces } = this.notices;
       this.notices.take(bytes, from, to, this.#splitter.lines);
@@ -118,6 +119,7 @@ export class TextReader {
     record.time = header.time;
     record.cpu = header.cpu;
     record.pid = header.pid;
+    record.process = header.process;
     this.hasSystems = header.hasSystem;
     this.events++;
     this.#bytes = bytes;
@@ -137,6 +139,11 @@ export class TextReader {
     return added;
   }
 }
+
+/** What editors write before UTF-8. */
+const BYTE_ORDER_MARK = [0xef, 0xbb, 0xbf];
+const isMarked = (bytes: Uint8Array, at: number): boolean =>
+  BYTE_ORDER_MARK.every((byte, index) => bytes[at + index] === byte);
 
 function isText(bytes: Uint8Array, from: number, to: number, text: string): boolean {
   if (to - from !== text.length) return false;

@@ -1,5 +1,13 @@
 /** Traces line by line: what a test plants, as tracing/trace prints it. */
 
+export interface ScriptThread {
+  readonly thread: number;
+  readonly cpu?: number;
+  /** The process, where the option record-tgid is set. */
+  readonly process?: number;
+  readonly command?: string;
+}
+
 export class TraceScript {
   readonly #lines: string[] = [];
   #time = 100_000_000;
@@ -12,10 +20,16 @@ export class TraceScript {
 
   /** Events of one vCPU's thread, 10 us apart. */
   on(vcpu: number, ...bodies: readonly string[]): this {
+    return this.by({ thread: 4000 + vcpu, cpu: vcpu, command: `CPU ${vcpu}/KVM` }, ...bodies);
+  }
+
+  /** The same of any thread. */
+  by({ thread, cpu = 0, process, command = "CPU 0/KVM" }: ScriptThread, ...bodies: readonly string[]): this {
+    const group = process === undefined ? "" : ` (${process})`;
     for (const body of bodies) {
       this.#time += 10;
       const time = `${Math.floor(this.#time / 1e6)}.${String(this.#time % 1e6).padStart(6, "0")}`;
-      this.#lines.push(`       CPU ${vcpu}/KVM-${4000 + vcpu}    [00${vcpu}] d..1.   ${time}: ${body}`);
+      this.#lines.push(`       ${command}-${thread}${group}    [00${cpu}] d..1.   ${time}: ${body}`);
     }
     return this;
   }
@@ -32,8 +46,8 @@ export class TraceScript {
 
 /** Bodies of events, as Linux 6.1 prints them. */
 export const entry = (vcpu = 0): string => `kvm_entry: vcpu ${vcpu}, rip 0x1000`;
-export const exit = (reason = "npf", vcpu = 0): string =>
-  `kvm_exit: vcpu ${vcpu} reason ${reason} rip 0x1000 info1 0x0000000000000000 info2 0x0000000000000000 intr_info 0x00000000 error_code 0x00000000`;
+export const exit = (reason = "npf", vcpu = 0, info1 = 0): string =>
+  `kvm_exit: vcpu ${vcpu} reason ${reason} rip 0x1000 info1 0x${info1.toString(16).padStart(16, "0")} info2 0x0000000000000000 intr_info 0x00000000 error_code 0x00000000`;
 export const fault = (address: bigint | number, error = 0x100000006, vcpu = 0): string =>
   `kvm_page_fault: vcpu ${vcpu} rip 0x1000 address 0x${address.toString(16).padStart(16, "0")} error_code 0x${error.toString(16)}`;
 
