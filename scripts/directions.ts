@@ -354,8 +354,12 @@ export const PLACES: readonly Place[] = [
   { place: "test/browser/site", mayImport: ["src/*"] },
   {
     place: "test/cli",
-    mayImport: ["src/*", "test", "test/dump/*", "test/dump/builders.ts", "test/mmu/machines", "test/trace/writers"],
+    mayImport: [
+      ...["src/*", "test", "test/cli/run-main.ts", "test/dump/*", "test/dump/builders.ts", "test/mmu/machines"],
+      "test/trace/writers",
+    ],
   },
+  { place: "test/cli/run-main.ts", mayImport: ["src/*"] },
   { place: "test/conform", mayImport: ["src/*", "test"] },
   { place: "test/core", mayImport: ["src/*", "scripts/generate", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test", "bench/boot"] },
@@ -365,7 +369,10 @@ export const PLACES: readonly Place[] = [
   { place: "test/explain", mayImport: ["src/*"] },
   { place: "test/decode", mayImport: ["src/*"] },
   { place: "test/maps", mayImport: ["src/*", "test/dump/builders.ts"] },
-  { place: "test/inspector", mayImport: ["src/*", "test", "test/package", "web/*"] },
+  {
+    place: "test/inspector",
+    mayImport: ["src/*", "test", "test/package", "test/cli/run-main.ts", "test/dump/builders.ts", "web/*"],
+  },
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {
     place: "test/mmu/machines",
