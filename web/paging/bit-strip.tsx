@@ -12,6 +12,8 @@ export interface StripField {
   readonly meaning: string;
   /** What the value is called, where values have names. */
   readonly text?: string | undefined;
+  /** The value as it is shown. Default: in hexadecimal. */
+  readonly shown?: string | undefined;
 }
 
 interface BitStripProps {
@@ -46,7 +48,7 @@ export function BitStrip({ label, fields, onFlip }: BitStripProps) {
           >
             <small>{placeOf(field)}</small>
             <b>{field.name}</b>
-            <code>{field.value.toString(16)}</code>
+            <code>{field.shown ?? field.value.toString(16)}</code>
           </button>
         ))}
       </div>
@@ -54,7 +56,7 @@ export function BitStrip({ label, fields, onFlip }: BitStripProps) {
         {current === undefined
           ? "Choose a field for its meaning."
           : `${current.name || "bit"} (bit${current.width === 1 ? "" : "s"} ${placeOf(current)}) = ${
-              current.width === 1 ? current.value : `0x${current.value.toString(16)}`
+              current.shown ?? (current.width === 1 ? current.value : `0x${current.value.toString(16)}`)
             }: ${current.meaning}${current.text === undefined ? "" : ` – ${current.text}`}`}
       </p>
     </div>

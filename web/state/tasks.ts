@@ -1,6 +1,5 @@
 /** Long work that a worker does: shown with its progress, and cancelled. */
 import { signal } from "@preact/signals";
-import { proxy } from "comlink";
 
 export interface TaskState {
   readonly id: number;
@@ -42,7 +41,7 @@ export async function runTask<T>(
   };
   change(id, { id, label, done: undefined, cancel });
   try {
-    return await run({ id, onProgress: proxy(onProgress) });
+    return await run({ id, onProgress });
   } finally {
     change(id, undefined);
   }

@@ -144,8 +144,10 @@ export type AccessKind = (typeof ACCESS_KINDS)[number];
 /** The second stage of a nested guest. */
 export interface SecondStage {
   readonly kind: "ept" | "npt";
-  /** EPTP or nCR3. */
+  /** EPTP or nCR3. An EPTP without flags is taken as one of 4 levels and write-back tables. */
   readonly root: bigint;
+  /** The nested guest's CR3, an address of its own memory. */
+  readonly cr3: bigint;
 }
 
 export interface WalkQuestion {

@@ -1,6 +1,6 @@
 /** Walks of a space, explained; pages by their virtual addresses. */
 import { Access, type AddressSpace } from "x86-paging";
-import { bitOf, CR4 } from "x86-paging/abi";
+import { bitOf, CR4, EPTP, placed } from "x86-paging/abi";
 import { explain } from "x86-paging/explain";
 import { pagingModeOf, ScanRights } from "x86-paging/maps";
 import type { RunningTask } from "../tasks.js";
@@ -47,7 +47,7 @@ async function withSpace<T>(
   try {
     const walked = await opened.read(task, () =>
       engine().createAddressSpace(opened.memory, {
-        ...{ cr0, cr3, cr4, efer, maxPhysAddr, lenient: !strict },
+        ...{ cr0, cr3: second?.cr3 ?? cr3, cr4, efer, maxPhysAddr, lenient: !strict },
         ...(host === undefined ? { encryptionMask } : { secondStage: host }),
         ...(pkru === undefined ? {} : { pkru }),
         ...(pkrs === undefined ? {} : { pkrs }),
@@ -68,10 +68,15 @@ function secondStage(
   { kind, root }: SecondStage,
   { cr0, cr4, efer, maxPhysAddr }: Space["registers"],
 ): AddressSpace {
-  if (kind === "ept") return engine().createEpt(memory, { eptp: root, maxPhysAddr });
+  if (kind === "ept") return engine().createEpt(memory, { eptp: withFlags(root), maxPhysAddr });
   // Nested tables have the host's format; a host without paging has none.
   const usual = pagingModeOf({ cr0, cr4, efer }) === "none" ? {} : { cr4, efer };
   return engine().createNpt(memory, { ncr3: root, maxPhysAddr, ...usual });
+}
+
+function withFlags(eptp: bigint): bigint {
+  if ((eptp & (PAGE - 1n)) !== 0n) return eptp;
+  return eptp | placed(EPTP, "WALK_LENGTH", 3n) | placed(EPTP, "MEMTYPE", 6n);
 }
 
 /** The page that has this address. */
