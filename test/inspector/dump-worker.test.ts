@@ -329,7 +329,7 @@ describe("a second stage", () => {
     const { worker, space } = await opened(dumpWith(tables));
     const { explanation, secondMode } = await worker.walk(space.id, {
       ...{ address: 0x5010n, access: "read", user: true, ac: false, strict: false },
-      second: { kind: "ept", root: 0x6000n | 0x1en },
+      second: { kind: "ept", root: 0x6000n, cr3: 0x1000n },
     });
     expect(secondMode).toBe("ept4");
     expect(explanation.walk.result).toMatchObject({ ok: true, pa: 0x5010n });

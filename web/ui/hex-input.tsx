@@ -1,5 +1,5 @@
 /** A field for a hexadecimal number: what is no number is said beside it, and changes nothing. */
-import { useEffect, useId, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 
 /** Digits without 0x; blanks, `_` and `` ` `` between them count for nothing. Throws a RangeError for what is none. */
 export function parseHexDigits(text: string, bits: number): bigint {
@@ -25,7 +25,15 @@ export function HexInput({ label, value, bits = 64, onValue, late = false }: Hex
   const shown = value.toString(16).padStart(late ? 0 : Math.ceil(bits / 4), "0");
   const [text, setText] = useState(shown);
   const [wrong, setWrong] = useState<string | undefined>(undefined);
+  /** Values that were handed on and have not come back yet: whoever types is faster than the page. */
+  const told = useRef<bigint[]>([]);
   useEffect(() => {
+    const own = told.current.indexOf(value);
+    if (own >= 0) {
+      told.current = told.current.slice(own + 1);
+      return;
+    }
+    told.current = [];
     setText((old) => (isValue(old, value, bits) ? old : shown));
     setWrong(undefined);
   }, [value, bits, shown]);
@@ -34,7 +42,9 @@ export function HexInput({ label, value, bits = 64, onValue, late = false }: Hex
     try {
       const parsed = parseHexDigits(input, bits);
       setWrong(undefined);
-      if (final || !late) onValue(parsed);
+      if (!final && late) return;
+      if (parsed !== value) told.current.push(parsed);
+      onValue(parsed);
     } catch (error) {
       setWrong((error as Error).message);
     }

@@ -118,8 +118,8 @@ let chosen = "";
 
 const keyOf = (choice: SpaceChoice) => `${choice.cpu} ${choice.cr3} ${choice.mode}`;
 
-/** Looks at another space. A dump's first that cannot be had is said where spaces are chosen; later ones are refused. */
-export async function chooseSpace(choice: SpaceChoice): Promise<void> {
+/** Looks at another space; `followed`: as a link says, which also says what is looked at in it. A dump's first that cannot be had is said where spaces are chosen; later ones are refused. */
+export async function chooseSpace(choice: SpaceChoice, followed = false): Promise<void> {
   const opened = dump.value;
   if (opened === undefined) return;
   const mine = ++choices;
@@ -135,7 +135,7 @@ export async function chooseSpace(choice: SpaceChoice): Promise<void> {
         cpu: choice.cpu?.toString(),
         cr3: choice.cr3?.toString(16),
         mode: choice.mode,
-        ...(former === undefined ? {} : { table: undefined }),
+        ...(former === undefined || followed ? {} : { table: undefined }),
       });
     });
   } catch (error) {
@@ -209,5 +209,5 @@ export function followUrl(): Promise<void> {
   const choice = choiceInUrl();
   if (dump.value === undefined || (cpu === undefined && cr3 === undefined) || keyOf(choice) === chosen)
     return Promise.resolve();
-  return guarded(() => chooseSpace(choice));
+  return guarded(() => chooseSpace(choice, true));
 }

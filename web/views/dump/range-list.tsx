@@ -119,11 +119,13 @@ export function RangeList({ space }: { space: SpaceAnswer }) {
 
 function countText(count: number): string {
   const { count: all, ended, missingTables, cyclic, mapped, from } = list.value!;
+  const first = ended === "whole" ? "" : "the first ";
   const ranges = `${count} range${count === 1 ? "" : "s"}`;
-  const which = {
-    whole: count === all ? "" : ` of ${all}`,
-    full: ` of the first ${all} (more are not kept; search by address reaches the others)`,
-    stopped: ` of the first ${all} (the listing was ended)`,
+  const which = count === all ? `${first}${ranges}` : `${ranges} of ${first}${all}`;
+  const why = {
+    whole: "",
+    full: " (more are not kept; search by address reaches the others)",
+    stopped: " (the listing was ended)",
   }[ended];
   const notes = [
     ...(from > 0n ? [`Listed from ${hex(from)} on.`] : []),
@@ -132,7 +134,8 @@ function countText(count: number): string {
       : []),
     ...(cyclic ? ["A table is below itself."] : []),
   ];
-  return [`${ranges}${which}, ${sizeText(mapped)} mapped in all.`, ...notes].join(" ");
+  const text = `${which}${why}, ${sizeText(mapped)} mapped in all.`;
+  return [text.replace(/^t/, "T"), ...notes].join(" ");
 }
 
 function Actions({ row }: { row: Row }) {

@@ -6,7 +6,7 @@ import { HexInput } from "../../ui/hex-input.jsx";
 import { SecondChoice } from "./second-choice.jsx";
 
 const NAMES: Readonly<Record<AccessKind, string>> = {
-  any: "whatever is allowed where something is mapped",
+  any: "any: is something mapped?",
   read: "read",
   write: "write",
   fetch: "fetch",
