@@ -11,12 +11,12 @@ const temporary = temporaryFolder();
 const MARKUP = "<img src=x onerror=alert(1)>.elf";
 const all = (entry: bigint) => table64(Object.fromEntries(Array.from({ length: 512 }, (_, i) => [i, entry])));
 const toTable = (frame: number) => (BigInt(frame) << 12n) | 7n;
-/** 2^36 mappings, in a file whose name is markup. */
+/** 2^27 mappings, to which as many tables lead, in a file whose name is markup. */
 const hostile = temporary.file(
   MARKUP,
   elfCore({
     notes: qemuNote({ cr3: 0x1000n, cr4: 0x20n }),
-    segments: [all(toTable(2)), all(toTable(3)), all(toTable(4)), all(0x9007n)].map((bytes, index) => ({
+    segments: [all(toTable(2)), all(toTable(3)), all(toTable(4)), table64({ 511: 0x9007n })].map((bytes, index) => ({
       gpa: BigInt(index + 1) << 12n,
       bytes,
     })),

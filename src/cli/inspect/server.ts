@@ -11,6 +11,8 @@ import { type NamedFile, openNamedFiles, rangeOf } from "./named-files.js";
 export const SITE = fileURLToPath(new URL("../../../dist/web", import.meta.url));
 
 const HOST = "127.0.0.1";
+/** Bytes of a file that are read at once. */
+const PIECE = 2 ** 20;
 
 /** A page of another site that has its name resolved to this machine says so in its requests. */
 const isOurs = (host: string | undefined, port: number): boolean =>
@@ -146,8 +148,25 @@ async function sendFile(
     response.end();
     return;
   }
-  const stream = handle.createReadStream({ start: first, end: last, autoClose: false });
-  stream.on("error", () => response.destroy());
-  response.on("close", () => stream.destroy());
-  stream.pipe(response);
+  // A stream over the handle would close it when it is destroyed; others read by it, too.
+  for (let at = first; at <= last && !response.destroyed; ) {
+    const piece = Buffer.allocUnsafe(Math.min(PIECE, last - at + 1));
+    const { bytesRead } = await handle.read(piece, 0, piece.length, at);
+    if (bytesRead === 0) throw new Error("the file has become shorter");
+    at += bytesRead;
+    if (!response.write(piece.subarray(0, bytesRead))) await drained(response);
+  }
+  response.end();
+}
+
+/** Until more can be written, or nobody reads it any more. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      response.off("drain", done).off("close", done);
+      resolve();
+    };
+    response.on("drain", done).on("close", done);
+    if (response.destroyed) done();
+  });
 }

@@ -6,13 +6,19 @@ import type { RunningTask } from "../tasks.js";
 /** Most bytes that are not zero which a packed dump may have, so that a page stays small. */
 const MOST_KEPT = 2 ** 28;
 
+/** Bytes of a file that are kept, where it is read piece by piece. */
+const MOST_CACHED = 2 ** 25;
+
 /** Throws what `openDumpAsync` throws: DumpError for what is none. */
 export async function openInput(files: readonly InputFile[], raw: RawOptions, task: RunningTask): Promise<AsyncDump> {
   const blobs = files.map((file) => new CountedBlob(blobOf(file), file.name, task));
   const [first, ...parts] = blobs;
   if (first === undefined) throw new Error("expected a file, found none");
   try {
-    return await openDumpAsync(first, { ...raw, name: first.name, maxKept: MOST_KEPT, parts, signal: task.signal });
+    return await openDumpAsync(first, {
+      ...raw,
+      ...{ name: first.name, maxKept: MOST_KEPT, maxCached: MOST_CACHED, parts, signal: task.signal },
+    });
   } finally {
     for (const blob of blobs) blob.task = undefined;
   }

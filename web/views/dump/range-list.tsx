@@ -23,7 +23,7 @@ const FILTER_NAMES: Readonly<Record<Filter, string>> = {
 
 export function RangeList({ space }: { space: SpaceAnswer }) {
   const [selected, setSelected] = useState<number | undefined>(undefined);
-  const [brought, setBrought] = useState<number | undefined>(undefined);
+  const [brought, setBrought] = useState<{ readonly version: number; readonly place: number } | undefined>(undefined);
   const [told, setTold] = useState("");
   const { filters, order } = listInUrl();
   const version = arranged.value;
@@ -40,10 +40,13 @@ export function RangeList({ space }: { space: SpaceAnswer }) {
     });
     void guarded(() => arrange(nextFilters, nextOrder));
   };
-  const choose = useCallback((index: number) => {
-    setSelected(index);
-    setBrought(index);
-  }, []);
+  const choose = useCallback(
+    (place: number) => {
+      setSelected(place);
+      setBrought({ version, place });
+    },
+    [version],
+  );
   const jump = (by: "virtual" | "physical", address: bigint) =>
     guarded(async () => {
       const { ended, from } = list.value!;
@@ -97,13 +100,14 @@ export function RangeList({ space }: { space: SpaceAnswer }) {
         {shown.value === undefined ? "Nothing is listed yet." : countText(count)} {told}
       </p>
       <VirtualRows
+        key={version}
         label="Ranges"
         count={count}
         rowHeight={isNarrow.value ? 48 : 28}
         row={(index) => <RangeRow row={rowOf(index)} mode={space.mode} />}
         onRange={onRange}
         selected={selected}
-        {...(brought === undefined ? {} : { shown: brought })}
+        {...(brought?.version === version ? { shown: brought.place } : {})}
         onSelect={setSelected}
         onOpen={(index) => {
           const opened = rowOf(index);
