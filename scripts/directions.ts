@@ -371,7 +371,10 @@ export const PLACES: readonly Place[] = [
   { place: "test/maps", mayImport: ["src/*", "test/dump/builders.ts"] },
   {
     place: "test/inspector",
-    mayImport: ["src/*", "test", "test/package", "test/cli/run-main.ts", "test/dump/builders.ts", "web/*"],
+    mayImport: [
+      ...["src/*", "test", "test/package", "test/cli/run-main.ts", "test/dump", "test/dump/builders.ts"],
+      ...["web/engine/*", "web/*"],
+    ],
   },
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {

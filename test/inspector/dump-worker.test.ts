@@ -7,7 +7,10 @@ import { DumpWorker } from "../../web/engine/dump/dump-worker.js";
 import type { InputFile } from "../../web/engine/served-file.js";
 import { run } from "../cli/run-main.js";
 import { elfCore, qemuNote, table64 } from "../dump/builders.js";
+import { dumpOf, SYSTEM } from "../dump/isolated-guest.js";
+import { temporaryFolder } from "../temporary.js";
 
+const temporary = temporaryFolder();
 const FIXTURES = join(import.meta.dirname, "..", "fixtures");
 const fixture = (name: string) => join(FIXTURES, "dumps", name, "pt.elf.gz");
 let ids = 0;
@@ -256,6 +259,29 @@ describe("crafted dumps", () => {
     const { entries, mapped } = await worker.table(task(), space.id, [1, 2, 3]);
     expect(entries?.length).toBe(512);
     expect(mapped.every((bytes) => bytes === 0)).toBe(true);
+  });
+});
+
+describe("several spaces, of which one has page-table isolation", () => {
+  const path = temporary.file("isolated.elf", dumpOf(SYSTEM));
+
+  it("are found and searched as the command line does; a root says what it hides", async () => {
+    const worker = new DumpWorker();
+    const { id } = await worker.open(task(), [await fileOf(path)], {});
+    const space = await worker.choose(task(), id, { cr3: 0x22_0000n });
+    expect(space.usersRoot).toBe(0x22_1000n);
+    const { spaces } = await worker.spaces(task(), id);
+    const printed = await jsonOf("spaces", path, "--json", "--cr3", "220000");
+    expect(spaces.map(({ root }) => hex(root))).toEqual(printed.map(({ root }) => root));
+    for (const pa of [0x25_0000n, 0x21_0000n]) {
+      const { hits } = await worker.find(task(), space.id, pa, true);
+      const expected = await jsonOf("find", path, hex(pa), "--all", "--json", "-q", "--cr3", "220000");
+      expect(hits.length).toBeGreaterThan(0);
+      expect(hits.map(({ va, root, shared }) => ({ va: hex(va), root: hex(root!), shared }))).toEqual(
+        expected.map(({ va, root, shared }) => ({ va, root, shared })),
+      );
+    }
+    expect((await worker.choose(task(), id, { cr3: 0x22_1000n })).usersRoot).toBeUndefined();
   });
 });
 

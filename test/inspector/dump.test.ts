@@ -1,5 +1,5 @@
 /** The dump view in real browsers: by keyboard and by mouse, at a desk and on a phone. */
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fixture, run } from "../cli/run-main.js";
 import { elfCore, qemuNote, table64 } from "../dump/builders.js";
@@ -137,15 +137,43 @@ describe.each(BROWSERS)(`the dump view in $name${NOTE}`, (browser) => {
     await inspector.see("PDPT at");
     await inspector.see("0x404000 → 0x1ce00000");
     await inspector.see("0x2634000 given");
+    await inspector.see(/\d+ ranges of 65827/);
+    await inspector.go("#/dump?cr3=2634000&table=0.0&filter=user,huge&order=size&address=404123");
+    await inspector.see("6 ranges of 65827");
+    await inspector.go("#/dump?cr3=2634000");
+    await inspector.see("65827 ranges,");
   });
 
   it.each(["kdump/zstd.kdump", "kdump/lzo.flattened", "packed/i386-nopae.elf.xz"])("opens %s", async (name) => {
     await choose(inspector, join(FIXTURES, name));
+    await inspector.see(basename(name), "#facts-title");
     await inspector.see(/kdump-compressed|machine i386, 15 memory segments/);
     await inspector.see("32-bit paging");
     await inspector.see(/\d+ ranges/);
     await inspector.fill("Address", "c1000123");
     await inspector.see("0xc1000000 → 0x1000000: 4K page");
+  });
+
+  it("shows the dump that was chosen last", async () => {
+    await (await inspector.byRole("button", "Example: Debian, 5 levels")).click();
+    await choose(inspector, fixture("i386-pae"));
+    await inspector.see("PAE paging");
+    await inspector.see(/\d+ ranges/);
+    const shown = await inspector.text();
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(await inspector.text()).toBe(shown);
+    await choose(inspector, fixture("i386-nopae"));
+    await inspector.see("32-bit paging");
+  });
+
+  it("takes a file that is dropped", async () => {
+    await inspector.page.evaluate(() => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File(["{}"], "dropped.json"));
+      document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    });
+    await inspector.see(/dropped\.json: .*expected an ELF core/, "[role=alert]");
+    await inspector.see("32-bit paging");
   });
 
   it("says in a line why a file is no dump, and keeps what is open", async () => {

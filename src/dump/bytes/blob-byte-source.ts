@@ -9,7 +9,7 @@ const PIECE = 2 ** 16;
 /** So many bytes are kept beyond those that an operation needs at once, unless the caller says otherwise. */
 const KEPT = 2 ** 27;
 /** Where pieces are missed one after the other, up to so many are fetched at once. */
-const MOST_AT_ONCE = 128;
+const MOST_AT_ONCE = 32;
 
 /** What is read as a Blob is: a file on a server, say, of which `slice` asks for a range. A Blob is one itself. */
 export interface BlobLike {

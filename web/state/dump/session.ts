@@ -152,12 +152,10 @@ export async function relist(from = 0n): Promise<void> {
   const current = space.value;
   if (current === undefined || current.mode === "none") return;
   const answer = await ask("Listing ranges", (worker, task) => worker.list(task, current.id, from));
-  if (space.value !== current) return;
-  list.value = answer;
-  const { filters, order } = listInUrl();
-  await arrange(filters, order);
+  if (space.value === current) list.value = answer;
 }
 
+/** Chooses and orders the rows of the list. */
 export async function arrange(filters: readonly Filter[], order: Order): Promise<void> {
   const current = space.value;
   if (current === undefined || list.value === undefined) return;

@@ -4,7 +4,7 @@ import { FILTERS, type Filter, ORDERS, type Order, type Row, type SpaceAnswer } 
 import type { ExportFormat } from "../../engine/dump/exporting.js";
 import { hex, sizeText } from "../../paging/words.js";
 import { arrange, arranged, ask, dump, list, listInUrl, relist, shown } from "../../state/dump/session.js";
-import { guarded } from "../../state/problem.js";
+import { guarded, noted } from "../../state/problem.js";
 import { hrefOf, route, setParams } from "../../state/route.js";
 import { download } from "../../ui/download.js";
 import { isNarrow } from "../../ui/narrow.js";
@@ -33,12 +33,15 @@ export function RangeList({ space }: { space: SpaceAnswer }) {
     setBrought(undefined);
     setTold("");
   }, [version]);
+  const listed = list.value;
+  useEffect(() => {
+    if (listed !== undefined) void noted(() => arrange(filters, order));
+  }, [listed, filters.join(), order]);
   const change = (nextFilters: readonly Filter[], nextOrder: Order) => {
     setParams({
       filter: nextFilters.length === 0 ? undefined : nextFilters.join(","),
       order: nextOrder === "address" ? undefined : nextOrder,
     });
-    void guarded(() => arrange(nextFilters, nextOrder));
   };
   const choose = useCallback(
     (place: number) => {
@@ -59,7 +62,6 @@ export function RangeList({ space }: { space: SpaceAnswer }) {
       } else if (by === "virtual" && (ended !== "whole" || from > 0n)) {
         // It may be behind what is listed, or in front of it.
         await relist(address);
-        setTold(`Listed from ${hex(address)} on.`);
       } else setTold(by === "virtual" ? "Nothing is listed there or behind it." : "No range that is shown maps this.");
     });
   const count = shown.value ?? 0;
