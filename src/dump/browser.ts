@@ -14,7 +14,7 @@ import { gunzipStream } from "./packed/gunzip-stream.js";
 import { checkDeclaredSize, type Inflate, inflateInto } from "./packed/inflate.js";
 import { inflationLimits, MAGIC_SIZE, type Packing, packingOf } from "./packed/packing.js";
 
-export { BlobByteSource, type BlobLike, MissingPieceError } from "./bytes/blob-byte-source.js";
+export { BlobByteSource, type BlobLike, type BlobSlice, MissingPieceError } from "./bytes/blob-byte-source.js";
 export * from "./index.js";
 
 /** Pages of an inflated dump stay in memory here: so many bytes of them unless the caller allows more. */

@@ -30,6 +30,7 @@ export interface MapsRow {
 export interface RowWriter {
   /** The line above the first row; undefined where there is none. */
   readonly header: string | undefined;
+  /** A row as a line, without its end. */
   line(row: MapsRow): string;
 }
 

@@ -15,8 +15,14 @@ const MOST_AT_ONCE = 32;
 export interface BlobLike {
   /** Bytes. */
   readonly size: number;
-  /** The bytes from `start` up to `end`, both at most `size`; `arrayBuffer` rejects where they cannot be had. */
-  slice(start: number, end: number): { arrayBuffer(): Promise<ArrayBuffer> };
+  /** The bytes from `start` up to `end`, both at most `size`. */
+  slice(start: number, end: number): BlobSlice;
+}
+
+/** A part of what is read as a Blob is. */
+export interface BlobSlice {
+  /** Its bytes; rejects where they cannot be had. */
+  arrayBuffer(): Promise<ArrayBuffer>;
 }
 
 /** Whether it can be read as a Blob is; bytes have a `slice` too. */
