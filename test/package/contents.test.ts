@@ -38,7 +38,7 @@ describe("the packed package", () => {
 
   it("has nothing but what is built, examples and documents", () => {
     const expected =
-      /^(dist\/.*\.(js|d\.ts)|dist\/core(\.shared)?(\.d)?\.wasm(\.ts)?|examples\/[^/]+\.(gz|mjs|html)|docs\/[^/]+\.(md|json|sh|svg)|package\.json|[A-Z]+(\.md)?)$/;
+      /^(dist\/.*\.(js|d\.ts)|dist\/web\/(index\.html|assets\/[^/]+\.(css|gz))|dist\/core(\.shared)?(\.d)?\.wasm(\.ts)?|examples\/[^/]+\.(gz|mjs|html)|docs\/[^/]+\.(md|json|sh|svg)|package\.json|[A-Z]+(\.md)?)$/;
     expect(files.map((file) => file.path).filter((path) => !expected.test(path))).toEqual([]);
   });
 

@@ -114,7 +114,7 @@ export function openFirst(): Promise<void> {
 }
 
 let choices = 0;
-let chosen = "";
+let chosen: SpaceChoice = {};
 
 const keyOf = (choice: SpaceChoice) => `${choice.cpu} ${choice.cr3} ${choice.mode}`;
 
@@ -123,7 +123,8 @@ export async function chooseSpace(choice: SpaceChoice, followed = false): Promis
   const opened = dump.value;
   if (opened === undefined) return;
   const mine = ++choices;
-  chosen = keyOf(choice);
+  const before = chosen;
+  chosen = choice;
   try {
     const answer = await ask("Reading registers", (worker, task) => worker.choose(task, opened.id, choice));
     if (mine !== choices || dump.value !== opened) return;
@@ -132,15 +133,17 @@ export async function chooseSpace(choice: SpaceChoice, followed = false): Promis
       leaveSpace();
       space.value = answer;
       setParams({
-        cpu: choice.cpu?.toString(),
-        cr3: choice.cr3?.toString(16),
-        mode: choice.mode,
+        ...paramsOf(choice),
         ...(former === undefined || followed ? {} : { table: undefined }),
       });
     });
   } catch (error) {
     if (mine !== choices || dump.value !== opened) return;
-    if (space.value !== undefined) throw error;
+    if (space.value !== undefined) {
+      chosen = before;
+      setParams(paramsOf(before));
+      throw error;
+    }
     spaceProblem.value = (error as Error).name === "AbortError" ? "The search was cancelled." : messageOf(error);
     return;
   }
@@ -182,6 +185,10 @@ export function addressInUrl(): bigint | undefined {
   return hexIn(route.value.params.address);
 }
 
+function paramsOf({ cpu, cr3, mode }: SpaceChoice) {
+  return { cpu: cpu?.toString(), cr3: cr3?.toString(16), mode };
+}
+
 function choiceInUrl(): SpaceChoice {
   const { cpu, cr3, mode } = route.value.params;
   return {
@@ -201,11 +208,13 @@ export function listInUrl(): { readonly filters: Filter[]; readonly order: Order
   };
 }
 
-/** Looks at the space that the URL names, where it names another: a link was followed. */
+/** Looks at the space that the URL names, where it names another: a link was followed. One that names none gets the name of what is shown. */
 export function followUrl(): Promise<void> {
-  const { cpu, cr3 } = route.value.params;
   const choice = choiceInUrl();
-  if (dump.value === undefined || (cpu === undefined && cr3 === undefined) || keyOf(choice) === chosen)
+  if (dump.value === undefined || keyOf(choice) === keyOf(chosen)) return Promise.resolve();
+  if (choice.cpu === undefined && choice.cr3 === undefined) {
+    setParams(paramsOf(chosen));
     return Promise.resolve();
+  }
   return guarded(() => chooseSpace(choice, true));
 }
