@@ -71,8 +71,8 @@ describe.each(CASES)(`the MMU view in $name at $width pixels${NOTE}`, ({ width, 
     await choose("trace.txt.gz");
     await inspector.see("What the trace tells");
     await inspector.see(/A trace \(tracing\/trace\) of Linux/);
-    await (await inspector.byRole("combobox", "Go to step")).select("5");
-    await inspector.see(/6 of \d+: kvm_page_fault/);
+    await (await inspector.byRole("combobox", "Go to step")).select("3");
+    await inspector.see(/4 of 4: kvm_page_fault/);
     expect(await inspector.accessibilityFaults()).toEqual([]);
     expect(await inspector.overflow()).toBeLessThanOrEqual(0);
     await choose("pae.recording");

@@ -41,10 +41,16 @@ export async function readTrace(
     onEvent: (record) => {
       if (record.kind !== FAULT) return;
       faults++;
-      if (moments.length < MOST_MOMENTS) moments.push({ time: record.time, text: record.text });
+      if (moments.length < MOST_MOMENTS) moments.push({ time: record.time, text: bodyOf(record.text) });
     },
   });
   return { report, moments, faults };
+}
+
+/** An event without what stands before its name: task, processor, flags, time. */
+function bodyOf(text: string): string {
+  const at = text.indexOf(KINDS[FAULT]!);
+  return at < 0 ? text : text.slice(at);
 }
 
 /** Pages as they are known before the next moment, and the events from this one on. */
