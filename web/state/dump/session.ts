@@ -15,7 +15,7 @@ import type { ScannedSpaces } from "../../engine/dump/finding.js";
 import type { InputFile } from "../../engine/served-file.js";
 import { guarded, messageOf, noted } from "../problem.js";
 import { route, setParams } from "../route.js";
-import { servedFiles } from "../served-files.js";
+import { servedDump } from "../served-files.js";
 import { runTask, type TaskHandle } from "../tasks.js";
 import { loadExample } from "./example.js";
 import { TWO_STAGE_PARAMS, twoStageExample } from "./two-stage-example.js";
@@ -109,7 +109,7 @@ function leaveSpace(): void {
 /** Opens the files that the page was started for, or the example, unless something is open. */
 export function openFirst(): Promise<void> {
   if (opens > 0) return Promise.resolve();
-  const served = servedFiles();
+  const served = servedDump();
   return guarded(() => (served.length > 0 ? openFiles(served) : openExample()));
 }
 

@@ -6,6 +6,7 @@ import { STORIES } from "../../engine/mmu/story-list.js";
 import type { InputFile } from "../../engine/served-file.js";
 import { guarded } from "../../state/problem.js";
 import { route, setParams } from "../../state/route.js";
+import { servedRecording } from "../../state/served-files.js";
 import { runTask } from "../../state/tasks.js";
 
 export interface Open {
@@ -85,5 +86,9 @@ export function follow(example: string | undefined, step: string | undefined): v
   own.clear();
   const number = Number(step ?? 0);
   if (example !== undefined) openExample(example, Number.isInteger(number) ? number : 0);
-  else if (open.value === undefined) openExample(STORIES[0].id, 0);
+  else if (open.value === undefined) {
+    const served = servedRecording();
+    if (served === undefined) openExample(STORIES[0].id, 0);
+    else openFile(served);
+  }
 }
