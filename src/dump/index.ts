@@ -8,6 +8,7 @@ export type { Dump } from "./dump.js";
 export type { DumpCpu, DumpFact, DumpFormat, DumpMachine, DumpRoot, LongMode } from "./formats/content.js";
 export { PC_MACHINES, type PcHole, type PcMachine } from "./formats/pc-hole.js";
 export type { RawOptions, RawRange } from "./formats/raw.js";
+export type { FoundSpace, SpaceKind } from "./found-space.js";
 export { hiddenUsersRoot } from "./isolated-root.js";
 export { kernelLayout, kernelLayoutAt, regionNamer } from "./kernel-layout.js";
 export {
@@ -37,7 +38,7 @@ export {
   type Unsearched,
 } from "./search/memory-search.js";
 export { type BytePattern, type Match, PatternError } from "./search/pattern.js";
-export { type FoundSpace, type SpaceKind, SpaceScan, type SpaceScanOptions } from "./space-scan.js";
+export { SpaceScan, type SpaceScanOptions } from "./space-scan.js";
 export { halfAt } from "./tables/isolation.js";
 export type { Mapped } from "./tables/table-reader.js";
 export type { InspectedMode } from "./tables/table-shape.js";

@@ -14,6 +14,7 @@ import {
   USER,
   WRITABLE,
 } from "./table-shape.js";
+import { ZeroPages } from "./zero-pages.js";
 
 const PAGE = 4096;
 const WORDS = PAGE / 4;
@@ -46,19 +47,24 @@ const EXECUTE = 1;
 export class TableReader {
   readonly shape: TableShape;
   readonly #dump: TableMemory;
+  readonly #zero: ZeroPages;
   /** Upper word of the bit that says that a page is encrypted. */
   readonly #encrypted: number;
   /** Whether a table is one, by its address and level. */
   readonly #judged = new Map<number, boolean>();
   readonly #counted = new Map<string, Mapped>();
+  /** For each set that tables are added to, those of which all that is below them is in it. */
+  readonly #added = new WeakMap<Set<number>, Set<number>>();
   /** Addresses whose presence was asked for last, and what it was: tables are asked for by many entries. */
   readonly #asked = new Float64Array(ASKED).fill(-1);
   readonly #answers = new Uint8Array(ASKED);
   /** A page for each level, so that what is above stays while what is below is read. */
   readonly #pages: readonly Uint32Array[];
 
-  constructor(dump: TableMemory, shape: TableShape, encryptionMask: bigint) {
+  /** `zero`: pages that need not be read. */
+  constructor(dump: TableMemory, shape: TableShape, encryptionMask: bigint, zero: ZeroPages = new ZeroPages()) {
     this.#dump = dump;
+    this.#zero = zero;
     this.shape = shape;
     this.#encrypted = Number(encryptionMask >> 32n) | 0;
     this.#pages = Array.from({ length: shape.levels + 1 }, () => new Uint32Array(WORDS));
@@ -67,8 +73,9 @@ export class TableReader {
   /** The words of the table at `address`, for `level`'s turn; undefined where the dump does not have it. */
   #read(address: number, level: number): Uint32Array | undefined {
     const words = this.#pages[level]!;
-    const bytes = new Uint8Array(words.buffer);
-    if (!this.#dump.tableSource.readPage(BigInt(Math.floor(address / PAGE)), bytes)) return undefined;
+    const frame = Math.floor(address / PAGE);
+    if (this.#zero.has(frame)) words.fill(0);
+    else if (!this.#dump.tableSource.readPage(BigInt(frame), new Uint8Array(words.buffer))) return undefined;
     const { rootBytes, levels } = this.shape;
     if (level < levels || rootBytes === PAGE) return words;
     const start = (address % PAGE) / 4;
@@ -197,24 +204,26 @@ export class TableReader {
     return { user, kernel, writableExecutable };
   }
 
-  /** Adds the addresses of all tables below a root, and its own. */
+  /** Adds the addresses of all tables below a root, and its own; of what was added for another root nothing is read again. */
   addTables(root: number, tables: Set<number>): void {
-    this.#addTables(root, this.shape.levels, tables, new Set());
+    const added = this.#added.get(tables) ?? new Set();
+    this.#added.set(tables, added);
+    this.#addTables(root, this.shape.levels, tables, added, new Set());
   }
 
-  #addTables(table: number, level: number, tables: Set<number>, visited: Set<number>): void {
+  #addTables(table: number, level: number, tables: Set<number>, added: Set<number>, visited: Set<number>): void {
     const key = table * 8 + level;
-    if (visited.has(key)) return;
+    if (visited.has(key) || added.has(key)) return;
     visited.add(key);
     tables.add(table);
     const words = level === 1 ? undefined : this.#read(table, level);
-    if (words === undefined) return;
-    for (let at = 0; at < words.length; at += this.shape.words) {
+    for (let at = 0; words !== undefined && at < words.length; at += this.shape.words) {
       const low = words[at]!;
       if ((low & PRESENT) === 0 || isLeaf(this.shape, level, low)) continue;
       const high = this.shape.words === 2 ? words[at + 1]! : 0;
-      this.#addTables(addressOf(low, high, this.#encrypted), level - 1, tables, visited);
+      this.#addTables(addressOf(low, high, this.#encrypted), level - 1, tables, added, visited);
     }
+    added.add(key);
   }
 
   /** Entries of a root, each as two words. */
