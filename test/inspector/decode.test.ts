@@ -57,6 +57,16 @@ describe.each(CASES)(`the Decode view in $name at $width pixels${NOTE}`, ({ widt
     await inspector.see("this project: 6.1 without special roots: level 4");
   });
 
+  it("says that a link's word is none, or too long for its format", async () => {
+    await inspector.go("#/decode?kind=spte&word=<b>");
+    await inspector.see("word <b>: expected up to 16 hexadecimal digits; an example is shown");
+    await inspector.go("#/decode?kind=pte&mode=32bit&level=2&word=1000001e7");
+    await inspector.see("1000001e7 has more than 32 bits: the low ones are shown");
+    await inspector.see("PDE: 4M page at 0x0");
+    await inspector.go("#/decode?kind=smell");
+    await inspector.see("kind smell: no decoder is called so");
+  });
+
   it("is accessible, and fits", async () => {
     for (const hash of ["#/decode?kind=spte", "#/decode?kind=cr-access&word=0", "#/decode?kind=role"]) {
       await inspector.go(hash);
