@@ -37,6 +37,7 @@ describe.each(CASES)(`the Decode view in $name at $width pixels${NOTE}`, ({ widt
 
   it("enters the value of a wide field", async () => {
     await (await inspector.byRole("button", "51:21 ADDRESS 1")).press("Enter");
+    await inspector.page.waitForFunction(() => (document.activeElement as HTMLInputElement).value === "00000001");
     await inspector.fill("ADDRESS =", "7");
     await inspector.see("2M page at 0xe00000");
     expect(await wordField()).toBe("8000000000e011e3");

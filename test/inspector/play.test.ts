@@ -64,6 +64,7 @@ describe.each(CASES)(`the playground in $name at $width pixels${NOTE}`, ({ width
     const index = await inspector.page.waitForSelector(".play-table:last-child input[type=number]");
     await index!.type("9");
     await inspector.page.keyboard.press("Enter");
+    await inspector.page.waitForFunction(() => document.activeElement?.matches(".editor input"));
     await inspector.fill("PTE[9]", "109005");
     await inspector.see("[9] 109005");
   });
