@@ -37,6 +37,7 @@ describe.each(CASES)(`the Decode view in $name at $width pixels${NOTE}`, ({ widt
 
   it("enters the value of a wide field", async () => {
     await (await inspector.byRole("button", "51:21 ADDRESS 1")).press("Enter");
+    await inspector.page.waitForFunction(() => (document.activeElement as HTMLInputElement).value === "00000001");
     await inspector.fill("ADDRESS =", "7");
     await inspector.see("2M page at 0xe00000");
     expect(await wordField()).toBe("8000000000e011e3");
@@ -55,6 +56,16 @@ describe.each(CASES)(`the Decode view in $name at $width pixels${NOTE}`, ({ widt
     await inspector.see("0x403704");
     await (await inspector.byRole("link", "0x403704")).click();
     await inspector.see("this project: 6.1 without special roots: level 4");
+  });
+
+  it("says that a link's word is none, or too long for its format", async () => {
+    await inspector.go("#/decode?kind=spte&word=<b>");
+    await inspector.see("word <b>: expected up to 16 hexadecimal digits; an example is shown");
+    await inspector.go("#/decode?kind=pte&mode=32bit&level=2&word=1000001e7");
+    await inspector.see("1000001e7 has more than 32 bits: the low ones are shown");
+    await inspector.see("PDE: 4M page at 0x0");
+    await inspector.go("#/decode?kind=smell");
+    await inspector.see("kind smell: no decoder is called so");
   });
 
   it("is accessible, and fits", async () => {

@@ -82,6 +82,14 @@ describe.each(BROWSERS)(`the dump view in $name${NOTE}`, (browser) => {
       await expect.poll(() => focusName(inspector)).toMatch(width === 390 ? /^PML4\[17\]/ : /^PML4\[33\]/);
       await keyboard.press("Backspace");
       await inspector.see("PML5 at");
+      await inspector.page.waitForFunction(() => document.activeElement?.ariaLabel?.startsWith("PML5[0]"));
+      // Who comes back is where he was.
+      await keyboard.press("ArrowRight");
+      await keyboard.press("Enter");
+      await inspector.see("PML5[1]", "[aria-label='Zoomed in to']");
+      await inspector.page.waitForFunction(() => document.activeElement?.ariaLabel?.startsWith("PML4["));
+      await keyboard.press("Backspace");
+      await inspector.page.waitForFunction(() => document.activeElement?.ariaLabel?.startsWith("PML5[1]"));
 
       await inspector.fill("Go to address", "401969");
       await inspector.page.waitForSelector("[aria-label=Ranges] [aria-selected=true]");
@@ -199,6 +207,16 @@ describe.each(BROWSERS)(`the dump view in $name${NOTE}`, (browser) => {
     await inspector.fill("Go to address", "fffffffffffff000");
     await inspector.see(/Listed from 0xfffffffffffff000 on/);
     await inspector.see("fffffffffffff000 – ffffffffffffffff");
+  });
+
+  it("reads as raw memory the file that was refused, not the one that is open", async () => {
+    await choose(inspector, join(import.meta.dirname, "..", "..", "package.json"));
+    await inspector.see(/package\.json: .*expected an ELF core/, "[role=alert]");
+    await inspector.page.$eval("main details", (details) => details.setAttribute("open", ""));
+    await (await inspector.byRole("combobox", "The file is")).select("offset");
+    await (await inspector.byRole("button", "Read package.json so")).press("Enter");
+    await inspector.see("raw memory at 0x0");
+    await inspector.see("package.json format");
   });
 
   it("complained of nothing, and asked nobody else", () => {

@@ -67,6 +67,11 @@ describe("the examples", () => {
     const last = (await session.step(list.length - 1)).sides.map(
       ({ picture }) => picture.roots.find(({ context }) => context === "root_mmu")!,
     );
+    const told = (await session.step(list.length - 1)).sides.map(({ result }) => result);
+    expect(told[0]).toMatch(/^Found: wanted is role (0x\w+), the root at hand has \1\./);
+    expect(told[1]).toBe(
+      "Not found: wanted is role 0x3794, the root at hand has 0x3784; bit 4 (cr4_pae) differs, which stored pages drop, so it never matches. Entered.",
+    );
     expect(last[0]).toMatchObject({ hits: 3, misses: 0, previous: [undefined, undefined, undefined] });
     expect(last[1]).toMatchObject({ hits: 0, misses: 3 });
     // The cache is full of one and the same root.

@@ -78,6 +78,16 @@ describe.each(CASES)(`the MMU view in $name at $width pixels${NOTE}`, ({ width, 
     await choose("pae.recording");
     await inspector.see("Linux 6.1, as recorded");
     await (await inspector.byRole("button", "Next")).click();
+    await inspector.see("2 of 19");
+  });
+
+  it("says that a link's example is none, and shows the first", async () => {
+    await inspector.go("#/mmu?example=<b>nope");
+    await inspector.see("example <b>nope: expected guest-32bit", "[role=alert]");
+    await inspector.see("1 of 4: The guest is entered");
+    await (await inspector.byRole("button", "Dismiss")).click();
+    await choose("pae.recording");
+    await inspector.see("Linux 6.1, as recorded");
   });
 
   it("is accessible, and fits", async () => {

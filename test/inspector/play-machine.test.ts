@@ -78,6 +78,16 @@ describe.each(MODES)("the machine in %s", (mode) => {
     }
   });
 
+  it("keeps what an access showed when the machine is changed, and says that it is of before", () => {
+    player = new Player().access(0x5000n, "write");
+    const { shadow, before } = player.shown;
+    expect(player.shown).toMatchObject({ outdated: false, before: player.shown.registers });
+    player.register("cr0", (cr0) => cr0 & ~WP);
+    expect(player.shown).toMatchObject({ outdated: true, shadow, before });
+    expect(player.access(0x5000n, "write").shown).toMatchObject({ outdated: false, shadow: { outcome: "fixed" } });
+    expect(player.act({ do: "begin", link: {} }).shown).toMatchObject({ outdated: false, shadow: undefined });
+  });
+
   it("shows what KVM's shadow makes of a supervisor's write to a read-only page with CR0.WP=0", () => {
     player = new Player({ mode }).access(0x5000n, "write");
     expect(player.result.fault?.errorCode).toBe(3n);

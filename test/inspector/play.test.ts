@@ -26,6 +26,8 @@ describe.each(CASES)(`the playground in $name at $width pixels${NOTE}`, ({ width
     await inspector.see("CR0.WP=1: supervisor writes respect read-only pages");
     await inspector.see("KVM gives the fault to the guest");
     await (await inspector.byRole("checkbox", "CR0.WP supervisor writes respect read-only pages")).click();
+    await inspector.see("What follows was before your last change");
+    await inspector.see("KVM gives the fault to the guest");
     await press("write");
     await inspector.see("physical address 0x105000, in a page of 4 KiB");
     await inspector.see("with CR0.WP=0 the processor does not look at R/W");
@@ -62,6 +64,7 @@ describe.each(CASES)(`the playground in $name at $width pixels${NOTE}`, ({ width
     const index = await inspector.page.waitForSelector(".play-table:last-child input[type=number]");
     await index!.type("9");
     await inspector.page.keyboard.press("Enter");
+    await inspector.page.waitForFunction(() => document.activeElement?.matches(".editor input"));
     await inspector.fill("PTE[9]", "109005");
     await inspector.see("[9] 109005");
   });
@@ -71,6 +74,17 @@ describe.each(CASES)(`the playground in $name at $width pixels${NOTE}`, ({ width
     await inspector.see(/CR0/, "[role=alert]");
     await inspector.see("[9] 109005");
     await (await inspector.byRole("button", "Dismiss")).click();
+  });
+
+  it("offers a machine where a link means none", async () => {
+    const other = await InspectorPage.open(browser, width, "#/play?words=1000-smell");
+    try {
+      await other.see("smell: expected a hexadecimal number", "[role=alert]");
+      await (await other.byRole("button", "Begin with a new machine")).press("Enter");
+      await other.see("[6] 8000000000106003");
+    } finally {
+      await other.close();
+    }
   });
 
   it("is accessible, and fits", async () => {

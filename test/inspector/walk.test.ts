@@ -121,6 +121,20 @@ describe.each(BROWSERS)(`the walk view in $name${NOTE}`, (browser) => {
     await inspector.see("0x1000123: 2M page");
     const fields = await texts(inspector, ".steps li:last-child .field:not(.zero) b");
     expect(fields.join(" ")).toBe("XD ADDRESS G PS D A RW P");
+    // The same where the access is refused.
+    await inspector.go("#/walk?address=c1000123&access=read&user=1");
+    await inspector.see("page fault: the PDE forbids it");
+    expect(await texts(inspector, "[aria-labelledby=indices-title] .field b")).toEqual(["PDPT", "PD", "offset"]);
+  });
+
+  it("says what of a link is no question, and walks nothing in its place", async () => {
+    await inspector.go("#/walk?address=<b>no</b>");
+    await inspector.see("address <b>no</b>: expected up to 16 hexadecimal digits");
+    expect(await texts(inspector, ".steps li")).toEqual([]);
+    await inspector.go("#/walk?address=c1000123&access=smell");
+    await inspector.see("access smell: expected any, read, write");
+    await inspector.go("#/walk?address=c1000123");
+    await inspector.see("0x1000123: 2M page");
   });
 
   it("complained of nothing, and asked nobody else", () => {

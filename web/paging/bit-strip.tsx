@@ -1,5 +1,5 @@
 /** A word as a strip of its fields, the highest bit first; each with its place, name, value and, on demand, its meaning. */
-import { useId, useState } from "preact/hooks";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { placeOf } from "x86-paging/decode";
 import { HexInput } from "../ui/hex-input.jsx";
 import type { FieldKind } from "./field-kinds.js";
@@ -30,6 +30,8 @@ interface BitStripProps {
 export function BitStrip({ label, fields, onChange }: BitStripProps) {
   const id = useId();
   const [told, setTold] = useState<StripField | undefined>(undefined);
+  // By the keyboard the value of a wide field is entered next, not behind all the other fields.
+  const [editing, setEditing] = useState(false);
   const sorted = [...fields].sort((one, other) => other.low - one.low);
   const current = told && fields.find(({ name, low }) => name === told.name && low === told.low);
   return (
@@ -42,10 +44,14 @@ export function BitStrip({ label, fields, onChange }: BitStripProps) {
             class={`field ${field.kind}${field.value === 0n ? " zero" : ""}${field.width > 8 ? " wide" : ""}`}
             aria-describedby={id}
             aria-pressed={onChange && field.width === 1 ? field.value === 1n : undefined}
-            onFocus={() => setTold(field)}
-            onPointerEnter={() => setTold(field)}
-            onClick={() => {
+            onFocus={() => {
               setTold(field);
+              setEditing(false);
+            }}
+            onPointerEnter={() => setTold(field)}
+            onClick={({ detail }) => {
+              setTold(field);
+              setEditing(detail === 0);
               if (field.width === 1) onChange?.(field, field.value ^ 1n);
             }}
           >
@@ -63,20 +69,36 @@ export function BitStrip({ label, fields, onChange }: BitStripProps) {
             }: ${current.meaning}${current.text === undefined ? "" : ` – ${current.text}`}`}
       </p>
       {onChange && current && current.width > 1 && (
-        <FieldValue field={current} onValue={(value) => onChange(current, value)} />
+        <FieldValue field={current} focus={editing} onValue={(value) => onChange(current, value)} />
       )}
     </div>
   );
 }
 
-function FieldValue({ field, onValue }: { field: StripField; onValue: (value: bigint) => void }) {
+interface FieldValueProps {
+  readonly field: StripField;
+  readonly focus: boolean;
+  readonly onValue: (value: bigint) => void;
+}
+
+function FieldValue({ field, focus, onValue }: FieldValueProps) {
+  const choice = useRef<HTMLSelectElement>(null);
+  useEffect(() => {
+    if (focus) choice.current?.focus();
+  }, [focus]);
   if (field.values === undefined) {
-    return <HexInput label={`${field.name} =`} bits={field.width} value={field.value} onValue={onValue} />;
+    return (
+      <HexInput label={`${field.name} =`} bits={field.width} value={field.value} onValue={onValue} focus={focus} />
+    );
   }
   return (
     <label>
       {field.name} ={" "}
-      <select value={`${field.value}`} onChange={({ currentTarget }) => onValue(BigInt(currentTarget.value))}>
+      <select
+        ref={choice}
+        value={`${field.value}`}
+        onChange={({ currentTarget }) => onValue(BigInt(currentTarget.value))}
+      >
         {field.text === undefined && <option value={`${field.value}`}>{`${field.value}: does not exist`}</option>}
         {Object.entries(field.values).map(([value, text]) => (
           <option key={value} value={value}>

@@ -18,9 +18,11 @@ interface HexInputProps {
   readonly onValue: (value: bigint) => void;
   /** Only Enter and leaving the field hand the value on. Default: each change that is a number. */
   readonly late?: boolean;
+  /** Takes the focus when this becomes true. */
+  readonly focus?: boolean;
 }
 
-export function HexInput({ label, value, bits = 64, onValue, late = false }: HexInputProps) {
+export function HexInput({ label, value, bits = 64, onValue, late = false, focus = false }: HexInputProps) {
   const id = useId();
   const input = useRef<HTMLInputElement>(null);
   // What is being typed; without it, the value.
@@ -30,6 +32,9 @@ export function HexInput({ label, value, bits = 64, onValue, late = false }: Hex
     // Somebody else has changed it.
     if (document.activeElement !== input.current) setDraft(undefined);
   }, [value, bits]);
+  useEffect(() => {
+    if (focus) input.current?.focus();
+  }, [focus]);
   const take = (text: string, final: boolean) => {
     setDraft(text);
     if ((final || !late) && wrongIn(text, bits) === undefined) onValue(parseHexDigits(text, bits));

@@ -16,6 +16,7 @@ import type { StoryId } from "./story-list.js";
 interface Guest {
   readonly vm: VirtualMachine;
   readonly vcpu: Vcpu;
+  readonly config: VirtualMachineConfig;
   /** Writes a word of the guest's memory, as the host may: nobody is told. */
   set(gpa: bigint, word: bigint): void;
 }
@@ -65,6 +66,7 @@ function longTables({ set }: Guest): void {
 
 const NPT: SecondStage = { kind: "npt", ncr3: 0x10000n, hostCr4: 0x20n, hostEfer: 0xd00n };
 const ALIAS = 1n << 40n;
+const hex = (word: number) => `0x${word.toString(16)}`;
 
 const enter: Act = {
   title: "The guest is entered: a root is loaded",
@@ -81,10 +83,19 @@ const nestedRound = (round: number): Act[] => [
   },
   {
     title: `Round ${round}: L2 exits to L1`,
-    note: "L1's direct root is looked for among the previous roots: see hits and misses.",
-    run: ({ vcpu }) => {
+    note: "L1's direct root is looked for among L1's roots, by its pgd and its whole role word.",
+    run: ({ vm, vcpu, config }) => {
+      const l1 = () => vcpu.roots().find(({ context }) => context === "root_mmu")!;
+      const { current, misses } = l1();
+      const stored = vm.allPages().find(({ pointer }) => pointer === current?.page)!.role;
       vcpu.exitNested(LONG);
-      return vcpu.enterGuest() ? "entered" : "triple fault";
+      const wanted = (stored | (config.staleDirectRoleBits ?? 0)) >>> 0;
+      const roles = `wanted is role ${hex(wanted)}, the root at hand has ${hex(stored)}`;
+      const found =
+        l1().misses === misses
+          ? `Found: ${roles}`
+          : `Not found: ${roles}; bit 4 (cr4_pae) differs, which stored pages drop, so it never matches`;
+      return `${found}. ${vcpu.enterGuest() ? "Entered" : "Triple fault"}.`;
     },
   },
 ];
@@ -276,7 +287,7 @@ function begun(
     if (event.ev !== "lost_events" && TEXT_KINDS.has(event.ev)) events.push(`${event.ev}: ${printEvent(event)}`);
   };
   const vcpu = vm.createVcpu(registers);
-  const guest = { vm, vcpu, set };
+  const guest = { vm, vcpu, config, set };
   begin(guest);
   return { guest, events };
 }

@@ -16,8 +16,12 @@ export type PlayAct =
 
 /** What is shown after an act. */
 export interface PlayShown extends PlayState {
-  /** What KVM's shadow MMU makes of the last access; undefined before there is one, or where KVM would refuse the registers. */
+  /** What KVM's shadow MMU made of the last access; undefined before there is one, or where KVM would refuse the registers. */
   readonly shadow: ShadowResult | undefined;
+  /** The registers that the last access was made with. */
+  readonly before: Registers | undefined;
+  /** Something was done to the machine since the last access. */
+  readonly outdated: boolean;
   readonly exercise: string | undefined;
   readonly solved: boolean;
 }
@@ -25,26 +29,35 @@ export interface PlayShown extends PlayState {
 /** So many accesses are kept for exercises. */
 const KEPT = 200;
 
+const NOTHING_SEEN = { shadow: undefined, before: undefined, outdated: false };
+
 export class PlaySession {
   readonly #core: Core = loadSync();
   #machine: PlayMachine | undefined;
   #exercise: string | undefined;
   #results: PlayResult[] = [];
   #solved = false;
+  /** What the last access showed: what is changed later does not change it. */
+  #seen: Pick<PlayShown, "shadow" | "before" | "outdated"> = NOTHING_SEEN;
 
   /** Throws what the machine refuses, with nothing changed. */
   act(act: PlayAct): PlayShown {
     if (act.do === "begin") this.#begin(act.link, act.exercise);
     const machine = this.#machine;
     if (machine === undefined) throw new Error("expected a machine to begin with");
-    if (act.do === "access") this.#results = [...this.#results, machine.access(act.access)].slice(-KEPT);
+    if (act.do === "access") {
+      this.#results = [...this.#results, machine.access(act.access)].slice(-KEPT);
+      this.#seen = { shadow: this.#shadow(machine), before: machine.state.registers, outdated: false };
+    }
     if (act.do === "entry") machine.setEntry(act.address, act.entry);
     if (act.do === "register") machine.setRegister(act.name, act.value);
     if (act.do === "invlpg") machine.invlpg(act.address);
+    if (act.do === "entry" || act.do === "register" || act.do === "invlpg")
+      this.#seen = { ...this.#seen, outdated: true };
     const check =
       this.#exercise !== undefined && Object.hasOwn(CHECKS, this.#exercise) ? CHECKS[this.#exercise] : undefined;
     this.#solved ||= check?.(machine, this.#results) ?? false;
-    return { ...machine.state, shadow: this.#shadow(machine), exercise: this.#exercise, solved: this.#solved };
+    return { ...machine.state, ...this.#seen, exercise: this.#exercise, solved: this.#solved };
   }
 
   #begin(link: Readonly<Record<string, string>>, exercise: string | undefined): void {
@@ -54,6 +67,7 @@ export class PlaySession {
     this.#exercise = exercise;
     this.#results = [];
     this.#solved = false;
+    this.#seen = NOTHING_SEEN;
   }
 
   #shadow(machine: PlayMachine): ShadowResult | undefined {

@@ -21,7 +21,7 @@ import { loadExample } from "./example.js";
 import { TWO_STAGE_PARAMS, twoStageExample } from "./two-stage-example.js";
 
 export const dump = signal<DumpAnswer | undefined>(undefined);
-/** What the dump was opened from, to read it otherwise. */
+/** The files that were chosen last, to read them otherwise, be they what is open or refused. */
 export const input = signal<readonly InputFile[]>([]);
 export const space = signal<SpaceAnswer | undefined>(undefined);
 /** Why the dump has no space to look at. */
@@ -85,10 +85,11 @@ async function openLoaded(
   const files = await load();
   if (mine !== opens) return;
   const first = dump.value === undefined;
+  // Before it is known what they are: what is refused may be read in another way.
+  input.value = files;
   const opened = await ask(`Opening ${files[0]?.name}`, (worker, task) => worker.open(task, files, raw));
   if (mine !== opens) return;
   batch(() => {
-    input.value = files;
     dump.value = opened;
     leaveSpace();
     spaces.value = undefined;

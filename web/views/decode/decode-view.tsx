@@ -2,7 +2,7 @@
 import { BitStrip } from "../../paging/bit-strip.jsx";
 import { navigate, route, setParams } from "../../state/route.js";
 import { HexInput } from "../../ui/hex-input.jsx";
-import { type Chosen, chosenOf, DECODERS, decodedOf, paramsOf } from "./decoders.js";
+import { type Chosen, chosenOf, DECODERS, decodedOf, paramsOf, wrongIn } from "./decoders.js";
 import type { Decoded, EraReading } from "./model.js";
 import { withField } from "./model.js";
 import { OptionRow } from "./option-row.jsx";
@@ -13,6 +13,7 @@ export function DecodeView() {
   const chosen = chosenOf(route.value.params);
   const { decoder, word, options } = chosen;
   const decoded = decodedOf(chosen);
+  const wrong = wrongIn(route.value.params, chosen);
   // What another decoder had of options goes.
   const show = (next: Partial<Chosen>) => navigateTo({ ...chosen, ...next });
   const bits = decoder.bits(options);
@@ -44,6 +45,11 @@ export function DecodeView() {
         values={options}
         onChange={(name, value) => show({ options: { ...options, [name]: value } })}
       />
+      {wrong !== undefined && (
+        <p class="bad" role="alert">
+          {wrong}
+        </p>
+      )}
       {"problem" in decoded ? (
         <p class="bad" role="status">
           {decoded.problem}
@@ -69,7 +75,9 @@ interface DecodedWordProps {
 
 function DecodedWord({ decoded, word, onWord }: DecodedWordProps) {
   const { title, summary, fields, problems, facts, eras, source } = decoded;
-  const set = fields.filter(({ value, text }) => value !== 0n || text !== undefined);
+  const set = fields
+    .filter(({ value, text }) => value !== 0n || text !== undefined)
+    .sort((one, other) => other.low - one.low);
   return (
     <>
       <p class="summary" role="status">
@@ -99,12 +107,11 @@ function DecodedWord({ decoded, word, onWord }: DecodedWordProps) {
         <p class="hint">nothing</p>
       ) : (
         <dl class="facts fields">
-          {[...set].reverse().map((field) => (
+          {set.map((field) => (
             <>
               <dt key={field.low}>
-                <code>
-                  {field.name || "–"} {field.width === 1 ? field.low : `${field.low + field.width - 1}:${field.low}`}
-                </code>
+                <code>{field.name || "–"}</code>{" "}
+                {field.width === 1 ? `bit ${field.low}` : `bits ${field.low + field.width - 1}:${field.low}`}
               </dt>
               <dd>
                 {field.meaning}

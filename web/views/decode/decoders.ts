@@ -29,6 +29,22 @@ export function chosenOf(params: Readonly<Record<string, string>>): Chosen {
   return { decoder, options, word: BigInt.asUintN(decoder.bits(options), word) };
 }
 
+/** What a URL's parameters say wrongly of the word, for people. */
+export function wrongIn(
+  { kind, word }: Readonly<Record<string, string>>,
+  { decoder, options }: Chosen,
+): string | undefined {
+  if (kind !== undefined && kind !== decoder.id) return `kind ${kind.slice(0, 40)}: no decoder is called so`;
+  if (word === undefined) return undefined;
+  const digits = word.replace(/^0x/i, "");
+  if (!/^[0-9a-f]{1,16}$/i.test(digits))
+    return `word ${word.slice(0, 40)}: expected up to 16 hexadecimal digits; an example is shown`;
+  const bits = decoder.bits(options);
+  return BigInt(`0x${digits}`) >> BigInt(bits) === 0n
+    ? undefined
+    : `${word} has more than ${bits} bits: the low ones are shown`;
+}
+
 type OneOption = ReturnType<Decoder["options"]>[number];
 
 function isValue(option: OneOption, value: string): boolean {

@@ -95,7 +95,10 @@ function decode(word: bigint, options: Options): Decoded {
     problems: brokenInvariants(word, { masks, level: level ?? (kind === "non-leaf" ? 2 : 1), layout }),
     facts,
     eras: readings(word, format),
-    source: layout.software.source,
+    source:
+      layout.kernels === spteLayoutOfKernel("6.1").kernels
+        ? layout.software.source
+        : `${layout.software.source}; where ${layout.kernels} differ, their own mmu.c or spte.h`,
   };
 }
 

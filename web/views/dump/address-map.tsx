@@ -1,5 +1,5 @@
 /** The address space as a map: the entries of one table as cells, coloured by what lies below; it zooms from the root to pages. */
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { decodeEntry } from "x86-paging/decode";
 import type { SpaceAnswer, TableAnswer } from "../../engine/dump/answers.js";
 import { hex, placeText, sizeText, tableName } from "../../paging/words.js";
@@ -24,28 +24,40 @@ export function AddressMap({ space }: { space: SpaceAnswer }) {
   const [table, setTable] = useState<TableAnswer | undefined>(undefined);
   const [current, setCurrent] = useState(0);
   const [physical, setPhysical] = useState(false);
+  const shown = useRef("");
+  // Which entry the user came up from.
+  const left = useRef<number | undefined>(undefined);
   const path = pathInUrl();
   const wanted = path.join(".");
   const listed = list.value;
   useEffect(() => {
-    let left = false;
+    let gone = false;
     void noted(async () => {
       try {
         const answer = await ask("Reading a table", (worker, task) => worker.table(task, space.id, path));
-        if (!left) setTable(answer);
+        if (gone) return;
+        setTable(answer);
+        // With the table, so that the focus follows: what the user came up from, or what is mapped first.
+        const key = `${space.id} ${answer.path.join(".")}`;
+        if (key !== shown.current)
+          setCurrent(
+            left.current ??
+              Math.max(
+                0,
+                answer.mapped.findIndex((bytes) => bytes > 0),
+              ),
+          );
+        shown.current = key;
+        left.current = undefined;
       } catch (error) {
-        if (!left && path.length > 0) setParams({ table: undefined });
+        if (!gone && path.length > 0) setParams({ table: undefined });
         throw error;
       }
     });
     return () => {
-      left = true;
+      gone = true;
     };
   }, [space.id, wanted, listed]);
-  useEffect(() => {
-    const first = table?.mapped.findIndex((bytes) => bytes > 0) ?? 0;
-    setCurrent(Math.max(0, first));
-  }, [table?.path.join(".")]);
   if (table === undefined) return null;
   const pse = (space.registers.cr4 & 0x10n) !== 0n;
   const decode = (index: number) =>
@@ -55,7 +67,11 @@ export function AddressMap({ space }: { space: SpaceAnswer }) {
           pse,
           encryption: space.registers.encryptionMask,
         });
-  const go = (to: readonly number[]) => setParams({ table: textOf(to) });
+  const go = (to: readonly number[]) => {
+    if (textOf(to) === textOf(path)) return;
+    left.current = to.length < path.length ? path[to.length] : undefined;
+    setParams({ table: textOf(to) });
+  };
   const open = (index: number) => {
     const entry = decode(index);
     if (entry?.kind === "table") go([...path, index]);
@@ -114,7 +130,7 @@ function Breadcrumb({
   const top = level + path.length;
   return (
     <nav aria-label="Zoomed in to" class="breadcrumb">
-      <button type="button" class="link" disabled={path.length === 0} onClick={() => onGo([])}>
+      <button type="button" class="link" aria-current={path.length === 0} onClick={() => onGo([])}>
         {tableName(top)}
       </button>
       {path.map((index, depth) => (
@@ -123,7 +139,7 @@ function Breadcrumb({
           <button
             type="button"
             class="link"
-            disabled={depth === path.length - 1}
+            aria-current={depth === path.length - 1}
             onClick={() => onGo(path.slice(0, depth + 1))}
           >
             {placeText(top - depth, index)}

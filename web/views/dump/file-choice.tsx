@@ -55,6 +55,7 @@ export function FileChoice() {
       </div>
       <RawChoice
         onChange={setRaw}
+        name={input.value[0]?.name}
         onAgain={input.value.length === 0 ? undefined : (next) => void guarded(() => openFiles(input.value, next))}
       />
     </section>

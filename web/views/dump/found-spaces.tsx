@@ -51,7 +51,7 @@ function SpaceRow({ space, sharing }: { space: FoundSpace; sharing: boolean }) {
       <span>{MODES[mode]}</span>
       <span>{sizeText(mapped.user)} user</span>
       <span>{sizeText(mapped.kernel)} kernel</span>
-      <span class={mapped.writableExecutable > 0 ? "bad" : ""}>{mapped.writableExecutable} W+X</span>
+      <span class={mapped.writableExecutable > 0 ? "bad" : ""}>{mapped.writableExecutable} W+X entries</span>
       <span>{what.join(", ")}</span>
     </span>
   );

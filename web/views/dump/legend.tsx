@@ -31,6 +31,9 @@ export function Legend({ physical, onPhysical, highest }: LegendProps) {
       <span class="legend-item">
         <span class="swatch kind-read huge" aria-hidden="true" /> large pages below
       </span>
+      <span class="legend-item">
+        <span class="swatch bare" aria-hidden="true" /> a table below which nothing is listed
+      </span>
       <span class="legend-item hint">filled as far as it is mapped</span>
     </div>
   );

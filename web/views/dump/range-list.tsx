@@ -140,7 +140,7 @@ function countText(count: number): string {
       : []),
     ...(cyclic ? ["A table is below itself."] : []),
   ];
-  const text = `${which}${why}, ${sizeText(mapped)} mapped in all.`;
+  const text = `${which}${why}, ${sizeText(mapped)} mapped ${ended === "whole" ? "in all" : "by these"}.`;
   return [text.replace(/^t/, "T"), ...notes].join(" ");
 }
 

@@ -30,9 +30,11 @@ interface RawChoiceProps {
   readonly onChange: (raw: RawOptions) => void;
   /** Reads what is open again; undefined where nothing is. */
   readonly onAgain: ((raw: RawOptions) => void) | undefined;
+  /** What that is. */
+  readonly name: string | undefined;
 }
 
-export function RawChoice({ onChange, onAgain }: RawChoiceProps) {
+export function RawChoice({ onChange, onAgain, name }: RawChoiceProps) {
   const id = useId();
   const [kind, setKind] = useState<Kind>("none");
   const [address, setAddress] = useState("0");
@@ -63,7 +65,7 @@ export function RawChoice({ onChange, onAgain }: RawChoiceProps) {
   };
   return (
     <details>
-      <summary>How it is read</summary>
+      <summary>How it is read: as raw memory, with a PC's hole …</summary>
       <div class="controls">
         <label for={`${id}-kind`}>The file is</label>
         <select
@@ -129,7 +131,7 @@ export function RawChoice({ onChange, onAgain }: RawChoiceProps) {
         )}
         {onAgain !== undefined && (
           <button type="button" onClick={() => void guarded(() => onAgain(options()))}>
-            Read it so
+            Read {name} so
           </button>
         )}
       </div>

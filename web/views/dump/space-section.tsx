@@ -1,5 +1,5 @@
 /** Which address space is looked at: a processor's, one of a root that is known, or one that a search finds. */
-import { useId, useState } from "preact/hooks";
+import { useEffect, useId, useState } from "preact/hooks";
 import type { DumpAnswer, SpaceAnswer, SpaceChoice } from "../../engine/dump/answers.js";
 import { hex } from "../../paging/words.js";
 import { chooseSpace, findSpaces, space, spaceProblem, spaces } from "../../state/dump/session.js";
@@ -19,7 +19,7 @@ export function SpaceSection({ dump }: { dump: DumpAnswer }) {
       <h2 id="space-title">Address space</h2>
       <div class="controls">
         {dump.cpus.length > 0 && <CpuChoice dump={dump} />}
-        <RootChoice />
+        <RootChoice shown={current?.registers.cr3} />
         <button type="button" onClick={() => void guarded(findSpaces)}>
           Find address spaces
         </button>
@@ -54,10 +54,12 @@ function CpuChoice({ dump }: { dump: DumpAnswer }) {
   );
 }
 
-function RootChoice() {
+/** `shown`: the root of the space that is shown, to begin with. */
+function RootChoice({ shown = 0n }: { shown?: bigint | undefined }) {
   const id = useId();
-  const [root, setRoot] = useState(0n);
+  const [root, setRoot] = useState(shown);
   const [mode, setMode] = useState<keyof typeof MODES>("");
+  useEffect(() => setRoot(shown), [shown]);
   return (
     <form
       class="controls"

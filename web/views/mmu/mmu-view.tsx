@@ -13,7 +13,7 @@ export function MmuView() {
   const { example, step } = route.value.params;
   const current = open.value;
   const [chosen, setChosen] = useState<string | undefined>(undefined);
-  useEffect(() => follow(example, step), [example, step]);
+  useEffect(() => void follow(example, step), [example, step]);
   return (
     <>
       <section>
@@ -25,7 +25,7 @@ export function MmuView() {
               value={current?.example ?? ""}
               onChange={({ currentTarget }) => currentTarget.value !== "" && openExample(currentTarget.value, 0)}
             >
-              {current?.example === undefined && <option value="">a file</option>}
+              {current?.example === undefined && <option value="">{current === undefined ? "…" : "a file"}</option>}
               {STORIES.map(({ id, title }) => (
                 <option key={id} value={id}>
                   {title}

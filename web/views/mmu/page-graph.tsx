@@ -2,9 +2,10 @@
 import type { Changes, PicturePage } from "../../engine/mmu/picture.js";
 import { shortRole } from "./page-name.js";
 
-const WIDTH = 216;
+// Four levels fit beside the guest's tables on a desk.
+const WIDTH = 208;
 const HEIGHT = 58;
-const GAP_X = 48;
+const GAP_X = 28;
 const GAP_Y = 14;
 /** More boxes make no picture. */
 const MOST_PAGES = 150;
@@ -81,7 +82,7 @@ function linksOf(page: PicturePage, places: ReadonlyMap<string, Place>) {
   return [...targets].map((to) => {
     const target = places.get(to)!;
     const [x1, y1, x2, y2] = [from.x + WIDTH, from.y + HEIGHT / 2, target.x, target.y + HEIGHT / 2];
-    const bend = Math.max(20, Math.abs(x2 - x1) / 2);
+    const bend = Math.max(14, Math.abs(x2 - x1) / 2);
     return (
       <path
         key={`${page.id} ${to}`}

@@ -11,7 +11,7 @@ export function Roots({ roots, pages }: { roots: readonly PictureRoots[]; pages:
   const known = roots.some(({ hits }) => hits !== undefined);
   return (
     <div class="scroll" tabIndex={0} role="region" aria-label="Roots">
-      <table>
+      <table class="roots">
         <caption class="unseen">Roots</caption>
         <thead>
           <tr>

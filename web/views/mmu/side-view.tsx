@@ -20,6 +20,7 @@ export function SideView({ name, side, other, chosen, onChoose }: SideViewProps)
   return (
     <section aria-label={name}>
       <h2>{name}</h2>
+      {other !== undefined && other.result !== side.result && <p>{side.result}</p>}
       <PageGraph
         label={`Shadow pages, ${name}`}
         pages={picture.pages}

@@ -4,11 +4,13 @@ import { goTo } from "./store.js";
 
 export function Steps({ shown, step }: { shown: Shown; step: ShownStep }) {
   const last = shown.steps.length - 1;
-  const results = step.sides.map(({ result }) => result).filter((result) => result !== "");
+  // Where the sides differ, each says its own.
+  const results = new Set(step.sides.map(({ result }) => result));
+  const [result] = results;
   return (
     <>
       <div class="controls">
-        <button type="button" disabled={step.number === 0} onClick={() => goTo(step.number - 1)}>
+        <button type="button" aria-disabled={step.number === 0} onClick={() => goTo(step.number - 1)}>
           Previous
         </button>
         <label class="slider">
@@ -22,7 +24,8 @@ export function Steps({ shown, step }: { shown: Shown; step: ShownStep }) {
             onInput={({ currentTarget }) => goTo(Number(currentTarget.value))}
           />
         </label>
-        <button type="button" disabled={step.number === last} onClick={() => goTo(step.number + 1)}>
+        {/* Not disabled at the ends: that would take the focus away from under the keyboard. */}
+        <button type="button" aria-disabled={step.number === last} onClick={() => goTo(step.number + 1)}>
           Next
         </button>
         <label>
@@ -42,7 +45,7 @@ export function Steps({ shown, step }: { shown: Shown; step: ShownStep }) {
         <strong>
           {step.number + 1} of {last + 1}: {step.title}
         </strong>
-        {results.length > 0 && <> – {[...new Set(results)].join(" / ")}</>}
+        {results.size === 1 && result !== "" && <> – {result}</>}
       </p>
       {step.note !== "" && <p>{step.note}</p>}
     </>

@@ -4,7 +4,7 @@ import { type Client, startWorker } from "../../engine/client.js";
 import type { MmuSession, Shown, ShownStep } from "../../engine/mmu/session.js";
 import { STORIES } from "../../engine/mmu/story-list.js";
 import type { InputFile } from "../../engine/served-file.js";
-import { guarded } from "../../state/problem.js";
+import { guarded, problem } from "../../state/problem.js";
 import { route, setParams } from "../../state/route.js";
 import { servedRecording } from "../../state/served-files.js";
 import { runTask } from "../../state/tasks.js";
@@ -80,15 +80,17 @@ function remember(): void {
 /** What this view has put into the URL itself since the user went somewhere by it. */
 const own = new Set<string>();
 
-/** Shows what a URL means, unless the view has put it there itself. */
-export function follow(example: string | undefined, step: string | undefined): void {
+/** Shows what a URL means, unless the view has put it there itself; the first example where it names none that there is. */
+export async function follow(example: string | undefined, step: string | undefined): Promise<void> {
   if (own.has(`${example} ${step}`)) return;
   own.clear();
   const number = Number(step ?? 0);
-  if (example !== undefined) openExample(example, Number.isInteger(number) ? number : 0);
+  if (example !== undefined && !STORIES.some(({ id }) => id === example)) {
+    await openExample(STORIES[0].id, 0);
+    problem.value = `example ${example.slice(0, 40)}: expected ${STORIES.map(({ id }) => id).join(", ")}`;
+  } else if (example !== undefined) await openExample(example, Number.isInteger(number) ? number : 0);
   else if (open.value === undefined) {
     const served = servedRecording();
-    if (served === undefined) openExample(STORIES[0].id, 0);
-    else openFile(served);
+    await (served === undefined ? openExample(STORIES[0].id, 0) : openFile(served));
   }
 }

@@ -6,7 +6,7 @@ import { ExercisePanel } from "./exercise-panel.jsx";
 import { RegisterPanel } from "./register-panel.jsx";
 import { ResultPanel } from "./result-panel.jsx";
 import { ShadowPanel } from "./shadow-panel.jsx";
-import { begin, said, shown } from "./store.js";
+import { begin, failed, said, shown } from "./store.js";
 import { TablePanel } from "./table-panel.jsx";
 import { TlbPanel } from "./tlb-panel.jsx";
 
@@ -17,17 +17,20 @@ export function PlayView() {
     begin(params);
   }, [key]);
   const machine = shown.value;
-  if (machine === undefined) return <section aria-busy="true">The machine is being built …</section>;
+  if (machine === undefined)
+    return failed.value ? <NoMachine /> : <section aria-busy="true">The machine is being built …</section>;
   return (
     <>
       <p class="unseen" role="status">
         {said.value}
       </p>
       <ExercisePanel machine={machine} />
-      <div class="columns">
+      <div class="play">
         <div>
           <AccessPanel />
-          {machine.result && <ResultPanel result={machine.result} registers={machine.registers} />}
+          {machine.result && machine.before && (
+            <ResultPanel result={machine.result} registers={machine.before} outdated={machine.outdated} />
+          )}
           {machine.result && <ShadowPanel machine={machine} />}
         </div>
         <div>
@@ -37,5 +40,19 @@ export function PlayView() {
         </div>
       </div>
     </>
+  );
+}
+
+function NoMachine() {
+  return (
+    <section>
+      <h2>Playground</h2>
+      <p>The address of this page means no machine.</p>
+      <div class="controls">
+        <button type="button" class="primary" onClick={() => begin({}, true)}>
+          Begin with a new machine
+        </button>
+      </div>
+    </section>
   );
 }

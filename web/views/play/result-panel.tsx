@@ -13,12 +13,23 @@ function outcome({ pa, fault, tlb, stale, pageSize }: PlayResult): string {
   return `${where}, in a page of ${pageSize === 4096 ? "4 KiB" : `${pageSize! / 2 ** 20} MiB`}`;
 }
 
-export function ResultPanel({ result, registers }: { result: PlayResult; registers: Registers }) {
+interface ResultPanelProps {
+  readonly result: PlayResult;
+  /** Those of the access. */
+  readonly registers: Registers;
+  /** Something was done to the machine since. */
+  readonly outdated: boolean;
+}
+
+export function ResultPanel({ result, registers, outdated }: ResultPanelProps) {
   const { access, fault, checks, flags } = result;
   const title = `${access.user ? "User" : "Supervisor"} ${access.kind} of ${hex(access.address)}`;
   return (
     <section>
       <h2>{title}</h2>
+      {outdated && (
+        <p class="outdated">What follows was before your last change: make the access again to see what it does now.</p>
+      )}
       <p class={fault === undefined ? "good" : "bad"} role="status">
         {outcome(result)}
       </p>

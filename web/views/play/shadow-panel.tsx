@@ -30,8 +30,8 @@ function spteStrip(spte: bigint) {
 }
 
 export function ShadowPanel({ machine }: { machine: PlayShown }) {
-  const { shadow, result, registers } = machine;
-  if (shadow === undefined || result === undefined) {
+  const { shadow, result, before, outdated } = machine;
+  if (shadow === undefined || result === undefined || before === undefined) {
     return (
       <section>
         <h2>In KVM's shadow MMU</h2>
@@ -44,10 +44,10 @@ export function ShadowPanel({ machine }: { machine: PlayShown }) {
     <section>
       <h2>In KVM's shadow MMU</h2>
       <p>
-        The same access of a fresh guest under shadow paging:{" "}
+        {outdated ? "Before your last change, the" : "The"} same access of a fresh guest under shadow paging:{" "}
         <strong>{OUTCOMES[shadow.outcome] ?? shadow.outcome}</strong>.
       </p>
-      {shadowReasons(result, shadow, registers).map((text) => (
+      {shadowReasons(result, shadow, before).map((text) => (
         <p key={text}>{text}</p>
       ))}
       {leaf !== undefined && (

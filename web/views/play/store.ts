@@ -9,6 +9,9 @@ export const shown = signal<PlayShown | undefined>(undefined);
 /** What the last act was, for who does not see the page. */
 export const said = signal("");
 
+/** There is no machine, as the link means none. */
+export const failed = signal(false);
+
 let session: Client<PlaySession> | undefined;
 
 function worker(): Client<PlaySession> {
@@ -23,6 +26,7 @@ export async function begin(params: Readonly<Record<string, string>>, anew = fal
   const { exercise, ...link } = params;
   if (!anew && shown.value !== undefined && same(link, shown.value.link) && exercise === shown.value.exercise) return;
   await act({ do: "begin", link, ...(exercise === undefined ? {} : { exercise }) }, "a new machine");
+  failed.value = shown.value === undefined;
 }
 
 /** Does what the user wants, and keeps the link to the machine in the URL. */

@@ -40,6 +40,8 @@ interface TableProps {
 
 function Table({ table, format, chosen, onChoose }: TableProps) {
   const [index, setIndex] = useState("");
+  // Which entry was asked for by its index: its editor has the focus then.
+  const [asked, setAsked] = useState<number | undefined>(undefined);
   const size = format === "32bit" ? 4 : 8;
   const number = Number(index);
   const isIndex = index !== "" && Number.isInteger(number) && number >= 0 && number < table.size;
@@ -55,14 +57,19 @@ function Table({ table, format, chosen, onChoose }: TableProps) {
               type="button"
               class="link"
               aria-expanded={entry.address === chosen}
-              onClick={() => onChoose(entry.address)}
+              onClick={() => {
+                setAsked(undefined);
+                onChoose(entry.address);
+              }}
             >
               <code>
                 [{entry.index}] {entry.entry.toString(16)}
               </code>
             </button>{" "}
             <span class="hint">{entry.says}</span>
-            {entry.address === chosen && <EntryEditor entry={entry} level={table.level} format={format} />}
+            {entry.address === chosen && (
+              <EntryEditor entry={entry} level={table.level} format={format} focus={entry.index === asked} />
+            )}
           </li>
         ))}
       </ul>
@@ -74,7 +81,10 @@ function Table({ table, format, chosen, onChoose }: TableProps) {
           const address = table.address + number * size;
           const there = table.entries.find((entry) => entry.index === number);
           // It is shown from then on, and 0 until it is edited.
-          act({ do: "entry", address, entry: there?.entry ?? 0n }, `entry ${number}`).then(() => onChoose(address));
+          act({ do: "entry", address, entry: there?.entry ?? 0n }, `entry ${number}`).then(
+            () => address !== chosen && onChoose(address),
+          );
+          setAsked(number);
           setIndex("");
         }}
       >
@@ -96,7 +106,14 @@ function Table({ table, format, chosen, onChoose }: TableProps) {
   );
 }
 
-function EntryEditor({ entry, level, format }: { entry: PlayEntry; level: number; format: EntryFormat }) {
+interface EntryEditorProps {
+  readonly entry: PlayEntry;
+  readonly level: number;
+  readonly format: EntryFormat;
+  readonly focus: boolean;
+}
+
+function EntryEditor({ entry, level, format, focus }: EntryEditorProps) {
   const bits = format === "32bit" ? 32 : 64;
   const name = `${entryName(level)}[${entry.index}]`;
   const write = (word: bigint) => act({ do: "entry", address: entry.address, entry: word }, `${name} is ${hex(word)}`);
@@ -108,6 +125,7 @@ function EntryEditor({ entry, level, format }: { entry: PlayEntry; level: number
         bits={bits}
         late
         value={entry.entry}
+        focus={focus}
         onValue={(word) => word !== entry.entry && write(word)}
       />
       <BitStrip

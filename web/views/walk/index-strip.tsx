@@ -1,13 +1,23 @@
 /** The fields of the address: an index for each level, and the offset in the page. */
-import { levelsOf } from "x86-paging/decode";
+import { decodeEntry, levelsOf } from "x86-paging/decode";
 import type { WalkAnswer } from "../../engine/dump/answers.js";
 import { BitStrip, type StripField } from "../../paging/bit-strip.jsx";
 import { hex, indexBits, placeText, tableName } from "../../paging/words.js";
 
-export function indexFields({ mode, explanation: { walk } }: WalkAnswer): StripField[] {
+/** The size of the page that the guest's last entry maps, be the access allowed or not; of 4 KiB where none was reached. */
+function pageSizeOf({ mode, pse, explanation: { walk } }: WalkAnswer): number {
+  const leaf = walk.steps.filter(({ stage }) => stage === "guest").at(-1);
+  if (mode === "none" || leaf === undefined) return 4096;
+  const { kind, pageSize = 4096 } = decodeEntry(mode, leaf.level, leaf.entry, { pse });
+  return kind === "page" ? Number(pageSize) : 4096;
+}
+
+export function indexFields(answer: WalkAnswer): StripField[] {
+  const { mode, explanation } = answer;
+  const { walk } = explanation;
   const { address, result, steps } = walk;
   if (mode === "none" || (!result.ok && steps.length === 0)) return [];
-  const offsetBits = Math.log2(result.ok ? result.pageSize : 4096);
+  const offsetBits = Math.log2(pageSizeOf(answer));
   const fields: StripField[] = [];
   let lowest = 64;
   for (let level = levelsOf(mode); level >= 1; level--) {

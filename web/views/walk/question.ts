@@ -3,6 +3,26 @@ import { ACCESS_KINDS, type SecondStage, type WalkQuestion } from "../../engine/
 import { addressInUrl } from "../../state/dump/session.js";
 import { route } from "../../state/route.js";
 
+/** What of the URL is no question, or undefined: it is said, and nothing else is walked in its place. */
+export function wrongInUrl(): string | undefined {
+  const { params } = route.value;
+  const wrong = (name: string, expected: string) => `${name} ${params[name]!.slice(0, 40)}: expected ${expected}`;
+  const digits = (name: string, most: number) =>
+    params[name] !== undefined && hexOf(params[name], most) === undefined
+      ? wrong(name, `up to ${most} hexadecimal digits`)
+      : undefined;
+  if (params.access !== undefined && !ACCESS_KINDS.some((kind) => kind === params.access))
+    return wrong("access", ACCESS_KINDS.join(", "));
+  const numbers: readonly (readonly [string, number])[] = [
+    ["address", 16],
+    ["pkru", 8],
+    ["pkrs", 8],
+    ["root", 16],
+    ["guest", 16],
+  ];
+  return numbers.map(([name, most]) => digits(name, most)).find((text) => text !== undefined);
+}
+
 const hexOf = (text: string | undefined, digits = 16): bigint | undefined =>
   text !== undefined && text.length <= digits && /^[0-9a-f]+$/i.test(text) ? BigInt(`0x${text}`) : undefined;
 

@@ -9,7 +9,7 @@ import { AccessChoice } from "./access-choice.jsx";
 import { Checks } from "./checks.jsx";
 import { IndexStrip } from "./index-strip.jsx";
 import { Outcome } from "./outcome.jsx";
-import { questionInUrl, questionKey } from "./question.js";
+import { questionInUrl, questionKey, wrongInUrl } from "./question.js";
 import { Steps } from "./steps.jsx";
 import { TwoStageGrid } from "./two-stage-grid.jsx";
 
@@ -38,7 +38,12 @@ function WalkOf({ space: current }: { space: SpaceAnswer }) {
   const [result, setResult] = useState<Result | undefined>(undefined);
   const question = questionInUrl(current.start ?? 0n);
   const key = questionKey(question);
+  const wrong = wrongInUrl();
   useEffect(() => {
+    if (wrong !== undefined) {
+      setResult({ problem: wrong });
+      return;
+    }
     let left = false;
     dumpWorker()
       .walk(current.id, question)
@@ -49,7 +54,7 @@ function WalkOf({ space: current }: { space: SpaceAnswer }) {
     return () => {
       left = true;
     };
-  }, [current.id, key]);
+  }, [current.id, key, wrong]);
   return (
     <>
       <section aria-labelledby="walk-title">
