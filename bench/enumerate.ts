@@ -19,15 +19,20 @@ const CASES: readonly (readonly [string, Omit<Shape, "tables" | "regions">])[] =
   ["1 of 512 present", { everyNth: 512 }],
 ];
 
-/** What callers get, by the core's own enumeration; of scattered pages hardly two are a run. */
+const LISTED: typeof CASES = [
+  ["contiguous", {}],
+  ["scattered", { absent: 0.5, swapped: true }],
+];
+
+/** What callers get, by the core's own enumeration; of scattered pages no two are a run. */
 export function measureListing(options: RoundOptions): Section[] {
-  const cases = CASES.slice(0, 2);
-  return cases.map(([title, shape]) => {
+  return LISTED.map(([title, shape]) => {
     const machine = build({ tables: LISTED_TABLES, regions: 1, ...shape });
     const { linear, exports } = machine.core.internals();
     const cursor = linear.allocate(256);
     const output = linear.allocate(BATCH * LEAF_BYTES, 64);
     const { space } = machine;
+    const columns = machine.core.allocateColumns(BATCH);
     const list = () => {
       exports.startEnumeration(space.pointer, cursor);
       let count = 0;
@@ -46,12 +51,23 @@ export function measureListing(options: RoundOptions): Section[] {
     });
     const candidates: Candidate[] = [
       { name: "core", work, run: list },
+      {
+        name: "leafColumns()",
+        work,
+        run: () => {
+          const listing = space.leafColumns();
+          let count = 0;
+          for (let filled = listing.fill(columns); filled > 0; filled = listing.fill(columns)) count += filled;
+          return count;
+        },
+      },
       all("leaves()", () => space.leaves()),
       all("mappings()", () => space.mappings()),
     ];
     const results = compare(candidates, options);
     linear.free(output, BATCH * LEAF_BYTES);
     linear.free(cursor, 256);
+    columns.dispose();
     machine.dispose();
     return { title: `Listing, ${title}`, unit: "mapping", results };
   });

@@ -24,14 +24,14 @@ const PROGRAMS: readonly (readonly [name: string, ...args: string[]])[] = [
   ["maps --format leaves --json", "maps", "--format", "leaves", "--json"],
 ];
 
-/** Listings of `tables` level-1 tables of which every other entry is present, at random: hardly two pages are a range. */
+/** Listings of `tables` level-1 tables of which every other entry is present, at random: no two pages are a range. */
 export function measurePrograms(quick: boolean): Section[] {
   const bin = command();
   if (bin === undefined) return [];
   const folder = mkdtempSync(join(tmpdir(), "x86-paging-bench-"));
   try {
     const file = join(folder, "tables.raw");
-    const machine = build({ tables: quick ? 2048 : 8192, regions: 1, absent: 0.5 });
+    const machine = build({ tables: quick ? 2048 : 8192, regions: 1, absent: 0.5, swapped: true });
     const { linear } = machine.core.internals();
     writeFileSync(file, linear.u8.subarray(machine.ramLinear, machine.ramLinear + machine.ramSize));
     const work = [...machine.space.leaves()].length;
