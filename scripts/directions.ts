@@ -16,6 +16,7 @@ const GROUND = [
   "src/api.ts",
   "src/checks.ts",
   "src/errors.ts",
+  "src/json-text.ts",
   "src/json-value.ts",
   "src/options.ts",
   "src/platform.ts",
@@ -92,6 +93,7 @@ export const PLACES: readonly Place[] = [
   // The ground.
   { place: "src/abi", mayImport: [] },
   { place: "src/api.ts", mayImport: [] },
+  { place: "src/json-text.ts", mayImport: [] },
   { place: "src/json-value.ts", mayImport: [] },
   { place: "src/platform.ts", mayImport: [] },
   { place: "src/core.d.wasm.ts", mayImport: ["src/platform.ts"] },
@@ -309,10 +311,12 @@ export const PLACES: readonly Place[] = [
   { place: "web/engine", mayImport: [] },
   { place: "web/engine/play", mayImport: ["web/engine"] },
   { place: "web/engine/mmu", mayImport: ["web/engine"] },
+  { place: "web/engine/dump", mayImport: ["web/engine"] },
   { place: "web/state", mayImport: ["web/engine"] },
+  { place: "web/state/dump", mayImport: ["web/state", "web/engine", "web/engine/dump"] },
   ...["dump", "walk", "decode", "mmu", "play"].map((name) => ({
     place: `web/views/${name}`,
-    mayImport: ["web/ui", "web/paging", "web/engine", "web/engine/*", "web/state"],
+    mayImport: ["web/ui", "web/paging", "web/engine", "web/engine/*", "web/state", "web/state/*"],
   })),
   { place: "web/app", mayImport: ["web/ui", "web/state", "web/views/*"] },
   { place: "web", mayImport: ["web/app"] },
@@ -352,8 +356,12 @@ export const PLACES: readonly Place[] = [
   { place: "test/browser/site", mayImport: ["src/*"] },
   {
     place: "test/cli",
-    mayImport: ["src/*", "test", "test/dump/*", "test/dump/builders.ts", "test/mmu/machines", "test/trace/writers"],
+    mayImport: [
+      ...["src/*", "test", "test/cli/run-main.ts", "test/dump/*", "test/dump/builders.ts", "test/mmu/machines"],
+      "test/trace/writers",
+    ],
   },
+  { place: "test/cli/run-main.ts", mayImport: ["src/*"] },
   { place: "test/conform", mayImport: ["src/*", "test"] },
   { place: "test/core", mayImport: ["src/*", "scripts/generate", "test"] },
   { place: "test/differential", mayImport: ["src/*", "test", "bench/boot"] },
@@ -363,7 +371,13 @@ export const PLACES: readonly Place[] = [
   { place: "test/explain", mayImport: ["src/*"] },
   { place: "test/decode", mayImport: ["src/*"] },
   { place: "test/maps", mayImport: ["src/*", "test/dump/builders.ts"] },
-  { place: "test/inspector", mayImport: ["src/*", "test", "test/cli", "test/package", "web/*"] },
+  {
+    place: "test/inspector",
+    mayImport: [
+      ...["src/*", "test", "test/package", "test/cli/run-main.ts", "test/dump", "test/dump/builders.ts"],
+      ...["web/engine/*", "web/*"],
+    ],
+  },
   { place: "test/mmu", mayImport: ["src/*", "test", "test/mmu/*"] },
   {
     place: "test/mmu/machines",

@@ -2,6 +2,8 @@
 
 import { type Command, Option } from "commander";
 import type { Leaf } from "../api.js";
+import { kernelLayout, regionNamer } from "../dump/node.js";
+import { jsonText } from "../json-text.js";
 import { LEAF_ATTRIBUTES, type LeafAttribute, leafAttribute } from "../maps/attributes.js";
 import {
   changesOf,
@@ -23,8 +25,6 @@ import {
   type StructureCliOptions,
 } from "./dump-options.js";
 import { CliError, ExitCode } from "./errors.js";
-import { jsonText } from "./json-text.js";
-import { layoutOf, regionNamer } from "./kernel-layout.js";
 import { addLeafFilters, type LeafFilterOptions, leafFilter } from "./leaf-filter.js";
 import { attributesOf } from "./maps-text.js";
 import type { Half } from "./page-table-isolation.js";
@@ -163,7 +163,7 @@ interface DifferenceWriter {
 function textWriter(context: CliContext, a: OpenSpace, b: OpenSpace, options: DumpDifferenceOptions): DifferenceWriter {
   const { style } = context;
   const title = ({ dump, registers }: OpenSpace) => `${dump.name}, CR3 ${hex(registers.cr3)} (${registers.origin.cr3})`;
-  const names = [a, b].map(({ dump, registers, mode }) => regionNamer(layoutOf(dump, registers, mode)));
+  const names = [a, b].map(({ dump, registers, mode }) => regionNamer(kernelLayout(dump, registers, mode)));
   const line = (sign: string, { va, size }: MappingDifference, { pa, leaf }: MappedAs, what: readonly string[]) => {
     const range = `${hex16(va)} ${hex16(BigInt.asUintN(64, va + size))} ${sizeText(size).padStart(10)}`;
     const mapping = `${pageSizeName(leaf.size).padStart(4)} ${rightsLetters(leaf.rights)} ${hex16(pa)}`;

@@ -2,9 +2,10 @@
 import type { Leaf, Rights } from "../api.js";
 import type { FoundSpace } from "../dump/node.js";
 import { type Owned, overlaps } from "../maps/overlaps.js";
+import type { MapsRow } from "../maps/rows.js";
 import { type EachSpace, partsOfSpaces, placeOf } from "./each-space.js";
 import { CliError } from "./errors.js";
-import { type MapsRow, mergedRows, type RowSource, rangeRows } from "./maps-rows.js";
+import { mergedRows, type RowSource, rangeRows } from "./maps-rows.js";
 
 /** Ranges of users' parts beyond this many are refused: all of them are compared. */
 const MOST_RANGES = 2 ** 19;

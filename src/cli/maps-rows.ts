@@ -1,34 +1,10 @@
 /** Rows of listings of mappings: what is in a row, whatever it is written as. */
-import type { Leaf, PagingMode, Rights } from "../api.js";
+import type { Leaf, PagingMode } from "../api.js";
 import type { Presence } from "../dump/node.js";
 import { type LeafAttribute, leafAttribute } from "../maps/attributes.js";
+import type { MapsRow } from "../maps/rows.js";
 import { type Alike, type Span, spansOf } from "../maps/spans.js";
 import { sameRights } from "../runs.js";
-
-/** Why bytes are not in a dump. */
-type Lacking = Exclude<Presence, "held">;
-
-/** One row: mappings that follow each other. */
-export interface MapsRow {
-  readonly va: bigint;
-  /** Bytes. */
-  readonly size: bigint;
-  readonly rights: Rights;
-  /** Number of pages. */
-  readonly pages: number;
-  /** Of rows that are contiguous in physical memory: where they lie, and the size of their pages. */
-  readonly physical: { readonly pa: bigint; readonly pageSize: bigint } | undefined;
-  /** Of a row of one page: its entry. */
-  readonly entry: bigint | undefined;
-  /** Bytes of what is mapped that are not in the dump, by why. */
-  readonly lacking: ReadonlyMap<Lacking, bigint>;
-  /** The attributes that are asked for, in their order. */
-  readonly attributes: readonly number[];
-  /** What the system has there, where it is known. */
-  readonly region: string | undefined;
-  /** Of listings of several spaces: those that it is in. */
-  readonly places?: readonly string[];
-}
 
 /** What rows are made from. */
 export interface RowSource {
@@ -95,4 +71,4 @@ function rowOf({ first, size, pages }: Span, { attributes, mode, region, presenc
   };
 }
 
-const NONE: ReadonlyMap<Lacking, bigint> = new Map();
+const NONE: MapsRow["lacking"] = new Map();

@@ -1,22 +1,14 @@
-/** Rows of listings of mappings as lines: for people, as JSON, as comma-separated values. */
+/** Rows of listings of mappings as lines for people. */
 
 import { InvalidArgumentError } from "commander";
 import { LEAF_ATTRIBUTES, type LeafAttribute } from "../maps/attributes.js";
 import { pageSizeName, rightsLetters } from "../maps/leaves.js";
-import { jsonText } from "./json-text.js";
-import type { MapsRow } from "./maps-rows.js";
+import type { MapsRow, RowWriter } from "../maps/rows.js";
 import type { Styler } from "./style.js";
-import { hex, hex16, sizeText } from "./values.js";
+import { hex16, sizeText } from "./values.js";
 
 /** Places of a row that are shown to people. */
 const FEW_PLACES = 8;
-
-/** Writes the rows of one listing. */
-export interface RowWriter {
-  /** The line above the first row; undefined where there is none. */
-  readonly header: string | undefined;
-  line(row: MapsRow): string;
-}
 
 export interface RowStyle {
   readonly style: Styler;
@@ -71,56 +63,6 @@ export function leafText(row: MapsRow, attributes: readonly LeafAttribute[]): st
   const lacking = [...row.lacking.keys()].map((why) => ` ${why}`);
   const size = pageSizeName(pageSize);
   return `${hex16(row.va)} ${pa.toString(16)} ${size} ${rightsLetters(row.rights)}${lacking.join("")}${columns.join("")}`;
-}
-
-/** One JSON object a row. */
-export function jsonLine(row: MapsRow, attributes: readonly LeafAttribute[]): string {
-  const { va, size, rights, pages, physical, entry, lacking, region, places } = row;
-  const absent = [...lacking.values()].reduce((sum, bytes) => sum + bytes, 0n);
-  const presence = [...lacking.keys()][0] ?? "held";
-  return jsonText({
-    va: hex(va),
-    size: Number(size),
-    ...(physical === undefined
-      ? { pages }
-      : entry === undefined
-        ? { pageSize: Number(physical.pageSize), pa: hex(physical.pa) }
-        : { pa: hex(physical.pa), entry: hex(entry) }),
-    user: rights.user,
-    writable: rights.write,
-    executable: rights.execute,
-    ...(physical === undefined ? { absentBytes: Number(absent) } : { absent: presence !== "held", presence }),
-    ...Object.fromEntries(row.attributes.map((value, index) => [attributes[index]!, value])),
-    ...(region === undefined ? {} : { region }),
-    ...(places === undefined ? {} : { spaces: places }),
-  });
-}
-
-/** Comma-separated values, addresses in hexadecimal, with a line of names. */
-export function csvWriter({ attributes, physical }: Omit<RowStyle, "style">, places: boolean): RowWriter {
-  const names = [
-    ...["start", "end", "size", "rights"],
-    ...(physical ? ["page_size", "physical", "presence"] : ["pages", "absent_bytes"]),
-    ...attributes,
-    "region",
-    ...(places ? ["spaces"] : []),
-  ];
-  return {
-    header: names.join(","),
-    line(row) {
-      const absent = [...row.lacking.values()].reduce((sum, bytes) => sum + bytes, 0n);
-      const fields = [
-        ...[hex(row.va), hex(BigInt.asUintN(64, row.va + row.size)), row.size, rightsLetters(row.rights)],
-        ...(row.physical === undefined
-          ? [row.pages, absent]
-          : [row.physical.pageSize, hex(row.physical.pa), [...row.lacking.keys()][0] ?? "held"]),
-        ...row.attributes,
-        row.region ?? "",
-        ...(row.places === undefined ? [] : [row.places.join(" ")]),
-      ];
-      return fields.join(",");
-    },
-  };
 }
 
 /** For commander: names of attributes, with commas between them. */

@@ -4,6 +4,7 @@ import { type Command, Option } from "commander";
 import { parseRelease, type Release } from "../abi/release.js";
 import type { PagingMode } from "../api.js";
 import { type Dump, kernelRelease } from "../dump/node.js";
+import { jsonText } from "../json-text.js";
 import {
   ENTRY_SYSTEMS,
   type EntrySystem,
@@ -14,7 +15,6 @@ import {
 import { type NotPresentRange, notPresentRanges } from "../maps/not-present-ranges.js";
 import type { OpenSpace } from "./dump-options.js";
 import { CliError } from "./errors.js";
-import { jsonText } from "./json-text.js";
 import { hex, hex16, parseInteger, sizeText } from "./values.js";
 
 export interface NotPresentCliOptions {

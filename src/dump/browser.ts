@@ -14,7 +14,7 @@ import { gunzipStream } from "./packed/gunzip-stream.js";
 import { checkDeclaredSize, type Inflate, inflateInto } from "./packed/inflate.js";
 import { inflationLimits, MAGIC_SIZE, type Packing, packingOf } from "./packed/packing.js";
 
-export { BlobByteSource, type BlobLike, MissingPieceError } from "./bytes/blob-byte-source.js";
+export { BlobByteSource, type BlobLike, type BlobSlice, MissingPieceError } from "./bytes/blob-byte-source.js";
 export * from "./index.js";
 
 /** Pages of an inflated dump stay in memory here: so many bytes of them unless the caller allows more. */
@@ -35,6 +35,8 @@ export interface OpenDumpAsyncOptions extends OpenDumpOptions {
   readonly name?: string;
   /** Most bytes of pages that are not all zero which a compressed dump may inflate to. Default 512 MiB. */
   readonly maxKept?: number;
+  /** Bytes of each Blob that are kept in memory, where it is read piece by piece. Default 128 MiB. */
+  readonly maxCached?: number;
   /**
    * The other files of a split dump (`makedumpfile --split`), in any order, or of VMware's two (.vmem, and .vmss or .vmsn) the
    * other one.
@@ -45,7 +47,7 @@ export interface OpenDumpAsyncOptions extends OpenDumpOptions {
 /**
  * Opens a dump from bytes, a Blob, or what is read as one (BlobLike). A file that is compressed as a whole (gzip, xz, zstd) is inflated once, keeping
  * non-zero pages in memory, up to `maxKept` bytes of them (of gzip a single member: browsers refuse more); of another
- * Blob only what is needed is ever read, and what was read is kept up to 128 MiB.
+ * Blob only what is needed is ever read, and what was read is kept up to `maxCached` bytes.
  * Throws a DumpError if the dump cannot be read; `warnings` says what is missing from it.
  */
 export async function openDumpAsync(
@@ -53,13 +55,15 @@ export async function openDumpAsync(
   options: OpenDumpAsyncOptions = {},
 ): Promise<AsyncDump> {
   const name = options.name ?? nameOf(input) ?? "dump";
-  const parts = (options.parts ?? []).map((part, index) => sourceOf(part, nameOf(part) ?? `part ${index + 1}`));
+  const parts = (options.parts ?? []).map((part, index) =>
+    sourceOf(part, nameOf(part) ?? `part ${index + 1}`, options.maxCached),
+  );
   const blob = isBlobLike(input) ? input : new Blob([input as BlobPart]);
   const signal = options.signal as AbortSignal | undefined;
   signal?.throwIfAborted();
   const packing = packingOf(await bytesAt(blob, 0, MAGIC_SIZE));
   if (packing === undefined) {
-    const dump = await openWithCodecs(sourceOf(input, name), { ...options, parts });
+    const dump = await openWithCodecs(sourceOf(input, name, options.maxCached), { ...options, parts });
     return { dump, fetching };
   }
   const { store, warnings } = await inflate(blob, packing, name, options);
@@ -125,8 +129,12 @@ async function bytesAt(blob: BlobLike, offset: number, length: number): Promise<
   return new Uint8Array(await blob.slice(start, Math.min(start + length, blob.size)).arrayBuffer());
 }
 
-function sourceOf(input: WebBlob | BlobLike | ArrayBuffer | Uint8Array, name: string): ByteSource {
-  if (isBlobLike(input)) return new BlobByteSource(input, name);
+function sourceOf(
+  input: WebBlob | BlobLike | ArrayBuffer | Uint8Array,
+  name: string,
+  maxCached: number | undefined,
+): ByteSource {
+  if (isBlobLike(input)) return new BlobByteSource(input, name, maxCached);
   return new MemoryByteSource(input instanceof Uint8Array ? input : new Uint8Array(input as ArrayBuffer), name);
 }
 

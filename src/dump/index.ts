@@ -9,6 +9,7 @@ export type { DumpCpu, DumpFact, DumpFormat, DumpMachine, DumpRoot, LongMode } f
 export { PC_MACHINES, type PcHole, type PcMachine } from "./formats/pc-hole.js";
 export type { RawOptions, RawRange } from "./formats/raw.js";
 export { hiddenUsersRoot } from "./isolated-root.js";
+export { kernelLayout, kernelLayoutAt, regionNamer } from "./kernel-layout.js";
 export {
   type KernelMemory,
   type KernelRegion,

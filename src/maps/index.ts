@@ -10,6 +10,12 @@ export {
 } from "./difference.js";
 export { INFO_TLB_PAGING_OFF, infoTlbLine } from "./info-tlb.js";
 export { leafLine, pageSizeName, rightsLetters } from "./leaves.js";
+export {
+  MappingScan,
+  type MappingScanOptions,
+  type RangeVisitor,
+  ScanRights,
+} from "./mapping-scan.js";
 export { type ModeRegisters, modeTitle, pagingModeOf } from "./mode.js";
 export {
   decodeNotPresent,
@@ -21,6 +27,7 @@ export {
 } from "./not-present.js";
 export { type NotPresentRange, notPresentRanges } from "./not-present-ranges.js";
 export { type Overlap, type Owned, overlaps } from "./overlaps.js";
+export { type MapsCsvOptions, type MapsRow, mapsCsvWriter, mapsJsonLine, type RowWriter } from "./rows.js";
 export { type Alike, type Span, spansOf } from "./spans.js";
 export {
   DEFAULT_MAX_MAPPINGS,

@@ -7,6 +7,7 @@ export * from "./format/error.js";
 export * from "./format/events.js";
 export type { MemoryImage } from "./format/memory-image.js";
 export { openRecording } from "./format/open-recording.js";
+export { isPacked as isPackedRecording } from "./format/pack.js";
 export type * from "./format/recording.js";
 export type * from "./format/state.js";
 export {

@@ -116,7 +116,7 @@ describe("a large Blob", () => {
     expect(into).toEqual(page(7));
     expect(blob.fetched).toBeLessThan(1.2 * blob.size);
     globalThis.gc?.();
-    // 512 pieces of 256 KiB, and as much again that may not be collected yet.
+    // 128 MiB of pieces, and as much again that may not be collected yet.
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 28 + 2 ** 27);
     // What was let go is fetched again.
     const fetched = blob.fetched;

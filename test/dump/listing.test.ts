@@ -30,7 +30,7 @@ describe("listAsync", () => {
     const expected = [...space.mappings()];
     expect(listed).toEqual(expected);
     // One for each 256 elements, and one for each piece of the file that was missing.
-    const pieces = Math.ceil(bytes.length / 2 ** 18);
+    const pieces = Math.ceil(bytes.length / 2 ** 16);
     expect(operations()).toBeLessThanOrEqual(Math.ceil((expected.length + 1) / 256) + pieces);
   });
 

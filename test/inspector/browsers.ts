@@ -1,7 +1,8 @@
 /** Browsers in which the inspector is tested: Debian's Chromium and Firefox, driven by puppeteer. */
 import { existsSync } from "node:fs";
 import axe from "axe-core";
-import puppeteer, { type Browser, type ElementHandle, type Page } from "puppeteer-core";
+import puppeteer, { type Browser, type BrowserContext, type ElementHandle, type Page } from "puppeteer-core";
+import { afterAll, describe, it } from "vitest";
 import { serveInspector } from "../../src/cli/inspect/server.js";
 
 interface Kind {
@@ -29,7 +30,22 @@ export const WIDTHS = [1280, 390] as const;
 const missing = KINDS.filter(({ place }) => !existsSync(place));
 export const NOTE =
   missing.length === 0 ? "" : ` (not in ${missing.map(({ name, place }) => `${name}: no ${place}`).join("; ")})`;
+// A file without a test would be an error.
+if (BROWSERS.length === 0) describe.skip(`the inspector${NOTE}`, () => it("is tested in browsers", () => {}));
 if (NOTE !== "") console.warn(`The inspector is not tested everywhere${NOTE}`);
+
+/** Browsers take seconds to start: each file's tests share one of a kind. */
+const running = new Map<string, Promise<Browser>>();
+afterAll(async () => {
+  for (const browser of running.values()) await (await browser).close();
+});
+
+function launched({ name, place, args }: Kind): Promise<Browser> {
+  const browser =
+    running.get(name) ?? puppeteer.launch({ browser: name, executablePath: place, headless: true, args: [...args] });
+  running.set(name, browser);
+  return browser;
+}
 
 /** The inspector in a browser, with what a test does in it. */
 export class InspectorPage {
@@ -52,24 +68,24 @@ export class InspectorPage {
     });
   }
 
-  /** Serves the site with files to open, and opens it at a fragment. */
-  static async open({ name, place, args }: Kind, width: number, fragment = "", files: readonly string[] = []) {
+  /** Serves the site with files to open, and opens it at a fragment, in a profile of its own. */
+  static async open(kind: Kind, width: number, fragment = "", files: readonly string[] = []) {
     const server = await serveInspector({ port: 0, files });
-    let browser: Browser | undefined;
+    let context: BrowserContext | undefined;
     try {
-      browser = await puppeteer.launch({ browser: name, executablePath: place, headless: true, args: [...args] });
-      const page = await browser.newPage();
+      context = await (await launched(kind)).createBrowserContext();
+      const page = await context.newPage();
       await page.setViewport({ width, height: 900 });
-      page.setDefaultTimeout(10_000);
+      page.setDefaultTimeout(25_000);
       const opened = new InspectorPage(page, server.url, async () => {
-        await browser!.close();
+        await context!.close();
         await server.close();
       });
       await page.goto(`${server.url}${fragment}`);
       await page.waitForSelector("main");
       return opened;
     } catch (error) {
-      await browser?.close();
+      await context?.close();
       await server.close();
       throw error;
     }

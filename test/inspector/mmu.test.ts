@@ -1,5 +1,5 @@
 /** The MMU view in browsers: examples and a recording, step by step, by keyboard and by pointer. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -17,6 +17,10 @@ describe.each(CASES)(`the MMU view in $name at $width pixels${NOTE}`, ({ width, 
     const recording = join(ROOT, "test", "fixtures", "recordings", "b3p_pae_pdpte", "npt0");
     writeFileSync(join(folder, "pae.recording"), packRecording(recording));
     writeFileSync(join(folder, "none.recording"), "no recording");
+    copyFileSync(
+      join(ROOT, "test", "fixtures", "recordings", "h10_lm4_smm", "npt0", "trace.txt.gz"),
+      join(folder, "trace.txt.gz"),
+    );
     inspector = await InspectorPage.open(browser, width, "#/mmu?example=stale-role-bit&step=7");
   });
   afterAll(async () => {
@@ -61,6 +65,19 @@ describe.each(CASES)(`the MMU view in $name at $width pixels${NOTE}`, ({ width, 
     await inspector.see(/pae_root, level 3/);
     await inspector.page.click(".box.special");
     await inspector.see("A table of KVM's own, outside the hash");
+  });
+
+  it("reads a kernel's trace, fault by fault", async () => {
+    await choose("trace.txt.gz");
+    await inspector.see("What the trace tells");
+    await inspector.see(/A trace \(tracing\/trace\) of Linux/);
+    await (await inspector.byRole("combobox", "Go to step")).select("3");
+    await inspector.see(/4 of 4: kvm_page_fault/);
+    expect(await inspector.accessibilityFaults()).toEqual([]);
+    expect(await inspector.overflow()).toBeLessThanOrEqual(0);
+    await choose("pae.recording");
+    await inspector.see("Linux 6.1, as recorded");
+    await (await inspector.byRole("button", "Next")).click();
   });
 
   it("is accessible, and fits", async () => {

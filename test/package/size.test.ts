@@ -1,5 +1,5 @@
 /** The package keeps its size budget. */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { expect, it } from "vitest";
@@ -24,11 +24,21 @@ it("the package keeps its size budget", async () => {
     ["bundle less the Wasm", code.length - inlined.length, 88_000],
     ["/core, brought Wasm", module!.code.length, 88_000],
     ["/role alone", role!.code.length, 22_000],
+    // Of which a third is the core with its Wasm, in the worker that walks.
+    ["dist/web, scripts", siteScripts(), 1_650_000],
     ["bundle", code.length],
     ["bundle, gzip", gzipSync(code).length],
   ];
   console.log(sizes.map(([name, size, budget = ""]) => `${name.padEnd(26)}${pad(size)}${pad(budget)}`).join("\n"));
   expect(sizes.filter(([, size, budget]) => size > (budget ?? size))).toEqual([]);
 });
+
+/** Bytes of the inspector's scripts. */
+function siteScripts(): number {
+  const assets = join(ROOT, "dist", "web", "assets");
+  return readdirSync(assets)
+    .filter((name) => name.endsWith(".js"))
+    .reduce((sum, name) => sum + statSync(join(assets, name)).size, 0);
+}
 
 const pad = (value: number | string): string => `${value}`.padStart(8);

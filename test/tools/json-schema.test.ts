@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
 import { JSON_SCHEMA_FILE, jsonSchema } from "../../scripts/json-schema.js";
-import { JSON_VERSION } from "../../src/cli/json-text.js";
+import { JSON_VERSION } from "../../src/json-text.js";
 
 it("docs/json.schema.json is what scripts/json-schema.ts writes: no member comes, goes or changes unnoticed", async () => {
   expect(JSON.parse(readFileSync(JSON_SCHEMA_FILE, "utf8"))).toEqual(JSON.parse(JSON.stringify(await jsonSchema())));

@@ -1,5 +1,6 @@
 /** The page's side of its workers: calls are promises, errors keep their names. */
 import { type Remote, transferHandlers, wrap } from "comlink";
+import { sendTasks } from "./task-transfer.js";
 
 interface SentError {
   readonly isError: boolean;
@@ -21,5 +22,6 @@ transferHandlers.set("throw", {
 export type Client<T> = Remote<T>;
 
 export function startWorker<T>(worker: Worker): Client<T> {
+  sendTasks();
   return wrap<T>(worker);
 }

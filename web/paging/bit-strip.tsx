@@ -15,6 +15,8 @@ export interface StripField {
   readonly text?: string | undefined;
   /** The names of all values, where these are the only ones. */
   readonly values?: Readonly<Record<number, string>> | undefined;
+  /** The value as it is shown. Default: in hexadecimal. */
+  readonly shown?: string | undefined;
 }
 
 interface BitStripProps {
@@ -49,7 +51,7 @@ export function BitStrip({ label, fields, onChange }: BitStripProps) {
           >
             <small>{placeOf(field)}</small>
             <b>{field.name}</b>
-            <code>{field.value.toString(16)}</code>
+            <code>{field.shown ?? field.value.toString(16)}</code>
           </button>
         ))}
       </div>
@@ -57,7 +59,7 @@ export function BitStrip({ label, fields, onChange }: BitStripProps) {
         {current === undefined
           ? "Choose a field for its meaning."
           : `${current.name || "bit"} (bit${current.width === 1 ? "" : "s"} ${placeOf(current)}) = ${
-              current.width === 1 ? current.value : `0x${current.value.toString(16)}`
+              current.shown ?? (current.width === 1 ? current.value : `0x${current.value.toString(16)}`)
             }: ${current.meaning}${current.text === undefined ? "" : ` – ${current.text}`}`}
       </p>
       {onChange && current && current.width > 1 && (

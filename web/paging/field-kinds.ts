@@ -1,5 +1,5 @@
-/** What a field of an entry is about, for its colour. */
-export type FieldKind = "address" | "right" | "use" | "kind" | "free";
+/** What a field of an entry is about, for its colour; `refused`: a bit that must be 0 and is not. */
+export type FieldKind = "address" | "right" | "use" | "kind" | "free" | "refused";
 
 const NAMES: Readonly<Record<"right" | "use" | "kind", readonly string[]>> = {
   right: ["P", "RW", "US", "XD", "PKEY", "R", "W", "X", "XU"],

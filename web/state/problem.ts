@@ -9,8 +9,13 @@ export function messageOf(error: unknown): string {
 }
 
 /** Runs what the user asked for, and shows what went wrong. What was cancelled is nothing wrong. */
-export async function guarded(action: () => unknown): Promise<void> {
+export function guarded(action: () => unknown): Promise<void> {
   problem.value = undefined;
+  return noted(action);
+}
+
+/** Does what nobody asked for just now, such as fetching what comes into sight: what went wrong before stays in sight. */
+export async function noted(action: () => unknown): Promise<void> {
   try {
     await action();
   } catch (error) {

@@ -1,6 +1,5 @@
 /** Long work that a worker does: shown with its progress, and cancelled. */
 import { signal } from "@preact/signals";
-import { proxy } from "comlink";
 
 export interface TaskState {
   readonly id: number;
@@ -23,8 +22,11 @@ export interface Cancels {
 
 export const tasks = signal<readonly TaskState[]>([]);
 let ids = 0;
+/** Work that is done sooner (ms) is not shown: it would only flicker. */
+const SHOWN_AFTER = 200;
 
 const change = (id: number, to: TaskState | undefined) => {
+  if (to === undefined && !tasks.value.some((one) => one.id === id)) return;
   const others = tasks.value.filter((one) => one.id !== id);
   tasks.value = to === undefined ? others : [...others, to].sort((one, other) => one.id - other.id);
 };
@@ -40,10 +42,11 @@ export async function runTask<T>(
   const onProgress = (done: number | undefined) => {
     if (tasks.value.some((one) => one.id === id)) change(id, { id, label, done, cancel });
   };
-  change(id, { id, label, done: undefined, cancel });
+  const later = setTimeout(() => change(id, { id, label, done: undefined, cancel }), SHOWN_AFTER);
   try {
-    return await run({ id, onProgress: proxy(onProgress) });
+    return await run({ id, onProgress });
   } finally {
+    clearTimeout(later);
     change(id, undefined);
   }
 }

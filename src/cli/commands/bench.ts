@@ -1,10 +1,10 @@
 /** `x86-paging bench`: the benchmarks that need nothing but the package. */
 
 import type { Command } from "commander";
+import { jsonText } from "../../json-text.js";
 import { type BenchmarkCurve, type BenchmarkSection, loadBenchmarks } from "../benchmarks.js";
 import type { CliContext } from "../context.js";
 import { CliError } from "../errors.js";
-import { jsonText } from "../json-text.js";
 import { startProgress } from "../progress.js";
 
 interface BenchOptions {

@@ -11,10 +11,10 @@ import {
   runVectors,
   VectorError,
 } from "../../conform/index.js";
+import { jsonText } from "../../json-text.js";
 import type { CliContext } from "../context.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { CliError, ExitCode } from "../errors.js";
-import { jsonText } from "../json-text.js";
 import { KERNEL_NAMES, type KernelName, kernelEngine } from "../kernel-engine.js";
 import { linesOfFile } from "../lines.js";
 import { startProgress } from "../progress.js";

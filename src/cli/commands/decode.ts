@@ -4,10 +4,10 @@ import { Argument, type Command } from "commander";
 import { WORDS, type WordName } from "../../abi/words.js";
 import { wordField } from "../../decode/fields.js";
 import { type DecodedWord, decodeWord, wordNames } from "../../decode/word.js";
+import { jsonText } from "../../json-text.js";
 import type { CliContext } from "../context.js";
 import { CliError } from "../errors.js";
 import { fieldJson, fieldLine, problemLine } from "../field-text.js";
-import { jsonText } from "../json-text.js";
 import { hex, hex16, parseHexList } from "../values.js";
 
 interface DecodeOptions {

@@ -2,6 +2,7 @@
 
 import { statSync } from "node:fs";
 import type { Command } from "commander";
+import { jsonText } from "../../json-text.js";
 import {
   diffRecordings,
   findRecordings,
@@ -15,7 +16,6 @@ import {
 import type { CliContext } from "../context.js";
 import { addDumpDifferenceOptions, type DumpDifferenceOptions, diffDumps } from "../dump-difference.js";
 import { CliError, ExitCode } from "../errors.js";
-import { jsonText } from "../json-text.js";
 import { parseInteger } from "../values.js";
 
 interface DiffOptions extends DumpDifferenceOptions {

@@ -2,6 +2,7 @@
 
 import type { Command } from "commander";
 import type { Leaf } from "../../api.js";
+import { jsonText } from "../../json-text.js";
 import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
 import type { CliContext } from "../context.js";
 import {
@@ -18,7 +19,6 @@ import {
 import { leavesOfSpaces, placeJson, placeOf } from "../each-space.js";
 import { ExitCode } from "../errors.js";
 import { everySpace } from "../found-spaces.js";
-import { jsonText } from "../json-text.js";
 import { startProgress } from "../progress.js";
 import { hex, hex16, parseHexList } from "../values.js";
 import { ascending, hits } from "../wanted-addresses.js";

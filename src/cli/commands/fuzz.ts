@@ -4,11 +4,11 @@ import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { type Command, Option } from "commander";
 import { KERNELS, type Kernel } from "../../abi/kernel-rules.js";
+import { jsonText } from "../../json-text.js";
 import type { CliContext } from "../context.js";
 import { CliError, ExitCode } from "../errors.js";
 import type { FuzzJob, FuzzReport } from "../fuzz-worker.js";
 import { loadGuestFuzzer } from "../guest-fuzzer.js";
-import { jsonText } from "../json-text.js";
 import { parseInteger } from "../values.js";
 
 /** Scenarios a worker runs before it reports: a fraction of a second. So do that many random guests. */

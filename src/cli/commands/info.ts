@@ -1,6 +1,8 @@
 /** `x86-paging info`: what a dump is, what is in it, and what each fact rests on. */
 
 import type { Command } from "commander";
+import { kernelLayout } from "../../dump/node.js";
+import { jsonText } from "../../json-text.js";
 import { pagingModeOf } from "../../maps/mode.js";
 import type { CliContext } from "../context.js";
 import {
@@ -13,8 +15,6 @@ import {
 } from "../dump-options.js";
 import { describeDump, describeRanges, describeRegions, dumpJson } from "../dump-text.js";
 import { knownRegisters } from "../found-spaces.js";
-import { jsonText } from "../json-text.js";
-import { layoutOf } from "../kernel-layout.js";
 
 interface InfoOptions extends FileOptions, RegisterFlags {
   ranges?: boolean;
@@ -42,7 +42,7 @@ async function info(context: CliContext, file: string, options: InfoOptions): Pr
   try {
     const known = knownRegisters(context, dump, options);
     const { registers } = known;
-    const regions = registers === undefined ? [] : layoutOf(dump, registers, pagingModeOf(registers));
+    const regions = registers === undefined ? [] : kernelLayout(dump, registers, pagingModeOf(registers));
     if (options.json) {
       context.out.line(jsonText(dumpJson(dump, known, regions)));
       return;

@@ -2,9 +2,11 @@
 import { type Command, Option } from "commander";
 import type { Leaf } from "../../api.js";
 import type { Dump, Presence } from "../../dump/node.js";
+import { kernelLayout, kernelLayoutAt, regionNamer } from "../../dump/node.js";
 import { LEAF_ATTRIBUTES, type LeafAttribute } from "../../maps/attributes.js";
 import { INFO_TLB_PAGING_OFF, infoTlbLine } from "../../maps/info-tlb.js";
 import type { NotPresentRange } from "../../maps/not-present-ranges.js";
+import { type MapsRow, mapsCsvWriter, mapsJsonLine, type RowWriter } from "../../maps/rows.js";
 import type { TableStructureSummary } from "../../maps/structure.js";
 import type { CliContext } from "../context.js";
 import {
@@ -21,10 +23,9 @@ import {
 import { CliError, ExitCode } from "../errors.js";
 import { everySpaceRows } from "../every-space-rows.js";
 import { everySpace } from "../found-spaces.js";
-import { layoutAt, layoutOf, regionNamer } from "../kernel-layout.js";
 import { addLeafFilters, hasFilter, inRanges, type LeafFilterOptions, leafFilter } from "../leaf-filter.js";
-import { leafRows, type MapsRow, mergedRows, type RowSource, rangeRows } from "../maps-rows.js";
-import { attributesOf, csvWriter, jsonLine, leafText, type RowWriter, tableWriter } from "../maps-text.js";
+import { leafRows, mergedRows, type RowSource, rangeRows } from "../maps-rows.js";
+import { attributesOf, leafText, tableWriter } from "../maps-text.js";
 import {
   addNotPresentOptions,
   type NotPresentCliOptions,
@@ -126,7 +127,7 @@ async function maps(context: CliContext, file: string, options: MapsOptions): Pr
     const leaves = counted(space.leaves(), leafFilter(options), progress.update);
     try {
       const presence = presenceIn(dump, options, structure);
-      const region = regionNamer(layoutOf(dump, registers, mode));
+      const region = regionNamer(kernelLayout(dump, registers, mode));
       const source = { mode, attributes: options.columns ?? [], presence, region };
       const lines =
         options.format === "info-tlb"
@@ -153,7 +154,7 @@ async function mapsOfAll(context: CliContext, file: string, options: MapsOptions
       const rows = everySpaceRows({
         each,
         source: { attributes, presence },
-        regions: ({ root, mode }) => regionNamer(layoutAt(dump, root, mode, each.encryptionMask)),
+        regions: ({ root, mode }) => regionNamer(kernelLayoutAt(dump, root, mode, each.encryptionMask)),
         wanted: leafFilter(options),
         merge: options.merge === true,
       });
@@ -229,8 +230,8 @@ function* written(
 
 function writerOf(context: CliContext, attributes: readonly LeafAttribute[], options: MapsOptions): RowWriter {
   const physical = options.merge !== true;
-  if (options.json) return { header: undefined, line: (row) => jsonLine(row, attributes) };
-  if (options.csv) return csvWriter({ attributes, physical }, options.all === true);
+  if (options.json) return { header: undefined, line: (row) => mapsJsonLine(row, attributes) };
+  if (options.csv) return mapsCsvWriter({ attributes, physical, places: options.all === true });
   if (options.format === "leaves") return { header: undefined, line: (row) => leafText(row, attributes) };
   return tableWriter({ style: context.style, attributes, physical });
 }

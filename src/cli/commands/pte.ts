@@ -4,11 +4,11 @@ import { type Command, Option } from "commander";
 import { type EntryFeatures, type EntryFormat, entryBits, entryLayout, levelsOf } from "../../abi/entry-format.js";
 import { type DecodedEntry, decodeEntry } from "../../decode/entry.js";
 import { wordField } from "../../decode/fields.js";
+import { jsonText } from "../../json-text.js";
 import { pageSizeName } from "../../maps/leaves.js";
 import type { CliContext } from "../context.js";
 import { CliError } from "../errors.js";
 import { fieldJson, fieldLine, problemLine } from "../field-text.js";
-import { jsonText } from "../json-text.js";
 import { hex, hex16, parseHex, parseHexList, parseInteger } from "../values.js";
 
 const MODES: Readonly<Record<string, EntryFormat>> = {

@@ -4,10 +4,10 @@ import type { Command } from "commander";
 import { Access, Status } from "../../abi/index.js";
 import type { AddressSpace, Fault } from "../../api.js";
 import type { Dump } from "../../dump/node.js";
+import { jsonText } from "../../json-text.js";
 import type { CliContext } from "../context.js";
 import { addDumpOptions, type DumpOptions, FILE_HELP, openDumpOf, openSpace } from "../dump-options.js";
 import { CliError, ExitCode } from "../errors.js";
-import { jsonText } from "../json-text.js";
 import { hex, hex16, parseHex, parseSize } from "../values.js";
 
 const PAGE = 4096n;

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { KERNELS, type Kernel } from "../../abi/kernel-rules.js";
 import type { PagingEngine } from "../../api.js";
+import { jsonText } from "../../json-text.js";
 import { PACKED_SUFFIX } from "../../recording/format/pack.js";
 import {
   Describer,
@@ -24,7 +25,6 @@ import { type AgainstReport, replayAgainst } from "../../recording/replay/agains
 import { engineTarget } from "../../recording/replay/engine-target.js";
 import { ENGINE_NAMES, type EngineName } from "../engine.js";
 import { CliError, ExitCode } from "../errors.js";
-import { jsonText } from "../json-text.js";
 
 /** What the command needs of the frame's context. */
 export interface ReplayFrame {

@@ -3,6 +3,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { fieldOf } from "../../abi/bits.js";
 import { ConfigError } from "../../errors.js";
+import { jsonText } from "../../json-text.js";
 import {
   accessText,
   convertRole,
@@ -18,7 +19,6 @@ import {
   splitRole,
 } from "../../role/index.js";
 import type { CliContext } from "../context.js";
-import { jsonText } from "../json-text.js";
 import { hex, parseHex, parseHexList } from "../values.js";
 
 interface RoleOptions {

@@ -13,6 +13,7 @@ import {
   textPattern,
   type Unsearched,
 } from "../../dump/node.js";
+import { jsonText } from "../../json-text.js";
 import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
 import type { CliContext } from "../context.js";
 import {
@@ -29,7 +30,6 @@ import {
 import { leavesOfSpaces, partsOfSpaces, placeJson, placeOf, type SpacePart } from "../each-space.js";
 import { CliError, ExitCode } from "../errors.js";
 import { everySpace } from "../found-spaces.js";
-import { jsonText } from "../json-text.js";
 import { addLeafFilters, type LeafFilterOptions, leafFilter } from "../leaf-filter.js";
 import { startProgress } from "../progress.js";
 import { addressRanges } from "../raw-options.js";

@@ -2,6 +2,7 @@
 
 import type { Command } from "commander";
 import type { Leaf } from "../../api.js";
+import { jsonText } from "../../json-text.js";
 import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
 import { type Overlap, type Owned, overlaps } from "../../maps/overlaps.js";
 import { spansOf } from "../../maps/spans.js";
@@ -18,7 +19,6 @@ import {
 import { type EachSpace, partsOfSpaces } from "../each-space.js";
 import { CliError, ExitCode } from "../errors.js";
 import { everySpace } from "../found-spaces.js";
-import { jsonText } from "../json-text.js";
 import { addLeafFilters, type LeafFilterOptions, leafFilter } from "../leaf-filter.js";
 import { hex, hex16, parseInteger, sizeText } from "../values.js";
 

@@ -2,6 +2,7 @@
 
 import { type Command, Option } from "commander";
 import type { FoundSpace, InspectedMode } from "../../dump/node.js";
+import { jsonText } from "../../json-text.js";
 import { modeTitle } from "../../maps/mode.js";
 import type { CliContext } from "../context.js";
 import {
@@ -14,7 +15,6 @@ import {
 } from "../dump-options.js";
 import { ExitCode } from "../errors.js";
 import { scan } from "../found-spaces.js";
-import { jsonText } from "../json-text.js";
 import { hex, sizeText } from "../values.js";
 
 const MODES: readonly InspectedMode[] = ["32bit", "pae", "4level", "5level"];

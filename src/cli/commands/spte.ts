@@ -2,6 +2,7 @@
 
 import { type Command, Option } from "commander";
 import { ConfigError } from "../../errors.js";
+import { jsonText } from "../../json-text.js";
 import {
   brokenInvariants,
   type DecodedSpte,
@@ -16,7 +17,6 @@ import {
   withMmioMark,
 } from "../../spte/index.js";
 import type { CliContext } from "../context.js";
-import { jsonText } from "../json-text.js";
 import { hex, parseHex, parseHexList, parseInteger } from "../values.js";
 
 interface SpteOptions {

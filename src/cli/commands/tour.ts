@@ -7,6 +7,7 @@ import { Access } from "../../abi/access.js";
 import { bitOf } from "../../abi/bits.js";
 import { CR4 } from "../../abi/registers.js";
 import type { Leaf } from "../../api.js";
+import { kernelLayout } from "../../dump/node.js";
 import { pageSizeName, rightsLetters } from "../../maps/leaves.js";
 import type { TableStructureSummary } from "../../maps/structure.js";
 import { mergeRuns, type Run } from "../../runs.js";
@@ -25,7 +26,6 @@ import {
 import { describeDump, describeRegions } from "../dump-text.js";
 import { CliError, ExitCode } from "../errors.js";
 import { knownRegisters } from "../found-spaces.js";
-import { layoutOf } from "../kernel-layout.js";
 import { hex, hex16, sizeText } from "../values.js";
 import { walkLines } from "../walk-text.js";
 
@@ -70,7 +70,7 @@ async function tour(
       const text = structure.executeDisableSeen ? "bit 63 is in use, so EFER.NXE is set" : "bit 63 is set in no entry";
       context.out.line(`  ${"XD".padEnd(11)} ${text}`);
     }
-    describeRegions(context, layoutOf(dump, known.registers, open.mode));
+    describeRegions(context, kernelLayout(dump, known.registers, open.mode));
     const survey = surveyOf(open.space.leaves());
     showWalks(context, open, survey);
     showSummary(context, structure, survey);

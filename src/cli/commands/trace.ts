@@ -1,11 +1,11 @@
 /** `x86-paging trace`: what a stock kernel's trace of KVM's MMU tells. */
 
 import { type Command, InvalidArgumentError } from "commander";
+import { jsonText } from "../../json-text.js";
 import { checkRole } from "../../trace/filter.js";
 import { analyseTrace, FINDING_CODES } from "../../trace/index.js";
 import type { CliContext } from "../context.js";
 import { CliError, ExitCode } from "../errors.js";
-import { jsonText } from "../json-text.js";
 import { startProgress } from "../progress.js";
 import { traceFile } from "../trace-file.js";
 import { pageLines, reportLines } from "../trace-text.js";

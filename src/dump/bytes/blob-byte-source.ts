@@ -5,9 +5,9 @@ import type { ByteSource } from "./byte-source.js";
 import { DumpError } from "./errors.js";
 
 /** Bytes of a Blob are fetched and kept in pieces of this size (bytes). */
-const PIECE = 2 ** 18;
-/** So many pieces are kept beyond those that an operation needs at once: 128 MiB. */
-const KEPT_PIECES = 512;
+const PIECE = 2 ** 16;
+/** So many bytes are kept beyond those that an operation needs at once, unless the caller says otherwise. */
+const KEPT = 2 ** 27;
 /** Where pieces are missed one after the other, up to so many are fetched at once. */
 const MOST_AT_ONCE = 32;
 
@@ -15,8 +15,14 @@ const MOST_AT_ONCE = 32;
 export interface BlobLike {
   /** Bytes. */
   readonly size: number;
-  /** The bytes from `start` up to `end`, both at most `size`; `arrayBuffer` rejects where they cannot be had. */
-  slice(start: number, end: number): { arrayBuffer(): Promise<ArrayBuffer> };
+  /** The bytes from `start` up to `end`, both at most `size`. */
+  slice(start: number, end: number): BlobSlice;
+}
+
+/** A part of what is read as a Blob is. */
+export interface BlobSlice {
+  /** Its bytes; rejects where they cannot be had. */
+  arrayBuffer(): Promise<ArrayBuffer>;
 }
 
 /** Whether it can be read as a Blob is; bytes have a `slice` too. */
@@ -57,6 +63,8 @@ export class BlobByteSource implements ByteSource {
   readonly name: string;
   readonly size: number;
   readonly #blob: BlobLike;
+  /** Pieces that are kept. */
+  readonly #kept: number;
   /** In the order of their last use. */
   readonly #pieces = new Map<number, Uint8Array>();
   /** Pieces that were used since the last one was missed: the operation needs them again. */
@@ -65,8 +73,10 @@ export class BlobByteSource implements ByteSource {
   #next = -1;
   #atOnce = 1;
 
-  constructor(blob: WebBlob | BlobLike, name: string) {
+  /** `kept`: bytes that are kept beyond those that an operation needs at once. Default 128 MiB. */
+  constructor(blob: WebBlob | BlobLike, name: string, kept: number = KEPT) {
     this.#blob = blob as BlobLike;
+    this.#kept = Math.ceil(kept / PIECE);
     this.name = name;
     this.size = this.#blob.size;
   }
@@ -114,14 +124,16 @@ export class BlobByteSource implements ByteSource {
       throw new DumpError(this.name, start, `expected ${end - start} bytes, but only ${bytes.length} could be read`);
     }
     this.#forget();
-    for (let at = 0; at < bytes.length; at += PIECE) this.#pieces.set(piece + at / PIECE, bytes.slice(at, at + PIECE));
+    for (let at = 0; at < bytes.length; at += PIECE) {
+      this.#pieces.set(piece + at / PIECE, count === 1 ? bytes : bytes.slice(at, at + PIECE));
+    }
     this.#used = new Set();
   }
 
   /** Lets go of the pieces that were not used for the longest time, but not of those that are needed again at once. */
   #forget(): void {
     for (const number of this.#pieces.keys()) {
-      if (this.#pieces.size <= KEPT_PIECES + this.#used.size) return;
+      if (this.#pieces.size <= this.#kept + this.#used.size) return;
       if (!this.#used.has(number)) this.#pieces.delete(number);
     }
   }

@@ -43,6 +43,7 @@ export function packFiles(files: ReadonlyMap<string, Uint8Array>): Uint8Array<Ar
   return packed;
 }
 
+/** Whether a file that begins with these bytes (64 are enough) is a recording that `replay --pack` made one file of. */
 export function isPacked(bytes: Uint8Array): boolean {
   return new TextDecoder("latin1").decode(bytes.subarray(0, BEGINNING.length)) === BEGINNING;
 }

@@ -7,6 +7,7 @@ import { GuestTables } from "./guest-tables.jsx";
 import { SideView } from "./side-view.jsx";
 import { Steps } from "./steps.jsx";
 import { busy, follow, open, openExample, openFile } from "./store.js";
+import { TraceReportView } from "./trace-report.jsx";
 
 export function MmuView() {
   const { example, step } = route.value.params;
@@ -33,7 +34,7 @@ export function MmuView() {
             </select>
           </label>
           <label class="button">
-            Open a recording
+            Open a recording or a trace
             <input
               class="unseen"
               type="file"
@@ -44,7 +45,9 @@ export function MmuView() {
               }}
             />
           </label>
-          <span class="hint">A packed one: x86-paging replay FOLDER --pack FILE.</span>
+          <span class="hint">
+            A packed recording (x86-paging replay --pack FOLDER), or what trace-cmd, perf script or tracing/trace gave.
+          </span>
         </div>
         {busy.value && <p role="status">Opening …</p>}
         {current && (
@@ -52,20 +55,21 @@ export function MmuView() {
             <h3>{current.shown.title}</h3>
             <p>{current.shown.text}</p>
             {current.shown.warning !== undefined && <p class="bad">{current.shown.warning}</p>}
-            <Steps open={current} />
+            {current.step && <Steps shown={current.shown} step={current.step} />}
           </>
         )}
       </section>
-      {current && (
-        <div class="mmu">
-          <GuestTables side={current.step.sides[0]!} />
+      {current?.shown.report && <TraceReportView report={current.shown.report} />}
+      {current?.step && (
+        <div class={current.shown.kind === "trace" ? "" : "mmu"}>
+          {current.shown.kind !== "trace" && <GuestTables side={current.step.sides[0]!} />}
           <div>
             {current.step.sides.map((side, index) => (
               <SideView
                 key={current.shown.sides[index]}
                 name={current.shown.sides[index]!}
                 side={side}
-                other={current.step.sides[1 - index]}
+                other={current.step!.sides[1 - index]}
                 chosen={chosen}
                 onChoose={setChosen}
               />

@@ -18,7 +18,9 @@ export function PageDetails({ page, pages, others, onChoose }: PageDetailsProps)
   return (
     <div class="details">
       <h3>{nameOf(page)}</h3>
-      {page.special !== undefined ? (
+      {page.role < 0 ? (
+        <p>The trace prints some fields of its role; the word is not in it.</p>
+      ) : page.special !== undefined ? (
         <p>A table of KVM's own, outside the hash: it has no role, and no look-up finds it.</p>
       ) : (
         <p>
@@ -67,11 +69,13 @@ export function PageDetails({ page, pages, others, onChoose }: PageDetailsProps)
       <ul class="words">
         {page.entries.map(({ index, spte, to }) => (
           <li key={index}>
-            <a href={hrefOf("decode", { kind: "spte", word: spte.toString(16), level })}>
-              <code>
-                [{index}] {spte.toString(16)}
-              </code>
-            </a>{" "}
+            {spte !== 0n && (
+              <a href={hrefOf("decode", { kind: "spte", word: spte.toString(16), level })}>
+                <code>
+                  [{index}] {spte.toString(16)}
+                </code>
+              </a>
+            )}{" "}
             {to !== undefined && (
               <button type="button" class="link" onClick={() => onChoose(to)}>
                 {nameOf(pages.find(({ id }) => id === to)!)}

@@ -3,7 +3,6 @@ import type { PicturePage, PictureRoot, PictureRoots } from "../../engine/mmu/pi
 import { nameOf } from "./page-name.js";
 
 export function Roots({ roots, pages }: { roots: readonly PictureRoots[]; pages: readonly PicturePage[] }) {
-  if (roots.length === 0) return <p class="hint">No root is loaded.</p>;
   const text = (root: PictureRoot | undefined) => {
     if (root === undefined) return "–";
     const page = pages.find(({ id }) => id === root.page);

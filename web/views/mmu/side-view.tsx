@@ -29,7 +29,7 @@ export function SideView({ name, side, other, chosen, onChoose }: SideViewProps)
       />
       {changes.gone.length > 0 && <p>Gone: {changes.gone.map((gone) => nameOf(gone)).join("; ")}</p>}
       {page && <PageDetails page={page} pages={picture.pages} others={other?.picture.pages} onChoose={onChoose} />}
-      <Roots roots={picture.roots} pages={picture.pages} />
+      {picture.roots.length > 0 && <Roots roots={picture.roots} pages={picture.pages} />}
       <details>
         <summary>
           {events.length} event{events.length === 1 ? "" : "s"} in the kernel's words

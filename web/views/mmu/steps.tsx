@@ -1,7 +1,8 @@
 /** Which step is looked at: a slider, buttons, and a list. */
-import { goTo, type Open } from "./store.js";
+import type { Shown, ShownStep } from "../../engine/mmu/session.js";
+import { goTo } from "./store.js";
 
-export function Steps({ open: { shown, step } }: { open: Open }) {
+export function Steps({ shown, step }: { shown: Shown; step: ShownStep }) {
   const last = shown.steps.length - 1;
   const results = step.sides.map(({ result }) => result).filter((result) => result !== "");
   return (

@@ -6,10 +6,13 @@ import { STORIES } from "../../engine/mmu/story-list.js";
 import type { InputFile } from "../../engine/served-file.js";
 import { guarded } from "../../state/problem.js";
 import { route, setParams } from "../../state/route.js";
+import { servedRecording } from "../../state/served-files.js";
+import { runTask } from "../../state/tasks.js";
 
 export interface Open {
   readonly shown: Shown;
-  readonly step: ShownStep;
+  /** Undefined where there is none: a trace without page faults. */
+  readonly step: ShownStep | undefined;
   /** The example's name; undefined of a file. */
   readonly example: string | undefined;
 }
@@ -34,9 +37,9 @@ export function openExample(id: string, step: number): Promise<void> {
   return show(id, step, () => worker().example(id));
 }
 
-/** Opens a packed recording. */
+/** Opens a packed recording, or a trace. */
 export function openFile(file: InputFile): Promise<void> {
-  return show(undefined, 0, () => worker().recording(file));
+  return show(undefined, 0, () => runTask(worker(), `Reading ${file.name}`, (task) => worker().open(file, task)));
 }
 
 async function show(example: string | undefined, step: number, load: () => PromiseLike<Shown>): Promise<void> {
@@ -45,7 +48,7 @@ async function show(example: string | undefined, step: number, load: () => Promi
   await guarded(async () => {
     const shown = await load();
     const number = Math.min(Math.max(0, step), shown.steps.length - 1);
-    const first = await worker().step(number);
+    const first = number < 0 ? undefined : await worker().step(number);
     if (turn !== asked) return;
     open.value = { shown, step: first, example };
     remember();
@@ -69,7 +72,7 @@ export async function goTo(number: number): Promise<void> {
 function remember(): void {
   const current = open.value;
   if (route.value.view !== "mmu" || current === undefined) return;
-  const step = current.example === undefined ? undefined : `${current.step.number}`;
+  const step = current.example === undefined ? undefined : `${current.step?.number ?? 0}`;
   own.add(`${current.example} ${step}`);
   setParams({ example: current.example, step });
 }
@@ -83,5 +86,9 @@ export function follow(example: string | undefined, step: string | undefined): v
   own.clear();
   const number = Number(step ?? 0);
   if (example !== undefined) openExample(example, Number.isInteger(number) ? number : 0);
-  else if (open.value === undefined) openExample(STORIES[0].id, 0);
+  else if (open.value === undefined) {
+    const served = servedRecording();
+    if (served === undefined) openExample(STORIES[0].id, 0);
+    else openFile(served);
+  }
 }
