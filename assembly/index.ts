@@ -2,6 +2,7 @@
 export { insertPage } from "./memory/resolve";
 export { configure } from "./walk/space/configure";
 export { afterChange, recallMode, saveMode, slotsChanged, writeCr3, writeKeys } from "./walk/space/registers";
+export { leafColumns } from "./walk/list/columns";
 export { enumerate, startEnumeration } from "./walk/list/enumerate";
 export { checkPdptes, loadPdptes } from "./walk/pdptes";
 export { translateBatch } from "./walk/fast/batch";

@@ -34,6 +34,8 @@ export interface Shape {
   readonly absent?: number;
   /** Present level-1 entries: one of that many, in order. */
   readonly everyNth?: number;
+  /** Neighbours change places, so that no two pages are a run. */
+  readonly swapped?: boolean;
   /** 2 MiB pages: "level-1" is level 2 in all of this. */
   readonly large?: boolean;
 }
@@ -93,7 +95,8 @@ export function build(shape: Shape, options: { tlbEntries?: number; spare?: numb
       for (let slot = 0; slot < ENTRIES; slot++) {
         const kept = shape.everyNth ? slot % shape.everyNth === 0 : !(shape.absent && next() < shape.absent);
         // Frames run on, so that every result is its own.
-        if (kept) words[leaves + slot] = (BigInt(table * ENTRIES + slot + 16) << leafShift) | leafBits;
+        const frame = table * ENTRIES + (shape.swapped ? slot ^ 1 : slot) + 16;
+        if (kept) words[leaves + slot] = (BigInt(frame) << leafShift) | leafBits;
       }
     }
   }

@@ -42,6 +42,27 @@ export function compare(candidates: readonly Candidate[], { rounds, time }: Roun
       times[index]!.push(measure(candidates[index]!, time));
     }
   }
+  return measuredOf(candidates, times);
+}
+
+/** The same for what takes long: each candidate once a round. */
+export function compareOnce(candidates: readonly Candidate[], rounds: number): Measured[] {
+  const times = candidates.map(() => [] as number[]);
+  for (let round = 0; round < rounds; round++) {
+    for (let place = 0; place < candidates.length; place++) {
+      const index = (place + round) % candidates.length;
+      const candidate = candidates[index]!;
+      candidate.before?.();
+      const begun = performance.now();
+      candidate.run();
+      times[index]!.push(((performance.now() - begun) * 1e6) / candidate.work);
+    }
+  }
+  return measuredOf(candidates, times);
+}
+
+/** Of the times of each candidate by round. */
+function measuredOf(candidates: readonly Candidate[], times: readonly (readonly number[])[]): Measured[] {
   return candidates.map((candidate, index) => {
     const ratios = times[index]!.map((value, round) => value / times[0]![round]!);
     return {

@@ -1,5 +1,6 @@
 /** Faults of the shadow MMU: one call each, looped inside Wasm, and with hash and rmap in JavaScript Maps. */
 import { FAULT_CODE } from "../src/mmu/index.js";
+import { measureKinds } from "./fault-kinds.js";
 import { core, random } from "./machine.js";
 import type { Section } from "./report.js";
 import { type Candidate, compare, type RoundOptions } from "./rounds.js";
@@ -223,7 +224,7 @@ function measureEvents(options: RoundOptions): Section {
   let seen = 0;
   for (const [name, eventCapacity, sink] of [
     ["core, events off", 0, false],
-    ["core, events recorded and decoded", 1024, false],
+    ["core, events recorded, nobody reads", 1024, false],
     ["core, events taken by a sink", 1024, true],
   ] as const) {
     const guest = buildShadow({ leaves: FAULTS, stride: 8, config: { eventCapacity } });
@@ -251,6 +252,27 @@ function measureEvents(options: RoundOptions): Section {
   return { title: "Shadow fault, cold, events", unit: "fault", results };
 }
 
+/** Writes that change what a role says, there and back, each followed by an entry: roots and roles are looked up again. */
+function registerWrites({ vcpu }: ShadowGuest): Candidate[] {
+  const work = 16;
+  const each = (name: string, write: (odd: boolean) => void): Candidate => ({
+    name,
+    work,
+    run: () => {
+      for (let i = 0; i < work; i++) {
+        write((i & 1) === 0);
+        vcpu.enterGuest();
+      }
+    },
+  });
+  return [
+    each("CR0.WP written", (odd) => vcpu.writeCr0(odd ? 0x8000_0001n : 0x8001_0001n)),
+    each("CR4.SMEP written", (odd) => vcpu.writeCr4(odd ? 0x10_0020n : 0x20n)),
+    each("CR4.PGE written", (odd) => vcpu.writeCr4(odd ? 0xa0n : 0x20n)),
+    each("EFER.NXE written", (odd) => vcpu.writeEfer(odd ? 0x500n : 0xd00n)),
+  ];
+}
+
 /** Pages and roots, beside a fault of one call. */
 function measureOperations(options: RoundOptions): Section {
   const guest = buildShadow({ leaves: 256, stride: 512, dense: true, roots: 3, selfMapped: true });
@@ -262,7 +284,7 @@ function measureOperations(options: RoundOptions): Section {
     Uint32Array.from({ length: 256 }, (_, i) => i),
   );
   const cold = all.findIndex(({ name }) => name === "cold fault");
-  const results = [all[cold]!, ...all.slice(0, cold), ...all.slice(cold + 1)];
+  const results = [all[cold]!, ...all.slice(0, cold), ...all.slice(cold + 1), ...registerWrites(guest)];
   const section = { title: "Shadow MMU, operations", unit: "operation", results: compare(results, options) };
   release(load);
   return section;
@@ -288,6 +310,7 @@ export const SHADOW_UNITS: readonly ShadowUnit[] = [
     measure: (options) => measureShadow("seven neighbours mapped along", { leaves: FAULTS * 8, stride: 1 }, 8, options),
   },
   { title: "Shadow fault, pages made", measure: (options) => [measureMade(options)] },
+  { title: "Faults of every kind of guest", measure: measureKinds },
   { title: "Shadow MMU, TDP MMU fault", measure: measureTdp },
   { title: "Shadow fault, events", measure: (options) => [measureEvents(options)] },
   { title: "Shadow MMU, operations", measure: (options) => [measureOperations(options)] },

@@ -8,9 +8,10 @@ import { fileURLToPath } from "node:url";
 import type { Benchmarks, BenchmarkUnit } from "../src/cli/benchmarks.js";
 import { measureAccess } from "./access.js";
 import { hasBootStream, measureBoot } from "./boot.js";
-import { measureEnumeration } from "./enumerate.js";
+import { measureEnumeration, measureListing } from "./enumerate.js";
 import { FULL_GROWTH, growthSteps, QUICK_GROWTH } from "./growth.js";
 import { loadNative, type Native } from "./native.js";
+import { measurePrograms } from "./programs.js";
 import { measureRegisters } from "./registers.js";
 import { curveMarkdown, markdown } from "./report.js";
 import type { RoundOptions } from "./rounds.js";
@@ -69,6 +70,8 @@ export const benchmarks: Benchmarks = {
     });
     units.push({ title: "Slots", run: () => ({ sections: measureSlots(options) }) });
     units.push({ title: "Enumeration", run: () => ({ sections: measureEnumeration(nativeOrNone(), options) }) });
+    units.push({ title: "Listing", run: () => ({ sections: measureListing(options) }) });
+    units.push({ title: "Programs", run: () => ({ sections: measurePrograms(quick) }) });
     if (v86IsInstalled())
       units.push({ title: "v86, an emulator's day", run: () => ({ sections: measureV86(options) }) });
     else if (isWanted("v86")) notes.push("no comparison with v86: it is not installed");

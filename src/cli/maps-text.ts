@@ -46,6 +46,7 @@ export function tableWriter({ style, attributes, physical }: RowStyle): RowWrite
 }
 
 function lackingText({ lacking, size }: MapsRow): string | undefined {
+  if (lacking.size === 0) return undefined;
   const texts = [...lacking].map(([why, bytes]) => (bytes === size ? why : `${sizeText(bytes)} ${why}`));
   return texts.length > 0 ? texts.join(", ") : undefined;
 }

@@ -35,9 +35,16 @@ export class TerminalText {
 
   constructor(stream: TextStream, env: Readonly<Record<string, string | undefined>>) {
     const styler = stylerFor(stream, env);
+    // What is put around text, by format: there may be millions of lines.
+    const around = new Map<unknown, readonly [before: string, after: string]>();
     this.style = (format, text) => {
-      const [before = "", after = ""] = styler(format, "\n").split("\n");
-      return `${this.#marked(before)}${text}${this.#marked(after)}`;
+      let marks = around.get(format);
+      if (marks === undefined) {
+        const [before = "", after = ""] = styler(format, "\n").split("\n");
+        marks = [this.#marked(before), this.#marked(after)];
+        if (typeof format === "string") around.set(format, marks);
+      }
+      return marks[0] + text + marks[1];
     };
   }
 

@@ -17,6 +17,7 @@ import { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
 import { PageWatch } from "./memory/page-watch.js";
 import { WORK_OFFSET, WorkRecord } from "./records/walk.js";
 import { BatchBuffer } from "./space/batch.js";
+import { LeafColumns } from "./space/leaf-columns.js";
 import { ResultLine } from "./space/result-line.js";
 import { CoreSpace } from "./space/space.js";
 import { eptFields, guestFields, nptFields, type SpaceFields } from "./space/space-config.js";
@@ -125,6 +126,15 @@ export class Core implements PagingEngine, Releasable {
   allocateBatch(length: number): BatchBuffer {
     this.#requireLive();
     return new BatchBuffer(this.#linear, length);
+  }
+
+  /**
+   * Columns with room for `length` leaves, which listings of `CoreSpace.leafColumns` fill. Throws RangeError for a bad length,
+   * OutOfMemoryError where there is no room; `dispose` gives the memory back.
+   */
+  allocateColumns(length: number): LeafColumns {
+    this.#requireLive();
+    return new LeafColumns(this.#linear, length);
   }
 
   /** Guest-physical memory. Throws ConfigError for a bad layout, OutOfMemoryError where it does not fit. */

@@ -14,6 +14,7 @@ export { CoreMemory, type CoreMemoryConfig } from "./memory/memory.js";
 export type { CoreSlotConfig } from "./memory/slot-config.js";
 export type { GuestText } from "./memory/text.js";
 export { BatchBuffer, type BatchKernel } from "./space/batch.js";
+export { LeafColumnListing, LeafColumns, LeafFlag } from "./space/leaf-columns.js";
 export { ResultFlag, ResultLine } from "./space/result-line.js";
 export { CoreSpace, type GuestRegisters } from "./space/space.js";
 export type { TlbStatistics } from "./space/space-tlb.js";

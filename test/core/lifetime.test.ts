@@ -27,6 +27,7 @@ const uses: readonly (readonly [string, (space: CoreSpace) => unknown])[] = [
   ["writing a value", (space) => space.data.fast.writeU32(0, 0, 1, Access.Write)],
   ["walk", (space) => space.walk(0)],
   ["leaves", (space) => [...space.leaves()]],
+  ["leafColumns", (space) => space.leafColumns()],
   ["mappings", (space) => [...space.mappings()]],
   ["update", (space) => space.update({ cr3: 0x2000 })],
   ["writeCr3", (space) => space.writeCr3(0x2000)],

@@ -39,6 +39,7 @@ const CORE: Uses<Machine> = {
   internals: [],
   dispose: [],
   allocateBatch: [({ core }, odd) => core.allocateBatch(odd)],
+  allocateColumns: [({ core }, odd) => core.allocateColumns(odd)],
   createMemory: [
     ...ENGINE_USES.createMemory!,
     ({ core }, odd) => core.createMemory({ slots: [{ gpa: 0, size: 4096, linear: odd }] }),
@@ -117,6 +118,7 @@ const SPACE: Uses<Machine> = {
   translateFast32: [],
   translateLine: [],
   leaves: [],
+  leafColumns: [({ tlb }, odd) => tlb.leafColumns().fill(odd)],
   mappings: [],
   dispose: [],
   adopt: [],

@@ -98,6 +98,7 @@ const VCPU: Uses<Guest> = {
   adopt: [],
   enterGuest: [],
   releaseNested: [],
+  roots: [],
   enterSmm: [],
   // The fast call checks nothing, and says so.
   fault: [],

@@ -21,8 +21,8 @@ it("the package keeps its size budget", async () => {
   const sizes: readonly (readonly [string, number, number?])[] = [
     ["dist/core.wasm", wasm.length, 64 * 1024],
     ["dist/core.wasm, brotli", brotliCompressSync(wasm).length, 24 * 1024],
-    ["bundle less the Wasm", code.length - inlined.length, 84_000],
-    ["/core, brought Wasm", module!.code.length, 84_000],
+    ["bundle less the Wasm", code.length - inlined.length, 88_000],
+    ["/core, brought Wasm", module!.code.length, 88_000],
     ["/role alone", role!.code.length, 22_000],
     // Of which a third is the core with its Wasm, in the worker that walks.
     ["dist/web, scripts", siteScripts(), 1_650_000],

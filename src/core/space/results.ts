@@ -1,9 +1,9 @@
 /** Turning the WORK record into the objects of the public interface. */
 import { bitOf, CODES, EPT, fieldOf, PDE4M, PTE, Status, valueIn } from "../../abi/index.js";
-import type { Fault, Leaf, Mapped, PagingMode, Rights, Translation, WalkStep } from "../../api.js";
+import type { Fault, Mapped, PagingMode, Rights, Translation, WalkStep } from "../../api.js";
 import { vectorOf } from "../access/fault-number.js";
 import type { LinearMemory } from "../linear/linear-memory.js";
-import { type LeafRecord, StepRecord, WORK_OFFSET, type WorkRecord } from "../records/walk.js";
+import { StepRecord, WORK_OFFSET, type WorkRecord } from "../records/walk.js";
 
 const PKEY = fieldOf(PTE, "PKEY");
 const GLOBAL = bitOf(PTE, "G");
@@ -24,7 +24,7 @@ function isEpt(mode: PagingMode): boolean {
 
 /** log2 of the bytes that a leaf at `level` maps; level 0 stands for paging off. */
 export function pageShift(mode: PagingMode, level: number): number {
-  return 12 + Math.max(level - 1, 0) * (mode === "32bit" ? 10 : 9);
+  return 12 + Math.max(level - 1, 0) * levelBits(mode);
 }
 
 /** RIGHT_* bits as named rights: in EPT the user position is the read right. */
@@ -95,7 +95,17 @@ export function readSteps(linear: LinearMemory, work: WorkRecord): WalkStep[] {
   });
 }
 
-/** What a LEAF record says. */
-export function readLeaf({ va, pa, rights, entry, level }: LeafRecord, mode: PagingMode): Leaf {
-  return { va, pa, size: 1n << BigInt(pageShift(mode, level)), rights: rightsOf(mode, rights), entry, level };
+/** Address bits that a level of tables translates. */
+export function levelBits(mode: PagingMode): number {
+  return mode === "32bit" ? 10 : 9;
+}
+
+/** By level: bytes that a leaf maps; 0 for level 0. */
+export function leafSizes(mode: PagingMode): readonly bigint[] {
+  return [0, 1, 2, 3].map((level) => (level === 0 ? 0n : 1n << BigInt(pageShift(mode, level))));
+}
+
+/** By RIGHT_* bits: named rights that many leaves have in common. */
+export function sharedRights(mode: PagingMode): readonly Rights[] {
+  return Array.from({ length: 16 }, (_, bits) => Object.freeze(rightsOf(mode, bits)));
 }

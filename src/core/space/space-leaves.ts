@@ -1,148 +1,190 @@
-/** Listing every leaf of a space. */
-import { Status } from "../../abi/index.js";
-import type { Leaf, PagingMode } from "../../api.js";
-import { ConfigError, MemoryRangeError } from "../../errors.js";
-import type { LinearMemory } from "../linear/linear-memory.js";
-import type { CoreMemory } from "../memory/memory.js";
-import { CursorRecord, LeafRecord } from "../records/walk.js";
-import type { CoreExports } from "../wasm/exports.js";
-import { readLeaf } from "./results.js";
+/** Listing every leaf of a space, and the runs that they make, as objects. */
+import type { Leaf, Rights } from "../../api.js";
+import type { Run } from "../../runs.js";
+import { LEAF_OFFSET, LeafRecord } from "../records/walk.js";
+import { LEAF_BATCH, type LeafBlocks } from "./leaf-blocks.js";
+import { leafSizes, sharedRights } from "./results.js";
 
-/** Leaves that one call into the core may list. */
-const LEAF_BATCH = 1024;
-const OUTPUT_BYTES = LEAF_BATCH * LeafRecord.SIZE;
-const NO_MORE: IteratorResult<Leaf> = { done: true, value: undefined };
+/** Words of 32 bits of a LEAF record, and where in it they lie. */
+const WORDS = LeafRecord.SIZE / 4;
+const VA = LEAF_OFFSET.va / 4;
+const PA = LEAF_OFFSET.pa / 4;
+const ENTRY = LEAF_OFFSET.entry / 4;
+const RIGHTS = LEAF_OFFSET.rights / 4;
+const LEVEL = LEAF_OFFSET.level / 4;
+/** A block's records outside of linear memory, which may grow between one leaf and the next. */
+class BlockReader {
+  /** The block's records behind the last one of the block before. */
+  readonly words = new Uint32Array((1 + LEAF_BATCH) * WORDS);
+  /** The same. */
+  readonly wide = new BigUint64Array(this.words.buffer);
+  /** The next record, and the end of the block, in words. */
+  at = 0;
+  end = 0;
 
-/** What is listed. */
-interface Listed {
-  readonly pointer: number;
-  readonly mode: PagingMode;
-  readonly memory: CoreMemory;
+  constructor(readonly blocks: LeafBlocks) {}
+
+  /** Takes the next block; false at the end of the listing. */
+  more(): boolean {
+    const count = this.blocks.next();
+    if (count === 0) return false;
+    const { records, linear } = this.blocks;
+    if (this.end !== 0) this.words.copyWithin(0, this.end - WORDS, this.end);
+    const from = records / 8;
+    this.wide.set(linear.u64.subarray(from, from + (count * WORDS) / 2), WORDS / 2);
+    this.at = WORDS;
+    this.end = WORDS + count * WORDS;
+    return true;
+  }
 }
 
-/**
- * The leaves of a space, in ascending order. Whoever takes a leaf, and the memory's source, may dispose of the space
- * (DisposedError), or change its paging mode or memory (ConfigError): either ends the listing. What the source throws does not:
- * `next` goes on where it stood, so that a source may fetch the page meanwhile.
- */
+/** The leaves in ascending order. See LeafBlocks for what may happen to the space meanwhile. */
 export class LeafListing implements IterableIterator<Leaf> {
-  readonly #exports: CoreExports;
-  readonly #space: Listed;
-  readonly #requireLive: () => void;
-  readonly #linear: LinearMemory;
-  readonly #memory: CoreMemory;
-  readonly #mode: PagingMode;
-  /** In linear memory while the listing is under way, at 0 before and when it waits for the source. */
-  readonly #cursor: CursorRecord;
-  readonly #leaf: LeafRecord;
-  #output = 0;
-  /** The cursor of a listing that waits. */
-  #kept: Uint8Array | undefined;
-  /** The leaves in `#output`, and how many of them were taken. */
-  #count = 0;
-  #taken = 0;
-  /** Why the core stopped. */
-  #status: number = Status.Ok;
-  #ended = false;
+  readonly #reader: BlockReader;
+  readonly #rights: readonly Rights[];
+  readonly #sizes: readonly bigint[];
 
-  /** `requireLive` throws where the space is gone. */
-  constructor(exports: CoreExports, space: Listed, requireLive: () => void) {
-    this.#exports = exports;
-    this.#space = space;
-    this.#requireLive = requireLive;
-    this.#memory = space.memory;
-    this.#mode = space.mode;
-    this.#linear = space.memory.linear;
-    this.#cursor = new CursorRecord(this.#linear, 0);
-    this.#leaf = new LeafRecord(this.#linear, 0);
+  constructor(blocks: LeafBlocks) {
+    this.#reader = new BlockReader(blocks);
+    this.#rights = sharedRights(blocks.mode);
+    this.#sizes = leafSizes(blocks.mode);
   }
 
   [Symbol.iterator](): this {
     return this;
   }
 
+  // Small enough for V8 to put it where it is called: then its result is no object.
   next(): IteratorResult<Leaf> {
-    if (this.#ended) return NO_MORE;
-    try {
-      this.#requireSame();
-      if (this.#output === 0) this.#begin();
-      while (this.#taken === this.#count) {
-        if (this.#status !== Status.Ok) this.#resolve();
-        if (this.#cursor.level === 0) return this.return();
-        this.#count = this.#exports.enumerate(this.#space.pointer, this.#cursor.at, this.#output, LEAF_BATCH);
-        this.#taken = 0;
-        this.#status = this.#cursor.status;
-      }
-      this.#leaf.at = this.#output + this.#taken++ * LeafRecord.SIZE;
-      return { done: false, value: readLeaf(this.#leaf, this.#mode) };
-    } catch (error) {
-      if (this.#kept === undefined) this.return();
-      throw error;
-    }
+    const value = this.#take();
+    return value === undefined ? { done: true, value } : { done: false, value };
+  }
+
+  #take(): Leaf | undefined {
+    const reader = this.#reader;
+    if (!reader.blocks.isLive() || (reader.at === reader.end && !reader.more())) return undefined;
+    const { words, wide, at } = reader;
+    reader.at = at + WORDS;
+    const level = words[at + LEVEL]!;
+    return {
+      va: wide[(at + VA) / 2]!,
+      pa: wide[(at + PA) / 2]!,
+      size: this.#sizes[level]!,
+      rights: this.#rights[words[at + RIGHTS]!]!,
+      entry: wide[(at + ENTRY) / 2]!,
+      level,
+    };
   }
 
   /** Ends the listing. */
   return(): IteratorResult<Leaf> {
-    this.#ended = true;
-    this.#release();
-    return NO_MORE;
+    this.#reader.blocks.end();
+    return { done: true, value: undefined };
+  }
+}
+
+/** What `mergeRuns` makes of the leaves, without an object for each. */
+export class RunListing implements IterableIterator<Run> {
+  readonly #reader: BlockReader;
+  readonly #rights: readonly Rights[];
+  readonly #sizes: readonly bigint[];
+  /** The same as numbers. */
+  readonly #bytes: readonly number[];
+  /** A run that reached the end of its block; none where it has 0 leaves. */
+  #va = 0n;
+  #pa = 0n;
+  #leaves = 0;
+  #runLevel = 0;
+  #runRights = 0;
+
+  constructor(blocks: LeafBlocks) {
+    this.#reader = new BlockReader(blocks);
+    this.#rights = sharedRights(blocks.mode);
+    this.#sizes = leafSizes(blocks.mode);
+    this.#bytes = this.#sizes.map(Number);
   }
 
-  /** The cursor's levels are those of the mode, its pointers those of the memory. */
-  #requireSame(): void {
-    this.#requireLive();
-    const { mode, memory } = this.#space;
-    if (mode !== this.#mode) {
-      throw new ConfigError(`the mode became ${mode} while ${this.#mode} tables were listed`);
+  [Symbol.iterator](): this {
+    return this;
+  }
+
+  next(): IteratorResult<Run> {
+    const value = this.#take();
+    return value === undefined ? { done: true, value } : { done: false, value };
+  }
+
+  #take(): Run | undefined {
+    const reader = this.#reader;
+    if (!reader.blocks.isLive()) return undefined;
+    return reader.at === reader.end ? this.#nextBlock() : this.#within();
+  }
+
+  /** The run that begins here; kept, where the next block may go on with it. */
+  #within(): Run | undefined {
+    const reader = this.#reader;
+    const { words, wide, at: first } = reader;
+    const level = words[first + LEVEL]!;
+    const rights = words[first + RIGHTS]!;
+    const va = wide[(first + VA) / 2]!;
+    const pa = wide[(first + PA) / 2]!;
+    const at = runEnd(words, first + WORDS, reader.end, this.#bytes[level]!);
+    const leaves = (at - first) / WORDS;
+    reader.at = at;
+    if (at < reader.end) return this.#run(va, pa, leaves, level, rights);
+    this.#va = va;
+    this.#pa = pa;
+    this.#leaves = leaves;
+    this.#runLevel = level;
+    this.#runRights = rights;
+    return this.#nextBlock();
+  }
+
+  /** The run that is kept, when it is known to end; else the first one of the next block. */
+  #nextBlock(): Run | undefined {
+    const reader = this.#reader;
+    while (reader.more()) {
+      if (this.#leaves === 0) return this.#within();
+      const { at } = reader;
+      reader.at = runEnd(reader.words, at, reader.end, this.#bytes[this.#runLevel]!);
+      this.#leaves += (reader.at - at) / WORDS;
+      if (reader.at < reader.end) break;
     }
-    if (memory !== this.#memory)
-      throw new ConfigError("the space was given another memory while its tables were listed");
+    const leaves = this.#leaves;
+    this.#leaves = 0;
+    return leaves === 0 ? undefined : this.#run(this.#va, this.#pa, leaves, this.#runLevel, this.#runRights);
   }
 
-  #begin(): void {
-    const at = this.#linear.allocate(CursorRecord.SIZE);
-    try {
-      this.#output = this.#linear.allocate(OUTPUT_BYTES);
-    } catch (error) {
-      this.#linear.free(at, CursorRecord.SIZE);
-      throw error;
-    }
-    this.#cursor.at = at;
-    if (this.#kept === undefined) this.#exports.startEnumeration(this.#space.pointer, at);
-    else this.#linear.u8.set(this.#kept, at);
-    this.#kept = undefined;
+  #run(va: bigint, pa: bigint, leaves: number, level: number, rights: number): Run {
+    const pageSize = this.#sizes[level]!;
+    const size = leaves === 1 ? pageSize : BigInt(leaves) * pageSize;
+    return { va, pa, size, pageSize, rights: this.#rights[rights]! };
   }
 
-  /** Reads the page that is missing. Throws MemoryRangeError for a table outside the memory. */
-  #resolve(): void {
-    const { level } = this.#cursor;
-    // The table that the enumeration stands at.
-    const address = this.#cursor.table(level);
-    if (this.#status !== Status.MissingPage) {
-      throw new MemoryRangeError(`the level-${level} table at 0x${address.toString(16)} lies outside the memory`);
-    }
-    try {
-      this.#memory.supply(address >> 12n);
-    } catch (error) {
-      this.#wait();
-      throw error;
-    }
-    this.#requireSame();
-    this.#status = Status.Ok;
+  /** Ends the listing. */
+  return(): IteratorResult<Run> {
+    this.#reader.blocks.end();
+    return { done: true, value: undefined };
   }
+}
 
-  /** Nobody need come back: what it holds of the linear memory is given back. */
-  #wait(): void {
-    if (this.#ended) return;
-    this.#kept = this.#linear.u8.slice(this.#cursor.at, this.#cursor.at + CursorRecord.SIZE);
-    this.#release();
+/** The first record from `at` on that does not go on where the one before it, a leaf of so many bytes, ends. */
+function runEnd(words: Uint32Array, at: number, end: number, bytes: number): number {
+  let next = at;
+  while (
+    next < end &&
+    follows(words, next + PA, bytes) &&
+    follows(words, next + VA, bytes) &&
+    words[next + LEVEL] === words[next + LEVEL - WORDS] &&
+    words[next + RIGHTS] === words[next + RIGHTS - WORDS]
+  ) {
+    next += WORDS;
   }
+  return next;
+}
 
-  #release(): void {
-    if (this.#output === 0) return;
-    this.#linear.free(this.#output, OUTPUT_BYTES);
-    this.#linear.free(this.#cursor.at, CursorRecord.SIZE);
-    this.#output = 0;
-    this.#cursor.at = 0;
-  }
+/** Whether the address at `at` is that of the record before, and so many bytes more. */
+function follows(words: Uint32Array, at: number, bytes: number): boolean {
+  const low = words[at]!;
+  if (low !== (words[at - WORDS]! + bytes) >>> 0) return false;
+  return words[at + 1]! === (words[at + 1 - WORDS]! + (low < bytes ? 1 : 0)) >>> 0;
 }

@@ -20,7 +20,7 @@ import { GUEST_OPTIONS, withUnsignedRegisters } from "../../options.js";
 import { splitCr3 } from "../../registers/cr3.js";
 import { checkInvpcid } from "../../registers/invpcid.js";
 import { checkLinear } from "../../registers/linear-address.js";
-import { mergeRuns, type Run } from "../../runs.js";
+import type { Run } from "../../runs.js";
 import { decodeFault } from "../access/fault-number.js";
 import { translateRange } from "../access/range.js";
 import type { RangeFault, RangeRun } from "../access/results.js";
@@ -34,10 +34,12 @@ import { SpaceRecord, type WorkRecord } from "../records/walk.js";
 import type { CoreExports } from "../wasm/exports.js";
 import { hasAttributes, makesExceptions, SpaceAttributes, withConvertible } from "./attributes.js";
 import { BatchBuffer, type BatchKernel, kernelCode } from "./batch.js";
+import { LeafBlocks } from "./leaf-blocks.js";
+import { LeafColumnListing } from "./leaf-columns.js";
 import { throwBadPdptes } from "./pdpte-errors.js";
 import { MODES, pageShift, readSteps, readTranslation } from "./results.js";
 import { guestFields, type SpaceFields, writeFields } from "./space-config.js";
-import { LeafListing } from "./space-leaves.js";
+import { LeafListing, RunListing } from "./space-leaves.js";
 import { type KeptModes, SpaceRegisters } from "./space-registers.js";
 import { SpaceTlb, type TlbStatistics } from "./space-tlb.js";
 
@@ -602,16 +604,31 @@ export class CoreSpace implements AddressSpace, Releasable {
    * fetch what it lacks meanwhile (`listAsync` of x86-paging/dump).
    */
   leaves(): IterableIterator<Leaf> {
+    return new LeafListing(this.#leafBlocks("leaves()"));
+  }
+
+  /**
+   * The same leaves as columns of numbers, which take a tenth of the time of objects: `listing.fill(columns)`, with columns from
+   * `Core.allocateColumns`, until it returns 0.
+   */
+  leafColumns(): LeafColumnListing {
+    return new LeafColumnListing(this.#leafBlocks("leafColumns()"));
+  }
+
+  #leafBlocks(what: string): LeafBlocks {
     this.#requireLive();
     if (this.#second !== undefined) {
-      throw new UnsupportedError("leaves() of a space with a second stage: enumerate each stage by itself");
+      throw new UnsupportedError(`${what} of a space with a second stage: enumerate each stage by itself`);
     }
-    return new LeafListing(this.#exports, this, () => this.#requireLive());
+    const mode = this.#mode;
+    const memory = this.#memory;
+    const isSame = () => !this.#disposed && this.#mode === mode && this.#memory === memory;
+    return new LeafBlocks(this.#exports, this, isSame, () => this.#requireLive());
   }
 
   /** Contiguous runs of mappings with equal rights and page size, aliases included, in ascending order. */
   mappings(): IterableIterator<Run> {
-    return mergeRuns(this.leaves());
+    return new RunListing(this.#leafBlocks("mappings()"));
   }
 
   /** @internal Slots or pages of the memory are others: what rests on where the tables lay is derived again. */

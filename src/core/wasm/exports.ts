@@ -45,6 +45,8 @@ export interface CoreExports extends ShadowExports {
   startEnumeration(space: number, cursor: number): void;
   /** Number of LEAF records written. */
   enumerate(space: number, cursor: number, output: number, capacity: number): number;
+  /** LEAF records as columns of `stride` elements, one behind the other, from place `index` on: both multiples of 4. */
+  leafColumns(records: number, count: number, columns: number, index: number, stride: number, step: number): void;
 }
 
 /**

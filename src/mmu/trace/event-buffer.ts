@@ -1,7 +1,7 @@
 /** The event buffer of a VM: off by default; what the core recorded is decoded and passed on after each operation. */
 import type { EventRing } from "../../core/mmu/event-ring.js";
 import { BusyError } from "../../errors.js";
-import { decodeEvent, type EventMasks, type MmuTraceEvent } from "./events.js";
+import { decodeEvent, type EventMasks, type MmuTraceEvent, type SplitMasks, splitMasks } from "./events.js";
 
 export class EventBuffer {
   /**
@@ -10,7 +10,7 @@ export class EventBuffer {
    */
   sink: ((event: MmuTraceEvent) => void) | undefined;
   #ring: EventRing;
-  readonly #masks: EventMasks;
+  readonly #masks: SplitMasks;
   /** See FaultInfo. */
   readonly #writeProtected: boolean;
   /** Decoded and not passed on yet. */
@@ -20,7 +20,7 @@ export class EventBuffer {
 
   constructor(ring: EventRing, masks: EventMasks, writeProtected: boolean) {
     this.#ring = ring;
-    this.#masks = masks;
+    this.#masks = splitMasks(masks);
     this.#writeProtected = writeProtected;
   }
 
@@ -55,13 +55,18 @@ export class EventBuffer {
   }
 
   #take(vcpuId: number, high: bigint): void {
+    if (this.sink === undefined) {
+      // Nobody reads them, so nothing is decoded.
+      this.#lost += this.#ring.drop();
+      return;
+    }
     const events: MmuTraceEvent[] = [];
     const fault = { vcpuId, high, writeProtected: this.#writeProtected };
     const lost = this.#ring.take((event) => events.push(decodeEvent(event, this.#masks, fault)));
     this.#lost += lost;
-    if (this.sink === undefined) return;
-    this.#waiting.push(...events);
-    if (lost !== 0) this.#waiting.push({ ev: "lost_events", count: lost });
+    if (lost !== 0) events.push({ ev: "lost_events", count: lost });
+    if (this.#waiting.length === 0) this.#waiting = events;
+    else for (const event of events) this.#waiting.push(event);
   }
 
   #passOn(): void {

@@ -6,6 +6,7 @@ import {
   type Core,
   CoreSpace,
   type Leaf,
+  type LeafColumns,
   load,
   loadSync,
   type PagingEngine,
@@ -57,6 +58,8 @@ export const saved = (space: AddressSpace): State => saveSpace(space);
 export const made = (core: Core, state: Uint8Array): CoreSpace => createSpace(core, core.createMemory({}), state);
 export const why = (space: AddressSpace): Explanation => explain(space, 0n, Access.Write);
 export const leaves = (space: AddressSpace): Leaf[] => [...space.leaves()];
+export const fill = (space: CoreSpace, columns: LeafColumns): Float64Array | undefined =>
+  space.leafColumns().fill(columns) === 0 ? undefined : columns.vaPage;
 export const own = (bytes: ArrayBuffer): Promise<Core> => loadFrom(bytes);
 // @ts-expect-error: there is no copy to load
 export const none = (): Promise<Core> => loadFrom();
