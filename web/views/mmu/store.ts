@@ -72,17 +72,26 @@ export async function goTo(number: number): Promise<void> {
 function remember(): void {
   const current = open.value;
   if (route.value.view !== "mmu" || current === undefined) return;
+  // The user has followed a link meanwhile, which is looked at in a moment.
+  if (keyOf(route.value.params.example, route.value.params.step) !== here) return;
   const step = current.example === undefined ? undefined : `${current.step?.number ?? 0}`;
-  own.add(`${current.example} ${step}`);
+  here = keyOf(current.example, step);
+  own.add(here);
   setParams({ example: current.example, step });
 }
+
+const keyOf = (example: string | undefined, step: string | undefined): string => `${example} ${step}`;
+
+/** What the URL said when it was followed, or written, last. */
+let here = keyOf(undefined, undefined);
 
 /** What this view has put into the URL itself since the user went somewhere by it. */
 const own = new Set<string>();
 
 /** Shows what a URL means, unless the view has put it there itself; the first example where it names none that there is. */
 export async function follow(example: string | undefined, step: string | undefined): Promise<void> {
-  if (own.has(`${example} ${step}`)) return;
+  here = keyOf(example, step);
+  if (own.has(here)) return;
   own.clear();
   const number = Number(step ?? 0);
   if (example !== undefined && !STORIES.some(({ id }) => id === example)) {
