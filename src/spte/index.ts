@@ -13,3 +13,4 @@ export type { EptMaskOptions, MaskOptions, SpteFormat, SpteMasks } from "./masks
 export { eptMasks, legacyMasks, withMmioMark } from "./masks.js";
 export type { EptReservedOptions, LegacyReservedOptions, ReservedBits } from "./reserved.js";
 export { eptReserved, legacyReserved, reservedBitsSet } from "./reserved.js";
+export { spteKindText, spteRightsText } from "./text.js";

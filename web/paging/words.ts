@@ -2,7 +2,7 @@
 import { entryName } from "x86-paging/decode";
 import { ScanRights } from "x86-paging/maps";
 
-export function hex(value: bigint): string {
+export function hex(value: bigint | number): string {
   return `0x${value.toString(16)}`;
 }
 

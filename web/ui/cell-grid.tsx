@@ -25,6 +25,9 @@ export function CellGrid({ label, columns, cells, current, onCurrent, onOpen, on
   const box = useRef<HTMLDivElement>(null);
   const elements = () => box.current!.querySelectorAll<HTMLElement>("[role=gridcell]");
   const focused = useRef(false);
+  // Keys may come faster than the page is drawn: each goes on from where the one before led.
+  const at = useRef(current);
+  at.current = current;
   useEffect(() => {
     if (focused.current) elements()[current]?.focus();
   }, [of]);
@@ -36,6 +39,7 @@ export function CellGrid({ label, columns, cells, current, onCurrent, onOpen, on
   }, [cells, columns]);
   const move = (to: number) => {
     const index = Math.max(0, Math.min(cells.length - 1, to));
+    at.current = index;
     onCurrent(index);
     elements()[index]?.focus();
   };
@@ -47,12 +51,12 @@ export function CellGrid({ label, columns, cells, current, onCurrent, onOpen, on
       ArrowUp: -columns,
       PageDown: columns * 4,
       PageUp: -columns * 4,
-      Home: -current,
+      Home: -at.current,
       End: cells.length,
     };
     const step = steps[event.key];
-    if (step !== undefined) move(current + step);
-    else if (event.key === "Enter" || event.key === " ") onOpen(current);
+    if (step !== undefined) move(at.current + step);
+    else if (event.key === "Enter" || event.key === " ") onOpen(at.current);
     else if (event.key === "Backspace" || event.key === "Escape") onBack();
     else return;
     event.preventDefault();

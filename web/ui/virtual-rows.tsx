@@ -58,20 +58,26 @@ export function VirtualRows(props: VirtualRowsProps) {
   useLayoutEffect(() => {
     if (shown !== undefined && shown < count) bring(shown);
   }, [shown, count]);
-  const keys: Record<string, number> = {
-    ArrowDown: (selected ?? -1) + 1,
-    ArrowUp: (selected ?? 1) - 1,
-    PageDown: (selected ?? 0) + Math.floor(height / rowHeight),
-    PageUp: (selected ?? 0) - Math.floor(height / rowHeight),
-    Home: 0,
-    End: count - 1,
-  };
+  // Keys may come faster than the page is drawn: each goes on from where the one before led.
+  const at = useRef(selected);
+  at.current = selected;
   const onKeyDown = (event: KeyboardEvent) => {
-    if (event.key === "Enter" && selected !== undefined) onOpen?.(selected);
+    const from = at.current;
+    if (event.key === "Enter" && from !== undefined) onOpen?.(from);
+    const page = Math.floor(height / rowHeight);
+    const keys: Record<string, number> = {
+      ArrowDown: (from ?? -1) + 1,
+      ArrowUp: (from ?? 1) - 1,
+      PageDown: (from ?? 0) + page,
+      PageUp: (from ?? 0) - page,
+      Home: 0,
+      End: count - 1,
+    };
     const to = keys[event.key];
     if (to === undefined || count === 0 || event.target !== box.current) return;
     event.preventDefault();
     const index = Math.max(0, Math.min(count - 1, to));
+    at.current = index;
     bring(index);
     onSelect?.(index);
   };

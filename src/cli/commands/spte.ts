@@ -13,7 +13,9 @@ import {
   type SpteLayout,
   type SpteMasks,
   spteEras,
+  spteKindText,
   spteLayoutOfKernel,
+  spteRightsText,
   withMmioMark,
 } from "../../spte/index.js";
 import type { CliContext } from "../context.js";
@@ -122,21 +124,6 @@ function lowestBit(mask: bigint): bigint {
   return mask === 0n ? 1n << 64n : mask & -mask;
 }
 
-const KINDS: Readonly<Record<Exclude<DecodedSpte["kind"], "removed">, string>> = {
-  none: "empty: not present",
-  mmio: "MMIO",
-  "access-tracked": "leaf, rights taken away until the next access",
-  leaf: "leaf",
-  "non-leaf": "leads to a table",
-  pdpte: "PAE page-directory-pointer-table entry",
-  "special-root": "entry of a special root table (pae_root, pml4_root, pml5_root)",
-  "not-present": "not present, and nothing that KVM stores",
-};
-
-function kindText({ kind }: DecodedSpte, layout: SpteLayout): string {
-  return kind === "removed" ? `${layout.marker!.word}: a change of a TDP entry is under way` : KINDS[kind];
-}
-
 function print(
   context: CliContext,
   decoded: DecodedSpte,
@@ -164,13 +151,13 @@ function print(
     );
     return;
   }
-  context.out.line(`${word.toString(16).padStart(16, "0")}  ${options.format}: ${kindText(decoded, layout)}`);
+  context.out.line(`${word.toString(16).padStart(16, "0")}  ${options.format}: ${spteKindText(decoded, layout)}`);
   if (mmio) {
     context.out.line(
       `  gfn ${hex(mmio.gfn)} (gpa ${hex(mmio.gfn << 12n)}), access ${mmio.access}, generation ${mmio.generation}`,
     );
   }
-  if (rights) context.out.line(`  address ${hex(address!)}, rights ${rightsText(decoded, options.format)}`);
+  if (rights) context.out.line(`  address ${hex(address!)}, rights ${spteRightsText(rights, options.format)}`);
   for (const field of fields) {
     if (mmio) continue;
     const value = field.value === 1n ? "" : ` = ${hex(field.value)}`;
@@ -178,11 +165,4 @@ function print(
   }
   if (unknown !== 0n) context.out.line(`  ${"unknown".padEnd(14)} ${hex(unknown)}: bits that mean nothing here`);
   for (const text of broken) context.out.line(`  ${"broken".padEnd(14)} ${text}`);
-}
-
-function rightsText({ rights }: DecodedSpte, format: SpteFormat): string {
-  const { read, write, execute, user, userExecute } = rights!;
-  const both = userExecute === undefined ? "" : userExecute ? "u" : "-";
-  const letters = `${read ? "r" : "-"}${write ? "w" : "-"}${execute ? "x" : "-"}${both}`;
-  return format === "ept" ? letters : `${letters} ${user ? "user" : "supervisor"}`;
 }

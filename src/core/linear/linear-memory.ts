@@ -49,7 +49,7 @@ export class LinearMemory {
   /** Parts of that which callers may use as RAM. */
   readonly #lent: Range[] = [];
   readonly #growable: boolean;
-  /** Everything from here on is as growing made it, zero: nothing was ever allocated there, and the memory is the core's alone. */
+  /** Everything from here on is as growing made it, zero: nothing was ever allocated there. */
   #untouched: number;
   /** Where allocations of these sizes go, if that is free. */
   #places: Place[] = [];
@@ -62,7 +62,7 @@ export class LinearMemory {
     const { base, size } = region === undefined ? { base: 0, size: length } : checkRegion(region, length);
     this.#own = [{ start: base, end: base + size }];
     this.#growable = region === undefined;
-    this.#untouched = this.#growable ? length : Number.POSITIVE_INFINITY;
+    this.#untouched = length;
     const start = Math.max(base, FIRST);
     this.#gaps = [{ start, end: Math.max(start, base + size) }];
     if (region !== undefined) claim(memory, { start: base, end: base + size });

@@ -1,5 +1,16 @@
 /** A shadow MMU as a picture of one moment: pages with their links, roots, the guest's tables; and what changed since another. */
-import { accessText, layoutOf, type RoleLayout, roleHas4ByteGpte, roleTraceText } from "x86-paging/role";
+import { bitOf } from "x86-paging/abi";
+import {
+  accessText,
+  decodeRole,
+  layoutOf,
+  type RoleLayout,
+  roleHas4ByteGpte,
+  roleIsDirect,
+  roleLevel,
+  roleTraceText,
+} from "x86-paging/role";
+import { spteLayoutOfKernel } from "x86-paging/spte";
 
 /** An entry that stands for something. */
 export interface PictureEntry {
@@ -78,7 +89,7 @@ export interface Changes {
 /** Entries of a table that are listed. */
 const MOST_ENTRIES = 64;
 /** Bits of an SPTE that are an address. */
-const ADDRESS = 0xf_ffff_ffff_f000n;
+const ADDRESS = bitOf(spteLayoutOfKernel("6.1").software, "ADDRESS");
 
 export const idOf = (hostAddress: bigint): string => hostAddress.toString(16);
 
@@ -89,8 +100,7 @@ const LAYOUTS: Readonly<Record<PicturePage["layout"], RoleLayout>> = {
 
 function fieldsOf(role: number, layout: PicturePage["layout"]): Record<string, string> {
   const fields: Record<string, string> = {};
-  for (const { name, low, width = 1 } of LAYOUTS[layout].base.fields) {
-    const value = (role >>> low) & (2 ** width - 1);
+  for (const [name, value] of Object.entries(decodeRole(LAYOUTS[layout], { base: role }).base.fields)) {
     if (name === "access") fields[name] = accessText(LAYOUTS[layout], value);
     else if (value !== 0) fields[name] = `${value}`;
   }
@@ -116,7 +126,7 @@ export function picturePages(facts: readonly PageFacts[]): PicturePage[] {
   const ids = new Set(facts.map(({ hostAddress }) => idOf(hostAddress)));
   const pages = facts.map((page): PicturePage => {
     const { role, layout, special } = page;
-    const level = page.level ?? role & 15;
+    const level = page.level ?? roleLevel(role);
     const all = [...page.entries].sort(([a], [b]) => a - b);
     return {
       id: idOf(page.hostAddress),
@@ -124,7 +134,7 @@ export function picturePages(facts: readonly PageFacts[]): PicturePage[] {
       role,
       layout,
       level,
-      direct: special === undefined && ((role >>> 7) & 1) === 1,
+      direct: special === undefined && roleIsDirect(role),
       unsync: page.unsync,
       rootCount: page.rootCount,
       tdp: page.tdp,

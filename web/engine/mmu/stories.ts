@@ -1,5 +1,6 @@
 /** What the built-in examples do: each as a script for one guest, played on one machine or on two that differ in a setting. */
 import type { Core } from "x86-paging";
+import { bitOf, CR4, fieldOf, PFERR } from "x86-paging/abi";
 import {
   type ControlRegisters,
   type SecondStage,
@@ -8,6 +9,7 @@ import {
   type VirtualMachineConfig,
 } from "x86-paging/mmu";
 import { printEvent, TEXT_KINDS } from "x86-paging/recording";
+import { layoutOf } from "x86-paging/role";
 import { pictureOfVm } from "./from-vm.js";
 import type { Picture } from "./picture.js";
 import type { StoryId } from "./story-list.js";
@@ -45,8 +47,13 @@ export interface ToldStep {
 
 const SIZE = 16 << 20;
 const FULL = 7n; // present, writable, user
-const READ = 4; // user reads and writes of what is not mapped yet
-const WRITE = 6;
+// Error codes of user accesses to what is not mapped yet.
+const READ = Number(bitOf(PFERR, "U"));
+const WRITE = READ | Number(bitOf(PFERR, "W"));
+const FETCH = Number(bitOf(PFERR, "I"));
+const PRESENT = Number(bitOf(PFERR, "P"));
+/** Where cr4_pae was. */
+const STALE_BIT = 1 << fieldOf(layoutOf("5.0").base, "cr4_pae").low;
 
 const LONG: ControlRegisters = { cr0: 0x80010001n, cr3: 0x1000n, cr4: 0x20n, efer: 0xd00n };
 const LEGACY: ControlRegisters = { cr0: 0x80010001n, cr3: 0x1000n, cr4: 0x10n, efer: 0n };
@@ -142,7 +149,7 @@ const SCRIPTS: Readonly<Record<StoryId, Story>> = {
       fault(
         "A write to 0x6000",
         0x6000n,
-        WRITE | 1,
+        WRITE | PRESENT,
         "The page goes out of sync (kvm_mmu_unsync_page), and the guest writes without exits from here on.",
       ),
       {
@@ -183,7 +190,7 @@ const SCRIPTS: Readonly<Record<StoryId, Story>> = {
         title: "The guest goes on with five levels",
         note: "CR4.LA57 changes the role of every page: the root is another one, the 4-level one stays for later.",
         run: ({ vcpu }) => {
-          vcpu.setRegisters({ ...LONG, cr3: 0x9000n, cr4: LONG.cr4 | (1n << 12n) });
+          vcpu.setRegisters({ ...LONG, cr3: 0x9000n, cr4: LONG.cr4 | bitOf(CR4, "LA57") });
           return vcpu.enterGuest() ? "entered" : "triple fault";
         },
       },
@@ -206,7 +213,7 @@ const SCRIPTS: Readonly<Record<StoryId, Story>> = {
   "stale-role-bit": {
     sides: [
       { name: "without the bit", config: { paging: "npt" } },
-      { name: "with the stale bit (cr4_pae)", config: { paging: "npt", staleDirectRoleBits: 1 << 4 } },
+      { name: "with the stale bit (cr4_pae)", config: { paging: "npt", staleDirectRoleBits: STALE_BIT } },
     ],
     registers: LONG,
     begin: ({ set }) => {
@@ -231,7 +238,7 @@ const SCRIPTS: Readonly<Record<StoryId, Story>> = {
       fault(
         "A fetch from its alias",
         ALIAS | 0x5000n,
-        1 << 4,
+        FETCH,
         "A tree of its own below another entry of the root, for the same gfn.",
       ),
       fault(

@@ -1,11 +1,7 @@
 /** Whether an exercise is done, by what the machine and its accesses are. */
 import { Access } from "x86-paging";
+import { bitOf, PFERR } from "x86-paging/abi";
 import type { PlayMachine, PlayResult } from "./machine.js";
-
-/** What an access would come to, without making it. */
-function would(machine: PlayMachine, address: bigint, word: number) {
-  return machine.probe(address, word);
-}
 
 const USER_READ = Access.User;
 const USER_WRITE = Access.User | Access.Write;
@@ -29,9 +25,9 @@ export const CHECKS: Readonly<Record<string, (machine: PlayMachine, results: rea
         pa >> 12n === 0x109n,
     ),
   execute: (machine) =>
-    would(machine, 0x4000n, USER_FETCH).ok &&
-    would(machine, 0x4000n, USER_READ).ok &&
-    !would(machine, 0x4000n, USER_WRITE).ok,
+    machine.probe(0x4000n, USER_FETCH).ok &&
+    machine.probe(0x4000n, USER_READ).ok &&
+    !machine.probe(0x4000n, USER_WRITE).ok,
   "write-protect": (machine, results) =>
     !machine.leafAllowsWrites(0x5000n) &&
     results.some(
@@ -54,11 +50,11 @@ export const CHECKS: Readonly<Record<string, (machine: PlayMachine, results: rea
     return (
       result?.access.kind === "fetch" &&
       !result.access.user &&
-      bit(result, 1n << 4n) &&
-      would(machine, result.access.address, USER_FETCH).ok
+      bit(result, bitOf(PFERR, "I")) &&
+      machine.probe(result.access.address, USER_FETCH).ok
     );
   },
-  reserved: (_, results) => bit(last(results), 1n << 3n),
+  reserved: (_, results) => bit(last(results), bitOf(PFERR, "RSVD")),
   large: (_, results) =>
     results.some(
       ({ access, pa, pageSize, rights }) =>
@@ -71,7 +67,7 @@ export const CHECKS: Readonly<Record<string, (machine: PlayMachine, results: rea
     ),
   pdpte: (_, results) => results.some(({ access, fault }) => access.address === 0x40004000n && fault === undefined),
   "self-map": (machine) => {
-    const found = would(machine, 0xffffffffn - 3n, Access.Read);
+    const found = machine.probe(0xffffffffn - 3n, Access.Read);
     return found.ok && found.pa === 0x1ffcn;
   },
 };

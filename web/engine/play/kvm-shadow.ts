@@ -1,8 +1,10 @@
 /** What KVM's shadow MMU makes of an access of the playground's guest: a VM of its own each time, from the guest's memory. */
 import type { Core } from "x86-paging";
+import { bitOf, PFERR } from "x86-paging/abi";
 import { type ShadowPage, VirtualMachine } from "x86-paging/mmu";
 import { printEvent, TEXT_KINDS } from "x86-paging/recording";
 import { decodeRole, layoutOf, roleTraceText, splitRole } from "x86-paging/role";
+import { spteLayoutOfKernel } from "x86-paging/spte";
 import { RAM, type Registers } from "./setup.js";
 
 /** One access, as a fault of the processor tells it: bits of the error code. */
@@ -42,11 +44,9 @@ export interface ShadowResult {
 }
 
 const PROJECT = layoutOf("project");
-const W = 1 << 1;
-const U = 1 << 2;
-const I = 1 << 4;
+const [W, U, I] = ["W", "U", "I"].map((name) => Number(bitOf(PFERR, name))) as [number, number, number];
 /** Bits of an SPTE that are its address. */
-const ADDRESS = 0xf_ffff_ffff_f000n;
+const ADDRESS = bitOf(spteLayoutOfKernel("6.1").software, "ADDRESS");
 
 /** Runs the accesses, one after the other, and tells of the last. Throws where KVM would refuse the registers. */
 export function shadowOf(
@@ -80,7 +80,7 @@ export function shadowOf(
       }),
       events,
       steps: root === undefined ? [] : stepsOf(all, root, accesses.at(-1)!.address),
-      pages: all.map(({ gfn, role, entries }) => ({ gfn, role, roleText: textOf(role), entries: entries.size })),
+      pages: all.map(({ gfn, role, entries }) => ({ gfn, role, roleText: roleTraceText(role), entries: entries.size })),
     };
   } finally {
     vm.dispose();
@@ -90,8 +90,6 @@ export function shadowOf(
 function codeOf({ write, user, fetch }: ShadowAccess): number {
   return (write ? W : 0) | (user ? U : 0) | (fetch ? I : 0);
 }
-
-const textOf = (role: number): string => roleTraceText(role);
 
 /** Goes down from the root by the address, over ordinary pages. */
 function stepsOf(pages: readonly ShadowPage[], root: number, address: bigint): ShadowStep[] {
@@ -107,7 +105,7 @@ function stepsOf(pages: readonly ShadowPage[], root: number, address: bigint): S
     const index = Number((address >> BigInt(12 + 9 * (level! - 1))) & (pae_root ? 3n : 511n));
     const spte = entries.get(index);
     if (spte === undefined) break;
-    steps.push({ level: level!, spte, role, roleText: textOf(role), gfn, direct: direct === 1 });
+    steps.push({ level: level!, spte, role, roleText: roleTraceText(role), gfn, direct: direct === 1 });
     if (level === 1) break;
     const below = spte & ADDRESS;
     page = pages.find(({ hostAddress }) => hostAddress === below);

@@ -27,7 +27,7 @@ export const ROOT = 0x1000;
 const P = bitOf(PTE, "P");
 const RW = bitOf(PTE, "RW");
 const US = bitOf(PTE, "US");
-const PS = 1n << 7n;
+const PS = bitOf(PTE, "PS");
 const XD = bitOf(PTE, "XD");
 const LEADS = P | RW | US;
 

@@ -2,8 +2,8 @@
 import { decodeEntry, type EntryFeatures, type EntryFormat, entryLayout, entryName, levelsOf } from "x86-paging/decode";
 import { pageSizeName } from "x86-paging/maps";
 import { entryFields } from "../../paging/entry-fields.js";
+import { hex } from "../../paging/words.js";
 import type { Decoded, Decoder, Option, Options } from "./model.js";
-import { hex } from "./model.js";
 
 const FORMATS: readonly (readonly [EntryFormat, string])[] = [
   ["4level", "4-level, NPT"],

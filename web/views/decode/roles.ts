@@ -14,8 +14,8 @@ import {
   splitRole,
 } from "x86-paging/role";
 import type { StripField } from "../../paging/bit-strip.jsx";
+import { filled, valueAt } from "../../paging/filled.js";
 import type { Decoded, Decoder, EraReading, Options } from "./model.js";
-import { filled, valueAt } from "./model.js";
 
 const RIGHTS = /^(access|cr0_wp|efer_nx|nxe|cr4_smep|cr4_smap|smap_andnot_wp|smep_andnot_wp|cr4_pke)$/;
 const SHAPE =

@@ -1,7 +1,6 @@
 /** KVM's shadow page-table entries, of every kernel era. */
 import {
   brokenInvariants,
-  type DecodedSpte,
   decodeSpte,
   defaultMasks,
   eptMasks,
@@ -10,25 +9,13 @@ import {
   type SpteLayout,
   type SpteMasks,
   spteEras,
-  spteFields,
+  spteKindText,
   spteLayoutOfKernel,
+  spteRightsText,
 } from "x86-paging/spte";
-import type { StripField } from "../../paging/bit-strip.jsx";
-import { fieldKind } from "../../paging/field-kinds.js";
+import { spteStrip } from "../../paging/spte-strip.js";
+import { hex } from "../../paging/words.js";
 import type { Decoded, Decoder, EraReading, Options } from "./model.js";
-import { filled, hex } from "./model.js";
-
-const KINDS: Readonly<Record<DecodedSpte["kind"], string>> = {
-  none: "empty: not present",
-  mmio: "MMIO",
-  removed: "a change of a TDP entry is under way",
-  "access-tracked": "leaf, rights taken away until the next access",
-  leaf: "leaf",
-  "non-leaf": "leads to a table",
-  pdpte: "PAE page-directory-pointer-table entry",
-  "special-root": "entry of a special root table (pae_root, pml4_root, pml5_root)",
-  "not-present": "not present, and nothing that KVM stores",
-};
 
 const formatOf = ({ format }: Options): SpteFormat => (format === "ept" || format === "npt" ? format : "shadow");
 
@@ -42,30 +29,6 @@ export function masksOf(options: Options, layout: SpteLayout): SpteMasks {
     executeOnly: options["exec-only"] === "on",
     tdx: false,
   });
-}
-
-/** Rights as letters, with the user's where the format has them. */
-export function rightsText({ rights }: DecodedSpte, format: SpteFormat): string {
-  const { read, write, execute, user, userExecute } = rights!;
-  const both = userExecute === undefined ? "" : userExecute ? "u" : "-";
-  const letters = `${read ? "r" : "-"}${write ? "w" : "-"}${execute ? "x" : "-"}${both}`;
-  return format === "ept" ? letters : `${letters} ${user ? "user" : "supervisor"}`;
-}
-
-function fieldsOf(decoded: DecodedSpte, layout: SpteLayout, format: SpteFormat): StripField[] {
-  const own = decoded.kind === "mmio" ? layout.generation.map(({ field }) => field) : spteFields(layout, format);
-  // Where two fields share a place, the later is what the entry has there in this format.
-  const known = own.filter(({ low, width = 1 }, index) =>
-    own.slice(index + 1).every((other) => other.low + (other.width ?? 1) <= low || low + width <= other.low),
-  );
-  return filled(
-    decoded.word,
-    64,
-    known
-      .filter(({ name }) => name !== "reserved")
-      .map(({ name, low, width = 1, meaning }) => ({ name, low, width, meaning, kind: fieldKind(name) })),
-    { name: "", meaning: "means nothing in such an entry" },
-  );
 }
 
 function decode(word: bigint, options: Options): Decoded {
@@ -86,12 +49,12 @@ function decode(word: bigint, options: Options): Decoded {
     facts.push(["gfn", `${hex(mmio.gfn)} (gpa ${hex(mmio.gfn << 12n)})`]);
     facts.push(["access", `${mmio.access}`], ["generation", `${mmio.generation}`]);
   }
-  if (decoded.rights) facts.push(["address", hex(address!)], ["rights", rightsText(decoded, format)]);
+  if (decoded.rights) facts.push(["address", hex(address!)], ["rights", spteRightsText(decoded.rights, format)]);
   if (unknown !== 0n) facts.push(["unknown", `${hex(unknown)}: bits that mean nothing here`]);
   return {
     title: `SPTE, ${format === "shadow" ? "shadow paging" : format.toUpperCase()}, Linux ${layout.kernels}`,
-    summary: kind === "removed" ? `${layout.marker!.word}: ${KINDS.removed}` : KINDS[kind],
-    fields: fieldsOf(decoded, layout, format),
+    summary: spteKindText(decoded, layout),
+    fields: spteStrip(decoded, layout, format),
     problems: brokenInvariants(word, { masks, level: level ?? (kind === "non-leaf" ? 2 : 1), layout }),
     facts,
     eras: readings(word, format),
@@ -107,9 +70,9 @@ function readings(word: bigint, format: SpteFormat): EraReading[] {
   return spteEras().map(({ layout }) => {
     const masks = defaultMasks(format, layout.empty !== 0n, layout);
     const decoded = decodeSpte(word, { kernel: layout.era, format, masks });
-    const rights = decoded.rights === undefined ? "" : `, ${rightsText(decoded, format)}`;
+    const rights = decoded.rights === undefined ? "" : `, ${spteRightsText(decoded.rights, format)}`;
     const unknown = decoded.unknown === 0n ? "" : `, unknown bits ${hex(decoded.unknown)}`;
-    return { era: layout.era, kernels: layout.kernels, text: `${KINDS[decoded.kind]}${rights}${unknown}` };
+    return { era: layout.era, kernels: layout.kernels, text: `${spteKindText(decoded, layout)}${rights}${unknown}` };
   });
 }
 

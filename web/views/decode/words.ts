@@ -1,8 +1,8 @@
 /** Control registers, error codes and exit qualifications. */
 import { decodeWord, WORDS, type WordName, wordNames } from "x86-paging/decode";
 import { fieldKind } from "../../paging/field-kinds.js";
+import { filled, valueAt } from "../../paging/filled.js";
 import type { Decoder } from "./model.js";
-import { filled, valueAt } from "./model.js";
 
 const EXAMPLES: Partial<Record<WordName, bigint>> = {
   cr0: 0x80050033n,

@@ -1,5 +1,6 @@
 /** The address space as a map: the entries of one table as cells, coloured by what lies below; it zooms from the root to pages. */
 import { useEffect, useRef, useState } from "preact/hooks";
+import { bitOf, CR4 } from "x86-paging/abi";
 import { decodeEntry } from "x86-paging/decode";
 import type { SpaceAnswer, TableAnswer } from "../../engine/dump/answers.js";
 import { hex, placeText, sizeText, tableName } from "../../paging/words.js";
@@ -59,7 +60,7 @@ export function AddressMap({ space }: { space: SpaceAnswer }) {
     };
   }, [space.id, wanted, listed]);
   if (table === undefined) return null;
-  const pse = (space.registers.cr4 & 0x10n) !== 0n;
+  const pse = (space.registers.cr4 & bitOf(CR4, "PSE")) !== 0n;
   const decode = (index: number) =>
     table.entries === undefined || space.mode === "none"
       ? undefined

@@ -1,12 +1,14 @@
 /** What a reader of the checks may miss: why an access is allowed or refused against the look of its entry, in a sentence. */
 import { bitOf, CR0, CR4 } from "x86-paging/abi";
+import { spteLayoutOfKernel } from "x86-paging/spte";
 import type { ShadowResult } from "../../engine/play/kvm-shadow.js";
 import type { PlayResult } from "../../engine/play/machine.js";
 import type { Registers } from "../../engine/play/setup.js";
 
-const W = 1n << 1n;
-const U = 1n << 2n;
-const NX = 1n << 63n;
+const { legacy } = spteLayoutOfKernel("6.1");
+const W = bitOf(legacy, "RW");
+const U = bitOf(legacy, "US");
+const NX = bitOf(legacy, "NX");
 
 /** Of the processor's own walk. */
 export function reasonsOf({ access, rights, fault, tlb, stale }: PlayResult, { cr0, cr4 }: Registers): string[] {

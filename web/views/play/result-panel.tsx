@@ -1,9 +1,9 @@
 /** What the last access came to, check by check. */
+
 import type { PlayResult } from "../../engine/play/machine.js";
 import type { Registers } from "../../engine/play/setup.js";
+import { hex } from "../../paging/words.js";
 import { reasonsOf } from "./reasons.js";
-
-const hex = (value: bigint) => `0x${value.toString(16)}`;
 
 function outcome({ pa, fault, tlb, stale, pageSize }: PlayResult): string {
   if (fault !== undefined)

@@ -1,13 +1,12 @@
 /** What KVM's shadow MMU makes of the access: the SPTEs on the way, their roles, the kernel's trace. */
-import { spteFields, spteLayoutOfKernel } from "x86-paging/spte";
+import { decodeSpte, spteLayoutOfKernel } from "x86-paging/spte";
 import type { PlayShown } from "../../engine/play/session.js";
 import { BitStrip } from "../../paging/bit-strip.jsx";
-import { fieldKind } from "../../paging/field-kinds.js";
+import { spteStrip } from "../../paging/spte-strip.js";
 import { hrefOf } from "../../state/route.js";
 import { shadowReasons } from "./reasons.js";
 
 const LAYOUT = spteLayoutOfKernel("6.1");
-const FIELDS = spteFields(LAYOUT, "shadow");
 
 const OUTCOMES: Readonly<Record<string, string>> = {
   fixed: "KVM makes the entries that are missing, and the guest goes on",
@@ -17,17 +16,6 @@ const OUTCOMES: Readonly<Record<string, string>> = {
   mmio: "there is no memory: KVM emulates the access",
   retry: "the guest is entered again, and faults once more",
 };
-
-function spteStrip(spte: bigint) {
-  return FIELDS.filter(({ name }) => name !== "reserved").map(({ name, low, width = 1, meaning }) => ({
-    name,
-    low,
-    width,
-    meaning,
-    value: (spte >> BigInt(low)) & ((1n << BigInt(width)) - 1n),
-    kind: fieldKind(name),
-  }));
-}
 
 export function ShadowPanel({ machine }: { machine: PlayShown }) {
   const { shadow, result, before, outdated } = machine;
@@ -58,7 +46,10 @@ export function ShadowPanel({ machine }: { machine: PlayShown }) {
               <code>{leaf.spte.toString(16)}</code>
             </a>
           </h3>
-          <BitStrip label="SPTE" fields={spteStrip(leaf.spte)} />
+          <BitStrip
+            label="SPTE"
+            fields={spteStrip(decodeSpte(leaf.spte, { format: "shadow", level: leaf.level }), LAYOUT, "shadow")}
+          />
         </>
       )}
       <details>

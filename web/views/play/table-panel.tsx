@@ -1,15 +1,15 @@
 /** The tables that CR3 leads to; every entry can be changed. */
+
 import { useState } from "preact/hooks";
 import { type EntryFormat, entryLayout, entryName } from "x86-paging/decode";
 import type { PlayEntry, PlayTable } from "../../engine/play/machine.js";
 import type { PlayShown } from "../../engine/play/session.js";
 import { BitStrip } from "../../paging/bit-strip.jsx";
 import { entryFields } from "../../paging/entry-fields.js";
+import { hex } from "../../paging/words.js";
 import { HexInput } from "../../ui/hex-input.jsx";
 import { kindOf } from "./entry-kind.js";
 import { act } from "./store.js";
-
-const hex = (value: bigint | number) => `0x${value.toString(16)}`;
 
 export function TablePanel({ machine }: { machine: PlayShown }) {
   const { tables, mode } = machine;

@@ -1,7 +1,7 @@
 /** What the TLB keeps. */
-import type { TlbEntry } from "../../engine/play/tlb.js";
 
-const hex = (value: bigint) => `0x${value.toString(16)}`;
+import type { TlbEntry } from "../../engine/play/tlb.js";
+import { hex } from "../../paging/words.js";
 
 export function TlbPanel({ entries }: { entries: readonly TlbEntry[] }) {
   return (

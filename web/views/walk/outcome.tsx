@@ -1,5 +1,6 @@
 /** Where a walk ends, in a line; and the bits of an error code, each with its reason. */
 import { Status, type Walk } from "x86-paging";
+import { bitOf, PFERR } from "x86-paging/abi";
 import { entryName } from "x86-paging/decode";
 import { type Explanation, factorText } from "x86-paging/explain";
 import { pageSizeName } from "x86-paging/maps";
@@ -44,7 +45,11 @@ function faultText({ status, errorCode, level, stage }: Exclude<Walk["result"], 
       return `nested page fault: the ${entry}, ${CODES[status]} ${hex(errorCode)}`;
     default: {
       const what =
-        (errorCode & 1n) === 0n ? "is not present" : (errorCode & 8n) !== 0n ? "has reserved bits set" : "forbids it";
+        (errorCode & bitOf(PFERR, "P")) === 0n
+          ? "is not present"
+          : (errorCode & bitOf(PFERR, "RSVD")) !== 0n
+            ? "has reserved bits set"
+            : "forbids it";
       return `page fault: the ${entry} ${what}, error code ${hex(errorCode)}`;
     }
   }
