@@ -231,7 +231,8 @@ describe("many roots", () => {
   });
 
   it("lead to pages that are all zero, which are not read again", () => {
-    const dump = open(many(20, true));
+    const tables = many(20, true);
+    const dump = open({ ...tables, 256: { ...tables[0x100], 100: at(0x700) }, 1792: {} });
     const again: bigint[] = [];
     const tableSource = {
       readPage(gfn: bigint, into: Uint8Array) {
@@ -242,7 +243,7 @@ describe("many roots", () => {
     };
     const search = new SpaceScan({ ...dump, ranges: dump.ranges, tableSource }, { modes: ["5level", "4level"] });
     while (search.step(1000));
-    expect(search.spaces().length).toBe(scan(dump, { modes: ["5level", "4level"] }).length);
+    expect(search.spaces()).toHaveLength(20);
     expect(again).toEqual([]);
   });
 
